@@ -1,0 +1,14 @@
+//! The model: what every Kubernetes kind is, once.
+//!
+//! Resources (names, verbs, subresources), messages (fields, wire tags, list and merge semantics), the
+//! JSON ↔ protobuf transcoder and strict decoding over them, and the API's `Status`. Typed objects are
+//! `k8s-openapi`'s, re-exported. Nothing here does I/O.
+
+pub mod model;
+pub mod status;
+
+pub use k8s_openapi;
+pub use status::Status;
+
+/// An object as the API server thinks about it: a JSON tree in the field order of the model.
+pub type Tree = serde_json::Value;
