@@ -1,0 +1,64 @@
+//! What the write path and the virtual kinds leave to others: reviews, tokens, allocation, escalation checks.
+//! The rim implements these and hands them to [`crate::handlers::Server`].
+
+use api::model::Resource;
+use api::{Status, Tree};
+use async_trait::async_trait;
+
+use crate::user::User;
+
+/// Answers kinds that are never stored: `TokenReview`, `SubjectAccessReview` and its relatives,
+/// `SelfSubjectReview`. The object comes in and goes out at the request's version.
+#[async_trait]
+pub trait Reviews: Send + Sync {
+    async fn review(
+        &self,
+        resource: &Resource,
+        user: &User,
+        namespace: &str,
+        object: Tree,
+    ) -> Result<Tree, Status>;
+}
+
+/// Issues service account tokens (`serviceaccounts/token`). The service account is as stored; the answer is the
+/// `TokenRequest` with its status.
+#[async_trait]
+pub trait Tokens: Send + Sync {
+    async fn issue(&self, user: &User, service_account: &Tree, request: Tree) -> Result<Tree, Status>;
+}
+
+/// One write, as a [`Hook`] sees it.
+pub struct Write<'a> {
+    pub user: &'a User,
+    pub resource: &'a Resource,
+    /// Empty for the object itself.
+    pub subresource: &'a str,
+    pub namespace: &'a str,
+    pub name: &'a str,
+    /// The stored object on update and delete, `None` on create.
+    pub old: Option<&'a Tree>,
+    pub dry_run: bool,
+}
+
+/// Runs on every create, update and delete between the strategy's preparation and validation: allocates service addresses,
+/// checks for privilege escalation. Update attempts may repeat (conflicts); each is finished on its own.
+#[async_trait]
+pub trait Hook: Send + Sync {
+    /// May change the object or refuse. On delete the object is the stored one and changes are ignored.
+    /// What it takes hold of is in the reservation, which is finished exactly once.
+    async fn begin(
+        &self,
+        write: &Write<'_>,
+        object: &mut Tree,
+    ) -> Result<Option<Box<dyn Reservation>>, Status>;
+
+    /// An object is gone from the store (after the delete's transaction).
+    async fn deleted(&self, _resource: &Resource, _object: &Tree) {}
+}
+
+/// What a hook holds for one write attempt.
+#[async_trait]
+pub trait Reservation: Send + Sync {
+    /// `committed`: the object is in the store. Otherwise everything taken is given back.
+    async fn finish(self: Box<Self>, committed: bool);
+}
