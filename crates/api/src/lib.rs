@@ -4,8 +4,11 @@
 //! JSON ↔ protobuf transcoder and strict decoding over them, and the API's `Status`. Typed objects are
 //! `k8s-openapi`'s, re-exported. Nothing here does I/O.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod model;
 pub mod status;
+pub mod tables;
 
 pub use k8s_openapi;
 pub use status::Status;

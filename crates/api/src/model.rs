@@ -8,14 +8,15 @@ use std::borrow::Cow;
 pub type Text = Cow<'static, str>;
 
 /// Where a resource's objects live.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scope {
+    #[default]
     Cluster,
     Namespaced,
 }
 
 /// Group, version and kind.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct GroupVersionKind {
     pub group: Text,
     pub version: Text,
@@ -23,7 +24,7 @@ pub struct GroupVersionKind {
 }
 
 /// One resource at one version, as discovery shows it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Resource {
     /// `""` for the core group.
     pub group: Text,
@@ -43,12 +44,41 @@ pub struct Resource {
     /// The prefix below `/registry` under which upstream keeps the objects: `minions`, `services/specs`,
     /// `deployments`, … Empty for kinds that are never stored (reviews).
     pub storage_prefix: Text,
+    /// Upstream stores JSON instead of protobuf (custom resources, CRDs, APIServices).
+    pub storage_json: bool,
+    /// Discovery's `storageVersionHash`; empty for kinds that are never stored.
+    pub storage_hash: Text,
+    /// Served when no `--runtime-config` says otherwise.
+    pub enabled: bool,
     /// Full name of the message, e.g. `k8s.io.api.core.v1.Pod`; see [`Message::name`].
     pub message: Text,
 }
 
+impl Resource {
+    /// `v1` or `apps/v1`.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() {
+            self.version.to_string()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
+    }
+
+    /// The subresource of this name.
+    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
+        self.subresources.iter().find(|subresource| subresource.name == name)
+    }
+}
+
+/// An API group in discovery's order, with its versions, the preferred one first.
+#[derive(Clone, Debug, Default)]
+pub struct Group {
+    pub name: Text,
+    pub versions: Cow<'static, [Text]>,
+}
+
 /// A subresource: `status`, `scale`, `log`, …
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Subresource {
     pub name: Text,
     /// The kind it takes and answers, e.g. `autoscaling/v1 Scale`.
@@ -57,7 +87,7 @@ pub struct Subresource {
 }
 
 /// A structured type.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Message {
     /// The protobuf full name, `k8s.io.api.core.v1.Pod`; types that have none carry their Go package in the same form.
     pub name: Text,
@@ -66,6 +96,15 @@ pub struct Message {
     /// In the order in which upstream writes them as JSON.
     pub fields: Cow<'static, [Field]>,
     pub leaf: Option<Leaf>,
+    /// `x-kubernetes-map-type: atomic`: apply owns the whole of it or nothing.
+    pub atomic: bool,
+}
+
+impl Message {
+    /// The last part of the name: `Pod`.
+    pub fn short_name(&self) -> &str {
+        self.name.rsplit('.').next().unwrap_or(&self.name)
+    }
 }
 
 /// Messages whose JSON is not an object of their fields.
@@ -79,18 +118,26 @@ pub enum Leaf {
     RawExtension,
     FieldsV1,
     Json,
+    /// A schema or a list of schemas (`items`).
+    PropsOrArray,
+    /// A schema or a boolean (`additionalProperties`).
+    PropsOrBool,
+    /// A schema or a list of names (`dependencies`).
+    PropsOrStringArray,
     /// A list wrapped in a message on the wire, such as `ExtraValue` and `Verbs`.
     Items,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Field {
     /// The JSON name; empty for a field whose message is inlined into its parent.
     pub json: Text,
+    /// The protobuf field number; 0 for a field that is not on the wire.
     pub tag: u32,
     pub ty: Type,
     pub shape: Shape,
-    /// JSON leaves it out when it has the zero value (`omitempty`).
+    /// JSON leaves it out when it has the zero value. This is what happens, not what upstream's tag says:
+    /// it is false for a structure held by value, which upstream always writes.
     pub omit_empty: bool,
     /// A pointer upstream: unset and zero are told apart, on the wire too.
     pub optional: bool,
@@ -100,10 +147,24 @@ pub struct Field {
     /// The key strategic merge patch uses (`x-kubernetes-patch-merge-key`); empty for none.
     pub merge_key: Text,
     pub patch: PatchStrategy,
+    /// OpenAPI's `required`.
+    pub required: bool,
+    /// `x-kubernetes-map-type: atomic` on the field itself.
+    pub atomic: bool,
+    /// OpenAPI's default, as JSON; empty for none.
+    pub default: Text,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+impl Field {
+    /// Its fields are its parent's in JSON.
+    pub fn is_inline(&self) -> bool {
+        self.json.is_empty()
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Shape {
+    #[default]
     One,
     List,
     /// A map with string keys.
@@ -128,7 +189,7 @@ pub enum PatchStrategy {
     MergeRetainKeys,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum Type {
     Bool,
     Int32,
@@ -136,6 +197,7 @@ pub enum Type {
     Uint32,
     Uint64,
     Double,
+    #[default]
     String,
     /// Base64 in JSON.
     Bytes,

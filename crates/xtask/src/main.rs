@@ -1,1 +1,23 @@
-fn main() {}
+//! Repository chores: `cargo xtask <command>`.
+
+mod codegen;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write the model's generated tables from the published API facts.
+    Codegen(codegen::Options),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::Codegen(options) => codegen::run(&options),
+    }
+}
