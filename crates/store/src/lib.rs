@@ -1,9 +1,17 @@
 //! A revisioned key-value store with transactions and a watch over all of it: etcd's contract, no more of it
 //! than the API server uses. Two backends under one contract suite: etcd and memory.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use futures::stream::BoxStream;
+
+pub mod etcd;
+pub mod memory;
+
+pub use etcd::{Etcd, Options};
+pub use memory::Memory;
 
 /// etcd's revision: one counter over the whole store.
 pub type Revision = i64;
@@ -41,6 +49,22 @@ pub enum Change {
     Delete { key: Bytes, revision: Revision, previous: Option<KeyValue> },
 }
 
+impl Change {
+    pub fn key(&self) -> &[u8] {
+        match self {
+            Change::Put { now, .. } => &now.key,
+            Change::Delete { key, .. } => key,
+        }
+    }
+
+    pub fn revision(&self) -> Revision {
+        match self {
+            Change::Put { now, .. } => now.mod_revision,
+            Change::Delete { revision, .. } => *revision,
+        }
+    }
+}
+
 /// What a watch yields. After an `Err` the stream ends.
 #[derive(Clone, Debug)]
 pub struct Batch {
@@ -64,26 +88,44 @@ pub enum Error {
     Other(String),
 }
 
+/// What [`Store::watch`] yields; it ends after an error.
+pub type Changes = BoxStream<'static, Result<Batch, Error>>;
+
+/// The first key after all keys that start with `prefix`.
+pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
+    match prefix.iter().rposition(|byte| *byte < 0xff) {
+        Some(last) => {
+            let mut end = prefix[..=last].to_vec();
+            end[last] += 1;
+            end
+        }
+        None => vec![0],
+    }
+}
+
 /// The contract. Every method may be called from any task at any time.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Linearizable read of one key.
     async fn get(&self, key: &[u8]) -> Result<(Option<KeyValue>, Revision), Error>;
 
-    /// Keys in `[start, end)` in order, at most `limit` (0: all), as of `revision` (0: now).
+    /// Keys in `[start, end)` (an `end` of one zero byte: all from `start` on) in order, at most `limit` (0: all), as of `revision` (0: now).
     async fn range(&self, start: &[u8], end: &[u8], limit: i64, revision: Revision) -> Result<Range, Error>;
 
     /// The store's revision now, linearizable.
     async fn revision(&self) -> Result<Revision, Error>;
 
-    /// Puts when the key's mod revision equals `expected` (0: the key does not exist). `lease` seconds to live, for events.
+    /// Puts when the key's mod revision equals `expected` (0: the key does not exist). `ttl`: seconds to live, for events; the key may live a
+    /// little longer, since leases are shared.
     async fn put(&self, key: &[u8], value: Bytes, expected: Revision, ttl: Option<u32>) -> Result<Written, Error>;
 
     /// Deletes when the key's mod revision equals `expected`.
     async fn delete(&self, key: &[u8], expected: Revision) -> Result<Written, Error>;
 
-    /// Changes of every key under `prefix` after `revision`, with previous values. Bounded channel: a slow reader is waited for.
-    async fn watch(&self, prefix: &[u8], revision: Revision) -> Result<mpsc::Receiver<Result<Batch, Error>>, Error>;
+    /// Changes of every key under `prefix` after `revision`, with previous values. A slow reader is waited for; dropping the stream
+    /// ends the watch. An empty prefix is the whole store: then [`Batch::revision`] reaches every revision there is, which is what
+    /// makes "wait until the watch has seen the store's revision" end.
+    async fn watch(&self, prefix: &[u8], revision: Revision) -> Result<Changes, Error>;
 
     /// Discards history before `revision`.
     async fn compact(&self, revision: Revision) -> Result<(), Error>;
