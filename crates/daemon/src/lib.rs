@@ -1,1 +1,22 @@
-//! See the crate table in docs/architecture.md.
+//! What the rim of every daemon needs: flags with upstream's habits, configuration files, logging,
+//! metrics, health checks, TLS serving with reload, signals and drain, feature gates, version.
+//!
+//! Nothing here knows Kubernetes' objects; that is the `api` crate's.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod config;
+pub mod features;
+pub mod flags;
+pub mod health;
+pub mod limits;
+pub mod logging;
+pub mod metrics;
+pub mod serving;
+pub mod shutdown;
+pub mod version;
+
+/// Makes aws-lc-rs the process' TLS provider. Call once, first thing in `main` (a second call is harmless).
+pub fn install_crypto() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}

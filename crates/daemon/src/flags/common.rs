@@ -1,0 +1,69 @@
+//! Flags that several daemons share, to be flattened into a daemon's own.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use super::Duration;
+
+/// How a daemon logs.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Logging {
+    /// Number for the log level verbosity.
+    #[arg(long = "v", default_value_t = 0)]
+    pub verbosity: u32,
+    /// Sets the log format: text or json.
+    #[arg(long, default_value = "text")]
+    pub logging_format: String,
+    /// Maximum time between log flushes; lines are written at once here.
+    #[arg(long, default_value = "5s", hide = true)]
+    pub log_flush_frequency: Duration,
+    /// pattern=N settings for file-filtered logging.
+    #[arg(long, default_value = "")]
+    pub vmodule: String,
+}
+
+impl Logging {
+    /// Starts logging with these settings.
+    pub fn init(&self) {
+        crate::logging::init(self.verbosity, &self.logging_format, &self.vmodule);
+    }
+}
+
+/// How a daemon serves TLS. Ports and certificate names differ, so the defaults are set by
+/// `mut_arg` or by looking at `None`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct SecureServing {
+    /// The IP address on which to listen for the secure port.
+    #[arg(long, default_value = "0.0.0.0")]
+    pub bind_address: IpAddr,
+    /// The port on which to serve HTTPS; 0 is none.
+    #[arg(long)]
+    pub secure_port: Option<u16>,
+    /// Directory where the certificates are when no file is named.
+    #[arg(long, default_value = "")]
+    pub cert_dir: PathBuf,
+    /// File containing the x509 certificate for HTTPS.
+    #[arg(long, default_value = "")]
+    pub tls_cert_file: PathBuf,
+    /// File containing the x509 private key.
+    #[arg(long, default_value = "")]
+    pub tls_private_key_file: PathBuf,
+    /// Minimum TLS version supported: VersionTLS12 or VersionTLS13.
+    #[arg(long, default_value = "")]
+    pub tls_min_version: String,
+    /// Cipher suites of the server; the default is the provider's.
+    #[arg(long, value_delimiter = ',')]
+    pub tls_cipher_suites: Vec<String>,
+    /// Serve HTTP/1.1 only.
+    #[arg(long)]
+    pub disable_http2_serving: bool,
+    /// Streams a client may have open on one HTTP/2 connection; 0 is the default.
+    #[arg(long, default_value_t = 0)]
+    pub http2_max_streams_per_connection: u32,
+    /// SO_REUSEPORT on the port.
+    #[arg(long)]
+    pub permit_port_sharing: bool,
+    /// SO_REUSEADDR on the port.
+    #[arg(long)]
+    pub permit_address_sharing: bool,
+}

@@ -1,0 +1,62 @@
+//! Logs go to stderr in klog's text form (`I1121 11:27:58.936909   29607 server.rs:151] "message" key="value"`)
+//! or as JSON lines. `-v=0..3` is info, `4..5` debug, `6` and above trace; libraries speak from `-v=8`.
+
+mod format;
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Libraries that would drown our own lines.
+const LIBRARIES: &[&str] = &[
+    "h2",
+    "hyper",
+    "hyper_util",
+    "rustls",
+    "tokio_rustls",
+    "tonic",
+    "tower",
+    "tungstenite",
+    "hickory_proto",
+    "mio",
+];
+
+/// Starts logging. A second call has no effect (tests start several daemons in one process).
+///
+/// `vmodule` is `module=N,…`; the pattern is matched as a module path's prefix.
+pub fn init(verbosity: u32, format: &str, vmodule: &str) {
+    let mut targets = Targets::new().with_default(level(verbosity));
+    if verbosity < 8 {
+        for library in LIBRARIES {
+            targets = targets.with_target(*library, LevelFilter::WARN);
+        }
+    }
+    for (pattern, number) in vmodule.split(',').filter_map(|part| part.split_once('=')) {
+        if let Ok(number) = number.parse() {
+            targets = targets.with_target(pattern.replace('-', "_"), level(number));
+        }
+    }
+    let registry = tracing_subscriber::registry().with(targets);
+    let _ = match format {
+        "json" => {
+            let layer =
+                tracing_subscriber::fmt::layer().with_writer(std::io::stderr).event_format(format::Json);
+            registry.with(layer).try_init()
+        }
+        _ => {
+            let layer = tracing_subscriber::fmt::layer()
+                .with_writer(std::io::stderr)
+                .event_format(format::Text::new());
+            registry.with(layer).try_init()
+        }
+    };
+}
+
+fn level(verbosity: u32) -> LevelFilter {
+    match verbosity {
+        0..=3 => LevelFilter::INFO,
+        4..=5 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    }
+}

@@ -1,0 +1,258 @@
+//! A TLS (or plain) HTTP/1.1 and HTTP/2 server: ALPN, upgrades, optional client certificates handed on to
+//! the service, certificates reloaded from files, drain at the end.
+//!
+//! The client's certificate is asked for and its possession proved, but by whom it is signed is not checked here:
+//! authentication does that per request against [`authority::Authority`], because a
+//! certificate that nobody vouches for makes its bearer anonymous, not refused.
+
+pub mod authority;
+mod certificate;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::any::Any;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rustls_pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use certificate::{Error, KeyPair};
+pub use tls::TlsConfig;
+
+/// The other end of a connection, in each of its requests' extensions as `Peer`. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Peer(Arc<PeerInner>);
+
+#[derive(Debug)]
+struct PeerInner {
+    address: SocketAddr,
+    local: SocketAddr,
+    certificates: Vec<CertificateDer<'static>>,
+    notes: OnceLock<Box<dyn Any + Send + Sync>>,
+}
+
+impl Peer {
+    pub fn new(address: SocketAddr, local: SocketAddr, certificates: Vec<CertificateDer<'static>>) -> Peer {
+        Peer(Arc::new(PeerInner { address, local, certificates, notes: OnceLock::new() }))
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.0.address
+    }
+
+    /// Our own end.
+    pub fn local(&self) -> SocketAddr {
+        self.0.local
+    }
+
+    /// What the client presented, leaf first; empty for none. Whose they are is for the authority to say.
+    pub fn certificates(&self) -> &[CertificateDer<'static>] {
+        &self.0.certificates
+    }
+
+    /// A value kept for the connection's lifetime, made by the first to ask.
+    pub fn note<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
+        self.0.notes.get_or_init(|| Box::new(make())).downcast_ref()
+    }
+}
+
+/// Limits of a server. The defaults suit every daemon but the API server.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// HTTP/2 streams per connection.
+    pub max_streams: u32,
+    pub http2: bool,
+    /// How long running requests may go on after the shutdown.
+    pub drain: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { max_streams: 250, http2: true, drain: Duration::from_secs(10) }
+    }
+}
+
+/// A client has this long for its handshake and for its request's head.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+const HEAD: Duration = Duration::from_secs(32);
+
+/// Serves until `shutdown`, then lets running requests end for `options.drain`. `tls: None` is plain HTTP.
+pub async fn serve<S, B>(
+    listener: TcpListener,
+    tls: Option<TlsConfig>,
+    service: S,
+    options: Options,
+    shutdown: CancellationToken,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let tasks = TaskTracker::new();
+    let kill = CancellationToken::new();
+    let acceptor = tls.as_ref().map(|tls| tls.acceptor(options.http2));
+    loop {
+        let (stream, address) = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "Cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            },
+        };
+        let _ = stream.set_nodelay(true);
+        let local = stream.local_addr().unwrap_or(address);
+        let connection = Connection {
+            service: service.clone(),
+            options: options.clone(),
+            tasks: tasks.clone(),
+            shutdown: shutdown.clone(),
+        };
+        let acceptor = acceptor.clone();
+        let kill = kill.clone();
+        tasks.spawn(async move {
+            let serve = async {
+                let Some(acceptor) = acceptor else {
+                    return connection.run(stream, Peer::new(address, local, Vec::new()), None).await;
+                };
+                match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+                    Ok(Ok(stream)) => {
+                        let session = stream.get_ref().1;
+                        let http2 = session.alpn_protocol() == Some(b"h2");
+                        let certificates = session.peer_certificates().map(|chain| {
+                            chain.iter().map(|certificate| certificate.clone().into_owned()).collect()
+                        });
+                        let peer = Peer::new(address, local, certificates.unwrap_or_default());
+                        connection.run(stream, peer, Some(http2)).await;
+                    }
+                    Ok(Err(error)) => tracing::info!("http: TLS handshake error from {address}: {error}"),
+                    Err(_) => tracing::info!("http: TLS handshake error from {address}: timed out"),
+                }
+            };
+            tokio::select! { () = kill.cancelled() => {}, () = serve => {} }
+        });
+    }
+    drop(listener);
+    tasks.close();
+    if tokio::time::timeout(options.drain, tasks.wait()).await.is_err() {
+        kill.cancel();
+        let _ = tokio::time::timeout(Duration::from_secs(1), tasks.wait()).await;
+    }
+}
+
+struct Connection<S> {
+    service: S,
+    options: Options,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+impl<S, B> Connection<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + Sync + 'static,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// `http2`: what ALPN settled, `None` on a plain connection, where the first bytes tell.
+    async fn run<I>(self, stream: I, peer: Peer, http2: Option<bool>)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut builder = auto::Builder::new(Tracked(self.tasks));
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(1 << 20);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(self.options.max_streams)
+            .max_header_list_size(1 << 20)
+            .initial_stream_window_size(1 << 18)
+            .initial_connection_window_size(1 << 20)
+            .max_send_buf_size(1 << 18)
+            .keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(15));
+        let builder = match http2 {
+            Some(true) => builder.http2_only(),
+            Some(false) => builder.http1_only(),
+            None if !self.options.http2 => builder.http1_only(),
+            None => builder,
+        };
+        let service = WithPeer { service: self.service, peer };
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        tokio::pin!(connection);
+        let result = tokio::select! {
+            result = connection.as_mut() => result,
+            () = self.shutdown.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = result {
+            tracing::trace!(error, "Connection ended");
+        }
+    }
+}
+
+/// Puts the peer into each request.
+struct WithPeer<S> {
+    service: S,
+    peer: Peer,
+}
+
+impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for WithPeer<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn call(&self, mut request: Request<Incoming>) -> S::Future {
+        request.extensions_mut().insert(self.peer.clone());
+        self.service.call(request)
+    }
+}
+
+/// HTTP/2 requests run as tasks of the server, so that the drain waits for them.
+#[derive(Clone)]
+struct Tracked(TaskTracker);
+
+impl<F> hyper::rt::Executor<F> for Tracked
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, future: F) {
+        self.0.spawn(future);
+    }
+}
+
+/// Binds `address`, with SO_REUSEPORT when asked for.
+pub fn bind(address: SocketAddr, share_port: bool) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    if share_port {
+        socket.set_reuseport(true)?;
+    }
+    socket.bind(address)?;
+    socket.listen(4096)
+}

@@ -1,0 +1,104 @@
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::service::service_fn;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::*;
+
+async fn plain_server(drain: Duration) -> (SocketAddr, CancellationToken, tokio::task::JoinHandle<()>) {
+    let listener = bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
+    let address = listener.local_addr().unwrap();
+    let shutdown = CancellationToken::new();
+    let service = service_fn(|request: Request<Incoming>| async move {
+        if request.uri().path() == "/slow" {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let peer = request.extensions().get::<Peer>().unwrap().address();
+        Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(peer.ip().to_string()))))
+    });
+    let options = Options { drain, ..Options::default() };
+    let server = tokio::spawn(serve(listener, None, service, options, shutdown.clone()));
+    (address, shutdown, server)
+}
+
+#[tokio::test]
+async fn a_running_request_ends_before_the_server() {
+    let (address, shutdown, server) = plain_server(Duration::from_secs(5)).await;
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    shutdown.cancel();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("127.0.0.1"), "{answer}");
+    server.await.unwrap();
+}
+
+#[tokio::test]
+async fn tls_offers_http2_and_sees_the_client_certificate() {
+    crate::install_crypto();
+    let directory = std::env::temp_dir().join(format!("daemon-tls-{}", std::process::id()));
+    let tls = TlsConfig::self_signed(&directory, "test", &["localhost".into()], &[]).unwrap();
+    let again = TlsConfig::self_signed(&directory, "test", &[], &[]).unwrap();
+    assert_eq!(tls.certificates(), again.certificates());
+
+    let client_key = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    parameters.distinguished_name.push(rcgen::DnType::CommonName, "alice");
+    parameters.distinguished_name.push(rcgen::DnType::OrganizationName, "staff");
+    parameters.is_ca = rcgen::IsCa::NoCa;
+    let ca_key = rcgen::KeyPair::generate().unwrap();
+    let mut ca_parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    ca_parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    ca_parameters.distinguished_name.push(rcgen::DnType::CommonName, "ca");
+    let ca = ca_parameters.self_signed(&ca_key).unwrap();
+    let issuer = rcgen::Issuer::new(ca_parameters, &ca_key);
+    let client = parameters.signed_by(&client_key, &issuer).unwrap();
+    let ca_path = directory.join("ca.crt");
+    std::fs::write(&ca_path, ca.pem()).unwrap();
+    let authority = authority::Authority::from_file(&ca_path).unwrap();
+
+    let listener = bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
+    let address = listener.local_addr().unwrap();
+    let shutdown = CancellationToken::new();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let subject = authority.verify(request.extensions().get::<Peer>().unwrap().certificates());
+        async move {
+            let text = format!(
+                "{:?} {}",
+                request.version(),
+                subject.map_or("nobody".into(), |subject| subject.common_name)
+            );
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(text))))
+        }
+    });
+    let server =
+        tokio::spawn(serve(listener, Some(tls.clone()), service, Options::default(), shutdown.clone()));
+
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(tls.certificates()[0].clone()).unwrap();
+    let der = rustls_pki_types::PrivateKeyDer::try_from(client_key.serialize_der()).unwrap();
+    let mut config = rustls::ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(vec![client.der().clone()], der)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let stream = tokio_rustls::TlsConnector::from(Arc::new(config))
+        .connect("localhost".try_into().unwrap(), stream)
+        .await
+        .unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    let driver = tokio::spawn(connection);
+    let request = Request::get("https://localhost/").body(Full::new(Bytes::new())).unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "HTTP/2.0 alice");
+    drop(sender);
+    shutdown.cancel();
+    server.await.unwrap();
+    let _ = driver.await;
+    std::fs::remove_dir_all(directory).unwrap();
+}
