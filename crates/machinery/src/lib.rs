@@ -1,1 +1,15 @@
-//! See the crate table in docs/architecture.md.
+//! What the API's rules are made of: selectors, quantities, names, field paths and patches. Pure functions over
+//! trees and the model; the error texts are the API's.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod fieldpath;
+pub mod fields;
+pub mod intstr;
+pub mod labels;
+pub mod names;
+pub mod patch;
+pub mod quantity;
+
+pub use fieldpath::Path;
+pub use quantity::Quantity;

@@ -1,0 +1,86 @@
+//! The patches of the API: JSON patch (RFC 6902, with the API's habits), JSON merge patch (RFC 7386) and
+//! strategic merge patch over the model. Server-side apply is elsewhere.
+
+mod json;
+mod order;
+mod strategic;
+
+use api::Tree;
+use api::status::Status;
+
+pub use json::json;
+pub use strategic::strategic;
+
+/// Why a patch was not applied.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The patch is not one.
+    #[error("{0}")]
+    Malformed(String),
+    /// The patch cannot be applied to this object.
+    #[error("the server rejected our request due to an error in our request")]
+    Rejected,
+    /// The patch contradicts itself or the model.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Status {
+        let (code, reason) = match error {
+            Error::Malformed(_) => (400, "BadRequest"),
+            Error::Rejected => (422, "Invalid"),
+            Error::Internal(_) => (500, ""),
+        };
+        let details = matches!(error, Error::Rejected).then(Default::default);
+        Status {
+            status: "Failure".to_owned(),
+            message: error.to_string(),
+            reason: reason.to_owned(),
+            details,
+            code,
+        }
+    }
+}
+
+/// JSON merge patch: null removes, objects merge, anything else replaces.
+pub fn merge(target: &Tree, patch: &Tree) -> Result<Tree, Error> {
+    if !patch.is_object() {
+        return Err(not_a_map("error decoding patch: ", patch));
+    }
+    let mut result = target.clone();
+    merge_into(&mut result, patch);
+    Ok(result)
+}
+
+fn merge_into(target: &mut Tree, patch: &Tree) {
+    let Tree::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Tree::Object(Default::default());
+    }
+    let Tree::Object(target) = target else { return };
+    for (key, value) in patch {
+        if value.is_null() {
+            target.shift_remove(key);
+        } else {
+            merge_into(target.entry(key.clone()).or_insert(Tree::Null), value);
+        }
+    }
+}
+
+fn not_a_map(prefix: &str, patch: &Tree) -> Error {
+    let kind = match patch {
+        Tree::Array(_) => "array",
+        Tree::String(_) => "string",
+        Tree::Number(_) => "number",
+        Tree::Bool(_) => "bool",
+        _ => return Error::Malformed("Invalid JSON Patch".to_owned()),
+    };
+    Error::Malformed(format!("{prefix}json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"))
+}
+
+#[cfg(test)]
+mod tests;

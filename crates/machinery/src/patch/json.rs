@@ -1,0 +1,143 @@
+//! JSON patch. Beyond RFC 6902: replacing a missing member adds it, copying a missing one copies null, a missing
+//! `value` is null, and negative indices count from the end.
+
+use api::Tree;
+
+use super::Error;
+
+/// More operations than this are refused.
+const MAX_OPERATIONS: usize = 10_000;
+
+pub fn json(target: &Tree, patch: &Tree) -> Result<Tree, Error> {
+    let Tree::Array(operations) = patch else {
+        let kind = match patch {
+            Tree::Object(_) => "object",
+            Tree::String(_) => "string",
+            Tree::Number(_) => "number",
+            Tree::Bool(_) => "bool",
+            _ => return Ok(target.clone()),
+        };
+        return Err(Error::Malformed(format!(
+            "error decoding patch: json: cannot unmarshal {kind} into Go value of type []handlers.jsonPatchOp"
+        )));
+    };
+    if operations.len() > MAX_OPERATIONS {
+        return Err(Error::Malformed(format!(
+            "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
+            operations.len()
+        )));
+    }
+    let mut result = target.clone();
+    for operation in operations {
+        apply(&mut result, operation).ok_or(Error::Rejected)?;
+    }
+    Ok(result)
+}
+
+fn apply(document: &mut Tree, operation: &Tree) -> Option<()> {
+    let text = |name: &str| operation.get(name).and_then(Tree::as_str);
+    let value = || operation.get("value").cloned().unwrap_or(Tree::Null);
+    let path = pointer(text("path")?)?;
+    match text("op")? {
+        "add" => add(document, &path, value()),
+        "remove" => remove(document, &path).map(drop),
+        "replace" => replace(document, &path, value()),
+        "test" => {
+            let found = find(document, &path)?.unwrap_or(&Tree::Null);
+            (*found == value()).then_some(())
+        }
+        "move" => {
+            let taken = remove(document, &pointer(text("from")?)?)?;
+            add(document, &path, taken)
+        }
+        "copy" => {
+            let copy = find(document, &pointer(text("from")?)?)?.cloned().unwrap_or(Tree::Null);
+            add(document, &path, copy)
+        }
+        _ => None,
+    }
+}
+
+/// The steps of a pointer; the whole document cannot be replaced.
+fn pointer(text: &str) -> Option<Vec<String>> {
+    let rest = text.strip_prefix('/')?;
+    Some(rest.split('/').map(|step| step.replace("~1", "/").replace("~0", "~")).collect())
+}
+
+fn index(step: &str, length: usize) -> Option<usize> {
+    let number: i64 = step.parse().ok()?;
+    let number = if number < 0 { number + length as i64 } else { number };
+    usize::try_from(number).ok()
+}
+
+fn child<'t>(tree: &'t mut Tree, step: &str) -> Option<&'t mut Tree> {
+    match tree {
+        Tree::Object(map) => map.get_mut(step),
+        Tree::Array(list) => {
+            let at = index(step, list.len())?;
+            list.get_mut(at)
+        }
+        _ => None,
+    }
+}
+
+fn parent<'t, 'p>(document: &'t mut Tree, path: &'p [String]) -> Option<(&'t mut Tree, &'p str)> {
+    let (last, steps) = path.split_last()?;
+    let container = steps.iter().try_fold(document, |tree, step| child(tree, step))?;
+    Some((container, last))
+}
+
+/// `None` where the way there is missing, `Some(None)` where only the member is.
+fn find<'t>(document: &'t Tree, path: &[String]) -> Option<Option<&'t Tree>> {
+    let (last, steps) = path.split_last()?;
+    let mut tree = document;
+    for step in steps {
+        tree = match tree {
+            Tree::Object(map) => map.get(step)?,
+            Tree::Array(list) => list.get(index(step, list.len())?)?,
+            _ => return None,
+        };
+    }
+    match tree {
+        Tree::Object(map) => Some(map.get(last)),
+        Tree::Array(list) => Some(Some(list.get(index(last, list.len())?)?)),
+        _ => None,
+    }
+}
+
+fn add(document: &mut Tree, path: &[String], value: Tree) -> Option<()> {
+    match parent(document, path)? {
+        (Tree::Object(map), key) => {
+            map.insert(key.to_owned(), value);
+        }
+        (Tree::Array(list), "-") => list.push(value),
+        (Tree::Array(list), key) => {
+            // From the end, -1 is behind the last element.
+            let at = index(key, list.len() + 1)?;
+            (at <= list.len()).then(|| list.insert(at, value))?;
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
+fn remove(document: &mut Tree, path: &[String]) -> Option<Tree> {
+    match parent(document, path)? {
+        (Tree::Object(map), key) => map.shift_remove(key),
+        (Tree::Array(list), key) => {
+            let at = index(key, list.len())?;
+            (at < list.len()).then(|| list.remove(at))
+        }
+        _ => None,
+    }
+}
+
+fn replace(document: &mut Tree, path: &[String], value: Tree) -> Option<()> {
+    match parent(document, path)? {
+        (Tree::Object(map), key) => {
+            map.insert(key.to_owned(), value);
+            Some(())
+        }
+        (container, key) => child(container, key).map(|place| *place = value),
+    }
+}

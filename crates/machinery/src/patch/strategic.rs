@@ -1,0 +1,304 @@
+//! Strategic merge patch: a merge patch that knows from the model which lists are maps by a key or sets, with the
+//! directives `$patch`, `$retainKeys`, `$setElementOrder/…` and `$deleteFromPrimitiveList/…`.
+
+use api::Tree;
+use api::model::{Field, Message, PatchStrategy, Shape, Type};
+use serde_json::Map;
+
+use super::order::{identity, normalize, same, text};
+use super::{Error, not_a_map};
+
+const DIRECTIVE: &str = "$patch";
+const RETAIN_KEYS: &str = "$retainKeys";
+const ELEMENT_ORDER: &str = "$setElementOrder/";
+const DELETE_PRIMITIVES: &str = "$deleteFromPrimitiveList/";
+
+/// What the model says of the tree at hand.
+#[derive(Clone, Copy)]
+enum Schema<'m> {
+    Message(&'m Message),
+    /// A map with string keys, whose values are of this type.
+    Map(&'m Type),
+    /// Not described: merged by shape alone.
+    None,
+}
+
+/// How the model says a field is to be patched.
+struct Member<'m> {
+    schema: Schema<'m>,
+    merge_list: bool,
+    retain_keys: bool,
+    key: &'m str,
+}
+
+/// Applies `patch` to `target`, an object of `message`.
+pub fn strategic(target: &Tree, patch: &Tree, message: &Message) -> Result<Tree, Error> {
+    let (Tree::Object(map), Tree::Object(target)) = (patch, target) else {
+        return Err(not_a_map("", patch));
+    };
+    merge_map(target.clone(), map, Schema::Message(message)).map(Tree::Object)
+}
+
+fn find_field<'m>(message: &'m Message, name: &str) -> Option<&'m Field> {
+    message.fields.iter().find_map(|field| match (&field.ty, field.json.is_empty()) {
+        (Type::Message(index), true) => find_field(api::tables::message_at(*index), name),
+        _ => (field.json == name).then_some(field),
+    })
+}
+
+fn of_type(ty: &Type) -> Schema<'_> {
+    match ty {
+        Type::Message(index) => {
+            let message = api::tables::message_at(*index);
+            if message.leaf.is_some() { Schema::None } else { Schema::Message(message) }
+        }
+        _ => Schema::None,
+    }
+}
+
+fn member<'m>(schema: Schema<'m>, name: &str) -> Member<'m> {
+    let plain = |schema| Member { schema, merge_list: false, retain_keys: false, key: "" };
+    match schema {
+        Schema::None => plain(Schema::None),
+        Schema::Map(ty) => plain(of_type(ty)),
+        Schema::Message(message) => {
+            let Some(field) = find_field(message, name) else { return plain(Schema::None) };
+            let inner = if field.shape == Shape::Map { Schema::Map(&field.ty) } else { of_type(&field.ty) };
+            use PatchStrategy::{Merge, MergeRetainKeys, RetainKeys};
+            Member {
+                schema: inner,
+                merge_list: matches!(field.patch, Merge | MergeRetainKeys),
+                retain_keys: matches!(field.patch, RetainKeys | MergeRetainKeys),
+                key: field.merge_key.as_ref(),
+            }
+        }
+    }
+}
+
+fn wrong_kind(wanted: &str, found: &Tree) -> Error {
+    let found = match found {
+        Tree::Null => "<nil>",
+        Tree::Bool(_) => "bool",
+        Tree::Number(number) if number.is_f64() => "float64",
+        Tree::Number(_) => "int64",
+        Tree::String(_) => "string",
+        Tree::Array(_) => "[]interface {}",
+        Tree::Object(_) => "map[string]interface {}",
+    };
+    Error::Internal(format!("expected a {wanted}, but received a {found}"))
+}
+
+fn list(value: &Tree) -> Result<&Vec<Tree>, Error> {
+    value.as_array().ok_or_else(|| wrong_kind("[]interface {}", value))
+}
+
+/// Go's rendering of a map, as the error texts have it.
+fn shown(map: &Map<String, Tree>) -> String {
+    let mut entries: Vec<String> = map.iter().map(|(key, value)| format!("{key}:{}", plain(value))).collect();
+    entries.sort();
+    format!("map[{}]", entries.join(" "))
+}
+
+fn plain(value: &Tree) -> String {
+    match value {
+        Tree::Object(map) => shown(map),
+        Tree::Array(list) => format!("[{}]", list.iter().map(plain).collect::<Vec<_>>().join(" ")),
+        Tree::Null => "<nil>".to_owned(),
+        other => text(other),
+    }
+}
+
+fn merge_map(mut target: Map<String, Tree>, patch: &Map<String, Tree>, schema: Schema<'_>) -> Result<Map<String, Tree>, Error> {
+    match patch.get(DIRECTIVE) {
+        None => {}
+        Some(Tree::String(directive)) => match directive.as_str() {
+            "replace" => {
+                let mut replacement = patch.clone();
+                replacement.shift_remove(DIRECTIVE);
+                return Ok(replacement);
+            }
+            "delete" => return Ok(Map::new()),
+            "merge" => {}
+            other => return Err(Error::Internal(format!("unknown patch type: {other} in map: {}", shown(patch)))),
+        },
+        Some(other) => {
+            return Err(Error::Internal(format!("unknown patch type: {} in map: {}", plain(other), shown(patch))));
+        }
+    }
+    retain_keys(&mut target, patch)?;
+    for (key, order) in patch.iter().filter(|(key, _)| key.starts_with(ELEMENT_ORDER)) {
+        let name = &key[ELEMENT_ORDER.len()..];
+        ordered_list(&mut target, patch, name, list(order)?, schema)?;
+    }
+    for (key, value) in patch {
+        if let Some(name) = key.strip_prefix(DELETE_PRIMITIVES) {
+            let gone = list(value)?;
+            if let Some(Tree::Array(items)) = target.get_mut(name) {
+                items.retain(|item| !gone.contains(item));
+            }
+            continue;
+        }
+        let done = key.starts_with(ELEMENT_ORDER) || key == DIRECTIVE || key == RETAIN_KEYS;
+        if done || (value.is_array() && patch.contains_key(&format!("{ELEMENT_ORDER}{key}"))) {
+            continue;
+        }
+        if value.is_null() {
+            target.shift_remove(key);
+            continue;
+        }
+        let member = member(schema, key);
+        let merged = match (target.get_mut(key).map(Tree::take), value) {
+            (Some(Tree::Object(old)), Tree::Object(new)) => {
+                if new.contains_key(RETAIN_KEYS) && !member.retain_keys {
+                    return Err(Error::Malformed("invalid patch format of retainKeys".to_owned()));
+                }
+                Tree::Object(merge_map(old, new, member.schema)?)
+            }
+            (Some(Tree::Array(old)), Tree::Array(new)) if member.merge_list => {
+                let merged = merge_list(old.clone(), new, &member)?;
+                Tree::Array(normalize(merged, new, &old, member.key))
+            }
+            (_, value) => without_directives(value)?,
+        };
+        target.insert(key.clone(), merged);
+    }
+    Ok(target)
+}
+
+/// Drops what `$retainKeys` does not name; what the patch sets must be among the names.
+fn retain_keys(target: &mut Map<String, Tree>, patch: &Map<String, Tree>) -> Result<(), Error> {
+    let Some(keys) = patch.get(RETAIN_KEYS) else { return Ok(()) };
+    let malformed = || Error::Malformed("invalid patch format of retainKeys".to_owned());
+    let keys = keys.as_array().ok_or_else(malformed)?;
+    let named = |key: &str| keys.iter().any(|one| one.as_str() == Some(key));
+    let foreign = |(key, value): (&String, &Tree)| !key.starts_with('$') && !value.is_null() && !named(key);
+    if patch.iter().any(foreign) {
+        return Err(malformed());
+    }
+    target.retain(|key, _| named(key));
+    Ok(())
+}
+
+/// A list whose order the patch declares, with or without changes to it.
+fn ordered_list(
+    target: &mut Map<String, Tree>,
+    patch: &Map<String, Tree>,
+    name: &str,
+    order: &[Tree],
+    schema: Schema<'_>,
+) -> Result<(), Error> {
+    let changes = match patch.get(name) {
+        None => None,
+        Some(Tree::Null) => {
+            target.shift_remove(name);
+            return Ok(());
+        }
+        Some(changes) => Some(list(changes)?),
+    };
+    let member = member(schema, name);
+    if let Some(changes) = changes {
+        check_order(changes, order, member.key)?;
+    }
+    let before = match (target.get(name), changes) {
+        (Some(Tree::Array(before)), _) => before.clone(),
+        (_, Some(_)) => Vec::new(),
+        (_, None) => return Ok(()),
+    };
+    let mut merged = before.clone();
+    if let Some(changes) = changes {
+        merged = if member.merge_list { merge_list(merged, changes, &member)? } else { changes.clone() };
+    }
+    target.insert(name.to_owned(), Tree::Array(normalize(merged, order, &before, member.key)));
+    Ok(())
+}
+
+/// What the patch changes must stand in the declared order, in that order.
+fn check_order(changes: &[Tree], order: &[Tree], key: &str) -> Result<(), Error> {
+    let mut declared = order.iter();
+    for change in changes.iter().filter(|change| change.get(DIRECTIVE).is_none()) {
+        let wanted = identity(change, key);
+        if !declared.any(|one| same(identity(one, key), wanted)) {
+            let lines = |items: &[Tree]| items.iter().map(plain).collect::<Vec<_>>().join(" ");
+            return Err(Error::Internal(format!(
+                "The order in patch list:\n[{}]\n doesn't match $setElementOrder list:\n[{}]\n",
+                lines(changes),
+                lines(order)
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn merge_list(mut target: Vec<Tree>, patch: &[Tree], member: &Member<'_>) -> Result<Vec<Tree>, Error> {
+    if !patch.iter().chain(&target).any(Tree::is_object) {
+        let new: Vec<Tree> = patch.iter().filter(|item| !target.contains(item)).cloned().collect();
+        target.extend(new);
+        let mut seen: Vec<Tree> = Vec::with_capacity(target.len());
+        for item in target {
+            if !seen.contains(&item) {
+                seen.push(item);
+            }
+        }
+        return Ok(seen);
+    }
+    let mut replace = false;
+    let mut changes = Vec::with_capacity(patch.len());
+    for item in patch {
+        let map = item.as_object().ok_or_else(|| wrong_kind("map[string]interface {}", item))?;
+        match map.get(DIRECTIVE).and_then(Tree::as_str) {
+            Some("replace") => replace = true,
+            Some("delete") => {
+                let Some(key) = map.get(member.key) else {
+                    return Err(missing_key(map, member.key));
+                };
+                target.retain(|one| !same(identity(one, member.key), key));
+            }
+            Some("merge") => {
+                return Err(Error::Internal("merging lists cannot yet be specified in the patch".to_owned()));
+            }
+            Some(other) => {
+                return Err(Error::Internal(format!("unknown patch type: {other} in map: {}", shown(map))));
+            }
+            None => changes.push(map),
+        }
+    }
+    if replace {
+        return changes.into_iter().map(|map| without_directives(&Tree::Object(map.clone()))).collect();
+    }
+    for map in changes {
+        let key = map.get(member.key).ok_or_else(|| missing_key(map, member.key))?;
+        match target.iter_mut().find(|one| same(identity(one, member.key), key)) {
+            Some(place) => {
+                let Tree::Object(old) = place.take() else { continue };
+                *place = Tree::Object(merge_map(old, map, member.schema)?);
+            }
+            None => target.push(without_directives(&Tree::Object(map.clone()))?),
+        }
+    }
+    Ok(target)
+}
+
+fn missing_key(map: &Map<String, Tree>, key: &str) -> Error {
+    Error::Internal(format!("map: {} does not contain declared merge key: {key}", shown(map)))
+}
+
+/// A patch's value where the object has none: directives and nulls have nothing to act on.
+fn without_directives(value: &Tree) -> Result<Tree, Error> {
+    Ok(match value {
+        Tree::Object(map) => {
+            let mut result = Map::new();
+            for (key, value) in map {
+                let directive = key == DIRECTIVE || key == RETAIN_KEYS;
+                if !directive && !value.is_null() && !key.starts_with(ELEMENT_ORDER) && !key.starts_with(DELETE_PRIMITIVES) {
+                    result.insert(key.clone(), without_directives(value)?);
+                }
+            }
+            Tree::Object(result)
+        }
+        Tree::Array(items) => {
+            let kept = items.iter().filter(|item| item.get(DIRECTIVE).is_none());
+            Tree::Array(kept.map(without_directives).collect::<Result<_, _>>()?)
+        }
+        other => other.clone(),
+    })
+}

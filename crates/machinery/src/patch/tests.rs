@@ -1,0 +1,75 @@
+use super::*;
+use serde_json::json;
+
+#[test]
+fn json_patches() {
+    let target = json!({"data": {"a": "b"}, "list": [1, 2, 3]});
+    for (patch, expect) in [
+        (json!([{"op": "test", "path": "/data/a", "value": "x"}]), Err(Error::Rejected)),
+        (json!([{"op": "test", "path": "/data/z", "value": null}]), Ok(target.clone())),
+        (json!([{"op": "remove", "path": "/data/z"}]), Err(Error::Rejected)),
+        (json!([{"op": "remove", "path": "/data/a"}]), Ok(json!({"data": {}, "list": [1, 2, 3]}))),
+        (json!([{"op": "replace", "path": "/data/z", "value": "1"}]), Ok(json!({"data": {"a": "b", "z": "1"}, "list": [1, 2, 3]}))),
+        (json!([{"op": "add", "path": "/list/-", "value": 4}, {"op": "remove", "path": "/list/0"}]), Ok(json!({"data": {"a": "b"}, "list": [2, 3, 4]}))),
+        (json!([{"op": "add", "path": "/list/9", "value": 4}]), Err(Error::Rejected)),
+        (json!([{"op": "move", "from": "/data/a", "path": "/data/b"}]), Ok(json!({"data": {"b": "b"}, "list": [1, 2, 3]}))),
+        (json!([{"op": "add", "path": "", "value": {}}]), Err(Error::Rejected)),
+        (json!([{"op": "bad", "path": "/data/a"}]), Err(Error::Rejected)),
+    ] {
+        assert_eq!(json(&target, &patch), expect, "{patch}");
+    }
+    assert!(matches!(json(&target, &json!({})), Err(Error::Malformed(_))));
+}
+
+#[test]
+fn merge_patches() {
+    let target = json!({"a": {"b": 1, "c": 2}, "d": [1]});
+    let got = merge(&target, &json!({"a": {"b": null, "e": {"f": null}}, "d": [2]})).unwrap();
+    assert_eq!(got, json!({"a": {"c": 2, "e": {}}, "d": [2]}));
+    assert!(merge(&target, &json!([])).is_err());
+}
+
+fn deployment(target: Tree, patch: Tree) -> Result<Tree, Error> {
+    let message = api::tables::message("k8s.io.api.apps.v1.Deployment").unwrap();
+    let wrap = |spec: Tree| json!({"spec": {"template": {"spec": spec}}});
+    strategic(&wrap(target), &wrap(patch), message).map(|tree| tree["spec"]["template"]["spec"].clone())
+}
+
+#[test]
+fn strategic_lists() {
+    let two = json!({"containers": [{"name": "a", "image": "1"}, {"name": "b", "image": "2"}]});
+    for (patch, expect) in [
+        (json!({"containers": [{"name": "b", "image": "3"}]}), json!({"containers": [{"name": "a", "image": "1"}, {"name": "b", "image": "3"}]})),
+        (json!({"containers": [{"name": "c"}]}), json!({"containers": [{"name": "c"}, {"name": "a", "image": "1"}, {"name": "b", "image": "2"}]})),
+        (json!({"containers": [{"name": "a", "$patch": "delete"}]}), json!({"containers": [{"name": "b", "image": "2"}]})),
+        (json!({"containers": [{"name": "c"}, {"$patch": "replace"}]}), json!({"containers": [{"name": "c"}]})),
+        (json!({"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}]}), json!({"containers": [{"name": "b", "image": "2"}, {"name": "a", "image": "1"}]})),
+        (
+            json!({"$setElementOrder/containers": [{"name": "a"}, {"name": "c"}, {"name": "b"}], "containers": [{"name": "c"}]}),
+            json!({"containers": [{"name": "a", "image": "1"}, {"name": "c"}, {"name": "b", "image": "2"}]}),
+        ),
+        (json!({"containers": null}), json!({})),
+        (json!({"containers": [{"name": "a", "image": null}]}), json!({"containers": [{"name": "a"}, {"name": "b", "image": "2"}]})),
+    ] {
+        assert_eq!(deployment(two.clone(), patch.clone()), Ok(expect), "{patch}");
+    }
+    let error = deployment(two.clone(), json!({"containers": [{"image": "x"}]})).unwrap_err();
+    assert_eq!(error.to_string(), "map: map[image:x] does not contain declared merge key: name");
+}
+
+#[test]
+fn strategic_directives() {
+    let volumes = json!({"volumes": [{"name": "v", "emptyDir": {}}], "nodeSelector": {"a": "1"}, "tolerations": [{"key": "x"}]});
+    let patch = json!({"volumes": [{"name": "v", "$retainKeys": ["name", "hostPath"], "hostPath": {"path": "/"}}],
+        "nodeSelector": {"$patch": "replace", "b": "2"}, "tolerations": [{"key": "y"}]});
+    let got = deployment(volumes, patch).unwrap();
+    assert_eq!(got, json!({"volumes": [{"name": "v", "hostPath": {"path": "/"}}], "nodeSelector": {"b": "2"}, "tolerations": [{"key": "y"}]}));
+
+    let message = api::tables::message("k8s.io.api.core.v1.ConfigMap").unwrap();
+    let target = json!({"metadata": {"finalizers": ["a", "b"]}, "data": {"x": "1"}});
+    let patch = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"], "finalizers": ["c"], "$setElementOrder/finalizers": ["b", "c"]}, "data": {"$patch": "delete"}});
+    let got = strategic(&target, &patch, message).unwrap();
+    assert_eq!(got, json!({"metadata": {"finalizers": ["b", "c"]}, "data": {}}));
+    let error = strategic(&target, &json!({"$patch": "foo"}), message).unwrap_err();
+    assert_eq!(error.to_string(), "unknown patch type: foo in map: map[$patch:foo]");
+}

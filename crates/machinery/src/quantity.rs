@@ -1,0 +1,291 @@
+//! Amounts of resources: `100m`, `1.5Gi`, `2e3`. Held as a whole number of billionths, so that arithmetic is exact;
+//! anything finer is rounded up, and the bound is that of 64-bit integers, as the API has it.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::str::FromStr;
+
+use api::Tree;
+use api::model::{Leaf, Message, Shape, Type};
+
+const NANOS: i128 = 1_000_000_000;
+const MAX: i128 = i64::MAX as i128 * NANOS;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    DecimalSi,
+    BinarySi,
+    DecimalExponent,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Quantity {
+    nanos: i128,
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
+    Format,
+    #[error("unable to parse numeric part of quantity")]
+    Numeric,
+    #[error("unable to parse quantity's suffix")]
+    Suffix,
+}
+
+impl Quantity {
+    pub const ZERO: Quantity = Quantity { nanos: 0, format: Format::DecimalSi };
+
+    pub fn new(value: i64, format: Format) -> Quantity {
+        Quantity { nanos: value as i128 * NANOS, format }
+    }
+
+    pub fn from_milli(value: i128, format: Format) -> Quantity {
+        Quantity { nanos: value.saturating_mul(1_000_000).clamp(-MAX, MAX), format }
+    }
+
+    /// A JSON string or number.
+    pub fn from_tree(tree: &Tree) -> Result<Quantity, Error> {
+        match tree {
+            Tree::String(text) => Quantity::parse(text.trim()),
+            Tree::Number(number) => Quantity::parse(&number.to_string()),
+            Tree::Null => Ok(Quantity::ZERO),
+            _ => Err(Error::Format),
+        }
+    }
+
+    pub fn parse(text: &str) -> Result<Quantity, Error> {
+        if text == "0" {
+            return Ok(Quantity::ZERO);
+        }
+        let (negative, rest) = match text.as_bytes().first() {
+            Some(b'-') => (true, &text[1..]),
+            Some(b'+') => (false, &text[1..]),
+            Some(_) => (false, text),
+            None => return Err(Error::Format),
+        };
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let (number, suffix) = rest.split_at(end);
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        if fraction.contains('.') || (whole.is_empty() && fraction.is_empty()) {
+            return Err(if number.is_empty() { Error::Format } else { Error::Numeric });
+        }
+        let (format, base, exponent) = suffix_of(suffix)?;
+        let magnitude = scale(whole, fraction, base, exponent).min(MAX);
+        Ok(Quantity { nanos: if negative { -magnitude } else { magnitude }, format })
+    }
+
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Whole units, rounded up.
+    pub fn value(&self) -> i64 {
+        ceil(self.nanos, NANOS) as i64
+    }
+
+    /// Thousandths, rounded up.
+    pub fn milli(&self) -> i128 {
+        ceil(self.nanos, 1_000_000)
+    }
+
+    pub fn nanos(&self) -> i128 {
+        self.nanos
+    }
+
+    pub fn is_zero(&self) -> bool {
+        self.nanos == 0
+    }
+
+    pub fn sign(&self) -> Ordering {
+        self.nanos.cmp(&0)
+    }
+
+    /// No finer than one unit.
+    pub fn is_integer(&self) -> bool {
+        self.nanos % NANOS == 0
+    }
+
+    /// The sum; a zero takes the other's format.
+    pub fn add(&self, other: &Quantity) -> Quantity {
+        let format = if self.is_zero() { other.format } else { self.format };
+        Quantity { nanos: (self.nanos + other.nanos).clamp(-MAX, MAX), format }
+    }
+
+    pub fn sub(&self, other: &Quantity) -> Quantity {
+        let format = if self.is_zero() { other.format } else { self.format };
+        Quantity { nanos: (self.nanos - other.nanos).clamp(-MAX, MAX), format }
+    }
+}
+
+impl PartialEq for Quantity {
+    fn eq(&self, other: &Self) -> bool {
+        self.nanos == other.nanos
+    }
+}
+impl Eq for Quantity {}
+impl PartialOrd for Quantity {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Quantity {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.nanos.cmp(&other.nanos)
+    }
+}
+
+impl FromStr for Quantity {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Quantity::parse(text)
+    }
+}
+
+/// The canonical form: no fraction, the largest suffix that needs none.
+impl fmt::Display for Quantity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.nanos == 0 {
+            return f.write_str("0");
+        }
+        let binary = self.format == Format::BinarySi && self.is_integer() && self.nanos.abs() >= 1024 * NANOS;
+        if binary {
+            let (mut value, mut power) = (self.nanos / NANOS, 0);
+            while value % 1024 == 0 && power < 6 {
+                value /= 1024;
+                power += 1;
+            }
+            return write!(f, "{value}{}", ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"][power]);
+        }
+        let (mut value, mut exponent) = (self.nanos, -9);
+        while value % 1000 == 0 && exponent < 18 {
+            value /= 1000;
+            exponent += 3;
+        }
+        match (self.format, exponent) {
+            (_, 0) => write!(f, "{value}"),
+            (Format::DecimalExponent, _) => write!(f, "{value}e{exponent}"),
+            _ => {
+                let suffix = ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"][((exponent + 9) / 3) as usize];
+                write!(f, "{value}{suffix}")
+            }
+        }
+    }
+}
+
+fn ceil(value: i128, unit: i128) -> i128 {
+    value.div_euclid(unit) + i128::from(value.rem_euclid(unit) != 0)
+}
+
+fn suffix_of(suffix: &str) -> Result<(Format, u32, i32), Error> {
+    Ok(match suffix {
+        "" => (Format::DecimalSi, 10, 0),
+        "n" => (Format::DecimalSi, 10, -9),
+        "u" => (Format::DecimalSi, 10, -6),
+        "m" => (Format::DecimalSi, 10, -3),
+        "k" => (Format::DecimalSi, 10, 3),
+        "M" => (Format::DecimalSi, 10, 6),
+        "G" => (Format::DecimalSi, 10, 9),
+        "T" => (Format::DecimalSi, 10, 12),
+        "P" => (Format::DecimalSi, 10, 15),
+        "E" => (Format::DecimalSi, 10, 18),
+        "Ki" => (Format::BinarySi, 2, 10),
+        "Mi" => (Format::BinarySi, 2, 20),
+        "Gi" => (Format::BinarySi, 2, 30),
+        "Ti" => (Format::BinarySi, 2, 40),
+        "Pi" => (Format::BinarySi, 2, 50),
+        "Ei" => (Format::BinarySi, 2, 60),
+        _ => match suffix.as_bytes() {
+            [b'e' | b'E', digits @ ..] if !digits.is_empty() => {
+                let exponent = suffix[1..].parse::<i32>().map_err(|_| Error::Suffix)?;
+                (Format::DecimalExponent, 10, exponent)
+            }
+            _ => {
+                let good = suffix.chars().all(|c| "eEinumkKMGTP+-".contains(c) || c.is_ascii_digit());
+                return Err(if good { Error::Suffix } else { Error::Format });
+            }
+        },
+    })
+}
+
+/// `whole.fraction × base^exponent` in billionths, rounded up, cut off above the bound.
+fn scale(whole: &str, fraction: &str, base: u32, exponent: i32) -> i128 {
+    let mut mantissa: i128 = 0;
+    let mut decimals: i32 = 0;
+    let mut dropped = false;
+    for (index, byte) in whole.bytes().chain(fraction.bytes()).enumerate() {
+        let digit = i128::from(byte - b'0');
+        if mantissa > 100_000_000_000_000_000_000_000 {
+            if index < whole.len() {
+                decimals -= 1;
+            }
+            dropped |= digit != 0;
+            continue;
+        }
+        mantissa = mantissa * 10 + digit;
+        if index >= whole.len() {
+            decimals += 1;
+        }
+    }
+    if mantissa == 0 {
+        return i128::from(dropped);
+    }
+    let mut ten = 9 - decimals;
+    if base == 10 {
+        ten += exponent;
+    } else {
+        // At most 2^60 times 10^24: beyond the bound anyway when it does not fit.
+        match mantissa.checked_mul(1i128 << exponent) {
+            Some(product) => mantissa = product,
+            None => return MAX,
+        }
+    }
+    if ten >= 0 {
+        let factor = u32::try_from(ten).ok().and_then(|ten| 10i128.checked_pow(ten));
+        return factor.and_then(|factor| mantissa.checked_mul(factor)).unwrap_or(MAX);
+    }
+    match 10i128.checked_pow(ten.unsigned_abs()) {
+        Some(divisor) => ceil(mantissa, divisor),
+        None => 1,
+    }
+}
+
+/// Brings every quantity of an object into its canonical form. Values that are none are left for the decoder's complaint.
+pub fn canonicalize(tree: &mut Tree, message: &Message) {
+    let Some(map) = tree.as_object_mut() else { return };
+    for field in message.fields.iter() {
+        let Type::Message(index) = field.ty else { continue };
+        let inner = api::tables::message_at(index);
+        if field.json.is_empty() {
+            // An inlined struct shares its parent's object; its fields are looked up there.
+            let mut object = Tree::Object(std::mem::take(map));
+            canonicalize(&mut object, inner);
+            if let Tree::Object(object) = object {
+                *map = object;
+            }
+            continue;
+        }
+        let Some(value) = map.get_mut(field.json.as_ref()) else { continue };
+        let each = |value: &mut Tree| match inner.leaf {
+            Some(Leaf::Quantity) => canonical(value),
+            None => canonicalize(value, inner),
+            _ => {}
+        };
+        match (field.shape, value) {
+            (Shape::One, value) => each(value),
+            (Shape::List, Tree::Array(list)) => list.iter_mut().for_each(each),
+            (Shape::Map, Tree::Object(entries)) => entries.iter_mut().for_each(|(_, value)| each(value)),
+            _ => {}
+        }
+    }
+}
+
+fn canonical(value: &mut Tree) {
+    if let Ok(quantity) = Quantity::from_tree(value) {
+        *value = Tree::String(quantity.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests;
