@@ -1,1 +1,37 @@
-//! See the crate table in docs/architecture.md.
+//! How every daemon speaks to the API server: configuration and credentials, an HTTP/2 client with
+//! typed and untyped requests, watches, shared informers with indexes, a rate-limited work queue, an
+//! event recorder, leader election on Leases, and delegated authentication and authorization for a
+//! daemon's own secure port.
+//!
+//! JSON is spoken throughout: the caches decode into the caller's own [`View`], which names the few
+//! fields it needs, and so costs less than a full typed object in any encoding. There is no client-side
+//! rate limit: the API server's priority and fairness is what protects it.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod api;
+mod client;
+mod config;
+pub mod delegated;
+mod error;
+mod events;
+mod informer;
+mod leader;
+mod options;
+mod queue;
+mod resource;
+mod tls;
+mod transport;
+mod watch;
+
+pub use api::Api;
+pub use client::{Client, Request};
+pub use config::{Config, Credentials, Material};
+pub use error::{Error, Result};
+pub use events::{EventRecorder, EventStyle, EventType, ObjectReference, Report};
+pub use informer::{Event, Informer, Informers, Scope, Selectors};
+pub use leader::{Election, LeaderElector, Outcome};
+pub use options::{DeleteOptions, ListOptions, Patch, Preconditions, Propagation, WatchOptions};
+pub use queue::{Item, RateLimit, WorkQueue, run_workers};
+pub use resource::{Key, List, Metadata, ObjectMetadata, OwnerReference, ResourceRef, View};
+pub use transport::Body;
+pub use watch::{Watch, WatchEvent};

@@ -1,0 +1,274 @@
+//! Certificates, front proxies and tokens.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use async_trait::async_trait;
+use http::HeaderMap;
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
+use k8s_openapi::api::core::v1::ConfigMap;
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls_pki_types::{CertificateDer, UnixTime};
+use x509_parser::prelude::FromDer;
+
+use super::User;
+use crate::{Client, Error, Material, Result, tls};
+
+/// Tells who sent a request.
+#[async_trait]
+pub trait Authenticator: Send + Sync {
+    /// `peer` is the client's certificate chain, leaf first, as the TLS handshake gave it, verified or not. None
+    /// when the request carries credentials that are not accepted, or none while anonymous requests are not
+    /// allowed: answer 401. Errors mean that the API server could not be asked.
+    async fn authenticate(&self, peer: &[CertificateDer<'_>], headers: &HeaderMap) -> Result<Option<User>>;
+}
+
+#[derive(Clone, Debug)]
+pub struct AuthenticationOptions {
+    /// `--client-ca-file`; certificates of the cluster's own authority are accepted besides.
+    pub client_ca: Option<Material>,
+    /// Accept the authority in `kube-system/extension-apiserver-authentication`
+    /// (not with `--authentication-skip-lookup`).
+    pub lookup: bool,
+    /// Whether requests without credentials are `system:anonymous`.
+    pub anonymous: bool,
+    /// `--authentication-token-webhook-cache-ttl`
+    pub cache: Duration,
+    /// Whether bearer tokens are reviewed.
+    pub tokens: bool,
+    pub audiences: Vec<String>,
+}
+
+impl Default for AuthenticationOptions {
+    fn default() -> Self {
+        AuthenticationOptions {
+            client_ca: None,
+            lookup: true,
+            anonymous: true,
+            cache: Duration::from_secs(10),
+            tokens: true,
+            audiences: Vec::new(),
+        }
+    }
+}
+
+/// Delegated authentication.
+pub struct Authentication {
+    client: Client,
+    options: AuthenticationOptions,
+    authorities: ArcSwapOption<Authorities>,
+    loading: tokio::sync::Mutex<()>,
+    tokens: Mutex<FxHashMap<String, (Option<User>, Instant)>>,
+}
+
+struct Authorities {
+    verifiers: Vec<Arc<dyn ClientCertVerifier>>,
+    front_proxy: Option<FrontProxy>,
+    loaded: Instant,
+}
+
+struct FrontProxy {
+    verifier: Arc<dyn ClientCertVerifier>,
+    names: Vec<String>,
+    user_headers: Vec<String>,
+    group_headers: Vec<String>,
+    extra_prefixes: Vec<String>,
+}
+
+/// How long the cluster's authorities are used before they are looked up again.
+const REFRESH: Duration = Duration::from_secs(60);
+const TOKENS: usize = 4096;
+
+impl Authentication {
+    pub fn new(client: Client, options: AuthenticationOptions) -> Authentication {
+        Authentication {
+            client,
+            options,
+            authorities: ArcSwapOption::empty(),
+            loading: tokio::sync::Mutex::new(()),
+            tokens: Mutex::default(),
+        }
+    }
+
+    async fn authorities(&self) -> Arc<Authorities> {
+        let fresh = |authorities: &Arc<Authorities>| authorities.loaded.elapsed() < REFRESH;
+        if let Some(authorities) = self.authorities.load_full().filter(fresh) {
+            return authorities;
+        }
+        let _one = self.loading.lock().await;
+        let previous = self.authorities.load_full();
+        if let Some(authorities) = previous.clone().filter(fresh) {
+            return authorities;
+        }
+        let loaded = match self.load().await {
+            Ok(loaded) => Arc::new(loaded),
+            Err(error) => {
+                tracing::warn!(%error, "looking up the cluster's client authorities failed");
+                let kept = previous.as_ref();
+                Arc::new(Authorities {
+                    verifiers: match kept {
+                        Some(kept) => kept.verifiers.clone(),
+                        None => self.own().unwrap_or_default(),
+                    },
+                    front_proxy: None,
+                    // Ask again soon.
+                    loaded: Instant::now() - REFRESH + Duration::from_secs(5).min(REFRESH),
+                })
+            }
+        };
+        self.authorities.store(Some(loaded.clone()));
+        loaded
+    }
+
+    fn own(&self) -> Result<Vec<Arc<dyn ClientCertVerifier>>> {
+        self.options.client_ca.iter().map(|material| verifier(&material.read()?)).collect()
+    }
+
+    async fn load(&self) -> Result<Authorities> {
+        let mut verifiers = self.own()?;
+        let mut front_proxy = None;
+        if self.options.lookup {
+            let name = "extension-apiserver-authentication";
+            let map: ConfigMap = self.client.get(Some("kube-system"), name).await?;
+            let data = map.data.unwrap_or_default();
+            if let Some(pem) = data.get("client-ca-file") {
+                verifiers.push(verifier(pem.as_bytes())?);
+            }
+            let list = |key: &str| -> Vec<String> {
+                data.get(key).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+            };
+            if let Some(pem) = data.get("requestheader-client-ca-file") {
+                front_proxy = Some(FrontProxy {
+                    verifier: verifier(pem.as_bytes())?,
+                    names: list("requestheader-allowed-names"),
+                    user_headers: list("requestheader-username-headers"),
+                    group_headers: list("requestheader-group-headers"),
+                    extra_prefixes: list("requestheader-extra-headers-prefix"),
+                });
+            }
+        }
+        Ok(Authorities { verifiers, front_proxy, loaded: Instant::now() })
+    }
+
+    async fn review(&self, token: &str) -> Result<Option<User>> {
+        if let Some((user, at)) = self.tokens.lock().get(token)
+            && at.elapsed() < self.options.cache
+        {
+            return Ok(user.clone());
+        }
+        let review = TokenReview {
+            spec: TokenReviewSpec {
+                token: token.into(),
+                audiences: Some(self.options.audiences.clone()).filter(|list| !list.is_empty()),
+            },
+            ..Default::default()
+        };
+        let review: TokenReview = self.client.create::<TokenReview>(None, &review).await?;
+        let status = review.status.unwrap_or_default();
+        let user = status.user.filter(|_| status.authenticated == Some(true)).map(|user| User {
+            name: user.username.unwrap_or_default(),
+            uid: user.uid.unwrap_or_default(),
+            groups: user.groups.unwrap_or_default(),
+            extra: user.extra.unwrap_or_default(),
+        });
+        let mut tokens = self.tokens.lock();
+        if tokens.len() >= TOKENS {
+            tokens.retain(|_, (_, at)| at.elapsed() < self.options.cache);
+        }
+        if tokens.len() < TOKENS {
+            tokens.insert(token.into(), (user.clone(), Instant::now()));
+        }
+        Ok(user)
+    }
+}
+
+#[async_trait]
+impl Authenticator for Authentication {
+    async fn authenticate(&self, peer: &[CertificateDer<'_>], headers: &HeaderMap) -> Result<Option<User>> {
+        if let Some((leaf, rest)) = peer.split_first() {
+            let authorities = self.authorities().await;
+            if let Some(proxy) = &authorities.front_proxy
+                && let Some(user) = proxy.user(leaf, rest, headers)
+            {
+                return Ok(Some(authenticated(user)));
+            }
+            let now = UnixTime::now();
+            if authorities.verifiers.iter().any(|ca| ca.verify_client_cert(leaf, rest, now).is_ok())
+                && let Some(user) = certificate_user(leaf)
+            {
+                return Ok(Some(authenticated(user)));
+            }
+        }
+        if let Some(token) = bearer(headers).filter(|_| self.options.tokens) {
+            return Ok(self.review(token).await?.map(authenticated));
+        }
+        Ok(self.options.anonymous.then(User::anonymous))
+    }
+}
+
+impl FrontProxy {
+    fn user(
+        &self,
+        leaf: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        headers: &HeaderMap,
+    ) -> Option<User> {
+        let header = |name: &String| headers.get(name.as_str()).and_then(|value| value.to_str().ok());
+        let name = self.user_headers.iter().find_map(header).filter(|name| !name.is_empty())?;
+        self.verifier.verify_client_cert(leaf, rest, UnixTime::now()).ok()?;
+        let proxy = certificate_user(leaf)?;
+        if !self.names.is_empty() && !self.names.contains(&proxy.name) {
+            return None;
+        }
+        let mut user = User { name: name.to_string(), ..Default::default() };
+        for group in &self.group_headers {
+            let values = headers.get_all(group.as_str()).iter();
+            user.groups.extend(values.filter_map(|value| value.to_str().ok()).map(str::to_string));
+        }
+        for prefix in &self.extra_prefixes {
+            let prefix = prefix.to_lowercase();
+            for (name, value) in headers {
+                if let (Some(key), Ok(value)) = (name.as_str().strip_prefix(&prefix), value.to_str()) {
+                    user.extra.entry(key.to_string()).or_default().push(value.to_string());
+                }
+            }
+        }
+        Some(user)
+    }
+}
+
+fn authenticated(mut user: User) -> User {
+    let group = "system:authenticated";
+    if user.name != "system:anonymous" && !user.groups.iter().any(|own| own == group) {
+        user.groups.push(group.into());
+    }
+    user
+}
+
+fn verifier(pem: &[u8]) -> Result<Arc<dyn ClientCertVerifier>> {
+    let roots = Arc::new(tls::roots(pem)?);
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
+        .build()
+        .map_err(|error| Error::Config(format!("client certificate authority: {error}")))?;
+    Ok(verifier)
+}
+
+/// Common name and organizations, as upstream maps them.
+fn certificate_user(leaf: &CertificateDer<'_>) -> Option<User> {
+    let (_, certificate) = x509_parser::certificate::X509Certificate::from_der(leaf).ok()?;
+    let subject = certificate.subject();
+    let name = subject.iter_common_name().last()?.as_str().ok()?.to_string();
+    let groups = subject.iter_organization().filter_map(|part| part.as_str().ok()).map(str::to_string);
+    Some(User { name, groups: groups.collect(), ..Default::default() })
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?.trim();
+    let (scheme, token) = value.split_once(' ')?;
+    Some(token.trim()).filter(|token| scheme.eq_ignore_ascii_case("bearer") && !token.is_empty())
+}

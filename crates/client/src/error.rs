@@ -1,0 +1,105 @@
+//! What can go wrong between a daemon and the API server.
+
+use std::time::Duration;
+
+/// The crate's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A failed request, or a configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The server answered with a `Status`.
+    #[error("{0}")]
+    Status(Box<api::Status>),
+    /// The connection could not be made or broke.
+    #[error("{method} {url}: {source}")]
+    Transport { method: String, url: String, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("{method} {url}: timed out after {after:?}")]
+    Timeout { method: String, url: String, after: Duration },
+    /// The answer's body is not what was asked for.
+    #[error("decoding {what}: {source}")]
+    Decode { what: String, source: serde_json::Error },
+    #[error("encoding the request: {0}")]
+    Encode(serde_json::Error),
+    #[error("invalid configuration: {0}")]
+    Config(String),
+    #[error("{path}: {source}")]
+    File { path: String, source: std::io::Error },
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    #[error("invalid request: {0}")]
+    Http(#[from] http::Error),
+    /// The owner of the operation asked it to stop.
+    #[error("shutting down")]
+    Shutdown,
+}
+
+impl Error {
+    /// The `Status` the server sent, where it sent one.
+    pub fn status(&self) -> Option<&api::Status> {
+        match self {
+            Error::Status(status) => Some(status),
+            _ => None,
+        }
+    }
+
+    /// The HTTP code of the answer; none when there was no answer.
+    pub fn code(&self) -> Option<u16> {
+        self.status().map(|status| status.code)
+    }
+
+    fn reason(&self, reason: &str) -> bool {
+        self.status().is_some_and(|status| status.reason == reason)
+    }
+
+    pub fn is_not_found(&self) -> bool {
+        self.reason("NotFound") || self.code() == Some(404)
+    }
+
+    pub fn is_already_exists(&self) -> bool {
+        self.reason("AlreadyExists")
+    }
+
+    pub fn is_conflict(&self) -> bool {
+        self.reason("Conflict")
+    }
+
+    pub fn is_invalid(&self) -> bool {
+        self.reason("Invalid")
+    }
+
+    pub fn is_forbidden(&self) -> bool {
+        self.reason("Forbidden")
+    }
+
+    pub fn is_unauthorized(&self) -> bool {
+        self.code() == Some(401)
+    }
+
+    pub fn is_too_many_requests(&self) -> bool {
+        self.code() == Some(429)
+    }
+
+    /// The resource version asked for is no longer (or not yet) kept by the server.
+    pub fn is_expired(&self) -> bool {
+        self.reason("Expired") || self.reason("Gone") || self.code() == Some(410)
+    }
+
+    /// A refusal because the namespace is being deleted: retrying a create is pointless.
+    pub fn is_namespace_terminating(&self) -> bool {
+        self.status()
+            .and_then(|status| status.details.as_ref())
+            .is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating"))
+    }
+
+    pub(crate) fn from_status(status: api::Status) -> Error {
+        Error::Status(Box::new(status))
+    }
+
+    pub(crate) fn transport(
+        request: (&http::Method, &http::Uri),
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Error {
+        Error::Transport { method: request.0.to_string(), url: request.1.to_string(), source: source.into() }
+    }
+}

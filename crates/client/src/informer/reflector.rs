@@ -1,0 +1,226 @@
+//! List, then watch from there; resume a watch that breaks off, list again when it cannot be resumed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::Rng;
+use rustc_hash::FxHashSet;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use super::store::{Identity, Shared};
+use super::{Scope, Selectors};
+use crate::resource::Head;
+use crate::watch::RawEvent;
+use crate::{Api, Client, Error, Key, ListOptions, Result, Watch, WatchOptions};
+
+const PAGE: u32 = 500;
+/// A watch that ended sooner than this says that the server is not well.
+const SHORT: Duration = Duration::from_secs(1);
+
+pub(super) struct Reflector<V> {
+    pub client: Client,
+    pub shared: Arc<Shared<V>>,
+    pub scope: Scope,
+    pub selectors: Selectors,
+    pub metadata_only: bool,
+}
+
+/// Why watching ended.
+enum End {
+    /// At its time, or the connection broke: go on from the last resource version.
+    Resume,
+    /// The history since then is gone.
+    Relist,
+}
+
+impl<V: DeserializeOwned + Send + Sync + 'static> Reflector<V> {
+    /// Runs until dropped.
+    pub async fn run(self) {
+        let mut backoff = Backoff::default();
+        loop {
+            let resource = &self.shared.resource;
+            match self.list().await {
+                Ok(version) => {
+                    *self.shared.resource_version.lock() = version;
+                    self.shared.synced.send_replace(true);
+                }
+                Err(error) => {
+                    tracing::warn!(resource = %resource.plural, group = %resource.group, %error, "listing failed");
+                    backoff.wait().await;
+                    continue;
+                }
+            }
+            loop {
+                let started = Instant::now();
+                let result = self.watch(&mut backoff).await;
+                match &result {
+                    Ok(End::Resume) => {}
+                    Ok(End::Relist) => {
+                        tracing::debug!(resource = %resource.plural, "the watch's history is gone, listing again");
+                    }
+                    Err(error) => {
+                        tracing::debug!(resource = %resource.plural, %error, "watching failed");
+                    }
+                }
+                if result.is_err() || started.elapsed() < SHORT {
+                    backoff.wait().await;
+                }
+                if matches!(result, Ok(End::Relist)) {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn api(&self) -> Api<'_> {
+        let api = self.client.at(&self.shared.resource);
+        if self.metadata_only { api.metadata_only() } else { api }
+    }
+
+    fn namespace(&self) -> Option<&str> {
+        match &self.scope {
+            Scope::All => None,
+            Scope::Namespace(namespace) => Some(namespace),
+        }
+    }
+
+    /// Brings the cache to the state of a list. Page by page, so that memory does not grow with the
+    /// list; the pages are of one resource version, and what is in none of them goes at the end.
+    async fn list(&self) -> Result<String> {
+        let mut listed = FxHashSet::default();
+        let mut options = ListOptions {
+            label_selector: self.selectors.labels.clone(),
+            field_selector: self.selectors.fields.clone(),
+            limit: Some(PAGE),
+            ..Default::default()
+        };
+        loop {
+            let api = self.api();
+            let page = api.page(self.namespace(), &options, |raw| {
+                let head: Head<'_> = serde_json::from_str(raw)?;
+                let identity = identity(&head);
+                listed.insert(identity.key.clone());
+                self.put(identity, raw);
+                Ok(())
+            });
+            match page.await {
+                Ok(page) => match page.continue_token {
+                    Some(token) => options.continue_token = Some(token),
+                    None => {
+                        self.shared.retain(&listed);
+                        return Ok(page.resource_version);
+                    }
+                },
+                // The snapshot went away between two pages: once more, in one piece.
+                Err(error) if error.is_expired() && options.continue_token.is_some() => {
+                    options.continue_token = None;
+                    options.limit = None;
+                    listed.clear();
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn watch(&self, backoff: &mut Backoff) -> Result<End> {
+        let options = WatchOptions {
+            label_selector: self.selectors.labels.clone(),
+            field_selector: self.selectors.fields.clone(),
+            resource_version: Some(self.shared.resource_version.lock().clone()),
+            bookmarks: true,
+            timeout_seconds: Some(rand::rng().random_range(300..600)),
+            send_initial_events: false,
+        };
+        let mut watch: Watch<V> = match self.api().watch(self.namespace(), &options).await {
+            Ok(watch) => watch,
+            Err(error) if error.is_expired() => return Ok(End::Relist),
+            Err(error) => return Err(error),
+        };
+        loop {
+            match watch.next_with(|event| self.apply(event)).await {
+                Ok(Some(version)) => {
+                    backoff.reset();
+                    *self.shared.resource_version.lock() = version;
+                }
+                Ok(None) => return Ok(End::Resume),
+                Err(Error::Transport { source, .. }) => {
+                    tracing::debug!(resource = %self.shared.resource.plural, %source, "the watch broke off");
+                    return Ok(End::Resume);
+                }
+                // An event cut in the middle, or an error event of the server. When it is not that the
+                // history is gone, it may be anything: a list is always right.
+                Err(error) => {
+                    tracing::debug!(resource = %self.shared.resource.plural, %error, "the watch failed");
+                    return Ok(End::Relist);
+                }
+            }
+        }
+    }
+
+    /// Applies an event to the cache; the resource version it brings the cache to.
+    fn apply(&self, event: &RawEvent<'_>) -> Result<String> {
+        let raw = event.object.get();
+        let what = || format!("a watch event of {}", self.shared.resource.kind);
+        let head: Head<'_> =
+            serde_json::from_str(raw).map_err(|source| Error::Decode { what: what(), source })?;
+        let version = head.metadata.resource_version.to_string();
+        match event.kind {
+            "ADDED" | "MODIFIED" => self.put(identity(&head), raw),
+            "DELETED" => {
+                let key = identity(&head).key;
+                let last = serde_json::from_str(raw).ok();
+                self.shared.remove(&key, last);
+            }
+            "BOOKMARK" => {}
+            other => tracing::warn!(kind = other, "the server sent a watch event of unknown type"),
+        }
+        Ok(version)
+    }
+
+    fn put(&self, identity: Identity<'_>, raw: &str) {
+        if self.shared.has(&identity) {
+            return;
+        }
+        match serde_json::from_str(raw) {
+            Ok(object) => self.shared.put(identity, object),
+            // One bad object must not keep all others from being seen.
+            Err(error) => tracing::error!(
+                resource = %self.shared.resource.plural, key = %identity.key, %error,
+                "the object cannot be decoded, its previous state stays in the cache"
+            ),
+        }
+    }
+}
+
+fn identity<'a>(head: &'a Head<'_>) -> Identity<'a> {
+    let metadata = &head.metadata;
+    Identity {
+        key: Key::new(&metadata.namespace, &metadata.name),
+        uid: &metadata.uid,
+        resource_version: &metadata.resource_version,
+    }
+}
+
+/// 0.8 s, doubled up to 30 s, each with as much again of chance.
+struct Backoff {
+    next: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Backoff { next: Duration::from_millis(800) }
+    }
+}
+
+impl Backoff {
+    async fn wait(&mut self) {
+        let wait = self.next.mul_f64(1.0 + rand::rng().random::<f64>());
+        self.next = (self.next * 2).min(Duration::from_secs(30));
+        tokio::time::sleep(wait).await;
+    }
+
+    fn reset(&mut self) {
+        *self = Backoff::default();
+    }
+}
