@@ -6,9 +6,12 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod json;
 pub mod model;
 pub mod status;
 pub mod tables;
+pub mod text;
+pub mod wire;
 
 pub use k8s_openapi;
 pub use status::Status;

@@ -95,6 +95,8 @@ pub struct Message {
     pub openapi: Text,
     /// In the order in which upstream writes them as JSON.
     pub fields: Cow<'static, [Field]>,
+    /// Indexes of `fields` in the order of their tags; empty when they lie so already.
+    pub wire_order: Cow<'static, [u16]>,
     pub leaf: Option<Leaf>,
     /// `x-kubernetes-map-type: atomic`: apply owns the whole of it or nothing.
     pub atomic: bool,

@@ -67,7 +67,7 @@ pub(super) fn parse(text: &'static str) -> Rows {
                     openapi: words.text(),
                     leaf: leaf(words.next()),
                     atomic: words.next() == "a",
-                    fields: Cow::Borrowed(&[]),
+                    ..Message::default()
                 });
             }
             "F" => fields.push(field(&mut words)),
@@ -92,7 +92,13 @@ fn close_resource(rows: &mut Rows, subresources: &mut Vec<Subresource>) {
 
 fn close_message(rows: &mut Rows, fields: &mut Vec<Field>) {
     if let Some(message) = rows.messages.last_mut() {
-        message.fields = Cow::Owned(std::mem::take(fields));
+        let fields = std::mem::take(fields);
+        if !fields.is_sorted_by_key(|field| field.tag) {
+            let mut order: Vec<u16> = (0..fields.len() as u16).collect();
+            order.sort_by_key(|index| fields[usize::from(*index)].tag);
+            message.wire_order = Cow::Owned(order);
+        }
+        message.fields = Cow::Owned(fields);
     }
 }
 

@@ -120,7 +120,9 @@ impl Builder<'_> {
             };
             for name in &package.order {
                 let Some(resolved) = self.structure(path, name) else { continue };
-                if !self.has_type_meta(&resolved) || name == "TypeMeta" {
+                // a watch event says nothing of its own type, and is a kind all the same
+                let event = path == META && name == "WatchEvent";
+                if !(self.has_type_meta(&resolved) || event) {
                     continue;
                 }
                 for group in &groups {

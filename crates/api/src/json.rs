@@ -1,0 +1,220 @@
+//! Writes JSON as upstream's encoder does: compact, with `<`, `>`, `&`, U+2028 and U+2029 escaped, and
+//! with its format of floating-point numbers.
+
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
+/// Appends a tree.
+pub fn write(tree: &Value, out: &mut Vec<u8>) {
+    match tree {
+        Value::Null => out.extend_from_slice(b"null"),
+        Value::Bool(true) => out.extend_from_slice(b"true"),
+        Value::Bool(false) => out.extend_from_slice(b"false"),
+        Value::Number(number) => {
+            if let Some(value) = number.as_i64() {
+                write_integer(value, out);
+            } else if let Some(value) = number.as_u64() {
+                out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+            } else {
+                write_double(number.as_f64().unwrap_or_default(), out);
+            }
+        }
+        Value::String(text) => write_string(text, out),
+        Value::Array(items) => {
+            out.push(b'[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                write(item, out);
+            }
+            out.push(b']');
+        }
+        Value::Object(map) => {
+            out.push(b'{');
+            for (index, (key, value)) in map.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                write_string(key, out);
+                out.push(b':');
+                write(value, out);
+            }
+            out.push(b'}');
+        }
+    }
+}
+
+/// A tree's JSON.
+pub fn to_vec(tree: &Value) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    write(tree, &mut out);
+    out
+}
+
+pub fn write_integer(value: i64, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// The shortest digits that read back, with an exponent below 1e-6 and from 1e21.
+pub fn write_double(value: f64, out: &mut Vec<u8>) {
+    let magnitude = value.abs();
+    if magnitude != 0.0 && !(1e-6..1e21).contains(&magnitude) {
+        let text = format!("{value:e}");
+        match text.split_once('e') {
+            Some((digits, exponent)) if !exponent.starts_with('-') => {
+                out.extend_from_slice(format!("{digits}e+{exponent}").as_bytes())
+            }
+            _ => out.extend_from_slice(text.as_bytes()),
+        }
+    } else {
+        out.extend_from_slice(format!("{value}").as_bytes());
+    }
+}
+
+/// Appends a string with its quotes.
+pub fn write_string(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    escape(text, out);
+    out.push(b'"');
+}
+
+/// [`write_string`] for bytes that should be UTF-8; what is not becomes U+FFFD.
+pub(crate) fn write_bytes_as_string(bytes: &[u8], out: &mut Vec<u8>) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => write_string(text, out),
+        Err(_) => write_string(&String::from_utf8_lossy(bytes), out),
+    }
+}
+
+/// Bytes that need a closer look: control characters, `"`, `\`, `<`, `>`, `&`, and 0xE2, which may start U+2028.
+const SPECIAL: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 0x20 {
+        table[byte] = true;
+        byte += 1;
+    }
+    table[b'"' as usize] = true;
+    table[b'\\' as usize] = true;
+    table[b'<' as usize] = true;
+    table[b'>' as usize] = true;
+    table[b'&' as usize] = true;
+    table[0xE2] = true;
+    table
+};
+
+fn escape(text: &str, out: &mut Vec<u8>) {
+    let bytes = text.as_bytes();
+    let mut copied = 0;
+    let mut position = 0;
+    while position < bytes.len() {
+        let byte = bytes[position];
+        if !SPECIAL[usize::from(byte)] {
+            position += 1;
+            continue;
+        }
+        let hex;
+        let (replacement, length): (&[u8], usize) = match byte {
+            b'"' => (b"\\\"", 1),
+            b'\\' => (b"\\\\", 1),
+            b'\n' => (b"\\n", 1),
+            b'\r' => (b"\\r", 1),
+            b'\t' => (b"\\t", 1),
+            0x08 => (b"\\b", 1),
+            0x0c => (b"\\f", 1),
+            0xE2 => match bytes.get(position + 1..position + 3) {
+                Some([0x80, 0xA8]) => (b"\\u2028", 3),
+                Some([0x80, 0xA9]) => (b"\\u2029", 3),
+                _ => {
+                    position += 1;
+                    continue;
+                }
+            },
+            other => {
+                const DIGITS: &[u8; 16] = b"0123456789abcdef";
+                hex = [
+                    b'\\',
+                    b'u',
+                    b'0',
+                    b'0',
+                    DIGITS[usize::from(other >> 4)],
+                    DIGITS[usize::from(other & 15)],
+                ];
+                (&hex, 1)
+            }
+        };
+        out.extend_from_slice(&bytes[copied..position]);
+        out.extend_from_slice(replacement);
+        position += length;
+        copied = position;
+    }
+    out.extend_from_slice(&bytes[copied..]);
+}
+
+/// Appends a JSON text without its white space, escaped like the rest; an error when it is not JSON.
+pub(crate) fn write_compact(text: &[u8], out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+    serde_json::from_slice::<IgnoredAny>(text)?;
+    let mut in_string = false;
+    let mut escaped = false;
+    for (index, &byte) in text.iter().enumerate() {
+        if !in_string {
+            match byte {
+                b' ' | b'\n' | b'\r' | b'\t' => continue,
+                b'"' => in_string = true,
+                _ => {}
+            }
+        } else if escaped {
+            escaped = false;
+        } else {
+            match byte {
+                b'\\' => escaped = true,
+                b'"' => in_string = false,
+                b'<' => {
+                    out.extend_from_slice(b"\\u003c");
+                    continue;
+                }
+                b'>' => {
+                    out.extend_from_slice(b"\\u003e");
+                    continue;
+                }
+                b'&' => {
+                    out.extend_from_slice(b"\\u0026");
+                    continue;
+                }
+                0xA8 | 0xA9 if index >= 2 && text[index - 2..index] == [0xE2, 0x80] => {
+                    out.truncate(out.len() - 2);
+                    out.extend_from_slice(if byte == 0xA8 { b"\\u2028" } else { b"\\u2029" });
+                    continue;
+                }
+                _ => {}
+            }
+        }
+        out.push(byte);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_strings_look_like_upstreams() {
+        let check = |tree: Value, expect: &str| assert_eq!(String::from_utf8(to_vec(&tree)).unwrap(), expect);
+        check(Value::from(1e21), "1e+21");
+        check(Value::from(1.5e-7), "1.5e-7");
+        check(Value::from(1.0), "1");
+        check(Value::from(-0.25), "-0.25");
+        check(Value::from(u64::MAX), "18446744073709551615");
+        check(Value::from("a<b>&\u{2028}\u{7}\"\\é€"), "\"a\\u003cb\\u003e\\u0026\\u2028\\u0007\\\"\\\\é€\"");
+    }
+
+    #[test]
+    fn compacting_keeps_strings() {
+        let mut out = Vec::new();
+        write_compact(b"{ \"a b\" : [ 1 , \"x\\\" <\" ] }", &mut out).unwrap();
+        assert_eq!(out, b"{\"a b\":[1,\"x\\\" \\u003c\"]}");
+        assert!(write_compact(b"{", &mut out).is_err());
+    }
+}

@@ -1,0 +1,5 @@
+//! The model against the published test data.
+
+#![allow(clippy::unwrap_used)]
+
+mod testdata;
