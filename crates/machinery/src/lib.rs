@@ -10,6 +10,7 @@ pub mod labels;
 pub mod names;
 pub mod patch;
 pub mod quantity;
+pub mod shape;
 
 pub use fieldpath::Path;
 pub use quantity::Quantity;

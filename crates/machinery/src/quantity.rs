@@ -6,7 +6,6 @@ use std::fmt;
 use std::str::FromStr;
 
 use api::Tree;
-use api::model::{Leaf, Message, Shape, Type};
 
 const NANOS: i128 = 1_000_000_000;
 const MAX: i128 = i64::MAX as i128 * NANOS;
@@ -248,42 +247,6 @@ fn scale(whole: &str, fraction: &str, base: u32, exponent: i32) -> i128 {
     match 10i128.checked_pow(ten.unsigned_abs()) {
         Some(divisor) => ceil(mantissa, divisor),
         None => 1,
-    }
-}
-
-/// Brings every quantity of an object into its canonical form. Values that are none are left for the decoder's complaint.
-pub fn canonicalize(tree: &mut Tree, message: &Message) {
-    let Some(map) = tree.as_object_mut() else { return };
-    for field in message.fields.iter() {
-        let Type::Message(index) = field.ty else { continue };
-        let inner = api::tables::message_at(index);
-        if field.json.is_empty() {
-            // An inlined struct shares its parent's object; its fields are looked up there.
-            let mut object = Tree::Object(std::mem::take(map));
-            canonicalize(&mut object, inner);
-            if let Tree::Object(object) = object {
-                *map = object;
-            }
-            continue;
-        }
-        let Some(value) = map.get_mut(field.json.as_ref()) else { continue };
-        let each = |value: &mut Tree| match inner.leaf {
-            Some(Leaf::Quantity) => canonical(value),
-            None => canonicalize(value, inner),
-            _ => {}
-        };
-        match (field.shape, value) {
-            (Shape::One, value) => each(value),
-            (Shape::List, Tree::Array(list)) => list.iter_mut().for_each(each),
-            (Shape::Map, Tree::Object(entries)) => entries.iter_mut().for_each(|(_, value)| each(value)),
-            _ => {}
-        }
-    }
-}
-
-fn canonical(value: &mut Tree) {
-    if let Ok(quantity) = Quantity::from_tree(value) {
-        *value = Tree::String(quantity.to_string());
     }
 }
 
