@@ -153,6 +153,9 @@ pub struct Field {
     pub required: bool,
     /// `x-kubernetes-map-type: atomic` on the field itself.
     pub atomic: bool,
+    /// Upstream's name for a scalar type of its own (`v1.Protocol`), which its error messages show; after a `|`
+    /// that of a list or map type. Empty for plain types.
+    pub go_type: Text,
     /// OpenAPI's default, as JSON; empty for none.
     pub default: Text,
 }

@@ -1,23 +1,35 @@
 //! `meta/v1 Status`: how the API answers a request that failed, and some that did not.
 
-use serde::{Deserialize, Serialize};
+mod constructors;
 
-/// A `Status` body and the HTTP code it travels with.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
+
+pub use constructors::MODIFIED;
+
+/// A `Status` body and the HTTP code it travels with. Serialized, it is a whole object with its kind.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, thiserror::Error)]
+#[serde(default)]
 #[error("{message}")]
 pub struct Status {
+    pub metadata: ListMeta,
     /// `Success` or `Failure`.
-    #[serde(default)]
     pub status: String,
-    #[serde(default)]
     pub message: String,
     /// `NotFound`, `AlreadyExists`, `Conflict`, `Invalid`, …
-    #[serde(default)]
     pub reason: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<Details>,
-    #[serde(default)]
     pub code: u16,
+}
+
+/// What a `Status` needs of `ListMeta`: where to go on after an expired list.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ListMeta {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub resource_version: String,
+    #[serde(rename = "continue", skip_serializing_if = "String::is_empty")]
+    pub continue_token: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -48,6 +60,53 @@ pub struct Cause {
     pub message: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub field: String,
+}
+
+impl Status {
+    /// The object as a tree, in upstream's order of fields.
+    pub fn to_tree(&self) -> crate::Tree {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+
+    /// The object as JSON.
+    pub fn to_json(&self) -> Vec<u8> {
+        crate::json::to_vec(&self.to_tree())
+    }
+
+    /// The object as enveloped protobuf.
+    pub fn to_proto(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let type_meta = crate::wire::TypeMeta { api_version: "v1", kind: "Status" };
+        if let Some(message) = crate::tables::kind_message("", "v1", "Status") {
+            let tree = self.to_tree();
+            // a Status always fits its own message
+            let _ = crate::wire::envelope::wrap_with(type_meta, &mut out, |out| {
+                crate::wire::tree_to_proto(&tree, message, out)
+            });
+        }
+        out
+    }
+}
+
+impl Serialize for Status {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("kind", "Status")?;
+        map.serialize_entry("apiVersion", "v1")?;
+        map.serialize_entry("metadata", &self.metadata)?;
+        for (name, text) in [("status", &self.status), ("message", &self.message), ("reason", &self.reason)] {
+            if !text.is_empty() {
+                map.serialize_entry(name, text)?;
+            }
+        }
+        if let Some(details) = &self.details {
+            map.serialize_entry("details", details)?;
+        }
+        if self.code != 0 {
+            map.serialize_entry("code", &self.code)?;
+        }
+        map.end()
+    }
 }
 
 fn is_zero(value: &i32) -> bool {

@@ -8,7 +8,7 @@
 //! | `S` subresource of the resource above | name, group, version, kind, verbs |
 //! | `K` kind | group, version, kind, message |
 //! | `M` message | name, OpenAPI name, leaf, `a` for an atomic map |
-//! | `F` field of the message above | JSON name, tag, type, shape, flags, list type, patch strategy, merge key, default |
+//! | `F` field of the message above | JSON name, tag, type, shape, flags, list type, patch strategy, merge key, Go type, default |
 //!
 //! Types are a message's index or a letter; flags are `e` omit empty, `p` pointer, `r` required, `a` atomic map.
 
@@ -169,6 +169,7 @@ fn field(words: &mut Words) -> Field {
         list_keys,
         patch,
         merge_key: words.text(),
+        go_type: words.text(),
         default: Cow::Borrowed(words.0),
     }
 }

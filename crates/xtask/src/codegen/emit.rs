@@ -104,6 +104,7 @@ fn line(out: &mut String, field: &Field) -> std::fmt::Result {
         &list_type,
         patch,
         word(&facts.merge_key),
+        word(&field.go),
         default,
     ]
     .join(" ");

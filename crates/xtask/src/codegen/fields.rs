@@ -42,6 +42,8 @@ pub struct Field {
     pub shape: char,
     pub omit_empty: bool,
     pub optional: bool,
+    /// Go's name of a scalar that has one of its own (`v1.Protocol`), and after a `|` that of a list or map type.
+    pub go: String,
     pub facts: Property,
 }
 
@@ -65,6 +67,15 @@ struct Resolved {
     shape: char,
     pointer: bool,
     base: ResolvedBase,
+    /// The name of a named scalar, list or map.
+    named: String,
+    container: String,
+}
+
+impl Resolved {
+    fn of(shape: char, base: ResolvedBase) -> Self {
+        Self { shape, pointer: false, base, named: String::new(), container: String::new() }
+    }
 }
 
 enum ResolvedBase {
@@ -222,14 +233,14 @@ impl Builder<'_> {
             return Ok(Resolved { pointer: true, ..self.resolve(package, rest)? });
         }
         if ty == "[]byte" {
-            return Ok(Resolved { shape: '1', pointer: false, base: ResolvedBase::Scalar('y') });
+            return Ok(Resolved::of('1', ResolvedBase::Scalar('y')));
         }
         if let Some(rest) = ty.strip_prefix("[]") {
             let element = self.resolve(package, rest)?;
             if element.shape != '1' {
                 bail!("a list of {rest}");
             }
-            return Ok(Resolved { shape: 'L', pointer: false, base: element.base });
+            return Ok(Resolved { shape: 'L', ..element });
         }
         if let Some(rest) = ty.strip_prefix("map[") {
             let (_, value) = rest.split_once(']').ok_or_else(|| anyhow!("a map without a value type"))?;
@@ -237,9 +248,9 @@ impl Builder<'_> {
             if element.shape != '1' {
                 bail!("a map of {value}");
             }
-            return Ok(Resolved { shape: 'M', pointer: false, base: element.base });
+            return Ok(Resolved { shape: 'M', ..element });
         }
-        let scalar = |letter| Ok(Resolved { shape: '1', pointer: false, base: ResolvedBase::Scalar(letter) });
+        let scalar = |letter| Ok(Resolved::of('1', ResolvedBase::Scalar(letter)));
         match ty {
             "bool" => return scalar('b'),
             "int32" | "int" => return scalar('i'),
@@ -250,20 +261,27 @@ impl Builder<'_> {
             "string" => return scalar('s'),
             "interface{}" | "any" => {
                 let base = ResolvedBase::Message((String::new(), "any".to_owned()));
-                return Ok(Resolved { shape: '1', pointer: false, base });
+                return Ok(Resolved::of('1', base));
             }
             _ => {}
         }
         let name = self.qualify(package, ty).ok_or_else(|| anyhow!("unknown type {ty} in {package}"))?;
         if !leaf(&name).is_empty() || self.items_element(&name).is_some() {
-            return Ok(Resolved { shape: '1', pointer: false, base: ResolvedBase::Message(name) });
+            return Ok(Resolved::of('1', ResolvedBase::Message(name)));
         }
         let declaration = self.packages.0.get(&name.0).and_then(|package| package.types.get(&name.1));
         match declaration.ok_or_else(|| anyhow!("no declaration of {name:?}"))? {
-            Declaration::Struct(_) => {
-                Ok(Resolved { shape: '1', pointer: false, base: ResolvedBase::Message(name) })
+            Declaration::Struct(_) => Ok(Resolved::of('1', ResolvedBase::Message(name))),
+            Declaration::Named(body) => {
+                let mut resolved = self.resolve(&name.0, body)?;
+                let package = name.0.rsplit('/').next().unwrap_or_default();
+                match (resolved.shape, &resolved.base) {
+                    ('1', ResolvedBase::Scalar(_)) => resolved.named = format!("{package}.{}", name.1),
+                    ('1', _) => {}
+                    _ => resolved.container = format!("{package}.{}", name.1),
+                }
+                Ok(resolved)
             }
-            Declaration::Named(body) => self.resolve(&name.0, body),
         }
     }
 
@@ -327,6 +345,11 @@ impl Builder<'_> {
             shape: resolved.shape,
             omit_empty: option("omitzero") || (option("omitempty") && !by_value),
             optional: resolved.pointer,
+            go: if resolved.container.is_empty() {
+                resolved.named
+            } else {
+                format!("{}|{}", resolved.named, resolved.container)
+            },
             facts,
         })
     }
