@@ -294,7 +294,9 @@ impl Client {
             return Ok(None);
         };
         let mut cached = self.inner.token.lock();
-        if let Some((value, read)) = &*cached
+        // A shared token is current by definition; making the header again costs little.
+        if !matches!(material, Material::Shared(_))
+            && let Some((value, read)) = &*cached
             && (matches!(material, Material::Inline(_)) || read.elapsed() < TOKEN_AGE)
         {
             return Ok(Some(value.clone()));

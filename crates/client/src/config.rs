@@ -1,6 +1,7 @@
 //! Where the API server is and who we are: from a kubeconfig or from the pod we run in.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -9,10 +10,12 @@ use serde::Deserialize;
 use crate::{Error, Result};
 
 /// Bytes given inline, or in a file that is read again when it changes.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum Material {
     Inline(Vec<u8>),
     File(PathBuf),
+    /// Bytes that their owner replaces, such as a token renewed by request.
+    Shared(Arc<arc_swap::ArcSwap<Vec<u8>>>),
 }
 
 impl std::fmt::Debug for Material {
@@ -20,6 +23,18 @@ impl std::fmt::Debug for Material {
         match self {
             Material::Inline(_) => formatter.write_str("Inline(..)"),
             Material::File(path) => write!(formatter, "File({})", path.display()),
+            Material::Shared(_) => formatter.write_str("Shared(..)"),
+        }
+    }
+}
+
+impl PartialEq for Material {
+    fn eq(&self, other: &Material) -> bool {
+        match (self, other) {
+            (Material::Inline(one), Material::Inline(two)) => one == two,
+            (Material::File(one), Material::File(two)) => one == two,
+            (Material::Shared(one), Material::Shared(two)) => Arc::ptr_eq(one, two),
+            _ => false,
         }
     }
 }
@@ -28,6 +43,7 @@ impl Material {
     pub(crate) fn read(&self) -> Result<Vec<u8>> {
         match self {
             Material::Inline(bytes) => Ok(bytes.clone()),
+            Material::Shared(bytes) => Ok(bytes.load().to_vec()),
             Material::File(path) => {
                 std::fs::read(path).map_err(|source| Error::File { path: path.display().to_string(), source })
             }

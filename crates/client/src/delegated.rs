@@ -6,7 +6,7 @@ mod authentication;
 mod authorization;
 
 pub use authentication::{Authentication, AuthenticationOptions, Authenticator};
-pub use authorization::{Attributes, Authorization, AuthorizationOptions, Authorizer};
+pub use authorization::{Answer, Attributes, Authorization, AuthorizationOptions, Authorizer};
 
 use std::collections::BTreeMap;
 

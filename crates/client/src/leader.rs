@@ -84,7 +84,7 @@ impl LeaderElector {
         self
     }
 
-    /// Waits to become leader, then runs `lead` until `shutdown` or until the lead is lost. The token given to
+    /// Waits to become leader, then runs `lead` until it returns, `shutdown`, or the lead is lost. The token given to
     /// `lead` is cancelled in both cases; `lead` is waited for after a shutdown, and dropped after a loss.
     pub async fn run<Lead, Leading>(mut self, shutdown: CancellationToken, lead: Lead) -> Outcome
     where
@@ -101,14 +101,18 @@ impl LeaderElector {
         let stop = CancellationToken::new();
         let leading = lead(stop.clone());
         tokio::pin!(leading);
+        let mut finished = false;
         let outcome = tokio::select! {
+            () = &mut leading => {
+                finished = true;
+                Outcome::Shutdown
+            }
             () = shutdown.cancelled() => Outcome::Shutdown,
-            () = &mut leading => Outcome::Shutdown,
             () = self.renew() => Outcome::Lost,
         };
         stop.cancel();
         if outcome == Outcome::Shutdown {
-            if shutdown.is_cancelled() {
+            if !finished {
                 // Still the leader while the last work is finished.
                 tokio::select! {
                     () = leading => {}

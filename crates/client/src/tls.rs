@@ -27,7 +27,7 @@ pub(crate) fn stamp(config: &Config) -> Stamp {
                 let modified = std::fs::metadata(path).and_then(|data| data.modified()).ok();
                 Some((path.clone(), modified))
             }
-            Material::Inline(_) => None,
+            Material::Inline(_) | Material::Shared(_) => None,
         })
         .collect()
 }

@@ -38,7 +38,7 @@ impl Attributes {
 #[async_trait]
 pub trait Authorizer: Send + Sync {
     /// `Ok(Err(reason))` is a refusal: answer 403. An error means that the API server could not be asked.
-    async fn authorize(&self, user: &User, attributes: &Attributes) -> Result<Result<(), String>>;
+    async fn authorize(&self, user: &User, attributes: &Attributes) -> Result<Answer>;
 }
 
 #[derive(Clone, Debug)]
@@ -64,11 +64,14 @@ impl Default for AuthorizationOptions {
     }
 }
 
+/// Allowed, or the reason why not.
+pub type Answer = Result<(), String>;
+
 /// Delegated authorization.
 pub struct Authorization {
     client: Client,
     options: AuthorizationOptions,
-    answers: Mutex<FxHashMap<(User, Attributes), (Result<(), String>, Instant)>>,
+    answers: Mutex<FxHashMap<(User, Attributes), (Answer, Instant)>>,
 }
 
 const ANSWERS: usize = 8192;
@@ -90,14 +93,14 @@ impl Authorization {
         })
     }
 
-    fn kept(&self, answer: &Result<(), String>) -> Duration {
+    fn kept(&self, answer: &Answer) -> Duration {
         if answer.is_ok() { self.options.cache_allowed } else { self.options.cache_denied }
     }
 }
 
 #[async_trait]
 impl Authorizer for Authorization {
-    async fn authorize(&self, user: &User, attributes: &Attributes) -> Result<Result<(), String>> {
+    async fn authorize(&self, user: &User, attributes: &Attributes) -> Result<Answer> {
         if let Attributes::Path { path, .. } = attributes
             && self.always_allowed(path)
         {

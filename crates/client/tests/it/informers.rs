@@ -1,0 +1,124 @@
+//! Generated histories with faults: the cache and a replica fed by the handler end up as the server.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use client::{Event, Informer, Informers};
+use k8s_openapi::api::core::v1::ConfigMap;
+
+use crate::fake::{Fake, Fault};
+
+type Replica = Arc<Mutex<BTreeMap<String, String>>>;
+
+fn name(map: &ConfigMap) -> String {
+    map.metadata.name.clone().unwrap()
+}
+
+fn value(map: &ConfigMap) -> String {
+    map.data.as_ref().unwrap()["value"].clone()
+}
+
+/// Keeps a copy from events alone, checking that each follows from the one before.
+fn replicate(informer: &Informer<ConfigMap>) -> Replica {
+    let replica = Replica::default();
+    let copy = replica.clone();
+    informer.on_event(move |event| {
+        let mut copy = copy.lock().unwrap();
+        match event {
+            Event::Added(new) => assert_eq!(copy.insert(name(new), value(new)), None, "added twice"),
+            Event::Modified { old, new } => {
+                assert_eq!(
+                    copy.insert(name(new), value(new)),
+                    Some(value(old)),
+                    "old is not what was told last"
+                );
+            }
+            Event::Deleted(last) => assert!(copy.remove(&name(last)).is_some(), "deleted unseen"),
+        }
+    });
+    replica
+}
+
+async fn settled(fake: &Fake, informer: &Informer<ConfigMap>, replica: &Replica) {
+    let expected = fake.objects().await;
+    for _ in 0..400 {
+        let cached: BTreeMap<_, _> = informer.list().iter().map(|map| (name(map), value(map))).collect();
+        if cached == expected && *replica.lock().unwrap() == expected {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    let cached: BTreeMap<_, _> = informer.list().iter().map(|map| (name(map), value(map))).collect();
+    assert_eq!(cached, expected);
+    assert_eq!(*replica.lock().unwrap(), expected);
+}
+
+#[tokio::test]
+async fn follows_through_faults() {
+    let fake = Fake::start().await;
+    for n in 0..8 {
+        fake.put(&format!("m{n}"), n).await;
+    }
+    fake.fault(&[Fault::Code(500)]).await;
+    let informers = Informers::new(fake.client());
+    let informer: Informer<ConfigMap> = informers.all();
+    informer.add_index("value", |map| vec![value(map)]);
+    let replica = replicate(&informer);
+    informer.synced().await;
+    settled(&fake, &informer, &replica).await;
+    assert_eq!(informer.by_index("value", "3").len(), 1);
+
+    // A pseudo-random history, the same every time.
+    let mut seed = 7u64;
+    let mut next = move |below: u64| {
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (seed >> 33) % below
+    };
+    for round in 0..6 {
+        for _ in 0..30 {
+            let object = format!("m{}", next(10));
+            if next(3) == 0 { fake.remove(&object).await } else { fake.put(&object, next(1000)).await }
+        }
+        match round % 4 {
+            0 => fake.cut().await,
+            1 => fake.compact().await,
+            2 => {
+                fake.fault(&[Fault::Close, Fault::Code(500)]).await;
+                fake.cut().await;
+            }
+            _ => {}
+        }
+        // Changes that the watch does not see.
+        for _ in 0..10 {
+            let object = format!("m{}", next(10));
+            if next(2) == 0 { fake.remove(&object).await } else { fake.put(&object, next(1000)).await }
+        }
+        if round == 1 {
+            fake.compact().await;
+        }
+        settled(&fake, &informer, &replica).await;
+    }
+    for map in informer.list() {
+        let found = informer.by_index("value", &value(&map));
+        assert!(found.iter().any(|other| name(other) == name(&map)));
+    }
+
+    // One who comes late hears of everything.
+    let late = replicate(&informer);
+    assert_eq!(*late.lock().unwrap(), fake.objects().await);
+    informers.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_second_request_shares_the_informer() {
+    let fake = Fake::start().await;
+    let informers = Informers::new(fake.client());
+    let one: Informer<ConfigMap> = informers.all();
+    let two: Informer<ConfigMap> = informers.all();
+    one.synced().await;
+    two.synced().await;
+    let lists = fake.requests().await.iter().filter(|request| !request.contains("watch=")).count();
+    assert_eq!(lists, 1);
+    assert!(two.has_synced());
+}

@@ -1,0 +1,77 @@
+//! The work queue.
+
+use std::time::Duration;
+
+use client::WorkQueue;
+use tokio::time::{Instant, timeout};
+
+#[tokio::test]
+async fn a_key_is_queued_once_and_again_after_it_was_handled() {
+    let queue: WorkQueue<&str> = WorkQueue::default();
+    queue.add("a");
+    queue.add("a");
+    queue.add("b");
+    let a = queue.get().await.unwrap();
+    assert_eq!(*a, "a");
+    queue.add("a");
+    queue.add("a");
+    let b = queue.get().await.unwrap();
+    assert_eq!(*b, "b");
+    assert!(timeout(Duration::from_millis(50), queue.get()).await.is_err(), "one handler at a time");
+    drop(a);
+    assert_eq!(*queue.get().await.unwrap(), "a");
+    drop(b);
+    queue.shutdown();
+    assert!(queue.get().await.is_none());
+}
+
+#[tokio::test]
+async fn the_earliest_time_counts() {
+    let queue: WorkQueue<&str> = WorkQueue::default();
+    let start = Instant::now();
+    queue.add_after("a", Duration::from_millis(300));
+    queue.add_after("a", Duration::from_millis(20));
+    queue.add_after("a", Duration::from_millis(100));
+    drop(queue.get().await.unwrap());
+    assert!(start.elapsed() >= Duration::from_millis(20));
+    assert!(start.elapsed() < Duration::from_millis(300));
+    assert!(timeout(Duration::from_millis(400), queue.get()).await.is_err());
+}
+
+#[tokio::test]
+async fn failures_double_the_delay() {
+    let queue: WorkQueue<&str> = WorkQueue::default();
+    for (n, delay) in [5u64, 10, 20, 40].into_iter().enumerate() {
+        assert_eq!(queue.failures(&"a"), n as u32);
+        let start = Instant::now();
+        queue.add_rate_limited("a");
+        drop(queue.get().await.unwrap());
+        assert!(start.elapsed() >= Duration::from_millis(delay));
+    }
+    queue.forget(&"a");
+    assert_eq!(queue.failures(&"a"), 0);
+}
+
+#[tokio::test]
+async fn many_workers_miss_nothing() {
+    let queue: WorkQueue<u32> = WorkQueue::default();
+    let mut workers = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let queue = queue.clone();
+        workers.spawn(async move {
+            let mut handled = 0;
+            while let Some(_item) = queue.get().await {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                handled += 1;
+            }
+            handled
+        });
+    }
+    for n in 0..100 {
+        if n % 3 == 0 { queue.add_after(n, Duration::from_millis(u64::from(n))) } else { queue.add(n) }
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    queue.shutdown();
+    let handled: u32 = workers.join_all().await.into_iter().sum();
+    assert_eq!(handled, 100);
+}
