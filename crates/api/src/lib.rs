@@ -6,8 +6,10 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod decode;
 pub mod json;
 pub mod model;
+pub mod quantity;
 pub mod status;
 pub mod tables;
 pub mod text;

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 /// Seconds of the year 1, which upstream takes for "no time".
 pub const ZERO_TIME: i64 = -62_135_596_800;
 
-pub fn base64(bytes: &[u8]) -> String {
+pub fn to_base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
@@ -19,6 +19,17 @@ pub fn from_base64(text: &str) -> Option<Vec<u8>> {
         return STANDARD.decode(text).ok();
     }
     STANDARD.decode(text).ok()
+}
+
+/// Where a text stops being base64; `None` when it is.
+pub(crate) fn base64_error(text: &str) -> Option<usize> {
+    if from_base64(text).is_some() {
+        return None;
+    }
+    Some(match STANDARD.decode(text) {
+        Err(base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _)) => at,
+        _ => text.len(),
+    })
 }
 
 /// `2006-01-02T15:04:05Z` from Unix seconds.

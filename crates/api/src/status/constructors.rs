@@ -113,7 +113,14 @@ impl Status {
         Self::failure(405, "MethodNotAllowed", message).with(details(group, plural, ""))
     }
 
-    pub fn not_acceptable(accepted: &[&str]) -> Self {
+    /// None of the media types asked for.
+    pub fn not_acceptable(available: &[&str]) -> Self {
+        let message = format!("406: Not Acceptable\n\nAvailable representations: {}", available.join(", "));
+        Self::failure(406, "NotAcceptable", message).with(Details::default())
+    }
+
+    /// A representation (`Table`, metadata only, …) that this kind does not have.
+    pub fn representation_not_acceptable(accepted: &[&str]) -> Self {
         let message = format!("only the following media types are accepted: {}", accepted.join(", "));
         Self::failure(406, "NotAcceptable", message)
     }

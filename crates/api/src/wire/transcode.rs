@@ -306,7 +306,7 @@ impl<'s, S: Sink> Transcoder<'s, S> {
                 _ => return Err(Error::Malformed("wrong wire type for a double")),
             },
             Type::String => self.sink.string(raw.bytes()?),
-            Type::Bytes => self.sink.plain(&text::base64(raw.bytes()?)),
+            Type::Bytes => self.sink.plain(&text::to_base64(raw.bytes()?)),
             Type::Message(index) => return self.message(raw.bytes()?, tables::message_at(*index), depth + 1),
         }
         Ok(())

@@ -1,0 +1,66 @@
+//! Strict decoding of request bodies: JSON and YAML → a tree in the model's field order.
+//!
+//! One pass over the document finds unknown fields, duplicate fields and wrong types, and words them as upstream's
+//! decoder does, down to the names of its types. What comes out is canonical: fields in upstream's order, nulls and
+//! unknown fields dropped, values that upstream always writes present, quantities and times in their canonical
+//! spelling. So the JSON of the tree is the JSON that upstream would answer.
+
+mod check;
+mod node;
+mod request;
+mod times;
+
+pub use request::{Expected, Format, Object, any, object};
+
+use crate::Tree;
+use crate::model::Message;
+
+/// `fieldValidation`: what becomes of unknown and duplicate fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strictness {
+    Ignore,
+    #[default]
+    Warn,
+    Strict,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Decoded {
+    pub tree: Tree,
+    /// Unknown and duplicate fields, one text each (`unknown field "spec.foo"`).
+    pub warnings: Vec<String>,
+}
+
+/// Why a body is not an object of the message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Not JSON or YAML at all.
+    #[error("{0}")]
+    Syntax(String),
+    /// A value that does not fit its field.
+    #[error("{0}")]
+    Type(String),
+    /// Unknown or duplicate fields where they are refused.
+    #[error("strict decoding error: {}", .0.join(", "))]
+    Strict(Vec<String>),
+}
+
+/// Decodes JSON as an object of a message.
+pub fn json(bytes: &[u8], message: &Message, strictness: Strictness) -> Result<Decoded, Error> {
+    let node = node::parse_json(bytes).map_err(Error::Syntax)?;
+    check::check(&node, message, strictness)
+}
+
+/// Decodes YAML as an object of a message.
+pub fn yaml(bytes: &[u8], message: &Message, strictness: Strictness) -> Result<Decoded, Error> {
+    let node = node::parse_yaml(bytes).map_err(Error::Syntax)?;
+    check::check(&node, message, strictness)
+}
+
+/// Checks and orders a tree that came from elsewhere, a patch's result for instance.
+pub fn tree(tree: &Tree, message: &Message, strictness: Strictness) -> Result<Decoded, Error> {
+    check::check(&node::Node::from(tree), message, strictness)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,378 @@
+//! A document against a message: the tree that comes out, and everything that is wrong with it.
+
+use serde_json::{Map, Number, Value};
+
+use super::node::Node;
+use super::{Decoded, Error, Strictness, times};
+use crate::model::{Field, Leaf, Message, Shape, Type};
+use crate::{quantity, tables, text};
+
+/// Unknown and duplicate fields that are told one by one.
+const MAX_PROBLEMS: usize = 100;
+
+pub(super) fn check(node: &Node<'_>, message: &Message, strictness: Strictness) -> Result<Decoded, Error> {
+    let mut checker =
+        Checker { path: Vec::new(), owner: message.short_name(), problems: Vec::new(), first: None };
+    let tree = match node {
+        Node::Null => checker.object(&[], message),
+        _ => checker.message(node, message, "").unwrap_or_default(),
+    };
+    if let Some(error) = checker.first {
+        return Err(Error::Type(error));
+    }
+    match strictness {
+        Strictness::Ignore => Ok(Decoded { tree, warnings: Vec::new() }),
+        Strictness::Strict if !checker.problems.is_empty() => Err(Error::Strict(checker.problems)),
+        _ => Ok(Decoded { tree, warnings: checker.problems }),
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Step<'x> {
+    Field(&'x str),
+    Key(&'x str),
+    Index(usize),
+}
+
+struct Checker<'x> {
+    path: Vec<Step<'x>>,
+    /// Upstream's name of the structure whose field is being read.
+    owner: &'x str,
+    problems: Vec<String>,
+    /// The first wrong type; it decides the answer, but reading goes on.
+    first: Option<String>,
+}
+
+impl<'x> Checker<'x> {
+    fn object(
+        &mut self,
+        entries: &'x [(std::borrow::Cow<'x, str>, Node<'x>)],
+        message: &'x Message,
+    ) -> Value {
+        let mut fields: Vec<&'x Field> = Vec::with_capacity(message.fields.len());
+        flatten(message, &mut fields);
+        let mut values: Vec<Option<Value>> = vec![None; fields.len()];
+        let mut seen = vec![false; fields.len()];
+        let outer = std::mem::replace(&mut self.owner, message.short_name());
+        let mut cursor = 0;
+        for (key, node) in entries {
+            let found = (cursor..fields.len()).chain(0..cursor).find(|index| fields[*index].json == *key);
+            let Some(index) = found else {
+                self.problem("unknown", Step::Field(key));
+                continue;
+            };
+            cursor = index + 1;
+            if seen[index] {
+                self.problem("duplicate", Step::Field(key));
+            }
+            seen[index] = true;
+            self.path.push(Step::Field(key));
+            values[index] = self.field(node, fields[index]);
+            self.path.pop();
+        }
+        let mut map = Map::with_capacity(values.iter().filter(|value| value.is_some()).count() + 1);
+        for (field, value) in fields.iter().zip(values) {
+            if let Some(value) = self.present(field, value) {
+                map.insert(field.json.to_string(), value);
+            }
+        }
+        self.owner = outer;
+        Value::Object(map)
+    }
+
+    /// What upstream writes for a field, which may be nothing for a value and a zero for none.
+    fn present(&mut self, field: &'x Field, value: Option<Value>) -> Option<Value> {
+        match value {
+            Some(value) if field.omit_empty && !field.optional && is_empty(&value) => None,
+            Some(value) => Some(value),
+            None if field.omit_empty => None,
+            None if field.optional || field.shape != Shape::One => Some(Value::Null),
+            None => Some(self.zero(&field.ty)),
+        }
+    }
+
+    fn zero(&mut self, ty: &Type) -> Value {
+        match ty {
+            Type::Bool => Value::Bool(false),
+            Type::String => Value::String(String::new()),
+            Type::Bytes => Value::Null,
+            Type::Message(index) => {
+                let message = tables::message_at(*index);
+                match message.leaf {
+                    None => self.object(&[], message),
+                    Some(Leaf::Quantity) => Value::from("0"),
+                    Some(Leaf::Duration) => Value::from("0s"),
+                    Some(Leaf::IntOrString) => Value::from(0),
+                    Some(Leaf::PropsOrBool) => Value::Bool(false),
+                    Some(_) => Value::Null,
+                }
+            }
+            _ => Value::from(0),
+        }
+    }
+
+    fn field(&mut self, node: &'x Node<'x>, field: &'x Field) -> Option<Value> {
+        let (named, container) = field.go_type.split_once('|').unwrap_or((&field.go_type, ""));
+        match (field.shape, node) {
+            (_, Node::Null) => None,
+            (Shape::One, node) => self.value(node, &field.ty, named),
+            (Shape::List, Node::Array(items)) => Some(self.list(items, &field.ty, named)),
+            (Shape::Map, Node::Object(entries)) => {
+                let mut map = Map::with_capacity(entries.len());
+                for (key, node) in entries {
+                    if map.contains_key(&**key) {
+                        self.problem("duplicate", Step::Key(key));
+                    }
+                    self.path.push(Step::Key(key));
+                    let value = match node {
+                        Node::Null => Some(self.zero(&field.ty)),
+                        node => self.value(node, &field.ty, named),
+                    };
+                    self.path.pop();
+                    map.insert(key.clone().into_owned(), value.unwrap_or_default());
+                }
+                if !map.keys().is_sorted() {
+                    map.sort_keys();
+                }
+                Some(Value::Object(map))
+            }
+            (shape, node) => {
+                let element = type_name(&field.ty, named);
+                let expected = match (container, shape) {
+                    ("", Shape::List) => format!("[]{element}"),
+                    ("", _) => format!("map[string]{element}"),
+                    (container, _) => container.to_owned(),
+                };
+                self.mismatch(node, &expected);
+                None
+            }
+        }
+    }
+
+    fn list(&mut self, items: &'x [Node<'x>], ty: &'x Type, named: &str) -> Value {
+        let mut values = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            self.path.push(Step::Index(index));
+            let value = match item {
+                Node::Null => Some(self.zero(ty)),
+                item => self.value(item, ty, named),
+            };
+            self.path.pop();
+            values.push(value.unwrap_or_default());
+        }
+        Value::Array(values)
+    }
+
+    fn value(&mut self, node: &'x Node<'x>, ty: &'x Type, named: &str) -> Option<Value> {
+        let value = match (ty, node) {
+            (Type::Message(index), node) => return self.message(node, tables::message_at(*index), named),
+            (Type::Bool, Node::Bool(value)) => Some(Value::Bool(*value)),
+            (Type::String, Node::String(text)) => Some(Value::String(text.clone().into_owned())),
+            (Type::Int32, Node::Number(text)) => text.parse::<i32>().ok().map(Value::from),
+            (Type::Int64, Node::Number(text)) => text.parse::<i64>().ok().map(Value::from),
+            (Type::Uint32, Node::Number(text)) => text.parse::<u32>().ok().map(Value::from),
+            (Type::Uint64, Node::Number(text)) => text.parse::<u64>().ok().map(Value::from),
+            (Type::Double, Node::Number(text)) => double(text),
+            (Type::Bytes, Node::String(text)) => {
+                match text::base64_error(text) {
+                    None => return Some(Value::String(text.clone().into_owned())),
+                    Some(at) => self.fail(format!("illegal base64 data at input byte {at}")),
+                }
+                return None;
+            }
+            _ => None,
+        };
+        if value.is_none() {
+            let expected = if *ty == Type::Bytes && named.is_empty() {
+                "[]uint8".to_owned()
+            } else {
+                type_name(ty, named)
+            };
+            self.mismatch(node, &expected);
+        }
+        value
+    }
+
+    fn message(&mut self, node: &'x Node<'x>, message: &'x Message, named: &str) -> Option<Value> {
+        match (message.leaf, node) {
+            (None, Node::Object(entries)) => Some(self.object(entries, message)),
+            (Some(leaf), node) => self.leaf(node, message, leaf),
+            (None, node) => {
+                let expected = if named.is_empty() { message_type(message) } else { named.to_owned() };
+                self.mismatch(node, &expected);
+                None
+            }
+        }
+    }
+
+    fn leaf(&mut self, node: &'x Node<'x>, message: &'x Message, leaf: Leaf) -> Option<Value> {
+        match (leaf, node) {
+            (_, Node::Null) => Some(Value::Null),
+            (Leaf::Time | Leaf::MicroTime, Node::String(text)) => {
+                match times::canonical(text, leaf == Leaf::MicroTime) {
+                    Ok(canonical) => canonical,
+                    Err(error) => {
+                        self.fail(error);
+                        None
+                    }
+                }
+            }
+            (Leaf::Duration, Node::String(text)) => match text::parse_duration(text) {
+                Some(duration) => Some(Value::String(text::format_duration(duration))),
+                None => {
+                    self.fail(format!("time: invalid duration {text:?}"));
+                    None
+                }
+            },
+            (Leaf::Time | Leaf::MicroTime | Leaf::Duration, node) => {
+                self.mismatch(node, "string");
+                None
+            }
+            (Leaf::Quantity, node) => {
+                let canonical = match node {
+                    Node::String(text) | Node::Number(text) => quantity::canonical(text.trim()),
+                    _ => Err(quantity::FORMAT_WRONG),
+                };
+                match canonical {
+                    Ok(canonical) => Some(Value::String(canonical)),
+                    Err(error) => {
+                        self.fail(error.to_owned());
+                        None
+                    }
+                }
+            }
+            (Leaf::IntOrString, Node::String(text)) => Some(Value::String(text.clone().into_owned())),
+            (Leaf::IntOrString, node) => self.value(node, &Type::Int32, ""),
+            (Leaf::RawExtension | Leaf::FieldsV1 | Leaf::Json, node) => Some(node.to_tree()),
+            (Leaf::PropsOrBool, Node::Bool(value)) => Some(Value::Bool(*value)),
+            (Leaf::Items | Leaf::PropsOrArray | Leaf::PropsOrStringArray, Node::Array(items)) => {
+                let list = message.fields.iter().find(|field| field.shape == Shape::List)?;
+                Some(self.list(items, &list.ty, ""))
+            }
+            (Leaf::PropsOrArray | Leaf::PropsOrBool | Leaf::PropsOrStringArray, node @ Node::Object(_)) => {
+                let schema = message
+                    .fields
+                    .iter()
+                    .find(|field| field.shape == Shape::One && matches!(field.ty, Type::Message(_)))?;
+                self.value(node, &schema.ty, "")
+            }
+            (Leaf::PropsOrBool, _) => {
+                self.fail("boolean or JSON schema expected".to_owned());
+                None
+            }
+            (_, node) => {
+                self.mismatch(node, &message_type(message));
+                None
+            }
+        }
+    }
+
+    fn mismatch(&mut self, node: &Node<'_>, expected: &str) {
+        if self.first.is_some() {
+            return;
+        }
+        let integer = matches!(expected, "int32" | "int64" | "uint32" | "uint64");
+        let found = match node {
+            Node::Null => "null".to_owned(),
+            Node::Bool(_) => "bool".to_owned(),
+            Node::Number(text) if integer => format!("number {text}"),
+            Node::Number(_) => "number".to_owned(),
+            Node::String(_) => "string".to_owned(),
+            Node::Array(_) => "array".to_owned(),
+            Node::Object(_) => "object".to_owned(),
+        };
+        let names: Vec<&str> = self
+            .path
+            .iter()
+            .filter_map(|step| if let Step::Field(name) = step { Some(*name) } else { None })
+            .collect();
+        self.first = Some(if names.is_empty() {
+            format!("json: cannot unmarshal {found} into Go value of type {expected}")
+        } else {
+            format!(
+                "json: cannot unmarshal {found} into Go struct field {}.{} of type {expected}",
+                self.owner,
+                names.join(".")
+            )
+        });
+    }
+
+    fn fail(&mut self, error: String) {
+        self.first.get_or_insert(error);
+    }
+
+    fn problem(&mut self, what: &str, last: Step<'x>) {
+        if self.problems.len() >= MAX_PROBLEMS {
+            return;
+        }
+        let mut path = String::new();
+        for step in self.path.iter().chain([&last]) {
+            match step {
+                Step::Index(index) => path.push_str(&format!("[{index}]")),
+                Step::Field(name) | Step::Key(name) => {
+                    if !path.is_empty() {
+                        path.push('.');
+                    }
+                    path.push_str(name);
+                }
+            }
+        }
+        let problem = format!("{what} field \"{path}\"");
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+}
+
+/// The fields as JSON shows them: those of inlined messages in their parent's place.
+fn flatten<'x>(message: &'x Message, fields: &mut Vec<&'x Field>) {
+    for field in message.fields.iter() {
+        match field.ty {
+            Type::Message(index) if field.is_inline() => flatten(tables::message_at(index), fields),
+            _ => fields.push(field),
+        }
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(value) => !value,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.is_empty(),
+    }
+}
+
+fn double(text: &str) -> Option<Value> {
+    if let Ok(value) = text.parse::<i64>() {
+        return Some(Value::from(value));
+    }
+    text.parse().ok().filter(|value: &f64| value.is_finite()).and_then(Number::from_f64).map(Value::Number)
+}
+
+fn type_name(ty: &Type, named: &str) -> String {
+    if !named.is_empty() {
+        return named.to_owned();
+    }
+    match ty {
+        Type::Bool => "bool",
+        Type::Int32 => "int32",
+        Type::Int64 => "int64",
+        Type::Uint32 => "uint32",
+        Type::Uint64 => "uint64",
+        Type::Double => "float64",
+        Type::String => "string",
+        Type::Bytes => "[]uint8",
+        Type::Message(index) => return message_type(tables::message_at(*index)),
+    }
+    .to_owned()
+}
+
+/// `v1.Pod`.
+fn message_type(message: &Message) -> String {
+    let mut parts = message.name.rsplit('.');
+    let name = parts.next().unwrap_or_default();
+    parts.next().map_or_else(|| name.to_owned(), |package| format!("{package}.{name}"))
+}

@@ -1,0 +1,424 @@
+//! A document before its types are known: with duplicate keys, and numbers as they were written.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+/// Objects and lists within each other; beyond it a document is refused.
+const MAX_DEPTH: usize = 400;
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Node<'a> {
+    Null,
+    Bool(bool),
+    Number(Cow<'a, str>),
+    String(Cow<'a, str>),
+    Array(Vec<Node<'a>>),
+    Object(Vec<(Cow<'a, str>, Node<'a>)>),
+}
+
+impl<'a> Node<'a> {
+    /// The last value of a key.
+    pub(super) fn get(&self, name: &str) -> Option<&Node<'a>> {
+        match self {
+            Node::Object(entries) => {
+                entries.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value)
+            }
+            _ => None,
+        }
+    }
+
+    /// As a tree without a model. The last of duplicate keys counts.
+    pub(super) fn to_tree(&self) -> Value {
+        match self {
+            Node::Null => Value::Null,
+            Node::Bool(value) => Value::Bool(*value),
+            Node::Number(text) => number(text),
+            Node::String(text) => Value::String(text.clone().into_owned()),
+            Node::Array(items) => Value::Array(items.iter().map(Node::to_tree).collect()),
+            Node::Object(entries) => {
+                let mut map = Map::with_capacity(entries.len());
+                for (key, value) in entries {
+                    map.insert(key.clone().into_owned(), value.to_tree());
+                }
+                Value::Object(map)
+            }
+        }
+    }
+}
+
+fn number(text: &str) -> Value {
+    if let Ok(value) = text.parse::<i64>() {
+        return Value::from(value);
+    }
+    if let Ok(value) = text.parse::<u64>() {
+        return Value::from(value);
+    }
+    text.parse().ok().and_then(Number::from_f64).map_or(Value::Null, Value::Number)
+}
+
+impl<'a> From<&'a Value> for Node<'a> {
+    fn from(tree: &'a Value) -> Self {
+        match tree {
+            Value::Null => Node::Null,
+            Value::Bool(value) => Node::Bool(*value),
+            Value::Number(number) => Node::Number(Cow::Owned(number.to_string())),
+            Value::String(text) => Node::String(Cow::Borrowed(text)),
+            Value::Array(items) => Node::Array(items.iter().map(Node::from).collect()),
+            Value::Object(map) => Node::Object(
+                map.iter().map(|(key, value)| (Cow::Borrowed(key.as_str()), Node::from(value))).collect(),
+            ),
+        }
+    }
+}
+
+pub(super) fn parse_yaml(bytes: &[u8]) -> Result<Node<'static>, String> {
+    let mut options = serde_saphyr::Options::default();
+    options.duplicate_keys = serde_saphyr::DuplicateKeyPolicy::PassThrough;
+    options.legacy_octal_numbers = true;
+    serde_saphyr::from_slice_with_options(bytes, options).map_err(|error| {
+        let text = error.to_string();
+        format!("yaml: {}", text.lines().next().unwrap_or_default())
+    })
+}
+
+impl<'de> Deserialize<'de> for Node<'static> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NodeVisitor)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node<'static>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Self::Value, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_some<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+        Ok(Node::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
+        Ok(Node::Number(Cow::Owned(value.to_string())))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
+        Ok(Node::Number(Cow::Owned(value.to_string())))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
+        let mut text = Vec::new();
+        crate::json::write_double(value, &mut text);
+        Ok(Node::Number(Cow::Owned(String::from_utf8_lossy(&text).into_owned())))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Self::Value, E> {
+        Ok(Node::String(Cow::Owned(value.to_owned())))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Self::Value, E> {
+        Ok(Node::String(Cow::Owned(value)))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = access.next_element()? {
+            items.push(item);
+        }
+        Ok(Node::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+        let mut entries = Vec::new();
+        while let Some((key, value)) = access.next_entry::<Node<'static>, Node<'static>>()? {
+            let key = match key {
+                Node::String(text) | Node::Number(text) => text,
+                Node::Bool(value) => Cow::Owned(value.to_string()),
+                Node::Null => Cow::Borrowed("null"),
+                _ => return Err(serde::de::Error::custom("a key that is not a scalar")),
+            };
+            entries.push((key, value));
+        }
+        Ok(Node::Object(entries))
+    }
+}
+
+/// Parses JSON. Errors are worded as upstream's scanner words them.
+pub(super) fn parse_json(bytes: &[u8]) -> Result<Node<'_>, String> {
+    let mut parser = Parser { bytes, at: 0, depth: 0 };
+    let node = parser.value()?;
+    parser.space();
+    match parser.peek() {
+        None => Ok(node),
+        Some(byte) => Err(invalid(byte, "after top-level value")),
+    }
+}
+
+fn end() -> String {
+    "unexpected end of JSON input".to_owned()
+}
+
+fn invalid(byte: u8, context: &str) -> String {
+    let shown = match byte {
+        b'\'' => "\\'".to_owned(),
+        b'"' => "\"".to_owned(),
+        b'\\' => "\\\\".to_owned(),
+        b'\n' => "\\n".to_owned(),
+        b'\r' => "\\r".to_owned(),
+        b'\t' => "\\t".to_owned(),
+        0x07 => "\\a".to_owned(),
+        0x08 => "\\b".to_owned(),
+        0x0b => "\\v".to_owned(),
+        0x0c => "\\f".to_owned(),
+        0..0x20 | 0x7f => format!("\\x{byte:02x}"),
+        0x80..0xa0 | 0xad => format!("\\u{byte:04x}"),
+        _ => char::from(byte).to_string(),
+    };
+    format!("invalid character '{shown}' {context}")
+}
+
+struct Parser<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    depth: usize,
+}
+
+impl<'a> Parser<'a> {
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
+            self.at += 1;
+        }
+    }
+
+    fn value(&mut self) -> Result<Node<'a>, String> {
+        self.space();
+        match self.peek().ok_or_else(end)? {
+            byte @ (b'{' | b'[') => {
+                self.depth += 1;
+                if self.depth > MAX_DEPTH {
+                    return Err(invalid(byte, "exceeded max depth"));
+                }
+                self.at += 1;
+                let node = if byte == b'{' { self.object() } else { self.array() };
+                self.depth -= 1;
+                node
+            }
+            b'"' => Ok(Node::String(self.string()?)),
+            b'-' | b'0'..=b'9' => Ok(Node::Number(Cow::Borrowed(self.number()?))),
+            b't' => self.literal("true", Node::Bool(true)),
+            b'f' => self.literal("false", Node::Bool(false)),
+            b'n' => self.literal("null", Node::Null),
+            byte => Err(invalid(byte, "looking for beginning of value")),
+        }
+    }
+
+    fn object(&mut self) -> Result<Node<'a>, String> {
+        let mut entries = Vec::new();
+        self.space();
+        if self.peek() == Some(b'}') {
+            self.at += 1;
+            return Ok(Node::Object(entries));
+        }
+        loop {
+            self.space();
+            match self.peek().ok_or_else(end)? {
+                b'"' => {}
+                byte => return Err(invalid(byte, "looking for beginning of object key string")),
+            }
+            let key = self.string()?;
+            self.space();
+            match self.peek().ok_or_else(end)? {
+                b':' => self.at += 1,
+                byte => return Err(invalid(byte, "after object key")),
+            }
+            let value = self.value()?;
+            entries.push((key, value));
+            self.space();
+            match self.peek().ok_or_else(end)? {
+                b',' => self.at += 1,
+                b'}' => {
+                    self.at += 1;
+                    return Ok(Node::Object(entries));
+                }
+                byte => return Err(invalid(byte, "after object key:value pair")),
+            }
+        }
+    }
+
+    fn array(&mut self) -> Result<Node<'a>, String> {
+        let mut items = Vec::new();
+        self.space();
+        if self.peek() == Some(b']') {
+            self.at += 1;
+            return Ok(Node::Array(items));
+        }
+        loop {
+            items.push(self.value()?);
+            self.space();
+            match self.peek().ok_or_else(end)? {
+                b',' => self.at += 1,
+                b']' => {
+                    self.at += 1;
+                    return Ok(Node::Array(items));
+                }
+                byte => return Err(invalid(byte, "after array element")),
+            }
+        }
+    }
+
+    fn literal(&mut self, word: &str, node: Node<'a>) -> Result<Node<'a>, String> {
+        for expected in word.bytes() {
+            match self.peek().ok_or_else(end)? {
+                byte if byte == expected => self.at += 1,
+                byte => {
+                    let context = format!("in literal {word} (expecting '{}')", char::from(expected));
+                    return Err(invalid(byte, &context));
+                }
+            }
+        }
+        Ok(node)
+    }
+
+    fn number(&mut self) -> Result<&'a str, String> {
+        let start = self.at;
+        if self.peek() == Some(b'-') {
+            self.at += 1;
+        }
+        match self.peek().ok_or_else(end)? {
+            b'0' => self.at += 1,
+            b'1'..=b'9' => self.digits(),
+            byte => return Err(invalid(byte, "in numeric literal")),
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.some_digits("after decimal point in numeric literal")?;
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            self.at += 1;
+            if matches!(self.peek(), Some(b'+' | b'-')) {
+                self.at += 1;
+            }
+            self.some_digits("in exponent of numeric literal")?;
+        }
+        std::str::from_utf8(&self.bytes[start..self.at]).map_err(|_| end())
+    }
+
+    fn digits(&mut self) {
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+    }
+
+    fn some_digits(&mut self, context: &str) -> Result<(), String> {
+        match self.peek().ok_or_else(end)? {
+            b'0'..=b'9' => self.digits(),
+            byte => return Err(invalid(byte, context)),
+        }
+        Ok(())
+    }
+
+    /// At a quote; leaves after the closing one.
+    fn string(&mut self) -> Result<Cow<'a, str>, String> {
+        self.at += 1;
+        let start = self.at;
+        loop {
+            match self.peek().ok_or_else(end)? {
+                b'"' => {
+                    let text = String::from_utf8_lossy(&self.bytes[start..self.at]);
+                    self.at += 1;
+                    return Ok(text);
+                }
+                b'\\' => break,
+                byte @ 0..0x20 => return Err(invalid(byte, "in string literal")),
+                _ => self.at += 1,
+            }
+        }
+        let mut out = self.bytes[start..self.at].to_vec();
+        loop {
+            match self.peek().ok_or_else(end)? {
+                b'"' => {
+                    self.at += 1;
+                    return Ok(Cow::Owned(
+                        String::from_utf8(out)
+                            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
+                    ));
+                }
+                b'\\' => {
+                    self.at += 1;
+                    self.escape(&mut out)?;
+                }
+                byte @ 0..0x20 => return Err(invalid(byte, "in string literal")),
+                byte => {
+                    out.push(byte);
+                    self.at += 1;
+                }
+            }
+        }
+    }
+
+    fn escape(&mut self, out: &mut Vec<u8>) -> Result<(), String> {
+        let byte = self.peek().ok_or_else(end)?;
+        self.at += 1;
+        match byte {
+            b'"' | b'\\' | b'/' => out.push(byte),
+            b'b' => out.push(0x08),
+            b'f' => out.push(0x0c),
+            b'n' => out.push(b'\n'),
+            b'r' => out.push(b'\r'),
+            b't' => out.push(b'\t'),
+            b'u' => {
+                let mut code = self.hexadecimal()?;
+                // a high surrogate wants a low one after it
+                if (0xd800..0xdc00).contains(&code) && self.bytes.get(self.at..self.at + 2) == Some(b"\\u") {
+                    let before = self.at;
+                    self.at += 2;
+                    let low = self.hexadecimal()?;
+                    if (0xdc00..0xe000).contains(&low) {
+                        code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+                    } else {
+                        self.at = before;
+                    }
+                }
+                let character = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
+                out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+            byte => return Err(invalid(byte, "in string escape code")),
+        }
+        Ok(())
+    }
+
+    fn hexadecimal(&mut self) -> Result<u32, String> {
+        let mut code = 0;
+        for _ in 0..4 {
+            let byte = self.peek().ok_or_else(end)?;
+            let digit = char::from(byte)
+                .to_digit(16)
+                .ok_or_else(|| invalid(byte, "in \\u hexadecimal character escape"))?;
+            code = code * 16 + digit;
+            self.at += 1;
+        }
+        Ok(code)
+    }
+}

@@ -1,0 +1,251 @@
+//! A request's body as an object of the kind that its path names, with the answers upstream gives to others.
+
+use serde_json::{Map, Value};
+
+use super::node::{self, Node};
+use super::{Decoded, Error, Strictness, check};
+use crate::{Status, Tree, tables, wire};
+
+/// How a body is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    Json,
+    Yaml,
+    Protobuf,
+}
+
+/// The kind a handler takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected<'a> {
+    pub group: &'a str,
+    pub version: &'a str,
+    pub kind: &'a str,
+}
+
+/// A decoded object, with `kind` and `apiVersion` in its tree.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Object {
+    pub tree: Tree,
+    pub warnings: Vec<String>,
+}
+
+/// How upstream names the place where its scheme is made, in the message about unknown kinds.
+const SCHEME: &str = "pkg/runtime/scheme.go:111";
+
+/// The type that upstream reads `kind` and `apiVersion` with.
+const TYPE_META: &str = "struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }";
+
+/// Decodes a body as an object of a built-in kind. Where it leaves out `kind` and `apiVersion`, the expected ones are taken.
+pub fn object(
+    body: &[u8],
+    format: Format,
+    expected: Expected<'_>,
+    strictness: Strictness,
+) -> Result<Object, Status> {
+    let unrecognized = |error: &str| {
+        let summary = summary(body);
+        Status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): {error} ({summary})",
+            expected.kind
+        ))
+    };
+    let mut tree;
+    let found;
+    let result;
+    match format {
+        Format::Protobuf => {
+            if !wire::envelope::is_enveloped(body) {
+                return Err(unrecognized(
+                    "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]",
+                ));
+            }
+            let envelope = wire::envelope::unwrap(body).map_err(|error| unrecognized(&error.to_string()))?;
+            let meta = envelope.type_meta;
+            found = Found::resolve(meta.kind, meta.api_version, expected)
+                .map_err(|error| unrecognized(&error))?;
+            let message = found.message(expected)?;
+            result = wire::proto_to_tree(envelope.raw, message, None)
+                .map(|tree| Decoded { tree, warnings: Vec::new() })
+                .map_err(|error| Error::Type(error.to_string()));
+        }
+        Format::Json | Format::Yaml => {
+            let node = match format {
+                Format::Yaml => node::parse_yaml(body).map_err(|error| unrecognized(&error))?,
+                _ => node::parse_json(body).map_err(|error| {
+                    unrecognized(&format!("couldn't get version/kind; json parse error: {error}"))
+                })?,
+            };
+            let type_meta = type_meta(&node).map_err(|error| {
+                unrecognized(&format!("couldn't get version/kind; json parse error: {error}"))
+            })?;
+            found =
+                Found::resolve(&type_meta.0, &type_meta.1, expected).map_err(|error| unrecognized(&error))?;
+            let message = found.message(expected)?;
+            result = check::check(&node, message, strictness);
+        }
+    }
+    let decoded = result.map_err(|error| found.cannot(expected, &error.to_string()))?;
+    if found.kind != expected.kind {
+        let (from, to) = (&found, expected);
+        let internal =
+            if to.group.is_empty() { "core" } else { to.group.split('.').next().unwrap_or_default() };
+        let error = format!(
+            "converting ({}.{}) to ({internal}.{}): unknown conversion",
+            from.version, from.kind, to.kind
+        );
+        return Err(found.cannot(expected, &error));
+    }
+    if (found.group.as_str(), found.version.as_str()) != (expected.group, expected.version) {
+        let (data, wanted) =
+            (group_version(&found.group, &found.version), group_version(expected.group, expected.version));
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({data}) does not match the expected API version ({wanted})"
+        )));
+    }
+    tree = decoded.tree;
+    put_type_meta(&mut tree, &found.kind, &group_version(&found.group, &found.version));
+    Ok(Object { tree, warnings: decoded.warnings })
+}
+
+/// Decodes a body without a model, for custom resources: duplicate fields are all that can be wrong.
+pub fn any(body: &[u8], format: Format) -> Result<Decoded, String> {
+    let node = match format {
+        Format::Yaml => node::parse_yaml(body)?,
+        Format::Json => node::parse_json(body)?,
+        Format::Protobuf => return Err("custom resources have no protobuf encoding".to_owned()),
+    };
+    let mut warnings = Vec::new();
+    duplicates(&node, &mut String::new(), &mut warnings);
+    Ok(Decoded { tree: node.to_tree(), warnings })
+}
+
+fn duplicates(node: &Node<'_>, path: &mut String, warnings: &mut Vec<String>) {
+    let length = path.len();
+    match node {
+        Node::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                path.push_str(&format!("[{index}]"));
+                duplicates(item, path, warnings);
+                path.truncate(length);
+            }
+        }
+        Node::Object(entries) => {
+            let mut seen = std::collections::HashSet::with_capacity(entries.len());
+            for (key, value) in entries {
+                if length > 0 {
+                    path.push('.');
+                }
+                path.push_str(key);
+                if !seen.insert(key) {
+                    warnings.push(format!("duplicate field \"{path}\""));
+                }
+                duplicates(value, path, warnings);
+                path.truncate(length);
+            }
+        }
+        _ => {}
+    }
+}
+
+struct Found {
+    group: String,
+    version: String,
+    kind: String,
+}
+
+impl Found {
+    /// What the body says, and the expected kind and version where it says nothing.
+    fn resolve(kind: &str, api_version: &str, expected: Expected<'_>) -> Result<Self, String> {
+        let mut parts = api_version.split('/');
+        let (group, version) = match (parts.next(), parts.next(), parts.next()) {
+            (Some(""), None, _) | (None, _, _) => (expected.group, expected.version),
+            (Some(version), None, _) => ("", version),
+            (Some(group), Some(version), None) => (group, version),
+            _ => return Err(format!("unexpected GroupVersion string: {api_version}")),
+        };
+        let kind = if kind.is_empty() { expected.kind } else { kind };
+        Ok(Self { group: group.to_owned(), version: version.to_owned(), kind: kind.to_owned() })
+    }
+
+    fn message(&self, expected: Expected<'_>) -> Result<&'static crate::model::Message, Status> {
+        tables::kind_message(&self.group, &self.version, &self.kind).ok_or_else(|| {
+            let version = group_version(&self.group, &self.version);
+            self.cannot(
+                expected,
+                &format!(
+                    "no kind \"{}\" is registered for version \"{version}\" in scheme \"{SCHEME}\"",
+                    self.kind
+                ),
+            )
+        })
+    }
+
+    fn cannot(&self, expected: Expected<'_>, error: &str) -> Status {
+        let Self { kind, version, .. } = self;
+        Status::bad_request(format!(
+            "{kind} in version \"{version}\" cannot be handled as a {}: {error}",
+            expected.kind
+        ))
+    }
+}
+
+fn group_version(group: &str, version: &str) -> String {
+    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+}
+
+/// The document's `kind` and `apiVersion`.
+fn type_meta(node: &Node<'_>) -> Result<(String, String), String> {
+    let found = match node {
+        Node::Object(_) | Node::Null => "",
+        Node::Array(_) => "array",
+        Node::String(_) => "string",
+        Node::Number(_) => "number",
+        Node::Bool(_) => "bool",
+    };
+    if !found.is_empty() {
+        return Err(format!("json: cannot unmarshal {found} into Go value of type {TYPE_META}"));
+    }
+    let text = |name: &str| match node.get(name) {
+        None | Some(Node::Null) => Ok(String::new()),
+        Some(Node::String(text)) => Ok(text.clone().into_owned()),
+        Some(other) => {
+            let found = match other {
+                Node::Bool(_) => "bool",
+                Node::Number(_) => "number",
+                Node::Array(_) => "array",
+                _ => "object",
+            };
+            Err(format!("json: cannot unmarshal {found} into Go struct field .{name} of type string"))
+        }
+    };
+    Ok((text("kind")?, text("apiVersion")?))
+}
+
+/// `kind` and `apiVersion` first, whether they were there or not.
+fn put_type_meta(tree: &mut Tree, kind: &str, api_version: &str) {
+    let Value::Object(map) = tree else { return };
+    if map.contains_key("kind") && map.contains_key("apiVersion") {
+        map.insert("kind".to_owned(), Value::from(kind));
+        map.insert("apiVersion".to_owned(), Value::from(api_version));
+        return;
+    }
+    let mut ordered = Map::with_capacity(map.len() + 2);
+    ordered.insert("kind".to_owned(), Value::from(kind));
+    ordered.insert("apiVersion".to_owned(), Value::from(api_version));
+    for (key, value) in std::mem::take(map) {
+        ordered.entry(key).or_insert(value);
+    }
+    *map = ordered;
+}
+
+/// The start of a body, as far as a message shows it.
+fn summary(body: &[u8]) -> String {
+    const SHOWN: usize = 30;
+    let start = &body[..body.len().min(SHOWN)];
+    let text = match body.first() {
+        None => return "<empty>".to_owned(),
+        Some(b'{') => String::from_utf8_lossy(start).into_owned(),
+        Some(_) => start.iter().map(|byte| format!("{byte:02x}")).collect(),
+    };
+    if body.len() > SHOWN { text + " ..." } else { text }
+}
