@@ -1,1 +1,39 @@
-fn main() {}
+//! kube-proxy, the service proxy of a node.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use kube_proxy::options::{self, Options};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    daemon::install_crypto();
+    let (options, ignored) = daemon::flags::parse_with::<Options>(options::UNSUPPORTED);
+    options.logging.init();
+    for flag in ignored {
+        tracing::warn!(flag, "flag is accepted and has no effect");
+    }
+    let filter = Arc::new(packetfilter::Nft);
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| {
+            runtime.block_on(async {
+                if options.cleanup {
+                    return kube_proxy::sync::clean_up(&*filter).await;
+                }
+                kube_proxy::run(options.configuration()?, filter, daemon::shutdown::signals()?).await
+            })
+        });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "kube-proxy failed");
+            ExitCode::FAILURE
+        }
+    }
+}

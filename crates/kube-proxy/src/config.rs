@@ -1,0 +1,101 @@
+//! `kubeproxy.config.k8s.io/v1alpha1 KubeProxyConfiguration`: the fields that have an effect.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use ipnet::IpNet;
+use serde::Deserialize;
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Configuration {
+    pub client_connection: ClientConnection,
+    pub hostname_override: String,
+    pub mode: String,
+    #[serde(rename = "clusterCIDR")]
+    pub cluster_cidr: String,
+    pub healthz_bind_address: String,
+    pub metrics_bind_address: String,
+    pub node_port_addresses: Vec<String>,
+    pub nftables: Nftables,
+    pub conntrack: Conntrack,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ClientConnection {
+    pub kubeconfig: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Nftables {
+    /// The bit of the packet mark that asks for masquerading; 14 by default.
+    pub masquerade_bit: Option<u8>,
+    pub masquerade_all: bool,
+    pub sync_period: Option<daemon::flags::Duration>,
+    pub min_sync_period: Option<daemon::flags::Duration>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Conntrack {
+    pub max_per_core: Option<u64>,
+    pub min: Option<u64>,
+}
+
+/// Changes that come together are one transaction: this long is waited for more of them.
+const GATHER: Duration = Duration::from_millis(10);
+const FULL_SYNC: Duration = Duration::from_secs(30);
+
+impl Configuration {
+    pub fn kubeconfig(&self) -> Option<&str> {
+        Some(self.client_connection.kubeconfig.as_str()).filter(|path| !path.is_empty())
+    }
+
+    /// The node's name: the override, else the host's name in lower case.
+    pub fn node_name(&self) -> anyhow::Result<String> {
+        let name = match self.hostname_override.trim() {
+            "" => std::fs::read_to_string("/proc/sys/kernel/hostname").context("this host's name")?,
+            name => name.to_owned(),
+        };
+        Ok(name.trim().to_lowercase())
+    }
+
+    pub fn cluster_networks(&self) -> anyhow::Result<Vec<IpNet>> {
+        let parts = self.cluster_cidr.split(',').map(str::trim).filter(|part| !part.is_empty());
+        parts.map(|part| part.parse().with_context(|| format!("clusterCIDR {part:?}"))).collect()
+    }
+
+    pub fn masquerade_mark(&self) -> u32 {
+        1 << self.nftables.masquerade_bit.unwrap_or(14).min(31)
+    }
+
+    pub fn min_sync_period(&self) -> Duration {
+        self.nftables.min_sync_period.as_ref().map_or(GATHER, |period| **period)
+    }
+
+    pub fn sync_period(&self) -> Duration {
+        self.nftables.sync_period.as_ref().map(|period| **period).filter(|period| !period.is_zero()).unwrap_or(FULL_SYNC)
+    }
+
+    pub fn health_address(&self) -> anyhow::Result<SocketAddr> {
+        address(&self.healthz_bind_address, "0.0.0.0", 10256).context("healthzBindAddress")
+    }
+
+    pub fn metrics_address(&self) -> anyhow::Result<SocketAddr> {
+        address(&self.metrics_bind_address, "127.0.0.1", 10249).context("metricsBindAddress")
+    }
+}
+
+/// `address:port`, or either alone.
+fn address(text: &str, host: &str, port: u16) -> anyhow::Result<SocketAddr> {
+    if text.is_empty() {
+        return Ok(SocketAddr::new(host.parse()?, port));
+    }
+    match text.parse::<SocketAddr>() {
+        Ok(address) => Ok(address),
+        Err(_) => Ok(SocketAddr::new(text.parse()?, port)),
+    }
+}

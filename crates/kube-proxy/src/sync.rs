@@ -1,0 +1,241 @@
+//! The loop: gathers what changed, programs it, and tries again when that fails.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use client::{Informer, Informers, Key, Scope, Selectors};
+use ipnet::IpNet;
+use packetfilter::{Family, PacketFilter};
+use parking_lot::Mutex;
+use rustc_hash::FxHashSet;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::base::{self, Settings, TABLE};
+use crate::config::Configuration;
+use crate::conntrack;
+use crate::model;
+use crate::state::Table;
+use crate::view::{Node, Service, Slice};
+
+const BY_SERVICE: &str = "service";
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+
+/// When rules were last asked for and last programmed, in milliseconds since 1970; 0 is never.
+#[derive(Default)]
+pub struct Health {
+    pub queued: AtomicU64,
+    pub programmed: AtomicU64,
+}
+
+#[derive(Default)]
+struct Dirty {
+    services: Mutex<FxHashSet<Key>>,
+    wake: Notify,
+}
+
+impl Dirty {
+    fn mark(&self, key: Key) {
+        self.services.lock().insert(key);
+        self.wake.notify_one();
+    }
+}
+
+pub struct Proxier {
+    configuration: Configuration,
+    node_name: String,
+    services: Informer<Service>,
+    slices: Informer<Slice>,
+    node: Informer<Node>,
+    dirty: Arc<Dirty>,
+    filter: Arc<dyn PacketFilter>,
+    health: Arc<Health>,
+    tables: Vec<Table>,
+    metrics: Metrics,
+}
+
+impl Proxier {
+    /// Starts watching; nothing is programmed before [`Proxier::run`].
+    pub fn new(
+        informers: &Informers,
+        configuration: Configuration,
+        node_name: String,
+        filter: Arc<dyn PacketFilter>,
+        health: Arc<Health>,
+    ) -> anyhow::Result<Proxier> {
+        let ours = Selectors::labels("!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name");
+        let services = informers.watch::<Service>(Scope::All, ours.clone());
+        let slices = informers.watch::<Slice>(Scope::All, ours);
+        let node = informers.watch::<Node>(Scope::All, Selectors::fields(format!("metadata.name={node_name}")));
+        slices.add_index(BY_SERVICE, |slice| {
+            slice.service().map(|name| format!("{}/{name}", slice.metadata.namespace)).into_iter().collect()
+        });
+        let dirty = Arc::new(Dirty::default());
+        let mark = dirty.clone();
+        services.on_keyed_event(move |key, _| mark.mark(key.clone()));
+        let mark = dirty.clone();
+        slices.on_event(move |event| {
+            for slice in event.old().into_iter().chain([event.object()]) {
+                if let Some(name) = slice.service() {
+                    mark.mark(Key::new(&slice.metadata.namespace, name));
+                }
+            }
+        });
+        let mark = dirty.clone();
+        node.on_event(move |_| mark.wake.notify_one());
+
+        let cluster_networks = configuration.cluster_networks()?;
+        let mut families = vec![Family::Ip];
+        if std::path::Path::new("/proc/net/if_inet6").exists() {
+            families.push(Family::Ip6);
+        }
+        let settings = |family| Settings {
+            family,
+            mark: configuration.masquerade_mark(),
+            masquerade_all: configuration.nftables.masquerade_all,
+            cluster_networks: cluster_networks.clone(),
+        };
+        let tables = families.into_iter().map(|family| Table::new(settings(family))).collect();
+        let metrics = Metrics::new();
+        Ok(Proxier { configuration, node_name, services, slices, node, dirty, filter, health, tables, metrics })
+    }
+
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let synced = async { tokio::join!(self.services.synced(), self.slices.synced(), self.node.synced()) };
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = synced => {}
+        }
+        let mut retry = FIRST_RETRY;
+        let mut check = tokio::time::interval(self.configuration.sync_period());
+        check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let pause = match self.sync().await {
+                Ok(()) => {
+                    retry = FIRST_RETRY;
+                    self.configuration.min_sync_period()
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the rules could not be programmed, trying again");
+                    self.metrics.failures.inc();
+                    self.dirty.wake.notify_one();
+                    let pause = retry;
+                    retry = (retry * 2).min(LAST_RETRY);
+                    pause
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = self.dirty.wake.notified() => {}
+                _ = check.tick() => self.look_after().await,
+            }
+            self.health.queued.store(now(), Ordering::Relaxed);
+        }
+    }
+
+    /// One transaction a family, of what changed since the last.
+    async fn sync(&mut self) -> Result<(), packetfilter::Error> {
+        let started = Instant::now();
+        let keys: Vec<Key> = self.dirty.services.lock().drain().collect();
+        let changed: Vec<_> = keys.iter().map(|key| (key, self.services.get_key(key))).collect();
+        let addresses = self.node_port_addresses();
+        let mut result = Ok(());
+        let mut stale = Vec::new();
+        for table in &mut self.tables {
+            let family = table.family();
+            let services = changed.iter().map(|(key, service)| {
+                let forwards = service.as_ref().map(|service| {
+                    let slices = self.slices.by_index(BY_SERVICE, &key.to_string());
+                    model::forwards(service, &slices, family, &self.node_name)
+                });
+                ((*key).clone(), forwards.unwrap_or_default())
+            });
+            let (script, changes) = table.update(base::ruleset(&table.settings, &addresses), services.collect());
+            if !script.is_empty()
+                && let Err(error) = self.filter.apply(&script).await
+            {
+                table.distrust();
+                result = Err(error);
+            }
+            stale.extend(changes.iter().flat_map(conntrack::stale));
+        }
+        result?;
+        // Flows are forgotten after the rules are in, or they would come back by the old ones.
+        for flow in stale {
+            if let Err(error) = self.filter.forget(&flow).await {
+                tracing::warn!(%error, ?flow, "connection tracking keeps a stale flow");
+            }
+        }
+        self.health.programmed.store(now(), Ordering::Relaxed);
+        self.metrics.duration.observe(started.elapsed().as_secs_f64());
+        self.metrics.last.set(now() as f64 / 1000.0);
+        Ok(())
+    }
+
+    /// Sees whether the tables are still there: other programs may flush the host's rules.
+    async fn look_after(&mut self) {
+        for table in &mut self.tables {
+            let family = table.family();
+            if self.filter.apply(&format!("list chain {family} {TABLE} services\n")).await.is_err() {
+                tracing::warn!(%family, "the rules are gone, programming them anew");
+                table.distrust();
+            }
+        }
+    }
+
+    /// The node's addresses on which node ports are served: its primary ones, or those in the configured ranges.
+    fn node_port_addresses(&self) -> Vec<IpAddr> {
+        let addresses: Vec<IpAddr> =
+            self.node.get(None, &self.node_name).map(|node| node.addresses()).unwrap_or_default();
+        let configured = &self.configuration.node_port_addresses;
+        if configured.is_empty() || configured.iter().any(|range| range == "primary") {
+            let first = |v4: bool| addresses.iter().copied().find(move |address| address.is_ipv4() == v4);
+            return first(true).into_iter().chain(first(false)).collect();
+        }
+        let ranges: Vec<IpNet> = configured.iter().filter_map(|range| range.parse().ok()).collect();
+        addresses.into_iter().filter(|address| ranges.iter().any(|range| range.contains(address))).collect()
+    }
+}
+
+/// Removes the tables (`--cleanup`).
+pub async fn clean_up(filter: &dyn PacketFilter) -> anyhow::Result<()> {
+    for family in [Family::Ip, Family::Ip6] {
+        filter.apply(&format!("add table {family} {TABLE}\ndelete table {family} {TABLE}\n")).await?;
+    }
+    Ok(())
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
+
+struct Metrics {
+    duration: Arc<daemon::metrics::Histogram>,
+    failures: Arc<daemon::metrics::Counter>,
+    last: Arc<daemon::metrics::Gauge>,
+}
+
+impl Metrics {
+    fn new() -> Metrics {
+        let registry = daemon::metrics::registry();
+        let buckets: Vec<f64> = (0..15).map(|power| 0.001 * f64::from(1 << power)).collect();
+        Metrics {
+            duration: registry.histogram(
+                "kubeproxy_sync_proxy_rules_duration_seconds",
+                "Time a sync of the rules took.",
+                &buckets,
+            ),
+            failures: registry
+                .counter("kubeproxy_sync_proxy_rules_nftables_sync_failures_total", "Syncs that failed."),
+            last: registry
+                .gauge("kubeproxy_sync_proxy_rules_last_timestamp_seconds", "When rules were last programmed."),
+        }
+    }
+}
