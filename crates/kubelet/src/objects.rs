@@ -1,1 +1,137 @@
-//! Not written yet.
+//! What pods refer to by name: config maps, secrets, tokens, services. One cache serves volumes, environments and
+//! pull credentials. An object in use is watched by its name, which is all a node may do with it, so that a change
+//! reaches the volumes made of it at once.
+
+mod fake;
+mod watched;
+
+use async_trait::async_trait;
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use std::sync::Arc;
+use tokio::sync::broadcast;
+
+pub use fake::Fake;
+use watched::Watched;
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The text is upstream's, e.g. `configmap "x" not found`.
+    #[error("{0}")]
+    NotFound(String),
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Error {
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Error::NotFound(_))
+    }
+}
+
+/// What kind of object has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    ConfigMap,
+    Secret,
+}
+
+/// An object that has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub kind: Kind,
+    pub namespace: String,
+    pub name: String,
+}
+
+#[async_trait]
+pub trait Objects: Send + Sync {
+    async fn config_map(&self, namespace: &str, name: &str) -> Result<Arc<ConfigMap>, Error>;
+    async fn secret(&self, namespace: &str, name: &str) -> Result<Arc<Secret>, Error>;
+    async fn service_account_token(
+        &self,
+        namespace: &str,
+        service_account: &str,
+        request: TokenRequest,
+    ) -> Result<TokenRequest, Error>;
+    /// Services of all namespaces.
+    fn services(&self) -> Vec<Arc<Service>>;
+    /// A pod of that namespace is about to start: what is not watched yet is asked for anew.
+    fn refresh(&self, _namespace: &str) {}
+    /// Changes from now on, of objects that somebody has read. A reader that falls behind is told so and should
+    /// look at everything.
+    fn changes(&self) -> broadcast::Receiver<Change>;
+}
+
+/// Changes kept for a reader that is busy.
+const CHANGES: usize = 256;
+
+/// Objects from the API server.
+pub struct ApiObjects {
+    client: client::Client,
+    services: client::Informer<Service>,
+    config_maps: Watched<ConfigMap>,
+    secrets: Watched<Secret>,
+    changes: broadcast::Sender<Change>,
+}
+
+impl ApiObjects {
+    pub fn new(client: client::Client, services: client::Informer<Service>) -> Self {
+        let informers = client::Informers::new(client.clone());
+        let changes = broadcast::Sender::new(CHANGES);
+        Self {
+            config_maps: Watched::new(client.clone(), informers.clone(), Kind::ConfigMap, changes.clone()),
+            secrets: Watched::new(client.clone(), informers, Kind::Secret, changes.clone()),
+            client,
+            services,
+            changes,
+        }
+    }
+}
+
+fn convert(error: &client::Error) -> Error {
+    let text = error.status().map(|status| status.message.clone()).filter(|message| !message.is_empty());
+    let text = text.unwrap_or_else(|| error.to_string());
+    if !error.is_not_found() {
+        return Error::Other(text);
+    }
+    // The server speaks of resources, the kubelet of the one object.
+    Error::NotFound(text.replacen("configmaps ", "configmap ", 1).replacen("secrets ", "secret ", 1))
+}
+
+#[async_trait]
+impl Objects for ApiObjects {
+    async fn config_map(&self, namespace: &str, name: &str) -> Result<Arc<ConfigMap>, Error> {
+        self.config_maps.get(namespace, name).await
+    }
+
+    async fn secret(&self, namespace: &str, name: &str) -> Result<Arc<Secret>, Error> {
+        self.secrets.get(namespace, name).await
+    }
+
+    async fn service_account_token(
+        &self,
+        namespace: &str,
+        service_account: &str,
+        request: TokenRequest,
+    ) -> Result<TokenRequest, Error> {
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{service_account}/token");
+        let request = client::Request::new(http::Method::POST, path)
+            .json(&request)
+            .map_err(|error| Error::Other(error.to_string()))?;
+        self.client.call(request).await.map_err(|error| convert(&error))
+    }
+
+    fn services(&self) -> Vec<Arc<Service>> {
+        self.services.list()
+    }
+
+    fn refresh(&self, namespace: &str) {
+        self.config_maps.refresh(namespace);
+        self.secrets.refresh(namespace);
+    }
+
+    fn changes(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
+    }
+}

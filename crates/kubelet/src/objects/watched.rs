@@ -1,0 +1,116 @@
+//! A cache of single objects, each watched by its name while it is in use.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use client::{Client, Event, Informer, Informers, Scope, Selectors};
+use parking_lot::Mutex;
+use tokio::sync::broadcast;
+
+use super::{Change, Error, Kind, convert};
+
+/// An object nobody has asked for this long is no longer watched.
+const IDLE: Duration = Duration::from_secs(300);
+/// How long an object that is not watched is taken for current.
+const FRESH: Duration = Duration::from_secs(30);
+/// Watches at a time, well below what a server lets one connection have. Objects beyond are read when needed.
+const MAX_WATCHES: usize = 100;
+
+pub struct Watched<T> {
+    client: Client,
+    informers: Informers,
+    kind: Kind,
+    changes: broadcast::Sender<Change>,
+    entries: Mutex<HashMap<(String, String), Entry<T>>>,
+}
+
+struct Entry<T> {
+    /// Read before the watch had anything to say.
+    first: Option<(Instant, Arc<T>)>,
+    watch: Option<Informer<T>>,
+    used: Instant,
+}
+
+impl<T: client::View> Watched<T> {
+    pub fn new(client: Client, informers: Informers, kind: Kind, changes: broadcast::Sender<Change>) -> Self {
+        Self { client, informers, kind, changes, entries: Mutex::default() }
+    }
+
+    pub async fn get(&self, namespace: &str, name: &str) -> Result<Arc<T>, Error> {
+        let key = (namespace.to_owned(), name.to_owned());
+        if let Some(object) = self.cached(&key) {
+            return Ok(object);
+        }
+        match self.client.get::<T>(Some(namespace), name).await {
+            Ok(object) => {
+                let object = Arc::new(object);
+                self.keep(key, object.clone());
+                Ok(object)
+            }
+            Err(error) => {
+                // An object that is not there yet is not watched: its pod asks again until it is.
+                if error.is_not_found() {
+                    self.drop_entry(&key);
+                }
+                Err(convert(&error))
+            }
+        }
+    }
+
+    pub fn refresh(&self, namespace: &str) {
+        for ((of, _), entry) in self.entries.lock().iter_mut() {
+            if of == namespace {
+                entry.first = None;
+            }
+        }
+    }
+
+    fn cached(&self, key: &(String, String)) -> Option<Arc<T>> {
+        let mut entries = self.entries.lock();
+        let entry = entries.get_mut(key)?;
+        entry.used = Instant::now();
+        if let Some(watch) = entry.watch.as_ref().filter(|watch| watch.has_synced()) {
+            return watch.get(Some(&key.0), &key.1);
+        }
+        let (read, object) = entry.first.as_ref()?;
+        (read.elapsed() < FRESH).then(|| object.clone())
+    }
+
+    fn keep(&self, key: (String, String), object: Arc<T>) {
+        let mut entries = self.entries.lock();
+        entries.retain(|_, entry| {
+            let idle = entry.used.elapsed() > IDLE;
+            if let Some(watch) = entry.watch.as_ref().filter(|_| idle) {
+                self.informers.stop(watch);
+            }
+            !idle
+        });
+        let watches = entries.values().filter(|entry| entry.watch.is_some()).count();
+        let now = Instant::now();
+        let entry = entries.entry(key.clone()).or_insert(Entry { first: None, watch: None, used: now });
+        entry.first = Some((now, object));
+        if entry.watch.is_none() && watches < MAX_WATCHES {
+            entry.watch = Some(self.watch(key));
+        }
+    }
+
+    fn watch(&self, (namespace, name): (String, String)) -> Informer<T> {
+        let fields = format!("metadata.name={name}");
+        let watch = self.informers.watch::<T>(Scope::Namespace(namespace.clone()), Selectors::fields(fields));
+        let (kind, changes) = (self.kind, self.changes.clone());
+        watch.on_event(move |event| {
+            if !matches!(event, Event::Added(_)) {
+                // Without a listener there is nobody to tell.
+                let _ = changes.send(Change { kind, namespace: namespace.clone(), name: name.clone() });
+            }
+        });
+        watch
+    }
+
+    fn drop_entry(&self, key: &(String, String)) {
+        if let Some(watch) = self.entries.lock().remove(key).and_then(|entry| entry.watch) {
+            self.informers.stop(&watch);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! How a container gets its pod's volumes: one CRI mount per volume mount.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cri::v1::{Mount, MountPropagation};
+use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeMount};
+
+use super::{Error, Manager, blocking, sub_path};
+use crate::env::expand_strict;
+use crate::pods::uid;
+
+impl Manager {
+    /// The container's mounts; the pod's volumes must be set up. `environment` is what `subPathExpr` refers to.
+    pub async fn container_mounts(
+        &self,
+        pod: &Arc<Pod>,
+        container: &Container,
+        environment: &[(String, String)],
+    ) -> Result<Vec<Mount>, Error> {
+        let mut mounts = Vec::new();
+        for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
+            let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
+            let volume = volumes.iter().find(|volume| volume.name == mount.name);
+            let path = volume.and_then(|volume| self.path(pod, volume));
+            let (Some(volume), Some(path)) = (volume, path) else {
+                let text = format!(
+                    "cannot find volume {:?} to mount into container {:?}",
+                    mount.name, container.name
+                );
+                return Err(Error::Mount(text));
+            };
+            let host_path = match part(mount, environment)? {
+                Some(part) => self.part(pod, container, index, (volume, path), part).await?,
+                None => path,
+            };
+            mounts.push(cri_mount(mount, volume, &host_path));
+        }
+        Ok(mounts)
+    }
+
+    fn path(&self, pod: &Pod, volume: &Volume) -> Option<PathBuf> {
+        match &volume.host_path {
+            Some(source) => Some(PathBuf::from(&source.path)),
+            None => self.folder(pod, volume),
+        }
+    }
+
+    async fn part(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        index: usize,
+        (volume, path): (&Volume, PathBuf),
+        part: String,
+    ) -> Result<PathBuf, Error> {
+        let target = self.paths.subpaths_dir(uid(pod), &volume.name, &container.name, index);
+        let failed = |error: std::io::Error| {
+            tracing::warn!(pod = crate::pods::title(pod), volume = volume.name, %error, "Cannot prepare subPath");
+            Error::Mount(format!(
+                "failed to prepare subPath for volumeMount {:?} of container {:?}",
+                volume.name, container.name
+            ))
+        };
+        let at = target.clone();
+        blocking(move || sub_path::mount(&path, &part, &at)).await.map_err(failed)?;
+        Ok(target)
+    }
+}
+
+/// The part of the volume that is asked for, checked as far as its text goes.
+fn part(mount: &VolumeMount, environment: &[(String, String)]) -> Result<Option<String>, Error> {
+    let set = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let part = match set(&mount.sub_path_expr) {
+        Some(expression) => {
+            Some(expand_strict(&expression, environment).map_err(|error| Error::Mount(error.to_string()))?)
+        }
+        None => set(&mount.sub_path),
+    };
+    let Some(part) = part.filter(|part| !part.is_empty()) else { return Ok(None) };
+    if part.starts_with('/') {
+        return Err(Error::Mount(format!("error SubPath `{part}` must not be an absolute path")));
+    }
+    if part.split('/').any(|segment| segment == "..") {
+        return Err(Error::Mount(format!("unable to provision SubPath `{part}`: must not contain '..'")));
+    }
+    Ok(Some(part))
+}
+
+fn cri_mount(mount: &VolumeMount, volume: &Volume, host_path: &Path) -> Mount {
+    // The kubelet alone writes these.
+    let managed = volume.config_map.is_some()
+        || volume.secret.is_some()
+        || volume.downward_api.is_some()
+        || volume.projected.is_some();
+    let propagation = match mount.mount_propagation.as_deref() {
+        Some("HostToContainer") => MountPropagation::PropagationHostToContainer,
+        Some("Bidirectional") => MountPropagation::PropagationBidirectional,
+        _ => MountPropagation::PropagationPrivate,
+    };
+    let container_path = if mount.mount_path.starts_with('/') {
+        mount.mount_path.clone()
+    } else {
+        format!("/{}", mount.mount_path)
+    };
+    Mount {
+        container_path,
+        host_path: host_path.display().to_string(),
+        readonly: mount.read_only.unwrap_or_default() || managed,
+        propagation: propagation.into(),
+        recursive_read_only: mount.recursive_read_only.as_deref() == Some("Enabled"),
+        ..Mount::default()
+    }
+}

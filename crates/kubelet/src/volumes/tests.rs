@@ -1,0 +1,147 @@
+use super::*;
+use crate::objects::Fake;
+use serde_json::{Value, json};
+use std::os::unix::fs::MetadataExt;
+
+struct Fixture {
+    folder: tempfile::TempDir,
+    objects: Arc<Fake>,
+    manager: Arc<Manager>,
+}
+
+fn fixture() -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    let objects = Arc::new(Fake::default());
+    let node = Node {
+        name: "node-1".into(),
+        ips: Vec::new(),
+        allocatable: Allocatable { cpu_milli: 2000, memory_bytes: 1 << 30, ephemeral_storage_bytes: 0 },
+    };
+    // Without the right to mount, what would lie in memory lies on disk.
+    let mut manager = Manager::make(Paths::below(folder.path()), objects.clone(), node);
+    manager.in_memory = false;
+    Fixture { folder, objects, manager: Arc::new(manager) }
+}
+
+fn pod(volumes: Value, mounts: Value) -> Arc<Pod> {
+    Arc::new(
+        serde_json::from_value(json!({
+            "metadata": {"name": "p", "namespace": "ns", "uid": "u", "labels": {"a": "b"}},
+            "spec": {"containers": [{"name": "c", "volumeMounts": mounts}], "volumes": volumes},
+        }))
+        .unwrap(),
+    )
+}
+
+fn config_map(value: &str) -> k8s_openapi::api::core::v1::ConfigMap {
+    serde_json::from_value(json!({"metadata": {"name": "cm", "namespace": "ns"}, "data": {"key": value}})).unwrap()
+}
+
+#[tokio::test]
+async fn set_up_update_and_tear_down() {
+    let fixture = fixture();
+    fixture.objects.add_config_map(config_map("one"));
+    let volumes = json!([
+        {"name": "empty", "emptyDir": {}},
+        {"name": "config", "configMap": {"name": "cm", "items": [{"key": "key", "path": "etc/app.conf", "mode": 256}]}},
+        {"name": "down", "downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
+        {"name": "all", "projected": {"sources": [
+            {"serviceAccountToken": {"path": "token"}}, {"configMap": {"name": "cm"}},
+            {"secret": {"name": "none", "optional": true}}]}},
+        {"name": "unused", "secret": {"secretName": "missing"}},
+    ]);
+    let mounts = json!([
+        {"name": "empty", "mountPath": "/scratch", "mountPropagation": "Bidirectional"},
+        {"name": "config", "mountPath": "config"},
+        {"name": "down", "mountPath": "/down"},
+        {"name": "all", "mountPath": "/all"},
+    ]);
+    let pod = pod(volumes, mounts);
+    fixture.manager.mount(&pod).await.unwrap();
+    fixture.manager.mount(&pod).await.unwrap();
+    let root = fixture.folder.path().join("kubelet/pods/u/volumes");
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
+    assert_eq!(read("kubernetes.io~configmap/config/etc/app.conf"), "one");
+    let mode = std::fs::metadata(root.join("kubernetes.io~configmap/config/etc/app.conf")).unwrap().mode();
+    assert_eq!(mode & 0o777, 0o400);
+    assert_eq!(read("kubernetes.io~downward-api/down/labels"), "a=\"b\"");
+    assert_eq!(read("kubernetes.io~projected/all/token"), "token-of-ns-default");
+    assert_eq!(read("kubernetes.io~projected/all/key"), "one");
+    let empty = root.join("kubernetes.io~empty-dir/empty");
+    assert_eq!(std::fs::metadata(&empty).unwrap().mode() & 0o7777, 0o777);
+    std::fs::write(empty.join("kept"), "x").unwrap();
+
+    let container = &pod.spec.as_ref().unwrap().containers[0];
+    let mounts = fixture.manager.container_mounts(&pod, container, &[]).await.unwrap();
+    let brief: Vec<_> =
+        mounts.iter().map(|mount| (mount.container_path.as_str(), mount.readonly, mount.propagation)).collect();
+    assert_eq!(brief, [("/scratch", false, 2), ("/config", true, 0), ("/down", true, 0), ("/all", true, 0)]);
+    assert_eq!(mounts[0].host_path, empty.display().to_string());
+
+    fixture.objects.add_config_map(config_map("two"));
+    fixture.manager.refresh(&pod).await;
+    assert_eq!(read("kubernetes.io~configmap/config/etc/app.conf"), "two");
+    assert_eq!(std::fs::read_to_string(empty.join("kept")).unwrap(), "x");
+
+    fixture.manager.unmount("u").await.unwrap();
+    assert!(!root.exists());
+    fixture.manager.unmount("u").await.unwrap();
+}
+
+#[tokio::test]
+async fn failures_name_the_volume() {
+    let table = [
+        (json!({"configMap": {"name": "y"}}), "MountVolume.SetUp failed for volume \"x\" : configmap \"y\" not found"),
+        (json!({"secret": {"secretName": "y"}}), "MountVolume.SetUp failed for volume \"x\" : secret \"y\" not found"),
+        (
+            json!({"configMap": {"name": "cm", "items": [{"key": "k", "path": "p"}]}}),
+            "MountVolume.SetUp failed for volume \"x\" : configmap references non-existent config key: k",
+        ),
+        (
+            json!({"hostPath": {"path": "/nowhere", "type": "Directory"}}),
+            "MountVolume.SetUp failed for volume \"x\" : hostPath type check failed: /nowhere is not a directory",
+        ),
+        (
+            json!({"projected": {"sources": [{"configMap": {"name": "y"}}, {"secret": {"name": "z"}}]}}),
+            "MountVolume.SetUp failed for volume \"x\" : [configmap \"y\" not found, secret \"z\" not found]",
+        ),
+        (
+            json!({"nfs": {"server": "s", "path": "/"}}),
+            "MountVolume.SetUp failed for volume \"x\" : nfs volumes are not supported by this kubelet",
+        ),
+    ];
+    for (mut source, want) in table {
+        let fixture = fixture();
+        fixture.objects.add_config_map(config_map("one"));
+        source["name"] = "x".into();
+        let pod = pod(json!([source]), json!([{"name": "x", "mountPath": "/x"}]));
+        assert_eq!(fixture.manager.mount(&pod).await.unwrap_err().to_string(), want);
+    }
+}
+
+#[tokio::test]
+async fn bad_mounts_are_refused() {
+    let fixture = fixture();
+    let table = [
+        (json!({"name": "none", "mountPath": "/x"}), "cannot find volume \"none\" to mount into container \"c\""),
+        (
+            json!({"name": "v", "mountPath": "/x", "subPathExpr": "$(NOT)"}),
+            "missing value for \"NOT\"",
+        ),
+        (
+            json!({"name": "v", "mountPath": "/x", "subPath": "/abs"}),
+            "error SubPath `/abs` must not be an absolute path",
+        ),
+        (
+            json!({"name": "v", "mountPath": "/x", "subPath": "a/../.."}),
+            "unable to provision SubPath `a/../..`: must not contain '..'",
+        ),
+    ];
+    for (mount, want) in table {
+        let pod = pod(json!([{"name": "v", "emptyDir": {}}]), json!([mount]));
+        fixture.manager.mount(&pod).await.unwrap();
+        let container = &pod.spec.as_ref().unwrap().containers[0];
+        let error = fixture.manager.container_mounts(&pod, container, &[]).await.unwrap_err();
+        assert_eq!(error.to_string(), want);
+    }
+}
