@@ -52,6 +52,55 @@ pub fn to_vec(tree: &Value) -> Vec<u8> {
     out
 }
 
+/// Appends compact JSON spread over lines, two spaces a level, as upstream answers to a terminal.
+pub fn write_indented(compact: &[u8], out: &mut Vec<u8>) {
+    let mut depth = 0usize;
+    let mut in_string = false;
+    let mut escaped = false;
+    let line = |depth: usize, out: &mut Vec<u8>| {
+        out.push(b'\n');
+        out.resize(out.len() + 2 * depth, b' ');
+    };
+    for (index, &byte) in compact.iter().enumerate() {
+        if in_string {
+            out.push(byte);
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => in_string = false,
+                _ => {}
+            }
+            continue;
+        }
+        match byte {
+            b'{' | b'[' => {
+                out.push(byte);
+                depth += 1;
+                if !matches!(compact.get(index + 1), Some(b'}' | b']')) {
+                    line(depth, out);
+                }
+            }
+            b'}' | b']' => {
+                depth = depth.saturating_sub(1);
+                if !matches!(index.checked_sub(1).and_then(|before| compact.get(before)), Some(b'{' | b'[')) {
+                    line(depth, out);
+                }
+                out.push(byte);
+            }
+            b',' => {
+                out.push(byte);
+                line(depth, out);
+            }
+            b':' => out.extend_from_slice(b": "),
+            b'"' => {
+                in_string = true;
+                out.push(byte);
+            }
+            _ => out.push(byte),
+        }
+    }
+}
+
 pub fn write_integer(value: i64, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
@@ -152,9 +201,13 @@ fn escape(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(&bytes[copied..]);
 }
 
+#[derive(Debug)]
+pub(crate) struct NotJson;
+
 /// Appends a JSON text without its white space, escaped like the rest; an error when it is not JSON.
-pub(crate) fn write_compact(text: &[u8], out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
-    serde_json::from_slice::<IgnoredAny>(text)?;
+pub(crate) fn write_compact(text: &[u8], out: &mut Vec<u8>) -> Result<(), NotJson> {
+    let checked = std::str::from_utf8(text).map_err(|_| NotJson)?;
+    serde_json::from_str::<IgnoredAny>(checked).map_err(|_| NotJson)?;
     let mut in_string = false;
     let mut escaped = false;
     for (index, &byte) in text.iter().enumerate() {
@@ -216,5 +269,11 @@ mod tests {
         write_compact(b"{ \"a b\" : [ 1 , \"x\\\" <\" ] }", &mut out).unwrap();
         assert_eq!(out, b"{\"a b\":[1,\"x\\\" \\u003c\"]}");
         assert!(write_compact(b"{", &mut out).is_err());
+        assert!(write_compact(b"\"\xff\"", &mut out).is_err());
+
+        let text = "{\n  \"a b\": [\n    1,\n    \"x,{\\\"\"\n  ],\n  \"c\": {},\n  \"d\": []\n}";
+        let mut indented = Vec::new();
+        write_indented(br#"{"a b":[1,"x,{\""],"c":{},"d":[]}"#, &mut indented);
+        assert_eq!(String::from_utf8(indented).unwrap(), text);
     }
 }

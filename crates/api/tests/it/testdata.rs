@@ -10,11 +10,12 @@ use api::{Tree, tables, wire};
 
 const MODULE: &str = "k8s.io/api@v0.37.1";
 
-struct Sample {
-    name: String,
-    json: Tree,
-    text: String,
-    proto: Vec<u8>,
+pub struct Sample {
+    pub name: String,
+    pub json: Tree,
+    pub text: String,
+    pub yaml: Vec<u8>,
+    pub proto: Vec<u8>,
 }
 
 fn directory() -> Option<PathBuf> {
@@ -30,7 +31,7 @@ fn directory() -> Option<PathBuf> {
     Some(PathBuf::from(answer.get("Dir")?.as_str()?).join("testdata/HEAD"))
 }
 
-fn samples() -> Vec<Sample> {
+pub fn samples() -> Vec<Sample> {
     let Some(directory) = directory() else {
         assert!(std::env::var_os("CI").is_none(), "no test data: CI must have Go or CORTEN_TESTDATA");
         eprintln!("skipped: no test data (neither Go nor CORTEN_TESTDATA)");
@@ -46,6 +47,7 @@ fn samples() -> Vec<Sample> {
                 name: path.file_stem().unwrap().to_string_lossy().into_owned(),
                 text: String::from_utf8(api::json::to_vec(&json)).unwrap(),
                 json,
+                yaml: std::fs::read(path.with_extension("yaml")).unwrap(),
                 proto: std::fs::read(path.with_extension("pb")).unwrap(),
             });
         }
@@ -56,7 +58,7 @@ fn samples() -> Vec<Sample> {
 }
 
 /// The message a file is named after: `core.v1.Pod`, `apidiscovery.k8s.io.v2.APIGroupDiscovery`.
-fn message(sample: &Sample) -> &'static api::model::Message {
+pub fn message(sample: &Sample) -> &'static api::model::Message {
     let mut parts = sample.name.rsplitn(3, '.');
     let (kind, version, group) = (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap());
     let group = if group == "core" { "" } else { group };
@@ -64,7 +66,7 @@ fn message(sample: &Sample) -> &'static api::model::Message {
         .unwrap_or_else(|| panic!("{} is not in the model", sample.name))
 }
 
-fn encode(sample: &Sample) -> Result<Vec<u8>, wire::Error> {
+pub fn encode(sample: &Sample) -> Result<Vec<u8>, wire::Error> {
     let mut out = Vec::new();
     let text = |name: &str| sample.json[name].as_str().unwrap_or_default();
     let type_meta = wire::TypeMeta { api_version: text("apiVersion"), kind: text("kind") };
@@ -116,4 +118,88 @@ fn json_becomes_the_published_protobuf() {
         }
     }
     assert!(failed.is_empty(), "{failed:?}");
+}
+
+#[test]
+fn strict_decoding_takes_every_sample_as_it_is() {
+    use api::decode::{self, Strictness};
+    for sample in samples() {
+        let message = message(&sample);
+        let decoded = decode::json(sample.text.as_bytes(), message, Strictness::Strict)
+            .unwrap_or_else(|error| panic!("{}: {error}", sample.name));
+        assert_eq!(
+            String::from_utf8(api::json::to_vec(&decoded.tree)).unwrap(),
+            sample.text,
+            "{}",
+            sample.name
+        );
+        let decoded = decode::yaml(&sample.yaml, message, Strictness::Strict)
+            .unwrap_or_else(|error| panic!("{}: {error}", sample.name));
+        assert_eq!(
+            String::from_utf8(api::json::to_vec(&decoded.tree)).unwrap(),
+            sample.text,
+            "{} (YAML)",
+            sample.name
+        );
+    }
+}
+
+#[test]
+fn an_object_that_says_nothing_is_the_same_in_every_encoding() {
+    use api::decode::{self, Strictness};
+    for sample in samples() {
+        let message = message(&sample);
+        let empty = decode::json(b"{}", message, Strictness::Strict).unwrap().tree;
+        let mut proto = Vec::new();
+        wire::tree_to_proto(&empty, message, &mut proto).unwrap();
+        assert_eq!(wire::proto_to_tree(&proto, message, None).unwrap(), empty, "{}", sample.name);
+        assert_eq!(wire::proto_to_tree(&[], message, None).unwrap(), empty, "{} (no bytes)", sample.name);
+    }
+}
+
+#[test]
+fn resource_versions_are_set_in_place() {
+    for sample in samples().iter().filter(|sample| sample.json.pointer("/metadata/uid").is_some()) {
+        for version in ["", "7", &"9".repeat(300)] {
+            let message = message(sample);
+            let mut expect = sample.json.clone();
+            let metadata = expect["metadata"].as_object_mut().unwrap();
+            if version.is_empty() {
+                metadata.shift_remove("resourceVersion");
+            } else {
+                metadata["resourceVersion"] = version.into();
+            }
+            let bytes = wire::meta::with_resource_version(&sample.proto, version).unwrap();
+            assert_eq!(wire::object_to_tree(&bytes, message).unwrap(), expect, "{}", sample.name);
+        }
+    }
+}
+
+#[test]
+fn peeking_sees_what_decoding_sees() {
+    for sample in samples().iter().filter(|sample| sample.json.pointer("/metadata/generateName").is_some()) {
+        let envelope = wire::envelope::unwrap(&sample.proto).unwrap();
+        let metadata = wire::peek::metadata(envelope.raw).unwrap();
+        assert_eq!(
+            (metadata.name, metadata.namespace, metadata.uid),
+            ("nameValue", "namespaceValue", "uidValue"),
+            "{}",
+            sample.name
+        );
+        assert_eq!(metadata.labels, [("labelsKey", "labelsValue")]);
+        assert_eq!((metadata.owners[0].name, metadata.owners[0].controller), ("nameValue", true));
+        assert!(metadata.deletion.is_some());
+    }
+    for sample in samples().iter().filter(|sample| sample.name == "core.v1.Pod") {
+        let envelope = wire::envelope::unwrap(&sample.proto).unwrap();
+        for (path, expect) in [
+            ("spec.nodeName", "nodeNameValue"),
+            ("spec.hostNetwork", "true"),
+            ("status.phase", "phaseValue"),
+            ("spec.priority", "25"),
+        ] {
+            let path = wire::peek::FieldPath::compile(message(sample), path).unwrap();
+            assert_eq!(path.read(envelope.raw).unwrap(), expect);
+        }
+    }
 }
