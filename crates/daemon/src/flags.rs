@@ -15,7 +15,7 @@ mod tests;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Command, Parser};
 
-pub use common::{Logging, SecureServing};
+pub use common::{Logging, SecureServing, path};
 pub use duration::Duration;
 
 /// A flag of upstream's that is accepted without effect.

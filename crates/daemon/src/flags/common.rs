@@ -3,7 +3,14 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
+
 use super::Duration;
+
+/// A path that may be empty, which clap's own parser refuses.
+pub fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
 
 /// How a daemon logs.
 #[derive(Clone, Debug, clap::Args)]
@@ -40,13 +47,13 @@ pub struct SecureServing {
     #[arg(long)]
     pub secure_port: Option<u16>,
     /// Directory where the certificates are when no file is named.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", value_parser = path())]
     pub cert_dir: PathBuf,
     /// File containing the x509 certificate for HTTPS.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", value_parser = path())]
     pub tls_cert_file: PathBuf,
     /// File containing the x509 private key.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", value_parser = path())]
     pub tls_private_key_file: PathBuf,
     /// Minimum TLS version supported: VersionTLS12 or VersionTLS13.
     #[arg(long, default_value = "")]

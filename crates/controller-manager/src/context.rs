@@ -1,0 +1,120 @@
+//! What every controller is given.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Client, EventRecorder, Informer, Informers, Key, WorkQueue};
+use tokio_util::sync::CancellationToken;
+
+use crate::identity::Identities;
+use crate::metrics;
+use crate::options::Options;
+use crate::support::pods;
+use crate::views::Pod;
+
+/// Pods by the uid of their managing owner.
+pub const CONTROLLER_INDEX: &str = "controller";
+/// Pods without a managing owner, by namespace.
+pub const ORPHAN_INDEX: &str = "orphan";
+/// Pods by `namespace/key=value` of each of their labels.
+pub const LABEL_INDEX: &str = "label";
+/// Pods by node name; empty for those not assigned yet.
+pub const NODE_INDEX: &str = "node";
+
+const CONFLICT_DELAY: Duration = Duration::from_millis(20);
+
+#[derive(Clone)]
+pub struct Context {
+    pub options: Arc<Options>,
+    /// Caches shared by all controllers, filled with the daemon's own identity.
+    pub informers: Informers,
+    pub(crate) identities: Arc<Identities>,
+    pub shutdown: CancellationToken,
+}
+
+impl Context {
+    /// A client with the identity of a controller's service account, or the daemon's own.
+    pub async fn client(&self, service_account: &str) -> Result<Client, Error> {
+        Ok(self.identities.client(service_account).await?)
+    }
+
+    pub fn events(&self, client: &Client, component: &str) -> EventRecorder {
+        EventRecorder::new(client.clone(), component, "")
+    }
+
+    pub fn queue(&self, name: &'static str) -> WorkQueue<Key> {
+        let queue = WorkQueue::named(name);
+        metrics::watch(name, queue.clone());
+        queue
+    }
+
+    /// Runs workers until the shutdown. A conflict only says that a cache was behind: the key comes back
+    /// shortly; any other failure is logged and comes back later each time.
+    pub async fn work<Reconcile, Reconciled>(&self, queue: WorkQueue<Key>, workers: usize, reconcile: Reconcile)
+    where
+        Reconcile: Fn(Key) -> Reconciled + Clone + Send + Sync + 'static,
+        Reconciled: Future<Output = Result<(), Error>> + Send,
+    {
+        let metrics = metrics::Queue::new(queue.name());
+        let again = queue.clone();
+        client::run_workers(queue, workers, self.shutdown.clone(), move |key: Key| {
+            let (reconcile, again, metrics) = (reconcile.clone(), again.clone(), metrics.clone());
+            async move {
+                let started = std::time::Instant::now();
+                let result = reconcile(key.clone()).await;
+                metrics.done(started.elapsed(), result.is_err());
+                match result {
+                    Err(Error::Client(error)) if error.is_conflict() => {
+                        tracing::debug!(queue = again.name(), key = %key, %error, "the cache was behind, trying again");
+                        again.add_after(key, CONFLICT_DELAY);
+                        Ok(())
+                    }
+                    result => result,
+                }
+            }
+        })
+        .await;
+    }
+
+    /// All pods, with the indexes that controllers use.
+    pub fn pods(&self) -> Informer<Pod> {
+        let pods: Informer<Pod> = self.informers.all();
+        pods.add_index(CONTROLLER_INDEX, |pod| {
+            pod.metadata.controller().map(|owner| owner.uid.clone()).into_iter().collect()
+        });
+        pods.add_index(ORPHAN_INDEX, |pod| {
+            pod.metadata.controller().is_none().then(|| pod.metadata.namespace.clone()).into_iter().collect()
+        });
+        pods.add_index(LABEL_INDEX, |pod| {
+            let pair = |(key, value): (&String, &String)| label_key(&pod.metadata.namespace, key, value);
+            pod.metadata.labels.iter().map(pair).collect()
+        });
+        pods.add_index(NODE_INDEX, |pod| vec![pod.spec.node_name.clone()]);
+        pods
+    }
+}
+
+/// A key of [`LABEL_INDEX`].
+pub fn label_key(namespace: &str, key: &str, value: &str) -> String {
+    format!("{namespace}/{key}={value}")
+}
+
+/// Why a reconciliation failed; it is tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Client(#[from] client::Error),
+    #[error("{0} is another one, or being deleted, by now")]
+    Changed(String),
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<pods::Error> for Error {
+    fn from(error: pods::Error) -> Self {
+        match error {
+            pods::Error::Client(error) => Error::Client(error),
+            pods::Error::Changed(what) => Error::Changed(what),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! A controller's own identity: a token of its service account, renewed before it runs out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Client, Config, Credentials, Material};
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::views::ServiceAccount;
+
+const NAMESPACE: &str = "kube-system";
+/// What is asked for; the server may give less.
+const LIFETIME: i64 = 3600;
+
+/// Clients by service account.
+pub struct Identities {
+    root: Client,
+    each_its_own: bool,
+    clients: Mutex<FxHashMap<String, Client>>,
+    renewals: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+impl Identities {
+    pub fn new(root: Client, each_its_own: bool, shutdown: CancellationToken) -> Identities {
+        Identities { root, each_its_own, clients: Mutex::default(), renewals: TaskTracker::new(), shutdown }
+    }
+
+    /// The client of a service account of `kube-system`, which is created where it does not exist.
+    pub async fn client(&self, account: &str) -> client::Result<Client> {
+        if !self.each_its_own {
+            return Ok(self.root.clone());
+        }
+        if let Some(client) = self.clients.lock().get(account) {
+            return Ok(client.clone());
+        }
+        let (token, lifetime) = self.patiently(account).await?;
+        let shared = Arc::new(ArcSwap::from_pointee(token));
+        let config = Config {
+            credentials: Credentials { token: Some(Material::Shared(shared.clone())), ..Default::default() },
+            ..self.root.config().clone()
+        };
+        let agent = format!("{}/system:serviceaccount:{NAMESPACE}:{account}", daemon::version::user_agent("kube-controller-manager"));
+        let client = Client::new(config.with_user_agent(&agent))?;
+        self.clients.lock().insert(account.to_owned(), client.clone());
+        self.renewals.spawn(renew(self.root.clone(), account.to_owned(), shared, lifetime, self.shutdown.clone()));
+        Ok(client)
+    }
+
+    /// A token, tried for until there is one: at start the API server may not be ready to give any.
+    async fn patiently(&self, account: &str) -> client::Result<(Vec<u8>, Duration)> {
+        let mut wait = Duration::from_millis(100);
+        loop {
+            match request(&self.root, account).await {
+                Ok(token) => return Ok(token),
+                Err(error) => tracing::warn!(account, %error, "requesting a token"),
+            }
+            tokio::select! {
+                () = self.shutdown.cancelled() => return Err(client::Error::Shutdown),
+                () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(5)),
+            }
+        }
+    }
+
+    /// Waits for the renewals to end, after the shutdown.
+    pub async fn finish(&self) {
+        self.renewals.close();
+        self.renewals.wait().await;
+    }
+}
+
+/// Renews a token when four fifths of its life are over.
+async fn renew(
+    root: Client, account: String, token: Arc<ArcSwap<Vec<u8>>>, mut lifetime: Duration, shutdown: CancellationToken,
+) {
+    let mut wait = lifetime * 4 / 5;
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(wait) => {}
+        }
+        match request(&root, &account).await {
+            Ok((renewed, renewed_lifetime)) => {
+                token.store(Arc::new(renewed));
+                lifetime = renewed_lifetime;
+                wait = lifetime * 4 / 5;
+            }
+            Err(error) => {
+                tracing::warn!(account, %error, "renewing the token");
+                wait = Duration::from_secs(10).min(lifetime / 20);
+            }
+        }
+    }
+}
+
+/// A token and how long it is good for.
+async fn request(root: &Client, account: &str) -> client::Result<(Vec<u8>, Duration)> {
+    let body = json!({
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {"expirationSeconds": LIFETIME},
+    });
+    let ask = || root.create_subresource::<ServiceAccount, Value>(Some(NAMESPACE), account, "token", &body);
+    let answer = match ask().await {
+        Err(error) if error.is_not_found() => {
+            create_account(root, account).await?;
+            ask().await?
+        }
+        answer => answer?,
+    };
+    let text = |path: &str| answer.pointer(path).and_then(Value::as_str).unwrap_or_default();
+    let token = text("/status/token").as_bytes().to_vec();
+    let lifetime = match text("/status/expirationTimestamp").parse::<jiff::Timestamp>() {
+        Ok(expires) => {
+            let seconds = expires.as_second() - jiff::Timestamp::now().as_second();
+            Duration::from_secs(u64::try_from(seconds).unwrap_or(0).max(60))
+        }
+        Err(_) => Duration::from_secs(LIFETIME.unsigned_abs()),
+    };
+    Ok((token, lifetime))
+}
+
+async fn create_account(root: &Client, account: &str) -> client::Result<()> {
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
+    let body = json!({
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"namespace": NAMESPACE, "name": account},
+    });
+    let create = || root.create::<ServiceAccount>(Some(NAMESPACE), &body);
+    match create().await {
+        Err(error) if error.is_not_found() => {
+            root.create::<crate::views::Namespace>(None, &namespace).await?;
+            create().await.map(drop)
+        }
+        Err(error) if !error.is_already_exists() => Err(error),
+        _ => Ok(()),
+    }
+}

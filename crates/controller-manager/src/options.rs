@@ -1,0 +1,271 @@
+//! Upstream's flags.
+
+use std::path::PathBuf;
+
+use daemon::flags::{Duration, Logging, SecureServing, Unsupported};
+
+#[derive(Clone, Debug, clap::Parser)]
+#[command(
+    name = "kube-controller-manager",
+    about = "The Kubernetes controller manager is a daemon that embeds the core control loops shipped with Kubernetes."
+)]
+pub struct Options {
+    #[command(flatten)]
+    pub logging: Logging,
+    #[command(flatten)]
+    pub serving: SecureServing,
+
+    /// Path to kubeconfig file with authorization and master location information.
+    #[arg(long, default_value = "")]
+    pub kubeconfig: String,
+    /// The address of the Kubernetes API server (overrides any value in kubeconfig).
+    #[arg(long, default_value = "")]
+    pub master: String,
+    /// A list of controllers to enable. '*' enables all on-by-default controllers, 'foo' enables the
+    /// controller named 'foo', '-foo' disables it.
+    #[arg(long, value_delimiter = ',', default_value = "*", allow_hyphen_values = true)]
+    pub controllers: Vec<String>,
+    /// Use individual service account credentials for each controller.
+    #[arg(long)]
+    pub use_service_account_credentials: bool,
+    /// name=true|false pairs for alpha and experimental features.
+    #[arg(long, default_value = "")]
+    pub feature_gates: String,
+    /// Time to wait for the controllers to shut down before terminating the executable.
+    #[arg(long, default_value = "10s")]
+    pub controller_shutdown_timeout: Duration,
+
+    /// Start a leader election client and gain leadership before executing the main loop.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    pub leader_elect: bool,
+    /// How long others wait after a renewal before they try to take the lease.
+    #[arg(long, default_value = "15s")]
+    pub leader_elect_lease_duration: Duration,
+    /// How long the leader tries to renew before it gives up.
+    #[arg(long, default_value = "10s")]
+    pub leader_elect_renew_deadline: Duration,
+    /// The time between tries to acquire and renew.
+    #[arg(long, default_value = "2s")]
+    pub leader_elect_retry_period: Duration,
+    /// The kind of the lock; only leases.
+    #[arg(long, default_value = "leases")]
+    pub leader_elect_resource_lock: String,
+    /// The name of the lease.
+    #[arg(long, default_value = "kube-controller-manager")]
+    pub leader_elect_resource_name: String,
+    /// The namespace of the lease.
+    #[arg(long, default_value = "kube-system")]
+    pub leader_elect_resource_namespace: String,
+
+    /// kubeconfig of the server that reviews tokens of requests to the secure port.
+    #[arg(long, default_value = "")]
+    pub authentication_kubeconfig: String,
+    /// Do not look up missing authentication configuration from the cluster.
+    #[arg(long)]
+    pub authentication_skip_lookup: bool,
+    /// How long reviewed tokens are remembered.
+    #[arg(long, default_value = "10s")]
+    pub authentication_token_webhook_cache_ttl: Duration,
+    /// Authorities of client certificates for the secure port.
+    #[arg(long, default_value = "", value_parser = daemon::flags::path())]
+    pub client_ca_file: PathBuf,
+    /// kubeconfig of the server that reviews access to the secure port.
+    #[arg(long, default_value = "")]
+    pub authorization_kubeconfig: String,
+    /// Paths that need no permission.
+    #[arg(long, value_delimiter = ',', default_value = "/healthz,/readyz,/livez")]
+    pub authorization_always_allow_paths: Vec<String>,
+    /// How long granted access is remembered.
+    #[arg(long, default_value = "10s")]
+    pub authorization_webhook_cache_authorized_ttl: Duration,
+    /// How long refused access is remembered.
+    #[arg(long, default_value = "10s")]
+    pub authorization_webhook_cache_unauthorized_ttl: Duration,
+
+    /// Allocate CIDRs for pods and set them on nodes.
+    #[arg(long)]
+    pub allocate_node_cidrs: bool,
+    /// CIDR ranges for pods in the cluster, one per IP family.
+    #[arg(long, default_value = "")]
+    pub cluster_cidr: String,
+    /// The instance prefix for the cluster.
+    #[arg(long, default_value = "kubernetes")]
+    pub cluster_name: String,
+    /// CIDR ranges for services, not to be given to nodes.
+    #[arg(long, default_value = "")]
+    pub service_cluster_ip_range: String,
+    /// Mask size of a node's CIDR; 24 for IPv4 and 64 for IPv6 where not given.
+    #[arg(long, default_value_t = 0)]
+    pub node_cidr_mask_size: u8,
+    #[arg(long, default_value_t = 0)]
+    pub node_cidr_mask_size_ipv4: u8,
+    #[arg(long, default_value_t = 0)]
+    pub node_cidr_mask_size_ipv6: u8,
+
+    /// How long a running node may be silent before it is marked unhealthy.
+    #[arg(long, default_value = "50s")]
+    pub node_monitor_grace_period: Duration,
+    /// How often nodes are looked at.
+    #[arg(long, default_value = "5s")]
+    pub node_monitor_period: Duration,
+    /// How long a starting node may be silent before it is marked unhealthy.
+    #[arg(long, default_value = "1m")]
+    pub node_startup_grace_period: Duration,
+    /// Nodes per second from which pods are evicted, in a healthy zone.
+    #[arg(long, default_value_t = 0.1)]
+    pub node_eviction_rate: f32,
+    /// The same in an unhealthy zone.
+    #[arg(long, default_value_t = 0.01)]
+    pub secondary_node_eviction_rate: f32,
+    /// The share of nodes not ready from which a zone is unhealthy.
+    #[arg(long, default_value_t = 0.55)]
+    pub unhealthy_zone_threshold: f32,
+    /// Up to so many nodes a zone is small, and nothing is evicted in it while it is unhealthy.
+    #[arg(long, default_value_t = 50)]
+    pub large_cluster_size_threshold: i32,
+
+    /// The authority published to every namespace for verifying the API server.
+    #[arg(long, default_value = "", value_parser = daemon::flags::path())]
+    pub root_ca_file: PathBuf,
+    /// The key tokens were signed with; tokens are requested from the API server, so it is only checked to exist.
+    #[arg(long, default_value = "", value_parser = daemon::flags::path())]
+    pub service_account_private_key_file: PathBuf,
+
+    /// How many ended pods may exist before the oldest are deleted; 0 or less is no limit.
+    #[arg(long, default_value_t = 12500, allow_hyphen_values = true)]
+    pub terminated_pod_gc_threshold: i64,
+    /// Endpoints per slice.
+    #[arg(long, default_value_t = 100)]
+    pub max_endpoints_per_slice: usize,
+    /// How long changes of pods are collected before slices are written.
+    #[arg(long, default_value = "0s")]
+    pub endpointslice_updates_batch_period: Duration,
+    /// How long changes of pods are collected before endpoints are written.
+    #[arg(long, default_value = "0s")]
+    pub endpoint_updates_batch_period: Duration,
+    /// Turns the garbage collector on.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    pub enable_garbage_collector: bool,
+    /// How often namespaces are looked at without cause.
+    #[arg(long, default_value = "5m")]
+    pub namespace_sync_period: Duration,
+
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_deployment_syncs: usize,
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_replicaset_syncs: usize,
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_rc_syncs: usize,
+    #[arg(long, default_value_t = 2)]
+    pub concurrent_daemonset_syncs: usize,
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_job_syncs: usize,
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_endpoint_syncs: usize,
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_service_endpoint_syncs: usize,
+    #[arg(long, default_value_t = 20)]
+    pub concurrent_gc_syncs: usize,
+    #[arg(long, default_value_t = 10)]
+    pub concurrent_namespace_syncs: usize,
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_ttl_after_finished_syncs: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        <Options as clap::Parser>::parse_from(["kube-controller-manager"])
+    }
+}
+
+const fn value(name: &'static str) -> Unsupported {
+    Unsupported { name, boolean: false }
+}
+
+const fn switch(name: &'static str) -> Unsupported {
+    Unsupported { name, boolean: true }
+}
+
+/// Upstream's flags that are taken and change nothing here.
+pub const WITHOUT_EFFECT: [Unsupported; 80] = [
+    switch("contention-profiling"),
+    switch("profiling"),
+    switch("enable-leader-migration"),
+    value("leader-migration-config"),
+    value("cidr-allocator-type"),
+    value("cloud-config"),
+    value("cloud-provider"),
+    switch("configure-cloud-routes"),
+    value("controller-start-interval"),
+    value("emulated-version"),
+    value("external-cloud-volume-plugin"),
+    value("kube-api-burst"),
+    value("kube-api-content-type"),
+    value("kube-api-qps"),
+    value("min-compatibility-version"),
+    value("min-resync-period"),
+    value("route-reconciliation-period"),
+    value("tls-curve-preferences"),
+    value("tls-sni-cert-key"),
+    switch("authentication-tolerate-lookup-failure"),
+    value("requestheader-allowed-names"),
+    value("requestheader-client-ca-file"),
+    value("requestheader-extra-headers-prefix"),
+    value("requestheader-group-headers"),
+    value("requestheader-uid-headers"),
+    value("requestheader-username-headers"),
+    value("attach-detach-reconcile-sync-period"),
+    switch("disable-attach-detach-reconcile-sync"),
+    switch("disable-force-detach-on-timeout"),
+    value("cluster-signing-cert-file"),
+    value("cluster-signing-duration"),
+    value("cluster-signing-key-file"),
+    value("cluster-signing-kube-apiserver-client-cert-file"),
+    value("cluster-signing-kube-apiserver-client-key-file"),
+    value("cluster-signing-kubelet-client-cert-file"),
+    value("cluster-signing-kubelet-client-key-file"),
+    value("cluster-signing-kubelet-serving-cert-file"),
+    value("cluster-signing-kubelet-serving-key-file"),
+    value("cluster-signing-legacy-unknown-cert-file"),
+    value("cluster-signing-legacy-unknown-key-file"),
+    value("concurrent-disruption-syncs"),
+    value("concurrent-device-taint-eviction-syncs"),
+    value("concurrent-resourceclaim-syncs"),
+    value("concurrent-statefulset-syncs"),
+    value("mirroring-concurrent-service-endpoint-syncs"),
+    value("mirroring-endpointslice-updates-batch-period"),
+    value("mirroring-max-endpoints-per-subset"),
+    value("concurrent-ephemeralvolume-syncs"),
+    value("concurrent-horizontal-pod-autoscaler-syncs"),
+    value("horizontal-pod-autoscaler-cpu-initialization-period"),
+    value("horizontal-pod-autoscaler-downscale-stabilization"),
+    value("horizontal-pod-autoscaler-initial-readiness-delay"),
+    value("horizontal-pod-autoscaler-sync-period"),
+    value("horizontal-pod-autoscaler-tolerance"),
+    value("concurrent-cron-job-syncs"),
+    value("legacy-service-account-token-clean-up-period"),
+    switch("enable-dynamic-provisioning"),
+    switch("enable-hostpath-provisioner"),
+    value("flex-volume-plugin-dir"),
+    value("pv-recycler-increment-timeout-nfs"),
+    value("pv-recycler-minimum-timeout-hostpath"),
+    value("pv-recycler-minimum-timeout-nfs"),
+    value("pv-recycler-pod-template-filepath-hostpath"),
+    value("pv-recycler-pod-template-filepath-nfs"),
+    value("pv-recycler-timeout-increment-hostpath"),
+    value("pvclaimbinder-sync-period"),
+    value("concurrent-resource-quota-syncs"),
+    value("resource-quota-sync-period"),
+    value("concurrent-serviceaccount-token-syncs"),
+    value("concurrent-service-syncs"),
+    value("concurrent-validating-admission-policy-status-syncs"),
+    value("log-backtrace-at"),
+    value("log-dir"),
+    value("log-json-info-buffer-size"),
+    value("log-json-split-stream"),
+    value("log-text-info-buffer-size"),
+    switch("log-text-split-stream"),
+    switch("show-hidden-metrics-for-version"),
+    value("allow-metric-labels"),
+    value("disabled-metrics"),
+];

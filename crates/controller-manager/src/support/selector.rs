@@ -1,0 +1,26 @@
+//! Label selectors of typed objects.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use machinery::labels::Selector;
+
+/// The selector of a workload: none selects nothing.
+pub fn compile(selector: Option<&LabelSelector>) -> Result<Selector, String> {
+    match selector {
+        None => Ok(Selector::nothing()),
+        Some(selector) => {
+            let tree = serde_json::to_value(selector).map_err(|error| error.to_string())?;
+            Selector::from_label_selector(&tree)
+        }
+    }
+}
+
+pub fn matches(selector: &Selector, labels: &BTreeMap<String, String>) -> bool {
+    selector.matches_with(|key| labels.get(key).map(String::as_str))
+}
+
+/// Whether every pair of a plain map is among the labels.
+pub fn has_all(labels: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> bool {
+    wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
+}

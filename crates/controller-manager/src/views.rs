@@ -1,0 +1,92 @@
+//! The parts of the API's objects that the controllers read.
+//!
+//! Informers decode into these, so that a cached object costs what is used of it. Where a controller
+//! copies something whole (a pod template), it is kept as the JSON tree it arrived as, which also keeps
+//! fields this binary does not know. Statuses are written from here too: zero values are left out on
+//! the way back, as the API's own encoding does.
+
+mod meta;
+mod node;
+mod pod;
+mod service;
+mod workload;
+
+pub use meta::{Condition, Meta, Object, Partial};
+pub use node::{Lease, LeaseSpec, Node, NodeSpec, NodeStatus, Taint};
+pub use pod::{
+    Container, ContainerPort, ContainerState, ContainerStatus, Pod, PodIp, PodSpec, PodStatus, Terminated,
+    Toleration,
+};
+pub use service::{
+    ConfigMap, Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, Endpoints, Namespace,
+    NamespaceSpec, NamespaceStatus, ObjectRefShort, Service, ServiceAccount,
+    ServicePort, ServiceSpec, Zone,
+};
+pub use workload::{
+    ControllerRevision, DaemonSet, DaemonSetSpec, DaemonSetStatus, Deployment, DeploymentSpec,
+    DeploymentStatus, DeploymentStrategy, Job, JobSpec, JobStatus, ReplicaSet, ReplicaSetSpec,
+    ReplicaSetStatus, ReplicationController, RollingUpdate, SuccessPolicy, SuccessRule, UncountedPods,
+};
+
+macro_rules! views {
+    ($($view:ty, $of:ty, $version:literal, $kind:literal;)*) => {$(
+        impl client::View for $view {
+            type Of = $of;
+        }
+
+        impl Object for $view {
+            const API_VERSION: &'static str = $version;
+            const KIND: &'static str = $kind;
+
+            fn meta(&self) -> &Meta {
+                &self.metadata
+            }
+        }
+    )*};
+}
+
+use k8s_openapi::api;
+
+views! {
+    Pod, api::core::v1::Pod, "v1", "Pod";
+    Node, api::core::v1::Node, "v1", "Node";
+    Service, api::core::v1::Service, "v1", "Service";
+    Namespace, api::core::v1::Namespace, "v1", "Namespace";
+    Endpoints, api::core::v1::Endpoints, "v1", "Endpoints";
+    EndpointSlice, api::discovery::v1::EndpointSlice, "discovery.k8s.io/v1", "EndpointSlice";
+    Lease, api::coordination::v1::Lease, "coordination.k8s.io/v1", "Lease";
+    Deployment, api::apps::v1::Deployment, "apps/v1", "Deployment";
+    ReplicaSet, api::apps::v1::ReplicaSet, "apps/v1", "ReplicaSet";
+    DaemonSet, api::apps::v1::DaemonSet, "apps/v1", "DaemonSet";
+    ControllerRevision, api::apps::v1::ControllerRevision, "apps/v1", "ControllerRevision";
+    Job, api::batch::v1::Job, "batch/v1", "Job";
+    ServiceAccount, api::core::v1::ServiceAccount, "v1", "ServiceAccount";
+    ConfigMap, api::core::v1::ConfigMap, "v1", "ConfigMap";
+}
+
+impl client::View for ReplicationController {
+    type Of = api::core::v1::ReplicationController;
+}
+
+impl Object for ReplicationController {
+    const API_VERSION: &'static str = "v1";
+    const KIND: &'static str = "ReplicationController";
+
+    fn meta(&self) -> &Meta {
+        &self.0.metadata
+    }
+}
+
+/// For `skip_serializing_if`: the API leaves out what has its zero value.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// Reads `null` as the default, as Go's decoder does.
+pub(crate) fn null_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: serde::Deserialize<'de> + Default,
+{
+    Ok(<Option<T> as serde::Deserialize>::deserialize(deserializer)?.unwrap_or_default())
+}

@@ -1,0 +1,271 @@
+//! Workloads: what makes pods.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Condition, Meta, is_default, null_default};
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Deployment {
+    pub metadata: Meta,
+    pub spec: DeploymentSpec,
+    pub status: DeploymentStatus,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DeploymentSpec {
+    pub replicas: i32,
+    pub selector: Option<LabelSelector>,
+    pub template: Value,
+    pub strategy: DeploymentStrategy,
+    pub min_ready_seconds: i32,
+    pub revision_history_limit: Option<i32>,
+    pub paused: bool,
+    pub progress_deadline_seconds: Option<i32>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DeploymentStrategy {
+    #[serde(rename = "type")]
+    pub type_: String,
+    pub rolling_update: Option<RollingUpdate>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RollingUpdate {
+    pub max_surge: Option<IntOrString>,
+    pub max_unavailable: Option<IntOrString>,
+    pub partition: Option<i32>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DeploymentStatus {
+    #[serde(skip_serializing_if = "is_default")]
+    pub observed_generation: i64,
+    #[serde(skip_serializing_if = "is_default")]
+    pub replicas: i32,
+    #[serde(skip_serializing_if = "is_default")]
+    pub updated_replicas: i32,
+    #[serde(skip_serializing_if = "is_default")]
+    pub ready_replicas: i32,
+    #[serde(skip_serializing_if = "is_default")]
+    pub available_replicas: i32,
+    #[serde(skip_serializing_if = "is_default")]
+    pub unavailable_replicas: i32,
+    #[serde(skip_serializing_if = "is_default")]
+    pub terminating_replicas: Option<i32>,
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_default")]
+    pub conditions: Vec<Condition>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub collision_count: Option<i32>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReplicaSet {
+    pub metadata: Meta,
+    pub spec: ReplicaSetSpec,
+    pub status: ReplicaSetStatus,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReplicaSetSpec {
+    pub replicas: i32,
+    pub min_ready_seconds: i32,
+    pub selector: Option<LabelSelector>,
+    pub template: Value,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReplicaSetStatus {
+    pub replicas: i32,
+    #[serde(skip_serializing_if = "is_default")]
+    pub fully_labeled_replicas: i32,
+    #[serde(skip_serializing_if = "is_default")]
+    pub ready_replicas: i32,
+    #[serde(skip_serializing_if = "is_default")]
+    pub available_replicas: i32,
+    #[serde(skip_serializing_if = "is_default")]
+    pub terminating_replicas: Option<i32>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub observed_generation: i64,
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_default")]
+    pub conditions: Vec<Condition>,
+}
+
+/// A replication controller: a replica set whose selector is a plain map.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default, from = "RawReplicationController")]
+pub struct ReplicationController(pub ReplicaSet);
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawReplicationController {
+    metadata: Meta,
+    spec: RawReplicationControllerSpec,
+    status: ReplicaSetStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawReplicationControllerSpec {
+    replicas: i32,
+    min_ready_seconds: i32,
+    selector: Option<std::collections::BTreeMap<String, String>>,
+    template: Value,
+}
+
+impl From<RawReplicationController> for ReplicationController {
+    fn from(raw: RawReplicationController) -> Self {
+        let RawReplicationControllerSpec { replicas, min_ready_seconds, selector, template } = raw.spec;
+        let selector =
+            selector.map(|labels| LabelSelector { match_labels: Some(labels), match_expressions: None });
+        ReplicationController(ReplicaSet {
+            metadata: raw.metadata,
+            spec: ReplicaSetSpec { replicas, min_ready_seconds, selector, template },
+            status: raw.status,
+        })
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DaemonSet {
+    pub metadata: Meta,
+    pub spec: DaemonSetSpec,
+    pub status: DaemonSetStatus,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DaemonSetSpec {
+    pub selector: Option<LabelSelector>,
+    pub template: Value,
+    pub update_strategy: DeploymentStrategy,
+    pub min_ready_seconds: i32,
+    pub revision_history_limit: Option<i32>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DaemonSetStatus {
+    pub current_number_scheduled: i32,
+    pub number_misscheduled: i32,
+    pub desired_number_scheduled: i32,
+    pub number_ready: i32,
+    #[serde(skip_serializing_if = "is_default")]
+    pub observed_generation: i64,
+    #[serde(skip_serializing_if = "is_default")]
+    pub updated_number_scheduled: i32,
+    #[serde(skip_serializing_if = "is_default")]
+    pub number_available: i32,
+    #[serde(skip_serializing_if = "is_default")]
+    pub number_unavailable: i32,
+    #[serde(skip_serializing_if = "is_default")]
+    pub collision_count: Option<i32>,
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_default")]
+    pub conditions: Vec<Condition>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ControllerRevision {
+    pub metadata: Meta,
+    pub data: Value,
+    pub revision: i64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Job {
+    pub metadata: Meta,
+    pub spec: JobSpec,
+    pub status: JobStatus,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct JobSpec {
+    pub parallelism: Option<i32>,
+    pub completions: Option<i32>,
+    pub active_deadline_seconds: Option<i64>,
+    pub backoff_limit: Option<i32>,
+    pub backoff_limit_per_index: Option<i32>,
+    pub max_failed_indexes: Option<i32>,
+    pub selector: Option<LabelSelector>,
+    pub template: Value,
+    pub ttl_seconds_after_finished: Option<i32>,
+    pub completion_mode: String,
+    pub suspend: bool,
+    pub pod_failure_policy: Option<k8s_openapi::api::batch::v1::PodFailurePolicy>,
+    pub success_policy: Option<SuccessPolicy>,
+    pub pod_replacement_policy: String,
+    pub managed_by: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct SuccessPolicy {
+    pub rules: Vec<SuccessRule>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SuccessRule {
+    pub succeeded_indexes: Option<String>,
+    pub succeeded_count: Option<i32>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct JobStatus {
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_default")]
+    pub conditions: Vec<Condition>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub start_time: Option<Time>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub completion_time: Option<Time>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub active: i32,
+    #[serde(skip_serializing_if = "is_default")]
+    pub succeeded: i32,
+    #[serde(skip_serializing_if = "is_default")]
+    pub failed: i32,
+    #[serde(skip_serializing_if = "is_default")]
+    pub terminating: Option<i32>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub completed_indexes: String,
+    #[serde(skip_serializing_if = "is_default")]
+    pub failed_indexes: Option<String>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub uncounted_terminated_pods: Option<UncountedPods>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub ready: Option<i32>,
+}
+
+/// Pods that ended, whose finalizer may be gone already and who are not yet in the counters.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UncountedPods {
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_default")]
+    pub succeeded: Vec<String>,
+    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_default")]
+    pub failed: Vec<String>,
+}
+
+impl Job {
+    /// Ended, well or not.
+    pub fn is_finished(&self) -> bool {
+        Condition::is_true(&self.status.conditions, "Complete")
+            || Condition::is_true(&self.status.conditions, "Failed")
+    }
+}
