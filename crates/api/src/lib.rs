@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod decode;
+pub mod discovery;
 pub mod json;
 pub mod model;
 pub mod quantity;
