@@ -3,4 +3,9 @@
 pub mod deployment;
 pub mod endpoints;
 pub mod endpointslice;
+pub mod namespace;
+pub mod nodeipam;
+pub mod podgc;
 pub mod replicaset;
+pub mod root_ca;
+pub mod serviceaccount;

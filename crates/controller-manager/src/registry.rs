@@ -27,6 +27,11 @@ pub static CONTROLLERS: &[Entry] = &entries! {
     "replicaset-controller", "replicaset", controllers::replicaset::run_replicasets;
     "endpoints-controller", "endpoint", controllers::endpoints::run;
     "endpointslice-controller", "endpointslice", controllers::endpointslice::run;
+    "namespace-controller", "namespace", controllers::namespace::run;
+    "node-ipam-controller", "nodeipam", controllers::nodeipam::run;
+    "pod-garbage-collector-controller", "podgc", controllers::podgc::run;
+    "root-ca-certificate-publisher-controller", "root-ca-cert-publisher", controllers::root_ca::run;
+    "serviceaccount-controller", "serviceaccount", controllers::serviceaccount::run;
     "replicationcontroller-controller", "replicationcontroller", controllers::replicaset::run_replicationcontrollers;
 };
 

@@ -1,6 +1,7 @@
 //! What several controllers share.
 
 pub mod claim;
+pub mod discovery;
 pub mod expectations;
 pub mod hash;
 pub mod pods;
@@ -9,3 +10,4 @@ pub mod scaled;
 pub mod selector;
 pub mod slow_start;
 pub mod taints;
+pub mod time;

@@ -166,3 +166,9 @@ pub struct ConfigMap {
     #[serde(deserialize_with = "null_default")]
     pub data: BTreeMap<String, String>,
 }
+
+impl Namespace {
+    pub fn is_active(&self) -> bool {
+        !self.metadata.is_deleting() && self.status.phase != "Terminating"
+    }
+}
