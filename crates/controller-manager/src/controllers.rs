@@ -3,9 +3,12 @@
 pub mod deployment;
 pub mod endpoints;
 pub mod endpointslice;
+pub mod garbage;
 pub mod namespace;
 pub mod nodeipam;
+pub mod nodelifecycle;
 pub mod podgc;
 pub mod replicaset;
 pub mod root_ca;
 pub mod serviceaccount;
+pub mod taint_eviction;

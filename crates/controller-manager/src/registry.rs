@@ -32,6 +32,9 @@ pub static CONTROLLERS: &[Entry] = &entries! {
     "pod-garbage-collector-controller", "podgc", controllers::podgc::run;
     "root-ca-certificate-publisher-controller", "root-ca-cert-publisher", controllers::root_ca::run;
     "serviceaccount-controller", "serviceaccount", controllers::serviceaccount::run;
+    "garbage-collector-controller", "garbagecollector", controllers::garbage::run;
+    "node-lifecycle-controller", "nodelifecycle", controllers::nodelifecycle::run;
+    "taint-eviction-controller", "", controllers::taint_eviction::run;
     "replicationcontroller-controller", "replicationcontroller", controllers::replicaset::run_replicationcontrollers;
 };
 

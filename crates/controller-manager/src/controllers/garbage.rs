@@ -1,0 +1,320 @@
+//! `garbage-collector-controller`: what is owned goes when its last owner goes.
+//!
+//! Metadata of every resource that can be deleted, listed and watched is followed into a graph of owners. What
+//! the graph knows for certain (an owner seen alive, or seen deleted) is believed; an owner it never saw is
+//! asked for. Deletions and patches carry uid and resource version, so acting on an outdated
+//! graph is refused by the API server and tried again.
+
+mod graph;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Client, DeleteOptions, Event, Informer, Informers, Key, Patch, Propagation, ResourceRef, Scope, Selectors, WorkQueue};
+use parking_lot::{Mutex, RwLock};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::context::{Context, Error};
+use crate::support::discovery::{self, Discovery};
+use crate::views::Partial;
+use graph::{Graph, Identity, Owner, Todo, Verdict};
+
+pub(super) const FOREGROUND: &str = "foregroundDeletion";
+pub(super) const ORPHAN: &str = "orphan";
+
+/// How often discovery is asked for new resources.
+const DISCOVERY_PERIOD: Duration = Duration::from_secs(30);
+
+/// What the graph needs of an object.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Object {
+    metadata: Meta,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Meta {
+    name: Box<str>,
+    namespace: Box<str>,
+    uid: Box<str>,
+    resource_version: Box<str>,
+    deletion_timestamp: Option<Box<str>>,
+    finalizers: Box<[Box<str>]>,
+    owner_references: Box<[Owner]>,
+}
+
+struct Controller {
+    client: Client,
+    informers: Informers,
+    graph: Mutex<Graph>,
+    queue: WorkQueue<Key>,
+    /// By group and kind, as owner references name them.
+    kinds: RwLock<HashMap<(String, String), ResourceRef>>,
+    monitors: Mutex<HashMap<ResourceRef, Informer<Object>>>,
+}
+
+pub async fn run(context: Context) -> Result<(), Error> {
+    if !context.options.enable_garbage_collector {
+        context.shutdown.cancelled().await;
+        return Ok(());
+    }
+    let client = context.client("generic-garbage-collector").await?;
+    let queue = context.queue("garbage_collector");
+    let controller = Arc::new(Controller {
+        client,
+        informers: context.informers.clone(),
+        graph: Mutex::default(),
+        queue: queue.clone(),
+        kinds: RwLock::default(),
+        monitors: Mutex::default(),
+    });
+    while let Err(error) = controller.refresh().await {
+        tracing::warn!(%error, "discovering resources");
+        tokio::select! {
+            () = context.shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+    }
+    let started: Vec<_> = controller.monitors.lock().values().cloned().collect();
+    // A resource that cannot be listed must not keep the others from being collected.
+    let synced = futures::future::join_all(started.iter().map(Informer::synced));
+    if tokio::time::timeout(Duration::from_secs(30), synced).await.is_err() {
+        tracing::warn!("not every resource could be listed yet, collecting garbage of the others");
+    }
+    let refreshing = async {
+        loop {
+            tokio::select! {
+                () = context.shutdown.cancelled() => return,
+                () = tokio::time::sleep(DISCOVERY_PERIOD) => {}
+            }
+            if let Err(error) = controller.refresh().await {
+                tracing::warn!(%error, "discovering resources");
+            }
+        }
+    };
+    let worker = controller.clone();
+    let workers = context.work(queue, context.options.concurrent_gc_syncs, move |key| {
+        let controller = worker.clone();
+        async move { controller.reconcile(&key.name).await }
+    });
+    tokio::join!(refreshing, workers);
+    Ok(())
+}
+
+impl Controller {
+    /// Follows what discovery lists, and nothing else.
+    async fn refresh(self: &Arc<Self>) -> client::Result<()> {
+        let Discovery { resources, failed } = discovery::discover(&self.client).await?;
+        let kind = |resource: &ResourceRef| (resource.group.to_string(), resource.kind.to_string());
+        {
+            let mut kinds = self.kinds.write();
+            if failed.is_empty() {
+                kinds.clear();
+            }
+            kinds.extend(resources.iter().map(|served| (kind(&served.resource), served.resource.clone())));
+        }
+        let followed = |plural: &str| plural != "events";
+        let wanted: Vec<ResourceRef> = resources
+            .into_iter()
+            .filter(|served| ["delete", "list", "watch"].iter().all(|verb| served.can(verb)))
+            .map(|served| served.resource)
+            .filter(|resource| followed(&resource.plural))
+            .collect();
+        let mut monitors = self.monitors.lock();
+        if failed.is_empty() {
+            monitors.retain(|resource, informer| {
+                let keep = wanted.contains(resource);
+                if !keep {
+                    self.informers.stop(informer);
+                }
+                keep
+            });
+        }
+        for resource in wanted {
+            if monitors.contains_key(&resource) {
+                continue;
+            }
+            let informer = self.informers.watch_at::<Object>(resource.clone(), Scope::All, Selectors::none(), true);
+            let (controller, shared) = (Arc::downgrade(self), Arc::new(resource.clone()));
+            informer.on_event(move |event| {
+                if let Some(controller) = controller.upgrade() {
+                    controller.take_in(&shared, event);
+                }
+            });
+            monitors.insert(resource, informer);
+        }
+        Ok(())
+    }
+
+    fn take_in(&self, resource: &Arc<ResourceRef>, event: &Event<Object>) {
+        let meta = &event.object().metadata;
+        let todo = {
+            let mut graph = self.graph.lock();
+            match event {
+                Event::Deleted(_) => graph.remove(&meta.uid),
+                _ => graph.insert(graph::Seen {
+                    resource: resource.clone(),
+                    name: &meta.name,
+                    namespace: &meta.namespace,
+                    uid: &meta.uid,
+                    version: &meta.resource_version,
+                    owners: &meta.owner_references,
+                    deleting: meta.deletion_timestamp.is_some(),
+                    foreground: meta.finalizers.iter().any(|name| **name == *FOREGROUND),
+                    orphan: meta.finalizers.iter().any(|name| **name == *ORPHAN),
+                }),
+            }
+        };
+        for Todo(uid) in todo {
+            self.queue.add(Key::new("", &uid));
+        }
+    }
+
+    async fn reconcile(&self, uid: &str) -> Result<(), Error> {
+        let Some((identity, verdict)) = self.judge(uid).await? else { return Ok(()) };
+        match verdict {
+            Verdict::Keep => Ok(()),
+            Verdict::Verify => self.verify(&identity).await,
+            Verdict::Orphan(dependents) => self.orphan(&identity, dependents).await,
+            Verdict::Release => self.remove_finalizer(&identity, FOREGROUND).await,
+            Verdict::DeleteDependents(dependents) => {
+                for dependent in dependents {
+                    self.queue.add(Key::new("", &dependent));
+                }
+                Ok(())
+            }
+            Verdict::Disown(owners) => self.disown(&identity, owners).await,
+            Verdict::Delete { propagation, unblock } => {
+                if let Some(owners) = unblock {
+                    // In a circle everyone would wait for everyone.
+                    return self.disown(&identity, owners).await;
+                }
+                self.delete(&identity, propagation).await
+            }
+        }
+    }
+
+    /// Judges an object, asking the API server about owners the graph cannot vouch for.
+    async fn judge(&self, uid: &str) -> Result<Option<(Identity, Verdict)>, Error> {
+        let mut answers: HashMap<Box<str>, bool> = HashMap::new();
+        loop {
+            let asked = {
+                let graph = self.graph.lock();
+                match graph.judge(uid, &answers) {
+                    Ok(found) => return Ok(found),
+                    Err(asked) => asked,
+                }
+            };
+            for (owner, namespace) in asked {
+                let alive = self.is_alive(&owner, &namespace).await?;
+                if !alive {
+                    self.graph.lock().note_absent(&owner, &namespace);
+                }
+                answers.insert(owner.uid.clone(), alive);
+            }
+        }
+    }
+
+    /// Whether the owner a reference names is there, with that uid.
+    async fn is_alive(&self, owner: &Owner, namespace: &str) -> Result<bool, Error> {
+        let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
+        let resource = self.kinds.read().get(&(group.to_owned(), owner.kind.to_string())).cloned();
+        let Some(resource) = resource else {
+            return Err(Error::Other(format!("unable to get REST mapping for {}/{}", owner.api_version, owner.kind)));
+        };
+        if resource.namespaced && namespace.is_empty() {
+            // A reference that can never be right is no reason to delete anything.
+            tracing::warn!(kind = %owner.kind, name = %owner.name, "a cluster-scoped object names a namespaced owner");
+            return Ok(true);
+        }
+        let space = resource.namespaced.then_some(namespace);
+        match self.client.at(&resource).metadata_only().get::<Partial>(space, &owner.name).await {
+            Ok(found) => Ok(*found.metadata.uid == *owner.uid),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// An owner nobody has seen: if it is not there, its dependents are to be judged.
+    async fn verify(&self, identity: &Identity) -> Result<(), Error> {
+        let owner = Owner {
+            api_version: identity.api_version.clone(),
+            kind: identity.kind.clone(),
+            name: identity.name.clone(),
+            uid: identity.uid.clone(),
+            ..Default::default()
+        };
+        if !self.is_alive(&owner, &identity.namespace).await? {
+            let todo = self.graph.lock().absent(&identity.uid);
+            for Todo(uid) in todo {
+                self.queue.add(Key::new("", &uid));
+            }
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, identity: &Identity, propagation: Propagation) -> Result<(), Error> {
+        let options = DeleteOptions::default()
+            .uid(&*identity.uid)
+            .resource_version(&*identity.version)
+            .propagation(propagation);
+        let Some(resource) = &identity.resource else { return Ok(()) };
+        match self.client.at(resource).delete(space(identity), &identity.name, &options).await {
+            Err(error) if error.is_not_found() => Ok(()),
+            result => {
+                tracing::debug!(kind = %resource.kind, object = %format!("{}/{}", identity.namespace, identity.name), ?propagation, "deleting");
+                Ok(result?)
+            }
+        }
+    }
+
+    /// Writes an object's owners: those that are left, or the same ones not blocking any more.
+    async fn disown(&self, identity: &Identity, owners: Vec<Owner>) -> Result<(), Error> {
+        let patch = json!({"metadata": {
+            "uid": identity.uid,
+            "resourceVersion": identity.version,
+            "ownerReferences": owners,
+        }});
+        self.patch(identity, patch).await
+    }
+
+    async fn patch(&self, identity: &Identity, patch: serde_json::Value) -> Result<(), Error> {
+        let Some(resource) = &identity.resource else { return Ok(()) };
+        let api = self.client.at(resource).metadata_only();
+        match api.patch::<Partial>(space(identity), &identity.name, None, Patch::Merge(patch)).await {
+            Err(error) if error.is_not_found() => Ok(()),
+            result => Ok(result.map(drop)?),
+        }
+    }
+
+    /// Frees the dependents, and then lets the owner go.
+    async fn orphan(&self, identity: &Identity, dependents: Vec<(Identity, Vec<Owner>)>) -> Result<(), Error> {
+        let freed = dependents.into_iter().map(|(dependent, owners)| async move { self.disown(&dependent, owners).await });
+        let results = futures::future::join_all(freed).await;
+        results.into_iter().collect::<Result<Vec<_>, _>>()?;
+        self.remove_finalizer(identity, ORPHAN).await
+    }
+
+    async fn remove_finalizer(&self, identity: &Identity, finalizer: &str) -> Result<(), Error> {
+        let Some(resource) = &identity.resource else { return Ok(()) };
+        let api = self.client.at(resource).metadata_only();
+        let current = match api.get::<Partial>(space(identity), &identity.name).await {
+            Err(error) if error.is_not_found() => return Ok(()),
+            result => result?.metadata,
+        };
+        if *current.uid != *identity.uid || !current.finalizers.iter().any(|name| name == finalizer) {
+            return Ok(());
+        }
+        let finalizers: Vec<_> = current.finalizers.iter().filter(|name| *name != finalizer).collect();
+        self.patch(identity, json!({"metadata": {"resourceVersion": current.resource_version, "finalizers": finalizers}})).await
+    }
+}
+
+fn space(identity: &Identity) -> Option<&str> {
+    (!identity.namespace.is_empty()).then_some(&*identity.namespace)
+}

@@ -1,0 +1,391 @@
+//! Who owns whom, and what follows from it. Pure: what happens to an object is judged from the graph and from
+//! what was found out about owners that are not in it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use client::{Propagation, ResourceRef};
+use rustc_hash::{FxHashMap, FxHashSet};
+use serde::{Deserialize, Serialize};
+
+type Uid = Arc<str>;
+
+/// An owner reference as it stands on an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Owner {
+    pub(super) api_version: Box<str>,
+    pub(super) kind: Box<str>,
+    pub(super) name: Box<str>,
+    pub(super) uid: Box<str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) controller: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) block_owner_deletion: Option<bool>,
+}
+
+/// An object as a watch told it.
+pub(super) struct Seen<'a> {
+    pub(super) resource: Arc<ResourceRef>,
+    pub(super) name: &'a str,
+    pub(super) namespace: &'a str,
+    pub(super) uid: &'a str,
+    pub(super) version: &'a str,
+    pub(super) owners: &'a [Owner],
+    pub(super) deleting: bool,
+    /// Waits for its dependents to be deleted first.
+    pub(super) foreground: bool,
+    /// Waits for its dependents to be freed first.
+    pub(super) orphan: bool,
+}
+
+/// How to name an object to the API server.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Identity {
+    /// None for an owner that is known from references only.
+    pub(super) resource: Option<Arc<ResourceRef>>,
+    pub(super) api_version: Box<str>,
+    pub(super) kind: Box<str>,
+    pub(super) namespace: Box<str>,
+    pub(super) name: Box<str>,
+    pub(super) uid: Box<str>,
+    pub(super) version: Box<str>,
+}
+
+/// An object to judge (again).
+#[derive(Debug, PartialEq)]
+pub(super) struct Todo(pub(super) Uid);
+
+/// What to do about an object.
+#[derive(Debug, PartialEq)]
+pub(super) enum Verdict {
+    Keep,
+    /// Find out whether this owner exists at all.
+    Verify,
+    /// Write these owners to the dependents, then drop the `orphan` finalizer.
+    Orphan(Vec<(Identity, Vec<Owner>)>),
+    /// Nothing blocks its deletion any more.
+    Release,
+    /// It waits for these.
+    DeleteDependents(Vec<Uid>),
+    /// Only these owners are left.
+    Disown(Vec<Owner>),
+    Delete {
+        propagation: Propagation,
+        /// Owners to write first, without blocking, because the object is part of a circle.
+        unblock: Option<Vec<Owner>>,
+    },
+}
+
+struct Node {
+    identity: Identity,
+    owners: Box<[Owner]>,
+    dependents: FxHashSet<Uid>,
+    /// Never seen by a watch.
+    virtual_: bool,
+    deleting: bool,
+    foreground: bool,
+    orphan: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Graph {
+    nodes: FxHashMap<Uid, Node>,
+    absent: Absent,
+}
+
+/// Owners found to be gone, by reference; bounded, the oldest are forgotten (and would be asked for again).
+#[derive(Default)]
+struct Absent {
+    known: FxHashSet<(Box<str>, Box<str>)>,
+    order: VecDeque<(Box<str>, Box<str>)>,
+}
+
+const ABSENT: usize = 5000;
+
+impl Absent {
+    fn add(&mut self, uid: &str, namespace: &str) {
+        let key = (Box::from(uid), Box::from(namespace));
+        if self.known.insert(key.clone()) {
+            self.order.push_back(key);
+        }
+        while self.order.len() > ABSENT {
+            if let Some(oldest) = self.order.pop_front() {
+                self.known.remove(&oldest);
+            }
+        }
+    }
+
+    fn has(&self, uid: &str, namespace: &str) -> bool {
+        self.known.contains(&(Box::from(uid), Box::from(namespace)))
+    }
+}
+
+impl Graph {
+    pub(super) fn insert(&mut self, seen: Seen) -> Vec<Todo> {
+        let uid: Uid = seen.uid.into();
+        let mut todo = Vec::new();
+        let dependents = match self.nodes.get_mut(&uid) {
+            Some(node) => std::mem::take(&mut node.dependents),
+            None => FxHashSet::default(),
+        };
+        let before = self.nodes.get(&uid);
+        let was_waiting = before.is_some_and(|node| node.deleting && (node.foreground || node.orphan));
+        let old_owners = before.map(|node| node.owners.clone()).unwrap_or_default();
+        let was_virtual = before.is_some_and(|node| node.virtual_);
+        let identity = Identity {
+            api_version: seen.resource.api_version().into(),
+            kind: (&*seen.resource.kind).into(),
+            resource: Some(seen.resource),
+            namespace: seen.namespace.into(),
+            name: seen.name.into(),
+            uid: seen.uid.into(),
+            version: seen.version.into(),
+        };
+        // A dependent whose reference names the owner wrongly (another namespace or kind) is to be judged.
+        if was_virtual {
+            let known = &self.nodes[&uid].identity;
+            if (&known.namespace, &known.kind, &known.name) != (&identity.namespace, &identity.kind, &identity.name) {
+                todo.extend(dependents.iter().cloned().map(Todo));
+            }
+        }
+        let node = Node {
+            identity,
+            owners: seen.owners.into(),
+            dependents,
+            virtual_: false,
+            deleting: seen.deleting,
+            foreground: seen.foreground,
+            orphan: seen.orphan,
+        };
+        let waiting = node.deleting && (node.foreground || node.orphan);
+        self.nodes.insert(uid.clone(), node);
+
+        if *old_owners != *seen.owners {
+            for old in &old_owners {
+                let kept = seen.owners.iter().find(|owner| owner.uid == old.uid);
+                if kept.is_none()
+                    && let Some(owner) = self.nodes.get_mut(&*old.uid)
+                {
+                    owner.dependents.remove(&uid);
+                }
+                let unblocked = old.block_owner_deletion == Some(true)
+                    && kept.is_none_or(|owner| owner.block_owner_deletion != Some(true));
+                if unblocked && self.waits(&old.uid) {
+                    todo.push(Todo(Uid::from(&*old.uid)));
+                }
+            }
+            for owner in seen.owners {
+                todo.extend(self.add_dependent(owner, seen.namespace, &uid));
+            }
+        }
+        if waiting && !was_waiting {
+            todo.push(Todo(uid.clone()));
+            if seen.foreground {
+                todo.extend(self.nodes[&uid].dependents.iter().cloned().map(Todo));
+            }
+        }
+        todo
+    }
+
+    /// Makes `uid` a dependent of an owner, who is put into the graph if need be.
+    fn add_dependent(&mut self, owner: &Owner, namespace: &str, uid: &Uid) -> Vec<Todo> {
+        if let Some(node) = self.nodes.get_mut(&*owner.uid) {
+            node.dependents.insert(uid.clone());
+            let known = &node.identity;
+            let misnamed = known.kind != owner.kind
+                || known.name != owner.name
+                || (!known.namespace.is_empty() && *known.namespace != *namespace);
+            // A new dependent of someone who is going has to go too.
+            let going = node.deleting && node.foreground;
+            return if misnamed || going { vec![Todo(uid.clone())] } else { Vec::new() };
+        }
+        if self.absent.has(&owner.uid, namespace) {
+            return vec![Todo(uid.clone())];
+        }
+        let owner_uid: Uid = Uid::from(&*owner.uid);
+        let node = Node {
+            identity: Identity {
+                resource: None,
+                api_version: owner.api_version.clone(),
+                kind: owner.kind.clone(),
+                namespace: namespace.into(),
+                name: owner.name.clone(),
+                uid: owner.uid.clone(),
+                version: Box::default(),
+            },
+            owners: Box::default(),
+            dependents: [uid.clone()].into_iter().collect(),
+            virtual_: true,
+            deleting: false,
+            foreground: false,
+            orphan: false,
+        };
+        self.nodes.insert(owner_uid.clone(), node);
+        vec![Todo(owner_uid)]
+    }
+
+    /// A watch saw the object go.
+    pub(super) fn remove(&mut self, uid: &str) -> Vec<Todo> {
+        let Some(node) = self.nodes.remove(uid) else { return Vec::new() };
+        let mut todo = Vec::new();
+        for owner in &node.owners {
+            let Some(owner_node) = self.nodes.get_mut(&*owner.uid) else { continue };
+            owner_node.dependents.remove(uid);
+            if owner_node.virtual_ && owner_node.dependents.is_empty() {
+                self.nodes.remove(&*owner.uid);
+            } else if self.waits(&owner.uid) {
+                todo.push(Todo(Uid::from(&*owner.uid)));
+            }
+        }
+        if !node.dependents.is_empty() {
+            self.note_gone(&node);
+            todo.extend(node.dependents.into_iter().map(Todo));
+        }
+        todo
+    }
+
+    /// An owner known from references only turned out not to exist.
+    pub(super) fn absent(&mut self, uid: &str) -> Vec<Todo> {
+        match self.nodes.get(uid) {
+            Some(node) if node.virtual_ => self.remove(uid),
+            _ => Vec::new(),
+        }
+    }
+
+    fn note_gone(&mut self, node: &Node) {
+        let namespaces: FxHashSet<Box<str>> = node
+            .dependents
+            .iter()
+            .filter_map(|uid| self.nodes.get(uid))
+            .map(|dependent| dependent.identity.namespace.clone())
+            .collect();
+        for namespace in namespaces {
+            self.absent.add(&node.identity.uid, &namespace);
+        }
+    }
+
+    pub(super) fn note_absent(&mut self, owner: &Owner, namespace: &str) {
+        self.absent.add(&owner.uid, namespace);
+    }
+
+    fn waits(&self, uid: &str) -> bool {
+        self.nodes.get(uid).is_some_and(|node| node.deleting && node.foreground)
+    }
+
+    /// What to do about an object, or which owners must be asked for first, with the namespace they would be in.
+    /// `answers` tells of owners, by uid, whether they are alive.
+    #[expect(clippy::type_complexity, reason = "either an answer or the questions")]
+    pub(super) fn judge(
+        &self, uid: &str, answers: &HashMap<Box<str>, bool>,
+    ) -> Result<Option<(Identity, Verdict)>, Vec<(Owner, Box<str>)>> {
+        let Some(node) = self.nodes.get(uid) else { return Ok(None) };
+        let answer = |verdict| Ok(Some((node.identity.clone(), verdict)));
+        if node.virtual_ {
+            return answer(Verdict::Verify);
+        }
+        if node.deleting {
+            return if node.orphan {
+                answer(Verdict::Orphan(self.freed(node)))
+            } else if node.foreground {
+                answer(self.foreground(node))
+            } else {
+                Ok(None)
+            };
+        }
+        if node.owners.is_empty() {
+            return Ok(None);
+        }
+        let (mut solid, mut waiting, mut unknown) = (Vec::new(), false, Vec::new());
+        for owner in &node.owners {
+            match self.state(owner, &node.identity.namespace, answers) {
+                State::Alive => solid.push(owner.clone()),
+                State::Going => waiting = true,
+                State::Gone => {}
+                State::Unknown => unknown.push((owner.clone(), node.identity.namespace.clone())),
+            }
+        }
+        if !unknown.is_empty() {
+            return Err(unknown);
+        }
+        if solid.len() == node.owners.len() {
+            return answer(Verdict::Keep);
+        }
+        if !solid.is_empty() {
+            return answer(Verdict::Disown(solid));
+        }
+        if waiting && !node.dependents.is_empty() {
+            let circle = node.dependents.iter().any(|dependent| self.waits(dependent));
+            let blocking = node.owners.iter().any(|owner| owner.block_owner_deletion == Some(true));
+            let unblocked = |owner: &Owner| Owner { block_owner_deletion: Some(false), ..owner.clone() };
+            let unblock = (circle && blocking).then(|| node.owners.iter().map(unblocked).collect());
+            return answer(Verdict::Delete { propagation: Propagation::Foreground, unblock });
+        }
+        let propagation = if node.orphan {
+            Propagation::Orphan
+        } else if node.foreground {
+            Propagation::Foreground
+        } else {
+            Propagation::Background
+        };
+        answer(Verdict::Delete { propagation, unblock: None })
+    }
+
+    /// The dependents of an object that orphans them, with the owners left to each.
+    fn freed(&self, node: &Node) -> Vec<(Identity, Vec<Owner>)> {
+        let free = |dependent: &Uid| {
+            let dependent = self.nodes.get(dependent)?;
+            let left = dependent.owners.iter().filter(|owner| owner.uid != node.identity.uid).cloned().collect();
+            Some((dependent.identity.clone(), left))
+        };
+        node.dependents.iter().filter_map(free).collect()
+    }
+
+    /// An object that waits for its dependents: those that block it have to go first.
+    fn foreground(&self, node: &Node) -> Verdict {
+        let blocks = |dependent: &&Uid| {
+            self.nodes.get(*dependent).is_some_and(|dependent| {
+                dependent.owners.iter().any(|owner| {
+                    owner.uid == node.identity.uid && owner.block_owner_deletion == Some(true)
+                })
+            })
+        };
+        let blocking: Vec<Uid> = node.dependents.iter().filter(blocks).cloned().collect();
+        if blocking.is_empty() {
+            return Verdict::Release;
+        }
+        let idle = |uid: &Uid| self.nodes.get(uid).is_some_and(|dependent| !dependent.deleting);
+        Verdict::DeleteDependents(blocking.into_iter().filter(idle).collect())
+    }
+
+    fn state(&self, owner: &Owner, namespace: &str, answers: &HashMap<Box<str>, bool>) -> State {
+        if self.absent.has(&owner.uid, namespace) {
+            return State::Gone;
+        }
+        if let Some(node) = self.nodes.get(&*owner.uid).filter(|node| !node.virtual_) {
+            let known = &node.identity;
+            let group = |version: &str| version.split_once('/').map_or("", |(group, _)| group).to_owned();
+            let right = known.kind == owner.kind
+                && known.name == owner.name
+                && group(&known.api_version) == group(&owner.api_version)
+                && (known.namespace.is_empty() || *known.namespace == *namespace);
+            if right {
+                return if node.deleting && node.foreground { State::Going } else { State::Alive };
+            }
+        }
+        match answers.get(&owner.uid) {
+            Some(true) => State::Alive,
+            Some(false) => State::Gone,
+            None => State::Unknown,
+        }
+    }
+}
+
+#[derive(PartialEq)]
+enum State {
+    Alive,
+    /// Waits for its dependents to go first.
+    Going,
+    Gone,
+    Unknown,
+}

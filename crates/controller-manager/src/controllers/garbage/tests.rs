@@ -1,0 +1,173 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use client::{Propagation, ResourceRef};
+
+use super::graph::{Graph, Owner, Seen, Todo, Verdict};
+
+fn resource() -> Arc<ResourceRef> {
+    Arc::new(ResourceRef {
+        group: "apps".into(),
+        version: "v1".into(),
+        plural: "things".into(),
+        kind: "Thing".into(),
+        namespaced: true,
+    })
+}
+
+fn owner(name: &str, blocks: bool) -> Owner {
+    Owner {
+        api_version: "apps/v1".into(),
+        kind: "Thing".into(),
+        name: name.into(),
+        uid: name.into(),
+        controller: None,
+        block_owner_deletion: Some(blocks),
+    }
+}
+
+#[derive(Default, Clone, Copy)]
+struct Flags {
+    deleting: bool,
+    foreground: bool,
+    orphan: bool,
+}
+
+fn see(graph: &mut Graph, name: &str, owners: &[Owner], flags: Flags) -> Vec<String> {
+    let seen = Seen {
+        resource: resource(),
+        name,
+        namespace: "d",
+        uid: name,
+        version: "1",
+        owners,
+        deleting: flags.deleting,
+        foreground: flags.foreground,
+        orphan: flags.orphan,
+    };
+    names(graph.insert(seen))
+}
+
+fn names(todo: Vec<Todo>) -> Vec<String> {
+    let mut names: Vec<_> = todo.into_iter().map(|Todo(uid)| uid.to_string()).collect();
+    names.sort();
+    names
+}
+
+fn verdict(graph: &Graph, uid: &str) -> Option<Verdict> {
+    graph.judge(uid, &HashMap::new()).unwrap().map(|(_, verdict)| verdict)
+}
+
+const PLAIN: Flags = Flags { deleting: false, foreground: false, orphan: false };
+const FOREGROUND: Flags = Flags { deleting: true, foreground: true, orphan: false };
+
+fn delete(propagation: Propagation) -> Option<Verdict> {
+    Some(Verdict::Delete { propagation, unblock: None })
+}
+
+#[test]
+fn background() {
+    let mut graph = Graph::default();
+    see(&mut graph, "a", &[], PLAIN);
+    assert!(see(&mut graph, "b", &[owner("a", true)], PLAIN).is_empty());
+    assert_eq!(verdict(&graph, "b"), Some(Verdict::Keep));
+    assert_eq!(names(graph.remove("a")), ["b"]);
+    assert_eq!(verdict(&graph, "b"), delete(Propagation::Background));
+    // Another object that names the one that is gone.
+    assert_eq!(see(&mut graph, "c", &[owner("a", true)], PLAIN), ["c"]);
+    assert_eq!(verdict(&graph, "c"), delete(Propagation::Background));
+}
+
+#[test]
+fn one_of_two_owners_goes() {
+    let mut graph = Graph::default();
+    see(&mut graph, "a", &[], PLAIN);
+    see(&mut graph, "b", &[], PLAIN);
+    see(&mut graph, "c", &[owner("a", true), owner("b", true)], PLAIN);
+    assert_eq!(names(graph.remove("a")), ["c"]);
+    assert_eq!(verdict(&graph, "c"), Some(Verdict::Disown(vec![owner("b", true)])));
+}
+
+#[test]
+fn an_owner_nobody_saw_is_asked_for() {
+    let mut graph = Graph::default();
+    assert_eq!(see(&mut graph, "c", &[owner("x", false)], PLAIN), ["x"]);
+    assert_eq!(verdict(&graph, "x"), Some(Verdict::Verify));
+    assert_eq!(graph.judge("c", &HashMap::new()).unwrap_err()[0].0.name, "x".into());
+    assert_eq!(names(graph.absent("x")), ["c"]);
+    assert_eq!(verdict(&graph, "c"), delete(Propagation::Background));
+    let mut graph = Graph::default();
+    see(&mut graph, "c", &[owner("x", false)], PLAIN);
+    see(&mut graph, "x", &[], PLAIN);
+    assert_eq!(verdict(&graph, "c"), Some(Verdict::Keep));
+    assert!(graph.absent("x").is_empty());
+}
+
+#[test]
+fn foreground() {
+    let mut graph = Graph::default();
+    see(&mut graph, "a", &[], PLAIN);
+    see(&mut graph, "b", &[owner("a", true)], PLAIN);
+    see(&mut graph, "c", &[owner("a", false)], PLAIN);
+    assert_eq!(see(&mut graph, "a", &[], FOREGROUND), ["a", "b", "c"]);
+    assert_eq!(verdict(&graph, "a"), Some(Verdict::DeleteDependents(vec!["b".into()])));
+    assert_eq!(verdict(&graph, "b"), delete(Propagation::Background));
+    assert_eq!(names(graph.remove("b")), ["a"]);
+    assert_eq!(verdict(&graph, "a"), Some(Verdict::Release));
+}
+
+#[test]
+fn foreground_goes_down() {
+    let mut graph = Graph::default();
+    see(&mut graph, "a", &[], PLAIN);
+    see(&mut graph, "b", &[owner("a", true)], PLAIN);
+    see(&mut graph, "c", &[owner("b", true)], PLAIN);
+    see(&mut graph, "a", &[], FOREGROUND);
+    assert_eq!(verdict(&graph, "b"), delete(Propagation::Foreground));
+}
+
+#[test]
+fn a_circle_is_opened() {
+    let mut graph = Graph::default();
+    see(&mut graph, "a", &[owner("b", true)], PLAIN);
+    see(&mut graph, "b", &[owner("a", true)], PLAIN);
+    see(&mut graph, "a", &[owner("b", true)], FOREGROUND);
+    let unblock = Some(vec![owner("a", false)]);
+    assert_eq!(verdict(&graph, "b"), Some(Verdict::Delete { propagation: Propagation::Foreground, unblock }));
+    assert_eq!(see(&mut graph, "b", &[owner("a", false)], PLAIN), ["a", "b"]);
+    assert_eq!(verdict(&graph, "a"), Some(Verdict::Release));
+}
+
+#[test]
+fn orphans_are_freed() {
+    let mut graph = Graph::default();
+    see(&mut graph, "a", &[], PLAIN);
+    see(&mut graph, "b", &[owner("a", true), owner("x", false)], PLAIN);
+    let todo = see(&mut graph, "a", &[], Flags { deleting: true, orphan: true, foreground: false });
+    assert_eq!(todo, ["a"]);
+    let Some(Verdict::Orphan(freed)) = verdict(&graph, "a") else { panic!() };
+    assert_eq!(freed[0].1, [owner("x", false)]);
+}
+
+#[test]
+fn a_reference_into_another_namespace_is_checked() {
+    let mut graph = Graph::default();
+    let mut seen = Seen {
+        resource: resource(),
+        name: "a",
+        namespace: "elsewhere",
+        uid: "a",
+        version: "1",
+        owners: &[],
+        deleting: false,
+        foreground: false,
+        orphan: false,
+    };
+    seen.namespace = "elsewhere";
+    graph.insert(seen);
+    assert_eq!(see(&mut graph, "b", &[owner("a", true)], PLAIN), ["b"]);
+    assert!(graph.judge("b", &HashMap::new()).is_err());
+    let answers = HashMap::from([("a".into(), false)]);
+    let found = graph.judge("b", &answers).unwrap().unwrap().1;
+    assert_eq!(Some(found), delete(Propagation::Background));
+}

@@ -1,0 +1,126 @@
+//! When a node was last heard of. Only changes count, seen by our own clock: what the node's clock says may be wrong.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
+
+use crate::views::{Condition, Lease, Node};
+
+pub(super) struct Health {
+    pub(super) uid: String,
+    heartbeat: Option<Time>,
+    transition: Option<Time>,
+    renewed: Option<MicroTime>,
+    heard: Instant,
+    /// Was silent for too long when last looked at.
+    pub(super) silent: bool,
+    pub(super) ready: bool,
+    /// Its pods have been told that they are not ready.
+    pub(super) pods_marked: bool,
+}
+
+impl Health {
+    pub(super) fn new(node: &Node, now: Instant) -> Health {
+        Health {
+            uid: node.metadata.uid.clone(),
+            heartbeat: None,
+            transition: None,
+            renewed: None,
+            heard: now,
+            silent: false,
+            ready: node.is_ready(),
+            pods_marked: false,
+        }
+    }
+
+    pub(super) fn observe(&mut self, node: &Node, lease: Option<&Lease>, now: Instant) {
+        let ready = Condition::find(&node.status.conditions, "Ready");
+        let heartbeat = ready.and_then(|condition| condition.last_heartbeat_time.clone());
+        // Our own verdict changes the transition time, which is no sign of life.
+        if heartbeat != self.heartbeat {
+            self.heartbeat = heartbeat;
+            self.heard = now;
+        }
+        self.transition = ready.and_then(|condition| condition.last_transition_time.clone());
+        let renewed = lease.and_then(|lease| lease.spec.renew_time.clone());
+        if renewed.is_some() && renewed != self.renewed {
+            self.renewed = renewed;
+            self.heard = now;
+        }
+    }
+
+    pub(super) fn is_silent(&mut self, grace: Duration, now: Instant) -> bool {
+        self.silent = now.duration_since(self.heard) > grace;
+        self.silent
+    }
+}
+
+/// The conditions of a silent node that have to change.
+pub(super) fn unknown(node: &Node, now: jiff::Timestamp) -> Vec<Condition> {
+    let mut wanted = Vec::new();
+    for type_ in ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"] {
+        let base = match Condition::find(&node.status.conditions, type_) {
+            Some(present) if present.status == "Unknown" => continue,
+            Some(present) => Condition {
+                reason: "NodeStatusUnknown".to_owned(),
+                message: "Kubelet stopped posting node status.".to_owned(),
+                ..present.clone()
+            },
+            None => Condition {
+                type_: type_.to_owned(),
+                reason: "NodeStatusNeverUpdated".to_owned(),
+                message: "Kubelet never posted node status.".to_owned(),
+                last_heartbeat_time: node.metadata.creation_timestamp.clone(),
+                ..Default::default()
+            },
+        };
+        wanted.push(Condition { status: "Unknown".to_owned(), last_transition_time: Some(Time(now)), ..base });
+    }
+    wanted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn node(heartbeat: &str) -> Node {
+        serde_json::from_value(json!({"metadata": {"name": "n"}, "status": {"conditions": [
+            {"type": "Ready", "status": "True", "lastHeartbeatTime": heartbeat}]}}))
+        .unwrap()
+    }
+
+    fn lease(renewed: &str) -> Lease {
+        serde_json::from_value(json!({"spec": {"renewTime": renewed}})).unwrap()
+    }
+
+    #[test]
+    fn leases_and_heartbeats_are_signs_of_life() {
+        let grace = Duration::from_secs(50);
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let first = node("2026-01-01T00:00:00Z");
+        let mut health = Health::new(&first, start);
+        health.observe(&first, None, start);
+        health.observe(&first, None, at(40));
+        assert!(!health.is_silent(grace, at(40)));
+        assert!(health.is_silent(grace, at(51)));
+        health.observe(&first, Some(&lease("2026-01-01T00:00:00.000000Z")), at(60));
+        assert!(!health.is_silent(grace, at(100)));
+        health.observe(&first, Some(&lease("2026-01-01T00:00:00.000000Z")), at(111));
+        assert!(health.is_silent(grace, at(111)));
+        health.observe(&node("2026-01-01T00:01:00Z"), None, at(120));
+        assert!(!health.is_silent(grace, at(121)));
+    }
+
+    #[test]
+    fn all_conditions_become_unknown_once() {
+        let now = "2026-01-01T01:00:00Z".parse().unwrap();
+        let mut node = node("2026-01-01T00:00:00Z");
+        let wanted = unknown(&node, now);
+        let reasons: Vec<_> = wanted.iter().map(|condition| condition.reason.as_str()).collect();
+        assert_eq!(reasons, ["NodeStatusUnknown", "NodeStatusNeverUpdated", "NodeStatusNeverUpdated", "NodeStatusNeverUpdated"]);
+        node.status.conditions = wanted;
+        assert!(unknown(&node, now).is_empty());
+    }
+}
