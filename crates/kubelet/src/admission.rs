@@ -1,1 +1,135 @@
-//! Not written yet.
+//! Whether a pod that was bound here fits: the scheduler decides with older knowledge than ours.
+
+use crate::pods::{self, phase_is_terminal};
+use crate::qos::{self, Amounts};
+use crate::run::Kubelet;
+use k8s_openapi::api::core::v1::Pod;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub reason: String,
+    pub message: String,
+}
+
+pub fn admit(kubelet: &Kubelet, pod: &Pod, others: &[Arc<Pod>]) -> Result<(), Refusal> {
+    if pods::is_static(pod) {
+        return Ok(());
+    }
+    let live: Vec<&Pod> = others
+        .iter()
+        .map(Arc::as_ref)
+        .filter(|other| {
+            let phase = kubelet.pods.status(pods::uid(other)).and_then(|status| status.phase.clone());
+            !phase_is_terminal(phase.as_deref())
+        })
+        .collect();
+    let free = kubelet.allocatable();
+    let mut allocatable = Amounts::new();
+    allocatable.insert("cpu".into(), i128::from(free.cpu_milli));
+    allocatable.insert("memory".into(), i128::from(free.memory_bytes) * 1000);
+    allocatable.insert("ephemeral-storage".into(), i128::from(free.ephemeral_storage_bytes) * 1000);
+    let labels = node_labels(kubelet);
+    check(pod, &live, &allocatable, i64::from(kubelet.config.max_pods), &labels)
+}
+
+fn node_labels(kubelet: &Kubelet) -> std::collections::BTreeMap<String, String> {
+    let mut labels = kubelet.labels.clone();
+    labels.insert("kubernetes.io/hostname".into(), kubelet.node_name.clone());
+    labels.insert("kubernetes.io/os".into(), "linux".into());
+    labels.insert("kubernetes.io/arch".into(), crate::node::machine::architecture().into());
+    labels
+}
+
+/// Pure: `allocatable` is in thousandths of units.
+fn check(
+    pod: &Pod,
+    others: &[&Pod],
+    allocatable: &Amounts,
+    max_pods: i64,
+    labels: &std::collections::BTreeMap<String, String>,
+) -> Result<(), Refusal> {
+    let short = |name: &str, requested: i128, used: i128, capacity: i128| Refusal {
+        reason: format!("OutOf{name}"),
+        message: format!("Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"),
+    };
+    let count = i64::try_from(others.len()).unwrap_or(i64::MAX);
+    if count + 1 > max_pods {
+        return Err(short("pods", 1, count.into(), max_pods.into()));
+    }
+    let wanted = qos::pod_total(pod, |it| it.requests.as_ref());
+    let mut used = Amounts::new();
+    for other in others {
+        qos::add(&mut used, &qos::pod_total(other, |it| it.requests.as_ref()));
+    }
+    for (name, capacity) in allocatable {
+        let (wanted, used) = (wanted.get(name).copied().unwrap_or(0), used.get(name).copied().unwrap_or(0));
+        let unit = if name == "cpu" { 1 } else { 1000 };
+        if wanted > 0 && wanted + used > *capacity {
+            return Err(short(name, wanted / unit, used / unit, capacity / unit));
+        }
+    }
+    let taken: HashSet<_> = others.iter().flat_map(|other| host_ports(other)).collect();
+    let conflicts = host_ports(pod).into_iter().any(|(protocol, ip, port)| {
+        taken.iter().any(|(other_protocol, other_ip, other_port)| {
+            *other_protocol == protocol
+                && *other_port == port
+                && (*other_ip == ip || other_ip == "0.0.0.0" || ip == "0.0.0.0")
+        })
+    });
+    let failed = |name: &str, text: &str| Refusal {
+        reason: name.into(),
+        message: format!("Predicate {name} failed: {text}"),
+    };
+    if conflicts {
+        return Err(failed("NodePorts", "node(s) didn't have free ports for the requested pod ports"));
+    }
+    let selector = pod.spec.as_ref().and_then(|spec| spec.node_selector.as_ref());
+    let builtin = ["kubernetes.io/hostname", "kubernetes.io/os", "kubernetes.io/arch"];
+    // Labels set through the API are not known here; only our own can contradict.
+    let contradicts = |(key, value): (&String, &String)| {
+        builtin.contains(&key.as_str()) && labels.get(key).is_some_and(|label| label != value)
+    };
+    if selector.is_some_and(|selector| selector.iter().any(contradicts)) {
+        return Err(failed("NodeAffinity", "node(s) didn't match Pod's node affinity/selector"));
+    }
+    Ok(())
+}
+
+fn host_ports(pod: &Pod) -> Vec<(String, String, i32)> {
+    let Some(spec) = &pod.spec else { return Vec::new() };
+    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten().filter(|it| qos::is_sidecar(it)));
+    containers
+        .flat_map(|container| container.ports.iter().flatten())
+        .filter_map(|port| {
+            let number = port.host_port.filter(|port| *port > 0)?;
+            let ip = port.host_ip.clone().filter(|ip| !ip.is_empty()).unwrap_or_else(|| "0.0.0.0".into());
+            Some((port.protocol.clone().unwrap_or_else(|| "TCP".into()), ip, number))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn refusals() {
+        let pod = |spec: serde_json::Value| -> Pod {
+            serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap()
+        };
+        let cpu = |amount: &str| pod(json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": amount}}}]}));
+        let port = pod(json!({"containers": [{"name": "c", "ports": [{"containerPort": 1, "hostPort": 80}]}]}));
+        let allocatable = Amounts::from([("cpu".to_owned(), 2000)]);
+        let run = |pod: &Pod, others: &[&Pod], most: i64| {
+            check(pod, others, &allocatable, most, &Default::default()).err().map(|it| (it.reason, it.message))
+        };
+        assert_eq!(run(&cpu("1"), &[&cpu("500m")], 10), None);
+        let expect = "Node didn't have enough resource: cpu, requested: 2000, used: 500, capacity: 2000";
+        assert_eq!(run(&cpu("2"), &[&cpu("500m")], 10), Some(("OutOfcpu".into(), expect.into())));
+        assert_eq!(run(&cpu("1"), &[&cpu("1")], 1).unwrap().0, "OutOfpods");
+        assert_eq!(run(&port, &[&port], 10).unwrap().0, "NodePorts");
+    }
+}

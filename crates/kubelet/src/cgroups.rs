@@ -1,1 +1,281 @@
-//! Not written yet.
+//! The pods' place in the cgroup tree: `<cgroupRoot>/kubepods[/burstable|/besteffort]/pod<uid>`, on version 1
+//! (every hierarchy) and 2. The runtime makes the containers' groups below.
+
+use crate::container_config::resources::{quota, shares};
+use crate::pods::{self, uid};
+use crate::qos::{self, Class};
+use k8s_openapi::api::core::v1::Pod;
+use std::io;
+use std::path::{Path, PathBuf};
+use tracing::warn;
+
+pub struct Cgroups {
+    /// Where the hierarchies are mounted: `/sys/fs/cgroup`.
+    mount: PathBuf,
+    root: String,
+    per_qos: bool,
+    v2: bool,
+    cfs_quota: bool,
+    period: i64,
+}
+
+impl Cgroups {
+    /// `root` is `cgroupRoot` of the configuration; empty is the top.
+    pub fn new(mount: &Path, root: &str, per_qos: bool, cfs_quota: bool, period: i64) -> Self {
+        let trimmed = root.trim_matches('/');
+        Self {
+            mount: mount.into(),
+            root: if trimmed.is_empty() { String::new() } else { format!("/{trimmed}") },
+            per_qos,
+            v2: mount.join("cgroup.controllers").exists(),
+            cfs_quota,
+            period,
+        }
+    }
+
+    pub fn is_v2(&self) -> bool {
+        self.v2
+    }
+
+    /// `/kubepods` below the root.
+    fn top(&self) -> String {
+        format!("{}/kubepods", self.root)
+    }
+
+    fn class(&self, class: Class) -> String {
+        match class {
+            Class::Guaranteed => self.top(),
+            Class::Burstable => format!("{}/burstable", self.top()),
+            Class::BestEffort => format!("{}/besteffort", self.top()),
+        }
+    }
+
+    /// What the runtime is told: the group its containers go into.
+    pub fn parent(&self, pod: &Pod) -> String {
+        if !self.per_qos {
+            return self.root.clone();
+        }
+        let name = match pods::is_static(pod) {
+            true => pods::annotation(pod, pods::CONFIG_HASH).unwrap_or(uid(pod)),
+            false => uid(pod),
+        };
+        format!("{}/pod{name}", self.class(qos::class(pod)))
+    }
+
+    /// The tops of the trees: one on version 2, one per controller on version 1.
+    fn hierarchies(&self) -> Vec<PathBuf> {
+        if self.v2 {
+            return vec![self.mount.clone()];
+        }
+        let entries = std::fs::read_dir(&self.mount).into_iter().flatten().flatten();
+        let real = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let mut found: Vec<PathBuf> =
+            real.map(|entry| entry.path()).filter(|path| path.join("cgroup.procs").exists()).collect();
+        found.sort();
+        found
+    }
+
+    /// The groups that stand as long as the node does.
+    pub fn ensure_top(&self) -> io::Result<()> {
+        if !self.per_qos {
+            return Ok(());
+        }
+        for class in [Class::Guaranteed, Class::Burstable, Class::BestEffort] {
+            self.make(&self.class(class))?;
+        }
+        self.set(&self.class(Class::BestEffort), "cpu", &[("cpu.shares", "2"), ("cpu.weight", "1")]);
+        Ok(())
+    }
+
+    pub fn ensure_pod(&self, pod: &Pod) -> io::Result<()> {
+        if !self.per_qos {
+            return Ok(());
+        }
+        let group = self.parent(pod);
+        let new = self.make(&group)?;
+        if !new {
+            return Ok(());
+        }
+        let requests = qos::pod_total(pod, |it| it.requests.as_ref());
+        let limits = qos::pod_total(pod, |it| it.limits.as_ref());
+        let amount = |all: &qos::Amounts, name: &str, unit: i128| {
+            all.get(name).map(|value| i64::try_from(value / unit).unwrap_or(i64::MAX))
+        };
+        let weight = shares(amount(&requests, "cpu", 1).unwrap_or_default());
+        self.set(&group, "cpu", &[
+            ("cpu.shares", &weight.to_string()),
+            ("cpu.weight", &(1 + (weight - 2) * 9999 / 262_142).to_string()),
+        ]);
+        if let Some(limit) = amount(&limits, "cpu", 1).filter(|_| self.cfs_quota && all_limited(pod, "cpu")) {
+            let quota = quota(limit, self.period);
+            self.set(&group, "cpu", &[
+                ("cpu.cfs_period_us", &self.period.to_string()),
+                ("cpu.cfs_quota_us", &quota.to_string()),
+                ("cpu.max", &format!("{quota} {}", self.period)),
+            ]);
+        }
+        if let Some(limit) = amount(&limits, "memory", 1000).filter(|_| all_limited(pod, "memory")) {
+            let text = limit.to_string();
+            self.set(&group, "memory", &[("memory.limit_in_bytes", &text), ("memory.max", &text)]);
+        }
+        Ok(())
+    }
+
+    /// Makes a group and those above it in all hierarchies; whether any was missing.
+    fn make(&self, group: &str) -> io::Result<bool> {
+        let mut new = false;
+        for hierarchy in self.hierarchies() {
+            let mut folder = hierarchy.clone();
+            for part in group.split('/').filter(|part| !part.is_empty()) {
+                let above = folder.clone();
+                folder.push(part);
+                if folder.exists() {
+                    continue;
+                }
+                if self.v2 {
+                    delegate(&above);
+                }
+                match std::fs::create_dir(&folder) {
+                    Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                    _ => new = true,
+                }
+                // Version 1 starts these empty, and a group without them takes no process.
+                for file in ["cpuset.cpus", "cpuset.mems"] {
+                    if !self.v2 && let Ok(value) = std::fs::read(above.join(file)) {
+                        let _ = std::fs::write(folder.join(file), value);
+                    }
+                }
+            }
+            if self.v2 {
+                delegate(&folder);
+            }
+        }
+        Ok(new)
+    }
+
+    /// Writes those of the files that exist.
+    fn set(&self, group: &str, controller: &str, values: &[(&str, &str)]) {
+        for hierarchy in self.hierarchies() {
+            let name = hierarchy.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if !self.v2 && !name.split(',').any(|part| part == controller) {
+                continue;
+            }
+            for (file, value) in values {
+                let path = hierarchy.join(group.trim_start_matches('/')).join(file);
+                if path.exists() && let Err(error) = std::fs::write(&path, value) {
+                    warn!(path = %path.display(), value, %error, "Failed to set a cgroup value");
+                }
+            }
+        }
+    }
+
+    /// Removes a pod's groups. Fails while a process is left in one of them.
+    pub fn remove_pod(&self, pod: &Pod) -> io::Result<()> {
+        if !self.per_qos {
+            return Ok(());
+        }
+        self.remove(&self.parent(pod))
+    }
+
+    fn remove(&self, group: &str) -> io::Result<()> {
+        for hierarchy in self.hierarchies() {
+            remove_tree(&hierarchy.join(group.trim_start_matches('/')))?;
+        }
+        Ok(())
+    }
+
+    /// Uids of pods that have a group.
+    pub fn pods(&self) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        let Some(hierarchy) = self.hierarchies().into_iter().next() else { return found };
+        for class in [Class::Guaranteed, Class::Burstable, Class::BestEffort] {
+            let group = self.class(class);
+            let entries = std::fs::read_dir(hierarchy.join(group.trim_start_matches('/')));
+            for entry in entries.into_iter().flatten().flatten() {
+                if let Some(uid) = entry.file_name().to_str().and_then(|name| name.strip_prefix("pod")) {
+                    found.push((uid.to_owned(), format!("{group}/pod{uid}")));
+                }
+            }
+        }
+        found
+    }
+
+    /// Removes a group listed by [`Cgroups::pods`].
+    pub fn remove_orphan(&self, group: &str) -> io::Result<()> {
+        self.remove(group)
+    }
+}
+
+fn all_limited(pod: &Pod, name: &str) -> bool {
+    let Some(spec) = &pod.spec else { return false };
+    let pod_level = spec.resources.as_ref().and_then(|it| it.limits.as_ref()).is_some_and(|it| it.contains_key(name));
+    pod_level
+        || spec.containers.iter().chain(spec.init_containers.iter().flatten().filter(|it| qos::is_sidecar(it))).all(
+            |container| {
+                let limits = container.resources.as_ref().and_then(|it| it.limits.as_ref());
+                qos::amount(limits, name).is_some_and(|value| value > 0)
+            },
+        )
+}
+
+/// Lets a version 2 group's children use the controllers it has.
+fn delegate(folder: &Path) {
+    let Ok(controllers) = std::fs::read_to_string(folder.join("cgroup.controllers")) else { return };
+    for controller in controllers.split_whitespace() {
+        let _ = std::fs::write(folder.join("cgroup.subtree_control"), format!("+{controller}"));
+    }
+}
+
+fn remove_tree(folder: &Path) -> io::Result<()> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_tree(&entry.path())?;
+        }
+    }
+    match std::fs::remove_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(resources: serde_json::Value) -> Pod {
+        serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "p", "namespace": "n", "uid": "u"},
+            "spec": {"containers": [{"name": "c", "resources": resources}]}
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn places_in_both_versions() {
+        let folder = tempfile::tempdir().unwrap();
+        let v1 = folder.path().join("v1");
+        for controller in ["cpu,cpuacct", "memory"] {
+            std::fs::create_dir_all(v1.join(controller)).unwrap();
+            std::fs::write(v1.join(controller).join("cgroup.procs"), "").unwrap();
+        }
+        let cgroups = Cgroups::new(&v1, "/node/", true, true, 100_000);
+        let pod = pod(serde_json::json!({"requests": {"cpu": "1"}}));
+        assert_eq!(cgroups.parent(&pod), "/node/kubepods/burstable/podu");
+        cgroups.ensure_top().unwrap();
+        cgroups.ensure_pod(&pod).unwrap();
+        assert!(v1.join("memory/node/kubepods/burstable/podu").is_dir());
+        assert!(v1.join("cpu,cpuacct/node/kubepods/besteffort").is_dir());
+        assert_eq!(cgroups.pods().len(), 1);
+        cgroups.remove_pod(&pod).unwrap();
+        assert!(cgroups.pods().is_empty());
+
+        let v2 = folder.path().join("v2");
+        std::fs::create_dir_all(&v2).unwrap();
+        std::fs::write(v2.join("cgroup.controllers"), "cpu memory").unwrap();
+        let cgroups = Cgroups::new(&v2, "", true, true, 100_000);
+        assert!(cgroups.is_v2());
+        cgroups.ensure_pod(&pod).unwrap();
+        assert!(v2.join("kubepods/burstable/podu").is_dir());
+    }
+}

@@ -1,1 +1,88 @@
-//! Not written yet.
+//! Events on pods, containers and the node, under upstream's reasons.
+
+use crate::pods;
+use client::{EventRecorder, EventType, ObjectReference};
+use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
+use tracing::debug;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    Normal,
+    Warning,
+}
+
+pub use Type::{Normal, Warning};
+
+/// Sends events, or keeps them where there is no API server (tests, standalone).
+pub struct Events {
+    recorder: Option<EventRecorder>,
+    kept: Mutex<Vec<(String, String)>>,
+}
+
+impl Events {
+    pub fn new(recorder: Option<EventRecorder>) -> Self {
+        Self { recorder, kept: Mutex::default() }
+    }
+
+    /// (reason, message) of events so far, where none are sent.
+    pub fn kept(&self) -> Vec<(String, String)> {
+        self.kept.lock().clone()
+    }
+
+    pub fn event(&self, pod: &Pod, kind: Type, reason: &str, message: &str) {
+        self.send(&reference(pod), kind, reason, message);
+    }
+
+    /// On one container of a pod, of any kind.
+    pub fn container(&self, pod: &Pod, container: &str, kind: Type, reason: &str, message: &str) {
+        let spec = pod.spec.as_ref();
+        let named = |all: Option<&Vec<k8s_openapi::api::core::v1::Container>>| {
+            all.is_some_and(|all| all.iter().any(|it| it.name == container))
+        };
+        let list = if named(spec.map(|spec| &spec.containers)) {
+            "containers"
+        } else if named(spec.and_then(|spec| spec.init_containers.as_ref())) {
+            "initContainers"
+        } else {
+            "ephemeralContainers"
+        };
+        let reference = reference(pod).field_path(format!("spec.{list}{{{container}}}"));
+        self.send(&reference, kind, reason, message);
+    }
+
+    pub fn node(&self, name: &str, kind: Type, reason: &str, message: &str) {
+        let reference = ObjectReference {
+            kind: "Node".into(),
+            name: name.into(),
+            uid: name.into(),
+            ..Default::default()
+        };
+        self.send(&reference, kind, reason, message);
+    }
+
+    fn send(&self, reference: &ObjectReference, kind: Type, reason: &str, message: &str) {
+        debug!(object = %reference.name, reason, message, "Event occurred");
+        let kind = match kind {
+            Normal => EventType::Normal,
+            Warning => EventType::Warning,
+        };
+        match &self.recorder {
+            Some(recorder) => recorder.event(reference, kind, reason, message),
+            None => self.kept.lock().push((reason.into(), message.into())),
+        }
+    }
+}
+
+fn reference(pod: &Pod) -> ObjectReference {
+    // A static pod is known to the API server by its mirror's hash in place of a uid of its own.
+    ObjectReference {
+        kind: "Pod".into(),
+        api_version: "v1".into(),
+        namespace: pods::namespace(pod).into(),
+        name: pods::name(pod).into(),
+        uid: pods::uid(pod).into(),
+        resource_version: pod.metadata.resource_version.clone().unwrap_or_default(),
+        ..Default::default()
+    }
+}

@@ -1,1 +1,123 @@
-//! Not written yet.
+//! Ends and removes what is left of pods nobody wants any more: sandboxes, volumes, folders, cgroups, logs.
+
+use crate::pods;
+use crate::run::Kubelet;
+use crate::runtime::{self, DELETION_GRACE, TERMINATION_GRACE};
+use crate::worker::terminate;
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use parking_lot::Mutex;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+const PERIOD: Duration = Duration::from_secs(2);
+/// Every how many rounds the disk is looked at.
+const DISK_ROUNDS: u32 = 15;
+
+#[derive(Default)]
+pub struct Housekeeping {
+    orphans: Mutex<HashSet<String>>,
+}
+
+impl Housekeeping {
+    pub fn note_orphans(&self, uids: Vec<String>) {
+        *self.orphans.lock() = uids.into_iter().collect();
+    }
+
+    /// Only once the sources have told all their pods: before, everything looks like an orphan.
+    pub async fn run(&self, kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
+        let mut round = 0;
+        loop {
+            let orphans: Vec<String> = self.orphans.lock().drain().collect();
+            for uid in orphans.into_iter().filter(|uid| !kubelet.supervisor.knows(uid)) {
+                info!(uid, "Ending a pod that nobody wants any more");
+                if let Err(error) = end(&kubelet, &uid).await {
+                    warn!(uid, %error, "Failed to end an orphaned pod, will retry");
+                }
+            }
+            if round % DISK_ROUNDS == 0 {
+                disk(&kubelet).await;
+            }
+            round += 1;
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(PERIOD) => {}
+            }
+        }
+    }
+}
+
+async fn end(kubelet: &Arc<Kubelet>, uid: &str) -> Result<(), crate::worker::Error> {
+    let observed = runtime::read_pod(&*kubelet.runtime, uid).await?;
+    let annotation = |key: &str| {
+        observed.containers.iter().find_map(|it| it.annotations.get(key)?.parse::<i64>().ok())
+    };
+    // What is known of it stands in the runtime.
+    let pod = Pod {
+        metadata: ObjectMeta {
+            name: Some(observed.name.clone()),
+            namespace: Some(observed.namespace.clone()),
+            uid: Some(uid.to_owned()),
+            ..Default::default()
+        },
+        spec: Some(PodSpec { termination_grace_period_seconds: annotation(TERMINATION_GRACE), ..Default::default() }),
+        ..Default::default()
+    };
+    let grace = terminate::grace(&pod, annotation(DELETION_GRACE));
+    terminate::kill_pod(kubelet, &pod, &observed, grace).await?;
+    if let Err(error) = kubelet.volumes.unmount(uid).await {
+        warn!(uid, %error, "Failed to unmount an orphaned pod's volumes");
+    }
+    terminate::remove_remains(kubelet, &pod, &observed).await
+}
+
+/// Folders and cgroups without a pod.
+async fn disk(kubelet: &Arc<Kubelet>) {
+    let in_use = |uid: &str| kubelet.supervisor.knows(uid) || kubelet.pods.by_uid(uid).is_some();
+    let held: HashSet<String> = match kubelet.runtime.list_pod_sandboxes(None).await {
+        Ok(all) => all.into_iter().filter_map(|it| it.labels.get(runtime::POD_UID).cloned()).collect(),
+        Err(_) => return,
+    };
+    for entry in std::fs::read_dir(kubelet.paths.pods_dir()).into_iter().flatten().flatten() {
+        let Some(uid) = entry.file_name().to_str().map(str::to_owned) else { continue };
+        if in_use(&uid) || held.contains(&uid) {
+            continue;
+        }
+        match kubelet.volumes.unmount(&uid).await {
+            Err(error) => warn!(uid, %error, "Failed to unmount an orphaned pod's volumes"),
+            Ok(()) if terminate::has_volumes(&kubelet.paths.volumes_dir(&uid)) => {}
+            Ok(()) => {
+                if let Err(error) = std::fs::remove_dir_all(entry.path()) {
+                    warn!(uid, %error, "Failed to remove an orphaned pod's folder");
+                }
+            }
+        }
+    }
+    let static_hashes: HashSet<String> = kubelet
+        .pods
+        .all()
+        .iter()
+        .filter_map(|pod| pods::annotation(pod, pods::CONFIG_HASH).map(str::to_owned))
+        .collect();
+    for (uid, group) in kubelet.cgroups.pods() {
+        if !in_use(&uid) && !held.contains(&uid) && !static_hashes.contains(&uid) {
+            let _ = kubelet.cgroups.remove_orphan(&group);
+        }
+    }
+    for entry in std::fs::read_dir(&kubelet.paths.pod_logs_root).into_iter().flatten().flatten() {
+        let file = entry.file_name();
+        let Some(uid) = file.to_str().and_then(|name| name.rsplit('_').next()) else { continue };
+        if !in_use(uid) && !held.contains(uid) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    for entry in std::fs::read_dir(&kubelet.paths.container_links).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_symlink() && !path.exists() {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}

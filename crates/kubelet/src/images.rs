@@ -1,1 +1,196 @@
-//! Not written yet.
+//! Has a container's image present: inspects, pulls with the pod's credentials, backs off where that fails.
+
+pub mod gc;
+pub mod reference;
+
+use crate::events::{Events, Normal, Warning};
+use crate::objects::Objects;
+use crate::plan::backoff::Backoffs;
+use crate::pods;
+use cri::ImageService;
+use cri::v1::{Image, ImageSpec, PodSandboxConfig};
+use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+
+/// Why a container has to wait: `reason` is what its status shows.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{reason}: {message}")]
+pub struct Error {
+    pub reason: &'static str,
+    pub message: String,
+}
+
+pub struct Puller {
+    service: Arc<dyn ImageService>,
+    objects: Arc<dyn Objects>,
+    events: Arc<Events>,
+    /// `None` pulls without a limit.
+    slots: Option<Semaphore>,
+    backoffs: Mutex<Backoffs>,
+    /// Why the last pull failed, by pod uid and image.
+    failures: Mutex<HashMap<(String, String), String>>,
+}
+
+/// A present image, and how to name it to the runtime.
+pub struct Present {
+    pub spec: ImageSpec,
+    pub image: Image,
+}
+
+impl Puller {
+    /// `at_once`: how many pulls run side by side; `None` is no limit.
+    pub fn new(
+        service: Arc<dyn ImageService>,
+        objects: Arc<dyn Objects>,
+        events: Arc<Events>,
+        at_once: Option<usize>,
+    ) -> Self {
+        Self {
+            service,
+            objects,
+            events,
+            slots: at_once.map(Semaphore::new),
+            backoffs: Mutex::default(),
+            failures: Mutex::default(),
+        }
+    }
+
+    pub async fn ensure(
+        &self,
+        pod: &Pod,
+        container: &str,
+        image: &str,
+        policy: Option<&str>,
+        sandbox: &PodSandboxConfig,
+    ) -> Result<Present, Error> {
+        let event = |kind, reason, message: &str| self.events.container(pod, container, kind, reason, message);
+        let full = reference::with_tag(image).map_err(|error| {
+            let message = format!("Failed to apply default image tag {image:?}: {error}");
+            event(Warning, "InspectFailed", &message);
+            Error { reason: "InvalidImageName", message }
+        })?;
+        let policy = policy.unwrap_or(if full.ends_with(":latest") { "Always" } else { "IfNotPresent" });
+        let spec = ImageSpec {
+            image: full.clone(),
+            user_specified_image: image.into(),
+            annotations: pod.metadata.annotations.clone().unwrap_or_default(),
+            ..Default::default()
+        };
+        let found = self.service.image_status(spec.clone()).await.map_err(|error| {
+            let message = format!("Failed to inspect image {:?}: {error}", full);
+            event(Warning, "InspectFailed", &message);
+            Error { reason: "ImageInspectError", message }
+        })?;
+        match (policy, found) {
+            ("Always", _) | ("IfNotPresent", None) => {}
+            (_, Some(image_found)) => {
+                let message =
+                    format!("Container image {image:?} already present on machine and can be accessed by the pod");
+                event(Normal, "Pulled", &message);
+                return Ok(present(spec, image_found));
+            }
+            (_, None) => {
+                let message = format!("Container image {image:?} is not present with pull policy of Never");
+                event(Warning, "ErrImageNeverPull", &message);
+                return Err(Error { reason: "ErrImageNeverPull", message });
+            }
+        }
+        self.pull(pod, container, image, spec, sandbox).await
+    }
+
+    async fn pull(
+        &self,
+        pod: &Pod,
+        container: &str,
+        image: &str,
+        spec: ImageSpec,
+        sandbox: &PodSandboxConfig,
+    ) -> Result<Present, Error> {
+        let event = |kind, reason, message: &str| self.events.container(pod, container, kind, reason, message);
+        let uid = pods::uid(pod);
+        let key = (uid.to_owned(), spec.image.clone());
+        let name = &spec.image;
+        if self.backoffs.lock().remaining_since_update(uid, name, now()).is_some() {
+            let mut message = format!("Back-off pulling image {image:?}");
+            event(Normal, "BackOff", &message);
+            if let Some(cause) = self.failures.lock().get(&key) {
+                message = format!("{message}: {cause}");
+            }
+            return Err(Error { reason: "ImagePullBackOff", message });
+        }
+
+        let waiting = Instant::now();
+        let _slot = match &self.slots {
+            Some(slots) => slots.acquire().await.ok(),
+            None => None,
+        };
+        event(Normal, "Pulling", &format!("Pulling image {image:?}"));
+        let pulling = Instant::now();
+        match self.try_pull(pod, &spec, sandbox).await {
+            Ok(()) => {}
+            Err(error) => {
+                event(Warning, "Failed", &format!("Failed to pull image {image:?}: {error}"));
+                self.backoffs.lock().next(uid, name, now(), now());
+                let message = error.to_string();
+                self.failures.lock().insert(key, format!("ErrImagePull: {message}"));
+                return Err(Error { reason: "ErrImagePull", message });
+            }
+        }
+        self.failures.lock().remove(&key);
+        let image_found = self.service.image_status(spec.clone()).await.ok().flatten().unwrap_or_default();
+        event(
+            Normal,
+            "Pulled",
+            &format!(
+                "Successfully pulled image {image:?} in {} ({} including waiting). Image size: {} bytes.",
+                text(pulling.elapsed()),
+                text(waiting.elapsed()),
+                image_found.size
+            ),
+        );
+        Ok(present(spec, image_found))
+    }
+
+    /// With each credential that fits, or none.
+    async fn try_pull(&self, pod: &Pod, spec: &ImageSpec, sandbox: &PodSandboxConfig) -> cri::Result<()> {
+        let credentials = crate::credentials::for_image(&*self.objects, pod, &spec.image).await;
+        let mut attempts: Vec<_> = credentials.into_iter().map(Some).collect();
+        if attempts.is_empty() {
+            attempts.push(None);
+        }
+        let mut last = Ok(());
+        for auth in attempts {
+            match self.service.pull_image(spec.clone(), auth, Some(sandbox.clone())).await {
+                Ok(_) => return Ok(()),
+                Err(error) => last = Err(error),
+            }
+        }
+        last
+    }
+
+    /// A pod is gone: its back-offs are forgotten.
+    pub fn forget(&self, uid: &str) {
+        self.backoffs.lock().forget(uid);
+        self.failures.lock().retain(|(of, _), _| of != uid);
+    }
+}
+
+fn present(spec: ImageSpec, image: Image) -> Present {
+    // The runtime is told the image by id: a tag may move between pull and create.
+    let id = if image.id.is_empty() { spec.image.clone() } else { image.id.clone() };
+    Present { spec: ImageSpec { image: id, ..spec }, image }
+}
+
+pub(crate) fn now() -> i64 {
+    i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
+}
+
+/// A duration to the millisecond, as Go prints it.
+fn text(duration: Duration) -> String {
+    let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    daemon::flags::Duration(Duration::from_millis(millis)).to_string()
+}

@@ -1,1 +1,30 @@
-fn main() {}
+//! The binary: flags, logs, runtime, [`kubelet::run::run`], exit code.
+
+use kubelet::{options, run};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    daemon::install_crypto();
+    let (options, ignored) = daemon::flags::parse_with::<options::Options>(options::WITHOUT_EFFECT);
+    options.logging.init();
+    if !ignored.is_empty() {
+        tracing::info!(flags = ?ignored, "Flags without effect");
+    }
+    match start(options) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = %format!("{error:#}"), "command failed");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(options: options::Options) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let shutdown = daemon::shutdown::signals()?;
+        run::run(options, shutdown).await
+    })
+}

@@ -1,1 +1,142 @@
-//! Not written yet.
+//! Startup, liveness and readiness probes: one task per container and probe, results by container id.
+
+pub mod check;
+pub mod grpc;
+pub mod http;
+mod worker;
+
+use crate::plan::ProbeResults;
+use crate::pods::uid;
+use crate::run::Kubelet;
+use crate::status::Health;
+use k8s_openapi::api::core::v1::{Container, Pod, Probe};
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    Startup,
+    Liveness,
+    Readiness,
+}
+
+impl Kind {
+    /// As events name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Startup => "Startup",
+            Kind::Liveness => "Liveness",
+            Kind::Readiness => "Readiness",
+        }
+    }
+
+    fn of(self, container: &Container) -> Option<&Probe> {
+        match self {
+            Kind::Startup => container.startup_probe.as_ref(),
+            Kind::Liveness => container.liveness_probe.as_ref(),
+            Kind::Readiness => container.readiness_probe.as_ref(),
+        }
+    }
+}
+
+#[derive(Default)]
+pub struct Probes {
+    pods: Mutex<HashMap<String, PodProbes>>,
+    tasks: TaskTracker,
+}
+
+#[derive(Default)]
+struct PodProbes {
+    /// Ends all probes of the pod.
+    stop: CancellationToken,
+    /// Ends startup and liveness probes: a pod that is ending is not killed by its probes.
+    stop_killing: CancellationToken,
+    workers: HashSet<(String, Kind)>,
+    health: Health,
+    failed: ProbeResults,
+}
+
+impl Probes {
+    /// Starts what is missing of a pod's probes.
+    pub fn ensure(&self, kubelet: &Arc<Kubelet>, pod: &Pod) {
+        let Some(spec) = &pod.spec else { return };
+        let mut pods = self.pods.lock();
+        let entry = pods.entry(uid(pod).to_owned()).or_default();
+        let init = spec.init_containers.iter().flatten().filter(|it| crate::qos::is_sidecar(it));
+        for container in init.chain(&spec.containers) {
+            for kind in [Kind::Startup, Kind::Liveness, Kind::Readiness] {
+                let Some(probe) = kind.of(container) else { continue };
+                if !entry.workers.insert((container.name.clone(), kind)) {
+                    continue;
+                }
+                let stop = match kind {
+                    Kind::Readiness => entry.stop.child_token(),
+                    _ => entry.stop_killing.child_token(),
+                };
+                let worker = worker::Worker::new(kubelet.clone(), pod, container, kind, probe.clone());
+                self.tasks.spawn(async move {
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = worker.run() => {}
+                    }
+                });
+            }
+        }
+    }
+
+    pub fn health(&self, uid: &str) -> Health {
+        self.pods.lock().get(uid).map(|entry| entry.health.clone()).unwrap_or_default()
+    }
+
+    pub fn results(&self, uid: &str) -> ProbeResults {
+        let pods = self.pods.lock();
+        let Some(entry) = pods.get(uid) else { return ProbeResults::default() };
+        ProbeResults { started: entry.health.started.clone(), ..entry.failed.clone() }
+    }
+
+    /// Takes in a result; whether it changed anything.
+    fn set(&self, uid: &str, kind: Kind, id: &str, success: bool) -> bool {
+        let mut pods = self.pods.lock();
+        let Some(entry) = pods.get_mut(uid) else { return false };
+        let put = |set: &mut HashSet<String>, present: bool| match present {
+            true => set.insert(id.to_owned()),
+            false => set.remove(id),
+        };
+        match kind {
+            Kind::Readiness => put(&mut entry.health.ready, success),
+            Kind::Liveness => put(&mut entry.failed.liveness_failed, !success),
+            Kind::Startup => {
+                let started = put(&mut entry.health.started, success);
+                put(&mut entry.failed.startup_failed, !success) || started
+            }
+        }
+    }
+
+    fn is_started(&self, uid: &str, id: &str) -> bool {
+        self.pods.lock().get(uid).is_some_and(|entry| entry.health.started.contains(id))
+    }
+
+    pub fn stop_for_termination(&self, uid: &str) {
+        if let Some(entry) = self.pods.lock().get(uid) {
+            entry.stop_killing.cancel();
+        }
+    }
+
+    pub fn remove(&self, uid: &str) {
+        if let Some(entry) = self.pods.lock().remove(uid) {
+            entry.stop_killing.cancel();
+            entry.stop.cancel();
+        }
+    }
+
+    pub fn stop_all(&self) {
+        for (_, entry) in self.pods.lock().drain() {
+            entry.stop_killing.cancel();
+            entry.stop.cancel();
+        }
+        self.tasks.close();
+    }
+}

@@ -1,1 +1,350 @@
-//! Not written yet.
+//! Puts the kubelet together and runs its tasks until it is told to stop. Pods keep running.
+
+use crate::cgroups::Cgroups;
+use crate::config::KubeletConfiguration;
+use crate::container_config;
+use crate::env::Allocatable;
+use crate::events::{Events, Normal};
+use crate::housekeeping::Housekeeping;
+use crate::images::{self, Puller};
+use crate::mirror;
+use crate::node;
+use crate::objects::{ApiObjects, Fake, Objects};
+use crate::options::Options;
+use crate::paths::Paths;
+use crate::pleg::Pleg;
+use crate::pods::PodManager;
+use crate::probes::Probes;
+use crate::resolv_conf;
+use crate::sources;
+use crate::status;
+use crate::volumes;
+use crate::worker::supervisor::Supervisor;
+use anyhow::{Context, bail};
+use client::{Client, Config, EventRecorder, Informers};
+use cri::{ImageService, RuntimeService};
+use k8s_openapi::api::core::v1::Service;
+use parking_lot::RwLock;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+/// Everything the kubelet's parts share.
+pub struct Kubelet {
+    pub node_name: String,
+    pub node_ips: Vec<IpAddr>,
+    pub config: Arc<KubeletConfiguration>,
+    pub paths: Paths,
+    /// `None` standalone.
+    pub client: Option<Client>,
+    pub pods: Arc<PodManager>,
+    pub runtime: Arc<dyn RuntimeService>,
+    pub images: Arc<dyn ImageService>,
+    pub runtime_name: String,
+    pub objects: Arc<dyn Objects>,
+    pub events: Arc<Events>,
+    pub volumes: Arc<volumes::Manager>,
+    pub puller: Puller,
+    pub probes: Probes,
+    pub cgroups: Cgroups,
+    pub status: Arc<status::manager::Manager>,
+    pub mirrors: mirror::Queue,
+    pub pleg: Pleg,
+    pub housekeeping: Housekeeping,
+    pub supervisor: Arc<Supervisor>,
+    pub machine: node::machine::Machine,
+    pub resolv_conf: resolv_conf::Host,
+    pub container_node: container_config::Node,
+    pub runtime_health: RwLock<node::RuntimeHealth>,
+    /// Labels the node is registered with.
+    pub labels: std::collections::BTreeMap<String, String>,
+    pub pressure: RwLock<crate::eviction::Pressure>,
+    pub started: std::time::Instant,
+}
+
+/// The parts that tests replace.
+pub struct Parts {
+    pub runtime: Arc<dyn RuntimeService>,
+    pub images: Arc<dyn ImageService>,
+    pub runtime_name: String,
+    pub client: Option<Client>,
+    pub objects: Arc<dyn Objects>,
+    pub events: Arc<Events>,
+    pub paths: Paths,
+    pub node_name: String,
+    pub node_ips: Vec<IpAddr>,
+    pub labels: std::collections::BTreeMap<String, String>,
+    /// `/sys/fs/cgroup`.
+    pub cgroup_mount: std::path::PathBuf,
+}
+
+impl Kubelet {
+    pub fn new(config: KubeletConfiguration, parts: Parts) -> Arc<Self> {
+        let config = Arc::new(config);
+        let pods = Arc::new(PodManager::new());
+        let machine = node::machine::Machine::read();
+        let period = i64::try_from(config.cpu_cfs_quota_period.0.as_micros()).unwrap_or(100_000);
+        let cgroups = Cgroups::new(
+            &parts.cgroup_mount,
+            &config.cgroup_root,
+            config.cgroups_per_qos,
+            config.cpu_cfs_quota,
+            period,
+        );
+        let container_node = container_config::Node {
+            memory_capacity: machine.memory_bytes,
+            cgroup_v2: cgroups.is_v2(),
+            cfs_quota: config.cpu_cfs_quota,
+            cfs_period_microseconds: period,
+            seccomp_default: config.seccomp_default,
+            seccomp_root: parts.paths.root.join("seccomp"),
+        };
+        let at_once = match (config.serialize_image_pulls, config.max_parallel_image_pulls) {
+            (true, _) => Some(1),
+            (false, limit) => limit.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0),
+        };
+        let allocatable = node::allocatable(&config, &machine, &parts.paths);
+        let volumes = volumes::Manager::new(
+            parts.paths.clone(),
+            parts.objects.clone(),
+            volumes::Node { name: parts.node_name.clone(), ips: parts.node_ips.clone(), allocatable },
+        );
+        let resolv_path = config.resolv_conf.clone().unwrap_or_else(|| "/etc/resolv.conf".into());
+        let resolv_conf = resolv_conf::Host::read(&resolv_path).unwrap_or_else(|error| {
+            warn!(path = resolv_path, %error, "Cannot read the resolver configuration for pods");
+            resolv_conf::Host::default()
+        });
+        Arc::new(Self {
+            status: status::manager::Manager::new(parts.client.clone(), pods.clone()),
+            puller: Puller::new(parts.images.clone(), parts.objects.clone(), parts.events.clone(), at_once),
+            probes: Probes::default(),
+            mirrors: mirror::queue(),
+            pleg: Pleg::default(),
+            housekeeping: Housekeeping::default(),
+            supervisor: Arc::default(),
+            runtime_health: RwLock::default(),
+            pressure: RwLock::default(),
+            started: std::time::Instant::now(),
+            node_name: parts.node_name,
+            node_ips: parts.node_ips,
+            paths: parts.paths,
+            client: parts.client,
+            runtime: parts.runtime,
+            images: parts.images,
+            runtime_name: parts.runtime_name,
+            objects: parts.objects,
+            events: parts.events,
+            labels: parts.labels,
+            config,
+            pods,
+            volumes,
+            cgroups,
+            machine,
+            resolv_conf,
+            container_node,
+        })
+    }
+
+    /// Why pods with a network of their own cannot start yet.
+    pub fn network_problem(&self) -> Option<String> {
+        self.runtime_health.read().network.clone()
+    }
+
+    pub fn allocatable(&self) -> Allocatable {
+        node::allocatable(&self.config, &self.machine, &self.paths)
+    }
+
+    /// The addresses of a pod's sandbox as the runtime tells them now.
+    pub async fn runtime_ips(&self, uid: &str) -> Vec<String> {
+        self.pods.runtime_pod(uid).map(|found| found.ips().to_vec()).unwrap_or_default()
+    }
+}
+
+/// Runs until `shutdown`.
+pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let config = options.configuration()?;
+    info!(version = daemon::version::GIT_VERSION, "Kubelet version");
+    if options.kubeconfig.is_empty() && !options.bootstrap_kubeconfig.is_empty()
+        || !options.bootstrap_kubeconfig.is_empty() && !Path::new(&options.kubeconfig).exists()
+    {
+        bail!(
+            "--bootstrap-kubeconfig is not supported yet: give a --kubeconfig with the node's own client certificate"
+        );
+    }
+    let cgroup_mount = Path::new("/sys/fs/cgroup");
+    if !cgroup_mount.join("cgroup.controllers").exists() && config.fail_cgroup_v1 {
+        bail!(
+            "kubelet is configured to not run on a host using cgroup v1. cgroup v1 support is unsupported and will be removed in a future release"
+        );
+    }
+    if config.cgroup_driver != "cgroupfs" {
+        bail!("cgroupDriver {:?} is not supported yet, only cgroupfs", config.cgroup_driver);
+    }
+    daemon::limits::raise_open_files();
+    daemon::limits::set_oom_score(-999);
+
+    let timeout = config.runtime_request_timeout.0;
+    let runtime = cri::Client::new(&config.container_runtime_endpoint, timeout)?;
+    let image_client = cri::Client::new(&config.image_service_endpoint, timeout)?;
+    let version = wait_for_runtime(&runtime, &shutdown).await?;
+    info!(runtime = version.runtime_name, version = version.runtime_version, "Container runtime initialized");
+
+    let node_name = node::name(&options.hostname_override)?;
+    let node_ips = node::addresses(&options.node_ip)?;
+    let client = match options.kubeconfig.as_str() {
+        "" => None,
+        path => {
+            let config = Config::from_kubeconfig(path).context("reading --kubeconfig")?;
+            Some(Client::new(config.with_user_agent(&daemon::version::user_agent("kubelet")))?)
+        }
+    };
+    let informers = client.clone().map(Informers::new);
+    let objects: Arc<dyn Objects> = match (&client, &informers) {
+        (Some(client), Some(informers)) => {
+            Arc::new(ApiObjects::new(client.clone(), informers.all::<Service>()))
+        }
+        _ => Arc::new(Fake::default()),
+    };
+    let recorder = client.clone().map(|client| EventRecorder::new(client, "kubelet", &node_name));
+    let mut paths = Paths::new(&options.root_dir);
+    paths.pod_logs_root.clone_from(&options.pod_logs_dir);
+    let parts = Parts {
+        runtime: Arc::new(runtime),
+        images: Arc::new(image_client),
+        runtime_name: version.runtime_name,
+        client,
+        objects,
+        events: Arc::new(Events::new(recorder.clone())),
+        paths,
+        node_name,
+        node_ips,
+        labels: options.labels()?,
+        cgroup_mount: cgroup_mount.into(),
+    };
+    let kubelet = Kubelet::new(config, parts);
+    kubelet.cgroups.ensure_top().context("making the pods' cgroups")?;
+    std::fs::create_dir_all(kubelet.paths.pods_dir()).context("making the root folder")?;
+    serve(kubelet, informers, shutdown).await?;
+    if let Some(recorder) = recorder {
+        recorder.shutdown().await;
+    }
+    Ok(())
+}
+
+async fn wait_for_runtime(
+    runtime: &cri::Client,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<cri::v1::VersionResponse> {
+    for attempt in 0.. {
+        match runtime.check_version().await {
+            Ok(version) => return Ok(version),
+            Err(error) if attempt == 60 => {
+                return Err(error).context("validate service connection: validate CRI v1 runtime API");
+            }
+            Err(error) => {
+                warn!(%error, "The container runtime does not answer yet");
+                tokio::select! {
+                    () = shutdown.cancelled() => bail!("stopped while waiting for the container runtime"),
+                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                }
+            }
+        }
+    }
+    bail!("no container runtime")
+}
+
+/// Runs the tasks of an assembled kubelet until `shutdown`.
+pub async fn serve(
+    kubelet: Arc<Kubelet>,
+    informers: Option<Informers>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let config = kubelet.config.clone();
+    let tasks = TaskTracker::new();
+    kubelet.events.node(&kubelet.node_name, Normal, "Starting", "Starting kubelet.");
+
+    if config.healthz_port > 0 {
+        let address = format!("{}:{}", config.healthz_bind_address, config.healthz_port);
+        let listener = TcpListener::bind(&address).await.with_context(|| format!("listening on {address}"))?;
+        tasks.spawn(crate::metrics::serve_health(kubelet.clone(), listener, shutdown.clone()));
+    }
+    if config.enable_server {
+        let address = match config.address.parse::<IpAddr>() {
+            Ok(ip) => std::net::SocketAddr::new(ip, config.port),
+            Err(_) => bail!("address {:?} of the configuration is not an IP address", config.address),
+        };
+        let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
+        let (kubelet, shutdown) = (kubelet.clone(), shutdown.clone());
+        tasks.spawn(async move {
+            if let Err(error) = crate::server::run(kubelet, listener, shutdown.clone()).await {
+                error!(%error, "The kubelet's server failed");
+                shutdown.cancel();
+            }
+        });
+    }
+
+    node::update_runtime_health(&kubelet).await;
+    tasks.spawn(node::watch_runtime(kubelet.clone(), shutdown.clone()));
+    tasks.spawn(kubelet.status.clone().run(shutdown.clone()));
+    tasks.spawn(mirror::run(kubelet.clone(), shutdown.clone()));
+    tasks.spawn(kubelet.volumes.clone().run(kubelet.pods.clone(), shutdown.clone()));
+    tasks.spawn(images::gc::run(kubelet.clone(), shutdown.clone()));
+    tasks.spawn(crate::eviction::run(kubelet.clone(), shutdown.clone()));
+    let relist = kubelet.clone();
+    let stop = shutdown.clone();
+    tasks.spawn(async move { relist.pleg.run(relist.clone(), stop).await });
+    if kubelet.client.is_some() {
+        tasks.spawn(node::run(kubelet.clone(), shutdown.clone()));
+        tasks.spawn(node::lease::run(kubelet.clone(), shutdown.clone()));
+    }
+
+    let (changes, received) = tokio::sync::mpsc::unbounded_channel();
+    let pods = informers.as_ref().map(|informers| sources::api::watch(informers, &kubelet.node_name, changes.clone()));
+    if !config.static_pod_path.is_empty() {
+        let file = sources::file::run(
+            config.static_pod_path.clone(),
+            kubelet.node_name.clone(),
+            config.file_check_frequency.0,
+            changes,
+            shutdown.clone(),
+        );
+        tasks.spawn(file);
+    }
+    tasks.spawn(sources::dispatch(kubelet.clone(), received, shutdown.clone()));
+    let (clean, stop) = (kubelet.clone(), shutdown.clone());
+    tasks.spawn(async move {
+        // Until the API server has told its pods, whatever runs may be wanted.
+        if let Some(pods) = &pods {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = pods.synced() => {}
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(Duration::from_secs(2)) => {}
+        }
+        clean.housekeeping.run(clean.clone(), stop).await;
+    });
+
+    shutdown.cancelled().await;
+    info!("Stopping; pods keep running");
+    kubelet.probes.stop_all();
+    tasks.close();
+    let drained = async {
+        tasks.wait().await;
+        kubelet.supervisor.finished().await;
+    };
+    if tokio::time::timeout(Duration::from_secs(10), drained).await.is_err() {
+        warn!("Some tasks did not end in time");
+    }
+    if let Some(informers) = informers {
+        informers.shutdown().await;
+    }
+    Ok(())
+}

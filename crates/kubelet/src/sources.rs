@@ -1,1 +1,57 @@
-//! Not written yet.
+//! Where pods come from: the API server, and a folder of manifests.
+
+pub mod api;
+pub mod file;
+
+use crate::pods::{self, is_mirror};
+use crate::run::Kubelet;
+use k8s_openapi::api::core::v1::Pod;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+#[derive(Debug)]
+pub enum Change {
+    Put(Arc<Pod>),
+    Removed(Arc<Pod>),
+}
+
+/// Takes changes to the workers, one after the other.
+pub async fn dispatch(
+    kubelet: Arc<Kubelet>,
+    mut changes: mpsc::UnboundedReceiver<Change>,
+    shutdown: CancellationToken,
+) {
+    loop {
+        let change = tokio::select! {
+            () = shutdown.cancelled() => return,
+            change = changes.recv() => change,
+        };
+        match change {
+            None => return,
+            Some(Change::Put(pod)) if is_mirror(&pod) => {
+                let (namespace, name) = (pods::namespace(&pod), pods::name(&pod));
+                kubelet.pods.put_mirror(pod.clone());
+                crate::mirror::changed(&kubelet, namespace, name);
+            }
+            Some(Change::Removed(pod)) if is_mirror(&pod) => {
+                let (namespace, name) = (pods::namespace(&pod), pods::name(&pod));
+                kubelet.pods.remove_mirror(namespace, name);
+                crate::mirror::changed(&kubelet, namespace, name);
+            }
+            Some(Change::Put(pod)) => {
+                let is_static = pods::is_static(&pod);
+                kubelet.supervisor.update(&kubelet, pod.clone(), &shutdown);
+                if is_static {
+                    crate::mirror::changed(&kubelet, pods::namespace(&pod), pods::name(&pod));
+                }
+            }
+            Some(Change::Removed(pod)) => {
+                kubelet.supervisor.remove(pods::uid(&pod));
+                if pods::is_static(&pod) {
+                    crate::mirror::changed(&kubelet, pods::namespace(&pod), pods::name(&pod));
+                }
+            }
+        }
+    }
+}

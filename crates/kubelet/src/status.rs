@@ -1,1 +1,364 @@
-//! Not written yet.
+//! A pod's status out of what the runtime holds of it: a pure function. [`manager`] tells the API server.
+
+pub mod conditions;
+pub mod manager;
+
+use crate::pods;
+use crate::qos::{self, is_sidecar};
+use crate::runtime::{Container as Instance, RuntimePod, State};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
+    ContainerStatus, HostIP, Pod, PodIP, PodStatus, VolumeMountStatus,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use std::collections::{HashMap, HashSet};
+
+/// Why containers do not start, by name: (reason, message).
+pub type Reasons = HashMap<String, (String, String)>;
+
+/// What probes say of container instances, by id.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    pub ready: HashSet<String>,
+    pub started: HashSet<String>,
+}
+
+pub struct Input<'a> {
+    pub pod: &'a Pod,
+    pub runtime: &'a RuntimePod,
+    pub reasons: &'a Reasons,
+    pub health: &'a Health,
+    /// The status before this one.
+    pub old: Option<&'a PodStatus>,
+    pub host_ips: &'a [String],
+    /// All work on the pod is over: nothing will start again.
+    pub terminal: bool,
+    /// (reason, message) of a pod that was ended from without: evicted, past its deadline.
+    pub failure: Option<&'a (String, String)>,
+    pub runtime_name: &'a str,
+    pub now: Timestamp,
+}
+
+pub fn generate(input: &Input) -> PodStatus {
+    let spec = input.pod.spec.clone().unwrap_or_default();
+    let init = spec.init_containers.unwrap_or_default();
+    let old = input.old.cloned().unwrap_or_default();
+    let has_init = !init.is_empty();
+    let of = |containers: &[Container], old: &Option<Vec<ContainerStatus>>, is_init: bool| {
+        let find = |name: &str| old.iter().flatten().find(|status| status.name == name);
+        let statuses: Vec<ContainerStatus> = containers
+            .iter()
+            .map(|container| container_status(input, container, find(&container.name), has_init && !is_init, is_init))
+            .collect();
+        (!statuses.is_empty()).then_some(statuses)
+    };
+    let containers = of(&spec.containers, &old.container_statuses, false);
+    let init_statuses = of(&init, &old.init_container_statuses, true);
+    let ephemeral: Vec<Container> = spec.ephemeral_containers.iter().flatten().filter_map(as_container).collect();
+    let ephemeral_statuses = of(&ephemeral, &old.ephemeral_container_statuses, false);
+
+    let mut status = PodStatus {
+        phase: None,
+        container_statuses: containers,
+        init_container_statuses: init_statuses,
+        ephemeral_container_statuses: ephemeral_statuses,
+        qos_class: Some(qos::class(input.pod).name().into()),
+        observed_generation: input.pod.metadata.generation,
+        start_time: old.start_time.clone().or(Some(Time(input.now))),
+        host_ip: input.host_ips.first().cloned(),
+        host_ips: Some(input.host_ips.iter().map(|ip| HostIP { ip: ip.clone() }).collect()),
+        nominated_node_name: old.nominated_node_name.clone(),
+        resource_claim_statuses: old.resource_claim_statuses.clone(),
+        ..Default::default()
+    };
+    let mut ips: Vec<String> = input.runtime.ips().to_vec();
+    if pods::is_host_network(input.pod) {
+        ips = input.host_ips.to_vec();
+    } else if ips.is_empty() {
+        // A pod that is over keeps telling the address it had.
+        ips = old.pod_ips.iter().flatten().map(|it| it.ip.clone()).collect();
+    }
+    status.pod_ip = ips.first().cloned();
+    status.pod_ips = (!ips.is_empty()).then(|| ips.into_iter().map(|ip| PodIP { ip }).collect());
+
+    let phase = match old.phase.as_deref() {
+        Some(phase) if pods::phase_is_terminal(Some(phase)) => phase.to_owned(),
+        _ => phase(input, &status).to_owned(),
+    };
+    if let Some((reason, message)) = input.failure {
+        status.phase = Some("Failed".into());
+        status.reason = Some(reason.clone());
+        status.message = Some(message.clone());
+    } else {
+        if pods::phase_is_terminal(old.phase.as_deref()) {
+            status.reason = old.reason.clone();
+            status.message = old.message.clone();
+        }
+        status.phase = Some(phase);
+    }
+    status.conditions = Some(conditions::generate(input, &status, &old));
+    status
+}
+
+fn as_container(ephemeral: &k8s_openapi::api::core::v1::EphemeralContainer) -> Option<Container> {
+    serde_json::from_value(serde_json::to_value(ephemeral).ok()?).ok()
+}
+
+/// The ephemeral containers of a pod as ordinary ones.
+pub fn ephemeral_containers(pod: &Pod) -> Vec<Container> {
+    pod.spec.iter().flat_map(|spec| spec.ephemeral_containers.iter().flatten()).filter_map(as_container).collect()
+}
+
+fn time(nanoseconds: i64) -> Option<Time> {
+    Timestamp::from_nanosecond(i128::from(nanoseconds)).ok().filter(|_| nanoseconds > 0).map(Time)
+}
+
+fn container_status(
+    input: &Input,
+    container: &Container,
+    old: Option<&ContainerStatus>,
+    after_init: bool,
+    is_init: bool,
+) -> ContainerStatus {
+    let name = &container.name;
+    let mut instances = input.runtime.instances(name);
+    let current = instances.next();
+    let previous = instances.find(|it| it.state == State::Exited);
+    let waiting = |reason: &str, message: Option<String>| ContainerState {
+        waiting: Some(ContainerStateWaiting { reason: Some(reason.into()), message }),
+        ..Default::default()
+    };
+    let initial = || waiting(if after_init { "PodInitializing" } else { "ContainerCreating" }, None);
+
+    let mut status = match current {
+        Some(current) => ContainerStatus {
+            name: name.clone(),
+            container_id: Some(format!("{}://{}", input.runtime_name, current.id)),
+            image: current.image.clone(),
+            image_id: current.image_ref.clone(),
+            restart_count: i32::try_from(current.restart_count).unwrap_or(i32::MAX),
+            state: Some(instance_state(input, current)),
+            last_state: Some(previous.map(|it| instance_state(input, it)).unwrap_or_default()),
+            ..Default::default()
+        },
+        None => missing(input, container, old, initial()),
+    };
+    if let Some(current) = current
+        && previous.is_none()
+        && let Some(old) = old.filter(|old| old.restart_count > 0 && old.container_id == status.container_id)
+        && current.state != State::Exited
+    {
+        status.last_state = old.last_state.clone();
+    }
+
+    let restarts = !input.terminal && crate::plan::should_restart(input.pod, container, input.runtime);
+    if restarts && let Some((reason, message)) = input.reasons.get(name) {
+        let state = status.state.take().unwrap_or_default();
+        if state.terminated.is_some() {
+            status.last_state = Some(state);
+        }
+        status.state = Some(waiting(reason, Some(message.clone())));
+    }
+
+    let running = current.filter(|it| it.state == State::Running && status.state.as_ref().is_some_and(|s| s.running.is_some()));
+    let probed = |probe: bool, passed: &HashSet<String>| running.is_some_and(|it| !probe || passed.contains(&it.id));
+    let started = probed(container.startup_probe.is_some(), &input.health.started);
+    status.started = Some(started);
+    status.ready = if is_init && !is_sidecar(container) {
+        status.state.as_ref().and_then(|state| state.terminated.as_ref()).is_some_and(|it| it.exit_code == 0)
+    } else {
+        started && probed(container.readiness_probe.is_some(), &input.health.ready)
+    };
+    if current.is_some() {
+        status.allocated_resources = container.resources.as_ref().and_then(|it| it.requests.clone()).filter(|it| !it.is_empty());
+        status.resources = Some(container.resources.clone().unwrap_or_default());
+    }
+    let mounts: Vec<VolumeMountStatus> = container
+        .volume_mounts
+        .iter()
+        .flatten()
+        .map(|mount| VolumeMountStatus {
+            name: mount.name.clone(),
+            mount_path: mount.mount_path.clone(),
+            read_only: mount.read_only.filter(|read_only| *read_only),
+            recursive_read_only: mount.read_only.filter(|it| *it).map(|_| "Disabled".into()),
+            ..Default::default()
+        })
+        .collect();
+    status.volume_mounts = (!mounts.is_empty()).then_some(mounts);
+    status.user = current.and_then(|it| it.user.as_ref()).map(|user| k8s_openapi::api::core::v1::ContainerUser {
+        linux: Some(k8s_openapi::api::core::v1::LinuxContainerUser {
+            uid: user.uid,
+            gid: user.gid,
+            supplemental_groups: Some(user.supplemental_groups.clone()),
+        }),
+    });
+    status
+}
+
+/// The status of a container the runtime holds nothing of.
+fn missing(
+    input: &Input,
+    container: &Container,
+    old: Option<&ContainerStatus>,
+    initial: ContainerState,
+) -> ContainerStatus {
+    let lost = |old: &ContainerStatus| ContainerState {
+        terminated: Some(ContainerStateTerminated {
+            reason: Some("ContainerStatusUnknown".into()),
+            message: Some(
+                "The container could not be located when the pod was terminated".into(),
+            ),
+            exit_code: 137,
+            container_id: old.container_id.clone(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let mut status = ContainerStatus {
+        name: container.name.clone(),
+        image: container.image.clone().unwrap_or_default(),
+        state: Some(initial),
+        last_state: Some(ContainerState::default()),
+        ..Default::default()
+    };
+    let Some(old) = old else { return status };
+    status.restart_count = old.restart_count;
+    status.last_state = old.last_state.clone().or(status.last_state);
+    let state = old.state.clone().unwrap_or_default();
+    if state.terminated.is_some() {
+        return old.clone();
+    }
+    if state.running.is_some() {
+        // It ran and vanished without our seeing its end.
+        status.image_id = old.image_id.clone();
+        status.container_id = old.container_id.clone();
+        if input.terminal || input.pod.metadata.deletion_timestamp.is_some() || pods::restart_policy(input.pod) == "Never" {
+            status.state = Some(lost(old));
+        } else {
+            status.last_state = Some(lost(old));
+            status.restart_count += 1;
+        }
+    } else if input.terminal && state.waiting.is_some() && old.restart_count > 0 {
+        status.state = Some(lost(old));
+    } else if state.waiting.is_some() {
+        status.state = Some(state);
+    }
+    status
+}
+
+fn instance_state(input: &Input, instance: &Instance) -> ContainerState {
+    match instance.state {
+        State::Running => ContainerState {
+            running: Some(ContainerStateRunning { started_at: time(instance.started_at) }),
+            ..Default::default()
+        },
+        State::Created | State::Exited => ContainerState {
+            terminated: Some(ContainerStateTerminated {
+                exit_code: instance.exit_code,
+                reason: Some(instance.reason.clone()).filter(|text| !text.is_empty()),
+                message: Some(instance.message.clone()).filter(|text| !text.is_empty()),
+                started_at: Some(time(instance.started_at).unwrap_or(Time(Timestamp::UNIX_EPOCH))),
+                finished_at: Some(time(instance.finished_at).unwrap_or(Time(Timestamp::UNIX_EPOCH))),
+                container_id: Some(format!("{}://{}", input.runtime_name, instance.id)),
+                ..Default::default()
+            }),
+            ..Default::default()
+        },
+        State::Unknown => ContainerState {
+            waiting: Some(ContainerStateWaiting::default()),
+            ..Default::default()
+        },
+    }
+}
+
+/// The phase, by the container statuses.
+fn phase(input: &Input, status: &PodStatus) -> &'static str {
+    let policy = pods::restart_policy(input.pod);
+    let spec = input.pod.spec.clone().unwrap_or_default();
+    let init = spec.init_containers.unwrap_or_default();
+    let find = |all: &Option<Vec<ContainerStatus>>, name: &str| {
+        all.iter().flatten().find(|status| status.name == name).cloned()
+    };
+    let mut pending_init = 0;
+    let mut failed_init = 0;
+    let mut sidecars_stopped = true;
+    for container in &init {
+        let found = find(&status.init_container_statuses, &container.name).unwrap_or_default();
+        let state = found.state.clone().unwrap_or_default();
+        let last = found.last_state.clone().unwrap_or_default();
+        if is_sidecar(container) {
+            if state.running.is_some() {
+                sidecars_stopped = false;
+                if found.started != Some(true) {
+                    pending_init += 1;
+                }
+            } else if state.terminated.is_none() && last.terminated.is_none() {
+                pending_init += 1;
+            }
+            continue;
+        }
+        match (&state.running, &state.terminated, &state.waiting) {
+            (Some(_), _, _) => pending_init += 1,
+            (_, Some(terminated), _) if terminated.exit_code != 0 => failed_init += 1,
+            (_, Some(_), _) => {}
+            (_, _, Some(_)) => match last.terminated {
+                Some(terminated) if terminated.exit_code != 0 => failed_init += 1,
+                Some(_) => {}
+                None => pending_init += 1,
+            },
+            _ => pending_init += 1,
+        }
+    }
+    let (mut unknown, mut running, mut waiting, mut stopped, mut succeeded) = (0, 0, 0, 0, 0);
+    for container in &spec.containers {
+        let Some(found) = find(&status.container_statuses, &container.name) else {
+            unknown += 1;
+            continue;
+        };
+        let state = found.state.unwrap_or_default();
+        let last = found.last_state.unwrap_or_default();
+        if state.running.is_some() {
+            running += 1;
+        } else if let Some(terminated) = state.terminated {
+            stopped += 1;
+            succeeded += i32::from(terminated.exit_code == 0);
+        } else if state.waiting.is_some() {
+            if last.terminated.is_some() { stopped += 1 } else { waiting += 1 }
+        } else {
+            unknown += 1;
+        }
+    }
+    if failed_init > 0 && policy == "Never" {
+        return "Failed";
+    }
+    if input.terminal && !pods::is_static(input.pod) && running == 0 && stopped == 0 && failed_init + pending_init + waiting > 0 {
+        return "Failed";
+    }
+    if pending_init > 0 && !(running + stopped > 0) {
+        return "Pending";
+    }
+    if waiting > 0 {
+        return if input.terminal && !pods::is_static(input.pod) { "Failed" } else { "Pending" };
+    }
+    if running > 0 && unknown == 0 {
+        return "Running";
+    }
+    if running == 0 && stopped > 0 && unknown == 0 {
+        let all_succeeded = stopped == succeeded && sidecars_stopped;
+        if input.terminal && !pods::is_static(input.pod) {
+            return if all_succeeded { "Succeeded" } else { "Failed" };
+        }
+        return match policy {
+            "Always" => "Running",
+            _ if stopped == succeeded => "Succeeded",
+            "Never" => "Failed",
+            _ => "Running",
+        };
+    }
+    "Pending"
+}
+
+#[cfg(test)]
+mod tests;

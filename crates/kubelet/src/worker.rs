@@ -1,1 +1,434 @@
-//! Not written yet.
+//! One task per pod. It runs the pod (sync), ends it (terminate) and cleans up after it (clean up), looking at
+//! the runtime afresh every time: nothing it remembers is needed after a restart of the kubelet.
+
+pub mod start;
+pub mod supervisor;
+pub mod terminate;
+
+use crate::events::{Normal, Warning};
+use crate::plan::backoff::Backoffs;
+use crate::plan::{self, Context, Kind, Plan};
+use crate::pods::{self, title};
+use crate::run::Kubelet;
+use crate::runtime::{self, RuntimePod};
+use crate::status::{self, Input, Reasons};
+use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tracing::{debug, error, info};
+
+/// What the worker is told; shared with whoever tells it.
+pub struct Orders {
+    pod: Mutex<Arc<Pod>>,
+    state: Mutex<State>,
+    /// Look again.
+    pub wake: Arc<Notify>,
+    /// Stop what you are doing and look again: the pod is to end, or to end faster.
+    interrupt: Notify,
+}
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    /// The pod is no longer wanted by its source.
+    removed: bool,
+    /// (reason, message) why the kubelet ends the pod itself.
+    failure: Option<(String, String)>,
+    /// Grace in seconds that goes with `failure` or removal.
+    grace: Option<i64>,
+}
+
+impl Orders {
+    pub fn new(pod: Arc<Pod>) -> Self {
+        Self {
+            pod: Mutex::new(pod),
+            state: Mutex::default(),
+            wake: Arc::new(Notify::new()),
+            interrupt: Notify::new(),
+        }
+    }
+
+    pub fn pod(&self) -> Arc<Pod> {
+        self.pod.lock().clone()
+    }
+
+    pub fn update(&self, pod: Arc<Pod>) {
+        let urgent = {
+            let mut current = self.pod.lock();
+            let grace = |pod: &Pod| {
+                pod.metadata.deletion_timestamp.as_ref().map(|_| pod.metadata.deletion_grace_period_seconds)
+            };
+            let urgent = grace(&current) != grace(&pod);
+            *current = pod;
+            urgent
+        };
+        if urgent {
+            self.interrupt.notify_one();
+        }
+        self.wake.notify_one();
+    }
+
+    pub fn remove(&self) {
+        self.state.lock().removed = true;
+        self.interrupt.notify_one();
+        self.wake.notify_one();
+    }
+
+    /// Ends the pod as failed, e.g. evicted.
+    pub fn fail(&self, reason: &str, message: &str, grace: Option<i64>) {
+        let mut state = self.state.lock();
+        if state.failure.is_none() {
+            state.failure = Some((reason.into(), message.into()));
+            state.grace = grace;
+            self.interrupt.notify_one();
+            self.wake.notify_one();
+        }
+    }
+
+    fn state(&self) -> State {
+        self.state.lock().clone()
+    }
+}
+
+pub struct Worker {
+    kubelet: Arc<Kubelet>,
+    orders: Arc<Orders>,
+    uid: String,
+    reasons: Reasons,
+    backoffs: Backoffs,
+    /// Once over, a pod never runs again.
+    over: bool,
+}
+
+/// How long until the worker looks again on its own.
+const RESYNC: Duration = Duration::from_secs(60);
+const RETRY: Duration = Duration::from_secs(10);
+
+impl Worker {
+    pub fn new(kubelet: Arc<Kubelet>, orders: Arc<Orders>) -> Self {
+        let uid = pods::uid(&orders.pod()).to_owned();
+        let longest = kubelet.config.crash_loop_back_off.max_container_restart_period.as_ref();
+        let backoffs = Backoffs::new(plan::backoff::INITIAL, longest.map_or(plan::backoff::LONGEST, |it| it.0));
+        Self { kubelet, orders, uid, reasons: Reasons::new(), backoffs, over: false }
+    }
+
+    /// Runs until the pod is gone from its source and from this node.
+    pub async fn run(mut self) {
+        let orders = self.orders.clone();
+        self.over = status::manager::is_over(&orders.pod());
+        loop {
+            let pod = orders.pod();
+            let state = orders.state();
+            let ending =
+                self.over || state.removed || state.failure.is_some() || pod.metadata.deletion_timestamp.is_some();
+            let pause = if ending {
+                match self.end(&pod, &state).await {
+                    Ok(()) if state.removed => return self.leave(&pod),
+                    Ok(()) => None,
+                    Err(error) => {
+                        error!(pod = title(&pod), %error, "Error ending the pod, will retry");
+                        Some(Duration::from_secs(2))
+                    }
+                }
+            } else {
+                tokio::select! {
+                    result = self.sync(&pod) => match result {
+                        Ok(pause) => Some(pause),
+                        Err(error) => {
+                            error!(pod = title(&pod), %error, "Error syncing pod, skipping");
+                            Some(RETRY)
+                        }
+                    },
+                    () = orders.interrupt.notified() => continue,
+                }
+            };
+            if !ending && self.over {
+                continue;
+            }
+            let sleep = async {
+                match pause {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = orders.wake.notified() => {}
+                () = orders.interrupt.notified() => {}
+                () = sleep => {}
+            }
+        }
+    }
+
+    fn leave(&self, pod: &Pod) {
+        info!(pod = title(pod), "Pod is gone");
+        self.kubelet.status.forget(&self.uid);
+        self.kubelet.puller.forget(&self.uid);
+        self.kubelet.pods.remove(&self.uid);
+    }
+
+    /// What the runtime holds, with termination messages, made known to the rest of the kubelet.
+    async fn observe(&self) -> cri::Result<Arc<RuntimePod>> {
+        let mut found = runtime::read_pod(&*self.kubelet.runtime, &self.uid).await?;
+        start::read_termination_messages(&mut found).await;
+        let found = Arc::new(found);
+        self.kubelet.pods.set_runtime(&self.uid, found.clone());
+        Ok(found)
+    }
+
+    fn generate(&self, pod: &Pod, runtime: &RuntimePod, terminal: bool) -> PodStatus {
+        let last = self.kubelet.pods.status(&self.uid);
+        let old = last.as_deref().or(pod.status.as_ref());
+        let merged = with_foreign_conditions(old, pod.status.as_ref());
+        let failure = self.orders.state().failure;
+        let host_ips: Vec<String> = self.kubelet.node_ips.iter().map(ToString::to_string).collect();
+        status::generate(&Input {
+            pod,
+            runtime,
+            reasons: &self.reasons,
+            health: &self.kubelet.probes.health(&self.uid),
+            old: merged.as_ref(),
+            host_ips: &host_ips,
+            terminal,
+            failure: failure.as_ref(),
+            runtime_name: &self.kubelet.runtime_name,
+            now: jiff::Timestamp::now(),
+        })
+    }
+
+    /// One step towards what the spec asks for. Returns when to look again.
+    async fn sync(&mut self, pod: &Arc<Pod>) -> Result<Duration, Error> {
+        let kubelet = self.kubelet.clone();
+        let observed = self.observe().await?;
+        let status = self.generate(pod, &observed, false);
+        self.over = pods::phase_is_terminal(status.phase.as_deref());
+        let started = status.start_time.clone();
+        kubelet.status.set(pod, status);
+        if self.over {
+            return Ok(Duration::ZERO);
+        }
+        if let Some(limit) = pod.spec.as_ref().and_then(|spec| spec.active_deadline_seconds)
+            && let Some(started) = started
+        {
+            let age = jiff::Timestamp::now().duration_since(started.0).as_secs();
+            if age >= limit {
+                let message = "Pod was active on the node longer than the specified deadline";
+                kubelet.events.event(pod, Normal, "DeadlineExceeded", message);
+                self.orders.fail("DeadlineExceeded", message, None);
+                return Ok(Duration::ZERO);
+            }
+        }
+        if let Some(problem) = kubelet.network_problem().filter(|_| !pods::is_host_network(pod)) {
+            let message = format!("network is not ready: {problem}");
+            kubelet.events.event(pod, Warning, "NetworkNotReady", &message);
+            return Ok(Duration::from_secs(1));
+        }
+        start::make_folders(&kubelet, pod).map_err(|source| Error::Folders { source })?;
+        kubelet.cgroups.ensure_pod(pod).map_err(|source| Error::Cgroup { source })?;
+        kubelet.probes.ensure(&kubelet, pod);
+        if let Err(error) = kubelet.volumes.mount(pod).await {
+            kubelet.events.event(pod, Warning, "FailedMount", &error.to_string());
+            return Ok(Duration::from_secs(2));
+        }
+
+        let results = kubelet.probes.results(&self.uid);
+        let now = crate::images::now();
+        let plan = plan::plan(pod, &observed, &Context { probes: &results, backoffs: &self.backoffs, now });
+        if !plan.is_empty() {
+            debug!(pod = title(pod), ?plan, "Acting on pod");
+        }
+        let outcome = self.act(pod, &observed, &plan).await;
+        let observed = self.observe().await?;
+        self.prune(&observed).await;
+        let status = self.generate(pod, &observed, false);
+        self.over = pods::phase_is_terminal(status.phase.as_deref());
+        kubelet.status.set(pod, status);
+
+        let mut pause = match outcome {
+            Ok(()) => RESYNC,
+            Err(Error::Retry) => RETRY,
+            Err(error) => return Err(error),
+        };
+        for waits in &plan.waits {
+            pause = pause.min(waits.remaining.max(Duration::from_millis(100)));
+        }
+        if let Some(limit) = pod.spec.as_ref().and_then(|spec| spec.active_deadline_seconds)
+            && let Some(start) = kubelet.pods.status(&self.uid).and_then(|status| status.start_time.clone())
+        {
+            let age = jiff::Timestamp::now().duration_since(start.0).as_secs();
+            pause = pause.min(Duration::from_secs(u64::try_from(limit - age).unwrap_or_default().max(1)));
+        }
+        if self.over { Ok(Duration::ZERO) } else { Ok(pause) }
+    }
+
+    async fn act(&mut self, pod: &Arc<Pod>, observed: &RuntimePod, plan: &Plan) -> Result<(), Error> {
+        let kubelet = self.kubelet.clone();
+        if plan.kill_pod {
+            if plan.create_sandbox.is_some() && !observed.sandboxes.is_empty() {
+                let text = "Pod sandbox changed, it will be killed and re-created.";
+                kubelet.events.event(pod, Normal, "SandboxChanged", text);
+            }
+            terminate::kill_pod(&kubelet, pod, observed, terminate::grace(pod, None)).await?;
+            if plan.create_sandbox.is_none() {
+                return Ok(());
+            }
+        }
+        let kills = plan.kill.iter().filter_map(|kill| {
+            let instance = observed.containers.iter().find(|it| it.id == kill.id)?;
+            let grace = kill.grace.unwrap_or_else(|| terminate::grace(pod, None));
+            Some(terminate::kill_container(&kubelet, pod, instance, grace, Some(kill.message.clone())))
+        });
+        for result in futures::future::join_all(kills).await {
+            result?;
+        }
+
+        let config = start::sandbox_config(&kubelet, pod, plan.create_sandbox.unwrap_or_default());
+        let sandbox = match (plan.create_sandbox, &plan.sandbox) {
+            (Some(_), _) => match start::create_sandbox(&kubelet, pod, config.clone()).await {
+                Ok(id) => {
+                    let observed = self.observe().await?;
+                    kubelet.status.set(pod, self.generate(pod, &observed, false));
+                    id
+                }
+                Err(error) => {
+                    let text = format!("Failed to create pod sandbox: {error}");
+                    kubelet.events.event(pod, Warning, "FailedCreatePodSandBox", &text);
+                    return Err(Error::Retry);
+                }
+            },
+            (None, Some(id)) => id.clone(),
+            (None, None) => return Ok(()),
+        };
+        for waits in &plan.waits {
+            let name = &waits.name;
+            let text = format!("Back-off restarting failed container {name} in pod {}", title(pod));
+            kubelet.events.container(pod, name, Warning, "BackOff", &text);
+            let delay = daemon::flags::Duration(waits.delay).to_string();
+            let message = format!("back-off {delay} restarting failed container={name} pod={}", title(pod));
+            self.reasons.insert(name.clone(), ("CrashLoopBackOff".into(), message));
+        }
+        let mut failed = false;
+        for planned in &plan.start {
+            let Some(container) = find(pod, &planned.name, planned.kind) else { continue };
+            let finished = observed.instances(&planned.name).find(|it| it.state == runtime::State::Exited);
+            if let Some(finished) = finished {
+                self.backoffs.next(&self.uid, &planned.name, finished.finished_at, crate::images::now());
+            }
+            match start::start(&kubelet, pod, &container, planned, &sandbox, &config).await {
+                Ok(()) => {
+                    self.reasons.remove(&planned.name);
+                    if planned.kind == Kind::Init {
+                        // The next one waits for this one's end or start-up.
+                        kubelet.pods.wake(&self.uid);
+                    }
+                }
+                Err(error) => {
+                    failed = true;
+                    debug!(pod = title(pod), container = planned.name, %error, "Container did not start");
+                    self.reasons.insert(planned.name.clone(), (error.reason.into(), error.message));
+                }
+            }
+        }
+        if failed { Err(Error::Retry) } else { Ok(()) }
+    }
+
+    /// Removes all but the newest ended instance of each container, and sandboxes that were replaced.
+    async fn prune(&self, observed: &RuntimePod) {
+        let runtime = &self.kubelet.runtime;
+        let mut seen = std::collections::HashSet::new();
+        for container in observed.containers.iter().filter(|it| it.state == runtime::State::Exited) {
+            if seen.insert(&container.name) {
+                continue;
+            }
+            if let Err(error) = runtime.remove_container(&container.id).await {
+                debug!(id = container.id, %error, "Failed to remove an ended container");
+            }
+            let _ = tokio::fs::remove_file(&container.log_path).await;
+            let link = self.kubelet.paths.container_link(
+                &observed.namespace,
+                &observed.name,
+                &container.name,
+                &container.id,
+            );
+            let _ = tokio::fs::remove_file(link).await;
+        }
+        for sandbox in observed.sandboxes.iter().skip(1).filter(|sandbox| !sandbox.ready) {
+            let used = observed.containers.iter().any(|it| it.sandbox_id == sandbox.id);
+            if !used && let Err(error) = runtime.remove_pod_sandbox(&sandbox.id).await {
+                debug!(id = sandbox.id, %error, "Failed to remove a replaced sandbox");
+            }
+        }
+    }
+
+    /// Ends the pod and cleans up. `Ok` when nothing of it runs any more and its volumes are gone.
+    async fn end(&mut self, pod: &Arc<Pod>, state: &State) -> Result<(), Error> {
+        let kubelet = self.kubelet.clone();
+        let observed = self.observe().await?;
+        kubelet.probes.stop_for_termination(&self.uid);
+        if observed.is_running() {
+            kubelet.status.set(pod, self.generate(pod, &observed, false));
+            let grace = terminate::grace(pod, state.grace);
+            tokio::select! {
+                result = terminate::kill_pod(&kubelet, pod, &observed, grace) => result?,
+                // The grace got shorter: start over with it.
+                () = self.orders.interrupt.notified() => return Err(Error::Retry),
+            }
+        }
+        kubelet.probes.remove(&self.uid);
+        let observed = self.observe().await?;
+        if observed.is_running() {
+            return Err(Error::Retry);
+        }
+        kubelet.status.set(pod, self.generate(pod, &observed, true));
+        kubelet.volumes.unmount(&self.uid).await.map_err(|error| Error::Volumes { message: error.to_string() })?;
+        kubelet.cgroups.remove_pod(pod).map_err(|source| Error::Cgroup { source })?;
+        if state.removed || pod.metadata.deletion_timestamp.is_some() {
+            terminate::remove_remains(&kubelet, pod, &observed).await?;
+        }
+        self.over = true;
+        kubelet.status.finish(pod);
+        Ok(())
+    }
+}
+
+fn find(pod: &Pod, name: &str, kind: Kind) -> Option<Container> {
+    let spec = pod.spec.as_ref()?;
+    match kind {
+        Kind::Init => spec.init_containers.iter().flatten().find(|it| it.name == name).cloned(),
+        Kind::Regular => spec.containers.iter().find(|it| it.name == name).cloned(),
+        Kind::Ephemeral => status::ephemeral_containers(pod).into_iter().find(|it| it.name == name),
+    }
+}
+
+/// Our last status, with what others have since written into the API server's copy.
+fn with_foreign_conditions(ours: Option<&PodStatus>, theirs: Option<&PodStatus>) -> Option<PodStatus> {
+    let mut merged = ours?.clone();
+    let gates = theirs.and_then(|status| status.conditions.as_ref());
+    for condition in gates.into_iter().flatten() {
+        let conditions = merged.conditions.get_or_insert_default();
+        let owned = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+        if owned.contains(&condition.type_.as_str()) {
+            continue;
+        }
+        match conditions.iter_mut().find(|it| it.type_ == condition.type_) {
+            Some(mine) => *mine = condition.clone(),
+            None => conditions.push(condition.clone()),
+        }
+    }
+    Some(merged)
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Runtime(#[from] cri::Error),
+    #[error("making the pod's folders: {source}")]
+    Folders { source: std::io::Error },
+    #[error("the pod's cgroup: {source}")]
+    Cgroup { source: std::io::Error },
+    #[error("tearing down volumes: {message}")]
+    Volumes { message: String },
+    /// Already told by events; try again later.
+    #[error("not done yet")]
+    Retry,
+}

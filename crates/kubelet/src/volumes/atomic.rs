@@ -266,7 +266,7 @@ mod tests {
         let folder = folder.path();
         let steps: &[&[(&str, &str, u32)]] = &[
             &[("a", "1", 0o644), ("b", "2", 0o400)],
-            &[("a", "1", 0o644), ("deep/er/c", "3", 0o644), ("deep/d", "4", 0o600)],
+            &[("a", "1", 0o644), ("deep/d", "4", 0o600), ("deep/er/c", "3", 0o644)],
             &[("a", "changed", 0o644)],
             &[("a", "changed", 0o600)],
             &[],

@@ -1,0 +1,97 @@
+//! Removes images nobody uses when the image file system fills up.
+//!
+//! Above the high threshold, images are removed, longest unused first, until usage is below the low one. An image
+//! in use by a container, pinned by the runtime, or younger than the minimum age stays.
+
+use crate::run::Kubelet;
+use cri::v1::Image;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+const PERIOD: Duration = Duration::from_secs(300);
+
+pub async fn run(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
+    let mut seen: HashMap<String, Seen> = HashMap::new();
+    loop {
+        if let Err(error) = collect(&kubelet, &mut seen).await {
+            warn!(%error, "Image garbage collection failed");
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(PERIOD) => {}
+        }
+    }
+}
+
+struct Seen {
+    first: Instant,
+    last_used: Option<Instant>,
+}
+
+async fn collect(kubelet: &Kubelet, seen: &mut HashMap<String, Seen>) -> cri::Result<()> {
+    let images = kubelet.images.list_images(None).await?;
+    let containers = kubelet.runtime.list_containers(None).await?;
+    let mut used: HashSet<String> = HashSet::new();
+    for container in containers {
+        used.insert(container.image_ref);
+        used.insert(container.image_id);
+        used.extend(container.image.map(|image| image.image));
+    }
+    let is_used = |image: &Image| {
+        used.contains(&image.id)
+            || image.repo_tags.iter().chain(&image.repo_digests).any(|name| used.contains(name))
+    };
+    let now = Instant::now();
+    seen.retain(|id, _| images.iter().any(|image| image.id == *id));
+    for image in &images {
+        let entry = seen.entry(image.id.clone()).or_insert(Seen { first: now, last_used: None });
+        if is_used(image) {
+            entry.last_used = Some(now);
+        }
+    }
+
+    let config = &kubelet.config;
+    if config.image_gc_high_threshold_percent >= 100 {
+        return Ok(());
+    }
+    let Some((capacity, available)) = image_file_system(kubelet).await else { return Ok(()) };
+    let usage = 100 - i32::try_from(available * 100 / capacity.max(1)).unwrap_or_default();
+    if usage < config.image_gc_high_threshold_percent {
+        return Ok(());
+    }
+    let low = u64::try_from(100 - config.image_gc_low_threshold_percent).unwrap_or_default();
+    let mut to_free = (capacity * low / 100).saturating_sub(available);
+    info!(usage, to_free, "Image file system usage is over the high threshold, removing unused images");
+    let mut candidates: Vec<&Image> = images.iter().filter(|image| !image.pinned && !is_used(image)).collect();
+    candidates.sort_by_key(|image| seen.get(&image.id).and_then(|it| it.last_used));
+    for image in candidates {
+        if to_free == 0 {
+            break;
+        }
+        let young = seen.get(&image.id).is_some_and(|it| it.first.elapsed() < config.image_minimum_gc_age.0);
+        if young {
+            continue;
+        }
+        let spec = cri::v1::ImageSpec { image: image.id.clone(), ..Default::default() };
+        match kubelet.images.remove_image(spec).await {
+            Ok(()) => to_free = to_free.saturating_sub(image.size),
+            Err(error) => warn!(image = image.id, %error, "Failed to remove image"),
+        }
+    }
+    if to_free > 0 {
+        let message = format!("Failed to free sufficient space by deleting unused images ({to_free} bytes missing).");
+        kubelet.events.node(&kubelet.node_name, crate::events::Warning, "FreeDiskSpaceFailed", &message);
+    }
+    Ok(())
+}
+
+/// Bytes: capacity and available, of the file system that holds the images.
+pub async fn image_file_system(kubelet: &Kubelet) -> Option<(u64, u64)> {
+    let info = kubelet.images.image_fs_info().await.ok()?;
+    let mountpoint = info.image_filesystems.first()?.fs_id.clone()?.mountpoint;
+    let stat = rustix::fs::statvfs(mountpoint.as_str()).ok()?;
+    Some((stat.f_blocks * stat.f_frsize, stat.f_bavail * stat.f_frsize))
+}

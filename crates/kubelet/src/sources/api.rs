@@ -1,0 +1,19 @@
+//! Pods bound to this node, by an informer over `spec.nodeName`.
+
+use super::Change;
+use client::{Event, Informer, Informers, Scope, Selectors};
+use k8s_openapi::api::core::v1::Pod;
+use tokio::sync::mpsc;
+
+pub fn watch(informers: &Informers, node: &str, changes: mpsc::UnboundedSender<Change>) -> Informer<Pod> {
+    let informer = informers.watch::<Pod>(Scope::All, Selectors::fields(format!("spec.nodeName={node}")));
+    informer.on_event(move |event| {
+        let change = match event {
+            Event::Added(pod) | Event::Modified { new: pod, .. } => Change::Put(pod.clone()),
+            Event::Deleted(pod) => Change::Removed(pod.clone()),
+        };
+        // Fails only when the kubelet is ending.
+        let _ = changes.send(change);
+    });
+    informer
+}

@@ -1,0 +1,173 @@
+//! The conditions the kubelet owns; others (readiness gates) are kept as they are.
+
+use super::Input;
+use crate::pods;
+use crate::qos::is_sidecar;
+use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+const OWNED: &[&str] = &["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+
+struct Draft {
+    status: bool,
+    reason: String,
+    message: String,
+}
+
+fn yes() -> Draft {
+    Draft { status: true, reason: String::new(), message: String::new() }
+}
+
+fn no(reason: &str, message: String) -> Draft {
+    Draft { status: false, reason: reason.into(), message }
+}
+
+pub(super) fn generate(input: &Input, status: &PodStatus, old: &PodStatus) -> Vec<PodCondition> {
+    let phase = status.phase.as_deref().unwrap_or_default();
+    let containers_ready = containers_ready(input, status, phase);
+    let ready = match containers_ready.status {
+        true => gates(input, old),
+        false => Draft { ..containers_ready.clone() },
+    };
+    let drafts = [
+        ("PodReadyToStartContainers", sandbox_ready(input)),
+        ("Initialized", initialized(input, status, phase)),
+        ("Ready", ready),
+        ("ContainersReady", containers_ready),
+        ("PodScheduled", yes()),
+    ];
+    let mut conditions: Vec<PodCondition> = drafts
+        .into_iter()
+        .map(|(kind, draft)| {
+            let before = old.conditions.iter().flatten().find(|it| it.type_ == kind);
+            let value = if draft.status { "True" } else { "False" };
+            let unchanged = before.filter(|it| it.status == value);
+            PodCondition {
+                type_: kind.into(),
+                status: value.into(),
+                reason: Some(draft.reason).filter(|text| !text.is_empty()),
+                message: Some(draft.message).filter(|text| !text.is_empty()),
+                last_probe_time: None,
+                last_transition_time: unchanged
+                    .and_then(|it| it.last_transition_time.clone())
+                    .or(Some(Time(input.now))),
+                observed_generation: input.pod.metadata.generation,
+            }
+        })
+        .collect();
+    let foreign = old.conditions.iter().flatten().filter(|it| !OWNED.contains(&it.type_.as_str()));
+    conditions.extend(foreign.cloned());
+    conditions
+}
+
+impl Clone for Draft {
+    fn clone(&self) -> Self {
+        Draft { status: self.status, reason: self.reason.clone(), message: self.message.clone() }
+    }
+}
+
+fn sandbox_ready(input: &Input) -> Draft {
+    let ready = input.runtime.sandboxes.first().is_some_and(|sandbox| {
+        sandbox.ready && (pods::is_host_network(input.pod) || !sandbox.ips.is_empty())
+    });
+    Draft { status: ready, ..yes() }
+}
+
+fn find<'a>(statuses: &'a Option<Vec<ContainerStatus>>, name: &str) -> Option<&'a ContainerStatus> {
+    statuses.iter().flatten().find(|status| status.name == name)
+}
+
+/// `[a b]`, as Go prints a list.
+fn list(names: &[&str]) -> String {
+    format!("[{}]", names.join(" "))
+}
+
+fn initialized(input: &Input, status: &PodStatus, phase: &str) -> Draft {
+    let init = input.pod.spec.as_ref().and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default();
+    let mut unknown = Vec::new();
+    let mut incomplete = Vec::new();
+    for container in init {
+        let done = find(&status.init_container_statuses, &container.name).map(|found| {
+            if is_sidecar(container) { found.started == Some(true) } else { found.ready }
+        });
+        match done {
+            None => unknown.push(container.name.as_str()),
+            Some(false) => incomplete.push(container.name.as_str()),
+            Some(true) => {}
+        }
+    }
+    if phase == "Succeeded" && unknown.is_empty() {
+        return Draft { reason: "PodCompleted".into(), ..yes() };
+    }
+    let containers = input.pod.spec.iter().flat_map(|spec| &spec.containers);
+    // Once the containers ran, a sidecar that is being restarted does not undo initialization.
+    let ran = containers.into_iter().any(|it| {
+        find(&status.container_statuses, &it.name).is_some_and(|found| {
+            let state = found.state.clone().unwrap_or_default();
+            state.running.is_some() || state.terminated.is_some() || found.restart_count > 0
+        })
+    });
+    if ran || (unknown.is_empty() && incomplete.is_empty()) {
+        return yes();
+    }
+    no("ContainersNotInitialized", complaint(&unknown, "incomplete", &incomplete))
+}
+
+fn complaint(unknown: &[&str], what: &str, others: &[&str]) -> String {
+    let mut texts = Vec::new();
+    if !unknown.is_empty() {
+        texts.push(format!("containers with unknown status: {}", list(unknown)));
+    }
+    if !others.is_empty() {
+        texts.push(format!("containers with {what} status: {}", list(others)));
+    }
+    texts.join(", ")
+}
+
+fn containers_ready(input: &Input, status: &PodStatus, phase: &str) -> Draft {
+    let mut unknown = Vec::new();
+    let mut unready = Vec::new();
+    let spec = input.pod.spec.as_ref();
+    let init = spec.and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default();
+    for container in init.iter().filter(|it| is_sidecar(it)) {
+        match find(&status.init_container_statuses, &container.name) {
+            None => unknown.push(container.name.as_str()),
+            Some(found) if !found.ready => unready.push(container.name.as_str()),
+            Some(_) => {}
+        }
+    }
+    for container in spec.iter().flat_map(|spec| &spec.containers) {
+        match find(&status.container_statuses, &container.name) {
+            None => unknown.push(container.name.as_str()),
+            Some(found) if !found.ready => unready.push(container.name.as_str()),
+            Some(_) => {}
+        }
+    }
+    if phase == "Succeeded" && unknown.is_empty() {
+        return no("PodCompleted", String::new());
+    }
+    if phase == "Failed" {
+        return no("PodFailed", String::new());
+    }
+    if unknown.is_empty() && unready.is_empty() {
+        return yes();
+    }
+    no("ContainersNotReady", complaint(&unknown, "unready", &unready))
+}
+
+fn gates(input: &Input, old: &PodStatus) -> Draft {
+    let gates = input.pod.spec.as_ref().and_then(|spec| spec.readiness_gates.as_deref()).unwrap_or_default();
+    let mut texts = Vec::new();
+    for gate in gates {
+        let kind = &gate.condition_type;
+        match old.conditions.iter().flatten().find(|it| it.type_ == *kind) {
+            None => texts.push(format!("corresponding condition of pod readiness gate {kind:?} does not exist.")),
+            Some(found) if found.status != "True" => texts.push(format!(
+                "the status of pod readiness gate {kind:?} is not \"True\", but {}",
+                found.status
+            )),
+            Some(_) => {}
+        }
+    }
+    if texts.is_empty() { yes() } else { no("ReadinessGatesNotReady", texts.join(", ")) }
+}

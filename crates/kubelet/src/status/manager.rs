@@ -1,0 +1,238 @@
+//! Tells the API server what became of pods: one patch per change, and the final deletion of a pod whose
+//! deletion was asked for once nothing of it is left here.
+
+use crate::pods::{self, PodManager, phase_is_terminal};
+use client::{Client, DeleteOptions, Patch, RateLimit, WorkQueue, run_workers};
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use parking_lot::Mutex;
+use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+const WORKERS: usize = 4;
+
+pub struct Manager {
+    client: Option<Client>,
+    pods: Arc<PodManager>,
+    queue: WorkQueue<String>,
+    statuses: Mutex<HashMap<String, Entry>>,
+}
+
+struct Entry {
+    pod: Arc<Pod>,
+    status: Arc<PodStatus>,
+    /// What was sent last, as JSON, and whether the API server has shown it to us since.
+    sent: Option<Value>,
+    finished: bool,
+}
+
+impl Manager {
+    pub fn new(client: Option<Client>, pods: Arc<PodManager>) -> Arc<Self> {
+        let queue = WorkQueue::new("pod_status", RateLimit { max: std::time::Duration::from_secs(30), ..RateLimit::default() });
+        Arc::new(Self { client, pods, queue, statuses: Mutex::default() })
+    }
+
+    pub fn set(&self, pod: &Arc<Pod>, status: PodStatus) {
+        let uid = pods::uid(pod);
+        let status = Arc::new(status);
+        self.pods.set_status(uid, status.clone());
+        let mut statuses = self.statuses.lock();
+        match statuses.get_mut(uid) {
+            Some(entry) => {
+                let same = entry.status == status && entry.pod.metadata.resource_version == pod.metadata.resource_version;
+                entry.pod = pod.clone();
+                entry.status = status;
+                if same {
+                    return;
+                }
+            }
+            None => {
+                statuses.insert(uid.into(), Entry { pod: pod.clone(), status, sent: None, finished: false });
+            }
+        }
+        drop(statuses);
+        self.queue.add(uid.to_owned());
+    }
+
+    /// Nothing of the pod is left on this node: where its deletion was asked for, it may go.
+    pub fn finish(&self, pod: &Arc<Pod>) {
+        let uid = pods::uid(pod);
+        if let Some(entry) = self.statuses.lock().get_mut(uid) {
+            entry.pod = pod.clone();
+            entry.finished = true;
+        }
+        self.queue.add(uid.to_owned());
+    }
+
+    pub fn forget(&self, uid: &str) {
+        self.statuses.lock().remove(uid);
+    }
+
+    /// Looks again at a pod, e.g. after its mirror was made.
+    pub fn wake(&self, uid: &str) {
+        if let Some(entry) = self.statuses.lock().get_mut(uid) {
+            entry.sent = None;
+        }
+        self.queue.add(uid.to_owned());
+    }
+
+    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+        let manager = self.clone();
+        let reconcile = move |uid: String| {
+            let manager = manager.clone();
+            async move { manager.sync(&uid).await }
+        };
+        run_workers(self.queue.clone(), WORKERS, shutdown, reconcile).await;
+    }
+
+    async fn sync(&self, uid: &str) -> client::Result<()> {
+        let Some(client) = &self.client else { return Ok(()) };
+        let Some((local, status, sent, finished)) = self.statuses.lock().get(uid).map(|entry| {
+            (entry.pod.clone(), entry.status.clone(), entry.sent.clone(), entry.finished)
+        }) else {
+            return Ok(());
+        };
+        let (namespace, name) = (pods::namespace(&local).to_owned(), pods::name(&local).to_owned());
+        let (namespace, name) = (namespace.as_str(), name.as_str());
+        // A static pod is told about on its mirror.
+        let remote = match pods::is_static(&local) {
+            true => match self.pods.mirror(namespace, name) {
+                Some(mirror) => mirror,
+                None => return Ok(()),
+            },
+            false => self.pods.by_uid(uid).unwrap_or(local),
+        };
+        let remote_uid = pods::uid(&remote);
+        let wanted = to_value(&status);
+        let patch = difference(remote.status.as_ref(), &wanted);
+        if !patch.is_empty() && sent.as_ref() != Some(&wanted) {
+            let body = json!({"metadata": {"uid": remote_uid}, "status": patch});
+            debug!(pod = name, namespace, %body, "Patching the pod's status");
+            match client.patch::<Pod>(Some(namespace), name, Some("status"), Patch::Strategic(body)).await {
+                Ok(_) => {
+                    if let Some(entry) = self.statuses.lock().get_mut(uid) {
+                        entry.sent = Some(wanted);
+                    }
+                }
+                Err(error) if error.is_not_found() => {
+                    debug!(pod = name, namespace, "The pod is gone, its status is not needed");
+                    return Ok(());
+                }
+                // Another pod under the same name: this one's status interests nobody any more.
+                Err(error) if error.is_conflict() => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        let deleted = remote.metadata.deletion_timestamp.is_some();
+        if finished && deleted && !pods::is_static(&remote) && !pods::is_mirror(&remote) {
+            let options = DeleteOptions::grace(0).uid(remote_uid);
+            match client.delete::<Pod>(Some(namespace), name, &options).await {
+                Ok(()) => info!(pod = name, namespace, "Pod is fully terminated and was removed from the API"),
+                Err(error) if error.is_not_found() || error.is_conflict() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn to_value(status: &PodStatus) -> Value {
+    serde_json::to_value(status).unwrap_or_default()
+}
+
+/// Lists the API merges by a key: what left them has to be named.
+const MERGED: &[(&str, &str)] = &[("podIPs", "ip"), ("hostIPs", "ip"), ("conditions", "type")];
+
+/// Fields other parts of the system write.
+const FOREIGN: &[&str] = &["nominatedNodeName", "resourceClaimStatuses", "resize", "extendedResourceClaimStatus"];
+
+/// The strategic merge patch from what the API server has to what it should have.
+fn difference(from: Option<&PodStatus>, to: &Value) -> Map<String, Value> {
+    let from = from.map(to_value).unwrap_or_else(|| json!({}));
+    let mut patch = Map::new();
+    let empty = Map::new();
+    let (from, to) = (from.as_object().unwrap_or(&empty), to.as_object().unwrap_or(&empty));
+    for (field, value) in to {
+        if FOREIGN.contains(&field.as_str()) || from.get(field) == Some(value) {
+            continue;
+        }
+        match MERGED.iter().find(|(name, _)| name == field) {
+            None => {
+                patch.insert(field.clone(), value.clone());
+            }
+            Some((_, key)) => {
+                let items = merged(from.get(field), value, key, field == "conditions");
+                if !items.is_empty() {
+                    patch.insert(field.clone(), Value::Array(items));
+                }
+            }
+        }
+    }
+    for field in from.keys().filter(|field| !to.contains_key(*field) && !FOREIGN.contains(&field.as_str())) {
+        patch.insert(field.clone(), Value::Null);
+    }
+    patch
+}
+
+fn merged(from: Option<&Value>, to: &Value, key: &str, keep: bool) -> Vec<Value> {
+    let empty = Vec::new();
+    let from = from.and_then(Value::as_array).unwrap_or(&empty);
+    let to = to.as_array().unwrap_or(&empty);
+    let same_key = |a: &Value, b: &Value| a.get(key) == b.get(key);
+    let mut items = Vec::new();
+    for item in to {
+        match from.iter().find(|it| same_key(it, item)) {
+            Some(before) if before == item => {}
+            Some(before) => {
+                let mut item = item.clone();
+                if let (Some(fields), Some(before)) = (item.as_object_mut(), before.as_object()) {
+                    for gone in before.keys().filter(|field| !fields.contains_key(*field)).cloned().collect::<Vec<_>>() {
+                        fields.insert(gone, Value::Null);
+                    }
+                }
+                items.push(item);
+            }
+            None => items.push(item.clone()),
+        }
+    }
+    if !keep {
+        for gone in from.iter().filter(|it| !to.iter().any(|item| same_key(it, item))) {
+            items.push(json!({key: gone.get(key), "$patch": "delete"}));
+        }
+    }
+    items
+}
+
+/// Whether the API server's copy says the pod is over.
+pub fn is_over(pod: &Pod) -> bool {
+    phase_is_terminal(pod.status.as_ref().and_then(|status| status.phase.as_deref()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patches_name_only_what_changed() {
+        let from: PodStatus = serde_json::from_value(json!({
+            "phase": "Pending", "message": "m", "podIPs": [{"ip": "1.1.1.1"}],
+            "conditions": [{"type": "Ready", "status": "False", "reason": "r"}, {"type": "Other", "status": "True"}]
+        }))
+        .unwrap();
+        let to = json!({
+            "phase": "Running", "podIPs": [{"ip": "2.2.2.2"}],
+            "conditions": [{"type": "Ready", "status": "True"}]
+        });
+        assert_eq!(
+            Value::Object(difference(Some(&from), &to)),
+            json!({
+                "phase": "Running", "message": null,
+                "podIPs": [{"ip": "2.2.2.2"}, {"ip": "1.1.1.1", "$patch": "delete"}],
+                "conditions": [{"type": "Ready", "status": "True", "reason": null}]
+            })
+        );
+        assert!(difference(Some(&from), &to_value(&from)).is_empty());
+    }
+}

@@ -1,0 +1,141 @@
+//! Tables over runtime states.
+
+use super::*;
+use crate::runtime::Sandbox;
+use serde_json::json;
+
+fn pod(spec: serde_json::Value) -> Pod {
+    let metadata = json!({"name": "p", "namespace": "n", "uid": "u", "generation": 3});
+    serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap()
+}
+
+fn instance(name: &str, state: State, exit_code: i32) -> Instance {
+    Instance {
+        id: format!("id-{name}"),
+        name: name.into(),
+        state,
+        exit_code,
+        image: "busybox".into(),
+        started_at: 1_000_000_000,
+        finished_at: 2_000_000_000,
+        reason: if state == State::Exited { "Error".into() } else { String::new() },
+        ..Default::default()
+    }
+}
+
+struct Case<'a> {
+    pod: &'a Pod,
+    containers: Vec<Instance>,
+    reasons: Reasons,
+    health: Health,
+    terminal: bool,
+    old: Option<PodStatus>,
+}
+
+impl<'a> Case<'a> {
+    fn new(pod: &'a Pod, containers: Vec<Instance>) -> Self {
+        Case { pod, containers, reasons: Reasons::new(), health: Health::default(), terminal: false, old: None }
+    }
+
+    fn run(self) -> PodStatus {
+        let sandbox = Sandbox { id: "s".into(), ready: true, ips: vec!["10.0.0.9".into()], ..Default::default() };
+        let runtime =
+            RuntimePod { uid: "u".into(), sandboxes: vec![sandbox], containers: self.containers, ..Default::default() };
+        generate(&Input {
+            pod: self.pod,
+            runtime: &runtime,
+            reasons: &self.reasons,
+            health: &self.health,
+            old: self.old.as_ref(),
+            host_ips: &["192.168.0.1".to_owned()],
+            terminal: self.terminal,
+            failure: None,
+            runtime_name: "containerd",
+            now: Timestamp::from_second(100).unwrap(),
+        })
+    }
+}
+
+fn condition(status: &PodStatus, kind: &str) -> String {
+    let found = status.conditions.iter().flatten().find(|it| it.type_ == kind).unwrap();
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    format!("{} {} {}", found.status, text(&found.reason), text(&found.message)).trim().to_owned()
+}
+
+#[test]
+fn running_and_ready() {
+    let pod = pod(json!({"containers": [{"name": "a", "image": "busybox"}]}));
+    let status = Case::new(&pod, vec![instance("a", State::Running, 0)]).run();
+    assert_eq!(status.phase.as_deref(), Some("Running"));
+    assert_eq!(status.pod_ip.as_deref(), Some("10.0.0.9"));
+    assert_eq!(status.observed_generation, Some(3));
+    assert_eq!(status.qos_class.as_deref(), Some("BestEffort"));
+    let container = &status.container_statuses.as_ref().unwrap()[0];
+    assert_eq!(container.container_id.as_deref(), Some("containerd://id-a"));
+    assert!(container.ready && container.started == Some(true));
+    for kind in ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"] {
+        assert_eq!(condition(&status, kind), "True", "{kind}");
+    }
+}
+
+#[test]
+fn readiness_probe_decides() {
+    let pod = pod(json!({"containers": [{"name": "a", "readinessProbe": {"exec": {"command": ["x"]}}}]}));
+    let status = Case::new(&pod, vec![instance("a", State::Running, 0)]).run();
+    assert_eq!(condition(&status, "Ready"), "False ContainersNotReady containers with unready status: [a]");
+    let mut case = Case::new(&pod, vec![instance("a", State::Running, 0)]);
+    case.health.ready.insert("id-a".into());
+    assert_eq!(condition(&case.run(), "Ready"), "True");
+}
+
+#[test]
+fn crash_loop() {
+    let pod = pod(json!({"containers": [{"name": "a"}]}));
+    let mut case = Case::new(&pod, vec![instance("a", State::Exited, 1)]);
+    case.reasons.insert("a".into(), ("CrashLoopBackOff".into(), "back-off".into()));
+    let status = case.run();
+    assert_eq!(status.phase.as_deref(), Some("Running"));
+    let container = &status.container_statuses.as_ref().unwrap()[0];
+    let waiting = container.state.as_ref().unwrap().waiting.as_ref().unwrap();
+    assert_eq!(waiting.reason.as_deref(), Some("CrashLoopBackOff"));
+    assert_eq!(container.last_state.as_ref().unwrap().terminated.as_ref().unwrap().exit_code, 1);
+}
+
+#[test]
+fn phases() {
+    let check = |policy: &str, containers: Vec<Instance>, terminal: bool, expect: &str| {
+        let pod = pod(json!({"restartPolicy": policy, "containers": [{"name": "a"}]}));
+        let mut case = Case::new(&pod, containers);
+        case.terminal = terminal;
+        assert_eq!(case.run().phase.as_deref(), Some(expect), "{policy} {terminal}");
+    };
+    check("Always", vec![], false, "Pending");
+    check("Always", vec![], true, "Failed");
+    check("Always", vec![instance("a", State::Exited, 0)], false, "Running");
+    check("Always", vec![instance("a", State::Exited, 0)], true, "Succeeded");
+    check("Never", vec![instance("a", State::Exited, 0)], false, "Succeeded");
+    check("Never", vec![instance("a", State::Exited, 1)], false, "Failed");
+    check("OnFailure", vec![instance("a", State::Exited, 1)], false, "Running");
+}
+
+#[test]
+fn init_containers() {
+    let pod = pod(json!({
+        "restartPolicy": "Never", "initContainers": [{"name": "i"}], "containers": [{"name": "a"}]
+    }));
+    let status = Case::new(&pod, vec![instance("i", State::Running, 0)]).run();
+    assert_eq!(status.phase.as_deref(), Some("Pending"));
+    let waiting = status.container_statuses.as_ref().unwrap()[0].state.as_ref().unwrap().waiting.clone().unwrap();
+    assert_eq!(waiting.reason.as_deref(), Some("PodInitializing"));
+    assert_eq!(
+        condition(&status, "Initialized"),
+        "False ContainersNotInitialized containers with incomplete status: [i]"
+    );
+    let status = Case::new(&pod, vec![instance("i", State::Exited, 1)]).run();
+    assert_eq!(status.phase.as_deref(), Some("Failed"));
+    let done = vec![instance("a", State::Exited, 0), instance("i", State::Exited, 0)];
+    let status = Case::new(&pod, done).run();
+    assert_eq!(status.phase.as_deref(), Some("Succeeded"));
+    assert_eq!(condition(&status, "Initialized"), "True PodCompleted");
+    assert_eq!(condition(&status, "Ready"), "False PodCompleted");
+}

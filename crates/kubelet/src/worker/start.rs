@@ -1,0 +1,272 @@
+//! Making sandboxes and starting containers.
+
+use crate::container_config::{self, Inputs};
+use crate::events::{Normal, Warning};
+use crate::images;
+use crate::plan::{Kind, Start};
+use crate::pods::{self, is_host_network, name, namespace, uid};
+use crate::run::Kubelet;
+use crate::runtime::{self, RuntimePod, State};
+use cri::v1;
+use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::node::v1::RuntimeClass;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use tracing::warn;
+
+pub fn make_folders(kubelet: &Kubelet, pod: &Pod) -> std::io::Result<()> {
+    let root = kubelet.paths.pod_dir(uid(pod));
+    std::fs::create_dir_all(&root)?;
+    std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o750))?;
+    for folder in ["volumes", "plugins"] {
+        std::fs::create_dir_all(root.join(folder))?;
+    }
+    Ok(())
+}
+
+pub fn sandbox_config(kubelet: &Kubelet, pod: &Pod, attempt: u32) -> v1::PodSandboxConfig {
+    let (hostname, domain) = container_config::hostname(pod, &kubelet.config.cluster_domain);
+    let fqdn = pod.spec.as_ref().and_then(|spec| spec.set_hostname_as_fqdn).unwrap_or_default();
+    let shown = if fqdn && !domain.is_empty() { format!("{hostname}.{domain}") } else { hostname };
+    let (dns, warnings) = crate::resolv_conf::for_pod(pod, &kubelet.config, &kubelet.resolv_conf);
+    for warning in warnings {
+        kubelet.events.event(pod, Warning, "DNSConfigForming", &warning);
+    }
+    let logs = kubelet.paths.pod_logs(namespace(pod), name(pod), uid(pod));
+    container_config::sandbox(pod, attempt, &logs, &shown, dns, &kubelet.cgroups.parent(pod))
+}
+
+pub async fn create_sandbox(
+    kubelet: &Kubelet,
+    pod: &Pod,
+    config: v1::PodSandboxConfig,
+) -> Result<String, String> {
+    std::fs::create_dir_all(&config.log_directory).map_err(|error| error.to_string())?;
+    let class = pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.as_deref()).unwrap_or_default();
+    let handler = match (&kubelet.client, class) {
+        (_, "") | (None, _) => String::new(),
+        (Some(client), class) => {
+            let found = client.get::<RuntimeClass>(None, class).await;
+            found.map_err(|error| format!("failed to get sandbox runtime: {error}"))?.handler
+        }
+    };
+    kubelet.runtime.run_pod_sandbox(config, &handler).await.map_err(|error| error.to_string())
+}
+
+fn failed(reason: &'static str, message: impl Into<String>) -> images::Error {
+    images::Error { reason, message: message.into() }
+}
+
+/// Image, create, start, postStart hook. The error is what the container's status shows while it waits.
+pub async fn start(
+    kubelet: &Arc<Kubelet>,
+    pod: &Arc<Pod>,
+    container: &Container,
+    planned: &Start,
+    sandbox: &str,
+    sandbox_config: &v1::PodSandboxConfig,
+) -> Result<(), images::Error> {
+    let event = |kind, reason, text: &str| kubelet.events.container(pod, &container.name, kind, reason, text);
+    let image = container.image.as_deref().unwrap_or_default();
+    let policy = container.image_pull_policy.as_deref();
+    let present = match kubelet.puller.ensure(pod, &container.name, image, policy, sandbox_config).await {
+        Ok(present) => present,
+        Err(error) => {
+            event(Warning, "Failed", &format!("Error: {}", error.reason));
+            return Err(error);
+        }
+    };
+    let config = match configure(kubelet, pod, container, planned, present).await {
+        Ok(config) => config,
+        Err(text) => {
+            event(Warning, "Failed", &format!("Error: {text}"));
+            return Err(failed("CreateContainerConfigError", text));
+        }
+    };
+    let log = std::path::Path::new(&sandbox_config.log_directory).join(&config.log_path);
+    let id = match kubelet.runtime.create_container(sandbox, config, sandbox_config.clone()).await {
+        Ok(id) => id,
+        Err(error) => {
+            event(Warning, "Failed", &format!("Error: {}", error.message));
+            return Err(failed("CreateContainerError", error.message));
+        }
+    };
+    event(Normal, "Created", "Container created");
+    if let Err(error) = kubelet.runtime.start_container(&id).await {
+        event(Warning, "Failed", &format!("Error: {}", error.message));
+        return Err(failed("RunContainerError", error.message));
+    }
+    event(Normal, "Started", "Container started");
+    link_log(kubelet, pod, &container.name, &id, &log);
+
+    if let Some(hook) = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref()) {
+        let runtime_pod = runtime::read_pod(&*kubelet.runtime, uid(pod)).await;
+        let instance = runtime_pod.ok().and_then(|found| {
+            kubelet.pods.set_runtime(uid(pod), Arc::new(found.clone()));
+            found.containers.into_iter().find(|it| it.id == id)
+        });
+        if let Some(instance) = instance
+            && let Err(error) = crate::hooks::run(kubelet, pod, &instance, hook).await
+        {
+            warn!(pod = pods::title(pod), container = container.name, %error, "PostStart hook failed");
+            event(Warning, "FailedPostStartHook", "PostStartHook failed");
+            let grace = super::terminate::grace(pod, None);
+            let message = Some("FailedPostStartHook".to_owned());
+            let _ = super::terminate::kill_container(kubelet, pod, &instance, grace, message).await;
+            return Err(failed("PostStartHookError", "PostStartHook failed"));
+        }
+    }
+    Ok(())
+}
+
+fn link_log(kubelet: &Kubelet, pod: &Pod, container: &str, id: &str, log: &std::path::Path) {
+    let link = kubelet.paths.container_link(namespace(pod), name(pod), container, id);
+    let made = std::fs::create_dir_all(&kubelet.paths.container_links)
+        .and_then(|()| std::os::unix::fs::symlink(log, &link));
+    if let Err(error) = made {
+        warn!(link = %link.display(), %error, "Failed to link the container's log");
+    }
+}
+
+async fn configure(
+    kubelet: &Arc<Kubelet>,
+    pod: &Arc<Pod>,
+    container: &Container,
+    planned: &Start,
+    present: images::Present,
+) -> Result<v1::ContainerConfig, String> {
+    let host_ips: Vec<String> = kubelet.node_ips.iter().map(ToString::to_string).collect();
+    let sandbox_ips = match kubelet.runtime_ips(uid(pod)).await {
+        _ if is_host_network(pod) => host_ips.clone(),
+        ips => ips,
+    };
+    let context = crate::env::Context {
+        pod_ips: &sandbox_ips,
+        host_ips: &host_ips,
+        services: kubelet.objects.services(),
+        allocatable: kubelet.allocatable(),
+        objects: &*kubelet.objects,
+    };
+    let env = crate::env::build(pod, container, &context).await.map_err(|error| error.to_string())?;
+    let mut mounts =
+        kubelet.volumes.container_mounts(pod, container, &env).await.map_err(|error| error.to_string())?;
+    let taken = |path: &str, mounts: &[v1::Mount]| mounts.iter().any(|mount| mount.container_path == path);
+    if !sandbox_ips.is_empty() && !taken("/etc/hosts", &mounts) {
+        let path = kubelet.paths.etc_hosts(uid(pod));
+        let (hostname, domain) = container_config::hostname(pod, &kubelet.config.cluster_domain);
+        crate::etc_hosts::ensure(&path, pod, &sandbox_ips, &hostname, &domain, is_host_network(pod))
+            .map_err(|error| error.to_string())?;
+        mounts.push(mount("/etc/hosts", &path));
+    }
+    let message_path =
+        container.termination_message_path.clone().unwrap_or_else(|| "/dev/termination-log".into());
+    if !message_path.is_empty() {
+        let folder = kubelet.paths.container_dir(uid(pod), &container.name);
+        let file = folder.join(format!("{:08x}", rand::random::<u32>()));
+        let made = std::fs::create_dir_all(&folder)
+            .and_then(|()| std::fs::write(&file, ""))
+            .and_then(|()| std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)));
+        made.map_err(|error| format!("error on creating termination-log file {:?}: {error}", file.display()))?;
+        mounts.push(mount(&message_path, &file));
+    }
+    let target = match planned.kind {
+        Kind::Ephemeral => target(kubelet, pod, &container.name)?,
+        _ => None,
+    };
+    let log = kubelet.paths.pod_logs(namespace(pod), name(pod), uid(pod)).join(&container.name);
+    std::fs::create_dir_all(&log).map_err(|error| {
+        format!("create container log directory for container {} failed: {error}", container.name)
+    })?;
+    let inputs = Inputs {
+        restart_count: planned.restart_count,
+        image: present.spec,
+        image_uid: present.image.uid.map(|uid| uid.value),
+        image_user: present.image.username,
+        env,
+        mounts,
+        target,
+        node: &kubelet.container_node,
+    };
+    container_config::container(pod, container, inputs).map_err(|error| error.to_string())
+}
+
+fn mount(container_path: &str, host_path: &std::path::Path) -> v1::Mount {
+    v1::Mount {
+        container_path: container_path.into(),
+        host_path: host_path.display().to_string(),
+        ..Default::default()
+    }
+}
+
+/// The id of the container an ephemeral one looks into.
+fn target(kubelet: &Kubelet, pod: &Pod, container: &str) -> Result<Option<String>, String> {
+    let ephemeral = pod.spec.iter().flat_map(|spec| spec.ephemeral_containers.iter().flatten());
+    let name = ephemeral.into_iter().find(|it| it.name == container).and_then(|it| it.target_container_name.clone());
+    let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(None) };
+    let runtime = kubelet.pods.runtime_pod(uid(pod));
+    let found = runtime.and_then(|it| it.container(&name).map(|it| it.id.clone()));
+    found.map(Some).ok_or_else(|| format!("unable to find target container {name}"))
+}
+
+/// What a container may leave as its last words.
+const MESSAGE_LIMIT: usize = 4096;
+const LOG_LIMIT: usize = 2048;
+const LOG_LINES: usize = 80;
+
+/// Fills in the messages ended containers left in their file or, where asked, in their log.
+pub async fn read_termination_messages(pod: &mut RuntimePod) {
+    for container in pod.containers.iter_mut().filter(|it| it.state == State::Exited) {
+        let annotation = |key: &str| container.annotations.get(key).map(String::as_str).unwrap_or_default();
+        let path = annotation(runtime::TERMINATION_MESSAGE_PATH);
+        let mount = container.mounts.iter().find(|mount| mount.container_path == path && !path.is_empty());
+        let mut text = String::new();
+        if let Some(mount) = mount
+            && let Ok(bytes) = tokio::fs::read(&mount.host_path).await
+        {
+            text = String::from_utf8_lossy(&bytes[..bytes.len().min(MESSAGE_LIMIT)]).into_owned();
+        }
+        let fallback = annotation(runtime::TERMINATION_MESSAGE_POLICY) == "FallbackToLogsOnError";
+        if text.is_empty() && fallback && container.exit_code != 0 && container.reason != "ContainerCannotRun" {
+            text = log_tail(&container.log_path).await;
+        }
+        if !text.is_empty() {
+            container.message =
+                if container.message.is_empty() { text } else { format!("{}: {text}", container.message) };
+        }
+    }
+}
+
+/// The end of a log in the CRI's format, without its prefixes.
+async fn log_tail(path: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncSeekExt};
+    let Ok(mut file) = tokio::fs::File::open(path).await else { return String::new() };
+    let length = file.metadata().await.map(|it| it.len()).unwrap_or_default();
+    let window = 64 * 1024;
+    if file.seek(std::io::SeekFrom::Start(length.saturating_sub(window))).await.is_err() {
+        return String::new();
+    }
+    let mut bytes = Vec::new();
+    if file.read_to_end(&mut bytes).await.is_err() {
+        return String::new();
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    let mut lines: Vec<&str> = text.lines().collect();
+    if length > window && !lines.is_empty() {
+        lines.remove(0);
+    }
+    let skip = lines.len().saturating_sub(LOG_LINES);
+    let mut tail = String::new();
+    for line in &lines[skip..] {
+        let mut parts = line.splitn(4, ' ');
+        let (_, _, tag, words) = (parts.next(), parts.next(), parts.next(), parts.next());
+        tail.push_str(words.unwrap_or_default());
+        if tag != Some("P") {
+            tail.push('\n');
+        }
+    }
+    let mut from = tail.len().saturating_sub(LOG_LIMIT);
+    while !tail.is_char_boundary(from) {
+        from += 1;
+    }
+    tail.split_off(from)
+}

@@ -1,0 +1,77 @@
+//! Owns the workers: one per pod uid, started, told and awaited here.
+
+use super::{Orders, Worker};
+use crate::admission;
+use crate::pods::{self, title};
+use crate::run::Kubelet;
+use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+#[derive(Default)]
+pub struct Supervisor {
+    workers: Mutex<HashMap<String, Arc<Orders>>>,
+    tasks: TaskTracker,
+}
+
+impl Supervisor {
+    /// A pod was added to its source, or changed there.
+    pub fn update(self: &Arc<Self>, kubelet: &Arc<Kubelet>, pod: Arc<Pod>, shutdown: &CancellationToken) {
+        let uid = pods::uid(&pod).to_owned();
+        if let Some(orders) = self.workers.lock().get(&uid) {
+            kubelet.pods.put(pod.clone());
+            orders.update(pod);
+            return;
+        }
+        let others = kubelet.pods.all();
+        kubelet.pods.put(pod.clone());
+        let orders = Arc::new(Orders::new(pod.clone()));
+        kubelet.pods.set_waker(&uid, orders.wake.clone());
+        // A pod that already ran here was admitted before; one that is over is not admitted again.
+        let fresh = pod.metadata.deletion_timestamp.is_none()
+            && pod.status.as_ref().is_none_or(|status| status.start_time.is_none());
+        if fresh && let Err(refusal) = admission::admit(kubelet, &pod, &others) {
+            warn!(pod = title(&pod), reason = refusal.reason, message = refusal.message, "Pod was rejected");
+            kubelet.events.event(&pod, crate::events::Warning, &refusal.reason, &refusal.message);
+            let message = format!("Pod was rejected: {}", refusal.message);
+            orders.fail(&refusal.reason, &message, None);
+        }
+        self.workers.lock().insert(uid.clone(), orders.clone());
+        let (supervisor, worker, shutdown) = (self.clone(), Worker::new(kubelet.clone(), orders), shutdown.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = worker.run() => {}
+                () = shutdown.cancelled() => {}
+            }
+            supervisor.workers.lock().remove(&uid);
+        });
+    }
+
+    /// The source no longer has the pod: what runs of it is ended.
+    pub fn remove(&self, uid: &str) {
+        if let Some(orders) = self.workers.lock().get(uid) {
+            info!(uid, "Pod was removed from its source");
+            orders.remove();
+        }
+    }
+
+    pub fn fail(&self, uid: &str, reason: &str, message: &str, grace: Option<i64>) {
+        if let Some(orders) = self.workers.lock().get(uid) {
+            orders.fail(reason, message, grace);
+        }
+    }
+
+    pub fn knows(&self, uid: &str) -> bool {
+        self.workers.lock().contains_key(uid)
+    }
+
+    /// Waits for all workers after shutdown was asked for.
+    pub async fn finished(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}

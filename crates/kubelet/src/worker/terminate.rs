@@ -1,0 +1,141 @@
+//! Ending containers and pods: preStop hook, stop signal, grace, kill; sidecars last, in reverse order.
+
+use super::Error;
+use crate::events::{Normal, Warning};
+use crate::pods::{self, title};
+use crate::qos::is_sidecar;
+use crate::run::Kubelet;
+use crate::runtime::{self, Container as Instance, RuntimePod, State};
+use k8s_openapi::api::core::v1::{LifecycleHandler, Pod};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tracing::{info, warn};
+
+/// What a container has at least after its preStop hook.
+const MINIMUM_GRACE: i64 = 2;
+
+/// Seconds a pod has to end: what its deletion says, what it asks for itself, or `override`.
+pub fn grace(pod: &Pod, other: Option<i64>) -> i64 {
+    let spec = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+    let deletion =
+        pod.metadata.deletion_timestamp.as_ref().and(pod.metadata.deletion_grace_period_seconds);
+    let grace = deletion.or(other).or(spec).unwrap_or(30);
+    // A grace of nothing would leave no trace of how the containers ended.
+    if deletion.is_some() || other.is_some() { grace.max(1) } else { grace.max(0) }
+}
+
+/// Ends everything of a pod that runs, its sandboxes last.
+pub async fn kill_pod(
+    kubelet: &Arc<Kubelet>,
+    pod: &Pod,
+    observed: &RuntimePod,
+    grace: i64,
+) -> Result<(), Error> {
+    let spec = pod.spec.clone().unwrap_or_default();
+    let sidecars: Vec<String> = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .filter(|it| is_sidecar(it))
+        .map(|it| it.name.clone())
+        .collect();
+    let began = Instant::now();
+    let to_end = |it: &&Instance| it.state == State::Running || it.state == State::Unknown;
+    let others = observed.containers.iter().filter(to_end).filter(|it| !sidecars.contains(&it.name));
+    let kills = others.map(|it| kill_container(kubelet, pod, it, grace, None));
+    let mut results = futures::future::join_all(kills).await;
+    for name in sidecars.iter().rev() {
+        let left = grace - i64::try_from(began.elapsed().as_secs()).unwrap_or_default();
+        for instance in observed.instances(name).filter(to_end) {
+            results.push(kill_container(kubelet, pod, instance, left.max(0), None).await);
+        }
+    }
+    for result in results {
+        if let Err(error) = result {
+            let text = format!("error killing pod: {error}");
+            kubelet.events.event(pod, Warning, "FailedKillPod", &text);
+            return Err(error.into());
+        }
+    }
+    for sandbox in &observed.sandboxes {
+        kubelet.runtime.stop_pod_sandbox(&sandbox.id).await?;
+    }
+    Ok(())
+}
+
+/// `message` is the text of the Killing event, where it is not the ordinary one.
+pub async fn kill_container(
+    kubelet: &Arc<Kubelet>,
+    pod: &Pod,
+    instance: &Instance,
+    grace: i64,
+    message: Option<String>,
+) -> cri::Result<()> {
+    let name = &instance.name;
+    let message = message.unwrap_or_else(|| format!("Stopping container {name}"));
+    kubelet.events.container(pod, name, Normal, "Killing", &message);
+    let began = Instant::now();
+    if grace > 0 && let Some(hook) = pre_stop(pod, instance) {
+        let limit = Duration::from_secs(grace.unsigned_abs());
+        let run = crate::hooks::run(kubelet, pod, instance, &hook);
+        match tokio::time::timeout(limit, run).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                warn!(pod = title(pod), container = name, %error, "PreStop hook failed");
+                kubelet.events.container(pod, name, Warning, "FailedPreStopHook", "PreStopHook failed");
+            }
+            Err(_) => warn!(pod = title(pod), container = name, grace, "PreStop hook not completed in grace period"),
+        }
+    }
+    let passed = i64::try_from(began.elapsed().as_secs()).unwrap_or_default();
+    // Probe graces may be below the minimum; the minimum is for what a hook has used up.
+    let left = if passed > 0 { (grace - passed).max(MINIMUM_GRACE) } else { grace };
+    info!(pod = title(pod), container = name, id = instance.id, grace = left, "Killing container with a grace period");
+    match kubelet.runtime.stop_container(&instance.id, left).await {
+        Err(error) if error.is_not_found() => Ok(()),
+        result => result,
+    }
+}
+
+fn pre_stop(pod: &Pod, instance: &Instance) -> Option<LifecycleHandler> {
+    let spec = pod.spec.as_ref()?;
+    let mut containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    match containers.find(|it| it.name == instance.name) {
+        Some(container) => container.lifecycle.as_ref()?.pre_stop.clone(),
+        // The spec is lost: the container remembers.
+        None => serde_json::from_str(instance.annotations.get(runtime::PRE_STOP_HANDLER)?).ok(),
+    }
+}
+
+/// Takes the last traces of a pod that was deleted: sandboxes, containers, logs, folders.
+pub async fn remove_remains(kubelet: &Arc<Kubelet>, pod: &Pod, observed: &RuntimePod) -> Result<(), Error> {
+    for sandbox in &observed.sandboxes {
+        kubelet.runtime.remove_pod_sandbox(&sandbox.id).await?;
+    }
+    for container in &observed.containers {
+        let link = kubelet.paths.container_link(
+            pods::namespace(pod),
+            pods::name(pod),
+            &container.name,
+            &container.id,
+        );
+        let _ = tokio::fs::remove_file(link).await;
+    }
+    let uid = pods::uid(pod);
+    let logs = kubelet.paths.pod_logs(pods::namespace(pod), pods::name(pod), uid);
+    let _ = tokio::fs::remove_dir_all(logs).await;
+    // Only after its volumes are unmounted: what is left is etc-hosts and termination messages.
+    let folder = kubelet.paths.pod_dir(uid);
+    if !has_volumes(&kubelet.paths.volumes_dir(uid)) {
+        let _ = tokio::fs::remove_dir_all(folder).await;
+    }
+    Ok(())
+}
+
+/// Whether a volume's folder is left, which must not be deleted blindly: it may be a mount.
+pub fn has_volumes(folder: &std::path::Path) -> bool {
+    let plugins = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    plugins.into_iter().any(|plugin| {
+        std::fs::read_dir(plugin.path()).is_ok_and(|mut volumes| volumes.next().is_some())
+    })
+}
