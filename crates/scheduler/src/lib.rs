@@ -1,1 +1,19 @@
-//! See the crate table in docs/architecture.md.
+//! kube-scheduler: finds a node for every pod that has none.
+//!
+//! [`cluster`] is what it knows, [`framework`] and [`plugins`] how it judges, [`core`] the scheduler as pure
+//! state, [`driver`] the rim that watches, binds and tells.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod cluster;
+pub mod config;
+pub mod core;
+pub mod driver;
+pub mod framework;
+mod metrics;
+pub mod options;
+pub mod plugins;
+mod server;
+
+mod run;
+
+pub use run::run;

@@ -1,1 +1,31 @@
-fn main() {}
+//! The binary: flags, logs, runtime, [`scheduler::run`], exit code.
+
+use scheduler::options::{Options, WITHOUT_EFFECT};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    daemon::install_crypto();
+    let (options, ignored) = daemon::flags::parse_with::<Options>(WITHOUT_EFFECT);
+    options.logging.init();
+    if !ignored.is_empty() {
+        tracing::info!(flags = ?ignored, "Flags without effect");
+    }
+    match start(options) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = %format!("{error:#}"), "command failed");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(options: Options) -> anyhow::Result<()> {
+    // One thread schedules, another speaks to the API server.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let shutdown = daemon::shutdown::signals()?;
+        scheduler::run(options, shutdown).await
+    })
+}

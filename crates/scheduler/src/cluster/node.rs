@@ -1,0 +1,115 @@
+//! A node as the scheduler sees it.
+
+use std::collections::BTreeMap;
+
+use client::{Metadata, View};
+use serde::Deserialize;
+
+use super::resources::Text;
+use super::selector::Labels;
+use super::{Resources, Symbol};
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(from = "Raw")]
+pub struct Node {
+    pub name: Symbol,
+    pub labels: Labels,
+    pub unschedulable: bool,
+    pub taints: Vec<Taint>,
+    pub allocatable: Resources,
+    pub max_pods: i64,
+    /// Names (each image has several) and sizes in bytes.
+    pub images: Vec<(Vec<Symbol>, i64)>,
+}
+
+impl View for Node {
+    type Of = k8s_openapi::api::core::v1::Node;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taint {
+    pub key: Symbol,
+    pub value: Symbol,
+    pub effect: Effect,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum Effect {
+    NoSchedule,
+    PreferNoSchedule,
+    NoExecute,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Raw {
+    metadata: Metadata,
+    spec: Spec,
+    status: Status,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Spec {
+    unschedulable: bool,
+    taints: Option<Vec<RawTaint>>,
+}
+
+#[derive(Deserialize)]
+struct RawTaint {
+    key: String,
+    #[serde(default)]
+    value: String,
+    effect: Effect,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Status {
+    allocatable: Option<BTreeMap<String, Text>>,
+    /// Stands in for `allocatable` where that is not set.
+    capacity: Option<BTreeMap<String, Text>>,
+    images: Option<Vec<Image>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Image {
+    names: Option<Vec<String>>,
+    size_bytes: i64,
+}
+
+impl From<Raw> for Node {
+    fn from(raw: Raw) -> Node {
+        let allocatable = raw.status.allocatable.or(raw.status.capacity).unwrap_or_default();
+        let labels = raw.metadata.labels.iter();
+        Node {
+            name: Symbol::new(&raw.metadata.name),
+            labels: Labels::new(labels.map(|(key, value)| (Symbol::new(key), Symbol::new(value))).collect()),
+            unschedulable: raw.spec.unschedulable,
+            taints: raw
+                .spec
+                .taints
+                .unwrap_or_default()
+                .into_iter()
+                .map(|taint| Taint {
+                    key: Symbol::new(&taint.key),
+                    value: Symbol::new(&taint.value),
+                    effect: taint.effect,
+                })
+                .collect(),
+            max_pods: allocatable.get("pods").map_or(0, Text::value),
+            allocatable: Resources::parse(&allocatable),
+            images: raw
+                .status
+                .images
+                .unwrap_or_default()
+                .into_iter()
+                .map(|image| {
+                    let names = image.names.unwrap_or_default();
+                    (names.iter().map(|name| Symbol::new(name)).collect(), image.size_bytes)
+                })
+                .collect(),
+        }
+    }
+}

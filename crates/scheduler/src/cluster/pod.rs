@@ -1,0 +1,195 @@
+//! A pod as the scheduler sees it: what it needs, where it is, who it is.
+
+mod raw;
+
+use client::{Key, ObjectReference, View};
+use machinery::labels::Selector;
+use serde::Deserialize;
+
+use super::selector::Term;
+use super::{Effect, Resources, Symbol, Taint};
+
+/// What a container without a request counts as in scores: 0.1 CPU and 200 MB.
+pub const DEFAULT_CPU: i64 = 100;
+pub const DEFAULT_MEMORY: i64 = 200 * 1024 * 1024;
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "raw::Raw")]
+pub struct Pod {
+    pub key: Key,
+    pub uid: Box<str>,
+    pub resource_version: Box<str>,
+    pub generation: i64,
+    pub labels: Box<[(Box<str>, Box<str>)]>,
+    /// Empty until bound.
+    pub node: Symbol,
+    pub scheduler: Symbol,
+    pub priority: i32,
+    /// `preemptionPolicy` is not `Never`.
+    pub preempts: bool,
+    pub requests: Resources,
+    /// CPU and memory with the defaults of containers that request none.
+    pub scored: (i64, i64),
+    pub ports: Box<[Port]>,
+    /// Everything else that constrains; most placed pods have nothing that still matters.
+    pub needs: Box<Needs>,
+    /// Seconds since 1970.
+    pub created: i64,
+    pub deleting: bool,
+    /// Succeeded or failed.
+    pub finished: bool,
+    pub nominated: Symbol,
+    /// The `PodScheduled` condition: status and message.
+    pub condition: Option<Box<(String, String)>>,
+}
+
+impl View for Pod {
+    type Of = k8s_openapi::api::core::v1::Pod;
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Needs {
+    pub gates: Vec<String>,
+    /// All of these labels.
+    pub node_selector: Vec<(Symbol, Symbol)>,
+    /// One of these terms.
+    pub required: Option<Vec<Term>>,
+    pub preferred: Vec<(i64, Term)>,
+    pub tolerations: Vec<Toleration>,
+    pub images: Vec<Symbol>,
+    pub spread: Vec<Spread>,
+    pub affinity: Vec<PodTerm>,
+    pub anti_affinity: Vec<PodTerm>,
+    pub preferred_affinity: Vec<(i64, PodTerm)>,
+    pub preferred_anti_affinity: Vec<(i64, PodTerm)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Empty for every address.
+    pub address: Symbol,
+    pub protocol: Symbol,
+    pub port: i32,
+}
+
+impl Port {
+    pub fn conflicts(&self, other: &Port) -> bool {
+        self.port == other.port
+            && self.protocol == other.protocol
+            && (self.address == other.address || self.address.is_empty() || other.address.is_empty())
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Toleration {
+    /// Empty for every key.
+    pub key: Symbol,
+    pub operator: TolerationOperator,
+    pub value: Symbol,
+    /// None for every effect.
+    pub effect: Option<Effect>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Default)]
+pub enum TolerationOperator {
+    Exists,
+    #[default]
+    Equal,
+    Lt,
+    Gt,
+}
+
+impl Toleration {
+    pub fn tolerates(&self, taint: &Taint) -> bool {
+        if self.effect.is_some_and(|effect| effect != taint.effect) {
+            return false;
+        }
+        if !self.key.is_empty() && self.key != taint.key {
+            return false;
+        }
+        let number = |symbol: Symbol| symbol.as_str().parse::<i64>().ok();
+        match self.operator {
+            TolerationOperator::Exists => true,
+            TolerationOperator::Equal => self.value == taint.value,
+            // The taint's value compared with the toleration's.
+            TolerationOperator::Lt => number(taint.value).zip(number(self.value)).is_some_and(|(t, v)| t < v),
+            TolerationOperator::Gt => number(taint.value).zip(number(self.value)).is_some_and(|(t, v)| t > v),
+        }
+    }
+}
+
+/// A topology spread constraint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spread {
+    pub max_skew: i64,
+    pub key: Symbol,
+    /// `DoNotSchedule`; else it only scores.
+    pub hard: bool,
+    pub selector: Selector,
+    pub min_domains: i64,
+    /// Count only nodes that the pod's node affinity selects.
+    pub honor_affinity: bool,
+    /// Count only nodes whose taints the pod tolerates.
+    pub honor_taints: bool,
+}
+
+/// A term of pod (anti-)affinity.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodTerm {
+    pub key: Symbol,
+    pub selector: Selector,
+    /// Empty, without a namespace selector: the pod's own.
+    pub namespaces: Vec<String>,
+    /// Every namespace. Selectors that select some are resolved to none: namespaces' labels are not watched.
+    pub all_namespaces: bool,
+}
+
+impl PodTerm {
+    /// Whether `other` is one this term speaks of; `own` is the namespace of the pod that has the term.
+    pub fn matches(&self, own: &str, other: &Pod) -> bool {
+        let namespace = &*other.key.namespace;
+        let in_scope = self.all_namespaces
+            || if self.namespaces.is_empty() {
+                namespace == own
+            } else {
+                self.namespaces.iter().any(|name| name == namespace)
+            };
+        in_scope && selects(&self.selector, other)
+    }
+}
+
+pub fn selects(selector: &Selector, pod: &Pod) -> bool {
+    selector.matches_with(|key| pod.label(key))
+}
+
+impl Pod {
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.labels.iter().find(|(own, _)| **own == *key).map(|(_, value)| &**value)
+    }
+
+    pub fn tolerates(&self, taint: &Taint) -> bool {
+        self.needs.tolerations.iter().any(|toleration| toleration.tolerates(taint))
+    }
+
+    /// Whether nothing has changed that a scheduling attempt reads.
+    pub fn same_needs(&self, other: &Pod) -> bool {
+        self.labels == other.labels
+            && self.requests == other.requests
+            && self.ports == other.ports
+            && self.needs == other.needs
+            && self.priority == other.priority
+            && self.deleting == other.deleting
+    }
+
+    pub fn reference(&self) -> ObjectReference {
+        ObjectReference {
+            kind: "Pod".into(),
+            namespace: self.key.namespace.to_string(),
+            name: self.key.name.to_string(),
+            uid: self.uid.to_string(),
+            api_version: "v1".into(),
+            resource_version: self.resource_version.to_string(),
+            field_path: String::new(),
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! Reading a pod.
+
+use std::collections::BTreeMap;
+
+use client::{Key, Metadata};
+use machinery::labels::Selector;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{DEFAULT_CPU, DEFAULT_MEMORY, Needs, Pod, PodTerm, Port, Spread, Toleration, TolerationOperator};
+use crate::cluster::resources::{Resources, Text};
+use crate::cluster::selector::RawTerm;
+use crate::cluster::{Effect, Symbol};
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Raw {
+    metadata: Metadata,
+    spec: Spec,
+    status: Status,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Spec {
+    node_name: String,
+    scheduler_name: String,
+    priority: Option<i32>,
+    preemption_policy: Option<String>,
+    containers: Vec<Container>,
+    init_containers: Option<Vec<Container>>,
+    overhead: Option<BTreeMap<String, Text>>,
+    resources: Option<Requirements>,
+    node_selector: Option<BTreeMap<String, String>>,
+    affinity: Option<Affinity>,
+    tolerations: Option<Vec<RawToleration>>,
+    scheduling_gates: Option<Vec<Gate>>,
+    topology_spread_constraints: Option<Vec<RawSpread>>,
+    host_network: bool,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Container {
+    image: String,
+    resources: Requirements,
+    ports: Option<Vec<RawPort>>,
+    restart_policy: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Requirements {
+    requests: Option<BTreeMap<String, Text>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct RawPort {
+    host_port: i32,
+    container_port: i32,
+    #[serde(rename = "hostIP")]
+    host_ip: String,
+    protocol: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Gate {
+    name: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawToleration {
+    key: String,
+    operator: Option<TolerationOperator>,
+    value: String,
+    effect: Option<Effect>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Affinity {
+    node_affinity: Option<NodeAffinity>,
+    pod_affinity: Option<PodAffinity>,
+    pod_anti_affinity: Option<PodAffinity>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct NodeAffinity {
+    #[serde(rename = "requiredDuringSchedulingIgnoredDuringExecution")]
+    required: Option<NodeSelector>,
+    #[serde(rename = "preferredDuringSchedulingIgnoredDuringExecution")]
+    preferred: Option<Vec<Preferred>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct NodeSelector {
+    node_selector_terms: Vec<RawTerm>,
+}
+
+#[derive(Deserialize)]
+struct Preferred {
+    weight: i64,
+    preference: RawTerm,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct PodAffinity {
+    #[serde(rename = "requiredDuringSchedulingIgnoredDuringExecution")]
+    required: Option<Vec<RawPodTerm>>,
+    #[serde(rename = "preferredDuringSchedulingIgnoredDuringExecution")]
+    preferred: Option<Vec<PreferredPodTerm>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PreferredPodTerm {
+    weight: i64,
+    pod_affinity_term: RawPodTerm,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct RawPodTerm {
+    topology_key: String,
+    label_selector: Option<Value>,
+    namespaces: Option<Vec<String>>,
+    namespace_selector: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawSpread {
+    max_skew: i64,
+    topology_key: String,
+    when_unsatisfiable: String,
+    label_selector: Option<Value>,
+    min_domains: Option<i64>,
+    node_affinity_policy: Option<String>,
+    node_taints_policy: Option<String>,
+    match_label_keys: Option<Vec<String>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Status {
+    phase: String,
+    nominated_node_name: Option<String>,
+    conditions: Option<Vec<Condition>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Condition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+    message: String,
+}
+
+impl From<Raw> for Pod {
+    fn from(raw: Raw) -> Pod {
+        let Raw { metadata, mut spec, status } = raw;
+        let (requests, scored) = requests(&spec);
+        let ports = ports(&spec);
+        let scheduler =
+            if spec.scheduler_name.is_empty() { "default-scheduler" } else { &spec.scheduler_name };
+        let condition = status
+            .conditions
+            .unwrap_or_default()
+            .into_iter()
+            .find(|condition| condition.kind == "PodScheduled" && condition.status == "False")
+            .map(|condition| Box::new((condition.status, condition.message)));
+        Pod {
+            key: Key::new(&metadata.namespace, &metadata.name),
+            uid: metadata.uid.into(),
+            resource_version: metadata.resource_version.into(),
+            generation: metadata.generation,
+            node: Symbol::new(&spec.node_name),
+            scheduler: Symbol::new(scheduler),
+            priority: spec.priority.unwrap_or(0),
+            preempts: spec.preemption_policy.as_deref() != Some("Never"),
+            requests,
+            scored,
+            ports,
+            needs: Box::new(needs(&mut spec, &metadata.labels)),
+            labels: metadata.labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
+            created: metadata.creation_timestamp.map_or(0, |time| time.as_second()),
+            deleting: metadata.deletion_timestamp.is_some(),
+            finished: matches!(status.phase.as_str(), "Succeeded" | "Failed"),
+            nominated: Symbol::new(status.nominated_node_name.as_deref().unwrap_or_default()),
+            condition,
+        }
+    }
+}
+
+/// What the pod needs at its peak: all containers and sidecars together, or an init container with the
+/// sidecars started before it, whichever is more; plus overhead. Requests of the pod as a whole stand before both.
+fn requests(spec: &Spec) -> (Resources, (i64, i64)) {
+    let empty = BTreeMap::new();
+    let of = |container: &Container| {
+        let list = container.resources.requests.as_ref().unwrap_or(&empty);
+        let resources = Resources::parse(list);
+        let scored = (
+            if list.contains_key("cpu") { resources.cpu } else { DEFAULT_CPU },
+            if list.contains_key("memory") { resources.memory } else { DEFAULT_MEMORY },
+        );
+        (resources, scored)
+    };
+    let (mut total, mut scored) = (Resources::default(), (0i64, 0i64));
+    for container in &spec.containers {
+        let (resources, score) = of(container);
+        total.add(&resources);
+        scored = (scored.0 + score.0, scored.1 + score.1);
+    }
+    let (mut sidecars, mut sidecars_scored) = (Resources::default(), (0, 0));
+    let (mut peak, mut peak_scored) = (Resources::default(), (0, 0));
+    for container in spec.init_containers.iter().flatten() {
+        let (mut resources, score) = of(container);
+        let mut at = (score.0 + sidecars_scored.0, score.1 + sidecars_scored.1);
+        if container.restart_policy.as_deref() == Some("Always") {
+            total.add(&resources);
+            scored = (scored.0 + score.0, scored.1 + score.1);
+            sidecars.add(&resources);
+            sidecars_scored = at;
+            resources = sidecars.clone();
+        } else {
+            resources.add(&sidecars);
+        }
+        peak.raise(&resources);
+        at = (at.0.max(peak_scored.0), at.1.max(peak_scored.1));
+        peak_scored = at;
+    }
+    total.raise(&peak);
+    scored = (scored.0.max(peak_scored.0), scored.1.max(peak_scored.1));
+    if let Some(list) = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref()) {
+        let whole = Resources::parse(list);
+        if list.contains_key("cpu") {
+            (total.cpu, scored.0) = (whole.cpu, whole.cpu);
+        }
+        if list.contains_key("memory") {
+            (total.memory, scored.1) = (whole.memory, whole.memory);
+        }
+        for (name, amount) in whole.others {
+            total.others.retain(|(other, _)| *other != name);
+            total.others.push((name, amount));
+        }
+    }
+    if let Some(overhead) = &spec.overhead {
+        let overhead = Resources::parse(overhead);
+        scored = (scored.0 + overhead.cpu, scored.1 + overhead.memory);
+        total.add(&overhead);
+    }
+    (total, scored)
+}
+
+fn ports(spec: &Spec) -> Box<[Port]> {
+    let containers = spec.containers.iter();
+    let sidecars = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .filter(|container| container.restart_policy.as_deref() == Some("Always"));
+    let ports = containers.chain(sidecars).flat_map(|container| container.ports.iter().flatten());
+    ports
+        .filter_map(|port| {
+            let number = if spec.host_network { port.container_port } else { port.host_port };
+            let every = matches!(port.host_ip.as_str(), "" | "0.0.0.0" | "::");
+            (number > 0).then(|| Port {
+                address: if every { Symbol::default() } else { Symbol::new(&port.host_ip) },
+                protocol: Symbol::new(port.protocol.as_deref().unwrap_or("TCP")),
+                port: number,
+            })
+        })
+        .collect()
+}
+
+fn needs(spec: &mut Spec, labels: &BTreeMap<String, String>) -> Needs {
+    let affinity = spec.affinity.take().unwrap_or_default();
+    let node = affinity.node_affinity.unwrap_or_default();
+    let (with, without) =
+        (affinity.pod_affinity.unwrap_or_default(), affinity.pod_anti_affinity.unwrap_or_default());
+    let terms = |terms: Option<Vec<RawPodTerm>>| -> Vec<PodTerm> {
+        terms.unwrap_or_default().into_iter().map(pod_term).collect()
+    };
+    let weighted = |terms: Option<Vec<PreferredPodTerm>>| -> Vec<(i64, PodTerm)> {
+        let terms = terms.unwrap_or_default().into_iter();
+        terms.map(|term| (term.weight, pod_term(term.pod_affinity_term))).collect()
+    };
+    // A bound pod's own wishes about nodes no longer matter; what it keeps away from itself does.
+    let bound = !spec.node_name.is_empty();
+    Needs {
+        gates: spec.scheduling_gates.take().unwrap_or_default().into_iter().map(|gate| gate.name).collect(),
+        node_selector: spec
+            .node_selector
+            .take()
+            .unwrap_or_default()
+            .iter()
+            .filter(|_| !bound)
+            .map(|(key, value)| (Symbol::new(key), Symbol::new(value)))
+            .collect(),
+        required: node
+            .required
+            .filter(|_| !bound)
+            .map(|required| required.node_selector_terms.into_iter().map(Into::into).collect()),
+        preferred: node
+            .preferred
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|_| !bound)
+            .map(|preferred| (preferred.weight, preferred.preference.into()))
+            .collect(),
+        tolerations: spec
+            .tolerations
+            .take()
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|_| !bound)
+            .map(|raw| Toleration {
+                key: Symbol::new(&raw.key),
+                operator: raw.operator.unwrap_or_default(),
+                value: Symbol::new(&raw.value),
+                effect: raw.effect,
+            })
+            .collect(),
+        images: if bound {
+            Vec::new()
+        } else {
+            spec.containers.iter().map(|container| Symbol::new(&normal_image(&container.image))).collect()
+        },
+        spread: spec
+            .topology_spread_constraints
+            .take()
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|_| !bound)
+            .map(|raw| spread(raw, labels))
+            .collect(),
+        affinity: terms(with.required),
+        anti_affinity: terms(without.required),
+        preferred_affinity: weighted(with.preferred),
+        preferred_anti_affinity: weighted(without.preferred),
+    }
+}
+
+fn selector(label_selector: Option<&Value>) -> Selector {
+    // None selects nothing; the API server has validated the rest.
+    label_selector.map_or_else(Selector::nothing, |value| {
+        Selector::from_label_selector(value).unwrap_or_else(|_| Selector::nothing())
+    })
+}
+
+fn pod_term(raw: RawPodTerm) -> PodTerm {
+    PodTerm {
+        key: Symbol::new(&raw.topology_key),
+        selector: selector(raw.label_selector.as_ref()),
+        namespaces: raw.namespaces.unwrap_or_default(),
+        all_namespaces: raw
+            .namespace_selector
+            .as_ref()
+            .is_some_and(|value| selector(Some(value)).is_everything()),
+    }
+}
+
+fn spread(raw: RawSpread, labels: &BTreeMap<String, String>) -> Spread {
+    let mut text = raw.label_selector.unwrap_or(Value::Null);
+    for key in raw.match_label_keys.unwrap_or_default() {
+        if let Some(value) = labels.get(&key)
+            && text.is_object()
+        {
+            text["matchLabels"][&key] = value.as_str().into();
+        }
+    }
+    Spread {
+        max_skew: raw.max_skew,
+        key: Symbol::new(&raw.topology_key),
+        hard: raw.when_unsatisfiable == "DoNotSchedule",
+        selector: selector(Some(&text).filter(|text| text.is_object())),
+        min_domains: raw.min_domains.unwrap_or(1),
+        honor_affinity: raw.node_affinity_policy.as_deref() != Some("Ignore"),
+        honor_taints: raw.node_taints_policy.as_deref() == Some("Honor"),
+    }
+}
+
+/// Nodes report images with a tag; one without means `:latest`.
+fn normal_image(name: &str) -> String {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    if last.contains(':') || last.contains('@') { name.to_string() } else { format!("{name}:latest") }
+}

@@ -1,0 +1,394 @@
+//! `KubeSchedulerConfiguration` v1 and the profiles it comes to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::flags;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::core::profile::{MOST_PLUGINS, Profile};
+use crate::core::queue::Backoff;
+use crate::framework::{Plugin, Point};
+use crate::options::Options;
+use crate::plugins::{ABSENT, REGISTRY, find};
+
+pub const API_VERSION: &str = "kubescheduler.config.k8s.io/v1";
+pub const KIND: &str = "KubeSchedulerConfiguration";
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Configuration {
+    pub parallelism: i64,
+    pub leader_election: LeaderElection,
+    pub client_connection: ClientConnection,
+    pub percentage_of_nodes_to_score: i64,
+    pub pod_initial_backoff_seconds: u64,
+    pub pod_max_backoff_seconds: u64,
+    pub profiles: Vec<ProfileConfiguration>,
+    /// Not supported: starting with any is an error, for pods would be placed where they must not be.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub extenders: Vec<Value>,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LeaderElection {
+    pub leader_elect: bool,
+    pub lease_duration: flags::Duration,
+    pub renew_deadline: flags::Duration,
+    pub retry_period: flags::Duration,
+    pub resource_lock: String,
+    pub resource_name: String,
+    pub resource_namespace: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct ClientConnection {
+    pub kubeconfig: String,
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ProfileConfiguration {
+    pub scheduler_name: String,
+    pub percentage_of_nodes_to_score: Option<i64>,
+    pub plugins: Plugins,
+    pub plugin_config: Vec<PluginConfiguration>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Plugins {
+    multi_point: PluginSet,
+    pre_enqueue: PluginSet,
+    queue_sort: PluginSet,
+    pre_filter: PluginSet,
+    filter: PluginSet,
+    post_filter: PluginSet,
+    pre_score: PluginSet,
+    score: PluginSet,
+    reserve: PluginSet,
+    permit: PluginSet,
+    pre_bind: PluginSet,
+    bind: PluginSet,
+    post_bind: PluginSet,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+struct PluginSet {
+    enabled: Vec<PluginName>,
+    disabled: Vec<PluginName>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+struct PluginName {
+    name: String,
+    weight: i64,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct PluginConfiguration {
+    name: String,
+    args: Value,
+}
+
+impl Default for Configuration {
+    fn default() -> Self {
+        Configuration {
+            parallelism: 16,
+            leader_election: LeaderElection::default(),
+            client_connection: ClientConnection::default(),
+            percentage_of_nodes_to_score: 0,
+            pod_initial_backoff_seconds: 1,
+            pod_max_backoff_seconds: 10,
+            profiles: vec![ProfileConfiguration::default()],
+            extenders: Vec::new(),
+        }
+    }
+}
+
+impl Default for LeaderElection {
+    fn default() -> Self {
+        LeaderElection {
+            leader_elect: true,
+            lease_duration: flags::Duration::seconds(15),
+            renew_deadline: flags::Duration::seconds(10),
+            retry_period: flags::Duration::seconds(2),
+            resource_lock: "leases".into(),
+            resource_name: "kube-scheduler".into(),
+            resource_namespace: "kube-system".into(),
+        }
+    }
+}
+
+impl Default for ProfileConfiguration {
+    fn default() -> Self {
+        ProfileConfiguration {
+            scheduler_name: "default-scheduler".into(),
+            percentage_of_nodes_to_score: None,
+            plugins: Plugins::default(),
+            plugin_config: Vec::new(),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    File(#[from] daemon::config::Error),
+    #[error("initializing profiles: profile {profile:?}: {message}")]
+    Profile { profile: String, message: String },
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl Configuration {
+    /// The file where one is given, with the flags over it.
+    pub fn from_options(options: &Options) -> Result<Configuration, Error> {
+        let mut configuration: Configuration = if options.config.as_os_str().is_empty() {
+            Configuration::default()
+        } else {
+            daemon::config::load(&options.config, API_VERSION, KIND)?
+        };
+        if configuration.profiles.is_empty() {
+            configuration.profiles.push(ProfileConfiguration::default());
+        }
+        if configuration.client_connection.kubeconfig.is_empty() {
+            configuration.client_connection.kubeconfig.clone_from(&options.kubeconfig);
+        }
+        let election = &mut configuration.leader_election;
+        if let Some(text) = &options.leader_elect {
+            election.leader_elect = flags::go_bool(text)
+                .ok_or_else(|| Error::Invalid(format!("invalid argument {text:?} for \"--leader-elect\" flag")))?;
+        }
+        let durations = [
+            (&mut election.lease_duration, options.leader_elect_lease_duration),
+            (&mut election.renew_deadline, options.leader_elect_renew_deadline),
+            (&mut election.retry_period, options.leader_elect_retry_period),
+        ];
+        for (own, given) in durations {
+            *own = given.unwrap_or(*own);
+        }
+        for (own, given) in [
+            (&mut election.resource_name, &options.leader_elect_resource_name),
+            (&mut election.resource_namespace, &options.leader_elect_resource_namespace),
+        ] {
+            if let Some(given) = given {
+                own.clone_from(given);
+            }
+        }
+        configuration.check()?;
+        Ok(configuration)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let invalid = |message: &str| Err(Error::Invalid(message.into()));
+        if !self.extenders.is_empty() {
+            return invalid("extenders: not supported");
+        }
+        if !(0..=100).contains(&self.percentage_of_nodes_to_score) {
+            return invalid(&format!(
+                "percentageOfNodesToScore: Invalid value: {}: not in valid range [0-100]",
+                self.percentage_of_nodes_to_score
+            ));
+        }
+        if self.pod_initial_backoff_seconds == 0 {
+            return invalid("podInitialBackoffSeconds: Invalid value: 0: must be greater than 0");
+        }
+        if self.pod_max_backoff_seconds < self.pod_initial_backoff_seconds {
+            return invalid(&format!(
+                "podMaxBackoffSeconds: Invalid value: {}: must be greater than or equal to PodInitialBackoffSeconds",
+                self.pod_max_backoff_seconds
+            ));
+        }
+        let mut names = BTreeMap::new();
+        for (place, profile) in self.profiles.iter().enumerate() {
+            if profile.scheduler_name.is_empty() {
+                return invalid(&format!("profiles[{place}].schedulerName: Required value"));
+            }
+            if names.insert(&profile.scheduler_name, ()).is_some() {
+                return invalid(&format!(
+                    "profiles[{place}].schedulerName: Duplicate value: {:?}",
+                    profile.scheduler_name
+                ));
+            }
+        }
+        let election = &self.leader_election;
+        if election.leader_elect && election.lease_duration <= election.renew_deadline {
+            return invalid("leaderElection.leaseDuration: must be greater than RenewDeadline");
+        }
+        Ok(())
+    }
+
+    pub fn backoff(&self) -> Backoff {
+        Backoff {
+            initial: Duration::from_secs(self.pod_initial_backoff_seconds),
+            max: Duration::from_secs(self.pod_max_backoff_seconds),
+        }
+    }
+
+    pub fn profiles(&self) -> Result<Vec<Profile>, Error> {
+        self.profiles
+            .iter()
+            .map(|profile| {
+                profile.build(self.percentage_of_nodes_to_score).map_err(|message| Error::Profile {
+                    profile: profile.scheduler_name.clone(),
+                    message,
+                })
+            })
+            .collect()
+    }
+}
+
+impl Plugins {
+    fn set(&self, point: Point) -> &PluginSet {
+        match point {
+            Point::PreEnqueue => &self.pre_enqueue,
+            Point::QueueSort => &self.queue_sort,
+            Point::PreFilter => &self.pre_filter,
+            Point::Filter => &self.filter,
+            Point::PostFilter => &self.post_filter,
+            Point::PreScore => &self.pre_score,
+            Point::Score => &self.score,
+            Point::Reserve => &self.reserve,
+            Point::Permit => &self.permit,
+            Point::PreBind => &self.pre_bind,
+            Point::Bind => &self.bind,
+            Point::PostBind => &self.post_bind,
+        }
+    }
+
+    fn points(&self) -> [&PluginSet; Point::COUNT] {
+        use Point::*;
+        [
+            PreEnqueue, QueueSort, PreFilter, Filter, PostFilter, PreScore, Score, Reserve, Permit, PreBind, Bind,
+            PostBind,
+        ]
+        .map(|point| self.set(point))
+    }
+}
+
+fn disables(set: &PluginSet, name: &str) -> bool {
+    set.disabled.iter().any(|disabled| disabled.name == "*" || disabled.name == name)
+}
+
+fn named<'a>(set: &'a PluginSet, name: &str) -> Option<&'a PluginName> {
+    set.enabled.iter().find(|enabled| enabled.name == name)
+}
+
+impl ProfileConfiguration {
+    fn build(&self, percentage: i64) -> Result<Profile, String> {
+        let plugins = &self.plugins;
+        let multi = &plugins.multi_point;
+        // Plugins at all their points: upstream's defaults, and what is named besides.
+        let mut whole: Vec<&str> = REGISTRY
+            .iter()
+            .map(|entry| entry.name)
+            .filter(|name| !disables(multi, name) || named(multi, name).is_some())
+            .collect();
+        for set in std::iter::once(multi).chain(plugins.points()) {
+            for enabled in &set.enabled {
+                if find(&enabled.name).is_none() {
+                    if ABSENT.contains(&enabled.name.as_str()) {
+                        tracing::warn!(plugin = enabled.name, "The plugin is not supported and has no effect");
+                        continue;
+                    }
+                    return Err(format!("plugin {:?} does not exist", enabled.name));
+                }
+            }
+        }
+        let at_some_point = |name: &str| plugins.points().iter().any(|set| named(set, name).is_some());
+        let defaults = whole.clone();
+        whole.extend(
+            REGISTRY
+                .iter()
+                .map(|entry| entry.name)
+                .filter(|name| !defaults.contains(name) && at_some_point(name)),
+        );
+        let mut made: Vec<(Arc<dyn Plugin>, i64)> = Vec::new();
+        for name in &whole {
+            let Some(entry) = find(name) else { continue };
+            let arguments = self.plugin_config.iter().find(|config| config.name == *name);
+            let plugin = (entry.make)(arguments.map_or(&Value::Null, |config| &config.args))
+                .map_err(|message| format!("initializing plugin {name:?}: {message}"))?;
+            let weights = [named(&plugins.score, name), named(multi, name)];
+            let weight = weights.into_iter().flatten().map(|named| named.weight).find(|weight| *weight > 0);
+            made.push((plugin, weight.unwrap_or(entry.weight)));
+        }
+        debug_assert!(made.len() <= MOST_PLUGINS);
+        let percentage = self.percentage_of_nodes_to_score.unwrap_or(percentage);
+        let profile = Profile::new(&self.scheduler_name, made, percentage, |name, point| {
+            let set = plugins.set(point);
+            named(set, name).is_some() || (defaults.contains(&name) && !disables(set, name))
+        });
+        if profile.at(Point::QueueSort).len() != 1 {
+            return Err("only one queue sort plugin can be enabled".into());
+        }
+        if profile.at(Point::Bind).is_empty() {
+            return Err("at least one bind plugin is needed".into());
+        }
+        Ok(profile)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profile(text: &str) -> Result<Profile, String> {
+        let value = daemon::config::yaml(text).unwrap();
+        ProfileConfiguration::deserialize(value).unwrap().build(0)
+    }
+
+    fn names(profile: &Profile, point: Point) -> Vec<(&'static str, i64)> {
+        profile.each(point).map(|(place, plugin)| (plugin.name(), profile.weight(place))).collect()
+    }
+
+    #[test]
+    fn defaults_are_upstreams() {
+        let profile = ProfileConfiguration::default().build(0).unwrap();
+        assert_eq!(
+            names(&profile, Point::Score),
+            [
+                ("TaintToleration", 3),
+                ("NodeAffinity", 2),
+                ("NodeResourcesFit", 1),
+                ("PodTopologySpread", 2),
+                ("InterPodAffinity", 2),
+                ("NodeResourcesBalancedAllocation", 1),
+                ("ImageLocality", 1),
+            ]
+        );
+    }
+
+    #[test]
+    fn plugins_are_turned_off_and_weighed() {
+        let profile = profile(
+            "plugins: {score: {disabled: [{name: '*'}], enabled: [{name: NodeResourcesFit, weight: 7}]}, multiPoint: {disabled: [{name: DefaultPreemption}]}}",
+        )
+        .unwrap();
+        assert_eq!(names(&profile, Point::Score), [("NodeResourcesFit", 7)]);
+        assert!(!profile.preempts);
+        assert!(names(&profile, Point::Filter).iter().any(|(name, _)| *name == "TaintToleration"));
+    }
+
+    #[test]
+    fn unknown_plugins_and_arguments_are_errors() {
+        let Err(error) = profile("plugins: {filter: {enabled: [{name: Nope}]}}") else { panic!() };
+        assert!(error.contains("Nope"));
+        let Err(error) =
+            profile("pluginConfig: [{name: NodeResourcesFit, args: {scoringStrategy: {type: Worst}}}]")
+        else {
+            panic!()
+        };
+        assert!(error.contains("Worst"));
+        assert!(profile("plugins: {bind: {disabled: [{name: '*'}]}}").is_err());
+        assert!(profile("plugins: {filter: {enabled: [{name: VolumeBinding}]}}").is_ok());
+    }
+}

@@ -1,0 +1,220 @@
+//! The scheduler without its rim: table, queue and profiles, driven by calls with the time passed in.
+//! What is to be done outside (bind, tell, delete victims) is returned.
+
+pub mod algorithm;
+pub mod profile;
+pub mod queue;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use rustc_hash::FxHashMap;
+
+use crate::cluster::{Node, Pod, Symbol, Table};
+use crate::framework::{Change, Diagnosis, Permit};
+use crate::plugins::{Preemption, Victims};
+use algorithm::Choice;
+use profile::Profile;
+use queue::{Entry, Queue};
+
+/// The state of a scheduler.
+pub struct Core {
+    pub table: Table,
+    pub queue: Queue,
+    pub profiles: FxHashMap<Symbol, Arc<Profile>>,
+    start: usize,
+    random: SmallRng,
+}
+
+/// What became of a pod that was taken from the queue.
+pub enum Attempt {
+    /// Assumed on a node: bind it, then [`Core::bound`] or [`Core::bind_failed`]. Wait first where a permit
+    /// plugin asks for it.
+    Bind { entry: Entry, node: Symbol, choice: Choice, profile: Arc<Profile>, wait: Duration },
+    /// Fits nowhere; it is in the queue again.
+    Unschedulable { pod: Arc<Pod>, message: String, victims: Option<Victims> },
+    /// It need not be scheduled.
+    Skipped,
+}
+
+impl Core {
+    /// `seed` makes the choice among equally good nodes reproducible.
+    pub fn new(profiles: Vec<Profile>, backoff: queue::Backoff, seed: u64) -> Core {
+        let profiles =
+            profiles.into_iter().map(|profile| (profile.name, Arc::new(profile))).collect();
+        Core {
+            table: Table::default(),
+            queue: Queue::new(backoff),
+            profiles,
+            start: 0,
+            random: SmallRng::seed_from_u64(seed),
+        }
+    }
+
+    fn profile(&self, pod: &Pod) -> Option<Arc<Profile>> {
+        self.profiles.get(&pod.scheduler).cloned()
+    }
+
+    /// A pod appeared or changed. `old` is its state before.
+    pub fn set_pod(&mut self, pod: &Arc<Pod>, old: Option<&Pod>, now: Duration) {
+        if pod.finished {
+            return self.remove_pod(pod, now);
+        }
+        if !pod.node.is_empty() {
+            self.queue.remove(&pod.uid);
+            self.table.denominate(&pod.uid);
+            let before = old.filter(|old| !old.node.is_empty());
+            self.table.set_pod(pod);
+            match before {
+                None => self.changed(&Change::PodPlaced(pod), now),
+                Some(old) => {
+                    if old.requests != pod.requests {
+                        self.changed(&Change::PodRemoved { pod: old, node: pod.node }, now);
+                    }
+                    if old.labels != pod.labels {
+                        self.changed(&Change::PodPlaced(pod), now);
+                        self.changed(&Change::PodRemoved { pod: old, node: pod.node }, now);
+                    }
+                }
+            }
+            return;
+        }
+        let Some(profile) = self.profile(pod) else { return };
+        if pod.deleting || self.table.is_assumed(&pod.uid) {
+            if pod.deleting {
+                self.queue.remove(&pod.uid);
+            }
+            return;
+        }
+        if !pod.nominated.is_empty() {
+            self.table.nominate(pod, pod.nominated);
+        }
+        let gate = profile.pre_enqueue(pod);
+        self.queue.set(pod, gate, now);
+    }
+
+    /// A pod is gone, or has finished.
+    pub fn remove_pod(&mut self, pod: &Arc<Pod>, now: Duration) {
+        self.queue.remove(&pod.uid);
+        self.table.denominate(&pod.uid);
+        if let Some((placed, node)) = self.table.remove_pod(&pod.uid) {
+            self.changed(&Change::PodRemoved { pod: &placed, node }, now);
+        }
+    }
+
+    pub fn set_node(&mut self, node: &Node, old: Option<&Node>, now: Duration) {
+        let index = self.table.set_node(node);
+        let row = self.table.row(index);
+        match old {
+            None => self.queue.changed(&self.profiles, &Change::NodeAdded(row), now),
+            // A heartbeat or a list of images helps no pod.
+            Some(old)
+                if old.allocatable != node.allocatable
+                    || old.max_pods != node.max_pods
+                    || old.labels != node.labels
+                    || old.taints != node.taints
+                    || old.unschedulable != node.unschedulable =>
+            {
+                self.queue.changed(&self.profiles, &Change::NodeUpdated(row), now);
+            }
+            Some(_) => {}
+        }
+    }
+
+    pub fn remove_node(&mut self, name: Symbol) {
+        self.table.remove_node(name);
+    }
+
+    fn changed(&mut self, change: &Change<'_>, now: Duration) {
+        self.queue.changed(&self.profiles, change, now);
+    }
+
+    /// Takes the next pod and schedules it. None when none is ready.
+    pub fn attempt(&mut self, now: Duration) -> Option<Attempt> {
+        let mut entry = self.queue.pop(now)?;
+        let Some(profile) = self.profile(&entry.pod) else { return Some(Attempt::Skipped) };
+        if entry.pod.deleting || self.table.node_of(&entry.pod.uid).is_some() {
+            return Some(Attempt::Skipped);
+        }
+        entry.attempts += 1;
+        let pod = entry.pod.clone();
+        match algorithm::schedule(&profile, &self.table, &pod, &mut self.start, &mut self.random) {
+            Ok(choice) => {
+                let node = self.table.row(choice.row).name;
+                self.table.assume(&pod, node);
+                self.table.denominate(&pod.uid);
+                match profile.reserve(&pod, node) {
+                    Ok(Permit::Allow) => {
+                        Some(Attempt::Bind { entry, node, choice, profile, wait: Duration::ZERO })
+                    }
+                    Ok(Permit::Wait(wait)) => Some(Attempt::Bind { entry, node, choice, profile, wait }),
+                    Ok(Permit::Reject(message)) | Err(message) => {
+                        profile.unreserve(&pod, node);
+                        self.table.forget(&pod.uid);
+                        self.queue.failed(entry, now);
+                        Some(Attempt::Unschedulable { pod, message, victims: None })
+                    }
+                }
+            }
+            Err(failure) => {
+                let (mut diagnosis, cycle, active) = *failure;
+                let victims = self.preempt(&profile, &pod, &mut diagnosis, &cycle, &active);
+                let message = diagnosis.text();
+                if diagnosis.plugins == 0 {
+                    self.queue.failed(entry, now);
+                } else {
+                    self.queue.unschedulable(entry, diagnosis.plugins, now);
+                }
+                Some(Attempt::Unschedulable { pod, message, victims })
+            }
+        }
+    }
+
+    fn preempt(
+        &mut self,
+        profile: &Profile,
+        pod: &Arc<Pod>,
+        diagnosis: &mut Diagnosis,
+        cycle: &crate::framework::Cycle,
+        active: &[usize],
+    ) -> Option<Victims> {
+        if !profile.preempts || diagnosis.nodes == 0 {
+            return None;
+        }
+        match crate::plugins::search_victims(profile, cycle, active, pod, &self.table, diagnosis) {
+            Preemption::Victims(victims) => {
+                diagnosis.post_filter = Some(format!(
+                    "preemption: found a potential placement for pod on node {}, preempting {} victims",
+                    victims.node,
+                    victims.pods.len()
+                ));
+                self.table.nominate(pod, victims.node);
+                Some(victims)
+            }
+            Preemption::None(message) => {
+                diagnosis.post_filter = Some(message);
+                None
+            }
+        }
+    }
+
+    /// The API server has accepted the binding. The pod stays assumed until it is seen bound.
+    pub fn bound(&mut self, profile: &Profile, pod: &Pod, node: Symbol) {
+        profile.post_bind(pod, node);
+    }
+
+    /// The binding failed: the place is free again and the pod is tried again, unless it is gone or has been
+    /// seen bound meanwhile. True when it will be tried.
+    pub fn bind_failed(&mut self, profile: &Profile, entry: Entry, node: Symbol, gone: bool, now: Duration) -> bool {
+        profile.unreserve(&entry.pod, node);
+        let Some((pod, _)) = self.table.forget(&entry.pod.uid) else { return false };
+        self.changed(&Change::PodRemoved { pod: &pod, node }, now);
+        if gone {
+            return false;
+        }
+        self.queue.failed(entry, now);
+        true
+    }
+}

@@ -1,0 +1,216 @@
+//! One pod, one table: filter, score, choose.
+
+use std::sync::Arc;
+
+use rand::Rng;
+
+use super::profile::Profile;
+use crate::cluster::{Pod, Row, Symbol, Table};
+use crate::framework::{Cycle, Diagnosis, Point, PreFilter, Reject};
+
+/// A node chosen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Choice {
+    pub row: usize,
+    /// How many nodes were looked at, and how many would do.
+    pub evaluated: usize,
+    pub feasible: usize,
+}
+
+/// Why none was, with what preemption goes on from: the cycle, and the filters that apply.
+pub type Failure = Box<(Diagnosis, Cycle, Vec<usize>)>;
+
+/// In a cluster of fewer nodes, all are looked at.
+const FEW_NODES: usize = 100;
+
+/// Finds the best node for a pod. `start` is where looking begins, and moves on, so that all nodes have their turn
+/// where not all are looked at.
+pub fn schedule(
+    profile: &Profile,
+    table: &Table,
+    pod: &Arc<Pod>,
+    start: &mut usize,
+    random: &mut impl Rng,
+) -> Result<Choice, Failure> {
+    let mut cycle = Cycle::new(profile.plugins.len());
+    let mut diagnosis = Diagnosis { nodes: table.nodes(), ..Default::default() };
+    if table.nodes() == 0 {
+        return Err(Box::new((diagnosis, cycle, Vec::new())));
+    }
+
+    let mut skipped = 0u64;
+    let mut only: Option<(Vec<Symbol>, Vec<usize>)> = None;
+    for (place, plugin) in profile.each(Point::PreFilter) {
+        match plugin.pre_filter(place, &mut cycle, pod, table) {
+            PreFilter::Run => {}
+            PreFilter::Skip => skipped |= 1 << place,
+            PreFilter::Only(names) => {
+                only = Some(match only {
+                    None => (names, vec![place]),
+                    Some((mut kept, mut by)) => {
+                        kept.retain(|name| names.contains(name));
+                        by.push(place);
+                        (kept, by)
+                    }
+                });
+            }
+            PreFilter::Reject(message) => {
+                diagnosis.plugins |= 1 << place;
+                diagnosis.message = Some(message);
+                return Err(Box::new((diagnosis, cycle, Vec::new())));
+            }
+        }
+    }
+    let active: Vec<usize> =
+        profile.at(Point::Filter).iter().copied().filter(|place| skipped & (1 << place) == 0).collect();
+
+    let mut search = Search { profile, table, pod, active: &active, diagnosis, feasible: Vec::new() };
+    let mut evaluated = 0;
+    match &only {
+        Some((names, by)) => {
+            let rows: Vec<usize> = names
+                .iter()
+                .filter_map(|name| table.index(*name))
+                .filter(|row| table.row(*row).present)
+                .collect();
+            for row in &rows {
+                search.look(&cycle, *row);
+            }
+            evaluated += rows.len();
+            search.exclude(table.nodes() - rows.len(), by);
+        }
+        None => {
+            let rows = table.rows();
+            let enough = enough(table.nodes(), profile.percentage);
+            let begin = *start % rows.len();
+            let mut steps = 0;
+            while steps < rows.len() && search.feasible.len() < enough {
+                let row = (begin + steps) % rows.len();
+                steps += 1;
+                if rows[row].present {
+                    evaluated += 1;
+                    search.look(&cycle, row);
+                }
+            }
+            *start = (begin + steps) % rows.len();
+        }
+    }
+    let Search { diagnosis, feasible, .. } = search;
+    let row = match feasible.as_slice() {
+        [] => return Err(Box::new((diagnosis, cycle, active))),
+        [one] => *one,
+        _ => best(profile, table, pod, &mut cycle, &feasible, random),
+    };
+    Ok(Choice { row, evaluated, feasible: feasible.len() })
+}
+
+struct Search<'a> {
+    profile: &'a Profile,
+    table: &'a Table,
+    pod: &'a Arc<Pod>,
+    active: &'a [usize],
+    diagnosis: Diagnosis,
+    feasible: Vec<usize>,
+}
+
+impl Search<'_> {
+    fn look(&mut self, cycle: &Cycle, index: usize) {
+        let row = self.table.row(index);
+        let verdict = self.filter(cycle, row).and_then(|()| {
+            let waiting: Vec<&Arc<Pod>> = self
+                .table
+                .nominated(index)
+                .iter()
+                .filter(|other| other.priority >= self.pod.priority && other.uid != self.pod.uid)
+                .collect();
+            if waiting.is_empty() {
+                return Ok(());
+            }
+            // It must fit beside those that have been promised the node, too.
+            let mut trial = row.clone();
+            for other in waiting {
+                trial.place(other);
+            }
+            self.filter(cycle, &trial)
+        });
+        match verdict {
+            Ok(()) => self.feasible.push(index),
+            Err((place, reject)) => self.diagnosis.add(place, &reject, index),
+        }
+    }
+
+    fn filter(&self, cycle: &Cycle, row: &Row) -> Result<(), (usize, Reject)> {
+        for place in self.active {
+            let plugin = &self.profile.plugins[*place];
+            plugin.filter(*place, cycle, self.pod, row).map_err(|reject| (*place, reject))?;
+        }
+        Ok(())
+    }
+
+    /// Accounts for nodes that pre-filter plugins left out.
+    fn exclude(&mut self, nodes: usize, by: &[usize]) {
+        if nodes == 0 {
+            return;
+        }
+        let mut names: Vec<&str> = by.iter().map(|place| self.profile.plugins[*place].name()).collect();
+        names.sort_unstable();
+        let reason = Symbol::new(&format!("node(s) didn't satisfy plugin(s) [{}]", names.join(" ")));
+        *self.diagnosis.counts.entry(reason).or_default() += nodes as u32;
+        for place in by {
+            self.diagnosis.plugins |= 1 << place;
+        }
+    }
+}
+
+/// How many feasible nodes are enough to choose from.
+fn enough(nodes: usize, percentage: i64) -> usize {
+    if nodes < FEW_NODES || percentage >= 100 {
+        return nodes;
+    }
+    let percentage = match percentage {
+        1.. => percentage as usize,
+        // Half of a small cluster, less of a large one, at least a twentieth.
+        _ => 50usize.saturating_sub(nodes / 125).max(5),
+    };
+    (nodes * percentage / 100).max(FEW_NODES)
+}
+
+fn best(
+    profile: &Profile,
+    table: &Table,
+    pod: &Arc<Pod>,
+    cycle: &mut Cycle,
+    rows: &[usize],
+    random: &mut impl Rng,
+) -> usize {
+    let mut skipped = 0u64;
+    for (place, plugin) in profile.each(Point::PreScore) {
+        if !plugin.pre_score(place, cycle, pod, table, rows) {
+            skipped |= 1 << place;
+        }
+    }
+    let mut totals = vec![0i64; rows.len()];
+    let mut scores = vec![0i64; rows.len()];
+    for (place, plugin) in profile.each(Point::Score).filter(|(place, _)| skipped & (1 << place) == 0) {
+        for (score, row) in scores.iter_mut().zip(rows) {
+            *score = plugin.score(place, cycle, pod, table.row(*row));
+        }
+        plugin.normalize(place, cycle, pod, table, rows, &mut scores);
+        let weight = profile.weight(place);
+        for (total, score) in totals.iter_mut().zip(&scores) {
+            *total += score * weight;
+        }
+    }
+    let (mut chosen, mut highest, mut equals) = (rows[0], i64::MIN, 0u32);
+    for (row, total) in rows.iter().zip(&totals) {
+        if *total > highest {
+            (chosen, highest, equals) = (*row, *total, 1);
+        } else if *total == highest {
+            equals += 1;
+            if random.random_range(0..equals) == 0 {
+                chosen = *row;
+            }
+        }
+    }
+    chosen
+}

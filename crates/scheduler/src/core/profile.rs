@@ -1,0 +1,116 @@
+//! A profile: the plugins pods of one scheduler name go through.
+
+use std::sync::Arc;
+
+use crate::cluster::{Pod, Row, Symbol};
+use crate::framework::{Cycle, Permit, Plugin, Point};
+
+pub struct Profile {
+    pub name: Symbol,
+    pub plugins: Vec<Arc<dyn Plugin>>,
+    /// Places of the plugins that take part in each point.
+    points: [Vec<usize>; Point::COUNT],
+    weights: Vec<i64>,
+    /// Of nodes to find before scoring; 0 adapts to the cluster.
+    pub percentage: i64,
+    /// Preemption is enabled.
+    pub preempts: bool,
+}
+
+/// The most plugins of a profile: a rejected pod keeps those that rejected it as bits.
+pub const MOST_PLUGINS: usize = 64;
+
+impl Profile {
+    /// `enabled` says whether a plugin takes part in one of its points.
+    pub fn new(
+        name: &str,
+        plugins: Vec<(Arc<dyn Plugin>, i64)>,
+        percentage: i64,
+        enabled: impl Fn(&str, Point) -> bool,
+    ) -> Profile {
+        let mut points: [Vec<usize>; Point::COUNT] = Default::default();
+        for (place, (plugin, _)) in plugins.iter().enumerate().take(MOST_PLUGINS) {
+            for point in plugin.points() {
+                if enabled(plugin.name(), *point) {
+                    points[*point as usize].push(place);
+                }
+            }
+        }
+        let preempts = !points[Point::PostFilter as usize].is_empty();
+        let (plugins, weights) = plugins.into_iter().take(MOST_PLUGINS).unzip();
+        Profile { name: Symbol::new(name), plugins, points, weights, percentage, preempts }
+    }
+
+    pub fn at(&self, point: Point) -> &[usize] {
+        &self.points[point as usize]
+    }
+
+    pub fn each(&self, point: Point) -> impl DoubleEndedIterator<Item = (usize, &Arc<dyn Plugin>)> {
+        self.at(point).iter().map(|place| (*place, &self.plugins[*place]))
+    }
+
+    pub fn weight(&self, place: usize) -> i64 {
+        self.weights[place].max(1)
+    }
+
+    /// The plugin that keeps the pod out of the queue, and why.
+    pub fn pre_enqueue(&self, pod: &Pod) -> Option<(&'static str, String)> {
+        self.each(Point::PreEnqueue)
+            .find_map(|(_, plugin)| plugin.pre_enqueue(pod).err().map(|message| (plugin.name(), message)))
+    }
+
+    /// Whether the filters in `active` let the pod onto the node.
+    pub fn fits(&self, active: &[usize], cycle: &Cycle, pod: &Pod, row: &Row) -> bool {
+        active.iter().all(|place| self.plugins[*place].filter(*place, cycle, pod, row).is_ok())
+    }
+
+    /// Runs reserve and permit plugins.
+    pub fn reserve(&self, pod: &Pod, node: Symbol) -> Result<Permit, String> {
+        for (_, plugin) in self.each(Point::Reserve) {
+            plugin.reserve(pod, node)?;
+        }
+        let mut longest = Permit::Allow;
+        for (_, plugin) in self.each(Point::Permit) {
+            match (plugin.permit(pod, node), &longest) {
+                (Permit::Allow, _) => {}
+                (Permit::Wait(wait), Permit::Wait(other)) if wait <= *other => {}
+                (Permit::Wait(wait), _) => longest = Permit::Wait(wait),
+                (reject @ Permit::Reject(_), _) => return Ok(reject),
+            }
+        }
+        Ok(longest)
+    }
+
+    pub fn unreserve(&self, pod: &Pod, node: Symbol) {
+        for (_, plugin) in self.each(Point::Reserve).rev() {
+            plugin.unreserve(pod, node);
+        }
+    }
+
+    pub fn post_bind(&self, pod: &Pod, node: Symbol) {
+        for (_, plugin) in self.each(Point::PostBind) {
+            plugin.post_bind(pod, node);
+        }
+    }
+
+    /// Pre-bind plugins, then the first that binds.
+    pub async fn bind(&self, client: &client::Client, pod: &Pod, node: Symbol) -> Result<(), BindError> {
+        for (_, plugin) in self.each(Point::PreBind) {
+            plugin.pre_bind(pod, node).await.map_err(BindError::Refused)?;
+        }
+        for (_, plugin) in self.each(Point::Bind) {
+            if let Some(result) = plugin.bind(client, pod, node).await {
+                return result.map_err(BindError::Api);
+            }
+        }
+        Err(BindError::Refused("no bind plugin bound the pod".into()))
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error("binding rejected: {0}")]
+    Api(client::Error),
+    #[error("binding rejected: {0}")]
+    Refused(String),
+}

@@ -1,0 +1,286 @@
+//! Pods waiting to be scheduled: ready ones by priority, those that failed until their time comes, those
+//! that fit nowhere until something changes that could help them, and gated ones.
+//!
+//! Upstream's rules: a pod that fits nowhere waits for an event for which one of the plugins that rejected it
+//! gives a hint; then it is ready, or in backoff if its time has not come. After five minutes it is tried anyway.
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustc_hash::FxHashMap;
+
+use super::profile::Profile;
+use crate::cluster::{Pod, Symbol};
+use crate::framework::Change;
+
+/// A pod fits nowhere for this long before it is tried without a reason.
+const STALE: Duration = Duration::from_secs(300);
+
+#[derive(Clone, Copy, Debug)]
+pub struct Backoff {
+    pub initial: Duration,
+    pub max: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Backoff { initial: Duration::from_secs(1), max: Duration::from_secs(10) }
+    }
+}
+
+/// A waiting pod.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub pod: Arc<Pod>,
+    pub attempts: u32,
+    /// When it was first ready.
+    pub first: Duration,
+    /// When it came into its present place.
+    since: Duration,
+    /// Those that rejected it, bit by bit.
+    plugins: u64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Place {
+    Active(ActiveKey),
+    Backoff(Duration),
+    Unschedulable,
+    Gated,
+}
+
+/// Priority first, then age.
+type ActiveKey = (Reverse<i32>, Duration, u64);
+
+/// How many pods wait where.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sizes {
+    pub active: usize,
+    pub backoff: usize,
+    pub unschedulable: usize,
+    pub gated: usize,
+}
+
+#[derive(Debug)]
+pub struct Queue {
+    backoff_times: Backoff,
+    entries: FxHashMap<Box<str>, (Entry, Place)>,
+    active: BTreeSet<(ActiveKey, Box<str>)>,
+    backoff: BTreeSet<(Duration, Box<str>)>,
+    /// By when they came, to find those that have waited too long.
+    unschedulable: BTreeSet<(Duration, Box<str>)>,
+    sequence: u64,
+    gated: usize,
+    /// Pods added to each place, by event: upstream's metric.
+    pub incoming: FxHashMap<(&'static str, &'static str), u64>,
+}
+
+impl Queue {
+    pub fn new(backoff: Backoff) -> Queue {
+        Queue {
+            backoff_times: backoff,
+            entries: FxHashMap::default(),
+            active: BTreeSet::new(),
+            backoff: BTreeSet::new(),
+            unschedulable: BTreeSet::new(),
+            sequence: 0,
+            gated: 0,
+            incoming: FxHashMap::default(),
+        }
+    }
+
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            active: self.active.len(),
+            backoff: self.backoff.len(),
+            unschedulable: self.unschedulable.len(),
+            gated: self.gated,
+        }
+    }
+
+    /// Pods rejected by each plugin's bit.
+    pub fn rejected(&self) -> [usize; 64] {
+        let mut counts = [0; 64];
+        for (_, uid) in &self.unschedulable {
+            let plugins = self.entries.get(uid).map_or(0, |(entry, _)| entry.plugins);
+            for (bit, count) in counts.iter_mut().enumerate() {
+                *count += usize::from(plugins & (1 << bit) != 0);
+            }
+        }
+        counts
+    }
+
+    /// A pod appeared or changed; `gate` is the plugin that keeps it out.
+    pub fn set(&mut self, pod: &Arc<Pod>, gate: Option<(&'static str, String)>, now: Duration) {
+        match self.take(&pod.uid) {
+            None => {
+                let entry = Entry { pod: pod.clone(), attempts: 0, first: now, since: now, plugins: 0 };
+                match gate {
+                    Some(_) => self.put(entry, Place::Gated, "UnscheduledPodAdd"),
+                    None => self.activate(entry, now, "UnscheduledPodAdd"),
+                }
+            }
+            Some((mut entry, place)) => {
+                let same = entry.pod.same_needs(pod);
+                entry.pod = pod.clone();
+                match (place, gate) {
+                    (_, Some(_)) => self.put(entry, Place::Gated, "UnscheduledPodUpdate"),
+                    (Place::Gated, None) => {
+                        entry.first = now;
+                        self.activate(entry, now, "UnscheduledPodUpdate");
+                    }
+                    // It may fit now: ready, unless its backoff still runs.
+                    (Place::Unschedulable, None) if !same => self.retry(entry, now, "UnscheduledPodUpdate"),
+                    // The priority may have changed.
+                    (Place::Active(_), None) if !same => self.activate(entry, now, "UnscheduledPodUpdate"),
+                    (place, None) => self.put_back(entry, place),
+                }
+            }
+        }
+    }
+
+    pub fn remove(&mut self, uid: &str) {
+        self.take(uid);
+    }
+
+    /// The next pod, after moving those whose time has come.
+    pub fn pop(&mut self, now: Duration) -> Option<Entry> {
+        self.flush(now);
+        let (_, uid) = self.active.first()?.clone();
+        self.take(&uid).map(|(entry, _)| entry)
+    }
+
+    /// When there will be something to do without an event.
+    pub fn next(&self) -> Option<Duration> {
+        let backoff = self.backoff.first().map(|(at, _)| *at);
+        let stale = self.unschedulable.first().map(|(since, _)| *since + STALE);
+        if !self.active.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        [backoff, stale].into_iter().flatten().min()
+    }
+
+    fn flush(&mut self, now: Duration) {
+        while let Some((at, uid)) = self.backoff.first().cloned()
+            && at <= now
+        {
+            if let Some((entry, _)) = self.take(&uid) {
+                self.activate(entry, now, "BackoffComplete");
+            }
+        }
+        while let Some((since, uid)) = self.unschedulable.first().cloned()
+            && since + STALE <= now
+        {
+            if let Some((entry, _)) = self.take(&uid) {
+                self.retry(entry, now, "UnschedulableTimeout");
+            }
+        }
+    }
+
+    /// The pod fits nowhere; these plugins rejected it.
+    pub fn unschedulable(&mut self, mut entry: Entry, plugins: u64, now: Duration) {
+        entry.plugins = plugins;
+        entry.since = now;
+        self.put(entry, Place::Unschedulable, "ScheduleAttemptFailure");
+    }
+
+    /// Something else went wrong: try again after a while.
+    pub fn failed(&mut self, mut entry: Entry, now: Duration) {
+        entry.plugins = 0;
+        entry.since = now;
+        let at = now + self.delay(entry.attempts);
+        self.put(entry, Place::Backoff(at), "ScheduleAttemptFailure");
+    }
+
+    /// Moves the pods that a change could help.
+    pub fn changed(
+        &mut self,
+        profiles: &FxHashMap<Symbol, Arc<Profile>>,
+        change: &Change<'_>,
+        now: Duration,
+    ) {
+        if self.unschedulable.is_empty() {
+            return;
+        }
+        let helped: Vec<Box<str>> = self
+            .unschedulable
+            .iter()
+            .filter(|(_, uid)| {
+                let Some((entry, _)) = self.entries.get(uid) else { return false };
+                let Some(profile) = profiles.get(&entry.pod.scheduler) else { return false };
+                let mut plugins = entry.plugins;
+                while plugins != 0 {
+                    let place = plugins.trailing_zeros() as usize;
+                    plugins &= plugins - 1;
+                    if profile.plugins.get(place).is_some_and(|plugin| plugin.hint(&entry.pod, change)) {
+                        return true;
+                    }
+                }
+                false
+            })
+            .map(|(_, uid)| uid.clone())
+            .collect();
+        for uid in helped {
+            if let Some((entry, _)) = self.take(&uid) {
+                self.retry(entry, now, change.name());
+            }
+        }
+    }
+
+    fn delay(&self, attempts: u32) -> Duration {
+        let doubled = 1u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.backoff_times.initial.saturating_mul(doubled).min(self.backoff_times.max)
+    }
+
+    /// Ready, or in backoff until its time.
+    fn retry(&mut self, mut entry: Entry, now: Duration, event: &'static str) {
+        let at = entry.since + self.delay(entry.attempts);
+        if at > now {
+            self.put(entry, Place::Backoff(at), event);
+        } else {
+            entry.since = now;
+            self.activate(entry, now, event);
+        }
+    }
+
+    fn activate(&mut self, entry: Entry, now: Duration, event: &'static str) {
+        self.sequence += 1;
+        let key = (Reverse(entry.pod.priority), now, self.sequence);
+        self.put(entry, Place::Active(key), event);
+    }
+
+    fn put(&mut self, entry: Entry, place: Place, event: &'static str) {
+        let queue = match place {
+            Place::Active(_) => "active",
+            Place::Backoff(_) => "backoff",
+            Place::Unschedulable => "unschedulable",
+            Place::Gated => "gated",
+        };
+        *self.incoming.entry((queue, event)).or_default() += 1;
+        self.put_back(entry, place);
+    }
+
+    fn put_back(&mut self, entry: Entry, place: Place) {
+        let uid = entry.pod.uid.clone();
+        match &place {
+            Place::Active(key) => drop(self.active.insert((*key, uid.clone()))),
+            Place::Backoff(at) => drop(self.backoff.insert((*at, uid.clone()))),
+            Place::Unschedulable => drop(self.unschedulable.insert((entry.since, uid.clone()))),
+            Place::Gated => self.gated += 1,
+        }
+        self.entries.insert(uid, (entry, place));
+    }
+
+    fn take(&mut self, uid: &str) -> Option<(Entry, Place)> {
+        let (uid, (entry, place)) = self.entries.remove_entry(uid)?;
+        match &place {
+            Place::Active(key) => drop(self.active.remove(&(*key, uid))),
+            Place::Backoff(at) => drop(self.backoff.remove(&(*at, uid))),
+            Place::Unschedulable => drop(self.unschedulable.remove(&(entry.since, uid))),
+            Place::Gated => self.gated -= 1,
+        }
+        Some((entry, place))
+    }
+}

@@ -1,0 +1,250 @@
+//! The rim around [`Core`]: informers feed it, one task schedules, bindings run beside it, events and
+//! conditions tell what happened.
+
+mod tell;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Client, Event, EventRecorder, EventStyle, Informer, Informers, Scope, Selectors};
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::cluster::{Node, Pod, Symbol};
+use crate::core::profile::{BindError, Profile};
+use crate::core::queue::{Backoff, Entry, Sizes};
+use crate::core::{Attempt, Core};
+use crate::metrics;
+
+/// Bindings on their way at once.
+const BINDINGS: usize = 64;
+/// Statuses, evictions of victims: on their way at once.
+const WRITES: usize = 32;
+/// Attempts before the task lets others run.
+const BATCH: u32 = 8;
+
+pub struct Scheduler {
+    client: Client,
+    core: Mutex<Core>,
+    wake: Notify,
+    started: Instant,
+    recorders: FxHashMap<Symbol, EventRecorder>,
+    bindings: Arc<Semaphore>,
+    writes: Arc<Semaphore>,
+    tasks: TaskTracker,
+    pods: Informer<Pod>,
+    nodes: Informer<Node>,
+}
+
+impl Scheduler {
+    /// Starts to watch; nothing is scheduled before [`Scheduler::run`].
+    pub fn new(client: Client, informers: &Informers, profiles: Vec<Profile>, backoff: Backoff, host: &str) -> Arc<Scheduler> {
+        let recorders = profiles
+            .iter()
+            .map(|profile| {
+                let name = profile.name;
+                (name, EventRecorder::with_style(client.clone(), name.as_str(), host, EventStyle::Events))
+            })
+            .collect();
+        let unfinished = Selectors::fields("status.phase!=Succeeded,status.phase!=Failed");
+        let scheduler = Arc::new(Scheduler {
+            client,
+            core: Mutex::new(Core::new(profiles, backoff, rand::random())),
+            wake: Notify::new(),
+            started: Instant::now(),
+            recorders,
+            bindings: Arc::new(Semaphore::new(BINDINGS)),
+            writes: Arc::new(Semaphore::new(WRITES)),
+            tasks: TaskTracker::new(),
+            pods: informers.watch(Scope::All, unfinished),
+            nodes: informers.all(),
+        });
+        scheduler.watch();
+        scheduler
+    }
+
+    fn watch(self: &Arc<Self>) {
+        let own = Arc::downgrade(self);
+        self.nodes.on_event(move |event| {
+            let Some(own) = own.upgrade() else { return };
+            let mut core = own.core.lock();
+            match event {
+                Event::Added(node) => core.set_node(node, None, own.now()),
+                Event::Modified { old, new } => core.set_node(new, Some(old), own.now()),
+                Event::Deleted(node) => core.remove_node(node.name),
+            }
+            drop(core);
+            own.wake.notify_one();
+        });
+        let own = Arc::downgrade(self);
+        self.pods.on_event(move |event| {
+            let Some(own) = own.upgrade() else { return };
+            let mut core = own.core.lock();
+            match event {
+                Event::Added(pod) => core.set_pod(pod, None, own.now()),
+                Event::Modified { old, new } => core.set_pod(new, Some(old), own.now()),
+                Event::Deleted(pod) => core.remove_pod(pod, own.now()),
+            }
+            drop(core);
+            own.wake.notify_one();
+        });
+    }
+
+    /// Pods and nodes are in the cache.
+    pub fn synced(&self) -> bool {
+        self.pods.has_synced() && self.nodes.has_synced()
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub fn sizes(&self) -> Sizes {
+        self.core.lock().queue.sizes()
+    }
+
+    /// Nodes, pods, assumed pods.
+    pub fn cache_sizes(&self) -> (usize, usize, usize) {
+        let core = self.core.lock();
+        (core.table.nodes(), core.table.pods(), core.table.assumed())
+    }
+
+    pub(crate) fn incoming(&self) -> daemon::metrics::Samples {
+        let core = self.core.lock();
+        let counts = core.queue.incoming.iter();
+        counts.map(|((queue, event), count)| (vec![event.to_string(), queue.to_string()], *count as f64)).collect()
+    }
+
+    pub(crate) fn rejected(&self) -> daemon::metrics::Samples {
+        let core = self.core.lock();
+        // The bits of all profiles are added up; with several, the first lends the names.
+        let Some(profile) = core.profiles.values().next() else { return Vec::new() };
+        let counts = core.queue.rejected();
+        profile
+            .plugins
+            .iter()
+            .zip(counts)
+            .filter(|(_, count)| *count > 0)
+            .map(|(plugin, count)| (vec![plugin.name().into(), profile.name.as_str().into()], count as f64))
+            .collect()
+    }
+
+    /// Schedules until `shutdown`, then lets bindings finish.
+    pub async fn run(self: &Arc<Self>, shutdown: CancellationToken) {
+        let synced = async {
+            self.nodes.synced().await;
+            self.pods.synced().await;
+        };
+        if shutdown.run_until_cancelled(synced).await.is_none() {
+            return;
+        }
+        tracing::info!("caches are synced, scheduling");
+        let mut batch = 0;
+        while !shutdown.is_cancelled() {
+            let started = Instant::now();
+            let (attempt, next) = {
+                let mut core = self.core.lock();
+                let attempt = core.attempt(self.now());
+                let next = core.queue.next();
+                (attempt, next)
+            };
+            if let Some(attempt) = attempt {
+                self.handle(attempt, started, &shutdown).await;
+                batch += 1;
+                if batch % BATCH == 0 {
+                    tokio::task::yield_now().await;
+                }
+                continue;
+            }
+            let sleep = async {
+                match next {
+                    Some(at) => tokio::time::sleep_until(self.started + at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                () = self.wake.notified() => {}
+                () = sleep => {}
+            }
+        }
+        self.tasks.close();
+        if tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await.is_err() {
+            tracing::warn!("bindings were still under way at shutdown");
+        }
+    }
+
+    async fn handle(self: &Arc<Self>, attempt: Attempt, started: Instant, shutdown: &CancellationToken) {
+        metrics::ALGORITHM_DURATION.observe(started.elapsed().as_secs_f64());
+        match attempt {
+            Attempt::Skipped => {}
+            Attempt::Bind { entry, node, choice, profile, wait } => {
+                tracing::debug!(
+                    pod = %entry.pod.key, %node, evaluatedNodes = choice.evaluated, feasibleNodes = choice.feasible,
+                    "Attempting to bind pod to node"
+                );
+                // The queue's bound is here: while too many bindings are under way, nothing more is scheduled.
+                let permit = tokio::select! {
+                    permit = self.bindings.clone().acquire_owned() => permit.ok(),
+                    () = shutdown.cancelled() => return,
+                };
+                let own = self.clone();
+                self.tasks.spawn(async move {
+                    if !wait.is_zero() {
+                        tokio::time::sleep(wait).await;
+                    }
+                    own.bind(entry, node, &profile, started).await;
+                    drop(permit);
+                });
+            }
+            Attempt::Unschedulable { pod, message, victims } => {
+                tracing::info!(pod = %pod.key, err = message, "Unable to schedule pod; no fit; waiting");
+                self.record("unschedulable", &pod, started);
+                let permit = tokio::select! {
+                    permit = self.writes.clone().acquire_owned() => permit.ok(),
+                    () = shutdown.cancelled() => return,
+                };
+                let own = self.clone();
+                self.tasks.spawn(async move {
+                    own.unschedulable(&pod, "Unschedulable", &message, victims).await;
+                    drop(permit);
+                });
+            }
+        }
+    }
+
+    fn record(&self, result: &str, pod: &Pod, started: Instant) {
+        let labels = [result, pod.scheduler.as_str()];
+        metrics::ATTEMPTS.with(&labels).inc();
+        metrics::ATTEMPT_DURATION.with(&labels).observe(started.elapsed().as_secs_f64());
+    }
+
+    async fn bind(&self, entry: Entry, node: Symbol, profile: &Profile, started: Instant) {
+        let pod = entry.pod.clone();
+        match profile.bind(&self.client, &pod, node).await {
+            Ok(()) => {
+                self.core.lock().bound(profile, &pod, node);
+                tracing::info!(pod = %pod.key, %node, "Successfully bound pod to node");
+                self.record("scheduled", &pod, started);
+                metrics::POD_ATTEMPTS.observe(f64::from(entry.attempts));
+                let attempts = entry.attempts.min(15).to_string();
+                metrics::SLI.with(&[&attempts]).observe((self.now() - entry.first).as_secs_f64());
+                self.tell_scheduled(&pod, node);
+            }
+            Err(error) => {
+                let gone = matches!(&error, BindError::Api(error) if error.is_not_found());
+                let again = self.core.lock().bind_failed(profile, entry, node, gone, self.now());
+                self.wake.notify_one();
+                self.record("error", &pod, started);
+                tracing::error!(pod = %pod.key, %node, %error, "Error scheduling pod; retrying");
+                if again {
+                    self.unschedulable(&pod, "SchedulerError", &error.to_string(), None).await;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The command line, with upstream's names and defaults.
+
+use std::path::PathBuf;
+
+use daemon::flags::{Duration, Logging, SecureServing, Unsupported};
+
+#[derive(clap::Parser, Clone, Debug)]
+#[command(name = "kube-scheduler")]
+pub struct Options {
+    /// The path to the configuration file.
+    #[arg(long, default_value = "")]
+    pub config: PathBuf,
+    /// Where to write the configuration and exit.
+    #[arg(long, default_value = "")]
+    pub write_config_to: PathBuf,
+    /// The address of the Kubernetes API server (overrides any value in kubeconfig).
+    #[arg(long, default_value = "")]
+    pub master: String,
+    /// DEPRECATED: path to kubeconfig file with authorization and master location information.
+    /// Ignored where `--config` names one.
+    #[arg(long, default_value = "")]
+    pub kubeconfig: String,
+    #[arg(long, default_value = "")]
+    pub authentication_kubeconfig: String,
+    #[arg(long)]
+    pub authentication_skip_lookup: bool,
+    #[arg(long, default_value = "10s")]
+    pub authentication_token_webhook_cache_ttl: Duration,
+    #[arg(long, default_value = "")]
+    pub client_ca_file: PathBuf,
+    #[arg(long, default_value = "")]
+    pub authorization_kubeconfig: String,
+    #[arg(long, value_delimiter = ',', default_value = "/healthz,/readyz,/livez")]
+    pub authorization_always_allow_paths: Vec<String>,
+    #[arg(long, default_value = "10s")]
+    pub authorization_webhook_cache_authorized_ttl: Duration,
+    #[arg(long, default_value = "10s")]
+    pub authorization_webhook_cache_unauthorized_ttl: Duration,
+    /// Start a leader election client and gain leadership before executing the main loop.
+    #[arg(long)]
+    pub leader_elect: Option<String>,
+    #[arg(long)]
+    pub leader_elect_lease_duration: Option<Duration>,
+    #[arg(long)]
+    pub leader_elect_renew_deadline: Option<Duration>,
+    #[arg(long)]
+    pub leader_elect_retry_period: Option<Duration>,
+    #[arg(long)]
+    pub leader_elect_resource_name: Option<String>,
+    #[arg(long)]
+    pub leader_elect_resource_namespace: Option<String>,
+    #[command(flatten)]
+    pub serving: SecureServing,
+    #[command(flatten)]
+    pub logging: Logging,
+}
+
+const fn value(name: &'static str) -> Unsupported {
+    Unsupported { name, boolean: false }
+}
+
+const fn boolean(name: &'static str) -> Unsupported {
+    Unsupported { name, boolean: true }
+}
+
+/// Upstream's flags that are taken without effect.
+pub const WITHOUT_EFFECT: &[Unsupported] = &[
+    boolean("authentication-tolerate-lookup-failure"),
+    value("requestheader-allowed-names"),
+    value("requestheader-client-ca-file"),
+    value("requestheader-extra-headers-prefix"),
+    value("requestheader-group-headers"),
+    value("requestheader-uid-headers"),
+    value("requestheader-username-headers"),
+    boolean("contention-profiling"),
+    boolean("profiling"),
+    value("kube-api-burst"),
+    value("kube-api-content-type"),
+    value("kube-api-qps"),
+    value("pod-max-in-unschedulable-pods-duration"),
+    value("leader-elect-resource-lock"),
+    value("emulated-version"),
+    value("min-compatibility-version"),
+    value("feature-gates"),
+    value("allow-metric-labels"),
+    value("allow-metric-labels-manifest"),
+    value("disabled-metrics"),
+    value("show-hidden-metrics-for-version"),
+    value("log-json-info-buffer-size"),
+    boolean("log-json-split-stream"),
+    value("log-text-info-buffer-size"),
+    boolean("log-text-split-stream"),
+    value("tls-curve-preferences"),
+    value("tls-sni-cert-key"),
+];

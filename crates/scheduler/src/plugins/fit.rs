@@ -1,0 +1,292 @@
+//! `NodeResourcesFit` and `NodeResourcesBalancedAllocation`: does it fit, and where best.
+
+use std::sync::{Arc, LazyLock};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::cluster::{Pod, Row, Symbol, Table};
+use crate::framework::{Change, Cycle, MAX_SCORE, Plugin, Point, Reasons, Reject};
+
+struct Names {
+    cpu: Symbol,
+    memory: Symbol,
+    too_many: Symbol,
+    no_cpu: Symbol,
+    no_memory: Symbol,
+    no_storage: Symbol,
+}
+
+static NAMES: LazyLock<Names> = LazyLock::new(|| Names {
+    cpu: Symbol::new("cpu"),
+    memory: Symbol::new("memory"),
+    too_many: Symbol::new("Too many pods"),
+    no_cpu: Symbol::new("Insufficient cpu"),
+    no_memory: Symbol::new("Insufficient memory"),
+    no_storage: Symbol::new("Insufficient ephemeral-storage"),
+});
+
+/// How utilization is scored.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Strategy {
+    LeastAllocated,
+    MostAllocated,
+    /// Points of (utilization in percent, score of 0..=100), ascending.
+    RequestedToCapacityRatio(Vec<(i64, i64)>),
+}
+
+pub struct Fit {
+    strategy: Strategy,
+    resources: Vec<(Symbol, i64)>,
+    ignored: Vec<Symbol>,
+    ignored_groups: Vec<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Arguments {
+    ignored_resources: Vec<String>,
+    ignored_resource_groups: Vec<String>,
+    scoring_strategy: Option<ScoringStrategy>,
+    resources: Option<Vec<Weighted>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct ScoringStrategy {
+    #[serde(rename = "type")]
+    kind: String,
+    resources: Option<Vec<Weighted>>,
+    requested_to_capacity_ratio: Option<Ratio>,
+}
+
+#[derive(Deserialize)]
+struct Weighted {
+    name: String,
+    #[serde(default)]
+    weight: i64,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Ratio {
+    shape: Vec<ShapePoint>,
+}
+
+#[derive(Deserialize)]
+struct ShapePoint {
+    utilization: i64,
+    score: i64,
+}
+
+fn weighted(resources: Option<Vec<Weighted>>) -> Vec<(Symbol, i64)> {
+    match resources.filter(|resources| !resources.is_empty()) {
+        Some(resources) => resources
+            .into_iter()
+            .map(|resource| (Symbol::new(&resource.name), resource.weight.max(1)))
+            .collect(),
+        None => vec![(NAMES.cpu, 1), (NAMES.memory, 1)],
+    }
+}
+
+fn arguments(arguments: &Value) -> Result<Arguments, String> {
+    if arguments.is_null() {
+        return Ok(Arguments::default());
+    }
+    Arguments::deserialize(arguments).map_err(|error| error.to_string())
+}
+
+pub fn make(value: &Value) -> Result<Arc<dyn Plugin>, String> {
+    let arguments = arguments(value)?;
+    let scoring = arguments.scoring_strategy.unwrap_or_default();
+    let strategy = match scoring.kind.as_str() {
+        "" | "LeastAllocated" => Strategy::LeastAllocated,
+        "MostAllocated" => Strategy::MostAllocated,
+        "RequestedToCapacityRatio" => {
+            let shape = scoring.requested_to_capacity_ratio.unwrap_or_default().shape;
+            if shape.is_empty() {
+                return Err("scoringStrategy.requestedToCapacityRatio.shape: at least one point must be specified".into());
+            }
+            // Configured on a scale to ten.
+            let points = shape.iter().map(|point| (point.utilization, point.score * MAX_SCORE / 10));
+            Strategy::RequestedToCapacityRatio(points.collect())
+        }
+        other => return Err(format!("scoringStrategy.type: unsupported value {other:?}")),
+    };
+    Ok(Arc::new(Fit {
+        strategy,
+        resources: weighted(scoring.resources),
+        ignored: arguments.ignored_resources.iter().map(|name| Symbol::new(name)).collect(),
+        ignored_groups: arguments.ignored_resource_groups,
+    }))
+}
+
+impl Fit {
+    fn check(&self, pod: &Pod, row: &Row) -> Result<(), Reject> {
+        let (request, used, total) = (&pod.requests, &row.requested, &row.allocatable);
+        let crowded = row.pods.len() as i64 + 1 > row.max_pods;
+        let short = |request: i64, used: i64, total: i64| request > 0 && request > total - used;
+        let fits = !crowded
+            && !short(request.cpu, used.cpu, total.cpu)
+            && !short(request.memory, used.memory, total.memory)
+            && !short(request.ephemeral_storage, used.ephemeral_storage, total.ephemeral_storage);
+        if fits && request.others.is_empty() {
+            return Ok(());
+        }
+        let mut reasons = Vec::new();
+        let mut unresolvable = false;
+        if crowded {
+            reasons.push(NAMES.too_many);
+        }
+        let usual = [
+            (request.cpu, used.cpu, total.cpu, NAMES.no_cpu),
+            (request.memory, used.memory, total.memory, NAMES.no_memory),
+            (request.ephemeral_storage, used.ephemeral_storage, total.ephemeral_storage, NAMES.no_storage),
+        ];
+        for (request, used, total, reason) in usual {
+            if short(request, used, total) {
+                reasons.push(reason);
+                unresolvable |= request > total;
+            }
+        }
+        for (name, amount) in &request.others {
+            if *amount == 0 || self.ignores(*name) {
+                continue;
+            }
+            let total = total.other(*name);
+            if *amount > total - used.other(*name) {
+                reasons.push(Symbol::new(&format!("Insufficient {name}")));
+                unresolvable |= *amount > total;
+            }
+        }
+        match reasons.as_slice() {
+            [] => Ok(()),
+            [one] => Err(Reject { reasons: Reasons::One(*one), unresolvable }),
+            _ => Err(Reject { reasons: Reasons::Many(reasons), unresolvable }),
+        }
+    }
+
+    fn ignores(&self, name: Symbol) -> bool {
+        self.ignored.contains(&name)
+            || name
+                .as_str()
+                .split_once('/')
+                .is_some_and(|(group, _)| self.ignored_groups.iter().any(|ignored| ignored == group))
+    }
+}
+
+/// What would be requested with the pod, as scores count it, and what there is.
+fn usage(pod: &Pod, row: &Row, name: Symbol) -> (i64, i64) {
+    if name == NAMES.cpu {
+        (row.scored.0 + pod.scored.0, row.allocatable.cpu)
+    } else if name == NAMES.memory {
+        (row.scored.1 + pod.scored.1, row.allocatable.memory)
+    } else {
+        (row.requested.get(name) + pod.requests.get(name), row.allocatable.get(name))
+    }
+}
+
+fn interpolate(points: &[(i64, i64)], at: i64) -> i64 {
+    let after = points.iter().position(|(utilization, _)| at <= *utilization);
+    match after {
+        Some(0) => points[0].1,
+        Some(after) => {
+            let ((x0, y0), (x1, y1)) = (points[after - 1], points[after]);
+            y0 + (y1 - y0) * (at - x0) / (x1 - x0).max(1)
+        }
+        None => points.last().map_or(0, |(_, score)| *score),
+    }
+}
+
+impl Plugin for Fit {
+    fn name(&self) -> &'static str {
+        "NodeResourcesFit"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::Filter, Point::Score]
+    }
+
+    fn filter(&self, _: usize, _: &Cycle, pod: &Pod, row: &Row) -> Result<(), Reject> {
+        self.check(pod, row)
+    }
+
+    fn score(&self, _: usize, _: &Cycle, pod: &Pod, row: &Row) -> i64 {
+        let (mut sum, mut weights) = (0, 0);
+        for (name, weight) in &self.resources {
+            let (requested, total) = usage(pod, row, *name);
+            if total == 0 {
+                continue;
+            }
+            // A resource that only some nodes have says nothing about a pod that does not ask for it.
+            if *name != NAMES.cpu && *name != NAMES.memory && pod.requests.get(*name) == 0 {
+                continue;
+            }
+            let score = match &self.strategy {
+                Strategy::LeastAllocated if requested > total => 0,
+                Strategy::LeastAllocated => (total - requested) * MAX_SCORE / total,
+                Strategy::MostAllocated => requested.min(total) * MAX_SCORE / total,
+                Strategy::RequestedToCapacityRatio(points) if requested > total => interpolate(points, 100),
+                Strategy::RequestedToCapacityRatio(points) => interpolate(points, requested * 100 / total),
+            };
+            sum += score * weight;
+            weights += weight;
+        }
+        if weights == 0 { 0 } else { sum / weights }
+    }
+
+    fn hint(&self, pod: &Pod, change: &Change<'_>) -> bool {
+        match change {
+            Change::NodeAdded(row) | Change::NodeUpdated(row) => self.check(pod, row).is_ok(),
+            // A place in the count of pods is free in any case.
+            Change::PodRemoved { .. } => true,
+            Change::PodPlaced(_) => false,
+        }
+    }
+}
+
+/// Prefers nodes on which the resources would be used in equal measure.
+pub struct Balanced {
+    resources: Vec<Symbol>,
+}
+
+pub fn make_balanced(value: &Value) -> Result<Arc<dyn Plugin>, String> {
+    let resources = weighted(arguments(value)?.resources).into_iter().map(|(name, _)| name).collect();
+    Ok(Arc::new(Balanced { resources }))
+}
+
+impl Plugin for Balanced {
+    fn name(&self) -> &'static str {
+        "NodeResourcesBalancedAllocation"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::PreScore, Point::Score]
+    }
+
+    /// A pod without requests changes no balance.
+    fn pre_score(&self, _: usize, _: &mut Cycle, pod: &Pod, _: &Table, _: &[usize]) -> bool {
+        self.resources.iter().any(|name| pod.requests.get(*name) > 0)
+    }
+
+    fn score(&self, _: usize, _: &Cycle, pod: &Pod, row: &Row) -> i64 {
+        let fractions = self.resources.iter().filter_map(|name| {
+            let total = row.allocatable.get(*name);
+            let requested = row.requested.get(*name) + pod.requests.get(*name);
+            (total > 0).then(|| (requested as f64 / total as f64).min(1.0))
+        });
+        let (mut count, mut sum, mut squares) = (0.0, 0.0, 0.0);
+        for fraction in fractions {
+            count += 1.0;
+            sum += fraction;
+            squares += fraction * fraction;
+        }
+        if count == 0.0 {
+            return 0;
+        }
+        let mean = sum / count;
+        let deviation = (squares / count - mean * mean).max(0.0).sqrt();
+        ((1.0 - deviation) * MAX_SCORE as f64) as i64
+    }
+}
+

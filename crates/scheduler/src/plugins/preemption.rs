@@ -1,0 +1,156 @@
+//! `DefaultPreemption`: a node on which taking away pods of lower priority would make place.
+//!
+//! Pure search; the caller deletes the victims. Pod disruption budgets are not considered yet, and constraints
+//! between pods (affinity, spreading) are taken as they are with the victims still there.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::cluster::{Pod, Row, Symbol, Table};
+use crate::core::profile::Profile;
+use crate::framework::{Cycle, Diagnosis, Plugin, Point};
+
+pub struct DefaultPreemption;
+
+pub fn make(_: &Value) -> Result<Arc<dyn Plugin>, String> {
+    Ok(Arc::new(DefaultPreemption))
+}
+
+impl Plugin for DefaultPreemption {
+    fn name(&self) -> &'static str {
+        "DefaultPreemption"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::PostFilter]
+    }
+}
+
+/// Pods to take away from a node.
+#[derive(Clone, Debug)]
+pub struct Victims {
+    pub node: Symbol,
+    pub pods: Vec<Arc<Pod>>,
+}
+
+/// What the search came to.
+pub enum Preemption {
+    Victims(Victims),
+    /// The part of the pod's message that says why not.
+    None(String),
+}
+
+/// How many nodes to try: upstream's defaults, a tenth of all and at least a hundred.
+fn candidates(nodes: usize) -> usize {
+    (nodes / 10).max(100)
+}
+
+/// Searches the nodes that the diagnosis says could be made to fit.
+pub fn search(
+    profile: &Profile,
+    cycle: &Cycle,
+    active: &[usize],
+    pod: &Arc<Pod>,
+    table: &Table,
+    diagnosis: &Diagnosis,
+) -> Preemption {
+    if !pod.preempts {
+        return Preemption::None("preemption: not eligible due to preemptionPolicy=Never.".into());
+    }
+    // An earlier preemption of this pod is under way while a victim on its node is being deleted.
+    if let Some(row) = table.index(pod.nominated)
+        && !pod.nominated.is_empty()
+        && table.row(row).pods.values().any(|other| other.deleting && other.priority < pod.priority)
+    {
+        return Preemption::None("preemption: not eligible due to a terminating pod on the nominated node.".into());
+    }
+    let mut best: Option<(Victims, Cost)> = None;
+    let mut found = 0;
+    for index in &diagnosis.resolvable {
+        let row = table.row(*index);
+        if let Some(pods) = victims(profile, cycle, active, pod, row) {
+            let cost = Cost::of(&pods);
+            if best.as_ref().is_none_or(|(_, least)| cost < *least) {
+                best = Some((Victims { node: row.name, pods }, cost));
+            }
+            found += 1;
+            if found >= candidates(diagnosis.nodes) {
+                break;
+            }
+        }
+    }
+    match best {
+        Some((victims, _)) => Preemption::Victims(victims),
+        None => Preemption::None(message(diagnosis)),
+    }
+}
+
+fn message(diagnosis: &Diagnosis) -> String {
+    let without = diagnosis.resolvable.len();
+    let mut parts = Vec::new();
+    if without > 0 {
+        parts.push(format!("{without} No preemption victims found for incoming pod"));
+    }
+    if diagnosis.nodes > without {
+        parts.push(format!("{} Preemption is not helpful for scheduling", diagnosis.nodes - without));
+    }
+    parts.sort_unstable();
+    format!("preemption: 0/{} nodes are available: {}.", diagnosis.nodes, parts.join(", "))
+}
+
+/// The fewest and least important pods to take away so that the pod fits; none when even all would not do.
+fn victims(
+    profile: &Profile,
+    cycle: &Cycle,
+    active: &[usize],
+    pod: &Arc<Pod>,
+    row: &Row,
+) -> Option<Vec<Arc<Pod>>> {
+    let mut lower: Vec<Arc<Pod>> =
+        row.pods.values().filter(|other| other.priority < pod.priority).cloned().collect();
+    if lower.is_empty() {
+        return None;
+    }
+    let mut trial = row.clone();
+    for other in &lower {
+        trial.remove(&other.uid);
+    }
+    if !profile.fits(active, cycle, pod, &trial) {
+        return None;
+    }
+    // Give back as many as can stay, the most important first.
+    lower.sort_by(|one, two| two.priority.cmp(&one.priority).then(one.created.cmp(&two.created)));
+    lower.retain(|other| {
+        trial.place(other);
+        let stays = profile.fits(active, cycle, pod, &trial);
+        if !stays {
+            trial.remove(&other.uid);
+        }
+        !stays
+    });
+    Some(lower)
+}
+
+/// In upstream's order: the highest priority lost, the sum of priorities, the number, and how lately
+/// the most important one started.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Cost {
+    highest: i64,
+    sum: i64,
+    count: usize,
+    started: std::cmp::Reverse<i64>,
+}
+
+impl Cost {
+    fn of(victims: &[Arc<Pod>]) -> Cost {
+        let highest = victims.iter().map(|pod| i64::from(pod.priority)).max().unwrap_or(i64::MIN);
+        let important = victims.iter().filter(|pod| i64::from(pod.priority) == highest);
+        Cost {
+            highest,
+            sum: victims.iter().map(|pod| i64::from(pod.priority)).sum(),
+            count: victims.len(),
+            started: std::cmp::Reverse(important.map(|pod| pod.created).min().unwrap_or(0)),
+        }
+    }
+}

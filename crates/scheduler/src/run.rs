@@ -1,0 +1,150 @@
+//! The daemon put together: configuration, clients, port, election, scheduling.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use client::delegated::{Authentication, AuthenticationOptions, Authorization, AuthorizationOptions};
+use client::{Client, Config, Election, EventRecorder, Informers, LeaderElector, Material, Outcome};
+use daemon::health::Checks;
+use daemon::serving::{self, TlsConfig};
+use hyper::service::service_fn;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{API_VERSION, Configuration, KIND};
+use crate::driver::Scheduler;
+use crate::options::Options;
+use crate::{metrics, server};
+
+/// Upstream's `--secure-port`.
+const PORT: u16 = 10259;
+
+/// Runs until `shutdown`. Losing the lead is an error: the process is to end and be started again.
+pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let configuration = Configuration::from_options(&options)?;
+    let written = {
+        let mut tree = serde_json::to_value(&configuration)?;
+        tree["apiVersion"] = API_VERSION.into();
+        tree["kind"] = KIND.into();
+        tree
+    };
+    if !options.write_config_to.as_os_str().is_empty() {
+        std::fs::write(&options.write_config_to, serde_json::to_string_pretty(&written)?)?;
+        return Ok(());
+    }
+    let profiles = configuration.profiles()?;
+    let kubeconfig = configuration.client_connection.kubeconfig.as_str();
+    let client = connect(kubeconfig, &options.master, "scheduler")?;
+    let host = host_name();
+
+    let informers = Informers::new(client.clone());
+    let scheduler = Scheduler::new(client.clone(), &informers, profiles, configuration.backoff(), &host);
+    metrics::register(&scheduler);
+
+    let tasks = TaskTracker::new();
+    // The port outlives the scheduling, so that the last state can be read.
+    let stop_port = CancellationToken::new();
+    if options.serving.secure_port != Some(0) {
+        serve(&options, &client, &scheduler, &written, &tasks, &shutdown, &stop_port).await?;
+    }
+
+    let election = &configuration.leader_election;
+    let result = if election.leader_elect {
+        let mut own = Election::new(&election.resource_namespace, &election.resource_name);
+        own.lease_duration = *election.lease_duration;
+        own.renew_deadline = *election.renew_deadline;
+        own.retry_period = *election.retry_period;
+        own.release_on_shutdown = true;
+        let lease_client = connect(kubeconfig, &options.master, "leader-election")?;
+        let events = EventRecorder::new(client.clone(), "default-scheduler", &host);
+        let elector = LeaderElector::new(lease_client, own).with_events(events);
+        let leading = scheduler.clone();
+        match elector.run(shutdown.clone(), |stop| async move { leading.run(stop).await }).await {
+            Outcome::Shutdown => Ok(()),
+            Outcome::Lost => Err(anyhow!("leaderelection lost")),
+        }
+    } else {
+        scheduler.run(shutdown.clone()).await;
+        Ok(())
+    };
+    stop_port.cancel();
+    informers.shutdown().await;
+    tasks.close();
+    tasks.wait().await;
+    result
+}
+
+fn connect(kubeconfig: &str, master: &str, part: &str) -> anyhow::Result<Client> {
+    let mut config = if kubeconfig.is_empty() && !master.is_empty() {
+        Config::new(master)?
+    } else {
+        Config::from_kubeconfig_or_cluster(Some(kubeconfig))?
+    };
+    if !master.is_empty() {
+        config.server = Config::new(master)?.server;
+    }
+    let agent = format!("{}/{part}", daemon::version::user_agent("kube-scheduler"));
+    Ok(Client::new(config.with_user_agent(&agent))?)
+}
+
+async fn serve(
+    options: &Options,
+    client: &Client,
+    scheduler: &Arc<Scheduler>,
+    written: &serde_json::Value,
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    // Without a kubeconfig of their own, the scheduler's own identity asks.
+    let other = |path: &str| -> anyhow::Result<Client> {
+        if path.is_empty() { Ok(client.clone()) } else { connect(path, &options.master, "delegated") }
+    };
+    let client_ca = &options.client_ca_file;
+    let authentication = AuthenticationOptions {
+        client_ca: (!client_ca.as_os_str().is_empty()).then(|| Material::File(client_ca.clone())),
+        lookup: !options.authentication_skip_lookup,
+        cache: *options.authentication_token_webhook_cache_ttl,
+        ..Default::default()
+    };
+    let authorization = AuthorizationOptions {
+        always_allow_paths: options.authorization_always_allow_paths.clone(),
+        cache_allowed: *options.authorization_webhook_cache_authorized_ttl,
+        cache_denied: *options.authorization_webhook_cache_unauthorized_ttl,
+        ..Default::default()
+    };
+    let readyz = Checks::default();
+    let ending = shutdown.clone();
+    readyz.add("shutdown", move || if ending.is_cancelled() { Err("process is shutting down".into()) } else { Ok(()) });
+    let own = Arc::downgrade(scheduler);
+    readyz.add("sched-handler-sync", move || match own.upgrade() {
+        Some(own) if own.synced() => Ok(()),
+        _ => Err("waiting for handlers to sync".into()),
+    });
+    let server = Arc::new(server::Server {
+        authentication: Authentication::new(other(&options.authentication_kubeconfig)?, authentication),
+        authorization: Authorization::new(other(&options.authorization_kubeconfig)?, authorization),
+        healthz: Checks::new(),
+        livez: Checks::new(),
+        readyz,
+        configuration: serde_json::json!({"componentconfig": written}).to_string(),
+    });
+    let port = options.serving.secure_port.unwrap_or(PORT);
+    let address = SocketAddr::new(options.serving.bind_address, port);
+    let names = ["localhost".to_string()];
+    let tls = TlsConfig::from_flags(&options.serving, "kube-scheduler", &names, &[options.serving.bind_address])
+        .context("serving certificate")?;
+    let listener = serving::bind(address, options.serving.permit_port_sharing)
+        .with_context(|| format!("failed to listen on {address}"))?;
+    tracing::info!(address = %listener.local_addr()?, "Serving securely");
+    tasks.spawn(tls.clone().watch(stop.clone()));
+    let service = service_fn(move |request| server.clone().answer(request));
+    let limits = serving::Options { http2: !options.serving.disable_http2_serving, ..Default::default() };
+    tasks.spawn(serving::serve(listener, Some(tls), service, limits, stop.clone()));
+    Ok(())
+}
+
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_lowercase()
+}
