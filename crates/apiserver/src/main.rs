@@ -1,1 +1,31 @@
-fn main() {}
+//! `kube-apiserver`.
+
+use apiserver::options::{Options, UNSUPPORTED};
+use apiserver::server;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    daemon::install_crypto();
+    let (options, ignored) = daemon::flags::parse_with::<Options>(UNSUPPORTED);
+    options.logging.init();
+    for flag in ignored {
+        tracing::warn!("Flag --{flag} is not supported and has no effect");
+    }
+    daemon::limits::raise_open_files();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+        runtime.block_on(async {
+            let shutdown = daemon::shutdown::signals()?;
+            server::run(options, shutdown).await.map_err(anyhow::Error::from)
+        })
+    });
+    match result {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = %error, "command failed");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

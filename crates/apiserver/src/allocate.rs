@@ -1,0 +1,382 @@
+//! Service addresses and node ports: chosen, checked and given back as Services are written.
+//!
+//! An address is claimed by creating its `IPAddress` object, which is what keeps two API servers from handing out the same one;
+//! a node port by a set in memory that follows the Services.
+
+mod addresses;
+mod families;
+mod ports;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use api::model::Resource;
+use api::status::Cause;
+use api::{Status, Tree};
+use async_trait::async_trait;
+use ipnet::IpNet;
+use parking_lot::Mutex;
+use serde_json::json;
+
+use crate::delegate::{Hook, Reservation, Write};
+use crate::kinds;
+use crate::options::PortRange;
+use crate::resources::Resources;
+
+pub use addresses::Addresses;
+pub use ports::Ports;
+
+/// The hook that allocates for Services.
+pub struct ServiceHook {
+    pub resources: Arc<Resources>,
+    /// One range per family, the primary one first.
+    pub addresses: Vec<Arc<Mutex<Addresses>>>,
+    pub ports: Arc<Mutex<Ports>>,
+}
+
+impl ServiceHook {
+    pub fn new(resources: Arc<Resources>, ranges: &[IpNet], ports: PortRange) -> ServiceHook {
+        ServiceHook {
+            resources,
+            addresses: ranges.iter().map(|range| Arc::new(Mutex::new(Addresses::new(*range)))).collect(),
+            ports: Arc::new(Mutex::new(Ports::new(ports))),
+        }
+    }
+
+    /// Takes what the stored Services and addresses hold. Call when the caches are synced, before serving.
+    pub fn load(&self) {
+        for entry in self.resources.list(kinds::ip_addresses(), None) {
+            if let Ok(address) = entry.name.parse() {
+                self.addresses.iter().for_each(|range| drop(range.lock().take(address)));
+            }
+        }
+        for entry in self.resources.list(kinds::services(), None) {
+            let service = entry.tree();
+            for address in families::addresses(&service) {
+                self.addresses.iter().for_each(|range| drop(range.lock().take(address)));
+            }
+            let mut ports = self.ports.lock();
+            for port in ports::of(&service) {
+                let _ = ports.take(port);
+            }
+        }
+    }
+
+    /// An address and its `IPAddress` object.
+    async fn claim(
+        &self,
+        held: &mut Held,
+        write: &Write<'_>,
+        name: &str,
+        family: usize,
+        wanted: Option<std::net::IpAddr>,
+    ) -> Result<std::net::IpAddr, String> {
+        let range = &self.addresses[family];
+        loop {
+            let address = match wanted {
+                Some(address) => range.lock().take(address).map(|()| address)?,
+                None => range.lock().any()?,
+            };
+            held.addresses.push((range.clone(), address));
+            if write.dry_run {
+                return Ok(address);
+            }
+            let object = json!({
+                "apiVersion": "networking.k8s.io/v1",
+                "kind": "IPAddress",
+                "metadata": {
+                    "name": address.to_string(),
+                    "labels": {
+                        "ipaddress.kubernetes.io/ip-family": if address.is_ipv4() { "IPv4" } else { "IPv6" },
+                        "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
+                    },
+                },
+                "spec": {"parentRef": {"resource": "services", "namespace": write.namespace, "name": name}},
+            });
+            match self.resources.create(kinds::ip_addresses(), "", object).await {
+                Ok(_) => {
+                    held.objects.push(address);
+                    return Ok(address);
+                }
+                Err(status) if status.reason == "AlreadyExists" => {
+                    // Another server has it: it stays marked here, and another is tried unless it was asked for.
+                    held.addresses.pop();
+                    if self.owned_by(address, write.namespace, name) {
+                        held.addresses.push((range.clone(), address));
+                        return Ok(address);
+                    }
+                    if wanted.is_some() {
+                        return Err("provided IP is already allocated".to_owned());
+                    }
+                }
+                Err(status) => return Err(status.message),
+            }
+        }
+    }
+
+    /// Whether the address' object names this very Service, as after a crash between the two writes.
+    fn owned_by(&self, address: std::net::IpAddr, namespace: &str, name: &str) -> bool {
+        let Some(entry) = self.resources.get(kinds::ip_addresses(), "", &address.to_string()) else {
+            return false;
+        };
+        let object = entry.tree();
+        let parent = &object["spec"]["parentRef"];
+        parent["resource"] == "services"
+            && parent["namespace"] == namespace
+            && parent["name"] == name
+            && self.resources.get(kinds::services(), namespace, name).is_none()
+    }
+
+    async fn allocate_addresses(
+        &self,
+        write: &Write<'_>,
+        service: &mut Tree,
+        held: &mut Held,
+    ) -> Result<(), Status> {
+        let name = name_of(write, service);
+        let old = write.old.map(families::addresses).unwrap_or_default();
+        let asked = families::asked(service);
+        let mut addresses = Vec::new();
+        for (index, family) in families::of(service, &self.ranges()).into_iter().enumerate() {
+            let wanted = asked.get(index).copied();
+            if let Some(kept) = wanted.filter(|address| old.contains(address)) {
+                addresses.push(kept);
+                continue;
+            }
+            let claimed = self.claim(held, write, &name, family, wanted).await;
+            match (claimed, wanted) {
+                (Ok(address), _) => addresses.push(address),
+                (Err(why), wanted) => {
+                    let listed: Vec<String> =
+                        asked.iter().map(|address| format!("{:?}", address.to_string())).collect();
+                    let what = match wanted {
+                        Some(address) => format!("failed to allocate IP {address}: {why}"),
+                        None => format!("failed to allocate a serviceIP: {why}"),
+                    };
+                    let message = match wanted {
+                        Some(_) => format!("Invalid value: [{}]: {what}", listed.join(",")),
+                        None => return Err(Status::internal(what)),
+                    };
+                    return Err(invalid(&name, "spec.clusterIPs", message));
+                }
+            }
+        }
+        let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        service["spec"]["clusterIP"] = json!(texts.first());
+        service["spec"]["clusterIPs"] = json!(texts);
+        // Addresses the object had and has no more are given back when the write is done.
+        held.released.extend(old.into_iter().filter(|address| !addresses.contains(address)));
+        Ok(())
+    }
+
+    fn allocate_ports(&self, write: &Write<'_>, service: &mut Tree, held: &mut Held) -> Result<(), Status> {
+        let name = name_of(write, service);
+        let old = write.old.map(ports::of).unwrap_or_default();
+        let kind = service["spec"]["type"].as_str().unwrap_or("ClusterIP").to_owned();
+        let wants = kind == "NodePort"
+            || (kind == "LoadBalancer" && service["spec"]["allocateLoadBalancerNodePorts"] != json!(false));
+        let mut all = self.ports.lock();
+        let mut kept = Vec::new();
+        let count = service["spec"]["ports"].as_array().map_or(0, Vec::len);
+        for index in 0..count {
+            let port = &mut service["spec"]["ports"][index];
+            let protocol = port["protocol"].as_str().unwrap_or("TCP").to_owned();
+            let number = port["nodePort"]
+                .as_u64()
+                .and_then(|number| u16::try_from(number).ok())
+                .filter(|number| *number > 0);
+            match number {
+                Some(number) => {
+                    let key = (protocol, number);
+                    if !old.contains(&key) && !kept.contains(&key) {
+                        if let Err(why) = all.take(key.clone()) {
+                            all.give_back(&held.ports);
+                            held.ports.clear();
+                            let field = format!("spec.ports[{index}].nodePort");
+                            return Err(invalid(&name, &field, format!("Invalid value: {number}: {why}")));
+                        }
+                        held.ports.push(key.clone());
+                    }
+                    kept.push(key);
+                }
+                None if wants => {
+                    // A port that another protocol of the same number already has here is shared.
+                    let same = service["spec"]["ports"][index]["port"].clone();
+                    let shared = kept_number(&service["spec"]["ports"], &same, index);
+                    let number = shared
+                        .filter(|number| all.take((protocol.clone(), *number)).is_ok())
+                        .or_else(|| all.any(&protocol));
+                    let Some(number) = number else {
+                        return Err(Status::internal("failed to allocate a nodePort: range is full"));
+                    };
+                    held.ports.push((protocol.clone(), number));
+                    kept.push((protocol, number));
+                    service["spec"]["ports"][index]["nodePort"] = json!(number);
+                }
+                None => {}
+            }
+        }
+        let health = kind == "LoadBalancer" && service["spec"]["externalTrafficPolicy"] == "Local";
+        if health && service["spec"]["healthCheckNodePort"].as_u64().unwrap_or(0) == 0 {
+            if let Some(number) = all.any("TCP") {
+                held.ports.push(("TCP".into(), number));
+                kept.push(("TCP".into(), number));
+                service["spec"]["healthCheckNodePort"] = json!(number);
+            }
+        } else if health && let Some(number) = service["spec"]["healthCheckNodePort"].as_u64() {
+            let key = ("TCP".to_owned(), number as u16);
+            if !old.contains(&key) {
+                all.take(key.clone()).map_err(|why| {
+                    invalid(&name, "spec.healthCheckNodePort", format!("Invalid value: {number}: {why}"))
+                })?;
+                held.ports.push(key.clone());
+            }
+            kept.push(key);
+        }
+        held.released_ports.extend(old.into_iter().filter(|port| !kept.contains(port)));
+        Ok(())
+    }
+
+    fn ranges(&self) -> Vec<bool> {
+        self.addresses.iter().map(|range| range.lock().is_ipv4()).collect()
+    }
+}
+
+/// The node port that an earlier port of the Service with the same number got.
+fn kept_number(ports: &Tree, port: &Tree, before: usize) -> Option<u16> {
+    let ports = ports.as_array()?.iter().take(before);
+    ports
+        .filter(|other| other["port"] == *port)
+        .find_map(|other| other["nodePort"].as_u64())
+        .map(|number| number as u16)
+}
+
+#[async_trait]
+impl Hook for ServiceHook {
+    async fn begin(
+        &self,
+        write: &Write<'_>,
+        service: &mut Tree,
+    ) -> Result<Option<Box<dyn Reservation>>, Status> {
+        let of_services = write.resource.group.is_empty() && write.resource.plural == "services";
+        if !of_services
+            || !write.subresource.is_empty()
+            || service["metadata"]["deletionTimestamp"].is_string()
+        {
+            return Ok(None);
+        }
+        let mut held = Held {
+            resources: self.resources.clone(),
+            all_addresses: self.addresses.clone(),
+            all_ports: self.ports.clone(),
+            dry_run: write.dry_run,
+            addresses: Vec::new(),
+            objects: Vec::new(),
+            ports: Vec::new(),
+            released: Vec::new(),
+            released_ports: Vec::new(),
+        };
+        if let Some(old) = write.old {
+            families::carry_over(service, old);
+        }
+        let result = self.allocate(write, service, &mut held).await;
+        match result {
+            Ok(()) => Ok(Some(Box::new(held))),
+            Err(status) => {
+                Box::new(held).finish(false).await;
+                Err(status)
+            }
+        }
+    }
+
+    async fn deleted(&self, resource: &Resource, service: &Tree) {
+        if !resource.group.is_empty() || resource.plural != "services" {
+            return;
+        }
+        self.ports.lock().give_back(&ports::of(service));
+        release(&self.resources, &self.addresses, families::addresses(service)).await;
+    }
+}
+
+impl ServiceHook {
+    async fn allocate(&self, write: &Write<'_>, service: &mut Tree, held: &mut Held) -> Result<(), Status> {
+        if service["spec"]["type"] == "ExternalName" {
+            families::strip(service);
+            if let Some(old) = write.old {
+                held.released = families::addresses(old);
+                held.released_ports = ports::of(old);
+            }
+            return Ok(());
+        }
+        families::complete(service, &self.ranges())
+            .map_err(|(field, message)| invalid(&name_of(write, service), field, message))?;
+        if service["spec"]["clusterIP"] != "None" {
+            self.allocate_addresses(write, service, held).await?;
+        } else {
+            service["spec"]["clusterIPs"] = json!(["None"]);
+        }
+        self.allocate_ports(write, service, held)
+    }
+}
+
+/// What one write attempt has taken, and what it gives up when it succeeds.
+struct Held {
+    resources: Arc<Resources>,
+    all_addresses: Vec<Arc<Mutex<Addresses>>>,
+    all_ports: Arc<Mutex<Ports>>,
+    dry_run: bool,
+    addresses: Vec<(Arc<Mutex<Addresses>>, std::net::IpAddr)>,
+    /// Those whose `IPAddress` this attempt created.
+    objects: Vec<std::net::IpAddr>,
+    ports: Vec<ports::Port>,
+    released: Vec<std::net::IpAddr>,
+    released_ports: Vec<ports::Port>,
+}
+
+#[async_trait]
+impl Reservation for Held {
+    async fn finish(self: Box<Self>, committed: bool) {
+        if committed && !self.dry_run {
+            self.all_ports.lock().give_back(&self.released_ports);
+            release(&self.resources, &self.all_addresses, self.released).await;
+            return;
+        }
+        self.all_ports.lock().give_back(&self.ports);
+        for (range, address) in &self.addresses {
+            range.lock().give_back(*address);
+        }
+        for address in self.objects {
+            drop_object(&self.resources, address).await;
+        }
+    }
+}
+
+async fn release(resources: &Resources, ranges: &[Arc<Mutex<Addresses>>], addresses: Vec<std::net::IpAddr>) {
+    for address in addresses {
+        drop_object(resources, address).await;
+        ranges.iter().for_each(|range| range.lock().give_back(address));
+    }
+}
+
+async fn drop_object(resources: &Resources, address: std::net::IpAddr) {
+    match resources.delete(kinds::ip_addresses(), "", &address.to_string()).await {
+        Ok(()) => {}
+        Err(status) if status.code == 404 => {}
+        Err(status) => {
+            tracing::warn!(%address, error = status.message, "Cannot delete the IPAddress of a released address")
+        }
+    }
+}
+
+fn name_of(write: &Write<'_>, service: &Tree) -> String {
+    match write.name {
+        "" => service["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+fn invalid(name: &str, field: &str, message: String) -> Status {
+    let cause = Cause { reason: "FieldValueInvalid".into(), message, field: field.into() };
+    Status::invalid("", "Service", name, vec![cause])
+}

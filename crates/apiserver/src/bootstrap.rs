@@ -1,0 +1,120 @@
+//! What a cluster has from its first moment: namespaces, the default policy, priority classes, the `kubernetes` Service, …
+//!
+//! Each part brings the stored objects to what they should be and can run at any time, on any number of servers at once.
+//! Parts run side by side; each is a post-start hook with its upstream name, and a server is ready when all have passed.
+
+pub mod hooks;
+mod kubernetes_service;
+mod lease;
+mod objects;
+pub mod policy;
+mod rbac;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use api::model::Resource;
+use api::{Status, Tree};
+use futures::StreamExt as _;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::allocate::ServiceHook;
+use crate::options::Options;
+use crate::resources::Resources;
+pub use hooks::Hooks;
+
+/// Writes under way at once within a part.
+const PARALLEL: usize = 16;
+
+/// What the parts need to know.
+pub struct Bootstrap {
+    pub resources: Arc<Resources>,
+    pub store: Arc<dyn store::Store>,
+    pub options: Options,
+    /// Where clients in the cluster reach this server.
+    pub advertise: IpAddr,
+    pub services: Arc<ServiceHook>,
+    pub client_ca: Option<String>,
+    pub request_header_ca: Option<String>,
+}
+
+impl Bootstrap {
+    /// Starts every part. Each marks its hook when it has passed once; some go on until `shutdown`.
+    pub fn start(self: Arc<Self>, hooks: &Hooks, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
+        let part = |names: &'static [&'static str]| (self.clone(), hooks.clone(), shutdown.clone(), names);
+        let (me, done, stop, names) = part(&["start-system-namespaces-controller"]);
+        tasks.spawn(async move { done.until_done(names, &stop, || objects::namespaces(&me)).await });
+        let (me, done, stop, names) = part(&["rbac/bootstrap-roles"]);
+        tasks.spawn(async move { done.until_done(names, &stop, || rbac::reconcile(&me)).await });
+        let (me, done, stop, names) = part(&["scheduling/bootstrap-system-priority-classes"]);
+        tasks.spawn(async move { done.until_done(names, &stop, || objects::priority_classes(&me)).await });
+        let (me, done, stop, names) = part(&[
+            "priority-and-fairness-config-producer",
+            "priority-and-fairness-config-consumer",
+            "priority-and-fairness-filter",
+        ]);
+        tasks.spawn(async move { done.until_done(names, &stop, || objects::flow_control(&me)).await });
+        let (me, done, stop, names) = part(&["start-cluster-authentication-info-controller"]);
+        tasks.spawn(async move { done.until_done(names, &stop, || objects::authentication_info(&me)).await });
+        let (me, done, stop, names) =
+            part(&["kube-apiserver-autoregistration", "apiservice-registration-controller"]);
+        tasks.spawn(async move {
+            done.until_done(names, &stop, || objects::api_services(&me)).await;
+            done.mark("autoregister-completion");
+        });
+        let (me, done, stop, names) = part(&[
+            "start-kubernetes-service-cidr-controller",
+            "start-service-ip-repair-controllers",
+            "bootstrap-controller",
+        ]);
+        tasks.spawn(async move {
+            done.until_done(names, &stop, || kubernetes_service::reconcile(&me)).await;
+            kubernetes_service::keep(&me, &stop).await;
+        });
+        let (me, done, stop, names) = part(&[
+            "start-kube-apiserver-identity-lease-controller",
+            "start-kube-apiserver-identity-lease-garbage-collector",
+        ]);
+        tasks.spawn(async move {
+            done.until_done(names, &stop, || lease::renew(&me)).await;
+            lease::keep(&me, &stop).await;
+        });
+        let (me, done, stop, names) = part(&["start-legacy-token-tracking-controller"]);
+        tasks.spawn(async move { done.until_done(names, &stop, || objects::token_tracking(&me)).await });
+    }
+
+    /// Creates the object unless one of its name is there. Answers whether it was created.
+    async fn ensure(
+        &self,
+        resource: &'static Resource,
+        namespace: &str,
+        object: Tree,
+    ) -> Result<bool, Status> {
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        if self.resources.get(resource, namespace, name).is_some() {
+            return Ok(false);
+        }
+        match self.resources.create(resource, namespace, object).await {
+            Ok(_) => Ok(true),
+            Err(status) if status.reason == "AlreadyExists" => Ok(false),
+            Err(status) => Err(status),
+        }
+    }
+
+    /// [`Bootstrap::ensure`] for many, some at a time.
+    async fn ensure_all(&self, objects: Vec<(&'static Resource, String, Tree)>) -> Result<(), Status> {
+        let writes: Vec<_> =
+            objects
+                .into_iter()
+                .map(|(resource, namespace, object)| async move {
+                    self.ensure(resource, &namespace, object).await
+                })
+                .collect();
+        let mut writes = futures::stream::iter(writes).buffer_unordered(PARALLEL);
+        while let Some(result) = writes.next().await {
+            result?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,196 @@
+//! Objects that are simply there.
+
+use api::{Status, Tree};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Bootstrap;
+use crate::kinds;
+
+/// Specs of the built-in priority levels and flow schemas, and the local API services with their priorities.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct File {
+    flow_schemas: Vec<Named>,
+    priority_levels: Vec<Named>,
+    api_services: Vec<Value>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+    spec: Value,
+}
+
+fn file() -> File {
+    serde_json::from_str(include_str!("objects.json"))
+        .expect("the file is part of the build and a test reads it")
+}
+
+pub async fn namespaces(bootstrap: &Bootstrap) -> Result<(), Status> {
+    let namespace = |name: &str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+    let names = ["kube-system", "kube-public", "kube-node-lease", "default"];
+    let objects = names.iter().map(|name| (kinds::namespaces(), String::new(), namespace(name))).collect();
+    bootstrap.ensure_all(objects).await
+}
+
+pub async fn priority_classes(bootstrap: &Bootstrap) -> Result<(), Status> {
+    let class = |name: &str, value: i64, description: &str| {
+        let object = json!({
+            "apiVersion": "scheduling.k8s.io/v1",
+            "kind": "PriorityClass",
+            "metadata": {"name": name},
+            "value": value,
+            "description": description,
+            "preemptionPolicy": "PreemptLowerPriority",
+        });
+        (kinds::priority_classes(), String::new(), object)
+    };
+    let objects = vec![
+        class(
+            "system-node-critical",
+            2_000_001_000,
+            "Used for system critical pods that must not be moved from their current node.",
+        ),
+        class(
+            "system-cluster-critical",
+            2_000_000_000,
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+        ),
+    ];
+    bootstrap.ensure_all(objects).await
+}
+
+pub async fn flow_control(bootstrap: &Bootstrap) -> Result<(), Status> {
+    let object = |kind: &str, named: Named| {
+        json!({
+            "apiVersion": "flowcontrol.apiserver.k8s.io/v1",
+            "kind": kind,
+            "metadata": {"name": named.name, "annotations": {"apf.kubernetes.io/autoupdate-spec": "true"}},
+            "spec": named.spec,
+        })
+    };
+    let File { flow_schemas, priority_levels, .. } = file();
+    let levels = priority_levels
+        .into_iter()
+        .map(|named| (kinds::priority_levels(), String::new(), object("PriorityLevelConfiguration", named)));
+    let schemas = flow_schemas
+        .into_iter()
+        .map(|named| (kinds::flow_schemas(), String::new(), object("FlowSchema", named)));
+    bootstrap.ensure_all(levels.chain(schemas).collect()).await
+}
+
+/// `kube-system/extension-apiserver-authentication`: how others verify the clients that this server lets in.
+pub async fn authentication_info(bootstrap: &Bootstrap) -> Result<(), Status> {
+    let options = &bootstrap.options;
+    let mut data = serde_json::Map::new();
+    if let Some(pem) = &bootstrap.client_ca {
+        data.insert("client-ca-file".into(), json!(pem));
+    }
+    if let Some(pem) = &bootstrap.request_header_ca {
+        let list = |values: &[String]| json!(json!(values).to_string());
+        data.insert("requestheader-client-ca-file".into(), json!(pem));
+        data.insert("requestheader-allowed-names".into(), list(&options.requestheader_allowed_names));
+        data.insert("requestheader-username-headers".into(), list(&options.requestheader_username_headers));
+        data.insert("requestheader-uid-headers".into(), list(&options.requestheader_uid_headers));
+        data.insert("requestheader-group-headers".into(), list(&options.requestheader_group_headers));
+        data.insert(
+            "requestheader-extra-headers-prefix".into(),
+            list(&options.requestheader_extra_headers_prefix),
+        );
+    }
+    if data.is_empty() {
+        return Ok(());
+    }
+    let name = "extension-apiserver-authentication";
+    let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "kube-system"}, "data": data});
+    if bootstrap.ensure(kinds::config_maps(), "kube-system", object).await? {
+        return Ok(());
+    }
+    let change = |stored: &mut Tree| {
+        let mut changed = false;
+        for (key, value) in &data {
+            if stored["data"].get(key) != Some(value) {
+                stored["data"][key] = value.clone();
+                changed = true;
+            }
+        }
+        Ok(changed)
+    };
+    bootstrap.resources.update(kinds::config_maps(), "", "kube-system", name, &change).await.map(drop)
+}
+
+/// `kube-system/kube-apiserver-legacy-service-account-token-tracking`: since when the use of old tokens is recorded.
+pub async fn token_tracking(bootstrap: &Bootstrap) -> Result<(), Status> {
+    let today = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
+    let name = "kube-apiserver-legacy-service-account-token-tracking";
+    let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "kube-system"}, "data": {"since": today}});
+    bootstrap.ensure(kinds::config_maps(), "kube-system", object).await.map(drop)
+}
+
+/// An APIService per group and version that this server answers itself.
+pub async fn api_services(bootstrap: &Bootstrap) -> Result<(), Status> {
+    let Some(resource) = api::tables::resource("apiregistration.k8s.io", "v1", "apiservices") else {
+        return Ok(());
+    };
+    let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let object = |mut spec: Value| {
+        let text = |field: &str| spec[field].as_str().unwrap_or_default().to_owned();
+        let (group, version) = (text("group"), text("version"));
+        if group.is_empty()
+            && let Some(spec) = spec.as_object_mut()
+        {
+            spec.shift_remove("group");
+        }
+        json!({
+            "apiVersion": "apiregistration.k8s.io/v1",
+            "kind": "APIService",
+            "metadata": {
+                "name": format!("{version}.{group}"),
+                "labels": {"kube-aggregator.kubernetes.io/automanaged": "onstart"},
+            },
+            "spec": spec,
+            "status": {"conditions": [{
+                "type": "Available",
+                "status": "True",
+                "lastTransitionTime": now,
+                "reason": "Local",
+                "message": "Local APIServices are always available",
+            }]},
+        })
+    };
+    let objects: Vec<Tree> = file().api_services.into_iter().map(object).collect();
+    bootstrap
+        .ensure_all(objects.iter().map(|object| (resource, String::new(), object.clone())).collect())
+        .await?;
+    for object in objects {
+        // The status goes its own way where it was not taken with the object.
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let stored =
+            bootstrap.resources.get(resource, "", name).map(|entry| entry.tree()).unwrap_or_default();
+        if stored["status"]["conditions"].is_array() {
+            continue;
+        }
+        let change = |stored: &mut Tree| {
+            if stored["status"]["conditions"].is_array() {
+                return Ok(false);
+            }
+            stored["status"] = object["status"].clone();
+            Ok(true)
+        };
+        bootstrap.resources.update(resource, "status", "", name, &change).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_file_can_be_read() {
+        let file = super::file();
+        assert_eq!(
+            (file.flow_schemas.len(), file.priority_levels.len(), file.api_services.len()),
+            (11, 8, 22)
+        );
+    }
+}

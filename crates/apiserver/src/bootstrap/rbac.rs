@@ -1,0 +1,180 @@
+//! Brings the stored roles and bindings up to the default policy: what is missing is added; what someone added stays;
+//! an object annotated `autoupdate: "false"` is left alone.
+
+use std::collections::BTreeMap;
+
+use api::{Status, Tree};
+use futures::StreamExt as _;
+use serde_json::json;
+
+use super::{Bootstrap, PARALLEL, policy};
+use crate::authz::rbac::role_rules;
+use crate::authz::rules::{Rule, uncovered};
+use crate::kinds;
+
+const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
+
+pub async fn reconcile(bootstrap: &Bootstrap) -> Result<(), Status> {
+    let (mut roles, bindings) = policy::objects();
+    aggregate(&mut roles);
+    // Roles of the two system namespaces wait for these to exist; the whole step is repeated until they do.
+    for objects in [roles, bindings] {
+        let writes: Vec<_> = objects
+            .into_iter()
+            .map(|(plural, namespace, object)| one(bootstrap, plural, namespace, object))
+            .collect();
+        let mut writes = futures::stream::iter(writes).buffer_unordered(PARALLEL);
+        let mut first_error = None;
+        while let Some(result) = writes.next().await {
+            if let Err(status) = result {
+                first_error.get_or_insert(status);
+            }
+        }
+        if let Some(status) = first_error {
+            return Err(status);
+        }
+    }
+    Ok(())
+}
+
+async fn one(
+    bootstrap: &Bootstrap,
+    plural: &'static str,
+    namespace: String,
+    object: Tree,
+) -> Result<(), Status> {
+    let resource = match plural {
+        "clusterroles" => kinds::cluster_roles(),
+        "roles" => kinds::roles(),
+        "clusterrolebindings" => kinds::cluster_role_bindings(),
+        _ => kinds::role_bindings(),
+    };
+    let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let Some(stored) = bootstrap.resources.get(resource, &namespace, &name) else {
+        return bootstrap.ensure(resource, &namespace, object).await.map(drop);
+    };
+    let mut wanted = stored.tree();
+    if !merge(&mut wanted, &object) {
+        return Ok(());
+    }
+    let change = move |stored: &mut Tree| Ok(merge(stored, &object));
+    bootstrap.resources.update(resource, "", &namespace, &name, &change).await.map(drop)
+}
+
+/// Adds to `stored` what `default` has and it lacks. Answers whether that changed anything.
+fn merge(stored: &mut Tree, default: &Tree) -> bool {
+    if stored["metadata"]["annotations"][AUTOUPDATE] == "false" {
+        return false;
+    }
+    let mut changed = false;
+    for field in ["labels", "annotations"] {
+        for (key, value) in default["metadata"][field].as_object().into_iter().flatten() {
+            if stored["metadata"][field].get(key).is_none() {
+                stored["metadata"][field][key] = value.clone();
+                changed = true;
+            }
+        }
+    }
+    let aggregated = default["aggregationRule"].is_object();
+    if aggregated && stored["aggregationRule"].is_null() {
+        stored["aggregationRule"] = default["aggregationRule"].clone();
+        changed = true;
+    }
+    if default["rules"].is_array() {
+        let have = role_rules(stored);
+        let missing = uncovered(&have, &role_rules(default));
+        if !missing.is_empty() {
+            let rules: Vec<Rule> = have.into_iter().chain(missing).collect();
+            stored["rules"] = json!(rules);
+            changed = true;
+        }
+    }
+    let subjects: Vec<Tree> = default["subjects"].as_array().into_iter().flatten().cloned().collect();
+    for subject in subjects {
+        let same =
+            |other: &Tree| ["kind", "name", "namespace"].iter().all(|field| other[*field] == subject[*field]);
+        let list = stored["subjects"].as_array().cloned().unwrap_or_default();
+        if !list.iter().any(same) {
+            let mut list = list;
+            list.push(subject);
+            stored["subjects"] = json!(list);
+            changed = true;
+        }
+    }
+    changed
+}
+
+/// Gives admin, edit and view the rules they gather by label, so that they hold before any controller runs.
+fn aggregate(roles: &mut [(&'static str, String, Tree)]) {
+    let sources: Vec<(Tree, Vec<Rule>)> =
+        roles.iter().map(|(_, _, role)| (role["metadata"]["labels"].clone(), role_rules(role))).collect();
+    // edit gathers view's and admin gathers edit's through labels on edit and view: twice reaches the end.
+    let mut gathered: BTreeMap<String, Vec<Rule>> = BTreeMap::new();
+    for _ in 0..3 {
+        for (index, (_, _, role)) in roles.iter().enumerate() {
+            let Some(selectors) = role["aggregationRule"]["clusterRoleSelectors"].as_array() else {
+                continue;
+            };
+            let name = role["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            let mut rules = gathered.get(&name).cloned().unwrap_or_default();
+            for (other, (labels, own)) in sources.iter().enumerate() {
+                let selected = selectors.iter().any(|selector| {
+                    selector["matchLabels"].as_object().is_some_and(|wanted| {
+                        wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
+                    })
+                });
+                if other == index || !selected {
+                    continue;
+                }
+                let theirs = roles[other].2["metadata"]["name"]
+                    .as_str()
+                    .and_then(|name| gathered.get(name))
+                    .unwrap_or(own);
+                for rule in theirs {
+                    if !rules.contains(rule) {
+                        rules.push(rule.clone());
+                    }
+                }
+            }
+            gathered.insert(name, rules);
+        }
+    }
+    for (_, _, role) in roles {
+        let name = role["metadata"]["name"].as_str().unwrap_or_default();
+        if let Some(rules) = gathered.get(name) {
+            role["rules"] = json!(rules);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn built_in_roles_gather_their_rules() {
+        let (mut roles, _) = policy::objects();
+        aggregate(&mut roles);
+        let rules = |name: &str| {
+            role_rules(&roles.iter().find(|(_, _, role)| role["metadata"]["name"] == name).unwrap().2)
+        };
+        let (view, edit, admin) = (rules("view"), rules("edit"), rules("admin"));
+        assert!(!view.is_empty());
+        assert!(uncovered(&edit, &view).is_empty() && uncovered(&admin, &edit).is_empty());
+        assert!(!uncovered(&view, &edit).is_empty());
+    }
+
+    #[test]
+    fn only_what_is_missing_is_added() {
+        let (roles, _) = policy::objects();
+        let default =
+            &roles.iter().find(|(_, _, role)| role["metadata"]["name"] == "system:discovery").unwrap().2;
+        let mut stored = default.clone();
+        assert!(!merge(&mut stored, default));
+        stored["rules"] = json!([]);
+        stored["metadata"]["annotations"][AUTOUPDATE] = json!("false");
+        assert!(!merge(&mut stored, default));
+        stored["metadata"]["annotations"][AUTOUPDATE] = json!("true");
+        assert!(merge(&mut stored, default));
+    }
+}

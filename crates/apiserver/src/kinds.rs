@@ -1,0 +1,44 @@
+//! The rows of the kinds that the rim itself reads and writes.
+
+use api::model::Resource;
+
+/// A built-in kind. The tables always hold it; a name that they do not hold is a mistake of this crate, found by its tests.
+fn row(group: &str, version: &str, plural: &str) -> &'static Resource {
+    api::tables::resource(group, version, plural).expect("a kind of the API level")
+}
+
+macro_rules! kinds {
+    ($($name:ident: $group:literal $version:literal $plural:literal;)*) => {
+        $(pub fn $name() -> &'static Resource { row($group, $version, $plural) })*
+
+        #[test]
+        fn every_kind_is_in_the_tables() {
+            $(assert_eq!($name().plural, $plural);)*
+        }
+    };
+}
+
+kinds! {
+    pods: "" "v1" "pods";
+    nodes: "" "v1" "nodes";
+    secrets: "" "v1" "secrets";
+    services: "" "v1" "services";
+    endpoints: "" "v1" "endpoints";
+    namespaces: "" "v1" "namespaces";
+    config_maps: "" "v1" "configmaps";
+    service_accounts: "" "v1" "serviceaccounts";
+    persistent_volumes: "" "v1" "persistentvolumes";
+    persistent_volume_claims: "" "v1" "persistentvolumeclaims";
+    endpoint_slices: "discovery.k8s.io" "v1" "endpointslices";
+    leases: "coordination.k8s.io" "v1" "leases";
+    volume_attachments: "storage.k8s.io" "v1" "volumeattachments";
+    priority_classes: "scheduling.k8s.io" "v1" "priorityclasses";
+    flow_schemas: "flowcontrol.apiserver.k8s.io" "v1" "flowschemas";
+    priority_levels: "flowcontrol.apiserver.k8s.io" "v1" "prioritylevelconfigurations";
+    service_cidrs: "networking.k8s.io" "v1" "servicecidrs";
+    ip_addresses: "networking.k8s.io" "v1" "ipaddresses";
+    roles: "rbac.authorization.k8s.io" "v1" "roles";
+    role_bindings: "rbac.authorization.k8s.io" "v1" "rolebindings";
+    cluster_roles: "rbac.authorization.k8s.io" "v1" "clusterroles";
+    cluster_role_bindings: "rbac.authorization.k8s.io" "v1" "clusterrolebindings";
+}

@@ -1,0 +1,224 @@
+//! From a raw request to its handler: panic guard, request info, authentication, impersonation, limits,
+//! authorization, deadline, metrics, and the headers that every answer has.
+
+mod limits;
+mod observe;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::Status;
+use daemon::health::Checks;
+use daemon::serving::Peer;
+use futures::FutureExt as _;
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+
+use crate::authn::{self, Authenticator, impersonated};
+use crate::authz::{Attributes, Authorizer};
+use crate::body::Body;
+use crate::handlers;
+use crate::metrics;
+use crate::proxy::Proxy;
+use crate::refusal;
+use crate::request_info::{RequestInfo, parameter};
+use crate::tokens::Issuer;
+use crate::user::User;
+use limits::Limits;
+
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+
+/// Everything a request passes.
+pub struct Front {
+    pub server: Arc<handlers::Server>,
+    pub authenticator: Arc<Authenticator>,
+    pub authorizer: Arc<Authorizer>,
+    pub issuer: Arc<Issuer>,
+    pub proxy: Proxy,
+    pub healthz: Checks,
+    pub livez: Checks,
+    pub readyz: Checks,
+    pub limits: Limits,
+    pub timeout: Duration,
+}
+
+impl Front {
+    pub fn limits(reading: usize, mutating: usize) -> Limits {
+        Limits::new(reading, mutating)
+    }
+
+    /// Answers one request, whatever happens.
+    pub async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let audit_id = request.headers().get(AUDIT_ID).cloned().unwrap_or_else(new_audit_id);
+        let info = RequestInfo::of(request.method(), request.uri());
+        let observed =
+            observe::Observed::begin(&info, request.method(), request.uri().query().unwrap_or_default());
+        let guarded = AssertUnwindSafe(self.admit(info, request)).catch_unwind().await;
+        let mut response = guarded.unwrap_or_else(|_| {
+            tracing::error!("A request made the server panic");
+            status(&Status::internal("This request caused apiserver to panic. Look in the logs for details."))
+        });
+        observed.end(response.status());
+        let headers = response.headers_mut();
+        headers.insert(AUDIT_ID, audit_id);
+        if !headers.contains_key(CACHE_CONTROL) {
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+        }
+        response
+    }
+
+    async fn admit(&self, info: RequestInfo, mut request: Request<Incoming>) -> Response<Body> {
+        let Some(peer) = request.extensions().get::<Peer>().cloned() else {
+            return status(&Status::internal("no connection behind the request"));
+        };
+        let mut user = match self.authenticator.authenticate(request.headers(), &peer) {
+            Ok(user) => {
+                metrics::AUTHENTICATION.with(&["success"]).inc();
+                user
+            }
+            Err(error) => {
+                let result = if matches!(error, authn::Error::NoCredentials) { "failure" } else { "error" };
+                metrics::AUTHENTICATION.with(&[result]).inc();
+                tracing::info!(%error, path = info.path, "Unable to authenticate the request");
+                return status(&Status::unauthorized());
+            }
+        };
+        strip_credentials(request.headers_mut());
+        match self.impersonate(&user, &info, request.headers()) {
+            Ok(Some(other)) => user = other,
+            Ok(None) => {}
+            Err(refusal) => return status(&refusal),
+        }
+        let long = long_running(&info);
+        let _permit = match long || user.in_group(crate::user::MASTERS) {
+            true => None,
+            false => match self.limits.enter(&info.verb) {
+                Some(permit) => Some(permit),
+                None => return too_many(),
+            },
+        };
+        let answer = self.authorizer.authorize(&Attributes::of(&user, &info));
+        metrics::AUTHORIZATION.with(&[if answer.allowed() { "allowed" } else { "denied" }]).inc();
+        if !answer.allowed() {
+            return status(&refusal::denied(&Attributes::of(&user, &info), &answer.reason));
+        }
+        if long {
+            return self.dispatch(info, user, request).await;
+        }
+        let asked = request.uri().query().and_then(|query| parameter(query, "timeout"));
+        let limit = match asked.map(|text| text.parse::<daemon::flags::Duration>()) {
+            Some(Ok(asked)) if !asked.is_zero() => asked.0.min(self.timeout),
+            Some(Err(error)) => {
+                return status(&Status::bad_request(format!(
+                    "invalid timeout specified in the request URL - {error}"
+                )));
+            }
+            _ => self.timeout,
+        };
+        match tokio::time::timeout(limit, self.dispatch(info, user, request)).await {
+            Ok(response) => response,
+            Err(_) => status(&Status::timeout("request did not complete within the allotted timeout", 0)),
+        }
+    }
+
+    fn impersonate(
+        &self,
+        user: &User,
+        info: &RequestInfo,
+        headers: &HeaderMap,
+    ) -> Result<Option<User>, Status> {
+        let Some((other, wanted)) = impersonated(headers).map_err(Status::bad_request)? else {
+            return Ok(None);
+        };
+        for one in wanted {
+            let mut attributes =
+                Attributes::resource(user, "impersonate", one.group, one.resource, &one.namespace, &one.name);
+            attributes.subresource = &one.subresource;
+            if !self.authorizer.authorize(&attributes).allowed() {
+                let mode = if one.resource == "serviceaccounts" { "serviceaccount" } else { "user-info" };
+                let verb = format!("impersonate-on:{mode}:{}", info.verb);
+                let asked = Attributes { verb: &verb, ..Attributes::of(user, info) };
+                return Err(refusal::denied(&asked, ""));
+            }
+        }
+        Ok(Some(other))
+    }
+
+    async fn dispatch(&self, info: RequestInfo, user: User, request: Request<Incoming>) -> Response<Body> {
+        if info.is_resource_request {
+            if Proxy::wants(&info) {
+                return self.proxy.answer(&info, request).await.unwrap_or_else(|refusal| status(&refusal));
+            }
+            return handlers::handle(&self.server, info, user, request).await;
+        }
+        let endpoint = info.path.trim_start_matches('/').split('/').next().unwrap_or_default();
+        let checks = match endpoint {
+            "healthz" => Some(&self.healthz),
+            "livez" => Some(&self.livez),
+            "readyz" => Some(&self.readyz),
+            _ => None,
+        };
+        if let Some(checks) = checks {
+            return checks.answer_uri(request.uri()).await.map(Body::wrap);
+        }
+        let read = matches!(*request.method(), Method::GET | Method::HEAD);
+        match info.path.as_str() {
+            "/metrics" if read => content(daemon::metrics::CONTENT_TYPE, daemon::metrics::registry().text()),
+            "/.well-known/openid-configuration" if read => {
+                let mut response = content("application/json", self.issuer.discovery().to_string());
+                response
+                    .headers_mut()
+                    .insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+                response
+            }
+            "/openid/v1/jwks" if read => {
+                let mut response = content("application/jwk-set+json", self.issuer.jwks().to_string());
+                response
+                    .headers_mut()
+                    .insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+                response
+            }
+            _ => handlers::handle(&self.server, info, user, request).await,
+        }
+    }
+}
+
+/// What a backend must not see.
+fn strip_credentials(headers: &mut HeaderMap) {
+    headers.remove(AUTHORIZATION);
+}
+
+fn new_audit_id() -> HeaderValue {
+    HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// Requests that last as long as the client likes: not limited in number nor time.
+pub fn long_running(info: &RequestInfo) -> bool {
+    matches!(info.verb.as_str(), "watch" | "proxy")
+        || (info.is_resource_request
+            && matches!(info.subresource.as_str(), "exec" | "attach" | "portforward" | "log" | "proxy"))
+}
+
+fn content(media_type: &'static str, text: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(text));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+}
+
+fn too_many() -> Response<Body> {
+    let mut response =
+        content("text/plain; charset=utf-8", "Too many requests, please try again later.\n".to_owned());
+    *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+    response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+/// A refusal of the rim, as JSON, which every client reads.
+pub fn status(status: &Status) -> Response<Body> {
+    let mut response = Response::new(Body::from(status.to_json()));
+    *response.status_mut() = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,206 @@
+//! Requests that are answered elsewhere: a pod's log, exec, attach and port-forward by its kubelet, and the `proxy`
+//! subresources of nodes, pods and services.
+//!
+//! Bytes pass as they come, both ways; an upgraded connection (SPDY or WebSocket) is a tunnel whose contents are
+//! the client's and the kubelet's business.
+
+mod backend;
+mod kubelet;
+mod place;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::sync::Arc;
+
+use api::Status;
+use http::header::{CONNECTION, CONTENT_TYPE, LOCATION, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio_util::task::TaskTracker;
+
+use crate::body::Body;
+use crate::kinds;
+use crate::options::Options;
+use crate::request_info::RequestInfo;
+use crate::resources::Resources;
+use place::{Place, Transport};
+
+/// Opens connections to kubelets, pods and services.
+pub struct Proxy {
+    resources: Arc<Resources>,
+    address_types: Vec<String>,
+    tls: tls::Client,
+    /// Connections and tunnels, ended with the server.
+    tasks: TaskTracker,
+}
+
+impl Proxy {
+    pub fn new(resources: Arc<Resources>, options: &Options, tasks: TaskTracker) -> Result<Proxy, String> {
+        Ok(Proxy {
+            resources,
+            address_types: options.kubelet_preferred_address_types.clone(),
+            tls: tls::Client::new(options)?,
+            tasks,
+        })
+    }
+
+    /// Whether a request is for here.
+    pub fn wants(info: &RequestInfo) -> bool {
+        info.group.is_empty()
+            && info.version == "v1"
+            && !info.name.is_empty()
+            && match info.resource.as_str() {
+                "pods" => {
+                    matches!(info.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
+                }
+                "services" | "nodes" => info.subresource == "proxy",
+                _ => false,
+            }
+    }
+
+    pub async fn answer(
+        &self,
+        info: &RequestInfo,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Status> {
+        match (info.resource.as_str(), info.subresource.as_str()) {
+            ("pods", "log") => self.log(info, &request).await,
+            ("pods", "exec" | "attach" | "portforward") => {
+                let place = self.stream_place(info, &request)?;
+                if !upgrades(request.headers()) {
+                    return Err(Status::bad_request("Upgrade request required"));
+                }
+                self.pass(place, request).await
+            }
+            (resource, _) => {
+                let Some(path) = path_behind(&request, &info.parts) else {
+                    return Ok(with_slash(&request));
+                };
+                let mut place = match resource {
+                    "nodes" => self.node_place(&info.name)?,
+                    "pods" => self.pod_place(&info.namespace, &info.name)?,
+                    _ => self.service_place(&info.namespace, &info.name)?,
+                };
+                place.check()?;
+                place.path = path;
+                if let Some(query) = request.uri().query() {
+                    place.path = format!("{}?{query}", place.path);
+                }
+                self.pass(place, request).await
+            }
+        }
+    }
+
+    /// Sends the request there and hands the answer back, tunnelling when both sides upgrade.
+    async fn pass(&self, place: Place, mut request: Request<Incoming>) -> Result<Response<Body>, Status> {
+        let upgrade = upgrades(request.headers());
+        let client_side = upgrade.then(|| hyper::upgrade::on(&mut request));
+        let (parts, body) = request.into_parts();
+        let mut out = Request::builder().method(parts.method).uri(&place.path);
+        if let Some(headers) = out.headers_mut() {
+            copy_headers(&parts.headers, headers, upgrade);
+            headers.insert(http::header::HOST, place.host_header());
+        }
+        let out = out.body(Body::wrap(body)).map_err(Status::internal)?;
+        let mut answer = self.send(&place, out).await.map_err(|error| unreachable(&place, &error))?;
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let Some(client_side) = client_side else {
+                return Err(Status::internal("the backend upgraded a request that did not ask for it"));
+            };
+            let backend_side = hyper::upgrade::on(&mut answer);
+            self.tasks.spawn(async move {
+                let (Ok(client), Ok(backend)) = tokio::join!(client_side, backend_side) else { return };
+                let mut client = hyper_util::rt::TokioIo::new(client);
+                let mut backend = hyper_util::rt::TokioIo::new(backend);
+                let _ =
+                    tokio::io::copy_bidirectional_with_sizes(&mut client, &mut backend, 32 << 10, 32 << 10)
+                        .await;
+            });
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            copy_headers(answer.headers(), response.headers_mut(), true);
+            return Ok(response);
+        }
+        let (parts, body) = answer.into_parts();
+        let mut response = Response::new(Body::wrap(body));
+        *response.status_mut() = parts.status;
+        copy_headers(&parts.headers, response.headers_mut(), false);
+        Ok(response)
+    }
+
+    fn pod(&self, namespace: &str, name: &str) -> Result<api::Tree, Status> {
+        let entry = self.resources.get(kinds::pods(), namespace, name);
+        entry.map(|entry| entry.tree()).ok_or_else(|| Status::not_found("", "pods", name))
+    }
+}
+
+/// The backend did not answer.
+fn unreachable(place: &Place, error: &str) -> Status {
+    match place.transport {
+        Transport::Kubelet => {
+            let mut status = Status::failure(500, "", format!("error dialing backend: {error}"));
+            status.reason = String::new();
+            status
+        }
+        _ => Status::failure(503, "ServiceUnavailable", format!("error trying to reach service: {error}")),
+    }
+}
+
+fn upgrades(headers: &HeaderMap) -> bool {
+    headers.contains_key(UPGRADE)
+        && headers
+            .get_all(CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .any(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case("upgrade")))
+}
+
+/// Headers that belong to one connection.
+const OF_CONNECTION: [&str; 7] =
+    ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
+
+fn copy_headers(from: &HeaderMap, to: &mut HeaderMap, upgrade: bool) {
+    for (name, value) in from {
+        let kept = upgrade && matches!(name.as_str(), "connection" | "upgrade");
+        if name == http::header::HOST || (OF_CONNECTION.contains(&name.as_str()) && !kept) {
+            continue;
+        }
+        to.append(HeaderName::clone(name), value.clone());
+    }
+}
+
+/// The raw path after `…/<name>/proxy`; `None` when there is not even a slash.
+fn path_behind(request: &Request<Incoming>, parts: &[String]) -> Option<String> {
+    behind(request.uri().path(), parts.len())
+}
+
+/// `parts` counts from the resource on.
+fn behind(path: &str, _parts: usize) -> Option<String> {
+    // The name cannot hold a slash, so the first `/proxy` after `/<resource>/<name>` ends the prefix.
+    let after_resource = ["/pods/", "/services/", "/nodes/"]
+        .iter()
+        .filter_map(|mark| path.find(mark).map(|at| at + mark.len()))
+        .min()?;
+    let name_end = after_resource + path[after_resource..].find('/')?;
+    let rest = path[name_end..].strip_prefix("/proxy")?;
+    (!rest.is_empty()).then(|| rest.to_owned())
+}
+
+fn with_slash(request: &Request<Incoming>) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    let redirect = matches!(*request.method(), Method::GET | Method::HEAD);
+    *response.status_mut() =
+        if redirect { StatusCode::MOVED_PERMANENTLY } else { StatusCode::TEMPORARY_REDIRECT };
+    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+    if let Ok(location) = HeaderValue::from_str(&format!("{}/{query}", request.uri().path())) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
+}
+
+fn text_response(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    response
+}

@@ -1,0 +1,43 @@
+use serde_json::json;
+
+use super::kubelet::{container, log_options, stream_options};
+use super::*;
+
+#[test]
+fn paths_behind_the_prefix_stay_raw() {
+    let check = |path: &str, expect: Option<&str>| assert_eq!(behind(path, 0).as_deref(), expect, "{path}");
+    check("/api/v1/nodes/n/proxy", None);
+    check("/api/v1/nodes/n/proxy/", Some("/"));
+    check("/api/v1/namespaces/a/pods/p:80/proxy/x%2Fy/", Some("/x%2Fy/"));
+    check("/api/v1/namespaces/a/services/https:s:web/proxy/proxy/z", Some("/proxy/z"));
+    check("/api/v1/namespaces/pods/pods/p/proxy/z", Some("/z"));
+}
+
+#[test]
+fn the_container_of_a_request() {
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "a"}, {"name": "b"}], "initContainers": [{"name": "i"}]}});
+    let message = |asked: &str| container(&pod, asked.into()).map_err(|status| status.message);
+    assert_eq!(message("i"), Ok("i".into()));
+    assert_eq!(message("zz"), Err("container zz is not valid for pod p".into()));
+    assert_eq!(
+        message(""),
+        Err("a container name must be specified for pod p, choose one of: [a b] or one of the init containers: [i]".into())
+    );
+}
+
+#[test]
+fn options_become_the_kubelets() {
+    assert_eq!(log_options("p", "follow=true&tailLines=5&container=a").unwrap(), "follow=true&tailLines=5");
+    assert_eq!(
+        log_options("p", "tailLines=-1").unwrap_err().message,
+        "PodLogOptions \"p\" is invalid: tailLines: Invalid value: -1: must be greater than or equal to 0"
+    );
+    assert_eq!(
+        stream_options(
+            "command=sh&command=-c&command=a+b%26&stdin=true&stdout=true&stderr=true&container=x",
+            true
+        )
+        .unwrap(),
+        "input=1&output=1&error=1&command=sh&command=-c&command=a%20b%26"
+    );
+}

@@ -1,0 +1,29 @@
+//! The refusal of authorization, in upstream's words.
+
+use api::Status;
+use api::status::Details;
+
+use crate::authz::Attributes;
+
+/// Authorization said no.
+pub fn denied(attributes: &Attributes<'_>, reason: &str) -> Status {
+    let user = &attributes.user.name;
+    let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    if !attributes.is_resource {
+        let message =
+            format!("forbidden: User {user:?} cannot {} path {:?}{reason}", attributes.verb, attributes.path);
+        let mut status = Status::failure(403, "Forbidden", message);
+        status.details = Some(Details::default());
+        return status;
+    }
+    let resource = attributes.full_resource();
+    let place = match attributes.namespace {
+        "" => "at the cluster scope".to_owned(),
+        namespace => format!("in the namespace {namespace:?}"),
+    };
+    let why = format!(
+        "User {user:?} cannot {} resource {resource:?} in API group {:?} {place}{reason}",
+        attributes.verb, attributes.group
+    );
+    Status::forbidden(attributes.group, attributes.resource, attributes.name, &why)
+}

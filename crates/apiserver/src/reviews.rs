@@ -1,0 +1,195 @@
+//! The kinds that are questions: who is this token, may this user do that, what may I do, who am I.
+
+use std::sync::Arc;
+
+use api::model::Resource;
+use api::{Status, Tree};
+use async_trait::async_trait;
+use serde_json::{Map, Value, json};
+
+use crate::authn::{AUTHENTICATED, Authenticator};
+use crate::authz::rules::Rule;
+use crate::authz::{Attributes, Authorizer, Decision};
+use crate::delegate;
+use crate::user::{MASTERS, User};
+
+pub struct Reviews {
+    pub authenticator: Arc<Authenticator>,
+    pub authorizer: Arc<Authorizer>,
+}
+
+#[async_trait]
+impl delegate::Reviews for Reviews {
+    async fn review(
+        &self,
+        resource: &Resource,
+        user: &User,
+        namespace: &str,
+        mut object: Tree,
+    ) -> Result<Tree, Status> {
+        let status = match &*resource.plural {
+            "tokenreviews" => self.token(&object["spec"])?,
+            "subjectaccessreviews" => self.access(&subject(&object["spec"])?, &object["spec"])?,
+            "localsubjectaccessreviews" => {
+                let asked = object["spec"]["resourceAttributes"]["namespace"].as_str().unwrap_or_default();
+                if asked != namespace {
+                    return Err(Status::bad_request(format!(
+                        "spec.resourceAttributes.namespace must match namespace: {namespace}"
+                    )));
+                }
+                self.access(&subject(&object["spec"])?, &object["spec"])?
+            }
+            "selfsubjectaccessreviews" => self.access(user, &object["spec"])?,
+            "selfsubjectrulesreviews" => {
+                let asked = object["spec"]["namespace"].as_str().unwrap_or_default();
+                if asked.is_empty() {
+                    return Err(Status::bad_request("no namespace on request"));
+                }
+                self.rules(user, asked)
+            }
+            "selfsubjectreviews" => json!({"userInfo": user_info(user)}),
+            other => return Err(Status::not_found(&resource.group, other, "")),
+        };
+        object["status"] = status;
+        Ok(object)
+    }
+}
+
+impl Reviews {
+    fn token(&self, spec: &Tree) -> Result<Tree, Status> {
+        let token = spec["token"].as_str().unwrap_or_default();
+        if token.is_empty() {
+            return Err(Status::bad_request("token is required for TokenReview in authentication"));
+        }
+        let asked: Vec<String> = serde_json::from_value(spec["audiences"].clone()).unwrap_or_default();
+        let audiences = if asked.is_empty() { &self.authenticator.api_audiences } else { &asked };
+        Ok(match self.authenticator.token(token, audiences) {
+            Ok(mut found) => {
+                found.user.groups.push(AUTHENTICATED.into());
+                json!({"authenticated": true, "user": user_info(&found.user), "audiences": found.audiences})
+            }
+            Err(error) => json!({"user": {}, "error": error.to_string()}),
+        })
+    }
+
+    fn access(&self, user: &User, spec: &Tree) -> Result<Tree, Status> {
+        let resource = &spec["resourceAttributes"];
+        let other = &spec["nonResourceAttributes"];
+        if resource.is_object() == other.is_object() {
+            return Err(Status::bad_request(
+                "spec: Invalid value: exactly one of nonResourceAttributes or resourceAttributes must be specified",
+            ));
+        }
+        let text = |field: &str| resource[field].as_str().unwrap_or_default();
+        let selector = field_selector(&resource["fieldSelector"]);
+        let attributes = if resource.is_object() {
+            Attributes {
+                user,
+                verb: text("verb"),
+                is_resource: true,
+                group: text("group"),
+                version: text("version"),
+                namespace: text("namespace"),
+                resource: text("resource"),
+                subresource: text("subresource"),
+                name: text("name"),
+                path: "",
+                field_selector: &selector,
+            }
+        } else {
+            Attributes {
+                is_resource: false,
+                verb: other["verb"].as_str().unwrap_or_default(),
+                path: other["path"].as_str().unwrap_or_default(),
+                ..Attributes::resource(user, "", "", "", "", "")
+            }
+        };
+        let answer = self.authorizer.authorize(&attributes);
+        let mut status = Map::new();
+        status.insert("allowed".into(), json!(answer.allowed()));
+        if answer.decision == Decision::Deny {
+            status.insert("denied".into(), json!(true));
+        }
+        if !answer.reason.is_empty() {
+            status.insert("reason".into(), json!(answer.reason));
+        }
+        Ok(Value::Object(status))
+    }
+
+    fn rules(&self, user: &User, namespace: &str) -> Tree {
+        let (mut rules, mut errors) = self.authorizer.rbac.rules_for(user, namespace);
+        if user.in_group(MASTERS) {
+            let all = || vec!["*".to_owned()];
+            rules.insert(0, Rule { verbs: all(), api_groups: all(), resources: all(), ..Rule::default() });
+            rules.insert(1, Rule { verbs: all(), urls: all(), ..Rule::default() });
+        }
+        let uses_node = self.authorizer.uses_node();
+        if uses_node && crate::authz::node::node_name(user).is_some() {
+            errors.push("node authorizer does not support user rule resolution".to_owned());
+        }
+        let (paths, objects): (Vec<Rule>, Vec<Rule>) =
+            rules.into_iter().partition(|rule| !rule.urls.is_empty());
+        let objects: Vec<Value> = objects
+            .iter()
+            .map(|rule| {
+                let mut shown =
+                    json!({"verbs": rule.verbs, "apiGroups": rule.api_groups, "resources": rule.resources});
+                if !rule.resource_names.is_empty() {
+                    shown["resourceNames"] = json!(rule.resource_names);
+                }
+                shown
+            })
+            .collect();
+        let paths: Vec<Value> =
+            paths.iter().map(|rule| json!({"verbs": rule.verbs, "nonResourceURLs": rule.urls})).collect();
+        let mut status =
+            json!({"resourceRules": objects, "nonResourceRules": paths, "incomplete": !errors.is_empty()});
+        if !errors.is_empty() {
+            status["evaluationError"] = json!(errors.join(", "));
+        }
+        status
+    }
+}
+
+fn subject(spec: &Tree) -> Result<User, Status> {
+    let text = |field: &str| spec[field].as_str().unwrap_or_default().to_owned();
+    let user = User {
+        name: text("user"),
+        uid: text("uid"),
+        groups: serde_json::from_value(spec["groups"].clone()).unwrap_or_default(),
+        extra: serde_json::from_value(spec["extra"].clone()).unwrap_or_default(),
+    };
+    if user.name.is_empty() && user.groups.is_empty() {
+        return Err(Status::bad_request(
+            "spec.user: Invalid value: \"\": at least one of user or group must be specified",
+        ));
+    }
+    Ok(user)
+}
+
+/// A review's field selector in the form of the query parameter.
+fn field_selector(selector: &Tree) -> String {
+    if let Some(raw) = selector["rawSelector"].as_str() {
+        return raw.to_owned();
+    }
+    let terms = selector["requirements"].as_array().into_iter().flatten().filter_map(|term| {
+        let value = term["values"].as_array()?.first()?.as_str()?;
+        (term["operator"] == "In").then(|| format!("{}={value}", term["key"].as_str().unwrap_or_default()))
+    });
+    terms.collect::<Vec<_>>().join(",")
+}
+
+fn user_info(user: &User) -> Tree {
+    let mut info = Map::new();
+    info.insert("username".into(), json!(user.name));
+    if !user.uid.is_empty() {
+        info.insert("uid".into(), json!(user.uid));
+    }
+    if !user.groups.is_empty() {
+        info.insert("groups".into(), json!(user.groups));
+    }
+    if !user.extra.is_empty() {
+        info.insert("extra".into(), json!(user.extra));
+    }
+    Value::Object(info)
+}

@@ -1,0 +1,242 @@
+//! The parts and how they hang together.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::health::Checks;
+use daemon::serving::authority::Authority;
+use store::Store;
+use store::etcd::Etcd;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Error;
+use crate::allocate::ServiceHook;
+use crate::authn::{Authenticator, RequestHeader, ServiceAccounts, StaticTokens};
+use crate::authz::escalation::Escalation;
+use crate::authz::{Authorizer, node, rbac};
+use crate::bootstrap::{Bootstrap, Hooks};
+use crate::handlers;
+use crate::keys;
+use crate::layers::Front;
+use crate::options::Options;
+use crate::proxy::Proxy;
+use crate::resources::Resources;
+use crate::reviews::Reviews;
+use crate::tokens::Issuer;
+
+/// Everything that answers requests, with its background work started.
+pub async fn front(
+    options: &Options,
+    advertise: IpAddr,
+    shutdown: &CancellationToken,
+    background: &CancellationToken,
+    tunnels: &TaskTracker,
+    tasks: &mut JoinSet<()>,
+) -> Result<Arc<Front>, Error> {
+    let store = connect(options).await?;
+    let resources = Arc::new(Resources);
+    let services = Arc::new(ServiceHook::new(
+        resources.clone(),
+        &options.service_cluster_ip_range,
+        options.service_node_port_range,
+    ));
+
+    let client_ca = authority(options.client_ca_file.as_deref(), background, tasks)?;
+    let header_ca = authority(options.requestheader_client_ca_file.as_deref(), background, tasks)?;
+    let issuer = Arc::new(issuer(options, advertise, &resources)?);
+    let authenticator =
+        Arc::new(authenticator(options, &resources, &issuer, client_ca.clone(), header_ca.clone())?);
+    let policy = Arc::new(rbac::Policy::default());
+    let graph = Arc::new(node::Graph::new(resources.clone()));
+    let authorizer = Arc::new(Authorizer::new(&options.authorization_mode, policy.clone(), graph.clone()));
+
+    let server = Arc::new(handlers::Server {
+        resources: resources.clone(),
+        reviews: Some(Arc::new(Reviews {
+            authenticator: authenticator.clone(),
+            authorizer: authorizer.clone(),
+        })),
+        tokens: Some(issuer.clone()),
+        hooks: vec![services.clone(), Arc::new(Escalation { authorizer: authorizer.clone() })],
+    });
+
+    let (front_authorizer, proxied) = (authorizer.clone(), resources.clone());
+    let hooks = Hooks::default();
+    let bootstrap = Arc::new(Bootstrap {
+        resources: resources.clone(),
+        store: store.clone(),
+        options: options.clone(),
+        advertise,
+        services: services.clone(),
+        client_ca: client_ca.as_ref().map(Authority::pem),
+        request_header_ca: header_ca.as_ref().map(Authority::pem),
+    });
+    let (marks, stop) = (hooks.clone(), background.clone());
+    tasks.spawn(async move {
+        if stop.run_until_cancelled(resources.synced()).await.is_none() {
+            return;
+        }
+        services.load();
+        let mut parts = JoinSet::new();
+        policy.run(&resources, &stop, &mut parts);
+        if authorizer.uses_node() {
+            graph.run(&stop, &mut parts);
+        }
+        marks.mark("generic-apiserver-start-informers");
+        marks.mark("storage-readiness");
+        bootstrap.start(&marks, &stop, &mut parts);
+        while parts.join_next().await.is_some() {}
+    });
+
+    let (healthz, livez, readyz) = health(&hooks, &store, shutdown);
+    Ok(Arc::new(Front {
+        server,
+        authenticator,
+        authorizer: front_authorizer,
+        issuer,
+        proxy: Proxy::new(proxied, options, tunnels.clone()).map_err(Error::Options)?,
+        healthz,
+        livez,
+        readyz,
+        limits: Front::limits(options.max_requests_inflight, options.max_mutating_requests_inflight),
+        timeout: *options.request_timeout,
+    }))
+}
+
+async fn connect(options: &Options) -> Result<Arc<dyn Store>, Error> {
+    let etcd = Etcd::connect(&store::etcd::Options {
+        servers: options.etcd_servers.clone(),
+        ca_file: options.etcd_cafile.clone(),
+        cert_file: options.etcd_certfile.clone(),
+        key_file: options.etcd_keyfile.clone(),
+    })
+    .await?;
+    Ok(Arc::new(etcd))
+}
+
+fn authority(
+    path: Option<&std::path::Path>,
+    background: &CancellationToken,
+    tasks: &mut JoinSet<()>,
+) -> Result<Option<Authority>, Error> {
+    let Some(path) = path else { return Ok(None) };
+    let authority = Authority::from_file(path)?;
+    tasks.spawn(authority.clone().watch(background.clone()));
+    Ok(Some(authority))
+}
+
+fn issuer(options: &Options, advertise: IpAddr, resources: &Arc<Resources>) -> Result<Issuer, Error> {
+    let mut verifiers = Vec::new();
+    for path in &options.service_account_key_file {
+        verifiers.extend(keys::verifiers(path)?);
+    }
+    let Some(signing) = &options.service_account_signing_key_file else {
+        return Err(Error::Options("--service-account-signing-key-file is a required flag".into()));
+    };
+    let jwks_uri = match options.service_account_jwks_uri.as_str() {
+        "" => {
+            let host = match options.external_hostname.as_str() {
+                "" => std::net::SocketAddr::new(advertise, options.secure_port()).to_string(),
+                name => format!("{name}:{}", options.secure_port()),
+            };
+            format!("https://{host}/openid/v1/jwks")
+        }
+        uri => uri.to_owned(),
+    };
+    Ok(Issuer {
+        resources: resources.clone(),
+        issuer: options.service_account_issuer.first().cloned().unwrap_or_default(),
+        api_audiences: options.api_audiences.clone(),
+        signer: keys::signer(signing)?,
+        verifiers,
+        jwks_uri,
+        max_seconds: options.service_account_max_token_expiration.as_secs() as i64,
+        extend: options.service_account_extend_token_expiration,
+    })
+}
+
+fn authenticator(
+    options: &Options,
+    resources: &Arc<Resources>,
+    issuer: &Issuer,
+    client_ca: Option<Authority>,
+    header_ca: Option<Authority>,
+) -> Result<Authenticator, Error> {
+    let static_tokens = match &options.token_auth_file {
+        Some(path) => StaticTokens::from_file(path).map_err(Error::Options)?,
+        None => StaticTokens::default(),
+    };
+    let or_default = |set: &[String], default: &str| match set {
+        [] if default.is_empty() => Vec::new(),
+        [] => vec![default.to_owned()],
+        set => set.to_vec(),
+    };
+    Ok(Authenticator {
+        client_ca,
+        request_header: header_ca.map(|authority| RequestHeader {
+            authority,
+            allowed_names: options.requestheader_allowed_names.clone(),
+            username: or_default(&options.requestheader_username_headers, "x-remote-user"),
+            uid: options.requestheader_uid_headers.clone(),
+            group: or_default(&options.requestheader_group_headers, "x-remote-group"),
+            extra_prefix: or_default(&options.requestheader_extra_headers_prefix, "x-remote-extra-"),
+        }),
+        service_accounts: ServiceAccounts {
+            issuers: options.service_account_issuer.clone(),
+            verifiers: issuer.verifiers.clone(),
+            resources: resources.clone(),
+            api_audiences: options.api_audiences.clone(),
+            lookup: options.service_account_lookup,
+        },
+        static_tokens,
+        bootstrap_tokens: options.enable_bootstrap_token_auth,
+        anonymous: options.anonymous_auth,
+        resources: resources.clone(),
+        api_audiences: options.api_audiences.clone(),
+    })
+}
+
+/// The checks of the three endpoints, named and ordered as upstream's.
+fn health(hooks: &Hooks, store: &Arc<dyn Store>, shutdown: &CancellationToken) -> (Checks, Checks, Checks) {
+    let (healthz, livez, readyz) = (Checks::new(), Checks::new(), Checks::new());
+    for (checks, ready) in [(&healthz, false), (&livez, false), (&readyz, true)] {
+        if !ready {
+            checks.add("loopback-serving-certificate", || Ok(()));
+        }
+        etcd(checks, "etcd", store);
+        if ready {
+            etcd(checks, "etcd-readiness", store);
+            let synced = hooks.clone();
+            checks.add("informer-sync", move || match synced.passed("generic-apiserver-start-informers") {
+                true => Ok(()),
+                false => Err("caches are not synced".to_owned()),
+            });
+        }
+        hooks.checks(checks);
+        if ready {
+            let shutdown = shutdown.clone();
+            checks.add("shutdown", move || match shutdown.is_cancelled() {
+                true => Err("process is shutting down".to_owned()),
+                false => Ok(()),
+            });
+        }
+    }
+    (healthz, livez, readyz)
+}
+
+fn etcd(checks: &Checks, name: &str, store: &Arc<dyn Store>) {
+    let store = store.clone();
+    checks.add_async(name, move || {
+        let store = store.clone();
+        Box::pin(async move {
+            match tokio::time::timeout(Duration::from_secs(2), store.revision()).await {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(_) => Err("error getting data from etcd: context deadline exceeded".to_owned()),
+            }
+        })
+    });
+}

@@ -1,0 +1,207 @@
+//! Service account tokens: issuing them bound to a pod, secret or node, and publishing the keys that verify them.
+
+mod claims;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use api::{Status, Tree};
+use async_trait::async_trait;
+use jsonwebtoken::Header;
+use serde_json::{Value, json};
+
+pub use claims::{Bound, Claims, Legacy, Private};
+
+use crate::delegate;
+use crate::keys::{Signer, Verifier};
+use crate::kinds;
+use crate::resources::Resources;
+use crate::user::User;
+
+/// Pods ask for this many seconds; their tokens live a year and warn after it, for clients that never reread them.
+const WARN_ONLY_SECONDS: i64 = 3607;
+const EXTENDED_SECONDS: i64 = 365 * 24 * 3600;
+
+/// Issues tokens.
+pub struct Issuer {
+    pub resources: Arc<Resources>,
+    pub issuer: String,
+    pub api_audiences: Vec<String>,
+    pub signer: Signer,
+    pub verifiers: Vec<Verifier>,
+    pub jwks_uri: String,
+    /// Longest life in seconds; 0 is no limit.
+    pub max_seconds: i64,
+    pub extend: bool,
+}
+
+impl Issuer {
+    /// `/.well-known/openid-configuration`.
+    pub fn discovery(&self) -> Value {
+        let mut algorithms: Vec<Value> = self.verifiers.iter().map(|key| key.jwk["alg"].clone()).collect();
+        algorithms.dedup();
+        json!({
+            "issuer": self.issuer,
+            "jwks_uri": self.jwks_uri,
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": algorithms,
+        })
+    }
+
+    /// `/openid/v1/jwks`.
+    pub fn jwks(&self) -> Value {
+        let keys: Vec<&Value> = self.verifiers.iter().map(|key| &key.jwk).collect();
+        json!({"keys": keys})
+    }
+
+    /// The object a token is to be bound to, and for a pod its node.
+    fn bound(&self, namespace: &str, reference: &Value) -> Result<BoundTo, Status> {
+        let text = |name: &str| reference[name].as_str().unwrap_or_default();
+        let (kind, name, uid) = (text("kind"), text("name"), text("uid"));
+        let (resource, plural, namespace) = match (text("apiVersion"), kind) {
+            ("v1", "Pod") => (kinds::pods(), "pods", namespace),
+            ("v1", "Secret") => (kinds::secrets(), "secrets", namespace),
+            ("v1", "Node") => (kinds::nodes(), "nodes", ""),
+            (version, _) => {
+                let version = if version.is_empty() { String::new() } else { format!("{version}, Kind=") };
+                return Err(Status::bad_request(format!(
+                    "cannot bind token for serviceaccount to type {version}{kind}"
+                )));
+            }
+        };
+        let entry = self
+            .resources
+            .get(resource, namespace, name)
+            .ok_or_else(|| Status::not_found("", plural, name))?;
+        if !uid.is_empty() && uid != &*entry.uid {
+            return Err(Status::conflict(
+                "",
+                plural,
+                name,
+                &format!(
+                    "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
+                ),
+            ));
+        }
+        let bound = Bound { name: name.into(), uid: entry.uid.to_string() };
+        Ok(match kind {
+            "Pod" => {
+                let pod = entry.tree();
+                let node = pod["spec"]["nodeName"].as_str().filter(|node| !node.is_empty());
+                let node = node.map(|node| Bound {
+                    name: node.into(),
+                    uid: self
+                        .resources
+                        .get(kinds::nodes(), "", node)
+                        .map(|node| node.uid.to_string())
+                        .unwrap_or_default(),
+                });
+                BoundTo {
+                    pod: Some(bound),
+                    node,
+                    account: pod["spec"]["serviceAccountName"].as_str().map(str::to_owned),
+                    ..BoundTo::default()
+                }
+            }
+            "Secret" => BoundTo { secret: Some(bound), ..BoundTo::default() },
+            _ => BoundTo { node: Some(bound), ..BoundTo::default() },
+        })
+    }
+}
+
+#[derive(Default)]
+struct BoundTo {
+    pod: Option<Bound>,
+    secret: Option<Bound>,
+    node: Option<Bound>,
+    /// The pod's own service account.
+    account: Option<String>,
+}
+
+#[async_trait]
+impl delegate::Tokens for Issuer {
+    async fn issue(&self, _user: &User, service_account: &Tree, mut request: Tree) -> Result<Tree, Status> {
+        let text = |name: &str| service_account["metadata"][name].as_str().unwrap_or_default().to_owned();
+        let (namespace, name, uid) = (text("namespace"), text("name"), text("uid"));
+        let spec = &mut request["spec"];
+        if spec["audiences"].as_array().is_none_or(Vec::is_empty) {
+            spec["audiences"] = json!(self.api_audiences);
+        }
+        let mut seconds = spec["expirationSeconds"].as_i64().unwrap_or(3600);
+        check_seconds(seconds)?;
+        if self.max_seconds > 0 {
+            seconds = seconds.min(self.max_seconds);
+        }
+        spec["expirationSeconds"] = json!(seconds);
+        let audiences: Vec<String> =
+            serde_json::from_value(spec["audiences"].clone()).map_err(Status::internal)?;
+        let mut bound = BoundTo::default();
+        if spec["boundObjectRef"].is_object() {
+            bound = self.bound(&namespace, &spec["boundObjectRef"])?;
+            if bound.account.as_ref().is_some_and(|account| *account != name) {
+                let pod = spec["boundObjectRef"]["name"].as_str().unwrap_or_default();
+                return Err(Status::bad_request(format!(
+                    "cannot bind token to pod {pod:?} of another service account"
+                )));
+            }
+        }
+        let now = jiff::Timestamp::now().as_second();
+        let for_api = audiences.iter().all(|audience| self.api_audiences.contains(audience));
+        let extended = self.extend && bound.pod.is_some() && seconds == WARN_ONLY_SECONDS && for_api;
+        let claims = Claims {
+            audience: audiences,
+            expiry: Some(now + if extended { EXTENDED_SECONDS } else { seconds }),
+            issued: Some(now),
+            issuer: self.issuer.clone(),
+            id: uuid::Uuid::new_v4().to_string(),
+            private: Some(Private {
+                namespace: namespace.clone(),
+                node: bound.node,
+                pod: bound.pod,
+                secret: bound.secret,
+                service_account: Bound { name: name.clone(), uid },
+                warn_after: extended.then_some(now + seconds),
+            }),
+            not_before: Some(now),
+            subject: format!("system:serviceaccount:{namespace}:{name}"),
+        };
+        let mut header = Header::new(self.signer.algorithm);
+        header.typ = None;
+        header.kid = Some(self.signer.id.clone());
+        let token = jsonwebtoken::encode(&header, &claims, &self.signer.key).map_err(Status::internal)?;
+        let expires = jiff::Timestamp::from_second(now + seconds).map_err(Status::internal)?;
+        request["status"] = json!({"token": token, "expirationTimestamp": expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()});
+        let created = service_account["metadata"]["name"].clone();
+        let metadata = &mut request["metadata"];
+        if !metadata.is_object() {
+            *metadata = json!({});
+        }
+        metadata["name"] = created;
+        metadata["namespace"] = json!(namespace);
+        metadata["creationTimestamp"] =
+            json!(jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+        Ok(request)
+    }
+}
+
+fn check_seconds(seconds: i64) -> Result<(), Status> {
+    let why = if seconds < 600 {
+        "may not specify a duration less than 10 minutes"
+    } else if seconds > 1 << 32 {
+        "may not specify a duration larger than 2^32 seconds"
+    } else {
+        return Ok(());
+    };
+    Err(Status::invalid(
+        "authentication.k8s.io",
+        "TokenRequest",
+        "",
+        vec![api::status::Cause {
+            reason: "FieldValueInvalid".into(),
+            message: format!("Invalid value: {seconds}: {why}"),
+            field: "spec.expirationSeconds".into(),
+        }],
+    ))
+}
