@@ -11,6 +11,7 @@ pub const KIND: &str = "KubeletConfiguration";
 #[serde(rename_all = "camelCase", default)]
 pub struct KubeletConfiguration {
     pub static_pod_path: String,
+    pub pod_logs_dir: String,
     pub file_check_frequency: Duration,
     pub sync_frequency: Duration,
     pub address: String,
@@ -195,6 +196,7 @@ impl Default for KubeletConfiguration {
         let pairs = |all: &[(&str, &str)]| all.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         Self {
             static_pod_path: String::new(),
+            pod_logs_dir: "/var/log/pods".into(),
             file_check_frequency: seconds(20),
             sync_frequency: seconds(60),
             address: "0.0.0.0".into(),

@@ -39,8 +39,6 @@ pub struct Options {
     pub root_dir: PathBuf,
     #[arg(long, default_value = "/var/lib/kubelet/pki")]
     pub cert_dir: PathBuf,
-    #[arg(long, default_value = "/var/log/pods")]
-    pub pod_logs_dir: PathBuf,
     #[arg(long)]
     pub container_runtime_endpoint: Option<String>,
     #[arg(long)]

@@ -212,7 +212,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     };
     let recorder = client.clone().map(|client| EventRecorder::new(client, "kubelet", &node_name));
     let mut paths = Paths::new(&options.root_dir);
-    paths.pod_logs_root.clone_from(&options.pod_logs_dir);
+    paths.pod_logs_root = config.pod_logs_dir.clone().into();
     let parts = Parts {
         runtime: Arc::new(runtime),
         images: Arc::new(image_client),

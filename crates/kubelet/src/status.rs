@@ -49,7 +49,7 @@ pub fn generate(input: &Input) -> PodStatus {
         let find = |name: &str| old.iter().flatten().find(|status| status.name == name);
         let statuses: Vec<ContainerStatus> = containers
             .iter()
-            .map(|container| container_status(input, container, find(&container.name), has_init && !is_init, is_init))
+            .map(|container| container_status(input, container, find(&container.name), has_init, is_init))
             .collect();
         (!statuses.is_empty()).then_some(statuses)
     };
@@ -118,7 +118,7 @@ fn container_status(
     input: &Input,
     container: &Container,
     old: Option<&ContainerStatus>,
-    after_init: bool,
+    has_init: bool,
     is_init: bool,
 ) -> ContainerStatus {
     let name = &container.name;
@@ -129,7 +129,7 @@ fn container_status(
         waiting: Some(ContainerStateWaiting { reason: Some(reason.into()), message }),
         ..Default::default()
     };
-    let initial = || waiting(if after_init { "PodInitializing" } else { "ContainerCreating" }, None);
+    let initial = || waiting(if has_init { "PodInitializing" } else { "ContainerCreating" }, None);
 
     let mut status = match current {
         Some(current) => ContainerStatus {
