@@ -15,7 +15,7 @@ pub struct Body(Kind);
 
 enum Kind {
     Whole(Option<Bytes>),
-    Chunks(Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>),
+    Chunks { stream: Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>, is_list: bool },
     Channel(mpsc::Receiver<Bytes>),
     Other(Pin<Box<dyn http_body::Body<Data = Bytes, Error = io::Error> + Send>>),
 }
@@ -27,7 +27,17 @@ impl Body {
 
     /// Chunks as they come; the connection's flow control holds the stream back.
     pub fn stream(stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Body {
-        Body(Kind::Chunks(Box::pin(stream)))
+        Body(Kind::Chunks { stream: Box::pin(stream), is_list: false })
+    }
+
+    /// Chunks that are all there already: a long list, worth compressing.
+    pub fn list(stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Body {
+        Body(Kind::Chunks { stream: Box::pin(stream), is_list: true })
+    }
+
+    /// Whether [`Body::list`] made it.
+    pub fn is_list(&self) -> bool {
+        matches!(self.0, Kind::Chunks { is_list: true, .. })
     }
 
     /// Chunks from a bounded channel; ends when the sender is dropped.
@@ -79,7 +89,7 @@ impl http_body::Body for Body {
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match &mut self.0 {
             Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Kind::Chunks(stream) => {
+            Kind::Chunks { stream, .. } => {
                 stream.as_mut().poll_next(context).map(|next| next.map(|chunk| chunk.map(Frame::data)))
             }
             Kind::Channel(receiver) => {
@@ -92,7 +102,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Whole(bytes) => bytes.is_none(),
-            Kind::Chunks(_) | Kind::Channel(_) => false,
+            Kind::Chunks { .. } | Kind::Channel(_) => false,
             Kind::Other(body) => body.is_end_stream(),
         }
     }
@@ -100,7 +110,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Kind::Chunks(_) | Kind::Channel(_) => SizeHint::default(),
+            Kind::Chunks { .. } | Kind::Channel(_) => SizeHint::default(),
             Kind::Other(body) => body.size_hint(),
         }
     }

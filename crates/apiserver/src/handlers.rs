@@ -1,16 +1,38 @@
 //! The generic handlers: one per verb, the same for every resource.
 
+mod collect;
+mod columns;
+mod mutate;
+pub mod options;
+mod patch;
+mod read;
+pub mod render;
+mod subresources;
+pub mod table;
+mod watch;
+
 use std::fmt::Display;
 use std::sync::Arc;
 
+use api::Status;
+use api::model::{Resource, Scope};
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http_body_util::{BodyExt as _, Limited};
+use parking_lot::Mutex;
 
 use crate::body::Body;
+use crate::cache::Cache;
 use crate::delegate::{Hook, Reviews, Tokens};
+use crate::negotiate::{self, page_not_found, status_response};
 use crate::request_info::RequestInfo;
 use crate::resources::Resources;
 use crate::user::User;
+use crate::writes::Operation;
+use render::Target;
+
+/// The largest body a request may have.
+const BODY_LIMIT: usize = 3 << 20;
 
 /// Everything a request needs after authorization.
 pub struct Server {
@@ -20,17 +42,209 @@ pub struct Server {
     pub hooks: Vec<Arc<dyn Hook>>,
 }
 
+impl Server {
+    /// Ties the resources to the server, so that writes from within go its way.
+    pub fn new(
+        resources: Arc<Resources>,
+        reviews: Option<Arc<dyn Reviews>>,
+        tokens: Option<Arc<dyn Tokens>>,
+        hooks: Vec<Arc<dyn Hook>>,
+    ) -> Arc<Server> {
+        let server = Arc::new(Server { resources, reviews, tokens, hooks });
+        server.resources.tie(&server);
+        server
+    }
+}
+
+/// One request to a resource.
+pub struct Call<'a> {
+    pub server: &'a Arc<Server>,
+    pub user: &'a User,
+    pub info: &'a RequestInfo,
+    pub resource: &'static Resource,
+    pub query: &'a str,
+    pub headers: &'a HeaderMap,
+    pub target: Target,
+    pub warnings: Mutex<Vec<String>>,
+}
+
+impl<'a> Call<'a> {
+    pub fn name(&self) -> &'a str {
+        &self.info.name
+    }
+
+    pub fn namespace(&self) -> &'a str {
+        if self.resource.scope == Scope::Namespaced { &self.info.namespace } else { "" }
+    }
+
+    pub fn cache(&self) -> Result<&'a Arc<Cache>, Status> {
+        self.server.resources.feed.cache(&self.resource.storage_prefix).ok_or_else(Status::unknown_path)
+    }
+
+    pub fn not_found(&self) -> Status {
+        Status::not_found(&self.resource.group, &self.resource.plural, self.name())
+    }
+
+    pub fn operation(&self, dry_run: bool) -> Operation<'a> {
+        Operation {
+            server: self.server,
+            user: self.user,
+            resource: self.resource,
+            subresource: &self.info.subresource,
+            namespace: self.namespace(),
+            name: self.name(),
+            dry_run,
+        }
+    }
+}
+
 /// Answers an authenticated and authorized request: resources, discovery, OpenAPI, version. What no one serves is upstream's
 /// `404 page not found`.
 pub async fn handle<B>(
-    _server: &Arc<Server>,
-    _info: RequestInfo,
-    _user: User,
-    _request: Request<B>,
+    server: &Arc<Server>,
+    info: RequestInfo,
+    user: User,
+    request: Request<B>,
 ) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Display,
+    B::Error: Display + Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    Response::new(Body::empty())
+    let (parts, body) = request.into_parts();
+    let answer = if info.is_resource_request {
+        resource(server, &info, &user, &parts, body).await
+    } else {
+        match crate::discovery::answer(&parts.method, &info.path, &parts.headers) {
+            Some(answer) => Ok(answer),
+            None => Ok(page_not_found()),
+        }
+    };
+    let answer = answer.unwrap_or_else(|status| status_response(&parts.headers, &status));
+    crate::compress::compress(&parts.headers, answer)
+}
+
+async fn resource<B>(
+    server: &Arc<Server>,
+    info: &RequestInfo,
+    user: &User,
+    parts: &http::request::Parts,
+    body: B,
+) -> Result<Response<Body>, Status>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Display + Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let Some(resource) = api::tables::resource(&info.group, &info.version, &info.resource).filter(|row| row.enabled)
+    else {
+        return match api::tables::groups().iter().any(|group| group.name == info.group) {
+            true => Err(Status::unknown_path()),
+            false => Ok(page_not_found()),
+        };
+    };
+    let verb = verb(info, resource, &parts.method)?;
+    let accepted = match verb {
+        "watch" => negotiate::accepted_stream(&parts.headers)?,
+        _ => negotiate::accepted(&parts.headers)?,
+    };
+    let query = parts.uri.query().unwrap_or_default();
+    let call = Call {
+        server,
+        user,
+        info,
+        resource,
+        query,
+        headers: &parts.headers,
+        target: Target::new(resource, accepted, table::Include::parse(query)),
+        warnings: Mutex::new(Vec::new()),
+    };
+    let body = match verb {
+        "get" | "list" | "watch" => Bytes::new(),
+        _ => collected(body).await?,
+    };
+    let mut answer = if !info.subresource.is_empty() {
+        subresources::answer(&call, verb, body).await
+    } else {
+        match verb {
+            "get" | "list" if resource.plural == "componentstatuses" => subresources::components(&call),
+            "get" => read::get(&call).await,
+            "list" => read::list(&call).await,
+            "watch" => watch::watch(&call).await,
+            "create" => mutate::create(&call, body).await,
+            "update" => mutate::update(&call, body).await,
+            "patch" => patch::patch(&call, body).await,
+            "delete" => mutate::delete(&call, body).await,
+            "deletecollection" => collect::delete(&call, body).await,
+            _ => Err(Status::method_not_allowed()),
+        }
+    }?;
+    warn(&mut answer, &call.warnings.into_inner());
+    Ok(answer)
+}
+
+/// The verb, where the resource has it at this path.
+fn verb<'a>(info: &'a RequestInfo, resource: &Resource, method: &Method) -> Result<&'a str, Status> {
+    let namespaced = resource.scope == Scope::Namespaced;
+    let verb = info.verb.as_str();
+    // the whole collection over all namespaces can only be read
+    let misplaced = match (namespaced, info.namespace.is_empty()) {
+        (true, true) => !matches!(verb, "list" | "watch"),
+        (false, false) => info.namespace != info.name || resource.plural != "namespaces",
+        _ => false,
+    };
+    let virtual_collection = resource.storage_prefix.is_empty() && namespaced && info.namespace.is_empty();
+    if misplaced && !(virtual_collection && verb == "create") {
+        return Err(Status::unknown_path());
+    }
+    let verbs = if info.subresource.is_empty() {
+        &resource.verbs
+    } else {
+        &resource.subresource(&info.subresource).ok_or_else(Status::unknown_path)?.verbs
+    };
+    let known = verbs.iter().any(|own| own == verb);
+    let at_collection = info.parts.len() < 2;
+    let fits = match verb {
+        "create" => at_collection || !info.subresource.is_empty(),
+        "update" | "patch" | "delete" => !at_collection,
+        _ => true,
+    };
+    if !known || !fits || method == Method::HEAD {
+        return Err(Status::method_not_allowed());
+    }
+    Ok(verb)
+}
+
+async fn collected<B>(body: B) -> Result<Bytes, Status>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Display + Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    match Limited::new(body, BODY_LIMIT).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Status::request_entity_too_large(
+            &format!("limit is {BODY_LIMIT}"),
+        )),
+        Err(error) => Err(Status::bad_request(error.to_string())),
+    }
+}
+
+/// `Warning: 299 - "text"` headers.
+fn warn(answer: &mut Response<Body>, warnings: &[String]) {
+    for warning in warnings {
+        let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+            answer.headers_mut().append("warning", value);
+        }
+    }
+}
+
+/// What the store's failure is to a client.
+pub fn status_of(error: store::Error) -> Status {
+    match error {
+        store::Error::Compacted { .. } => Status::expired(
+            "The provided resource version is too old to display a consistent list result. You can start a new list without the resource version.",
+        ),
+        store::Error::TooLarge => Status::request_entity_too_large("etcdserver: request is too large"),
+        store::Error::NoSpace => Status::failure(500, "", "etcdserver: mvcc: database space exceeded"),
+        store::Error::Unavailable(why) | store::Error::Other(why) => Status::failure(500, "", why),
+    }
 }

@@ -3,11 +3,18 @@
 
 // The core: watch cache, verbs, discovery.
 pub mod body;
+pub mod cache;
+mod compress;
+mod convert;
 pub mod delegate;
+pub mod discovery;
 pub mod handlers;
+pub mod negotiate;
 pub mod request_info;
 pub mod resources;
 pub mod user;
+pub mod writes;
+mod yaml;
 
 // The rim: who comes in, what they may do, and what the server does on its own account.
 pub mod allocate;

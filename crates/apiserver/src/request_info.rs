@@ -169,14 +169,7 @@ mod tests {
 
     fn check(method: Method, uri: &str, expect: [&str; 6]) {
         let info = RequestInfo::of(&method, &uri.parse().unwrap());
-        let got = [
-            &info.verb,
-            &info.group,
-            &info.namespace,
-            &info.resource,
-            &info.name,
-            &info.subresource,
-        ];
+        let got = [&info.verb, &info.group, &info.namespace, &info.resource, &info.name, &info.subresource];
         assert_eq!(got.map(String::as_str), expect, "{uri}");
     }
 
@@ -187,7 +180,11 @@ mod tests {
         check(Method::GET, "/api/v1/pods?watch=0", ["list", "", "", "pods", "", ""]);
         check(Method::POST, "/api/v1/namespaces/a/pods", ["create", "", "a", "pods", "", ""]);
         check(Method::GET, "/api/v1/namespaces/a", ["get", "", "a", "namespaces", "a", ""]);
-        check(Method::PUT, "/api/v1/namespaces/a/finalize", ["update", "", "a", "namespaces", "a", "finalize"]);
+        check(
+            Method::PUT,
+            "/api/v1/namespaces/a/finalize",
+            ["update", "", "a", "namespaces", "a", "finalize"],
+        );
         check(
             Method::PATCH,
             "/apis/apps/v1/namespaces/a/deployments/b/status",

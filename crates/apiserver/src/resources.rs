@@ -1,78 +1,145 @@
 //! In-process access to every resource, for what runs inside the API server: reads from the watch cache, and writes
 //! that take the same path as a client's.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use api::model::Resource;
 use api::{Status, Tree};
-use tokio::sync::mpsc;
+use store::Store;
+use tokio_util::sync::CancellationToken;
 
-/// One object of the watch cache. Cheap to clone by `Arc`; labels and selectable fields need no decoding.
-pub struct Entry {
-    pub key: Arc<str>,
-    pub namespace: Arc<str>,
-    pub name: Arc<str>,
-    pub uid: Arc<str>,
-    pub resource_version: i64,
-}
+use crate::cache::feed::Feed;
+use crate::cache::filter::Filter;
+use crate::cache::{Cache, Subscription};
+use crate::handlers::Server;
+use crate::user::User;
+use crate::writes::{self, Operation, delete};
 
-impl Entry {
-    /// The object, decoded at its storage version (which for nearly all kinds is the only one), with kind and apiVersion.
-    pub fn tree(&self) -> Tree {
-        Tree::Null
-    }
-}
-
-/// A change in the watch cache.
-#[derive(Clone)]
-pub enum Event {
-    Added(Arc<Entry>),
-    Modified { old: Arc<Entry>, new: Arc<Entry> },
-    Deleted(Arc<Entry>),
-}
+pub use crate::cache::entry::Entry;
+pub use crate::cache::event::{Event, EventType};
 
 /// The handle. Reads never go to etcd and may be a moment old; writes are conditional and safe against that.
-pub struct Resources;
+pub struct Resources {
+    pub store: Arc<dyn Store>,
+    pub feed: Arc<Feed>,
+    /// Ends watches when the server stops.
+    pub shutdown: CancellationToken,
+    server: OnceLock<Weak<Server>>,
+}
 
 impl Resources {
+    /// Caches for every stored kind that is served. Nothing happens before [`Resources::run`].
+    pub fn new(store: Arc<dyn Store>, shutdown: CancellationToken) -> Arc<Resources> {
+        let feed = Arc::new(Feed::new(Arc::clone(&store), api::tables::resources()));
+        Arc::new(Resources { store, feed, shutdown, server: OnceLock::new() })
+    }
+
+    /// Fills the caches and keeps them so, until shutdown.
+    pub async fn run(&self) {
+        self.feed.run(self.shutdown.clone()).await;
+    }
+
+    pub(crate) fn tie(&self, server: &Arc<Server>) {
+        let _ = self.server.set(Arc::downgrade(server));
+    }
+
     /// Waits until every cache holds the store's state.
-    pub async fn synced(&self) {}
+    pub async fn synced(&self) {
+        self.feed.reached(1, std::time::Duration::MAX).await;
+    }
+
+    /// Whether every cache holds the store's state.
+    pub fn is_synced(&self) -> bool {
+        self.feed.revision() > 0
+    }
+
+    fn cache(&self, resource: &Resource) -> Option<&Arc<Cache>> {
+        self.feed.cache(&resource.storage_prefix)
+    }
 
     /// From the cache. `namespace` is empty for cluster-scoped objects.
-    pub fn get(&self, _resource: &Resource, _namespace: &str, _name: &str) -> Option<Arc<Entry>> {
-        None
+    pub fn get(&self, resource: &Resource, namespace: &str, name: &str) -> Option<Arc<Entry>> {
+        self.cache(resource)?.get(namespace, name)
     }
 
     /// All objects in a namespace (`None`: everywhere), from the cache.
-    pub fn list(&self, _resource: &Resource, _namespace: Option<&str>) -> Vec<Arc<Entry>> {
-        Vec::new()
+    pub fn list(&self, resource: &Resource, namespace: Option<&str>) -> Vec<Arc<Entry>> {
+        let Some(cache) = self.cache(resource) else { return Vec::new() };
+        let filter = Filter::within(namespace.unwrap_or_default());
+        cache.snapshot(0).select(&filter, "", cache.kind.is_namespaced()).cloned().collect()
     }
 
-    /// All objects now, and every later change. The channel is bounded: when it closes, the reader was too slow or
-    /// the cache was reloaded, and subscribes again.
-    pub fn subscribe(&self, _resource: &Resource) -> (Vec<Arc<Entry>>, mpsc::Receiver<Event>) {
-        (Vec::new(), mpsc::channel(1).1)
+    /// All objects now, and every later change. `None` for kinds that are not stored. When the subscription's channel closes, the
+    /// reader was too slow, and subscribes again.
+    pub fn subscribe(&self, resource: &Resource) -> Option<(Vec<Arc<Entry>>, Subscription)> {
+        let cache = self.cache(resource)?;
+        let (snapshot, subscription) = cache.watch_from_now(Arc::new(Filter::default()), 0);
+        Some((snapshot.objects.values().cloned().collect(), subscription))
+    }
+
+    fn server(&self) -> Result<Arc<Server>, Status> {
+        self.server.get().and_then(Weak::upgrade).ok_or_else(|| Status::internal("the server is not running"))
     }
 
     /// Creates as `system:apiserver`: defaults, admission and validation as for a client. Answers the stored object.
-    pub async fn create(&self, _resource: &Resource, _namespace: &str, _object: Tree) -> Result<Tree, Status> {
-        Ok(Tree::Null)
+    pub async fn create(
+        &self,
+        resource: &'static Resource,
+        namespace: &str,
+        object: Tree,
+    ) -> Result<Tree, Status> {
+        let (server, user) = (self.server()?, User::apiserver());
+        let operation = Operation {
+            server: &server,
+            user: &user,
+            resource,
+            subresource: "",
+            namespace,
+            name: "",
+            dry_run: false,
+        };
+        let object = typed(object, resource)?;
+        writes::create(&operation, object, &mut Vec::new()).await.map(|entry| entry.tree())
     }
 
     /// Reads the object, lets `change` edit it, and writes it, again on conflict. `change` answers whether there is anything to write.
     pub async fn update(
         &self,
-        _resource: &Resource,
-        _subresource: &str,
-        _namespace: &str,
-        _name: &str,
-        _change: &(dyn Fn(&mut Tree) -> Result<bool, Status> + Send + Sync),
+        resource: &'static Resource,
+        subresource: &str,
+        namespace: &str,
+        name: &str,
+        change: &(dyn Fn(&mut Tree) -> Result<bool, Status> + Send + Sync),
     ) -> Result<Tree, Status> {
-        Ok(Tree::Null)
+        let (server, user) = (self.server()?, User::apiserver());
+        let operation =
+            Operation { server: &server, user: &user, resource, subresource, namespace, name, dry_run: false };
+        let change = |old: &Tree| {
+            let mut tree = old.clone();
+            change(&mut tree)?;
+            typed(tree, resource)
+        };
+        writes::update(&operation, &change, None, &mut Vec::new()).await.map(|updated| updated.entry.tree())
     }
 
     /// Deletes with the kind's default options.
-    pub async fn delete(&self, _resource: &Resource, _namespace: &str, _name: &str) -> Result<(), Status> {
-        Ok(())
+    pub async fn delete(
+        &self,
+        resource: &'static Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<(), Status> {
+        let (server, user) = (self.server()?, User::apiserver());
+        let operation =
+            Operation { server: &server, user: &user, resource, subresource: "", namespace, name, dry_run: false };
+        delete::delete(&operation, &delete::DeleteOptions::default()).await.map(|_| ())
     }
+}
+
+/// In the model's order, with kind and apiVersion.
+fn typed(tree: Tree, resource: &'static Resource) -> Result<Tree, Status> {
+    let message = api::tables::message_of(resource).ok_or_else(|| Status::internal("a kind without a message"))?;
+    writes::reordered(&tree, resource, message, api::decode::Strictness::Ignore)
+        .map(|(tree, _)| tree)
+        .map_err(Status::internal)
 }

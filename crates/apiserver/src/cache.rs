@@ -1,0 +1,367 @@
+//! The watch cache: for each stored kind, all objects in order of their keys, a bounded history of changes, and the watchers, indexed by
+//! what they select. One [`feed`] fills all of them, so that one revision is true for every kind.
+
+pub mod entry;
+pub mod event;
+pub mod feed;
+pub mod filter;
+mod history;
+pub mod kind;
+mod legacy;
+pub mod scan;
+mod selectable;
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use imbl::OrdMap;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use entry::Entry;
+use event::{Event, EventType};
+use filter::{Filter, Handle};
+use history::History;
+use kind::Kind;
+
+/// All objects of a kind at a moment.
+pub type Objects = OrdMap<Arc<str>, Arc<Entry>>;
+
+/// Changes a watcher may be behind before it is cut off and has to start over.
+const WATCHER_QUEUE: usize = 4096;
+/// Snapshots kept for lists in pages, and for how long.
+const SNAPSHOTS: usize = 64;
+const SNAPSHOT_AGE: Duration = Duration::from_secs(300);
+
+/// One kind's cache.
+pub struct Cache {
+    pub kind: Arc<Kind>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    objects: Objects,
+    /// Of the last change to this kind.
+    revision: i64,
+    history: History,
+    watchers: HashMap<Handle, Vec<Watcher>, rustc_hash::FxBuildHasher>,
+    /// Watchers by field index: how many look at each, so that an event asks only for those.
+    field_watchers: Vec<usize>,
+    next_watcher: u64,
+    snapshots: VecDeque<(Snapshot, Instant)>,
+}
+
+struct Watcher {
+    id: u64,
+    filter: Arc<Filter>,
+    sender: mpsc::Sender<Arc<Event>>,
+}
+
+/// All objects of a kind, and the revision they are true for.
+#[derive(Clone)]
+pub struct Snapshot {
+    pub objects: Objects,
+    /// Of the last change in it.
+    since: i64,
+    pub revision: i64,
+}
+
+/// The history does not reach back to where a watcher wants to start.
+#[derive(Debug, thiserror::Error)]
+#[error("too old resource version: {asked} ({oldest})")]
+pub struct TooOld {
+    pub asked: i64,
+    pub oldest: i64,
+}
+
+/// A registered watcher's end. Dropping it ends the watch.
+pub struct Subscription {
+    /// Closed by the cache when the reader is too slow.
+    pub events: mpsc::Receiver<Arc<Event>>,
+    cache: Arc<Cache>,
+    handle: Handle,
+    id: u64,
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.cache.state.lock().remove(&self.handle, self.id);
+    }
+}
+
+impl Cache {
+    pub fn new(kind: Arc<Kind>) -> Cache {
+        let state = State { field_watchers: vec![0; kind.fields.len()], ..State::default() };
+        Cache { kind, state: Mutex::new(state) }
+    }
+
+    /// One object, by its key below the kind's prefix.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Entry>> {
+        if self.kind.is_namespaced() {
+            let mut key = String::with_capacity(namespace.len() + name.len() + 1);
+            key.push_str(namespace);
+            key.push('/');
+            key.push_str(name);
+            self.state.lock().objects.get(key.as_str()).cloned()
+        } else {
+            self.state.lock().objects.get(name).cloned()
+        }
+    }
+
+    /// The objects now. `fed` is the feed's revision, read before.
+    pub fn snapshot(&self, fed: i64) -> Snapshot {
+        let state = self.state.lock();
+        Snapshot { objects: state.objects.clone(), since: state.revision, revision: fed.max(state.revision) }
+    }
+
+    /// The objects as they were at a revision that is not later than `fed`, when they are still known.
+    pub fn snapshot_at(&self, revision: i64, fed: i64) -> Option<Snapshot> {
+        let state = self.state.lock();
+        if revision >= state.revision && revision <= fed.max(state.revision) {
+            return Some(Snapshot { objects: state.objects.clone(), since: state.revision, revision });
+        }
+        let kept =
+            state.snapshots.iter().find(|(kept, _)| kept.since <= revision && revision <= kept.revision)?;
+        Some(Snapshot { revision, ..kept.0.clone() })
+    }
+
+    /// Keeps a snapshot for the next page.
+    pub fn keep(&self, snapshot: &Snapshot) {
+        let mut state = self.state.lock();
+        let now = Instant::now();
+        let full = state.snapshots.len() >= SNAPSHOTS;
+        while state.snapshots.front().is_some_and(|(_, at)| now - *at > SNAPSHOT_AGE)
+            || (full && state.snapshots.len() >= SNAPSHOTS)
+        {
+            state.snapshots.pop_front();
+        }
+        if !state.snapshots.iter().any(|(kept, _)| kept.revision == snapshot.revision) {
+            state.snapshots.push_back((snapshot.clone(), now));
+        }
+    }
+
+    /// Watches from the present, or from after `revision`. Answers the changes since then, and the subscription that goes on
+    /// without a gap.
+    pub fn watch(
+        self: &Arc<Self>,
+        filter: Arc<Filter>,
+        revision: i64,
+    ) -> Result<(Vec<Arc<Event>>, Subscription), TooOld> {
+        let mut state = self.state.lock();
+        let past = state.history.since(revision)?;
+        let subscription = state.subscribe(self, filter);
+        Ok((past, subscription))
+    }
+
+    /// Watches from the present, with what is there now.
+    pub fn watch_from_now(self: &Arc<Self>, filter: Arc<Filter>, fed: i64) -> (Snapshot, Subscription) {
+        let mut state = self.state.lock();
+        let snapshot = Snapshot {
+            objects: state.objects.clone(),
+            since: state.revision,
+            revision: fed.max(state.revision),
+        };
+        (snapshot, state.subscribe(self, filter))
+    }
+
+    /// How many watchers there are.
+    pub fn watchers(&self) -> usize {
+        self.state.lock().watchers.values().map(Vec::len).sum()
+    }
+
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        self.state.lock().objects.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Replaces everything, without events: the first load.
+    fn load(&self, objects: Objects, revision: i64) {
+        let mut state = self.state.lock();
+        state.objects = objects;
+        state.revision = revision;
+        state.history.start(revision);
+    }
+
+    /// After a gap in the feed: turns the difference into events, at most one per object (two where one was replaced by another of
+    /// the same name).
+    fn reload(&self, objects: Objects, revision: i64) {
+        let old = self.state.lock().objects.clone();
+        let mut changes: Vec<Arc<Event>> = Vec::new();
+        let deleted = |entry: &Arc<Entry>, at: i64| {
+            let last = entry.at(at, EventType::Deleted.name()).ok()?;
+            Some(Arc::new(Event::new(EventType::Deleted, Arc::new(last), Some(Arc::clone(entry)))))
+        };
+        for (key, entry) in &old {
+            match objects.get(key) {
+                None => changes.extend(deleted(entry, revision)),
+                Some(now) if now.uid != entry.uid => {
+                    changes.extend(deleted(entry, now.resource_version - 1));
+                    changes.push(Arc::new(Event::new(EventType::Added, Arc::clone(now), None)));
+                }
+                Some(now) if now.resource_version != entry.resource_version => {
+                    let previous = Some(Arc::clone(entry));
+                    changes.push(Arc::new(Event::new(EventType::Modified, Arc::clone(now), previous)));
+                }
+                Some(_) => {}
+            }
+        }
+        let new = objects.iter().filter(|(key, _)| !old.contains_key(*key));
+        changes.extend(new.map(|(_, entry)| Arc::new(Event::new(EventType::Added, Arc::clone(entry), None))));
+        changes.sort_by_key(|event| event.revision());
+        let mut state = self.state.lock();
+        state.objects = objects;
+        state.revision = revision;
+        state.history.start(revision);
+        for event in changes {
+            state.send(&event);
+        }
+    }
+
+    /// Applies one change of the store. `value` is `None` for a delete.
+    fn apply(&self, key: &str, value: Option<(&[u8], bool)>, revision: i64) -> Result<(), entry::Error> {
+        let mut state = self.state.lock();
+        let previous = state.objects.get(key).cloned();
+        let event = match value {
+            Some((value, created)) => {
+                let event_type =
+                    if created || previous.is_none() { EventType::Added } else { EventType::Modified };
+                let key =
+                    previous.as_ref().map_or_else(|| Arc::from(key), |previous| Arc::clone(&previous.key));
+                let entry = Arc::new(Entry::decode(
+                    &self.kind,
+                    Arc::clone(&key),
+                    value,
+                    revision,
+                    event_type.name(),
+                )?);
+                state.objects.insert(key, Arc::clone(&entry));
+                Event::new(event_type, entry, previous)
+            }
+            None => {
+                let Some(previous) = previous else { return Ok(()) };
+                state.objects.remove(key);
+                let last = previous.at(revision, EventType::Deleted.name())?;
+                Event::new(EventType::Deleted, Arc::new(last), Some(previous))
+            }
+        };
+        let event = Arc::new(event);
+        state.revision = revision;
+        state.history.push(Arc::clone(&event));
+        state.send(&event);
+        Ok(())
+    }
+}
+
+impl State {
+    fn subscribe(&mut self, cache: &Arc<Cache>, filter: Arc<Filter>) -> Subscription {
+        let (sender, events) = mpsc::channel(WATCHER_QUEUE);
+        let handle = filter.handle();
+        let id = self.next_watcher;
+        self.next_watcher += 1;
+        if let Handle::Field(index, _) = handle
+            && let Some(count) = self.field_watchers.get_mut(index)
+        {
+            *count += 1;
+        }
+        self.watchers.entry(handle.clone()).or_default().push(Watcher { id, filter, sender });
+        Subscription { events, cache: Arc::clone(cache), handle, id }
+    }
+
+    fn remove(&mut self, handle: &Handle, id: u64) {
+        let Some(watchers) = self.watchers.get_mut(handle) else { return };
+        let before = watchers.len();
+        watchers.retain(|watcher| watcher.id != id);
+        if let Handle::Field(index, _) = handle
+            && let Some(count) = self.field_watchers.get_mut(*index)
+        {
+            *count -= before - watchers.len();
+        }
+        if watchers.is_empty() {
+            self.watchers.remove(handle);
+        }
+    }
+
+    /// Hands an event to those it may concern; cuts off those whose queue is full.
+    fn send(&mut self, event: &Arc<Event>) {
+        let mut slow = Vec::new();
+        let entry = &event.entry;
+        self.send_to(&Handle::All, event, &mut slow);
+        if self.watchers.len() > usize::from(self.watchers.contains_key(&Handle::All)) {
+            if !entry.namespace.is_empty() {
+                self.send_to(&Handle::Namespace((*entry.namespace).into()), event, &mut slow);
+            }
+            self.send_to(&Handle::Name((*entry.name).into()), event, &mut slow);
+            for (index, watchers) in self.field_watchers.iter().enumerate() {
+                if *watchers == 0 {
+                    continue;
+                }
+                let now = entry.field(index);
+                self.send_to(&Handle::Field(index, now.into()), event, &mut slow);
+                if let Some(previous) = &event.previous
+                    && previous.field(index) != now
+                {
+                    self.send_to(&Handle::Field(index, previous.field(index).into()), event, &mut slow);
+                }
+            }
+        }
+        for (handle, id) in slow {
+            tracing::warn!(key = %entry.key, "a watcher fell behind and is cut off");
+            self.remove(&handle, id);
+        }
+    }
+
+    fn send_to(&self, handle: &Handle, event: &Arc<Event>, slow: &mut Vec<(Handle, u64)>) {
+        let Some(watchers) = self.watchers.get(handle) else { return };
+        for watcher in watchers {
+            if event.seen_through(&watcher.filter).is_some()
+                && let Err(mpsc::error::TrySendError::Full(_)) = watcher.sender.try_send(Arc::clone(event))
+            {
+                slow.push((handle.clone(), watcher.id));
+            }
+        }
+    }
+}
+
+impl Snapshot {
+    /// A snapshot that did not come out of a cache.
+    pub fn of(objects: Objects, revision: i64) -> Snapshot {
+        Snapshot { objects, since: revision, revision }
+    }
+
+    /// The objects that match, in order of keys, after `start` (a key below the kind's prefix; empty: from the first).
+    pub fn select<'a>(
+        &'a self,
+        filter: &'a Filter,
+        start: &str,
+        namespaced: bool,
+    ) -> impl Iterator<Item = &'a Arc<Entry>> {
+        let (from, within) = match (namespaced, filter.namespace.as_str()) {
+            (true, namespace) if !namespace.is_empty() => {
+                let within = match filter.name() {
+                    Some(name) => format!("{namespace}/{name}"),
+                    None => format!("{namespace}/"),
+                };
+                (within.clone(), Some(within))
+            }
+            (false, _) if filter.name().is_some() => {
+                let name = filter.name().unwrap_or_default().to_owned();
+                (name.clone(), Some(name))
+            }
+            _ => (String::new(), None),
+        };
+        let from: Bound<Arc<str>> =
+            Bound::Included(if start > from.as_str() { start.into() } else { from.into() });
+        self.objects
+            .range((from, Bound::Unbounded))
+            .take_while(move |(key, _)| within.as_ref().is_none_or(|within| key.starts_with(within.as_str())))
+            .map(|(_, entry)| entry)
+            .filter(move |entry| filter.matches(entry))
+    }
+}

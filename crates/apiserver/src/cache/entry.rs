@@ -1,0 +1,267 @@
+//! One object of a cache: its bytes as they are sent, and what can be asked of it without decoding them.
+
+use std::sync::Arc;
+
+use api::Tree;
+use api::wire::envelope;
+use bytes::Bytes;
+
+use super::kind::Kind;
+use super::scan;
+
+/// One object at one revision. The bytes carry the resource version.
+pub struct Entry {
+    pub kind: Arc<Kind>,
+    /// The key in the store below the kind's prefix: `namespace/name`, or `name`.
+    pub key: Arc<str>,
+    pub namespace: Arc<str>,
+    pub name: Arc<str>,
+    pub uid: Box<str>,
+    pub resource_version: i64,
+    labels: Box<[(Box<str>, Box<str>)]>,
+    /// Values of [`Kind::fields`], in that order.
+    fields: Box<[Box<str>]>,
+    bytes: Stored,
+}
+
+enum Stored {
+    /// A watch frame (length, type, object) of which the object is `object..`, and its content without envelope `raw`.
+    Proto {
+        frame: Bytes,
+        object: usize,
+        raw: (usize, usize),
+        frame_type: &'static str,
+    },
+    Json(Bytes),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{key}: {cause}")]
+    Undecodable { key: String, cause: String },
+}
+
+impl Entry {
+    /// From a stored value. `frame_type` is the event for which the bytes are laid out to be sent without copying.
+    pub fn decode(
+        kind: &Arc<Kind>,
+        key: Arc<str>,
+        value: &[u8],
+        revision: i64,
+        frame_type: &'static str,
+    ) -> Result<Entry, Error> {
+        let failed = |cause: String| Error::Undecodable { key: format!("{}{key}", kind.prefix), cause };
+        let mut version = itoa::Buffer::new();
+        // an object of a dry run has none
+        let version = if revision == 0 { "" } else { version.format(revision) };
+        if !envelope::is_enveloped(value) {
+            let mut tree: Tree = serde_json::from_slice(value).map_err(|error| failed(error.to_string()))?;
+            super::legacy::upgrade(kind, &mut tree);
+            return Entry::from_tree(kind, key, tree, revision);
+        }
+        let opened = envelope::unwrap(value).map_err(|error| failed(error.to_string()))?;
+        let mut raw = Vec::with_capacity(opened.raw.len() + version.len() + 4);
+        scan::with_resource_version(opened.raw, version, &mut raw);
+        let mut object = Vec::with_capacity(raw.len() + 64);
+        envelope::wrap(opened.type_meta, &raw, &mut object);
+        let frame = proto_frame(frame_type, &object);
+        let at = frame.len() - object.len();
+        // the envelope ends with two empty fields of two bytes each
+        let raw_end = frame.len() - 4;
+        let raw_range = (raw_end - raw.len(), raw_end);
+        let meta = scan::meta(&raw);
+        let (namespace, name) = split(&key, kind);
+        let entry = Entry {
+            kind: Arc::clone(kind),
+            namespace: namespace.into(),
+            name: name.into(),
+            uid: meta.uid.into(),
+            resource_version: revision,
+            labels: meta.labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
+            fields: kind.fields.iter().map(|(_, path)| path.read(&raw).into()).collect(),
+            bytes: Stored::Proto { frame: frame.into(), object: at, raw: raw_range, frame_type },
+            key,
+        };
+        Ok(entry)
+    }
+
+    fn from_tree(kind: &Arc<Kind>, key: Arc<str>, mut tree: Tree, revision: i64) -> Result<Entry, Error> {
+        set_resource_version(&mut tree, revision);
+        let (namespace, name) = split(&key, kind);
+        let labels = tree.pointer("/metadata/labels").and_then(Tree::as_object);
+        Ok(Entry {
+            kind: Arc::clone(kind),
+            namespace: namespace.into(),
+            name: name.into(),
+            uid: tree.pointer("/metadata/uid").and_then(Tree::as_str).unwrap_or_default().into(),
+            resource_version: revision,
+            labels: labels
+                .into_iter()
+                .flatten()
+                .map(|(key, value)| (key.as_str().into(), value.as_str().unwrap_or_default().into()))
+                .collect(),
+            fields: kind.fields.iter().map(|(_, path)| path.read_tree(&tree).into()).collect(),
+            bytes: Stored::Json(serde_json::to_vec(&tree).unwrap_or_default().into()),
+            key,
+        })
+    }
+
+    /// The same object as of a later revision: what a delete's event shows.
+    pub fn at(&self, revision: i64, frame_type: &'static str) -> Result<Entry, Error> {
+        match &self.bytes {
+            Stored::Proto { frame, object, .. } => {
+                Entry::decode(&self.kind, Arc::clone(&self.key), &frame[*object..], revision, frame_type)
+            }
+            Stored::Json(json) => {
+                Entry::decode(&self.kind, Arc::clone(&self.key), json, revision, frame_type)
+            }
+        }
+    }
+
+    /// Whether both are the same object with the same content. Revisions count, for they are in the bytes.
+    pub fn has_same_bytes(&self, other: &Entry) -> bool {
+        match (&self.bytes, &other.bytes) {
+            (Stored::Proto { raw: own, .. }, Stored::Proto { raw, .. }) => {
+                self.slice(*own) == other.slice(*raw)
+            }
+            (Stored::Json(own), Stored::Json(other)) => own == other,
+            _ => false,
+        }
+    }
+
+    /// The object, decoded at its storage version (which for nearly all kinds is the only one), with kind and apiVersion.
+    pub fn tree(&self) -> Tree {
+        match &self.bytes {
+            Stored::Proto { frame, object, .. } => {
+                api::wire::object_to_tree(&frame[*object..], self.kind.message).unwrap_or_default()
+            }
+            Stored::Json(json) => serde_json::from_slice(json).unwrap_or_default(),
+        }
+    }
+
+    /// Appends the object as JSON at its storage version, with kind and apiVersion.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        match &self.bytes {
+            Stored::Proto { frame, object, .. } => {
+                // bytes in the cache were read when they came in; what fails here is a hole in the model
+                if let Err(error) = api::wire::object_to_json(&frame[*object..], self.kind.message, out) {
+                    tracing::error!(key = %self.key, %error, "object cannot be shown as JSON");
+                }
+            }
+            Stored::Json(json) => out.extend_from_slice(json),
+        }
+    }
+
+    /// Appends the object as JSON without kind and apiVersion, as it stands in a list.
+    pub fn write_json_item(&self, out: &mut Vec<u8>) {
+        match &self.bytes {
+            Stored::Proto { raw, .. } => {
+                let raw = self.slice(*raw);
+                if let Err(error) = api::wire::proto_to_json(raw, self.kind.message, None, out) {
+                    tracing::error!(key = %self.key, %error, "object cannot be shown as JSON");
+                    out.extend_from_slice(b"{}");
+                }
+            }
+            Stored::Json(_) => {
+                let mut tree = self.tree();
+                if let Some(map) = tree.as_object_mut() {
+                    map.shift_remove("kind");
+                    map.shift_remove("apiVersion");
+                }
+                let _ = serde_json::to_writer(out, &tree);
+            }
+        }
+    }
+
+    fn slice(&self, range: (usize, usize)) -> &[u8] {
+        match &self.bytes {
+            Stored::Proto { frame, .. } => &frame[range.0..range.1],
+            Stored::Json(_) => &[],
+        }
+    }
+
+    /// The object in its protobuf envelope, at its storage version; `None` for kinds stored as JSON.
+    pub fn proto(&self) -> Option<Bytes> {
+        match &self.bytes {
+            Stored::Proto { frame, object, .. } => Some(frame.slice(*object..)),
+            Stored::Json(_) => None,
+        }
+    }
+
+    /// The object's protobuf content without envelope.
+    pub fn proto_raw(&self) -> Option<Bytes> {
+        match &self.bytes {
+            Stored::Proto { frame, raw, .. } => Some(frame.slice(raw.0..raw.1)),
+            Stored::Json(_) => None,
+        }
+    }
+
+    /// The whole protobuf watch frame of an event of this type. Copies only for a type other than the entry's own.
+    pub fn proto_watch_frame(&self, event_type: &str) -> Option<Bytes> {
+        match &self.bytes {
+            Stored::Proto { frame, frame_type, .. } if *frame_type == event_type => Some(frame.clone()),
+            Stored::Proto { frame, object, .. } => Some(proto_frame(event_type, &frame[*object..]).into()),
+            Stored::Json(_) => None,
+        }
+    }
+
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.labels.iter().find(|(own, _)| **own == *key).map(|(_, value)| &**value)
+    }
+
+    pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.labels.iter().map(|(key, value)| (&**key, &**value))
+    }
+
+    /// The value of the kind's field with this index.
+    pub fn field(&self, index: usize) -> &str {
+        self.fields.get(index).map_or("", |value| value)
+    }
+
+    /// Roughly the memory it holds.
+    pub fn size(&self) -> usize {
+        match &self.bytes {
+            Stored::Proto { frame, .. } => frame.len() + 300,
+            Stored::Json(json) => json.len() + 300,
+        }
+    }
+}
+
+/// A `WatchEvent` with the object's envelope inside, length in front.
+pub fn proto_frame(event_type: &str, object: &[u8]) -> Vec<u8> {
+    let inner = 1 + scan::varint_size(object.len() as u64) + object.len();
+    let length = 1
+        + scan::varint_size(event_type.len() as u64)
+        + event_type.len()
+        + 1
+        + scan::varint_size(inner as u64)
+        + inner;
+    let mut frame = Vec::with_capacity(4 + length);
+    frame.extend_from_slice(&(length as u32).to_be_bytes());
+    scan::put_field(&mut frame, 1, event_type.as_bytes());
+    scan::put_varint(&mut frame, 2 << 3 | 2);
+    scan::put_varint(&mut frame, inner as u64);
+    scan::put_field(&mut frame, 1, object);
+    frame
+}
+
+/// Sets `metadata.resourceVersion`, in its place in the order of JSON.
+pub fn set_resource_version(tree: &mut Tree, revision: i64) {
+    if revision == 0 {
+        return;
+    }
+    if let Some(metadata) = tree.get_mut("metadata").and_then(Tree::as_object_mut) {
+        let text = Tree::String(revision.to_string());
+        if let Some(present) = metadata.get_mut("resourceVersion") {
+            *present = text;
+        } else {
+            let before = ["name", "generateName", "namespace", "selfLink", "uid"];
+            let at = metadata.keys().take_while(|key| before.contains(&key.as_str())).count();
+            metadata.shift_insert(at, "resourceVersion".to_owned(), text);
+        }
+    }
+}
+
+fn split<'a>(key: &'a str, kind: &Kind) -> (&'a str, &'a str) {
+    if kind.is_namespaced() { key.split_once('/').unwrap_or(("", key)) } else { ("", key) }
+}

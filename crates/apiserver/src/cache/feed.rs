@@ -1,0 +1,239 @@
+//! Fills every cache from one watch over the whole store, and answers how far that has come.
+//!
+//! A consistent read asks the store for its revision, a question that all who wait at the moment share, and waits until the feed has
+//! reached it. The watch is over all keys, not only ours, for then each revision shows up in it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use store::{Change, Revision, Store};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::entry::Entry;
+use super::event::EventType;
+use super::kind::Kind;
+use super::{Cache, Objects};
+
+const ROOT: &str = "/registry/";
+const PAGE: i64 = 1000;
+/// How often history of the store is thrown away, and so for how long old revisions can be read.
+const COMPACTION: Duration = Duration::from_secs(300);
+const COMPACTION_KEY: &[u8] = b"compact_rev_key";
+
+type Asking = oneshot::Sender<Result<Revision, String>>;
+
+/// All caches, and the revision up to which they are true.
+pub struct Feed {
+    store: Arc<dyn Store>,
+    /// By storage prefix: `pods`, `services/specs`, …
+    caches: HashMap<String, Arc<Cache>>,
+    revision: watch::Sender<Revision>,
+    ask: mpsc::Sender<Asking>,
+    asked: parking_lot::Mutex<Option<mpsc::Receiver<Asking>>>,
+}
+
+impl Feed {
+    /// Caches for all stored kinds among `resources`. [`Feed::run`] fills them.
+    pub fn new(store: Arc<dyn Store>, resources: &[api::model::Resource]) -> Feed {
+        let mut caches = HashMap::new();
+        for resource in resources {
+            if !caches.contains_key(resource.storage_prefix.as_ref())
+                && let Some(kind) = Kind::of(resource)
+            {
+                caches.insert(resource.storage_prefix.to_string(), Arc::new(Cache::new(kind)));
+            }
+        }
+        let (ask, asked) = mpsc::channel(1024);
+        Feed {
+            store,
+            caches,
+            revision: watch::Sender::new(0),
+            ask,
+            asked: parking_lot::Mutex::new(Some(asked)),
+        }
+    }
+
+    pub fn cache(&self, storage_prefix: &str) -> Option<&Arc<Cache>> {
+        self.caches.get(storage_prefix)
+    }
+
+    pub fn caches(&self) -> impl Iterator<Item = &Arc<Cache>> {
+        self.caches.values()
+    }
+
+    /// Up to where the caches are true; 0 before the first load.
+    pub fn revision(&self) -> Revision {
+        *self.revision.borrow()
+    }
+
+    /// Waits until the caches are true for `revision`; `false` when that takes longer than `timeout`.
+    pub async fn reached(&self, revision: Revision, timeout: Duration) -> bool {
+        if self.revision() >= revision {
+            return true;
+        }
+        let mut seen = self.revision.subscribe();
+        let waited = seen.wait_for(|seen| *seen >= revision);
+        matches!(tokio::time::timeout(timeout, waited).await, Ok(Ok(_)))
+    }
+
+    /// The store's revision at some moment after the call.
+    pub async fn store_revision(&self) -> Result<Revision, String> {
+        let (answer, answered) = oneshot::channel();
+        if self.ask.send(answer).await.is_err() {
+            return Err("the server is shutting down".to_owned());
+        }
+        answered.await.unwrap_or_else(|_| Err("the server is shutting down".to_owned()))
+    }
+
+    /// Runs until `shutdown`: loads, follows, answers, compacts.
+    pub async fn run(&self, shutdown: CancellationToken) {
+        let Some(asked) = self.asked.lock().take() else { return };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = self.follow() => {}
+            () = self.answer(asked) => {}
+            () = self.compact() => {}
+        }
+    }
+
+    async fn answer(&self, mut asked: mpsc::Receiver<Asking>) {
+        let mut waiting = Vec::new();
+        while asked.recv_many(&mut waiting, 1024).await > 0 {
+            let revision = self.store.revision().await.map_err(|error| error.to_string());
+            for answer in waiting.drain(..) {
+                // who no longer waits needs no answer
+                let _ = answer.send(revision.clone());
+            }
+        }
+    }
+
+    async fn follow(&self) {
+        let mut pause = Duration::from_millis(50);
+        let mut at = 0;
+        loop {
+            let error = match self.follow_from(&mut at, &mut pause).await {
+                Ok(never) => match never {},
+                Err(error) => error,
+            };
+            if let store::Error::Compacted { .. } = error {
+                at = 0;
+            }
+            tracing::warn!(%error, revision = at, "the watch of the store ended; starting again");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+    }
+
+    /// Ends only with an error.
+    async fn follow_from(
+        &self,
+        at: &mut Revision,
+        pause: &mut Duration,
+    ) -> Result<std::convert::Infallible, store::Error> {
+        if *at == 0 {
+            *at = self.load().await?;
+            self.revision.send_replace(*at);
+        }
+        let mut changes = self.store.watch(b"", *at).await?;
+        while let Some(batch) = changes.next().await {
+            let batch = batch?;
+            *pause = Duration::from_millis(50);
+            for change in &batch.changes {
+                self.apply(change);
+            }
+            *at = batch.revision;
+            self.revision.send_replace(batch.revision);
+        }
+        Err(store::Error::Unavailable("the watch ended".to_owned()))
+    }
+
+    /// Reads everything at one revision.
+    async fn load(&self) -> Result<Revision, store::Error> {
+        let mut loaded: HashMap<&str, Objects> = HashMap::new();
+        let end = store::prefix_end(ROOT.as_bytes());
+        let mut start = ROOT.as_bytes().to_vec();
+        let mut revision = 0;
+        loop {
+            let page = self.store.range(&start, &end, PAGE, revision).await?;
+            revision = page.revision;
+            for item in &page.items {
+                let Some((cache, key)) = self.place(&item.key) else { continue };
+                let kind = &cache.kind;
+                match Entry::decode(kind, key.into(), &item.value, item.mod_revision, EventType::Added.name())
+                {
+                    Ok(entry) => {
+                        let prefix = kind.resource.storage_prefix.as_ref();
+                        loaded.entry(prefix).or_default().insert(Arc::clone(&entry.key), Arc::new(entry));
+                    }
+                    Err(error) => tracing::error!(%error, "a stored object cannot be read"),
+                }
+            }
+            match page.items.last() {
+                Some(last) if page.more => {
+                    start = last.key.to_vec();
+                    start.push(0);
+                }
+                _ => break,
+            }
+        }
+        let first = self.revision() == 0;
+        for cache in self.caches.values() {
+            let objects = loaded.remove(cache.kind.resource.storage_prefix.as_ref()).unwrap_or_default();
+            if first { cache.load(objects, revision) } else { cache.reload(objects, revision) }
+        }
+        Ok(revision)
+    }
+
+    fn apply(&self, change: &Change) {
+        let Some((cache, key)) = self.place(change.key()) else { return };
+        let applied = match change {
+            Change::Put { now, .. } => {
+                let created = now.create_revision == now.mod_revision;
+                cache.apply(key, Some((&now.value, created)), now.mod_revision)
+            }
+            Change::Delete { revision, .. } => cache.apply(key, None, *revision),
+        };
+        if let Err(error) = applied {
+            tracing::error!(%error, "a stored object cannot be read");
+        }
+    }
+
+    /// The cache a key belongs to, and the key below that kind's prefix.
+    fn place<'k>(&self, key: &'k [u8]) -> Option<(&Arc<Cache>, &'k str)> {
+        let key = std::str::from_utf8(key).ok()?.strip_prefix(ROOT)?;
+        let first = key.find('/')?;
+        let two = key[first + 1..].find('/').map(|second| first + 1 + second);
+        let found = two.and_then(|end| Some((self.caches.get(&key[..end])?, end)));
+        let (cache, end) = found.or_else(|| Some((self.caches.get(&key[..first])?, first)))?;
+        Some((cache, &key[end + 1..]))
+    }
+
+    /// Every five minutes, one of the API servers throws away the history older than five minutes. Who does it is settled by a
+    /// conditional write of the revision to a key that all of them know.
+    async fn compact(&self) {
+        let (mut expected, mut revision) = (0, 0);
+        loop {
+            let target = self.revision();
+            let value = revision.to_string().into();
+            match self.store.put(COMPACTION_KEY, value, expected, None).await {
+                Ok(store::Written::Done(at)) => {
+                    if revision > 0
+                        && let Err(error) = self.store.compact(revision).await
+                    {
+                        tracing::warn!(%error, revision, "the store was not compacted");
+                    }
+                    expected = at;
+                }
+                Ok(store::Written::Conflict(other)) => {
+                    expected = other.map_or(0, |other| other.mod_revision);
+                }
+                Err(error) => tracing::warn!(%error, "the compaction key was not written"),
+            }
+            tokio::time::sleep(COMPACTION).await;
+            revision = target;
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What a cache knows of the kind it holds: where its objects lie in the store, how they are encoded, what they can be selected by.
+
+use std::sync::Arc;
+
+use api::model::{Message, Resource, Scope};
+
+use super::scan::Path;
+
+/// A kind at its storage version.
+pub struct Kind {
+    /// The resource at its storage version.
+    pub resource: &'static Resource,
+    pub message: &'static Message,
+    /// `apps/v1`.
+    pub api_version: String,
+    /// Field labels beyond `metadata.name` and `metadata.namespace`, and where they stand.
+    pub fields: Vec<(&'static str, Path)>,
+    /// Of the key: `/registry/pods/`.
+    pub prefix: String,
+}
+
+impl Kind {
+    /// The kind that stores this resource's objects. `None` for what is never stored.
+    pub fn of(resource: &Resource) -> Option<Arc<Kind>> {
+        if resource.storage_prefix.is_empty() {
+            return None;
+        }
+        let stored = api::tables::all_resources().iter().find(|row| {
+            row.storage_prefix == resource.storage_prefix
+                && row.group == resource.storage_group
+                && row.version == resource.storage_version
+        });
+        let stored =
+            stored.or_else(|| api::tables::resource(&resource.group, &resource.version, &resource.plural))?;
+        let message = api::tables::message_of(stored)?;
+        let fields = super::selectable::fields(stored)
+            .iter()
+            .filter_map(|(label, path)| Some((*label, Path::compile(message, path)?)))
+            .collect();
+        Some(Arc::new(Kind {
+            resource: stored,
+            message,
+            api_version: stored.api_version(),
+            fields,
+            prefix: format!("/registry/{}/", stored.storage_prefix),
+        }))
+    }
+
+    pub fn is_namespaced(&self) -> bool {
+        self.resource.scope == Scope::Namespaced
+    }
+
+    /// The object's key in the store.
+    pub fn key(&self, namespace: &str, name: &str) -> String {
+        if self.is_namespaced() {
+            format!("{}{namespace}/{name}", self.prefix)
+        } else {
+            format!("{}{name}", self.prefix)
+        }
+    }
+
+    /// The index of a field label.
+    pub fn field(&self, label: &str) -> Option<usize> {
+        self.fields.iter().position(|(own, _)| *own == label)
+    }
+}

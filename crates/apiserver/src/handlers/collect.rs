@@ -1,0 +1,30 @@
+//! `deletecollection`.
+
+use api::Status;
+use bytes::Bytes;
+use http::Response;
+
+use super::options::ListOptions;
+use super::{Call, mutate, read, render};
+use crate::body::Body;
+use crate::writes::delete::{self as deletion};
+use crate::writes::Operation;
+
+/// Deletes what a list with the same parameters would show, and answers with that list.
+pub async fn delete(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
+    let (options, dry_run) = mutate::delete_options(call, &body)?;
+    let list = ListOptions::parse(call.query, false)?;
+    let filter = read::filter(call, &list)?;
+    let (entries, meta) = read::select(call, &list, &filter).await?;
+    for entry in &entries {
+        let operation =
+            Operation { name: &entry.name, namespace: &entry.namespace, ..call.operation(dry_run) };
+        match deletion::delete(&operation, &options).await {
+            // someone else was quicker
+            Err(status) if status.code == 404 => {}
+            Err(status) => return Err(status),
+            Ok(_) => {}
+        }
+    }
+    Ok(render::list(entries, &meta, &call.target))
+}

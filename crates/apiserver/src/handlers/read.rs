@@ -1,0 +1,220 @@
+//! `get` and `list`, from the watch cache.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::Status;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::{Response, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use super::options::{ListOptions, VersionMatch};
+use super::render::{self, ListMeta};
+use super::{Call, status_of};
+use crate::body::Body;
+use crate::cache::entry::Entry;
+use crate::cache::event::EventType;
+use crate::cache::filter::Filter;
+use crate::cache::{Cache, Objects, Snapshot};
+
+/// How long a read waits for a resource version that is yet to come.
+const WAIT: Duration = Duration::from_secs(3);
+
+/// Waits until the cache is as new as the read asks: with nothing asked, as new as the store is now.
+pub async fn wait_for(call: &Call<'_>, version: Option<i64>) -> Result<(), Status> {
+    let feed = &call.server.resources.feed;
+    let wanted = match version {
+        Some(0) => 1,
+        Some(version) => version,
+        None => feed.store_revision().await.map_err(|error| Status::failure(500, "", error))?,
+    };
+    if feed.reached(wanted, WAIT).await {
+        return Ok(());
+    }
+    let current = feed.revision();
+    Err(Status::resource_version_too_large(wanted as u64, current as u64))
+}
+
+/// `GET` of one object.
+pub async fn get(call: &Call<'_>) -> Result<Response<Body>, Status> {
+    let options = ListOptions::parse(call.query, false)?;
+    wait_for(call, options.resource_version).await?;
+    let entry = call.cache()?.get(call.namespace(), call.name()).ok_or_else(|| call.not_found())?;
+    Ok(render::object(StatusCode::OK, &entry, &call.target))
+}
+
+/// The filter of a list or watch.
+pub fn filter(call: &Call<'_>, options: &ListOptions) -> Result<Filter, Status> {
+    let cache = call.cache()?;
+    Filter::new(&cache.kind, call.namespace(), options.labels.clone(), &options.fields)
+        .map_err(|label| Status::bad_request(format!("field label not supported: {label}")))
+}
+
+/// `GET` of a collection.
+pub async fn list(call: &Call<'_>) -> Result<Response<Body>, Status> {
+    let options = ListOptions::parse(call.query, false)?;
+    let filter = filter(call, &options)?;
+    let (entries, meta) = select(call, &options, &filter).await?;
+    Ok(render::list(entries, &meta, &call.target))
+}
+
+/// The objects a list answers with, and its metadata.
+pub async fn select(
+    call: &Call<'_>,
+    options: &ListOptions,
+    filter: &Filter,
+) -> Result<(Vec<Arc<Entry>>, ListMeta), Status> {
+    let cache = call.cache()?;
+    let namespaced = cache.kind.is_namespaced();
+    let base = if namespaced && !filter.namespace.is_empty() {
+        format!("{}/", filter.namespace)
+    } else {
+        String::new()
+    };
+    let (snapshot, start) = if options.continue_token.is_empty() {
+        (first(call, options, cache).await?, String::new())
+    } else {
+        let token = Token::decode(&options.continue_token)?;
+        if options.resource_version.is_some_and(|version| version != 0) {
+            return Err(Status::bad_request(
+                "specifying resource version is not allowed when using continue",
+            ));
+        }
+        let start = format!("{base}{}", token.start);
+        (rest(call, cache, &token).await?, start)
+    };
+    let mut matching = snapshot.select(filter, &start, namespaced).cloned();
+    let mut meta = ListMeta { resource_version: snapshot.revision, ..ListMeta::default() };
+    if options.limit == 0 {
+        return Ok((matching.collect(), meta));
+    }
+    let entries: Vec<Arc<Entry>> = matching.by_ref().take(options.limit as usize).collect();
+    let next = matching.next();
+    if let (Some(_), Some(last)) = (next, entries.last()) {
+        // what is left is only counted when that takes no matching
+        if filter.is_plain() {
+            meta.remaining = Some(matching.count() as i64 + 1);
+        }
+        let key = last.key.strip_prefix(base.as_str()).unwrap_or(&last.key);
+        meta.continue_token = Token::new(snapshot.revision, format!("{key}\0")).encode();
+        cache.keep(&snapshot);
+    }
+    Ok((entries, meta))
+}
+
+async fn first(call: &Call<'_>, options: &ListOptions, cache: &Arc<Cache>) -> Result<Snapshot, Status> {
+    wait_for(call, options.resource_version).await?;
+    let fed = call.server.resources.feed.revision();
+    match options.resource_version {
+        Some(version) if options.version_match == VersionMatch::Exact => at(call, cache, version, fed).await,
+        _ => Ok(cache.snapshot(fed)),
+    }
+}
+
+async fn rest(call: &Call<'_>, cache: &Arc<Cache>, token: &Token) -> Result<Snapshot, Status> {
+    let feed = &call.server.resources.feed;
+    if token.rv < 0 {
+        // an inconsistent token: go on with what is there now
+        wait_for(call, None).await?;
+        return Ok(cache.snapshot(feed.revision()));
+    }
+    match at(call, cache, token.rv, feed.revision()).await {
+        Err(status) if status.code == 410 => {
+            let inconsistent = Token::new(-1, token.start.clone()).encode();
+            Err(Status::expired_continue(INCONSISTENT, &inconsistent))
+        }
+        other => other,
+    }
+}
+
+const INCONSISTENT: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
+const COMPACTED: &str = "The provided resource version is too old to display a consistent list result. You can start a new list without the resource version.";
+
+/// The objects as of an earlier revision: from the cache when it still knows, else from the store while that keeps them.
+async fn at(call: &Call<'_>, cache: &Arc<Cache>, revision: i64, fed: i64) -> Result<Snapshot, Status> {
+    if let Some(snapshot) = cache.snapshot_at(revision, fed) {
+        return Ok(snapshot);
+    }
+    let kind = &cache.kind;
+    let mut start = kind.prefix.clone().into_bytes();
+    let end = store::prefix_end(&start);
+    let mut objects = Objects::new();
+    loop {
+        let page =
+            call.server.resources.store.range(&start, &end, 500, revision).await.map_err(
+                |error| match error {
+                    store::Error::Compacted { .. } => Status::expired(COMPACTED),
+                    other => status_of(other),
+                },
+            )?;
+        for item in &page.items {
+            let Some(key) =
+                std::str::from_utf8(&item.key).ok().and_then(|key| key.strip_prefix(&kind.prefix))
+            else {
+                continue;
+            };
+            let entry =
+                Entry::decode(kind, key.into(), &item.value, item.mod_revision, EventType::Added.name())
+                    .map_err(Status::internal)?;
+            objects.insert(Arc::clone(&entry.key), Arc::new(entry));
+        }
+        match page.items.last() {
+            Some(last) if page.more => {
+                start = last.key.to_vec();
+                start.push(0);
+            }
+            _ => return Ok(Snapshot::of(objects, revision)),
+        }
+    }
+}
+
+/// Upstream's continue token.
+#[derive(Serialize, Deserialize)]
+struct Token {
+    v: String,
+    rv: i64,
+    start: String,
+}
+
+impl Token {
+    fn new(rv: i64, start: String) -> Token {
+        Token { v: "meta.k8s.io/v1".to_owned(), rv, start }
+    }
+
+    fn encode(&self) -> String {
+        URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    fn decode(text: &str) -> Result<Token, Status> {
+        let not_valid = |why: String| {
+            Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"))
+        };
+        let bytes = URL_SAFE_NO_PAD
+            .decode(text.trim_end_matches('='))
+            .map_err(|_| not_valid("illegal base64 data at input byte 0".to_owned()))?;
+        let token: Token = serde_json::from_slice(&bytes).map_err(|error| {
+            let at = bytes.iter().find(|byte| !matches!(byte, b' ' | b'\n' | b'\t'));
+            match at {
+                Some(byte) if *byte != b'{' => not_valid(format!(
+                    "invalid character '{}' looking for beginning of value",
+                    char::from(*byte)
+                )),
+                _ => not_valid(error.to_string()),
+            }
+        })?;
+        match (token.v.as_str(), token.rv) {
+            ("meta.k8s.io/v1", 0) => {
+                Err(not_valid("incorrect encoded start resourceVersion (version meta.k8s.io/v1)".to_owned()))
+            }
+            ("meta.k8s.io/v1", _) if token.start.is_empty() => {
+                Err(not_valid("encoded start key empty (version meta.k8s.io/v1)".to_owned()))
+            }
+            ("meta.k8s.io/v1", _) if token.start.split('/').any(|part| part == "..") => {
+                Err(not_valid(token.start.clone()))
+            }
+            ("meta.k8s.io/v1", _) => Ok(token),
+            (other, _) => Err(not_valid(format!("server does not recognize this encoded version {other:?}"))),
+        }
+    }
+}

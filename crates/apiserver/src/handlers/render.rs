@@ -1,0 +1,252 @@
+//! Puts objects into the form, version and media type that was agreed on.
+
+use std::sync::Arc;
+
+use api::Tree;
+use api::model::Resource;
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use serde_json::json;
+
+use super::table;
+use crate::body::Body;
+use crate::cache::entry::Entry;
+use crate::cache::scan;
+use crate::convert::{convert, same};
+use crate::negotiate::{Accepted, Form, MediaType, encode_tree, response, tree_response};
+
+/// What a request wants its objects to look like.
+#[derive(Clone, Copy)]
+pub struct Target {
+    /// The resource at the request's version.
+    pub resource: &'static Resource,
+    pub media: MediaType,
+    pub form: Form,
+    /// `includeObject` of tables.
+    pub include: table::Include,
+}
+
+impl Target {
+    pub fn new(resource: &'static Resource, accepted: Accepted, include: table::Include) -> Target {
+        Target { resource, media: accepted.media, form: accepted.form, include }
+    }
+
+    /// Whether an entry's own bytes are what is wanted.
+    pub fn is_native(&self, entry: &Entry) -> bool {
+        self.form == Form::Object && self.media != MediaType::Yaml && same(entry.kind.resource, self.resource)
+    }
+}
+
+/// The entry as a tree at the target's version.
+pub fn tree(entry: &Entry, target: &Target) -> Tree {
+    let mut tree = entry.tree();
+    convert(&mut tree, entry.kind.resource, target.resource);
+    tree
+}
+
+/// The entry as a tree in the target's form.
+pub fn formed(entry: &Entry, target: &Target, headers: bool) -> Tree {
+    let tree = tree(entry, target);
+    form(tree, target, headers)
+}
+
+/// A tree at the target's version in the target's form.
+pub fn form(tree: Tree, target: &Target, headers: bool) -> Tree {
+    match target.form {
+        Form::Object => tree,
+        Form::Metadata => metadata(&tree),
+        Form::Table => {
+            let version = tree.pointer("/metadata/resourceVersion").cloned();
+            table::table(target, std::iter::once(tree), headers, json!({ "resourceVersion": version }))
+        }
+    }
+}
+
+/// `PartialObjectMetadata` of an object.
+pub fn metadata(tree: &Tree) -> Tree {
+    json!({
+        "kind": "PartialObjectMetadata",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": tree.get("metadata").cloned().unwrap_or_default(),
+    })
+}
+
+/// One object as an answer.
+pub fn object(code: StatusCode, entry: &Entry, target: &Target) -> Response<Body> {
+    if target.is_native(entry) {
+        match target.media {
+            MediaType::Protobuf => {
+                if let Some(bytes) = entry.proto() {
+                    return response(code, MediaType::Protobuf.content_type(), bytes);
+                }
+            }
+            _ => {
+                let mut out = Vec::with_capacity(entry.size() * 2);
+                entry.write_json(&mut out);
+                out.push(b'\n');
+                return response(code, MediaType::Json.content_type(), out);
+            }
+        }
+    }
+    tree_response(code, target.media, &formed(entry, target, true))
+}
+
+/// A list's metadata.
+#[derive(Default)]
+pub struct ListMeta {
+    pub resource_version: i64,
+    pub continue_token: String,
+    pub remaining: Option<i64>,
+}
+
+impl ListMeta {
+    fn tree(&self) -> Tree {
+        let mut meta = serde_json::Map::new();
+        meta.insert("resourceVersion".to_owned(), self.resource_version.to_string().into());
+        if !self.continue_token.is_empty() {
+            meta.insert("continue".to_owned(), self.continue_token.clone().into());
+        }
+        meta.extend(self.remaining.map(|remaining| ("remainingItemCount".to_owned(), remaining.into())));
+        meta.into()
+    }
+}
+
+/// How large the chunks of a streamed list are, about.
+const CHUNK: usize = 64 << 10;
+
+/// A list as an answer: streamed where the objects' own bytes serve.
+pub fn list(entries: Vec<Arc<Entry>>, meta: &ListMeta, target: &Target) -> Response<Body> {
+    let native = entries.first().is_none_or(|entry| target.is_native(entry));
+    let api_version = target.resource.api_version();
+    let kind = format!("{}List", target.resource.kind);
+    if target.form == Form::Table {
+        let trees = entries.iter().map(|entry| tree(entry, target));
+        return tree_response(StatusCode::OK, target.media, &table::table(target, trees, true, meta.tree()));
+    }
+    if target.form == Form::Object && target.media == MediaType::Json && native {
+        let mut head =
+            format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":").into_bytes();
+        let _ = serde_json::to_writer(&mut head, &meta.tree());
+        head.extend_from_slice(b",\"items\":[");
+        return response(StatusCode::OK, MediaType::Json.content_type(), stream(entries, head, json_chunk));
+    }
+    if target.form == Form::Object
+        && target.media == MediaType::Protobuf
+        && native
+        && entries.iter().all(|entry| entry.proto_raw().is_some())
+    {
+        let head = proto_head(&entries, meta, &api_version, &kind);
+        return response(
+            StatusCode::OK,
+            MediaType::Protobuf.content_type(),
+            stream(entries, head, proto_chunk),
+        );
+    }
+    let items: Vec<Tree> = entries
+        .iter()
+        .map(|entry| {
+            let mut tree = formed(entry, target, false);
+            // items of a typed list do not repeat its type
+            if target.form == Form::Object
+                && let Some(map) = tree.as_object_mut()
+            {
+                map.shift_remove("kind");
+                map.shift_remove("apiVersion");
+            }
+            tree
+        })
+        .collect();
+    let (kind, api_version) = match target.form {
+        Form::Metadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
+        _ => (kind, api_version),
+    };
+    let tree = json!({"kind": kind, "apiVersion": api_version, "metadata": meta.tree(), "items": items});
+    tree_response(StatusCode::OK, target.media, &tree)
+}
+
+type Chunk = fn(&mut std::vec::IntoIter<Arc<Entry>>, &mut Vec<u8>, bool) -> bool;
+
+/// Starts with `head`, then what `chunk` appends until it answers that there is no more. Short lists go out whole.
+fn stream(entries: Vec<Arc<Entry>>, mut head: Vec<u8>, chunk: Chunk) -> Body {
+    let mut entries = entries.into_iter();
+    let mut more = chunk(&mut entries, &mut head, true);
+    if !more {
+        return head.into();
+    }
+    let mut first = Some(head);
+    Body::list(futures::stream::poll_fn(move |_| {
+        let next = match first.take() {
+            Some(head) => Some(head),
+            None if more => {
+                let mut out = Vec::with_capacity(CHUNK + CHUNK / 4);
+                more = chunk(&mut entries, &mut out, false);
+                Some(out)
+            }
+            None => None,
+        };
+        std::task::Poll::Ready(next.map(|bytes| Ok(Bytes::from(bytes))))
+    }))
+}
+
+fn json_chunk(entries: &mut std::vec::IntoIter<Arc<Entry>>, out: &mut Vec<u8>, mut first: bool) -> bool {
+    while out.len() < CHUNK {
+        let Some(entry) = entries.next() else {
+            out.extend_from_slice(b"]}\n");
+            return false;
+        };
+        if !std::mem::take(&mut first) {
+            out.push(b',');
+        }
+        entry.write_json_item(out);
+    }
+    true
+}
+
+fn proto_chunk(entries: &mut std::vec::IntoIter<Arc<Entry>>, out: &mut Vec<u8>, _first: bool) -> bool {
+    while out.len() < CHUNK {
+        let Some(entry) = entries.next() else {
+            // contentEncoding and contentType of the envelope
+            out.extend_from_slice(&[0x1a, 0, 0x22, 0]);
+            return false;
+        };
+        if let Some(raw) = entry.proto_raw() {
+            scan::put_field(out, 2, &raw);
+        }
+    }
+    true
+}
+
+/// The envelope up to the first item; its length counts the items to come.
+fn proto_head(entries: &[Arc<Entry>], meta: &ListMeta, api_version: &str, kind: &str) -> Vec<u8> {
+    let mut list_meta = Vec::new();
+    scan::put_field(&mut list_meta, 1, b"");
+    scan::put_field(&mut list_meta, 2, meta.resource_version.to_string().as_bytes());
+    scan::put_field(&mut list_meta, 3, meta.continue_token.as_bytes());
+    if let Some(remaining) = meta.remaining {
+        scan::put_varint(&mut list_meta, 4 << 3);
+        scan::put_varint(&mut list_meta, remaining as u64);
+    }
+    let mut start = Vec::new();
+    scan::put_field(&mut start, 1, &list_meta);
+    let items: usize = entries
+        .iter()
+        .filter_map(|entry| entry.proto_raw())
+        .map(|raw| 1 + scan::varint_size(raw.len() as u64) + raw.len())
+        .sum();
+    let mut type_meta = Vec::new();
+    scan::put_field(&mut type_meta, 1, api_version.as_bytes());
+    scan::put_field(&mut type_meta, 2, kind.as_bytes());
+    let mut head = b"k8s\0".to_vec();
+    scan::put_field(&mut head, 1, &type_meta);
+    scan::put_varint(&mut head, 2 << 3 | 2);
+    scan::put_varint(&mut head, (start.len() + items) as u64);
+    head.extend_from_slice(&start);
+    head
+}
+
+/// A tree (at the target's version) as an answer.
+pub fn tree_object(code: StatusCode, tree: Tree, target: &Target) -> Response<Body> {
+    let tree = form(tree, target, true);
+    let (media, bytes) = encode_tree(target.media, &tree);
+    response(code, media.content_type(), bytes)
+}

@@ -1,0 +1,83 @@
+//! Subresources that are more than the object seen through another strategy, and kinds that are never stored.
+
+mod eviction;
+mod pods;
+mod scale;
+
+use api::decode::Expected;
+use api::{Status, Tree};
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use serde_json::json;
+
+use super::mutate::decode;
+use super::options::WriteOptions;
+use super::{Call, mutate, patch, read, render};
+use crate::body::Body;
+use crate::cache::filter::Filter;
+use crate::writes;
+
+pub async fn answer(call: &Call<'_>, verb: &str, body: Bytes) -> Result<Response<Body>, Status> {
+    let plural = call.resource.plural.as_ref();
+    match (plural, call.info.subresource.as_str(), verb) {
+        ("pods", "binding", "create") => pods::bind(call, body).await,
+        ("pods", "eviction", "create") => eviction::evict(call, body).await,
+        ("serviceaccounts", "token", "create") => token(call, body).await,
+        (_, "scale", "get") => scale::get(call).await,
+        (_, "scale", "update") => scale::update(call, body).await,
+        (_, "scale", "patch") => scale::patch(call, body).await,
+        (_, _, "get") => read::get(call).await,
+        (_, _, "update") => mutate::update(call, body).await,
+        (_, _, "patch") => patch::patch(call, body).await,
+        _ => Err(Status::method_not_allowed()),
+    }
+}
+
+/// Kinds that are answered instead of stored: reviews, and bindings posted to the namespace.
+pub async fn virtual_kind(call: &Call<'_>, tree: Tree, options: &WriteOptions) -> Result<Response<Body>, Status> {
+    if call.resource.plural == "bindings" {
+        return pods::bind_tree(call, &tree, options).await;
+    }
+    let reviews = call.server.reviews.as_ref().ok_or_else(Status::unknown_path)?;
+    let answer = reviews.review(call.resource, call.user, &call.info.namespace, tree).await?;
+    Ok(render::tree_object(StatusCode::CREATED, answer, &call.target))
+}
+
+/// `serviceaccounts/token`.
+async fn token(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
+    let options = WriteOptions::parse(call.query, "CreateOptions")?;
+    let expected = Expected { group: "authentication.k8s.io", version: "v1", kind: "TokenRequest" };
+    let request = decode(call, &body, expected, &options)?;
+    read::wait_for(call, None).await?;
+    let account = call.cache()?.get(call.namespace(), call.name()).ok_or_else(|| call.not_found())?;
+    let tokens = call.server.tokens.as_ref().ok_or_else(Status::unknown_path)?;
+    let answer = tokens.issue(call.user, &account.tree(), request).await?;
+    Ok(render::tree_object(StatusCode::CREATED, answer, &call.target))
+}
+
+/// `componentstatuses`: deprecated; what could be said of other components is not known here.
+pub fn components(call: &Call<'_>) -> Result<Response<Body>, Status> {
+    if !call.name().is_empty() {
+        return Err(call.not_found());
+    }
+    let list = json!({"kind": "ComponentStatusList", "apiVersion": "v1", "metadata": {}, "items": []});
+    Ok(render::tree_object(StatusCode::OK, list, &call.target))
+}
+
+/// All objects of another kind in the call's namespace, as trees.
+fn others(call: &Call<'_>, group: &str, version: &str, plural: &str) -> Vec<Tree> {
+    let resource = api::tables::resource(group, version, plural);
+    let Some(cache) = resource.and_then(|row| call.server.resources.feed.cache(&row.storage_prefix)) else {
+        return Vec::new();
+    };
+    let filter = Filter::within(call.namespace());
+    cache.snapshot(0).select(&filter, "", true).map(|entry| entry.tree()).collect()
+}
+
+/// The call's object as the store has it.
+async fn fresh(call: &Call<'_>) -> Result<std::sync::Arc<crate::cache::entry::Entry>, Status> {
+    let operation = call.operation(false);
+    let kind = &call.cache()?.kind;
+    let key = kind.key(call.namespace(), call.name());
+    writes::read(&operation, kind, &key).await?.ok_or_else(|| call.not_found())
+}

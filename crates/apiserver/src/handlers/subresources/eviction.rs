@@ -1,0 +1,115 @@
+//! `pods/eviction`: a delete that disruption budgets can refuse.
+
+use api::decode::Expected;
+use api::status::{Cause, Details};
+use api::{Status, Tree};
+use bytes::Bytes;
+use http::Response;
+use machinery::labels::Selector;
+
+use super::super::mutate::decode;
+use super::super::options::WriteOptions;
+use super::super::Call;
+use crate::body::Body;
+use crate::negotiate::status_response;
+use crate::writes::delete::{DeleteOptions, Propagation, delete};
+use crate::writes::{self, Operation};
+
+pub async fn evict(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
+    let options = WriteOptions::parse(call.query, "CreateOptions")?;
+    let expected = Expected { group: "policy", version: "v1", kind: "Eviction" };
+    let eviction = decode(call, &body, expected, &options)?;
+    let name = eviction.pointer("/metadata/name").and_then(Tree::as_str).unwrap_or_default();
+    if name != call.name() {
+        return Err(Status::bad_request("name in URL does not match name in Eviction object"));
+    }
+    let asked = eviction.get("deleteOptions");
+    let text = |pointer: &str| asked.and_then(|asked| asked.pointer(pointer)).and_then(Tree::as_str);
+    let deletion = DeleteOptions {
+        grace_period: asked.and_then(|asked| asked.get("gracePeriodSeconds")).and_then(Tree::as_i64),
+        propagation: text("/propagationPolicy").and_then(|policy| match policy {
+            "Foreground" => Some(Propagation::Foreground),
+            "Background" => Some(Propagation::Background),
+            "Orphan" => Some(Propagation::Orphan),
+            _ => None,
+        }),
+        uid: text("/preconditions/uid").map(str::to_owned),
+        resource_version: text("/preconditions/resourceVersion").map(str::to_owned),
+    };
+    let pod = super::fresh(call).await?.tree();
+    if !needs_no_budget(&pod) {
+        check_budgets(call, &pod, options.dry_run).await?;
+    }
+    let operation = Operation { subresource: "", ..call.operation(options.dry_run) };
+    delete(&operation, &deletion).await?;
+    let mut done = Status::success(None);
+    done.code = 201;
+    Ok(status_response(call.headers, &done))
+}
+
+/// Pods that do not run, or already end, can always go.
+fn needs_no_budget(pod: &Tree) -> bool {
+    let phase = pod.pointer("/status/phase").and_then(Tree::as_str).unwrap_or_default();
+    matches!(phase, "Succeeded" | "Failed" | "Pending")
+        || pod.pointer("/metadata/deletionTimestamp").is_some_and(Tree::is_string)
+}
+
+async fn check_budgets(call: &Call<'_>, pod: &Tree, dry_run: bool) -> Result<(), Status> {
+    let budgets: Vec<Tree> = super::others(call, "policy", "v1", "poddisruptionbudgets")
+        .into_iter()
+        .filter(|budget| {
+            let selector = budget.pointer("/spec/selector").unwrap_or(&Tree::Null);
+            !selector.is_null()
+                && Selector::from_label_selector(selector).is_ok_and(|selector| selector.matches_object(pod))
+        })
+        .collect();
+    if budgets.len() > 1 {
+        return Err(Status::failure(
+            500,
+            "InternalError",
+            "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
+        ));
+    }
+    let Some(budget) = budgets.first() else { return Ok(()) };
+    let name = budget.pointer("/metadata/name").and_then(Tree::as_str).unwrap_or_default();
+    let Some(resource) = api::tables::resource("policy", "v1", "poddisruptionbudgets") else { return Ok(()) };
+    let operation = Operation { resource, subresource: "status", name, ..call.operation(dry_run) };
+    let pod_name = call.name();
+    let take = |old: &Tree| {
+        let mut budget = old.clone();
+        let number = |pointer: &str| old.pointer(pointer).and_then(Tree::as_i64).unwrap_or_default();
+        let mut refused = Status::too_many_requests(
+            "Cannot evict pod as it would violate the pod's disruption budget.",
+            0,
+        );
+        if number("/status/observedGeneration") < number("/metadata/generation") {
+            refused.message = "Cannot evict pod as it would violate the pod's disruption budget.".to_owned();
+            let message = format!("The disruption budget {name} is still being processed by the server.");
+            let details = refused.details.get_or_insert_with(Details::default);
+            details.causes.push(Cause { reason: "DisruptionBudget".to_owned(), message, field: String::new() });
+            details.retry_after_seconds = 10;
+            return Err(refused);
+        }
+        let allowed = number("/status/disruptionsAllowed");
+        if allowed <= 0 {
+            let message = format!(
+                "The disruption budget {name} needs {} healthy pods and has {} currently",
+                number("/status/desiredHealthy"),
+                number("/status/currentHealthy")
+            );
+            let details = refused.details.get_or_insert_with(Details::default);
+            details.causes.push(Cause { reason: "DisruptionBudget".to_owned(), message, field: String::new() });
+            return Err(refused);
+        }
+        if let Some(status) = budget.get_mut("status").and_then(Tree::as_object_mut) {
+            status.insert("disruptionsAllowed".to_owned(), (allowed - 1).into());
+            let disrupted = status.entry("disruptedPods").or_insert_with(|| serde_json::Map::new().into());
+            if let Some(disrupted) = disrupted.as_object_mut() {
+                let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+                disrupted.insert(pod_name.to_owned(), now.into());
+            }
+        }
+        Ok(budget)
+    };
+    writes::update(&operation, &take, None, &mut Vec::new()).await.map(|_| ())
+}

@@ -1,0 +1,107 @@
+//! `scale`: the number of replicas of whatever has one, as `autoscaling/v1 Scale`.
+
+use api::decode::Expected;
+use api::status::Cause;
+use api::{Status, Tree};
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use machinery::labels::Selector;
+use serde_json::json;
+
+use super::super::mutate::decode;
+use super::super::options::WriteOptions;
+use super::super::patch::Patch;
+use super::super::{Call, read, render};
+use crate::body::Body;
+use crate::writes::{self, Operation};
+
+const EXPECTED: Expected<'static> = Expected { group: "autoscaling", version: "v1", kind: "Scale" };
+
+pub async fn get(call: &Call<'_>) -> Result<Response<Body>, Status> {
+    read::wait_for(call, None).await?;
+    let entry = call.cache()?.get(call.namespace(), call.name()).ok_or_else(|| call.not_found())?;
+    Ok(render::tree_object(StatusCode::OK, scale_of(&entry.tree()), &call.target))
+}
+
+pub async fn update(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
+    let options = WriteOptions::parse(call.query, "UpdateOptions")?;
+    let scale = decode(call, &body, EXPECTED, &options)?;
+    let name = scale.pointer("/metadata/name").and_then(Tree::as_str).unwrap_or_default();
+    if name != call.name() {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            call.name()
+        )));
+    }
+    write(call, &options, &|_| Ok(scale.clone())).await
+}
+
+pub async fn patch(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
+    let options = WriteOptions::parse(call.query, "PatchOptions")?;
+    let patch = Patch::parse(call, &body, options.strictness)?;
+    let resource = api::model::Resource {
+        group: "autoscaling".into(),
+        version: "v1".into(),
+        kind: "Scale".into(),
+        ..api::model::Resource::default()
+    };
+    let message = api::tables::kind_message("autoscaling", "v1", "Scale").ok_or_else(Status::unknown_path)?;
+    write(call, &options, &|old| patch.apply(old, &resource, message).map(|(scale, _)| scale)).await
+}
+
+/// `change` makes the new scale out of the old one.
+async fn write(
+    call: &Call<'_>,
+    options: &WriteOptions,
+    change: &(dyn Fn(&Tree) -> Result<Tree, Status> + Send + Sync),
+) -> Result<Response<Body>, Status> {
+    // the strategy of the object itself: only its spec changes
+    let operation = Operation { subresource: "", ..call.operation(options.dry_run) };
+    let change = |old: &Tree| {
+        let scale = change(&scale_of(old))?;
+        let replicas = scale.pointer("/spec/replicas").and_then(Tree::as_i64).unwrap_or_default();
+        if replicas < 0 {
+            let message = format!("Invalid value: {replicas}: must be greater than or equal to 0");
+            let cause = Cause { reason: "FieldValueInvalid".to_owned(), message, field: "spec.replicas".to_owned() };
+            return Err(Status::invalid("autoscaling", "Scale", call.name(), vec![cause]));
+        }
+        let mut new = old.clone();
+        if let Some(spec) = new.get_mut("spec").and_then(Tree::as_object_mut) {
+            spec.insert("replicas".to_owned(), replicas.into());
+        }
+        let version = scale.pointer("/metadata/resourceVersion").and_then(Tree::as_str).unwrap_or_default();
+        if let Some(metadata) = new.get_mut("metadata").and_then(Tree::as_object_mut) {
+            metadata.insert("resourceVersion".to_owned(), version.into());
+        }
+        Ok(new)
+    };
+    let updated = writes::update(&operation, &change, None, &mut Vec::new()).await?;
+    Ok(render::tree_object(StatusCode::OK, scale_of(&updated.entry.tree()), &call.target))
+}
+
+fn scale_of(tree: &Tree) -> Tree {
+    let at = |pointer: &str| tree.pointer(pointer).cloned();
+    let mut metadata = serde_json::Map::new();
+    for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if let Some(value) = at(&format!("/metadata/{field}")) {
+            metadata.insert(field.to_owned(), value);
+        }
+    }
+    let mut spec = serde_json::Map::new();
+    if let Some(replicas) = at("/spec/replicas").filter(|replicas| replicas.as_i64() != Some(0)) {
+        spec.insert("replicas".to_owned(), replicas);
+    }
+    let mut status = json!({"replicas": at("/status/replicas").unwrap_or_else(|| 0.into())});
+    let selector = match at("/spec/selector") {
+        Some(selector) if selector.get("matchLabels").is_some() || selector.get("matchExpressions").is_some() => {
+            Selector::from_label_selector(&selector).map(|selector| selector.to_string()).unwrap_or_default()
+        }
+        // a replication controller's selector is a plain map
+        Some(selector) if selector.is_object() => Selector::from_map(&selector).to_string(),
+        _ => String::new(),
+    };
+    if !selector.is_empty() {
+        status["selector"] = selector.into();
+    }
+    json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status})
+}

@@ -1,0 +1,53 @@
+//! `Table`: objects as rows, the way `kubectl get` asks for them.
+
+use api::Tree;
+use serde_json::{Map, json};
+
+use super::render::{Target, metadata};
+
+/// `includeObject`: what a row carries of its object.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Include {
+    None,
+    #[default]
+    Metadata,
+    Object,
+}
+
+impl Include {
+    pub fn parse(query: &str) -> Include {
+        match crate::request_info::parameter(query, "includeObject").as_deref() {
+            Some("None") => Include::None,
+            Some("Object") => Include::Object,
+            _ => Include::Metadata,
+        }
+    }
+}
+
+/// A table of objects; the column definitions are left out where an earlier table of the same watch had them.
+pub fn table(target: &Target, objects: impl Iterator<Item = Tree>, headers: bool, meta: Tree) -> Tree {
+    let now = jiff::Timestamp::now();
+    let rows: Vec<Tree> = objects
+        .map(|object| {
+            let cells = super::columns::cells(target.resource, &object, now);
+            let mut row = Map::new();
+            row.insert("cells".to_owned(), Tree::Array(cells));
+            let shown = match target.include {
+                Include::None => Tree::Null,
+                Include::Metadata => metadata(&object),
+                Include::Object => object,
+            };
+            row.insert("object".to_owned(), shown);
+            Tree::Object(row)
+        })
+        .collect();
+    let definitions =
+        if headers { super::columns::definitions(target.resource) } else { Tree::Array(Vec::new()) };
+    json!({
+        "kind": "Table",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": meta,
+        "columnDefinitions": definitions,
+        "rows": rows,
+    })
+}

@@ -1,0 +1,262 @@
+//! `watch`: what there is, what was since, and what comes, as a stream of frames.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::{Status, Tree};
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use rand::Rng as _;
+use serde_json::json;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::Call;
+use super::options::ListOptions;
+use super::read;
+use super::render::{self, Target};
+use crate::body::Body;
+use crate::cache::Subscription;
+use crate::cache::entry::{Entry, proto_frame};
+use crate::cache::event::{Event, EventType, json_frame_open};
+use crate::cache::feed::Feed;
+use crate::cache::filter::Filter;
+use crate::negotiate::{MediaType, encode_tree, response};
+
+/// A watch that names no timeout ends after this long, or up to twice as long.
+const SHORTEST: u64 = 1800;
+const BOOKMARK: Duration = Duration::from_secs(60);
+
+/// `GET ?watch=true`.
+pub async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
+    let options = ListOptions::parse(call.query, true)?;
+    let filter = Arc::new(read::filter(call, &options)?);
+    let cache = call.cache()?;
+    let server = call.server;
+    let feed = &server.resources.feed;
+    let from_now = matches!(options.resource_version, None | Some(0));
+    let initial = options.send_initial_events.unwrap_or(from_now);
+    let format = Format { target: call.target, columns_sent: false };
+    let timeout = options.timeout_seconds.filter(|seconds| *seconds > 0);
+    let timeout = timeout.unwrap_or_else(|| rand::rng().random_range(SHORTEST..2 * SHORTEST));
+    let deadline = Instant::now() + Duration::from_secs(timeout);
+    let mut frames = Frames {
+        format,
+        filter: Arc::clone(&filter),
+        feed: Arc::clone(feed),
+        shutdown: server.resources.shutdown.clone(),
+        initial: Vec::new().into_iter(),
+        mark_end: None,
+        past: Vec::new().into_iter(),
+        subscription: None,
+        error: None,
+        bookmarks: options.bookmarks,
+        kind: Arc::clone(cache),
+        next_bookmark: Box::pin(tokio::time::sleep_until(next_bookmark(deadline))),
+        deadline,
+        timer: Box::pin(tokio::time::sleep_until(deadline)),
+    };
+    // A version that has not come yet is worth waiting for; one that never comes ends the watch with an error.
+    if let Err(status) = read::wait_for(call, options.resource_version).await {
+        if options.resource_version.is_none() {
+            return Err(status);
+        }
+        frames.error = Some(status);
+    } else if from_now || options.send_initial_events == Some(true) {
+        let (snapshot, subscription) = cache.watch_from_now(filter.clone(), feed.revision());
+        if initial {
+            let namespaced = cache.kind.is_namespaced();
+            let entries: Vec<Arc<Entry>> = snapshot.select(&filter, "", namespaced).cloned().collect();
+            frames.initial = entries.into_iter();
+        }
+        if options.send_initial_events == Some(true) && options.bookmarks {
+            frames.mark_end = Some(snapshot.revision);
+        }
+        frames.subscription = Some(subscription);
+    } else {
+        match cache.watch(filter, options.resource_version.unwrap_or_default()) {
+            Ok((past, subscription)) => {
+                frames.past = past.into_iter();
+                frames.subscription = Some(subscription);
+            }
+            Err(too_old) => frames.error = Some(Status::expired(too_old.to_string())),
+        }
+    }
+    let content_type = match call.target.media {
+        MediaType::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        _ => "application/json",
+    };
+    let stream = futures::stream::unfold(frames, |mut frames| async move {
+        let frame = frames.next().await?;
+        Some((Ok(frame), frames))
+    });
+    Ok(response(StatusCode::OK, content_type, Body::stream(stream)))
+}
+
+/// The last bookmark goes out shortly before the end.
+fn next_bookmark(deadline: Instant) -> Instant {
+    let now = Instant::now();
+    let last = deadline.checked_sub(Duration::from_secs(2)).unwrap_or(now);
+    let regular = now + BOOKMARK;
+    if last > now + Duration::from_secs(1) { regular.min(last) } else { regular }
+}
+
+struct Frames {
+    format: Format,
+    filter: Arc<Filter>,
+    feed: Arc<Feed>,
+    kind: Arc<crate::cache::Cache>,
+    shutdown: CancellationToken,
+    initial: std::vec::IntoIter<Arc<Entry>>,
+    /// A bookmark that tells that the initial events are over, at this revision.
+    mark_end: Option<i64>,
+    past: std::vec::IntoIter<Arc<Event>>,
+    /// Gone when the watch is to end.
+    subscription: Option<Subscription>,
+    error: Option<Status>,
+    bookmarks: bool,
+    next_bookmark: Pin<Box<Sleep>>,
+    deadline: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Frames {
+    async fn next(&mut self) -> Option<Bytes> {
+        if let Some(entry) = self.initial.next() {
+            return Some(self.format.entry(EventType::Added, &entry));
+        }
+        if let Some(revision) = self.mark_end.take() {
+            return Some(self.format.bookmark(&self.kind, revision, true));
+        }
+        for event in self.past.by_ref() {
+            if let Some(seen) = event.seen_through(&self.filter) {
+                return Some(self.format.event(&event, seen));
+            }
+        }
+        if let Some(status) = self.error.take() {
+            self.subscription = None;
+            return Some(self.format.error(&status));
+        }
+        loop {
+            let subscription = self.subscription.as_mut()?;
+            tokio::select! {
+                biased;
+                event = subscription.events.recv() => {
+                    // closed: too slow, the client starts over
+                    let Some(event) = event else {
+                        self.subscription = None;
+                        return None;
+                    };
+                    if let Some(seen) = event.seen_through(&self.filter) {
+                        return Some(self.format.event(&event, seen));
+                    }
+                }
+                () = self.shutdown.cancelled() => {
+                    self.subscription = None;
+                    return None;
+                }
+                () = &mut self.timer => {
+                    self.subscription = None;
+                    return None;
+                }
+                () = &mut self.next_bookmark, if self.bookmarks => {
+                    self.next_bookmark.as_mut().reset(next_bookmark(self.deadline));
+                    // Everything up to the feed's revision is in the queue; only an empty queue makes the mark true.
+                    let revision = self.feed.revision();
+                    if subscription.events.is_empty() {
+                        return Some(self.format.bookmark(&self.kind, revision, false));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// How events are put into frames.
+struct Format {
+    target: Target,
+    columns_sent: bool,
+}
+
+impl Format {
+    fn event(&mut self, event: &Event, seen: EventType) -> Bytes {
+        if self.target.is_native(&event.entry) {
+            match self.target.media {
+                MediaType::Protobuf => {
+                    if let Some(frame) = event.proto_frame(seen) {
+                        return frame;
+                    }
+                }
+                _ => return event.json_frame(seen),
+            }
+        }
+        self.formed(seen.name(), &event.shown(seen))
+    }
+
+    fn entry(&mut self, seen: EventType, entry: &Entry) -> Bytes {
+        if self.target.is_native(entry) {
+            match self.target.media {
+                MediaType::Protobuf => {
+                    if let Some(frame) = entry.proto_watch_frame(seen.name()) {
+                        return frame;
+                    }
+                }
+                _ => return crate::cache::event::json_frame(seen, entry),
+            }
+        }
+        self.formed(seen.name(), entry)
+    }
+
+    fn formed(&mut self, event_type: &str, entry: &Entry) -> Bytes {
+        let headers = !std::mem::replace(&mut self.columns_sent, true);
+        let tree = render::formed(entry, &self.target, headers);
+        self.frame(event_type, &tree)
+    }
+
+    fn bookmark(&mut self, cache: &crate::cache::Cache, revision: i64, end: bool) -> Bytes {
+        let resource = self.target.resource;
+        let mut tree = json!({
+            "kind": resource.kind,
+            "apiVersion": resource.api_version(),
+            "metadata": {"resourceVersion": revision.to_string()},
+        });
+        if end {
+            tree["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let message = api::tables::message_of(resource).unwrap_or(cache.kind.message);
+        if let Ok(decoded) = api::decode::tree(&tree, message, api::decode::Strictness::Ignore) {
+            let mut whole = json!({"kind": resource.kind, "apiVersion": resource.api_version()});
+            if let (Some(whole), Tree::Object(fields)) = (whole.as_object_mut(), decoded.tree) {
+                for (name, value) in fields {
+                    whole.entry(name).or_insert(value);
+                }
+            }
+            tree = whole;
+        }
+        let headers = !std::mem::replace(&mut self.columns_sent, true);
+        let tree = render::form(tree, &self.target, headers);
+        self.frame("BOOKMARK", &tree)
+    }
+
+    fn error(&self, status: &Status) -> Bytes {
+        match self.target.media {
+            MediaType::Protobuf => proto_frame("ERROR", &status.to_proto()).into(),
+            _ => self.frame("ERROR", &status.to_tree()),
+        }
+    }
+
+    fn frame(&self, event_type: &str, tree: &Tree) -> Bytes {
+        if self.target.media == MediaType::Protobuf {
+            let (media, bytes) = encode_tree(MediaType::Protobuf, tree);
+            if media == MediaType::Protobuf {
+                return proto_frame(event_type, &bytes).into();
+            }
+        }
+        let mut out = Vec::new();
+        json_frame_open(event_type, &mut out);
+        let _ = serde_json::to_writer(&mut out, tree);
+        out.extend_from_slice(b"}\n");
+        out.into()
+    }
+}

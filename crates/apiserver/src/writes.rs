@@ -1,0 +1,395 @@
+//! The one write path: every create, update, patch and delete of every kind, from clients and from within.
+//!
+//! A body is brought to the storage version, goes through admission, strategy and hooks, is encoded once, and put on condition that
+//! nothing changed since it was read. The object read is the cache's; only when an attempt fails is it read from the store.
+
+pub mod admission;
+pub mod delete;
+mod metadata;
+
+use std::sync::Arc;
+
+use api::model::Resource;
+use api::{Status, Tree};
+use bytes::Bytes;
+use registry::strategy::{Context, Strategy};
+use store::{KeyValue, Written};
+
+use crate::cache::Cache;
+use crate::cache::entry::Entry;
+use crate::cache::event::EventType;
+use crate::cache::kind::Kind;
+use crate::convert::convert;
+use crate::delegate::{Reservation, Write};
+use crate::handlers::{Server, status_of};
+use crate::user::User;
+
+/// How long an event is kept.
+const EVENT_TTL: u32 = 3600;
+/// Names tried for a `generateName` whose suffix is taken.
+const NAME_ATTEMPTS: usize = 8;
+
+/// One write: who, what, where.
+#[derive(Clone, Copy)]
+pub struct Operation<'a> {
+    pub server: &'a Arc<Server>,
+    pub user: &'a User,
+    /// At the request's version.
+    pub resource: &'static Resource,
+    /// Empty for the object itself.
+    pub subresource: &'a str,
+    pub namespace: &'a str,
+    /// Empty on create.
+    pub name: &'a str,
+    pub dry_run: bool,
+}
+
+/// Makes the new object out of the old one, both at the request's version.
+pub type Change<'a> = &'a (dyn Fn(&Tree) -> Result<Tree, Status> + Send + Sync);
+
+impl<'a> Operation<'a> {
+    pub fn cache(&self) -> Result<&'a Arc<Cache>, Status> {
+        self.server.resources.feed.cache(&self.resource.storage_prefix).ok_or_else(Status::unknown_path)
+    }
+
+    pub fn not_found(&self) -> Status {
+        Status::not_found(&self.resource.group, &self.resource.plural, self.name)
+    }
+
+    pub fn conflict(&self, why: &str) -> Status {
+        Status::conflict(&self.resource.group, &self.resource.plural, self.name, why)
+    }
+
+    fn strategy(&self, resource: &Resource) -> &'static dyn Strategy {
+        registry::strategy_for(resource, (!self.subresource.is_empty()).then_some(self.subresource))
+    }
+
+    fn context<'c>(&'c self, resource: &'c Resource, name: &'c str) -> Context<'c> {
+        Context {
+            now: jiff::Timestamp::now(),
+            resource,
+            subresource: (!self.subresource.is_empty()).then_some(self.subresource),
+            namespace: self.namespace,
+            name,
+        }
+    }
+
+    fn invalid(&self, name: &str, causes: Vec<api::status::Cause>) -> Status {
+        Status::invalid(&self.resource.group, &self.resource.kind, name, causes)
+    }
+}
+
+/// Encodes an object as it is stored: without resource version.
+pub fn encode(kind: &Kind, mut tree: Tree) -> Result<Bytes, Status> {
+    if let Some(metadata) = tree.get_mut("metadata").and_then(Tree::as_object_mut) {
+        metadata.shift_remove("resourceVersion");
+        metadata.shift_remove("selfLink");
+    }
+    let mut out = Vec::with_capacity(1024);
+    if kind.resource.storage_json {
+        let ordered = reordered(&tree, kind.resource, kind.message, api::decode::Strictness::Ignore)
+            .map_err(Status::internal)?;
+        serde_json::to_writer(&mut out, &ordered.0).map_err(Status::internal)?;
+        out.push(b'\n');
+    } else {
+        let type_meta = api::wire::TypeMeta { api_version: &kind.api_version, kind: &kind.resource.kind };
+        api::wire::envelope::wrap_with(type_meta, &mut out, |out| {
+            api::wire::tree_to_proto(&tree, kind.message, out)
+        })
+        .map_err(Status::internal)?;
+    }
+    Ok(out.into())
+}
+
+/// Checks a tree against its model and puts its fields in order, kind and apiVersion first. Answers the warnings, too.
+pub fn reordered(
+    tree: &Tree,
+    resource: &Resource,
+    message: &api::model::Message,
+    strictness: api::decode::Strictness,
+) -> Result<(Tree, Vec<String>), api::decode::Error> {
+    let mut bare = tree.clone();
+    if let Some(map) = bare.as_object_mut() {
+        map.shift_remove("kind");
+        map.shift_remove("apiVersion");
+    }
+    let decoded = api::decode::tree(&bare, message, strictness)?;
+    let mut whole = serde_json::Map::new();
+    whole.insert("kind".to_owned(), resource.kind.as_ref().into());
+    whole.insert("apiVersion".to_owned(), resource.api_version().into());
+    if let Tree::Object(fields) = decoded.tree {
+        whole.extend(fields);
+    }
+    Ok((whole.into(), decoded.warnings))
+}
+
+fn ttl(kind: &Kind) -> Option<u32> {
+    (kind.resource.storage_prefix == "events").then_some(EVENT_TTL)
+}
+
+/// Creates an object given at the request's version, defaults not yet applied.
+pub async fn create(
+    operation: &Operation<'_>,
+    body: Tree,
+    warnings: &mut Vec<String>,
+) -> Result<Arc<Entry>, Status> {
+    let cache = operation.cache()?;
+    let mut body = body;
+    metadata::check_namespace(&mut body, operation.namespace, cache.kind.is_namespaced())?;
+    if !metadata::text(&body, "resourceVersion").is_empty() {
+        return Err(Status::failure(500, "", "resourceVersion should not be set on objects to be created"));
+    }
+    operation.strategy(operation.resource).default(&mut body);
+    convert(&mut body, operation.resource, cache.kind.resource);
+    let generated =
+        metadata::text(&body, "name").is_empty() && !metadata::text(&body, "generateName").is_empty();
+    for attempt in 1.. {
+        match create_once(operation, &cache.kind, body.clone(), warnings).await {
+            Err(status) if generated && status.reason == "AlreadyExists" && attempt < NAME_ATTEMPTS => {}
+            other => return other.map(Arc::new),
+        }
+    }
+    Err(Status::internal("unreachable"))
+}
+
+async fn create_once(
+    operation: &Operation<'_>,
+    kind: &Arc<Kind>,
+    mut tree: Tree,
+    warnings: &mut Vec<String>,
+) -> Result<Entry, Status> {
+    let name = metadata::name_for_create(&mut tree).map_err(|cause| operation.invalid("", vec![cause]))?;
+    let named = Operation { name: &name, ..*operation };
+    let strategy = named.strategy(kind.resource);
+    admission::mutate(&named, kind.resource, &mut tree, None).await?;
+    metadata::fill_for_create(&mut tree);
+    let context = named.context(kind.resource, &name);
+    strategy.prepare_for_create(&context, &mut tree);
+    let held = begin(&named, kind.resource, &mut tree, None).await?;
+    let result = async {
+        let causes = strategy.validate(&context, &tree);
+        if !causes.is_empty() {
+            return Err(named.invalid(&name, causes));
+        }
+        warnings.extend(strategy.warnings(&context, &tree, None));
+        admission::validate(&named, kind.resource, &tree, None).await?;
+        let value = encode(kind, tree)?;
+        let key = kind.key(named.namespace, &name);
+        let revision = if named.dry_run {
+            match named.server.resources.store.get(key.as_bytes()).await.map_err(status_of)? {
+                (Some(_), _) => return Err(already_exists(&named)),
+                (None, _) => 0,
+            }
+        } else {
+            let store = &named.server.resources.store;
+            match store.put(key.as_bytes(), value.clone(), 0, ttl(kind)).await.map_err(status_of)? {
+                Written::Done(revision) => revision,
+                Written::Conflict(_) => return Err(already_exists(&named)),
+            }
+        };
+        decoded(kind, &key, &value, revision)
+    }
+    .await;
+    finish(held, result.is_ok() && !named.dry_run).await;
+    result
+}
+
+fn already_exists(operation: &Operation<'_>) -> Status {
+    Status::already_exists(&operation.resource.group, &operation.resource.plural, operation.name)
+}
+
+/// The stored value as an entry.
+pub fn decoded(kind: &Arc<Kind>, key: &str, value: &[u8], revision: i64) -> Result<Entry, Status> {
+    let key = key.strip_prefix(&kind.prefix).unwrap_or(key);
+    Entry::decode(kind, key.into(), value, revision, EventType::Added.name()).map_err(Status::internal)
+}
+
+async fn begin(
+    operation: &Operation<'_>,
+    resource: &Resource,
+    tree: &mut Tree,
+    old: Option<&Tree>,
+) -> Result<Vec<Box<dyn Reservation>>, Status> {
+    let write = Write {
+        user: operation.user,
+        resource,
+        subresource: operation.subresource,
+        namespace: operation.namespace,
+        name: operation.name,
+        old,
+        dry_run: operation.dry_run,
+    };
+    let mut held = Vec::new();
+    for hook in operation.server.hooks.iter() {
+        match hook.begin(&write, tree).await {
+            Ok(reservation) => held.extend(reservation),
+            Err(status) => {
+                finish(held, false).await;
+                return Err(status);
+            }
+        }
+    }
+    Ok(held)
+}
+
+async fn finish(held: Vec<Box<dyn Reservation>>, committed: bool) {
+    for reservation in held {
+        reservation.finish(committed).await;
+    }
+}
+
+/// What an update came to.
+pub struct Updated {
+    pub entry: Arc<Entry>,
+    pub created: bool,
+}
+
+/// Updates an object: reads it, lets `change` make the new one, writes it; again when another write came between. `upsert` creates
+/// what is not there, where the kind allows that.
+pub async fn update(
+    operation: &Operation<'_>,
+    change: Change<'_>,
+    upsert: Option<&Tree>,
+    warnings: &mut Vec<String>,
+) -> Result<Updated, Status> {
+    let cache = operation.cache()?;
+    let kind = &cache.kind;
+    let key = kind.key(operation.namespace, operation.name);
+    let mut current = cache.get(operation.namespace, operation.name);
+    let mut fresh = false;
+    loop {
+        let Some(entry) = current.take() else {
+            if !fresh {
+                current = read(operation, kind, &key).await?;
+                fresh = true;
+                if current.is_some() {
+                    continue;
+                }
+            }
+            return match upsert {
+                Some(body) if operation.strategy(kind.resource).allow_create_on_update() => {
+                    let entry = create(operation, body.clone(), warnings).await?;
+                    Ok(Updated { entry, created: true })
+                }
+                _ => Err(operation.not_found()),
+            };
+        };
+        warnings.clear();
+        match update_once(operation, kind, &key, &entry, change, warnings).await {
+            Ok(Attempt::Done(entry)) => return Ok(Updated { entry, created: false }),
+            Ok(Attempt::Lost(other)) => {
+                current = match other {
+                    Some(other) => Some(Arc::new(decoded(kind, &key, &other.value, other.mod_revision)?)),
+                    None => None,
+                };
+                fresh = true;
+            }
+            // what failed on the cache's object may hold of the store's
+            Err(status) if !fresh => {
+                fresh = true;
+                current = read(operation, kind, &key).await?;
+                match &current {
+                    Some(now) if now.resource_version == entry.resource_version => return Err(status),
+                    _ => {}
+                }
+            }
+            Err(status) => return Err(status),
+        }
+    }
+}
+
+/// The object as the store has it now.
+pub async fn read(
+    operation: &Operation<'_>,
+    kind: &Arc<Kind>,
+    key: &str,
+) -> Result<Option<Arc<Entry>>, Status> {
+    let (found, _) = operation.server.resources.store.get(key.as_bytes()).await.map_err(status_of)?;
+    found.map(|found| decoded(kind, key, &found.value, found.mod_revision).map(Arc::new)).transpose()
+}
+
+enum Attempt {
+    Done(Arc<Entry>),
+    Lost(Option<KeyValue>),
+}
+
+async fn update_once(
+    operation: &Operation<'_>,
+    kind: &Arc<Kind>,
+    key: &str,
+    entry: &Arc<Entry>,
+    change: Change<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Attempt, Status> {
+    let request_strategy = operation.strategy(operation.resource);
+    let strategy = operation.strategy(kind.resource);
+    let mut old = entry.tree();
+    strategy.default(&mut old);
+    let mut shown = old.clone();
+    convert(&mut shown, kind.resource, operation.resource);
+    let mut tree = change(&shown)?;
+    drop(shown);
+    metadata::check_name(&mut tree, operation.name)?;
+    metadata::check_namespace(&mut tree, operation.namespace, kind.is_namespaced())?;
+    request_strategy.default(&mut tree);
+    convert(&mut tree, operation.resource, kind.resource);
+    metadata::check_version(operation, strategy, &mut tree, entry)?;
+    metadata::check_uid(operation, &mut tree, entry, key)?;
+    metadata::carry_over(&mut tree, &old);
+    admission::mutate(operation, kind.resource, &mut tree, Some(&old)).await?;
+    let context = operation.context(kind.resource, operation.name);
+    strategy.prepare_for_update(&context, &mut tree, &old);
+    let held = begin(operation, kind.resource, &mut tree, Some(&old)).await?;
+    let result = async {
+        let causes = strategy.validate_update(&context, &tree, &old);
+        if !causes.is_empty() {
+            return Err(operation.invalid(operation.name, causes));
+        }
+        warnings.extend(strategy.warnings(&context, &tree, Some(&old)));
+        admission::validate(operation, kind.resource, &tree, Some(&old)).await?;
+        let gone = delete::is_done(kind, &tree);
+        let value = encode(kind, tree)?;
+        put(operation, kind, key, entry, value, gone).await
+    }
+    .await;
+    finish(held, matches!(result, Ok(Attempt::Done(_))) && !operation.dry_run).await;
+    result
+}
+
+/// Writes an update: nothing when nothing changed, a delete when the last finalizer went.
+async fn put(
+    operation: &Operation<'_>,
+    kind: &Arc<Kind>,
+    key: &str,
+    entry: &Arc<Entry>,
+    value: Bytes,
+    gone: bool,
+) -> Result<Attempt, Status> {
+    let store = &operation.server.resources.store;
+    let same = decoded(kind, key, &value, entry.resource_version)?;
+    if operation.dry_run {
+        return Ok(Attempt::Done(Arc::new(same)));
+    }
+    let expected = entry.resource_version;
+    if gone {
+        return match store.delete(key.as_bytes(), expected).await.map_err(status_of)? {
+            Written::Done(_) => {
+                delete::tell_hooks(operation, kind, &same).await;
+                Ok(Attempt::Done(Arc::new(same)))
+            }
+            Written::Conflict(other) => Ok(Attempt::Lost(other)),
+        };
+    }
+    if same.has_same_bytes(entry) {
+        // nothing to write, if what was read is what is there
+        let (found, _) = store.get(key.as_bytes()).await.map_err(status_of)?;
+        return match found {
+            Some(found) if found.mod_revision == expected => Ok(Attempt::Done(Arc::clone(entry))),
+            other => Ok(Attempt::Lost(other)),
+        };
+    }
+    match store.put(key.as_bytes(), value.clone(), expected, ttl(kind)).await.map_err(status_of)? {
+        Written::Done(revision) => Ok(Attempt::Done(Arc::new(decoded(kind, key, &value, revision)?))),
+        Written::Conflict(other) => Ok(Attempt::Lost(other)),
+    }
+}

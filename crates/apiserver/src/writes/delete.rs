@@ -1,0 +1,310 @@
+//! Deletes: at once, gracefully, or when the last finalizer goes.
+
+use std::sync::Arc;
+
+use api::status::Details;
+use api::{Status, Tree};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Map;
+use store::Written;
+
+use super::{Operation, admission, decoded, encode, metadata, read};
+use crate::cache::entry::Entry;
+use crate::cache::kind::Kind;
+use crate::handlers::status_of;
+
+/// `DeleteOptions`.
+#[derive(Clone, Debug, Default)]
+pub struct DeleteOptions {
+    pub grace_period: Option<i64>,
+    pub propagation: Option<Propagation>,
+    pub uid: Option<String>,
+    pub resource_version: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Propagation {
+    Foreground,
+    Background,
+    Orphan,
+}
+
+/// How a delete ended.
+pub enum Deleted {
+    /// The object is gone; this was its last state.
+    Gone(Arc<Entry>),
+    /// The object waits for its grace period or finalizers.
+    Pending(Arc<Entry>),
+}
+
+const FOREGROUND: &str = "foregroundDeletion";
+const ORPHAN: &str = "orphan";
+
+/// Whether an object on its way out has nothing left to wait for.
+pub fn is_done(kind: &Kind, tree: &Tree) -> bool {
+    let Some(metadata) = tree.get("metadata") else { return false };
+    let set = |field: &str| metadata.get(field).is_some_and(|value| !value.is_null());
+    let empty = |list: Option<&Tree>| list.and_then(Tree::as_array).is_none_or(Vec::is_empty);
+    set("deletionTimestamp")
+        && empty(metadata.get("finalizers"))
+        && metadata.get("deletionGracePeriodSeconds").and_then(Tree::as_i64).unwrap_or_default() == 0
+        && (!is_namespace(kind) || empty(tree.pointer("/spec/finalizers")))
+}
+
+fn is_namespace(kind: &Kind) -> bool {
+    kind.resource.group.is_empty() && kind.resource.plural == "namespaces"
+}
+
+/// The answer for an object that is gone.
+pub fn success(operation: &Operation<'_>, entry: &Entry) -> Status {
+    Status::success(Some(Details {
+        name: entry.name.to_string(),
+        group: operation.resource.group.to_string(),
+        kind: operation.resource.plural.to_string(),
+        uid: entry.uid.to_string(),
+        ..Details::default()
+    }))
+}
+
+pub async fn delete(operation: &Operation<'_>, options: &DeleteOptions) -> Result<Deleted, Status> {
+    let cache = operation.cache()?;
+    let kind = &cache.kind;
+    let key = kind.key(operation.namespace, operation.name);
+    let mut current = cache.get(operation.namespace, operation.name);
+    let mut fresh = false;
+    loop {
+        let Some(entry) = current.take() else {
+            if fresh {
+                return Err(operation.not_found());
+            }
+            fresh = true;
+            current = read(operation, kind, &key).await?;
+            continue;
+        };
+        match attempt(operation, kind, &key, &entry, options).await {
+            Ok(Some(deleted)) => return Ok(deleted),
+            Ok(None) => {
+                fresh = true;
+                current = read(operation, kind, &key).await?;
+            }
+            Err(status) if !fresh => {
+                fresh = true;
+                current = read(operation, kind, &key).await?;
+                if current.as_ref().is_some_and(|now| now.resource_version == entry.resource_version) {
+                    return Err(status);
+                }
+            }
+            Err(status) => return Err(status),
+        }
+    }
+}
+
+/// `None`: another write came between.
+async fn attempt(
+    operation: &Operation<'_>,
+    kind: &Arc<Kind>,
+    key: &str,
+    entry: &Arc<Entry>,
+    options: &DeleteOptions,
+) -> Result<Option<Deleted>, Status> {
+    check(operation, entry, options)?;
+    let old = entry.tree();
+    admission::delete(operation, kind.resource, &old).await?;
+    let mut tree = old.clone();
+    let strategy = registry::strategy_for(kind.resource, None);
+    let grace = strategy.grace_period(&old, options.grace_period);
+    let pending = mark(&mut tree, grace, options);
+    let finalizers_changed = set_finalizers(&mut tree, options);
+    let has_finalizers = !finalizers(&tree).is_empty();
+    let waits_for_spec = is_namespace(kind) && !is_namespace_done(&tree);
+    if is_namespace(kind) && (waits_for_spec || has_finalizers) {
+        set_phase(&mut tree);
+    }
+    let wait = match pending {
+        // already on its way, and not asked to be quicker
+        Grace::Waiting if !finalizers_changed => return Ok(Some(Deleted::Pending(Arc::clone(entry)))),
+        Grace::Waiting | Grace::Started => true,
+        Grace::Over => false,
+    };
+    if !wait && (has_finalizers || waits_for_spec) {
+        mark_now(&mut tree);
+    }
+    if !wait && !has_finalizers && !waits_for_spec {
+        return remove(operation, kind, key, entry).await;
+    }
+    let value = encode(kind, tree)?;
+    let same = decoded(kind, key, &value, entry.resource_version)?;
+    if same.has_same_bytes(entry) {
+        return Ok(Some(Deleted::Pending(Arc::clone(entry))));
+    }
+    if operation.dry_run {
+        return Ok(Some(Deleted::Pending(Arc::new(same))));
+    }
+    let store = &operation.server.resources.store;
+    match store.put(key.as_bytes(), value.clone(), entry.resource_version, None).await.map_err(status_of)? {
+        Written::Done(revision) => {
+            Ok(Some(Deleted::Pending(Arc::new(decoded(kind, key, &value, revision)?))))
+        }
+        Written::Conflict(_) => Ok(None),
+    }
+}
+
+async fn remove(
+    operation: &Operation<'_>,
+    kind: &Arc<Kind>,
+    key: &str,
+    entry: &Arc<Entry>,
+) -> Result<Option<Deleted>, Status> {
+    if operation.dry_run {
+        return Ok(Some(Deleted::Gone(Arc::clone(entry))));
+    }
+    let store = &operation.server.resources.store;
+    match store.delete(key.as_bytes(), entry.resource_version).await.map_err(status_of)? {
+        Written::Done(revision) => {
+            tell_hooks(operation, kind, entry).await;
+            let last = entry.at(revision, "DELETED").map_err(Status::internal)?;
+            Ok(Some(Deleted::Gone(Arc::new(last))))
+        }
+        Written::Conflict(_) => Ok(None),
+    }
+}
+
+/// Tells the hooks that an object is gone.
+pub async fn tell_hooks(operation: &Operation<'_>, kind: &Kind, entry: &Entry) {
+    if operation.server.hooks.is_empty() {
+        return;
+    }
+    let tree = entry.tree();
+    for hook in operation.server.hooks.iter() {
+        hook.deleted(kind.resource, &tree).await;
+    }
+}
+
+fn check(operation: &Operation<'_>, entry: &Entry, options: &DeleteOptions) -> Result<(), Status> {
+    let kind = &operation.resource.kind;
+    if let Some(uid) = &options.uid
+        && **uid != *entry.uid
+    {
+        return Err(Status::conflict(
+            &operation.resource.group,
+            kind,
+            operation.name,
+            &format!(
+                "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been deleted and then recreated",
+                entry.uid
+            ),
+        ));
+    }
+    if let Some(version) = &options.resource_version
+        && *version != entry.resource_version.to_string()
+    {
+        return Err(Status::conflict(
+            &operation.resource.group,
+            kind,
+            operation.name,
+            &format!(
+                "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record ({}). The object might have been modified",
+                entry.resource_version
+            ),
+        ));
+    }
+    Ok(())
+}
+
+enum Grace {
+    /// The object now has its time to end.
+    Started,
+    /// It had that already.
+    Waiting,
+    /// There is nothing to wait for.
+    Over,
+}
+
+/// Sets the time at which a gracefully deleted object ends.
+fn mark(tree: &mut Tree, grace: Option<i64>, options: &DeleteOptions) -> Grace {
+    let Some(grace) = grace else { return Grace::Over };
+    let now = Timestamp::now();
+    let Some(object) = tree.get_mut("metadata").and_then(Tree::as_object_mut) else { return Grace::Over };
+    let ends = object
+        .get("deletionTimestamp")
+        .and_then(Tree::as_str)
+        .and_then(|text| text.parse::<Timestamp>().ok());
+    if let Some(ends) = ends {
+        let running = object.get("deletionGracePeriodSeconds").and_then(Tree::as_i64).unwrap_or_default();
+        if running == 0 {
+            return Grace::Over;
+        }
+        if options.grace_period.is_none() || grace >= running {
+            return Grace::Waiting;
+        }
+        let sooner = ends - SignedDuration::from_secs(running) + SignedDuration::from_secs(grace);
+        put_end(object, sooner.max(now.min(ends)), grace);
+        return if grace == 0 { Grace::Over } else { Grace::Started };
+    }
+    if grace == 0 {
+        return Grace::Over;
+    }
+    put_end(object, now + SignedDuration::from_secs(grace), grace);
+    raise_generation(object);
+    Grace::Started
+}
+
+fn put_end(object: &mut Map<String, Tree>, ends: Timestamp, grace: i64) {
+    let text = ends.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    object.insert("deletionTimestamp".to_owned(), text.into());
+    object.insert("deletionGracePeriodSeconds".to_owned(), grace.into());
+}
+
+fn raise_generation(object: &mut Map<String, Tree>) {
+    let generation = object.get("generation").and_then(Tree::as_i64).unwrap_or_default();
+    if generation > 0 {
+        object.insert("generation".to_owned(), (generation + 1).into());
+    }
+}
+
+/// An object that only waits for its finalizers is deleted as of now.
+fn mark_now(tree: &mut Tree) {
+    let Some(object) = tree.get_mut("metadata").and_then(Tree::as_object_mut) else { return };
+    if !object.get("deletionTimestamp").is_some_and(Tree::is_string) {
+        object.insert("deletionTimestamp".to_owned(), metadata::now().into());
+        raise_generation(object);
+    }
+    object.insert("deletionGracePeriodSeconds".to_owned(), 0.into());
+}
+
+fn finalizers(tree: &Tree) -> Vec<&str> {
+    let list = tree.pointer("/metadata/finalizers").and_then(Tree::as_array);
+    list.into_iter().flatten().filter_map(Tree::as_str).collect()
+}
+
+/// Puts the garbage collector's finalizers as the propagation policy asks.
+fn set_finalizers(tree: &mut Tree, options: &DeleteOptions) -> bool {
+    let Some(propagation) = options.propagation else { return false };
+    let old: Vec<String> = finalizers(tree).into_iter().map(str::to_owned).collect();
+    let mut new: Vec<String> =
+        old.iter().filter(|finalizer| *finalizer != FOREGROUND && *finalizer != ORPHAN).cloned().collect();
+    match propagation {
+        Propagation::Foreground => new.push(FOREGROUND.to_owned()),
+        Propagation::Orphan => new.push(ORPHAN.to_owned()),
+        Propagation::Background => {}
+    }
+    if new == old {
+        return false;
+    }
+    if let Some(object) = tree.get_mut("metadata").and_then(Tree::as_object_mut) {
+        object.insert("finalizers".to_owned(), new.into());
+    }
+    true
+}
+
+fn is_namespace_done(tree: &Tree) -> bool {
+    tree.pointer("/spec/finalizers").and_then(Tree::as_array).is_none_or(Vec::is_empty)
+}
+
+fn set_phase(tree: &mut Tree) {
+    let Some(object) = tree.as_object_mut() else { return };
+    let status = object.entry("status").or_insert_with(|| Map::new().into());
+    if let Some(status) = status.as_object_mut() {
+        status.insert("phase".to_owned(), "Terminating".into());
+    }
+}

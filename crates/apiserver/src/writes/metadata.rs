@@ -1,0 +1,165 @@
+//! What the server itself does to `metadata` on the way in.
+
+use api::status::Cause;
+use api::{Status, Tree};
+use registry::strategy::Strategy;
+use serde_json::Map;
+
+use super::Operation;
+use crate::cache::entry::Entry;
+
+/// A text field of `metadata`, empty when it is not there.
+pub fn text<'t>(tree: &'t Tree, field: &str) -> &'t str {
+    tree.get("metadata").and_then(|metadata| metadata.get(field)).and_then(Tree::as_str).unwrap_or_default()
+}
+
+fn metadata(tree: &mut Tree) -> Option<&mut Map<String, Tree>> {
+    let object = tree.as_object_mut()?;
+    let metadata = object.entry("metadata").or_insert_with(|| Map::new().into());
+    if metadata.is_null() {
+        *metadata = Map::new().into();
+    }
+    metadata.as_object_mut()
+}
+
+fn set(tree: &mut Tree, field: &str, value: impl Into<Tree>) {
+    if let Some(metadata) = metadata(tree) {
+        metadata.insert(field.to_owned(), value.into());
+    }
+}
+
+fn unset(tree: &mut Tree, field: &str) {
+    if let Some(metadata) = metadata(tree) {
+        metadata.shift_remove(field);
+    }
+}
+
+/// The object's namespace is the request's; it may leave it out.
+pub fn check_namespace(tree: &mut Tree, namespace: &str, namespaced: bool) -> Result<(), Status> {
+    let namespace = if namespaced { namespace } else { "" };
+    let own = text(tree, "namespace");
+    if own == namespace {
+        return Ok(());
+    }
+    if own.is_empty() {
+        set(tree, "namespace", namespace);
+        return Ok(());
+    }
+    Err(Status::bad_request(
+        "the namespace of the provided object does not match the namespace sent on the request",
+    ))
+}
+
+/// An update names the object that the path names.
+pub fn check_name(tree: &mut Tree, name: &str) -> Result<(), Status> {
+    let own = text(tree, "name");
+    if own == name {
+        return Ok(());
+    }
+    if own.is_empty() {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        )));
+    }
+    Err(Status::bad_request(format!(
+        "the name of the object ({own}) does not match the name on the URL ({name})"
+    )))
+}
+
+/// The name, made from `generateName` where it is not given.
+pub fn name_for_create(tree: &mut Tree) -> Result<String, Cause> {
+    let name = text(tree, "name").to_owned();
+    if !name.is_empty() {
+        return Ok(name);
+    }
+    let base = text(tree, "generateName").to_owned();
+    if base.is_empty() {
+        return Err(Cause {
+            reason: "FieldValueRequired".to_owned(),
+            message: "Required value: name or generateName is required".to_owned(),
+            field: "metadata.name".to_owned(),
+        });
+    }
+    let name = machinery::names::generate_name(&base, rand::random::<u32>);
+    set(tree, "name", name.as_str());
+    Ok(name)
+}
+
+/// RFC 3339 in seconds, as `metav1.Time` is written.
+pub fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// What only the server sets.
+pub fn fill_for_create(tree: &mut Tree) {
+    for field in ["selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
+        unset(tree, field);
+    }
+    set(tree, "uid", uuid::Uuid::new_v4().to_string());
+    set(tree, "creationTimestamp", now());
+}
+
+/// The update is of the version that the client saw.
+pub fn check_version(
+    operation: &Operation<'_>,
+    strategy: &dyn Strategy,
+    tree: &mut Tree,
+    entry: &Entry,
+) -> Result<(), Status> {
+    let own = text(tree, "resourceVersion");
+    let version = match own {
+        "" => 0,
+        own => own.parse::<u64>().map_err(|_| {
+            Status::failure(500, "", format!("strconv.ParseUint: parsing {own:?}: invalid syntax"))
+        })?,
+    };
+    if version == 0 {
+        if !strategy.allow_unconditional_update() {
+            let cause = Cause {
+                reason: "FieldValueInvalid".to_owned(),
+                message: format!(
+                    "Invalid value: {}: must be specified for an update",
+                    if own.is_empty() { "0x0" } else { "0" }
+                ),
+                field: "metadata.resourceVersion".to_owned(),
+            };
+            return Err(operation.invalid(operation.name, vec![cause]));
+        }
+        set(tree, "resourceVersion", entry.resource_version.to_string());
+        return Ok(());
+    }
+    if i64::try_from(version) != Ok(entry.resource_version) {
+        return Err(operation.conflict(api::status::MODIFIED));
+    }
+    Ok(())
+}
+
+/// The update is of the object that the client saw, not of a later one of the same name.
+pub fn check_uid(operation: &Operation<'_>, tree: &mut Tree, entry: &Entry, key: &str) -> Result<(), Status> {
+    let own = text(tree, "uid");
+    if own == &*entry.uid {
+        return Ok(());
+    }
+    if own.is_empty() {
+        set(tree, "uid", &*entry.uid);
+        return Ok(());
+    }
+    Err(operation.conflict(&format!(
+        "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {own}, UID in object meta: {}",
+        entry.uid
+    )))
+}
+
+/// What an update cannot change.
+pub fn carry_over(tree: &mut Tree, old: &Tree) {
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
+        match old.get("metadata").and_then(|metadata| metadata.get(field)) {
+            Some(value) => set(tree, field, value.clone()),
+            None => unset(tree, field),
+        }
+    }
+    unset(tree, "selfLink");
+    if text(tree, "creationTimestamp").is_empty() {
+        set(tree, "creationTimestamp", text(old, "creationTimestamp"));
+    }
+}
