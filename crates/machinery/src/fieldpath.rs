@@ -79,27 +79,27 @@ impl<'a> Path<'a> {
         self.cause("FieldValueForbidden", with_detail("Forbidden", detail))
     }
 
-    pub fn invalid(&self, value: impl Into<Shown<'a>>, detail: &str) -> Cause {
+    pub fn invalid<'v>(&self, value: impl Into<Shown<'v>>, detail: &str) -> Cause {
         let text = format!("Invalid value: {}", value.into());
         self.cause("FieldValueInvalid", with_detail(&text, detail))
     }
 
     /// A value of the wrong type.
-    pub fn type_invalid(&self, value: impl Into<Shown<'a>>, detail: &str) -> Cause {
+    pub fn type_invalid<'v>(&self, value: impl Into<Shown<'v>>, detail: &str) -> Cause {
         let text = format!("Invalid value: {}", value.into());
         self.cause("FieldValueTypeInvalid", with_detail(&text, detail))
     }
 
-    pub fn duplicate(&self, value: impl Into<Shown<'a>>) -> Cause {
+    pub fn duplicate<'v>(&self, value: impl Into<Shown<'v>>) -> Cause {
         self.cause("FieldValueDuplicate", format!("Duplicate value: {}", value.into()))
     }
 
-    pub fn not_found(&self, value: impl Into<Shown<'a>>) -> Cause {
+    pub fn not_found<'v>(&self, value: impl Into<Shown<'v>>) -> Cause {
         self.cause("FieldValueNotFound", format!("Not found: {}", value.into()))
     }
 
     /// `supported` in the order in which it is to be shown.
-    pub fn not_supported(&self, value: impl Into<Shown<'a>>, supported: &[&str]) -> Cause {
+    pub fn not_supported<'v>(&self, value: impl Into<Shown<'v>>, supported: &[&str]) -> Cause {
         let mut text = format!("Unsupported value: {}", value.into());
         if !supported.is_empty() {
             text.push_str(": supported values: ");

@@ -101,7 +101,7 @@ pub fn dns1123_subdomain(value: &str) -> Vec<String> {
     }
     let mut errors = Vec::new();
     if value.len() > SUBDOMAIN_MAX {
-        errors.push(max_length(SUBDOMAIN_MAX));
+        errors.push(format!("must be no more than {SUBDOMAIN_MAX} characters"));
     }
     if !value.split('.').all(|part| label_1123(part.as_bytes())) {
         errors.push(subdomain_text());

@@ -39,6 +39,7 @@ impl From<Error> for Status {
             reason: reason.to_owned(),
             details,
             code,
+            metadata: Default::default(),
         }
     }
 }

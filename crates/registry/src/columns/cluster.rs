@@ -1,0 +1,404 @@
+//! Nodes, namespaces, access control, and what configures the API itself.
+
+use api::Tree;
+use jiff::Timestamp;
+
+use super::format::{NONE, UNKNOWN, UNSET, age, condition, joined, labels, or};
+use super::{AGE, CREATED, Column, NAME, Printer, boolean, column, integer, name, string, wide};
+use crate::tree::{entries, flag, get, has, int, list, number, text};
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+const ADMISSION: &str = "admissionregistration.k8s.io";
+const FLOW: &str = "flowcontrol.apiserver.k8s.io";
+const BINDING: &[Column] = &[NAME, string("Role"), AGE, wide("Users"), wide("Groups"), wide("ServiceAccounts")];
+const WEBHOOKS: &[Column] = &[NAME, integer("Webhooks"), AGE];
+const POLICY_BINDING: &[Column] = &[NAME, string("PolicyName"), string("ParamRef"), AGE];
+
+pub(super) const PRINTERS: &[Printer] = &[
+    Printer {
+        group: "",
+        plural: "nodes",
+        columns: &[
+            NAME,
+            string("Status"),
+            string("Roles"),
+            AGE,
+            string("Version"),
+            wide("Internal-IP"),
+            wide("External-IP"),
+            wide("OS-Image"),
+            wide("Kernel-Version"),
+            wide("Container-Runtime"),
+        ],
+        cells: node,
+    },
+    Printer {
+        group: "",
+        plural: "namespaces",
+        columns: &[NAME, string("Status"), AGE],
+        cells: |object, now| vec![name(object), text(object, "status.phase").into(), age(object, now)],
+    },
+    Printer {
+        group: "",
+        plural: "serviceaccounts",
+        columns: &[NAME, AGE],
+        cells: |object, now| vec![name(object), age(object, now)],
+    },
+    Printer {
+        group: "",
+        plural: "resourcequotas",
+        columns: &[NAME, string("Request"), string("Limit"), AGE],
+        cells: quota,
+    },
+    Printer {
+        group: "",
+        plural: "componentstatuses",
+        columns: &[NAME, string("Status"), string("Message"), string("Error")],
+        cells: component,
+    },
+    Printer {
+        group: "coordination.k8s.io",
+        plural: "leases",
+        columns: &[NAME, string("Holder"), AGE],
+        cells: |object, now| vec![name(object), text(object, "spec.holderIdentity").into(), age(object, now)],
+    },
+    Printer {
+        group: "scheduling.k8s.io",
+        plural: "priorityclasses",
+        columns: &[NAME, integer("Value"), boolean("Global-Default"), AGE, string("PreemptionPolicy")],
+        cells: |object, now| {
+            vec![
+                name(object),
+                number(object, "value").into(),
+                flag(object, "globalDefault").into(),
+                age(object, now),
+                text(object, "preemptionPolicy").into(),
+            ]
+        },
+    },
+    Printer {
+        group: "node.k8s.io",
+        plural: "runtimeclasses",
+        columns: &[NAME, string("Handler"), AGE],
+        cells: |object, now| vec![name(object), text(object, "handler").into(), age(object, now)],
+    },
+    Printer { group: RBAC, plural: "rolebindings", columns: BINDING, cells: binding },
+    Printer { group: RBAC, plural: "clusterrolebindings", columns: BINDING, cells: binding },
+    Printer {
+        group: "certificates.k8s.io",
+        plural: "certificatesigningrequests",
+        columns: &[
+            NAME,
+            AGE,
+            string("SignerName"),
+            string("Requestor"),
+            string("RequestedDuration"),
+            string("Condition"),
+        ],
+        cells: request,
+    },
+    Printer {
+        group: "apiregistration.k8s.io",
+        plural: "apiservices",
+        columns: &[NAME, string("Service"), string("Available"), AGE],
+        cells: api_service,
+    },
+    Printer {
+        group: "apiextensions.k8s.io",
+        plural: "customresourcedefinitions",
+        columns: &[
+            NAME,
+            string("Scope"),
+            string("Versions"),
+            CREATED,
+            wide("Group"),
+            wide("Kind"),
+            wide("ShortNames"),
+            column("Established", "boolean", 1),
+        ],
+        cells: definition,
+    },
+    Printer { group: ADMISSION, plural: "validatingwebhookconfigurations", columns: WEBHOOKS, cells: webhooks },
+    Printer { group: ADMISSION, plural: "mutatingwebhookconfigurations", columns: WEBHOOKS, cells: webhooks },
+    Printer {
+        group: ADMISSION,
+        plural: "validatingadmissionpolicies",
+        columns: &[NAME, integer("Validations"), string("ParamKind"), AGE],
+        cells: |object, now| policy(object, now, "spec.validations"),
+    },
+    Printer {
+        group: ADMISSION,
+        plural: "mutatingadmissionpolicies",
+        columns: &[NAME, integer("Mutations"), string("ParamKind"), AGE],
+        cells: |object, now| policy(object, now, "spec.mutations"),
+    },
+    Printer { group: ADMISSION, plural: "validatingadmissionpolicybindings", columns: POLICY_BINDING, cells: policy_binding },
+    Printer { group: ADMISSION, plural: "mutatingadmissionpolicybindings", columns: POLICY_BINDING, cells: policy_binding },
+    Printer {
+        group: FLOW,
+        plural: "flowschemas",
+        columns: &[
+            NAME,
+            string("PriorityLevel"),
+            string("MatchingPrecedence"),
+            string("DistinguisherMethod"),
+            AGE,
+            string("MissingPL"),
+        ],
+        cells: flow_schema,
+    },
+    Printer {
+        group: FLOW,
+        plural: "prioritylevelconfigurations",
+        columns: &[
+            NAME,
+            string("Type"),
+            string("NominalConcurrencyShares"),
+            string("Queues"),
+            string("HandSize"),
+            string("QueueLengthLimit"),
+            AGE,
+        ],
+        cells: priority_level,
+    },
+    Printer {
+        group: "certificates.k8s.io",
+        plural: "clustertrustbundles",
+        columns: &[NAME, string("SignerName")],
+        cells: |object, _| vec![name(object), text(object, "spec.signerName").into()],
+    },
+    Printer { group: "resource.k8s.io", plural: "deviceclasses", columns: &[NAME, AGE], cells: super::custom },
+    Printer { group: "resource.k8s.io", plural: "resourceclaimtemplates", columns: &[NAME, AGE], cells: super::custom },
+    Printer {
+        group: "resource.k8s.io",
+        plural: "resourceclaims",
+        columns: &[NAME, string("State"), AGE],
+        cells: |object, now| {
+            let mut states = Vec::new();
+            if has(object, "metadata.deletionTimestamp") {
+                states.push("deleted");
+            }
+            if has(object, "status.allocation") {
+                states.push("allocated");
+            } else if !has(object, "metadata.deletionTimestamp") {
+                states.push("pending");
+            }
+            if !list(object, "status.reservedFor").is_empty() {
+                states.push("reserved");
+            }
+            vec![name(object), states.join(",").into(), age(object, now)]
+        },
+    },
+    Printer {
+        group: "resource.k8s.io",
+        plural: "resourceslices",
+        columns: &[NAME, string("Node"), string("Driver"), string("Pool"), AGE],
+        cells: |object, now| {
+            vec![
+                name(object),
+                or(text(object, "spec.nodeName"), UNSET).into(),
+                text(object, "spec.driver").into(),
+                text(object, "spec.pool.name").into(),
+                age(object, now),
+            ]
+        },
+    },
+];
+
+fn node(object: &Tree, now: Timestamp) -> Vec<Tree> {
+    let status = condition(object, "Ready").map_or("Unknown", |ready| match text(ready, "status") {
+        "True" => "Ready",
+        _ => "NotReady",
+    });
+    let cordoned = if flag(object, "spec.unschedulable") { ",SchedulingDisabled" } else { "" };
+    let mut roles: Vec<&str> = Vec::new();
+    for (key, value) in entries(object, "metadata.labels") {
+        match key.strip_prefix("node-role.kubernetes.io/") {
+            Some(role) if !role.is_empty() => roles.push(role),
+            None if key == "kubernetes.io/role" => roles.extend(value.as_str().filter(|role| !role.is_empty())),
+            _ => {}
+        }
+    }
+    roles.sort_unstable();
+    roles.dedup();
+    let roles = roles.join(",");
+    let address = |kind: &str| {
+        let found = list(object, "status.addresses").iter().find(|address| text(address, "type") == kind);
+        found.map_or(NONE, |address| text(address, "address"))
+    };
+    let info = |field: &str| or(text(get(object, "status.nodeInfo"), field), UNKNOWN);
+    vec![
+        name(object),
+        format!("{status}{cordoned}").into(),
+        or(&roles, NONE).into(),
+        age(object, now),
+        text(object, "status.nodeInfo.kubeletVersion").into(),
+        address("InternalIP").into(),
+        address("ExternalIP").into(),
+        info("osImage").into(),
+        info("kernelVersion").into(),
+        info("containerRuntimeVersion").into(),
+    ]
+}
+
+fn quota(object: &Tree, now: Timestamp) -> Vec<Tree> {
+    let mut names: Vec<&str> = entries(object, "status.hard").map(|(key, _)| key).collect();
+    names.sort_unstable();
+    let side = |limits: bool| {
+        let shown = names.iter().filter(|name| name.starts_with("limits") == limits).map(|name| {
+            let amount = |path: &str| get(object, path).get(name).and_then(Tree::as_str).unwrap_or("0");
+            format!("{name}: {}/{}", amount("status.used"), amount("status.hard"))
+        });
+        shown.collect::<Vec<_>>().join(", ")
+    };
+    vec![name(object), side(false).into(), side(true).into(), age(object, now)]
+}
+
+fn component(object: &Tree, _: Timestamp) -> Vec<Tree> {
+    let healthy = list(object, "conditions").iter().find(|condition| text(condition, "type") == "Healthy");
+    let status = match healthy.map(|condition| text(condition, "status")) {
+        Some("True") => "Healthy",
+        Some(_) => "Unhealthy",
+        None => "Unknown",
+    };
+    let field = |field: &str| healthy.map_or("", |condition| text(condition, field)).into();
+    vec![name(object), status.into(), field("message"), field("error")]
+}
+
+fn binding(object: &Tree, now: Timestamp) -> Vec<Tree> {
+    let role = format!("{}/{}", text(object, "roleRef.kind"), text(object, "roleRef.name"));
+    let subjects = |kind: &str| {
+        let of_kind = list(object, "subjects").iter().filter(|subject| text(subject, "kind") == kind);
+        let names = of_kind.map(|subject| match text(subject, "namespace") {
+            "" => text(subject, "name").to_owned(),
+            namespace => format!("{namespace}/{}", text(subject, "name")),
+        });
+        names.collect::<Vec<_>>().join(", ")
+    };
+    vec![
+        name(object),
+        role.into(),
+        age(object, now),
+        subjects("User").into(),
+        subjects("Group").into(),
+        subjects("ServiceAccount").into(),
+    ]
+}
+
+fn request(object: &Tree, now: Timestamp) -> Vec<Tree> {
+    let (mut approved, mut denied, mut failed) = (false, false, false);
+    for condition in list(object, "status.conditions") {
+        match text(condition, "type") {
+            "Approved" => approved = true,
+            "Denied" => denied = true,
+            "Failed" => failed = true,
+            _ => {}
+        }
+    }
+    let mut state = if denied { "Denied" } else if approved { "Approved" } else { "Pending" }.to_owned();
+    if failed {
+        state.push_str(",Failed");
+    }
+    if !text(object, "status.certificate").is_empty() {
+        state.push_str(",Issued");
+    }
+    let duration = int(object, "spec.expirationSeconds").map(super::human_duration);
+    vec![
+        name(object),
+        age(object, now),
+        or(text(object, "spec.signerName"), NONE).into(),
+        text(object, "spec.username").into(),
+        duration.unwrap_or_else(|| NONE.to_owned()).into(),
+        state.into(),
+    ]
+}
+
+fn api_service(object: &Tree, now: Timestamp) -> Vec<Tree> {
+    let service = get(object, "spec.service");
+    let backend = if service.is_null() {
+        "Local".to_owned()
+    } else {
+        format!("{}/{}", text(service, "namespace"), text(service, "name"))
+    };
+    let available = condition(object, "Available").map_or(UNKNOWN.to_owned(), |condition| {
+        match (text(condition, "status"), text(condition, "reason")) {
+            ("True", _) => "True".to_owned(),
+            (status, reason) => format!("{status} ({reason})"),
+        }
+    });
+    vec![name(object), backend.into(), available.into(), age(object, now)]
+}
+
+fn definition(object: &Tree, _: Timestamp) -> Vec<Tree> {
+    let versions: Vec<&str> = list(object, "spec.versions")
+        .iter()
+        .filter(|version| flag(version, "served"))
+        .map(|version| text(version, "name"))
+        .collect();
+    let established = super::format::condition_is_true(object, "Established");
+    vec![
+        name(object),
+        text(object, "spec.scope").into(),
+        versions.join(",").into(),
+        text(object, "metadata.creationTimestamp").into(),
+        text(object, "spec.group").into(),
+        text(object, "spec.names.kind").into(),
+        joined(object, "spec.names.shortNames", ",").into(),
+        established.into(),
+    ]
+}
+
+fn webhooks(object: &Tree, now: Timestamp) -> Vec<Tree> {
+    vec![name(object), list(object, "webhooks").len().into(), age(object, now)]
+}
+
+fn policy(object: &Tree, now: Timestamp, rules: &str) -> Vec<Tree> {
+    let kind = get(object, "spec.paramKind");
+    let shown = if kind.is_null() {
+        UNSET.to_owned()
+    } else {
+        format!("{}/{}", text(kind, "apiVersion"), text(kind, "kind"))
+    };
+    vec![name(object), list(object, rules).len().into(), shown.into(), age(object, now)]
+}
+
+fn policy_binding(object: &Tree, now: Timestamp) -> Vec<Tree> {
+    let reference = get(object, "spec.paramRef");
+    let shown = match (text(reference, "namespace"), text(reference, "name")) {
+        _ if reference.is_null() => UNSET.to_owned(),
+        (_, "") => labels(reference, "selector.matchLabels"),
+        ("", name) => format!("*/{name}"),
+        (namespace, name) => format!("{namespace}/{name}"),
+    };
+    vec![name(object), text(object, "spec.policyName").into(), shown.into(), age(object, now)]
+}
+
+fn flow_schema(object: &Tree, now: Timestamp) -> Vec<Tree> {
+    let dangling = condition(object, "Dangling").map_or("?", |condition| text(condition, "status"));
+    vec![
+        name(object),
+        text(object, "spec.priorityLevelConfiguration.name").into(),
+        number(object, "spec.matchingPrecedence").into(),
+        or(text(object, "spec.distinguisherMethod.type"), NONE).into(),
+        age(object, now),
+        dangling.into(),
+    ]
+}
+
+fn priority_level(object: &Tree, now: Timestamp) -> Vec<Tree> {
+    let limited = get(object, "spec.limited");
+    let queuing = get(limited, "limitResponse.queuing");
+    let shown = |tree: &Tree, field: &str| match int(tree, field) {
+        Some(number) => Tree::from(number),
+        None => NONE.into(),
+    };
+    vec![
+        name(object),
+        text(object, "spec.type").into(),
+        shown(if limited.is_null() { get(object, "spec.exempt") } else { limited }, "nominalConcurrencyShares"),
+        shown(queuing, "queues"),
+        shown(queuing, "handSize"),
+        shown(queuing, "queueLengthLimit"),
+        age(object, now),
+    ]
+}

@@ -1,0 +1,79 @@
+use super::*;
+use serde_json::json;
+
+#[test]
+fn durations() {
+    for (seconds, expect) in [
+        (0, "0s"),
+        (119, "119s"),
+        (120, "2m"),
+        (200, "3m20s"),
+        (600, "10m"),
+        (10_700, "178m"),
+        (10_800, "3h"),
+        (12_660, "3h31m"),
+        (172_000, "47h"),
+        (190_800, "2d5h"),
+        (864_000, "10d"),
+        (94_608_000 + 86_400 * 40, "3y40d"),
+        (-1, "0s"),
+        (-5, "<invalid>"),
+    ] {
+        assert_eq!(human_duration(seconds), expect, "{seconds}");
+    }
+}
+
+#[test]
+fn pods() {
+    let resource = api::tables::resource("", "v1", "pods").unwrap();
+    let now: Timestamp = "2026-01-01T00:10:00Z".parse().unwrap();
+    let check = |spec: Tree, status: Tree, expect: [&str; 3]| {
+        let pod = json!({"metadata": {"name": "p", "creationTimestamp": "2026-01-01T00:00:00Z"}, "spec": spec, "status": status});
+        let cells = cells(resource, &pod, now);
+        assert_eq!([&cells[1], &cells[2], &cells[3]], [&json!(expect[0]), &json!(expect[1]), &json!(expect[2])], "{pod}");
+        assert_eq!(cells.len(), columns(resource).len());
+        assert_eq!(cells[4], json!("10m"));
+    };
+    let one = json!({"containers": [{"name": "c"}]});
+    let with_init = json!({"containers": [{"name": "c"}], "initContainers": [{"name": "i"}, {"name": "s", "restartPolicy": "Always"}]});
+    check(one.clone(), json!({"phase": "Pending"}), ["0/1", "Pending", "0"]);
+    check(one.clone(), json!({"phase": "Running", "containerStatuses": [{"ready": true, "restartCount": 2, "state": {"running": {}},
+        "lastState": {"terminated": {"finishedAt": "2026-01-01T00:08:00Z"}}}]}), ["1/1", "Running", "2 (2m ago)"]);
+    check(one.clone(), json!({"phase": "Running", "containerStatuses": [{"restartCount": 5, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}),
+        ["0/1", "CrashLoopBackOff", "5"]);
+    check(one.clone(), json!({"phase": "Failed", "containerStatuses": [{"state": {"terminated": {"exitCode": 3}}}]}), ["0/1", "ExitCode:3", "0"]);
+    check(with_init.clone(), json!({"phase": "Pending", "initContainerStatuses": [{"name": "i", "state": {"running": {}}}]}), ["0/2", "Init:0/2", "0"]);
+    check(with_init, json!({"phase": "Running", "initContainerStatuses": [{"name": "i", "state": {"terminated": {"exitCode": 0}}},
+        {"name": "s", "started": true, "ready": true, "restartCount": 1}],
+        "containerStatuses": [{"name": "c", "ready": true, "state": {"running": {}}}]}), ["2/2", "Running", "1"]);
+}
+
+/// Every cell of tables that upstream's API server made, where a recording of them is given.
+#[test]
+fn recorded_tables() {
+    let Ok(folder) = std::env::var("CORTEN_RECORDED") else { return eprintln!("skipped: no recordings") };
+    let Ok(text) = std::fs::read_to_string(format!("{folder}/tables.json")) else { return };
+    let tables: Vec<Tree> = serde_json::from_str(&text).unwrap();
+    let mut failures = 0;
+    for table in &tables {
+        let word = |field: &str| table[field].as_str().unwrap();
+        let resource = api::tables::resource(word("group"), word("version"), word("plural")).unwrap();
+        let now: Timestamp = word("now").parse().unwrap();
+        let shape: Vec<_> = columns(resource).iter().map(|c| (c.name, c.ty, c.format, i64::from(c.priority))).collect();
+        let wanted: Vec<_> = table["columns"].as_array().unwrap().iter()
+            .map(|c| (c["name"].as_str().unwrap(), c["type"].as_str().unwrap(), c["format"].as_str().unwrap(), c["priority"].as_i64().unwrap()))
+            .collect();
+        if shape != wanted {
+            failures += 1;
+            println!("--- {}\n got {shape:?}\nwant {wanted:?}", word("plural"));
+        }
+        for row in table["rows"].as_array().unwrap() {
+            let got = Tree::Array(cells(resource, &row["object"], now));
+            if got != row["cells"] {
+                failures += 1;
+                println!("--- {}\n got {got}\nwant {}", word("plural"), row["cells"]);
+            }
+        }
+    }
+    assert_eq!(failures, 0);
+}

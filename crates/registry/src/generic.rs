@@ -1,0 +1,280 @@
+//! The one strategy: driven by a kind's [`Profile`] and its message's rules, with all that kinds share (metadata,
+//! status, generation) done here.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use api::Tree;
+use api::model::{Message, Resource};
+use api::status::Cause;
+use machinery::fieldpath::Path;
+use machinery::names;
+
+use crate::meta::{self, NameFormat};
+use crate::rules;
+use crate::strategy::{Context, Strategy};
+use crate::tree::{as_object, ensure, get, has, number, object_mut, put, same};
+
+pub type Prepare = fn(&Context<'_>, &mut Tree, Option<&Tree>);
+pub type Check = fn(&Context<'_>, &Tree, Option<&Tree>, &mut Vec<Cause>);
+
+/// When `metadata.generation` is raised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Generation {
+    /// The kind has none.
+    Unset,
+    /// 1 on create, raised when anything but metadata and status changes.
+    Spec,
+    /// As above, and when annotations change.
+    SpecAndAnnotations,
+}
+
+/// What is particular about a resource.
+pub struct Profile {
+    pub group: &'static str,
+    pub plural: &'static str,
+    pub name: NameFormat,
+    pub generation: Generation,
+    /// The object has a `status` that only the status subresource may write.
+    pub status: bool,
+    pub create_on_update: bool,
+    pub unconditional_update: bool,
+    /// Fields that never change, and what is said of an attempt.
+    pub immutable: &'static [(&'static str, &'static str)],
+    pub prepare: Option<Prepare>,
+    /// The same for the status subresource.
+    pub prepare_status: Option<Prepare>,
+    pub check: Option<Check>,
+    pub check_status: Option<Check>,
+    pub warn: Option<fn(&Tree, Option<&Tree>) -> Vec<String>>,
+    pub grace_period: Option<fn(&Tree, Option<i64>) -> Option<i64>>,
+    /// Defaults and validation are upstream's in full.
+    pub full: bool,
+}
+
+impl Profile {
+    /// A kind without particulars: DNS subdomain names, no generation, no status.
+    pub const fn new(group: &'static str, plural: &'static str) -> Profile {
+        Profile {
+            group,
+            plural,
+            name: names::dns1123_subdomain,
+            generation: Generation::Unset,
+            status: false,
+            create_on_update: false,
+            unconditional_update: true,
+            immutable: &[],
+            prepare: None,
+            prepare_status: None,
+            check: None,
+            check_status: None,
+            warn: None,
+            grace_period: None,
+            full: false,
+        }
+    }
+}
+
+struct Generic {
+    profile: &'static Profile,
+    message: Option<(u32, &'static Message)>,
+    /// The object itself, or its status.
+    status_subresource: bool,
+}
+
+type Key = (&'static str, &'static str, &'static str);
+
+struct Strategies {
+    own: HashMap<Key, &'static Generic>,
+    status: HashMap<Key, &'static Generic>,
+}
+
+static STRATEGIES: LazyLock<Strategies> = LazyLock::new(|| {
+    let (mut own, mut status) = (HashMap::new(), HashMap::new());
+    for resource in api::tables::all_resources() {
+        let key = (&*resource.group, &*resource.version, &*resource.plural);
+        let index = api::tables::message_index(&resource.message);
+        let message = index.map(|index| (index, api::tables::message_at(index)));
+        let profile = crate::kinds::profile(&resource.group, &resource.plural).unwrap_or_else(|| derived(resource));
+        // They live as long as the process.
+        let leak = |status_subresource| -> &'static Generic {
+            Box::leak(Box::new(Generic { profile, message, status_subresource }))
+        };
+        own.insert(key, leak(false));
+        status.insert(key, leak(true));
+    }
+    Strategies { own, status }
+});
+
+/// The profile of a built-in kind that has none of its own.
+fn derived(resource: &'static Resource) -> &'static Profile {
+    let status = resource.subresource("status").is_some();
+    let generation = if status { Generation::Spec } else { Generation::Unset };
+    Box::leak(Box::new(Profile { status, generation, ..Profile::new(&resource.group, &resource.plural) }))
+}
+
+static CUSTOM: Profile =
+    Profile { status: true, generation: Generation::Spec, unconditional_update: false, ..Profile::new("", "") };
+static CUSTOM_OWN: Generic = Generic { profile: &CUSTOM, message: None, status_subresource: false };
+static CUSTOM_STATUS: Generic = Generic { profile: &CUSTOM, message: None, status_subresource: true };
+
+/// The strategy of a resource, or of one of its subresources. Of these, `status` and those that write the object
+/// itself (`ephemeralcontainers`, `resize`, `finalize`, `approval`) matter; others take the object's.
+pub fn strategy_for(resource: &Resource, subresource: Option<&str>) -> &'static dyn Strategy {
+    let key = (&*resource.group, &*resource.version, &*resource.plural);
+    let status = subresource == Some("status");
+    let strategies = &*STRATEGIES;
+    let table = if status { &strategies.status } else { &strategies.own };
+    match table.get(&key).copied() {
+        Some(strategy) => strategy,
+        None if status => &CUSTOM_STATUS,
+        None => &CUSTOM_OWN,
+    }
+}
+
+/// Kinds served by default, and whether their rules are complete.
+pub fn coverage() -> Vec<(&'static Resource, bool)> {
+    let full = |resource: &Resource| {
+        crate::kinds::profile(&resource.group, &resource.plural).is_some_and(|profile| profile.full)
+    };
+    api::tables::resources().iter().map(|resource| (resource, full(resource))).collect()
+}
+
+/// Everything but these is what `generation` counts changes of.
+fn spec_changed(object: &Tree, old: &Tree) -> bool {
+    let empty = serde_json::Map::new();
+    let (new, old) = (object.as_object().unwrap_or(&empty), old.as_object().unwrap_or(&empty));
+    let counted = |key: &str| !matches!(key, "metadata" | "status" | "kind" | "apiVersion");
+    let keys = new.keys().chain(old.keys()).filter(|key| counted(key));
+    let null = Tree::Null;
+    keys.into_iter().any(|key| !same(new.get(key).unwrap_or(&null), old.get(key).unwrap_or(&null)))
+}
+
+impl Generic {
+    fn set_generation(&self, object: &mut Tree, generation: i64) {
+        let metadata = ensure(object, "metadata");
+        if generation == 0 {
+            metadata.shift_remove("generation");
+        } else {
+            metadata.insert("generation".to_owned(), generation.into());
+        }
+    }
+
+    fn prepare_status(&self, context: &Context<'_>, object: &mut Tree, old: &Tree) {
+        let status = object.get("status").cloned().unwrap_or_default();
+        // Metadata may change but for what is the server's; everything else is the old object's.
+        let mut result = old.clone();
+        if let Some(metadata) = object.get("metadata") {
+            as_object(&mut result).insert("metadata".to_owned(), metadata.clone());
+        }
+        put(as_object(&mut result), "status", status);
+        *object = result;
+        self.set_generation(object, number(old, "metadata.generation"));
+        if let Some(prepare) = self.profile.prepare_status {
+            prepare(context, object, Some(old));
+        }
+    }
+}
+
+impl Strategy for Generic {
+    fn default(&self, object: &mut Tree) {
+        if let Some((_, message)) = self.message {
+            rules::default(object, message);
+        }
+    }
+
+    fn prepare_for_create(&self, context: &Context<'_>, object: &mut Tree) {
+        if self.profile.status {
+            as_object(object).shift_remove("status");
+        }
+        self.set_generation(object, i64::from(self.profile.generation != Generation::Unset));
+        if let Some(prepare) = self.profile.prepare {
+            prepare(context, object, None);
+        }
+        self.default(object);
+    }
+
+    fn prepare_for_update(&self, context: &Context<'_>, object: &mut Tree, old: &Tree) {
+        for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+            if !has(object, &format!("metadata.{field}")) && has(old, &format!("metadata.{field}")) {
+                let value = get(old, &format!("metadata.{field}")).clone();
+                ensure(object, "metadata").insert(field.to_owned(), value);
+            }
+        }
+        if let Some(metadata) = object_mut(object, "metadata") {
+            metadata.shift_remove("selfLink");
+        }
+        if self.status_subresource {
+            self.prepare_status(context, object, old);
+            return;
+        }
+        if self.profile.status {
+            let status = old.get("status").cloned().unwrap_or_default();
+            put(as_object(object), "status", status);
+        }
+        if let Some(prepare) = self.profile.prepare {
+            prepare(context, object, Some(old));
+        }
+        let generation = number(old, "metadata.generation");
+        let annotations = || !same(get(object, "metadata.annotations"), get(old, "metadata.annotations"));
+        let raised = match self.profile.generation {
+            Generation::Unset => false,
+            Generation::Spec => spec_changed(object, old),
+            Generation::SpecAndAnnotations => spec_changed(object, old) || annotations(),
+        };
+        self.set_generation(object, generation + i64::from(raised));
+    }
+
+    fn validate(&self, context: &Context<'_>, object: &Tree) -> Vec<Cause> {
+        let mut errors = Vec::new();
+        meta::validate(context.resource, object, self.profile.name, &mut errors);
+        if let Some((index, _)) = self.message {
+            rules::validate(object, index, &["metadata", "status"], &mut errors);
+        }
+        if let Some(check) = self.profile.check {
+            check(context, object, None, &mut errors);
+        }
+        errors
+    }
+
+    fn validate_update(&self, context: &Context<'_>, object: &Tree, old: &Tree) -> Vec<Cause> {
+        let mut errors = Vec::new();
+        meta::validate_update(object, old, &mut errors);
+        if self.status_subresource {
+            if let Some(check) = self.profile.check_status {
+                check(context, object, Some(old), &mut errors);
+            }
+            return errors;
+        }
+        for (path, detail) in self.profile.immutable {
+            if !same(get(object, path), get(old, path)) {
+                errors.push(Path::new(path).invalid(get(object, path), detail));
+            }
+        }
+        if let Some((index, _)) = self.message {
+            rules::validate(object, index, &["metadata", "status"], &mut errors);
+        }
+        if let Some(check) = self.profile.check {
+            check(context, object, Some(old), &mut errors);
+        }
+        errors
+    }
+
+    fn warnings(&self, context: &Context<'_>, object: &Tree, old: Option<&Tree>) -> Vec<String> {
+        let _ = context;
+        self.profile.warn.map(|warn| warn(object, old)).unwrap_or_default()
+    }
+
+    fn allow_create_on_update(&self) -> bool {
+        self.profile.create_on_update && !self.status_subresource
+    }
+
+    fn allow_unconditional_update(&self) -> bool {
+        self.profile.unconditional_update
+    }
+
+    fn grace_period(&self, object: &Tree, requested: Option<i64>) -> Option<i64> {
+        self.profile.grace_period.and_then(|period| period(object, requested))
+    }
+}
+

@@ -1,0 +1,86 @@
+//! What is particular about each kind: its profile and the rules of its messages, a module per family.
+
+pub mod admission;
+pub mod autoscaling;
+pub mod batch;
+pub mod certificates;
+pub mod config;
+pub mod container;
+pub mod coordination;
+pub mod core;
+pub mod discovery;
+pub mod networking;
+pub mod node;
+pub mod pod;
+pub mod pod_spec;
+pub mod pod_update;
+pub mod policy;
+pub mod probe;
+pub mod qos;
+pub mod rbac;
+pub mod resources;
+pub mod scale;
+pub mod scheduling;
+pub mod service;
+pub mod storage;
+pub mod template;
+pub mod volume;
+pub mod workload;
+
+use crate::generic::Profile;
+use crate::rules::Table;
+
+/// The rules of every module.
+pub(crate) fn tables() -> impl Iterator<Item = std::slice::Iter<'static, (&'static str, &'static [crate::rules::Rule])>> {
+    const TABLES: &[Table] = &[
+        admission::RULES,
+        autoscaling::RULES,
+        batch::RULES,
+        certificates::RULES,
+        config::RULES,
+        container::RULES,
+        coordination::RULES,
+        core::RULES,
+        discovery::RULES,
+        networking::RULES,
+        node::RULES,
+        pod::RULES,
+        pod_spec::RULES,
+        policy::RULES,
+        probe::RULES,
+        rbac::RULES,
+        resources::RULES,
+        scheduling::RULES,
+        service::RULES,
+        storage::RULES,
+        template::RULES,
+        volume::RULES,
+        workload::RULES,
+    ];
+    TABLES.iter().map(|table| table.iter())
+}
+
+/// The profile of a resource, at any of its versions.
+pub fn profile(group: &str, plural: &str) -> Option<&'static Profile> {
+    static PROFILES: &[&[Profile]] = &[
+        admission::PROFILES,
+        autoscaling::PROFILES,
+        batch::PROFILES,
+        certificates::PROFILES,
+        config::PROFILES,
+        coordination::PROFILES,
+        core::PROFILES,
+        discovery::PROFILES,
+        networking::PROFILES,
+        node::PROFILES,
+        pod::PROFILES,
+        policy::PROFILES,
+        rbac::PROFILES,
+        scheduling::PROFILES,
+        service::PROFILES,
+        storage::PROFILES,
+        template::PROFILES,
+        workload::PROFILES,
+    ];
+    PROFILES.iter().flat_map(|list| list.iter()).find(|profile| profile.group == group && profile.plural == plural)
+}

@@ -1,0 +1,264 @@
+//! Jobs and CronJobs.
+
+mod schedule;
+
+use api::Tree;
+use api::status::Cause;
+use machinery::fieldpath::{Path, Shown};
+use machinery::{labels, names};
+use serde_json::json;
+
+use crate::generic::{Generation, Profile};
+use crate::kinds::template;
+use crate::rules::{Literal, Rule, Table, not_negative};
+use crate::strategy::Context;
+use crate::tree::{Object, ensure, fill_pointer, flag, get, has, int, list, number, same, text};
+
+const UID: &str = "batch.kubernetes.io/controller-uid";
+const NAME: &str = "batch.kubernetes.io/job-name";
+const OLD_UID: &str = "controller-uid";
+const OLD_NAME: &str = "job-name";
+
+pub(super) const RULES: Table = &[
+    ("k8s.io.api.batch.v1.Job", &[Rule::DefaultFn(job_defaults)]),
+    (
+        "k8s.io.api.batch.v1.CronJobSpec",
+        &[
+            Rule::Default("concurrencyPolicy", Literal::Text("Allow")),
+            Rule::Default("suspend", Literal::Bool(false)),
+            Rule::Default("successfulJobsHistoryLimit", Literal::Number(3)),
+            Rule::Default("failedJobsHistoryLimit", Literal::Number(1)),
+            Rule::Check(cron_job),
+        ],
+    ),
+    ("k8s.io.api.batch.v1.JobSpec", &[Rule::Check(job)]),
+    (
+        "k8s.io.api.batch.v1.PodFailurePolicyOnPodConditionsPattern",
+        &[Rule::Default("status", Literal::Text("True"))],
+    ),
+    ("k8s.io.api.batch.v1.PodFailurePolicyRule", &[Rule::Check(failure_rule)]),
+];
+
+const BATCH: Profile =
+    Profile { generation: Generation::Spec, status: true, full: true, ..Profile::new("batch", "") };
+
+pub(super) const PROFILES: &[Profile] = &[
+    Profile { plural: "jobs", prepare: Some(prepare_job), check: Some(check_job), ..BATCH },
+    Profile { plural: "cronjobs", name: cron_name, ..BATCH },
+];
+
+/// The names of its jobs have eleven characters more.
+fn cron_name(name: &str) -> Vec<String> {
+    let mut errors = names::dns1123_subdomain(name);
+    if name.len() > 52 {
+        errors.push("must be no more than 52 characters".to_owned());
+    }
+    errors
+}
+
+fn job_defaults(job: &mut Object) {
+    let Some(spec) = job.get_mut("spec").and_then(Tree::as_object_mut) else { return };
+    let absent = |spec: &Object, key: &str| spec.get(key).is_none_or(Tree::is_null);
+    if absent(spec, "completions") && absent(spec, "parallelism") {
+        fill_pointer(spec, "completions", 1);
+    }
+    fill_pointer(spec, "parallelism", 1);
+    let per_index = !absent(spec, "backoffLimitPerIndex");
+    fill_pointer(spec, "backoffLimit", if per_index { i64::from(i32::MAX) } else { 6 });
+    fill_pointer(spec, "completionMode", "NonIndexed");
+    fill_pointer(spec, "suspend", false);
+    fill_pointer(spec, "manualSelector", false);
+    let policy = if absent(spec, "podFailurePolicy") { "TerminatingOrFailed" } else { "Failed" };
+    fill_pointer(spec, "podReplacementPolicy", policy);
+    let labels = spec.get("template").map(|template| get(template, "metadata.labels").clone()).unwrap_or_default();
+    if !crate::tree::unset(&labels) {
+        let metadata = crate::tree::as_object(job.entry("metadata").or_insert(Tree::Null));
+        crate::tree::fill(metadata, "labels", labels);
+    }
+}
+
+/// A job's pods bear its identity, and it selects them by that; unless its author sees to it.
+fn prepare_job(_: &Context<'_>, job: &mut Tree, old: Option<&Tree>) {
+    if old.is_some() || flag(job, "spec.manualSelector") {
+        return;
+    }
+    if text(job, "metadata.uid").is_empty() {
+        ensure(job, "metadata").insert("uid".to_owned(), uuid::Uuid::new_v4().to_string().into());
+    }
+    let (uid, name) = (text(job, "metadata.uid").to_owned(), text(job, "metadata.name").to_owned());
+    let labels = ensure(job, "spec.template.metadata.labels");
+    for (key, value) in [(UID, &uid), (NAME, &name), (OLD_UID, &uid), (OLD_NAME, &name)] {
+        if key == OLD_UID || key == OLD_NAME || !labels.contains_key(key) {
+            labels.insert(key.to_owned(), value.as_str().into());
+        }
+    }
+    if !has(job, "metadata.labels") {
+        let labels = get(job, "spec.template.metadata.labels").clone();
+        ensure(job, "metadata").insert("labels".to_owned(), labels);
+    }
+    ensure(job, "spec.selector.matchLabels").entry(UID).or_insert_with(|| uid.into());
+    for path in ["metadata.labels", "spec.template.metadata.labels", "spec.selector.matchLabels"] {
+        let labels = ensure(job, path);
+        labels.sort_keys();
+    }
+}
+
+fn job(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    const COUNTS: [&str; 6] = [
+        "parallelism",
+        "completions",
+        "activeDeadlineSeconds",
+        "backoffLimit",
+        "ttlSecondsAfterFinished",
+        "backoffLimitPerIndex",
+    ];
+    for field in COUNTS {
+        not_negative(number(spec, field), &path.field(field), errors);
+    }
+    let indexed = text(spec, "completionMode") == "Indexed";
+    match text(spec, "completionMode") {
+        "" | "NonIndexed" => {}
+        "Indexed" => {
+            if !has(spec, "completions") {
+                let detail = "when completion mode is Indexed";
+                errors.push(path.field("completions").required(detail));
+            }
+            if number(spec, "parallelism") > 100_000 {
+                let detail = "must be less than or equal to 100000 when completion mode is Indexed";
+                errors.push(path.field("parallelism").invalid(number(spec, "parallelism"), detail));
+            }
+        }
+        other => errors.push(path.field("completionMode").not_supported(other, &["NonIndexed", "Indexed"])),
+    }
+    if !indexed {
+        for field in ["backoffLimitPerIndex", "maxFailedIndexes"] {
+            if field == "maxFailedIndexes" && has(spec, field) && !has(spec, "backoffLimitPerIndex") {
+                let detail = "when maxFailedIndexes is specified";
+                errors.push(path.field("backoffLimitPerIndex").required(detail));
+            }
+            if let Some(value) = int(spec, field) {
+                errors.push(path.field(field).invalid(value, "requires indexed completion mode"));
+            }
+        }
+        if has(spec, "successPolicy") {
+            let shown = format!("{{\"Rules\":{}}}", get(spec, "successPolicy.rules"));
+            let detail = "requires indexed completion mode";
+            errors.push(path.field("successPolicy").invalid(Shown::Plain(shown), detail));
+        }
+    }
+    let policy = text(spec, "podReplacementPolicy");
+    if !matches!(policy, "" | "TerminatingOrFailed" | "Failed") {
+        errors.push(path.field("podReplacementPolicy").not_supported(policy, &["Failed", "TerminatingOrFailed"]));
+    }
+    let manager = text(spec, "managedBy");
+    if !manager.is_empty() && !manager.contains('/') {
+        let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+        errors.push(path.field("managedBy").invalid(manager, detail));
+    }
+    let at = path.field("template.spec.restartPolicy");
+    match text(spec, "template.spec.restartPolicy") {
+        "" | "Always" => errors.push(at.required("valid values: \"OnFailure\", \"Never\"")),
+        "OnFailure" | "Never" => {}
+        other => errors.push(at.not_supported(other, &["OnFailure", "Never"])),
+    }
+    if has(spec, "podFailurePolicy") && text(spec, "template.spec.restartPolicy") != "Never" {
+        let policy = text(spec, "template.spec.restartPolicy");
+        let detail = "only \"Never\" is supported when podFailurePolicy is specified";
+        errors.push(at.invalid(policy, detail));
+    }
+}
+
+fn failure_rule(rule: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    const ACTIONS: [&str; 4] = ["Count", "FailIndex", "FailJob", "Ignore"];
+    let action = text(rule, "action");
+    if action.is_empty() {
+        errors.push(path.field("action").required("valid values: \"Count\", \"FailIndex\", \"FailJob\", \"Ignore\""));
+    } else if !ACTIONS.contains(&action) {
+        errors.push(path.field("action").not_supported(action, &ACTIONS));
+    }
+    let plain = |detail: &str| Cause {
+        reason: "FieldValueInvalid".to_owned(),
+        message: format!("Invalid value: {detail}"),
+        field: path.to_string(),
+    };
+    match (has(rule, "onExitCodes"), list(rule, "onPodConditions").is_empty()) {
+        (true, false) => errors.push(plain("specifying both OnExitCodes and OnPodConditions is not supported")),
+        (false, true) => errors.push(plain("specifying one of OnExitCodes and OnPodConditions is required")),
+        _ => {}
+    }
+}
+
+static SPEC: Path<'static> = Path::new("spec");
+
+fn check_job(_: &Context<'_>, job: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
+    let spec = get(job, "spec");
+    let selector = get(spec, "selector");
+    if !flag(spec, "manualSelector") && old.is_none() {
+        let wanted = json!({"matchLabels": {UID: text(job, "metadata.uid")}});
+        if !same(selector, &wanted) {
+            errors.push(SPEC.field("selector").invalid(selector, "`selector` not auto-generated"));
+        }
+    }
+    if selector.is_null() {
+        errors.push(SPEC.field("selector").required(""));
+    } else {
+        labels::validate_label_selector(selector, &SPEC.field("selector"), errors);
+    }
+    if let Ok(selector) = labels::Selector::from_label_selector(selector) {
+        template::selected(&selector, get(spec, "template"), &SPEC.field("template"), errors);
+    }
+    let Some(old) = old else { return };
+    let before = get(old, "spec");
+    let immutable = |field: &str, errors: &mut Vec<Cause>| {
+        if !same(get(spec, field), get(before, field)) {
+            errors.push(SPEC.field(field).invalid(get(spec, field), "field is immutable"));
+        }
+    };
+    let elastic = text(spec, "completionMode") == "Indexed"
+        && get(spec, "completions") == get(spec, "parallelism");
+    if !elastic {
+        immutable("completions", errors);
+    }
+    immutable("selector", errors);
+    let suspended = flag(before, "suspend") && !has(old, "status.startTime");
+    if !suspended {
+        immutable("template", errors);
+    }
+    for field in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"] {
+        immutable(field, errors);
+    }
+}
+
+fn cron_job(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let (line, at) = (text(spec, "schedule"), path.field("schedule"));
+    if line.is_empty() {
+        errors.push(at.required(""));
+    } else if line.contains("TZ") {
+        errors.push(at.invalid(line, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"));
+    } else if let Err(problem) = schedule::check(line) {
+        errors.push(at.invalid(line, &problem));
+    }
+    if let Some(zone) = get(spec, "timeZone").as_str() {
+        let at = path.field("timeZone");
+        if zone.is_empty() {
+            errors.push(at.invalid(zone, "timeZone must be nil or non-empty string"));
+        } else if zone.eq_ignore_ascii_case("local") {
+            errors.push(at.invalid(zone, "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones"));
+        } else if jiff::tz::TimeZone::get(zone).is_err() {
+            errors.push(at.invalid(zone, &format!("unknown time zone {zone}")));
+        }
+    }
+    for field in ["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"] {
+        not_negative(number(spec, field), &path.field(field), errors);
+    }
+    let policy = text(spec, "concurrencyPolicy");
+    if policy.is_empty() {
+        errors.push(path.field("concurrencyPolicy").required(""));
+    } else if !matches!(policy, "Allow" | "Forbid" | "Replace") {
+        errors.push(path.field("concurrencyPolicy").not_supported(policy, &["Allow", "Forbid", "Replace"]));
+    }
+    if flag(spec, "jobTemplate.spec.manualSelector") {
+        let at = path.field("jobTemplate.spec.manualSelector");
+        errors.push(at.not_supported(true, &["nil", "false"]));
+    }
+}

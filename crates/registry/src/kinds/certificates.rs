@@ -1,0 +1,117 @@
+//! Certificate signing requests.
+
+use api::Tree;
+use api::status::Cause;
+use machinery::fieldpath::Path;
+use machinery::names;
+
+use crate::generic::Profile;
+use crate::rules::Table;
+use crate::strategy::Context;
+use crate::tree::{as_object, get, int, list, put, same, text, texts};
+
+pub(super) const RULES: Table = &[];
+
+pub(super) const PROFILES: &[Profile] = &[Profile {
+    name: |_| Vec::new(),
+    status: true,
+    prepare: Some(prepare),
+    prepare_status: Some(prepare_status),
+    check: Some(check),
+    full: true,
+    ..Profile::new("certificates.k8s.io", "certificatesigningrequests")
+}];
+
+const USAGES: [&str; 23] = [
+    "any",
+    "cert sign",
+    "client auth",
+    "code signing",
+    "content commitment",
+    "crl sign",
+    "data encipherment",
+    "decipher only",
+    "digital signature",
+    "email protection",
+    "encipher only",
+    "ipsec end system",
+    "ipsec tunnel",
+    "ipsec user",
+    "key agreement",
+    "key encipherment",
+    "microsoft sgc",
+    "netscape sgc",
+    "ocsp signing",
+    "s/mime",
+    "server auth",
+    "signing",
+    "timestamping",
+];
+
+/// The spec never changes. `approval` writes conditions, as a part of the status, and nothing else.
+fn prepare(context: &Context<'_>, request: &mut Tree, old: Option<&Tree>) {
+    let Some(old) = old else { return };
+    put(as_object(request), "spec", get(old, "spec").clone());
+    let _ = context;
+}
+
+/// Approval, denial and their like are not for the status subresource.
+fn prepare_status(_: &Context<'_>, request: &mut Tree, old: Option<&Tree>) {
+    let Some(old) = old else { return };
+    let reserved = |condition: &Tree| matches!(text(condition, "type"), "Approved" | "Denied");
+    let mut conditions: Vec<Tree> =
+        list(request, "status.conditions").iter().filter(|condition| !reserved(condition)).cloned().collect();
+    conditions.extend(list(old, "status.conditions").iter().filter(|condition| reserved(condition)).cloned());
+    if !conditions.is_empty() {
+        crate::tree::ensure(request, "status").insert("conditions".to_owned(), Tree::Array(conditions));
+    }
+}
+
+fn check(context: &Context<'_>, request: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
+    if let Some(old) = old {
+        if context.subresource == Some("approval") && !same(get(request, "spec"), get(old, "spec")) {
+            errors.push(Path::new("spec").forbidden("field is immutable"));
+        }
+        return;
+    }
+    let spec = Path::new("spec");
+    let encoded = text(request, "spec.request");
+    // The bytes must be a PEM block; base64 of its first line tells.
+    if encoded.is_empty() {
+        errors.push(spec.field("request").required(""));
+    } else if !encoded.starts_with("LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNU") {
+        errors.push(spec.field("request").invalid(encoded, "PEM block type must be CERTIFICATE REQUEST"));
+    }
+    if list(request, "spec.usages").is_empty() {
+        errors.push(spec.field("usages").required(""));
+    }
+    let all = spec.field("usages");
+    let usages: Vec<&str> = texts(request, "spec.usages").collect();
+    for (index, usage) in usages.iter().enumerate() {
+        if !USAGES.contains(usage) {
+            errors.push(all.index(index).not_supported(*usage, &USAGES));
+        } else if usages[..index].contains(usage) {
+            errors.push(all.index(index).duplicate(*usage));
+        }
+    }
+    let (signer, path) = (text(request, "spec.signerName"), spec.field("signerName"));
+    if signer.is_empty() {
+        errors.push(path.required(""));
+    } else if signer == "kubernetes.io/legacy-unknown" {
+        errors.push(path.invalid(signer, "the legacy signerName is not allowed via this API version"));
+    } else {
+        match signer.split_once('/') {
+            Some((domain, name)) if !domain.is_empty() && !name.is_empty() => {
+                errors.extend(names::dns1123_subdomain(domain).iter().map(|problem| path.invalid(signer, problem)));
+            }
+            _ => {
+                let detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
+                errors.push(path.invalid(signer, detail));
+            }
+        }
+    }
+    if let Some(seconds) = int(request, "spec.expirationSeconds").filter(|seconds| *seconds < 600) {
+        let detail = "may not specify a duration less than 600 seconds (10 minutes)";
+        errors.push(spec.field("expirationSeconds").invalid(seconds, detail));
+    }
+}

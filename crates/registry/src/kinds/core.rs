@@ -1,0 +1,215 @@
+//! The smaller kinds of the core group: nodes, namespaces, service accounts, endpoints, events, quotas, limit ranges.
+
+mod events;
+mod limits;
+
+use api::Tree;
+use api::status::Cause;
+use machinery::fieldpath::{Path, Shown};
+use machinery::names;
+use serde_json::json;
+
+use crate::generic::Profile;
+use crate::kinds::pod_spec::taint_effect;
+use crate::kinds::service::{CIDR, special_ip};
+use crate::rules::{self, Literal, Rule, Table};
+use crate::strategy::Context;
+use crate::tree::{Object, as_object, ensure, fill, get, has, list, member, number, put, same, text, texts};
+
+pub(super) const RULES: Table = &[
+    ("k8s.io.api.core.v1.Namespace", &[Rule::DefaultFn(namespace_label)]),
+    ("k8s.io.api.core.v1.EndpointPort", &[Rule::Default("protocol", Literal::Text("TCP"))]),
+    ("k8s.io.api.core.v1.EndpointSubset", &[Rule::Check(subset)]),
+    ("k8s.io.api.core.v1.Node", &[Rule::DefaultFn(node)]),
+    ("k8s.io.api.core.v1.LimitRangeItem", &[Rule::DefaultFn(limits::default), Rule::Check(limits::item)]),
+];
+
+pub(super) const PROFILES: &[Profile] = &[
+    Profile {
+        name: names::dns1123_label,
+        status: true,
+        prepare: Some(prepare_namespace),
+        check: Some(check_namespace),
+        full: true,
+        ..Profile::new("", "namespaces")
+    },
+    Profile { full: true, ..Profile::new("", "serviceaccounts") },
+    Profile {
+        create_on_update: true,
+        warn: Some(|_, _| {
+            vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned()]
+        }),
+        full: true,
+        ..Profile::new("", "endpoints")
+    },
+    Profile {
+        status: true,
+        prepare: Some(prepare_node),
+        check: Some(check_node),
+        full: true,
+        ..Profile::new("", "nodes")
+    },
+    Profile { name: |_| Vec::new(), create_on_update: true, check: Some(events::check), full: true, ..Profile::new("", "events") },
+    Profile {
+        name: |_| Vec::new(),
+        create_on_update: true,
+        check: Some(events::check_new),
+        full: true,
+        ..Profile::new("events.k8s.io", "events")
+    },
+    Profile { create_on_update: true, full: true, ..Profile::new("", "limitranges") },
+    Profile { status: true, check: Some(limits::quota), full: true, ..Profile::new("", "resourcequotas") },
+    Profile { name: names::path_segment, check: Some(binding), full: true, ..Profile::new("", "bindings") },
+];
+
+/// A namespace bears its name as a label, so that selectors can name it.
+fn namespace_label(namespace: &mut Object) {
+    let metadata = as_object(namespace.entry("metadata").or_insert(Tree::Null));
+    let name = member(metadata, "name").to_owned();
+    if !name.is_empty() {
+        let labels = as_object(metadata.entry("labels").or_insert(Tree::Null));
+        labels.insert("kubernetes.io/metadata.name".to_owned(), name.into());
+    }
+}
+
+fn prepare_namespace(context: &Context<'_>, namespace: &mut Tree, old: Option<&Tree>) {
+    match old {
+        None => {
+            put(as_object(namespace), "status", json!({"phase": "Active"}));
+            let finalizers = ensure(namespace, "spec").entry("finalizers").or_insert(Tree::Null);
+            if !finalizers.is_array() {
+                *finalizers = Tree::Array(Vec::new());
+            }
+            if let Tree::Array(finalizers) = finalizers
+                && !finalizers.iter().any(|one| one == "kubernetes")
+            {
+                finalizers.push("kubernetes".into());
+            }
+        }
+        Some(old) if context.subresource != Some("finalize") => {
+            // Finalizers have a subresource of their own.
+            put(ensure(namespace, "spec"), "finalizers", get(old, "spec.finalizers").clone());
+        }
+        Some(_) => {}
+    }
+}
+
+fn check_namespace(_: &Context<'_>, namespace: &Tree, _: Option<&Tree>, errors: &mut Vec<Cause>) {
+    let path = Path::new("spec.finalizers");
+    for finalizer in texts(namespace, "spec.finalizers") {
+        rules::format(finalizer, names::qualified_name(finalizer), &path, errors);
+        if !finalizer.contains('/') && !matches!(finalizer, "kubernetes" | "orphan" | "foregroundDeletion") {
+            errors.push(path.invalid(finalizer, "name is neither a standard finalizer name nor is it fully qualified"));
+        }
+    }
+}
+
+/// Allocatable is the capacity where nobody says less.
+fn node(node: &mut Object) {
+    if let Some(spec) = node.get_mut("spec").and_then(Tree::as_object_mut) {
+        let first = spec.get("podCIDRs").and_then(|list| list.get(0)).cloned();
+        match (member(spec, "podCIDR").to_owned(), first) {
+            (one, None) if !one.is_empty() => {
+                spec.insert("podCIDRs".to_owned(), Tree::Array(vec![one.into()]));
+            }
+            (one, Some(first)) if one.is_empty() => {
+                spec.insert("podCIDR".to_owned(), first);
+            }
+            _ => {}
+        }
+    }
+    let Some(status) = node.get_mut("status").and_then(Tree::as_object_mut) else { return };
+    if let Some(capacity) = status.get("capacity").cloned() {
+        fill(status, "allocatable", capacity);
+    }
+}
+
+fn prepare_node(_: &Context<'_>, node: &mut Tree, old: Option<&Tree>) {
+    // A node may come with its status, unlike others.
+    let _ = old;
+    if let Some(spec) = node.get_mut("spec").and_then(Tree::as_object_mut) {
+        spec.shift_remove("configSource");
+    }
+}
+
+fn check_node(_: &Context<'_>, node: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
+    let all = Path::new("metadata.taints");
+    let taints = list(node, "spec.taints");
+    for (index, taint) in taints.iter().enumerate() {
+        let at = all.index(index);
+        let [key, value, effect] = ["key", "value", "effect"].map(|field| text(taint, field));
+        rules::format(key, names::qualified_name(key), &at.field("key"), errors);
+        rules::format(value, names::label_value(value), &at.field("value"), errors);
+        taint_effect(effect, false, &at.field("effect"), errors);
+        if taints[..index].iter().any(|other| text(other, "key") == key && text(other, "effect") == effect) {
+            let shown = format!("{{\"Key\":{key:?},\"Value\":{value:?},\"Effect\":{effect:?},\"TimeAdded\":null}}");
+            let mut cause = at.duplicate(Shown::Plain(shown));
+            cause.message.push_str(": taints must be unique by key and effect pair");
+            errors.push(cause);
+        }
+    }
+    let cidrs = Path::new("spec.podCIDRs");
+    for (index, cidr) in texts(node, "spec.podCIDRs").enumerate() {
+        if cidr.parse::<ipnet::IpNet>().is_err() {
+            errors.push(cidrs.index(index).invalid(cidr, CIDR));
+        }
+    }
+    let Some(old) = old else { return };
+    if !list(old, "spec.podCIDRs").is_empty() && !same(get(node, "spec.podCIDRs"), get(old, "spec.podCIDRs")) {
+        errors.push(cidrs.forbidden("node updates may not change podCIDR except from \"\" to valid"));
+    }
+    if has(old, "spec.providerID") && text(node, "spec.providerID") != text(old, "spec.providerID") {
+        errors.push(Path::new("spec.providerID").invalid(Shown::Null, "field cannot be modified once set"));
+    }
+}
+
+fn subset(subset: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    if list(subset, "addresses").is_empty() && list(subset, "notReadyAddresses").is_empty() {
+        errors.push(path.required("must specify `addresses` or `notReadyAddresses`"));
+    }
+    for field in ["addresses", "notReadyAddresses"] {
+        let all = path.field(field);
+        for (index, address) in list(subset, field).iter().enumerate() {
+            let at = all.index(index);
+            let ip = text(address, "ip");
+            special_ip(ip, &at.field("ip"), errors);
+            if ip.parse::<std::net::IpAddr>().is_err() {
+                errors.push(at.field("ip").invalid(ip, "must be a valid IP address"));
+            }
+            let (host, node) = (text(address, "hostname"), text(address, "nodeName"));
+            if !host.is_empty() {
+                rules::format(host, names::dns1123_label(host), &at.field("hostname"), errors);
+            }
+            if !node.is_empty() {
+                rules::format(node, names::dns1123_subdomain(node), &at.field("nodeName"), errors);
+            }
+        }
+    }
+    let ports = list(subset, "ports");
+    let all = path.field("ports");
+    for (index, port) in ports.iter().enumerate() {
+        let at = all.index(index);
+        let name = text(port, "name");
+        if name.is_empty() && ports.len() > 1 {
+            errors.push(at.field("name").required(""));
+        } else if !name.is_empty() {
+            rules::format(name, names::dns1123_label(name), &at.field("name"), errors);
+        }
+        rules::port(number(port, "port"), &at.field("port"), errors);
+        let protocol = text(port, "protocol");
+        if !matches!(protocol, "TCP" | "UDP" | "SCTP") {
+            errors.push(at.field("protocol").not_supported(protocol, &["SCTP", "TCP", "UDP"]));
+        }
+    }
+}
+
+fn binding(_: &Context<'_>, binding: &Tree, _: Option<&Tree>, errors: &mut Vec<Cause>) {
+    let target = Path::new("target");
+    let kind = text(binding, "target.kind");
+    if !matches!(kind, "" | "Node") {
+        errors.push(target.field("kind").not_supported(kind, &["Node", "<empty>"]));
+    }
+    if text(binding, "target.name").is_empty() {
+        errors.push(target.field("name").required(""));
+    }
+}

@@ -1,0 +1,98 @@
+//! EndpointSlices.
+
+use api::Tree;
+use api::status::Cause;
+use machinery::fieldpath::Path;
+use machinery::names;
+
+use crate::generic::{Generation, Profile};
+use crate::kinds::service::special_ip;
+use crate::rules::{self, Literal, Rule, Table};
+use crate::strategy::Context;
+use crate::tree::{list, text, texts};
+
+pub(super) const RULES: Table = &[(
+    "k8s.io.api.discovery.v1.EndpointPort",
+    &[Rule::Default("name", Literal::Text("")), Rule::Default("protocol", Literal::Text("TCP"))],
+)];
+
+pub(super) const PROFILES: &[Profile] = &[Profile {
+    generation: Generation::Spec,
+    immutable: &[("addressType", "field is immutable")],
+    check: Some(check),
+    full: true,
+    ..Profile::new("discovery.k8s.io", "endpointslices")
+}];
+
+fn check(_: &Context<'_>, slice: &Tree, _: Option<&Tree>, errors: &mut Vec<Cause>) {
+    let kind = text(slice, "addressType");
+    if kind.is_empty() {
+        errors.push(Path::new("addressType").required(""));
+    } else if !matches!(kind, "FQDN" | "IPv4" | "IPv6") {
+        errors.push(Path::new("addressType").not_supported(kind, &["FQDN", "IPv4", "IPv6"]));
+    }
+    endpoints(slice, kind, errors);
+    let ports = list(slice, "ports");
+    let all = Path::new("ports");
+    for (index, port) in ports.iter().enumerate() {
+        let at = all.index(index);
+        let name = text(port, "name");
+        if !name.is_empty() {
+            rules::format(name, names::dns1123_label(name), &at.field("name"), errors);
+        }
+        if ports[..index].iter().any(|other| text(other, "name") == name) {
+            errors.push(at.field("name").duplicate(name));
+        }
+        let protocol = text(port, "protocol");
+        if protocol.is_empty() {
+            errors.push(at.field("protocol").required(""));
+        } else if !matches!(protocol, "TCP" | "UDP" | "SCTP") {
+            errors.push(at.field("protocol").not_supported(protocol, &["SCTP", "TCP", "UDP"]));
+        }
+        let application = text(port, "appProtocol");
+        if !application.is_empty() {
+            rules::format(application, names::qualified_name(application), &at.field("appProtocol"), errors);
+        }
+    }
+}
+
+fn endpoints(slice: &Tree, kind: &str, errors: &mut Vec<Cause>) {
+    let all = Path::new("endpoints");
+    let endpoints = list(slice, "endpoints");
+    if endpoints.len() > 1000 {
+        errors.push(all.too_many(endpoints.len(), 1000));
+        return;
+    }
+    for (index, endpoint) in endpoints.iter().enumerate() {
+        let at = all.index(index);
+        let path = at.field("addresses");
+        let count = list(endpoint, "addresses").len();
+        if count == 0 {
+            errors.push(path.required(""));
+        } else if count > 100 {
+            errors.push(path.too_many(count, 100));
+        }
+        for (position, address) in texts(endpoint, "addresses").enumerate() {
+            let parsed = address.parse::<std::net::IpAddr>();
+            match (kind, &parsed) {
+                ("IPv4" | "IPv6", Err(_)) => special_ip(address, &path.index(position), errors),
+                ("IPv4", Ok(ip)) if !ip.is_ipv4() => errors.push(path.invalid(address, "must be an IPv4 address")),
+                ("IPv6", Ok(ip)) if !ip.is_ipv6() => errors.push(path.invalid(address, "must be an IPv6 address")),
+                ("IPv4" | "IPv6", Ok(_)) => special_ip(address, &path.index(position), errors),
+                ("FQDN", _) => {
+                    rules::format(address, names::dns1123_subdomain(address), &path.index(position), errors);
+                }
+                _ => {}
+            }
+        }
+        for (field, format) in [
+            ("nodeName", names::dns1123_subdomain as fn(&str) -> Vec<String>),
+            ("hostname", names::dns1123_label),
+        ] {
+            let value = text(endpoint, field);
+            if !value.is_empty() {
+                rules::format(value, format(value), &at.field(field), errors);
+            }
+        }
+    }
+}

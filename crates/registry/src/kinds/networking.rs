@@ -1,0 +1,233 @@
+//! Ingresses and network policies.
+
+use api::Tree;
+use api::status::Cause;
+use machinery::fieldpath::Path;
+use machinery::{labels, names};
+
+use crate::generic::{Generation, Profile};
+use crate::kinds::probe;
+use crate::kinds::service::CIDR;
+use crate::rules::{self, Literal, Rule, Table};
+use crate::strategy::Context;
+use crate::tree::{Object, get, has, int, list, number, text, texts, unset};
+
+const GROUP: &str = "networking.k8s.io";
+
+pub(super) const RULES: Table = &[
+    ("k8s.io.api.networking.v1.HTTPIngressPath", &[Rule::Check(http_path)]),
+    ("k8s.io.api.networking.v1.HTTPIngressRuleValue", &[Rule::Required("paths")]),
+    ("k8s.io.api.networking.v1.IngressBackend", &[Rule::Check(backend)]),
+    (
+        "k8s.io.api.networking.v1.NetworkPolicyPort",
+        &[Rule::Default("protocol", Literal::Text("TCP")), Rule::Check(policy_port)],
+    ),
+    ("k8s.io.api.networking.v1.NetworkPolicySpec", &[Rule::DefaultFn(policy_types), Rule::Check(policy)]),
+    ("k8s.io.api.networking.v1.NetworkPolicyPeer", &[Rule::Check(peer)]),
+    ("k8s.io.api.networking.v1.IngressClassParametersReference", &[Rule::Default("scope", Literal::Text("Cluster"))]),
+];
+
+pub(super) const PROFILES: &[Profile] = &[
+    Profile { generation: Generation::Spec, status: true, check: Some(ingress), full: true, ..Profile::new(GROUP, "ingresses") },
+    Profile { generation: Generation::Spec, full: true, ..Profile::new(GROUP, "networkpolicies") },
+    Profile {
+        generation: Generation::Spec,
+        immutable: &[("spec.controller", "field is immutable")],
+        full: true,
+        ..Profile::new(GROUP, "ingressclasses")
+    },
+];
+
+fn policy_types(spec: &mut Object) {
+    if spec.get("policyTypes").is_none_or(unset) {
+        let mut types: Vec<Tree> = vec!["Ingress".into()];
+        if spec.get("egress").is_some_and(|egress| !unset(egress)) {
+            types.push("Egress".into());
+        }
+        spec.insert("policyTypes".to_owned(), Tree::Array(types));
+    }
+}
+
+fn ingress(_: &Context<'_>, ingress: &Tree, _: Option<&Tree>, errors: &mut Vec<Cause>) {
+    let (spec, path) = (get(ingress, "spec"), Path::new("spec"));
+    if list(spec, "rules").is_empty() && !has(spec, "defaultBackend") {
+        errors.push(path.invalid("", "either `defaultBackend` or `rules` must be specified"));
+    }
+    let class = text(spec, "ingressClassName");
+    if !class.is_empty() {
+        rules::format(class, names::dns1123_subdomain(class), &path.field("ingressClassName"), errors);
+    }
+    let all = path.field("rules");
+    for (index, rule) in list(spec, "rules").iter().enumerate() {
+        let at = all.index(index);
+        host(text(rule, "host"), true, &at.field("host"), errors);
+    }
+    let all = path.field("tls");
+    for (index, tls) in list(spec, "tls").iter().enumerate() {
+        let at = all.index(index);
+        let hosts = at.field("hosts");
+        for (position, name) in texts(tls, "hosts").enumerate() {
+            host(name, false, &hosts.index(position), errors);
+        }
+    }
+}
+
+fn host(host: &str, no_address: bool, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    if host.is_empty() {
+        return;
+    }
+    if no_address && host.parse::<std::net::IpAddr>().is_ok() {
+        errors.push(path.invalid(host, "must be a DNS name, not an IP address"));
+    }
+    let problems = if host.contains('*') { names::wildcard_subdomain(host) } else { names::dns1123_subdomain(host) };
+    rules::format(host, problems, path, errors);
+}
+
+fn http_path(path_rule: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let (value, kind) = (text(path_rule, "path"), text(path_rule, "pathType"));
+    match kind {
+        "Exact" | "Prefix" => {
+            let at = path.field("path");
+            if !value.starts_with('/') {
+                errors.push(at.invalid(value, "must be an absolute path"));
+            }
+            if !value.is_empty() {
+                for bad in ["//", "/./", "/../", "%2f", "%2F"] {
+                    if value.contains(bad) {
+                        errors.push(at.invalid(value, &format!("must not contain '{bad}'")));
+                    }
+                }
+                for bad in ["/..", "/."] {
+                    if value.ends_with(bad) {
+                        errors.push(at.invalid(value, &format!("cannot end with '{bad}'")));
+                    }
+                }
+            }
+        }
+        "ImplementationSpecific" => {
+            if !value.is_empty() && !value.starts_with('/') {
+                errors.push(path.field("path").invalid(value, "must be an absolute path"));
+            }
+        }
+        "" => errors.push(path.field("pathType").required("pathType must be specified")),
+        other => {
+            let values = ["Exact", "ImplementationSpecific", "Prefix"];
+            errors.push(path.field("pathType").not_supported(other, &values));
+        }
+    }
+}
+
+fn backend(backend: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    match (has(backend, "resource"), has(backend, "service")) {
+        (true, true) => errors.push(path.invalid("", "cannot set both resource and service backends")),
+        (true, false) => {
+            for field in ["kind", "name"] {
+                if text(get(backend, "resource"), field).is_empty() {
+                    errors.push(path.field("resource").field(field).required(""));
+                }
+            }
+        }
+        (false, true) => {
+            let (service, at) = (get(backend, "service"), path.field("service"));
+            let name = text(service, "name");
+            if name.is_empty() {
+                errors.push(at.field("name").required(""));
+            } else {
+                rules::format(name, names::dns1123_label(name), &at.field("name"), errors);
+            }
+            let (number, name) = (number(service, "port.number"), text(service, "port.name"));
+            match (number != 0, !name.is_empty()) {
+                (true, true) => errors.push(path.invalid("", "cannot set both port name & port number")),
+                (true, false) => rules::port(number, &at.field("port.number"), errors),
+                (false, true) => rules::format(name, names::port_name(name), &at.field("port.name"), errors),
+                (false, false) => errors.push(path.required("port name or number is required")),
+            }
+        }
+        (false, false) => errors.push(path.invalid("", "resource or service backend is required")),
+    }
+}
+
+fn policy(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    labels::validate_label_selector(get(spec, "podSelector"), &path.field("podSelector"), errors);
+    let types = list(spec, "policyTypes");
+    let at = path.field("policyTypes");
+    if types.len() > 2 {
+        errors.push(at.invalid(get(spec, "policyTypes"), "may not specify more than two policyTypes"));
+        return;
+    }
+    for (index, kind) in texts(spec, "policyTypes").enumerate() {
+        if !matches!(kind, "Ingress" | "Egress") {
+            errors.push(at.index(index).not_supported(kind, &["Ingress", "Egress"]));
+        }
+    }
+}
+
+fn policy_port(port: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let protocol = text(port, "protocol");
+    if !matches!(protocol, "" | "TCP" | "UDP" | "SCTP") {
+        errors.push(path.field("protocol").not_supported(protocol, &["TCP", "UDP", "SCTP"]));
+    }
+    let end = int(port, "endPort");
+    match get(port, "port") {
+        Tree::Null => {
+            if end.is_some() {
+                errors.push(path.field("endPort").invalid(get(port, "endPort"), "may not be specified when `port` is not specified"));
+            }
+        }
+        value => {
+            probe::port(value, &path.field("port"), errors);
+            match end {
+                Some(_) if value.is_string() => {
+                    let detail = "may not be specified when `port` is non-numeric";
+                    errors.push(path.field("endPort").invalid(get(port, "endPort"), detail));
+                }
+                Some(end) if end < value.as_i64().unwrap_or(0) => {
+                    errors.push(path.field("endPort").invalid(end, "must be greater than or equal to `port`"));
+                }
+                Some(end) => rules::port(end, &path.field("endPort"), errors),
+                None => {}
+            }
+        }
+    }
+}
+
+fn peer(peer: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let mut peers = 0;
+    for field in ["podSelector", "namespaceSelector"] {
+        if has(peer, field) {
+            peers += 1;
+            labels::validate_label_selector(get(peer, field), &path.field(field), errors);
+        }
+    }
+    if has(peer, "ipBlock") {
+        peers += 1;
+        block(get(peer, "ipBlock"), &path.field("ipBlock"), errors);
+    }
+    if peers == 0 {
+        errors.push(path.required("must specify a peer"));
+    } else if peers > 1 && has(peer, "ipBlock") {
+        errors.push(path.forbidden("may not specify both ipBlock and another peer"));
+    }
+}
+
+fn block(block: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let cidr = text(block, "cidr");
+    if cidr.is_empty() {
+        errors.push(path.field("cidr").required(""));
+        return;
+    }
+    let Ok(net) = cidr.parse::<ipnet::IpNet>() else {
+        errors.push(path.field("cidr").invalid(cidr, CIDR));
+        return;
+    };
+    let all = path.field("except");
+    for (index, except) in texts(block, "except").enumerate() {
+        match except.parse::<ipnet::IpNet>() {
+            Err(_) => errors.push(all.index(index).invalid(except, CIDR)),
+            Ok(inner) if !net.contains(&inner) || inner.prefix_len() <= net.prefix_len() => {
+                errors.push(all.index(index).invalid(except, "must be a strict subset of `cidr`"));
+            }
+            Ok(_) => {}
+        }
+    }
+}

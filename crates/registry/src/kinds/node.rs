@@ -1,0 +1,44 @@
+//! RuntimeClasses.
+
+use api::Tree;
+use api::status::Cause;
+use machinery::Quantity;
+use machinery::fieldpath::{Path, Shown};
+use machinery::names;
+
+use crate::generic::Profile;
+use crate::rules::{self, Table};
+use crate::strategy::Context;
+use crate::tree::{entries, text};
+
+pub(super) const RULES: Table = &[];
+
+pub(super) const PROFILES: &[Profile] = &[Profile {
+    create_on_update: true,
+    unconditional_update: false,
+    check: Some(check),
+    full: true,
+    ..Profile::new("node.k8s.io", "runtimeclasses")
+}];
+
+fn check(_: &Context<'_>, class: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
+    let (handler, path) = (text(class, "handler"), Path::new("handler"));
+    if let Some(old) = old
+        && handler != text(old, "handler")
+    {
+        errors.push(path.invalid(Shown::Null, "field is immutable"));
+        return;
+    }
+    if handler.is_empty() {
+        errors.push(path.required(""));
+    } else {
+        rules::format(handler, names::dns1123_label(handler), &path, errors);
+    }
+    let overhead = Path::new("overhead.limits");
+    for (name, value) in entries(class, "overhead.podFixed") {
+        let amount = Quantity::from_tree(value).unwrap_or(Quantity::ZERO);
+        if amount.nanos() < 0 {
+            errors.push(overhead.key(name).invalid(&*amount.to_string(), "must be greater than or equal to 0"));
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Pods: what the server sets, and what may be asked of a new one.
+
+use api::Tree;
+use api::status::Cause;
+use machinery::fieldpath::Path;
+
+use crate::generic::{Generation, Profile};
+use crate::kinds::{pod_spec, pod_update, qos};
+use crate::rules::{Rule, Table};
+use crate::strategy::Context;
+use crate::tree::{Object, as_object, get, has, int, list, put, text};
+
+pub(super) const RULES: Table = &[("k8s.io.api.core.v1.Pod", &[Rule::DefaultFn(default)])];
+
+pub(super) const PROFILES: &[Profile] = &[Profile {
+    generation: Generation::Spec,
+    status: true,
+    prepare: Some(prepare),
+    check: Some(check),
+    check_status: Some(check_status),
+    grace_period: Some(grace_period),
+    warn: Some(crate::kinds::pod_update::warnings),
+    full: true,
+    ..Profile::new("", "pods")
+}];
+
+fn default(pod: &mut Object) {
+    if let Some(spec) = pod.get_mut("spec").and_then(Tree::as_object_mut) {
+        pod_spec::pod_defaults(spec);
+    }
+}
+
+fn prepare(_: &Context<'_>, pod: &mut Tree, old: Option<&Tree>) {
+    if old.is_some() {
+        return;
+    }
+    let mut status = Object::new();
+    status.insert("phase".to_owned(), "Pending".into());
+    status.insert("qosClass".to_owned(), qos::class(get(pod, "spec")).into());
+    if !list(pod, "spec.schedulingGates").is_empty() {
+        let condition = serde_json::json!({
+            "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+            "message": "Scheduling is blocked due to non-empty scheduling gates",
+            "lastProbeTime": null, "lastTransitionTime": null,
+        });
+        status.insert("conditions".to_owned(), Tree::Array(vec![condition]));
+    }
+    put(as_object(pod), "status", Tree::Object(status));
+}
+
+fn check(context: &Context<'_>, pod: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
+    match old {
+        None => {
+            let spec = Path::new("spec");
+            if !list(pod, "spec.ephemeralContainers").is_empty() {
+                errors.push(spec.field("ephemeralContainers").forbidden("cannot be set on create"));
+            }
+        }
+        Some(old) if context.subresource == Some("ephemeralcontainers") => pod_update::ephemeral(pod, old, errors),
+        Some(old) if context.subresource == Some("resize") => pod_update::resize(pod, old, errors),
+        Some(old) => pod_update::check(pod, old, errors),
+    }
+}
+
+fn check_status(_: &Context<'_>, pod: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
+    let Some(old) = old else { return };
+    let nominated = text(pod, "status.nominatedNodeName");
+    if !nominated.is_empty() {
+        let path = Path::new("status.nominatedNodeName");
+        errors.extend(machinery::names::dns1123_subdomain(nominated).iter().map(|p| path.invalid(nominated, p)));
+    }
+    if get(pod, "spec.nodeName") != get(old, "spec.nodeName") {
+        let path = Path::new("status.nodeName");
+        errors.push(path.forbidden("may not be changed directly"));
+    }
+}
+
+/// How long a pod may take to stop: nothing when it runs nowhere or runs no more.
+fn grace_period(pod: &Tree, requested: Option<i64>) -> Option<i64> {
+    let finished = matches!(text(pod, "status.phase"), "Succeeded" | "Failed");
+    if text(pod, "spec.nodeName").is_empty() || finished {
+        return Some(0);
+    }
+    let own = || int(pod, "spec.terminationGracePeriodSeconds");
+    let mut period = requested.or_else(own).unwrap_or(0);
+    if has(pod, "metadata.deletionTimestamp") && requested.is_none() {
+        period = int(pod, "metadata.deletionGracePeriodSeconds").unwrap_or(period);
+    }
+    // A negative period means one second.
+    Some(if period < 0 { 1 } else { period })
+}

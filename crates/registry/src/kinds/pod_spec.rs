@@ -1,0 +1,382 @@
+//! A pod's spec, in pods and in templates: its own fields, and what ties its parts together.
+
+use api::Tree;
+use api::status::Cause;
+use machinery::fieldpath::Path;
+use machinery::{labels, names};
+
+use crate::kinds::container::{self, Place};
+use crate::rules::{self, Literal, Rule, Table};
+use crate::tree::{Object, fill_pointer, flag, get, has, int, list, member, text, texts};
+
+pub(super) const RULES: Table = &[
+    (
+        "k8s.io.api.core.v1.PodSpec",
+        &[
+            Rule::Default("restartPolicy", Literal::Text("Always")),
+            Rule::Default("dnsPolicy", Literal::Text("ClusterFirst")),
+            Rule::Default("schedulerName", Literal::Text("default-scheduler")),
+            Rule::Default("terminationGracePeriodSeconds", Literal::Number(30)),
+            Rule::Default("securityContext", Literal::Json("{}")),
+            Rule::DefaultFn(service_account),
+            Rule::Check(check),
+        ],
+    ),
+    ("k8s.io.api.core.v1.HostAlias", &[Rule::Check(host_alias)]),
+    ("k8s.io.api.core.v1.PodReadinessGate", &[Rule::Format("conditionType", names::qualified_name)]),
+    ("k8s.io.api.core.v1.TopologySpreadConstraint", &[Rule::Check(spread)]),
+    ("k8s.io.api.core.v1.NodeSelector", &[Rule::RequiredBy("nodeSelectorTerms", "must have at least one node selector term")]),
+    ("k8s.io.api.core.v1.NodeSelectorRequirement", &[Rule::Check(node_requirement)]),
+    ("k8s.io.api.core.v1.PreferredSchedulingTerm", &[Rule::Check(weight)]),
+    ("k8s.io.api.core.v1.WeightedPodAffinityTerm", &[Rule::Check(weight)]),
+    ("k8s.io.api.core.v1.PodAffinityTerm", &[Rule::Check(pod_affinity)]),
+    ("k8s.io.api.core.v1.PodSecurityContext", &[Rule::Check(security)]),
+    ("k8s.io.api.core.v1.SeccompProfile", &[Rule::Check(container::seccomp)]),
+];
+
+/// The old name of `serviceAccountName` says the same as the new one.
+fn service_account(spec: &mut Object) {
+    let name = match member(spec, "serviceAccountName") {
+        "" => member(spec, "serviceAccount"),
+        name => name,
+    };
+    if !name.is_empty() {
+        let name = Tree::from(name);
+        spec.insert("serviceAccountName".to_owned(), name.clone());
+        spec.insert("serviceAccount".to_owned(), name);
+    }
+}
+
+fn check(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let volumes: Vec<&str> = list(spec, "volumes").iter().map(|volume| text(volume, "name")).collect();
+    for (index, volume) in list(spec, "volumes").iter().enumerate() {
+        let name = text(volume, "name");
+        let at = path.field("volumes");
+        let at = at.index(index);
+        if name.is_empty() {
+            errors.push(at.field("name").required(""));
+        } else if volumes[..index].contains(&name) {
+            errors.push(at.field("name").duplicate(name));
+        } else {
+            rules::format(name, names::dns1123_label(name), &at.field("name"), errors);
+        }
+    }
+    let claims: Vec<&str> = list(spec, "resourceClaims").iter().map(|claim| text(claim, "name")).collect();
+    let grace = int(spec, "terminationGracePeriodSeconds").unwrap_or(30);
+    let host_network = flag(spec, "hostNetwork");
+    let place = Place { volumes: &volumes, claims: &claims, grace, host_network, init: false, spec };
+    if list(spec, "containers").is_empty() {
+        errors.push(path.field("containers").required(""));
+    }
+    let mut seen: Vec<&str> = Vec::new();
+    let mut host_ports = Vec::new();
+    for (field, init) in [("containers", false), ("initContainers", true)] {
+        let all = path.field(field);
+        for (index, one) in list(spec, field).iter().enumerate() {
+            let at = all.index(index);
+            container::check(one, &at, &Place { init, ..place }, errors);
+            let name = text(one, "name");
+            if !name.is_empty() && seen.contains(&name) {
+                errors.push(at.field("name").duplicate(name));
+            }
+            seen.push(name);
+            if !init {
+                container::host_ports(one, &at, &mut host_ports, errors);
+            }
+        }
+    }
+    scalars(spec, path, errors);
+    tolerations(list(spec, "tolerations"), &path.field("tolerations"), errors);
+    dns(spec, path, errors);
+    labels::validate_labels(get(spec, "nodeSelector"), &path.field("nodeSelector"), errors);
+    for (index, gate) in list(spec, "schedulingGates").iter().enumerate() {
+        let name = text(gate, "name");
+        rules::format(name, names::qualified_name(name), &path.field("schedulingGates").index(index), errors);
+    }
+    if !list(spec, "schedulingGates").is_empty() && !text(spec, "nodeName").is_empty() {
+        errors.push(path.field("nodeName").forbidden("cannot be set until all schedulingGates have been cleared"));
+    }
+    let constraints = list(spec, "topologySpreadConstraints");
+    for (index, one) in constraints.iter().enumerate() {
+        let pair = |c: &Tree| format!("{{{}, {}}}", text(c, "topologyKey"), text(c, "whenUnsatisfiable"));
+        if constraints[..index].iter().any(|other| pair(other) == pair(one)) {
+            let at = path.field("topologySpreadConstraints");
+            let at = at.index(index);
+            errors.push(at.field("{topologyKey, whenUnsatisfiable}").duplicate(&pair(one)));
+        }
+    }
+}
+
+fn scalars(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let one_of = |field: &str, values: &[&str], errors: &mut Vec<Cause>| {
+        let value = text(spec, field);
+        if value.is_empty() {
+            errors.push(path.field(field).required(""));
+        } else if !values.contains(&value) {
+            errors.push(path.field(field).not_supported(value, values));
+        }
+    };
+    one_of("restartPolicy", &["Always", "OnFailure", "Never"], errors);
+    one_of("dnsPolicy", &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"], errors);
+    if text(spec, "schedulerName").is_empty() {
+        errors.push(path.field("schedulerName").required(""));
+    }
+    if let Some(seconds) = int(spec, "activeDeadlineSeconds").filter(|s| !(1..=2_147_483_647).contains(s)) {
+        let detail = "must be between 1 and 2147483647, inclusive";
+        errors.push(path.field("activeDeadlineSeconds").invalid(seconds, detail));
+    }
+    let formats: [(&str, fn(&str) -> Vec<String>); 6] = [
+        ("nodeName", names::dns1123_subdomain),
+        ("serviceAccountName", names::dns1123_subdomain),
+        ("hostname", names::dns1123_label),
+        ("subdomain", names::dns1123_label),
+        ("priorityClassName", names::dns1123_subdomain),
+        ("runtimeClassName", names::dns1123_subdomain),
+    ];
+    for (field, problems) in formats {
+        let value = text(spec, field);
+        if !value.is_empty() {
+            rules::format(value, problems(value), &path.field(field), errors);
+        }
+    }
+    if flag(spec, "shareProcessNamespace") && flag(spec, "hostPID") {
+        let detail = "ShareProcessNamespace and HostPID cannot both be enabled";
+        errors.push(path.field("shareProcessNamespace").invalid(true, detail));
+    }
+    let policy = text(spec, "preemptionPolicy");
+    if !matches!(policy, "" | "PreemptLowerPriority" | "Never") {
+        errors.push(path.field("preemptionPolicy").not_supported(policy, &["Never", "PreemptLowerPriority"]));
+    }
+    if has(spec, "os") {
+        match text(spec, "os.name") {
+            "" => errors.push(path.field("os.name").required("cannot be empty")),
+            "linux" | "windows" => {}
+            other => errors.push(path.field("os").not_supported(other, &["linux", "windows"])),
+        }
+    }
+}
+
+/// The field errors of tolerations.
+pub fn tolerations(tolerations: &[Tree], path: &Path<'_>, errors: &mut Vec<Cause>) {
+    for (index, toleration) in tolerations.iter().enumerate() {
+        let at = path.index(index);
+        let [key, operator, value, effect] = ["key", "operator", "value", "effect"].map(|f| text(toleration, f));
+        if !key.is_empty() {
+            rules::format(key, names::qualified_name(key), &at.field("key"), errors);
+        } else if operator != "Exists" {
+            let detail = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
+            errors.push(at.field("operator").invalid(operator, detail));
+        }
+        if has(toleration, "tolerationSeconds") && effect != "NoExecute" {
+            let detail = "effect must be 'NoExecute' when `tolerationSeconds` is set";
+            errors.push(at.field("effect").invalid(effect, detail));
+        }
+        match operator {
+            "Equal" | "" => {
+                if let Some(problem) = names::label_value(value).first() {
+                    errors.push(at.field("operator").invalid(value, problem));
+                }
+            }
+            "Exists" if !value.is_empty() => {
+                errors.push(at.field("operator").invalid(value, "value must be empty when `operator` is 'Exists'"));
+            }
+            "Exists" => {}
+            "Lt" | "Gt" => {
+                errors.push(at.field("operator").not_supported(operator, &["Equal", "Exists", "Lt", "Gt"]));
+            }
+            other => errors.push(at.field("operator").not_supported(other, &["Equal", "Exists"])),
+        }
+        taint_effect(effect, true, &at.field("effect"), errors);
+    }
+}
+
+/// The field errors of a taint's or toleration's effect.
+pub fn taint_effect(effect: &str, allow_empty: bool, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    match effect {
+        "NoSchedule" | "PreferNoSchedule" | "NoExecute" => {}
+        "" if allow_empty => {}
+        "" => errors.push(path.required("")),
+        other => errors.push(path.not_supported(other, &["NoSchedule", "PreferNoSchedule", "NoExecute"])),
+    }
+}
+
+fn dns(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let config = get(spec, "dnsConfig");
+    if text(spec, "dnsPolicy") == "None" {
+        if config.is_null() {
+            errors.push(path.field("dnsConfig").required("must provide `dnsConfig` when `dnsPolicy` is None"));
+            return;
+        }
+        if list(config, "nameservers").is_empty() {
+            let detail = "must provide at least one DNS nameserver when `dnsPolicy` is None";
+            errors.push(path.field("dnsConfig.nameservers").required(detail));
+            return;
+        }
+    }
+    let at = path.field("dnsConfig");
+    let servers = at.field("nameservers");
+    if list(config, "nameservers").len() > 3 {
+        errors.push(servers.invalid(get(config, "nameservers"), "must not have more than 3 nameservers"));
+    }
+    for (index, server) in texts(config, "nameservers").enumerate() {
+        ip(server, &servers.index(index), errors);
+    }
+    let searches = list(config, "searches");
+    if searches.len() > 32 {
+        errors.push(at.field("searches").invalid(get(config, "searches"), "must not have more than 32 search paths"));
+    }
+    for (index, option) in list(config, "options").iter().enumerate() {
+        if text(option, "name").is_empty() {
+            errors.push(at.field("options").index(index).required("must not be empty"));
+        }
+    }
+}
+
+/// The complaint about an IP address, if any.
+pub fn ip(value: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    if value.parse::<std::net::IpAddr>().is_err() {
+        errors.push(path.invalid(value, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"));
+    }
+}
+
+fn host_alias(alias: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    ip(text(alias, "ip"), &path.field("ip"), errors);
+    for host in texts(alias, "hostnames") {
+        rules::format(host, names::dns1123_subdomain(host), &path.field("hostnames"), errors);
+    }
+}
+
+fn spread(constraint: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let skew = int(constraint, "maxSkew").unwrap_or(0);
+    if skew <= 0 {
+        errors.push(path.field("maxSkew").invalid(skew, "must be greater than zero"));
+    }
+    let key = text(constraint, "topologyKey");
+    if key.is_empty() {
+        errors.push(path.field("topologyKey").required("can not be empty"));
+    } else {
+        rules::format(key, names::qualified_name(key), &path.field("topologyKey"), errors);
+    }
+    let when = text(constraint, "whenUnsatisfiable");
+    if !matches!(when, "DoNotSchedule" | "ScheduleAnyway") {
+        let values = ["DoNotSchedule", "ScheduleAnyway"];
+        errors.push(path.field("whenUnsatisfiable").not_supported(when, &values));
+    }
+    if let Some(domains) = int(constraint, "minDomains") {
+        if domains <= 0 {
+            errors.push(path.field("minDomains").invalid(domains, "must be greater than zero"));
+        } else if when != "DoNotSchedule" {
+            let detail = format!("can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {when}");
+            errors.push(path.field("minDomains").invalid(domains, &detail));
+        }
+    }
+    for field in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
+        let value = text(constraint, field);
+        if !matches!(value, "" | "Honor" | "Ignore") {
+            errors.push(path.field(field).not_supported(value, &["Honor", "Ignore"]));
+        }
+    }
+    labels::validate_label_selector(get(constraint, "labelSelector"), &path.field("labelSelector"), errors);
+}
+
+fn node_requirement(requirement: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let values = list(requirement, "values");
+    match text(requirement, "operator") {
+        "In" | "NotIn" if values.is_empty() => {
+            errors.push(path.field("values").required("must be specified when `operator` is 'In' or 'NotIn'"));
+        }
+        "Exists" | "DoesNotExist" if !values.is_empty() => {
+            let detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
+            errors.push(path.field("values").forbidden(detail));
+        }
+        "Gt" | "Lt" if values.len() != 1 => {
+            let detail = "must be specified single value when `operator` is 'Lt' or 'Gt'";
+            errors.push(path.field("values").required(detail));
+        }
+        "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
+        other => errors.push(path.field("operator").invalid(other, "not a valid selector operator")),
+    }
+    let key = text(requirement, "key");
+    rules::format(key, names::qualified_name(key), &path.field("key"), errors);
+}
+
+fn weight(term: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let weight = int(term, "weight").unwrap_or(0);
+    if !(1..=100).contains(&weight) {
+        errors.push(path.field("weight").invalid(weight, "must be in the range 1-100"));
+    }
+}
+
+fn pod_affinity(term: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    for selector in ["labelSelector", "namespaceSelector"] {
+        labels::validate_label_selector(get(term, selector), &path.field(selector), errors);
+    }
+    for (index, namespace) in texts(term, "namespaces").enumerate() {
+        let at = path.field("namespaces");
+        rules::format(namespace, names::dns1123_label(namespace), &at.index(index), errors);
+    }
+    let key = text(term, "topologyKey");
+    if key.is_empty() {
+        errors.push(path.field("topologyKey").required("can not be empty"));
+    }
+    rules::format(key, names::qualified_name(key), &path.field("topologyKey"), errors);
+}
+
+fn security(context: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    for field in ["fsGroup", "runAsUser", "runAsGroup"] {
+        if let Some(id) = int(context, field) {
+            container::user_id(id, &path.field(field), errors);
+        }
+    }
+    for (index, group) in list(context, "supplementalGroups").iter().enumerate() {
+        let at = path.field("supplementalGroups");
+        container::user_id(group.as_i64().unwrap_or(0), &at.index(index), errors);
+    }
+    let sysctls = list(context, "sysctls");
+    let all = path.field("sysctls");
+    for (index, sysctl) in sysctls.iter().enumerate() {
+        let name = text(sysctl, "name");
+        let at = all.index(index);
+        if name.is_empty() {
+            errors.push(at.field("name").required(""));
+        } else if !sysctl_name(name) {
+            let detail = "must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
+            errors.push(at.field("name").invalid(name, detail));
+        } else if sysctls[..index].iter().any(|other| text(other, "name") == name) {
+            errors.push(at.field("name").duplicate(name));
+        }
+    }
+    let policy = text(context, "fsGroupChangePolicy");
+    if !matches!(policy, "" | "OnRootMismatch" | "Always") {
+        errors.push(path.field("fsGroupChangePolicy").not_supported(policy, &["Always", "OnRootMismatch"]));
+    }
+    let policy = text(context, "supplementalGroupsPolicy");
+    if !matches!(policy, "" | "Merge" | "Strict") {
+        errors.push(path.field("supplementalGroupsPolicy").not_supported(policy, &["Merge", "Strict"]));
+    }
+}
+
+fn sysctl_name(name: &str) -> bool {
+    let word = |part: &str| {
+        let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let bytes = part.as_bytes();
+        matches!((bytes.first(), bytes.last()), (Some(&a), Some(&z)) if good(a) && good(z))
+            && bytes.iter().all(|&b| good(b) || b == b'-' || b == b'_')
+    };
+    name.len() <= 253 && name.split(['.', '/']).all(word)
+}
+
+/// What only pods get by default, not templates: service links, requests from limits, host ports.
+pub fn pod_defaults(spec: &mut Object) {
+    fill_pointer(spec, "enableServiceLinks", true);
+    let host_network = spec.get("hostNetwork").and_then(Tree::as_bool).unwrap_or(false);
+    for field in ["containers", "initContainers"] {
+        let containers = spec.get_mut(field).and_then(Tree::as_array_mut);
+        for one in containers.into_iter().flatten() {
+            container::requests_from_limits(one);
+            if host_network {
+                container::fill_host_ports(one);
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What may change about a pod once it is there, and the warnings about pods.
+
+use api::Tree;
+use api::status::Cause;
+use machinery::fieldpath::Path;
+
+use crate::tree::{as_object, get, has, int, list, number, object_mut, put, same, text};
+
+static SPEC: Path<'static> = Path::new("spec");
+
+const ALLOWED: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
+
+pub(super) fn check(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
+    for field in ["containers", "initContainers"] {
+        let (now, before) = (list(pod, &format!("spec.{field}")), list(old, &format!("spec.{field}")));
+        if now.len() != before.len() {
+            let detail = "pod updates may not add or remove containers";
+            errors.push(SPEC.field(field).forbidden(detail));
+            return;
+        }
+    }
+    deadline(pod, old, errors);
+    let mut munged = pod.clone();
+    let Some(spec) = object_mut(&mut munged, "spec") else { return };
+    for field in ["containers", "initContainers"] {
+        let before = list(old, &format!("spec.{field}"));
+        let containers = spec.get_mut(field).and_then(Tree::as_array_mut).into_iter().flatten();
+        for (container, before) in containers.zip(before) {
+            put(as_object(container), "image", get(before, "image").clone());
+        }
+    }
+    put(spec, "activeDeadlineSeconds", get(old, "spec.activeDeadlineSeconds").clone());
+    tolerations(pod, old, errors);
+    put(spec, "tolerations", get(old, "spec.tolerations").clone());
+    let grace = int(old, "spec.terminationGracePeriodSeconds").unwrap_or(0);
+    if grace < 0 && number(pod, "spec.terminationGracePeriodSeconds") == 1 {
+        put(spec, "terminationGracePeriodSeconds", grace.into());
+    }
+    let gated = !list(old, "spec.schedulingGates").is_empty();
+    if gated {
+        // A gated pod may lose gates, and be narrowed down.
+        let gates = list(old, "spec.schedulingGates");
+        if !list(pod, "spec.schedulingGates").iter().all(|gate| gates.contains(gate)) {
+            let detail = "only deletion is allowed, but found new scheduling gate(s)";
+            errors.push(SPEC.field("schedulingGates").forbidden(detail));
+        }
+        for field in ["schedulingGates", "nodeSelector", "affinity"] {
+            put(spec, field, get(old, &format!("spec.{field}")).clone());
+        }
+    }
+    if !same(get(&munged, "spec"), get(old, "spec")) {
+        errors.push(SPEC.forbidden(&format!("{ALLOWED}\n{}", difference(get(&munged, "spec"), get(old, "spec")))));
+    }
+}
+
+fn deadline(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
+    let path = SPEC.field("activeDeadlineSeconds");
+    let (now, before) = (int(pod, "spec.activeDeadlineSeconds"), int(old, "spec.activeDeadlineSeconds"));
+    match (now, before) {
+        (Some(now), Some(before)) if now > before => {
+            let detail = format!("must be less than or equal to previous value: {before}");
+            errors.push(path.invalid(now, &detail));
+        }
+        (None, Some(_)) => errors.push(path.invalid(get(pod, "spec.activeDeadlineSeconds"), "must not update from a positive integer to nil value")),
+        _ => {}
+    }
+}
+
+fn tolerations(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
+    let (now, before) = (list(pod, "spec.tolerations"), list(old, "spec.tolerations"));
+    let kept = |old: &Tree| {
+        now.iter().any(|new| ["key", "operator", "value", "effect"].iter().all(|f| text(new, f) == text(old, f)))
+    };
+    if !before.iter().all(kept) {
+        let detail = "existing toleration can not be modified except its tolerationSeconds";
+        errors.push(SPEC.field("tolerations").forbidden(detail));
+    }
+}
+
+/// The members that differ, old and new, a line each.
+fn difference(new: &Tree, old: &Tree) -> String {
+    let empty = serde_json::Map::new();
+    let (new, old) = (new.as_object().unwrap_or(&empty), old.as_object().unwrap_or(&empty));
+    let null = Tree::Null;
+    let mut lines = Vec::new();
+    for key in old.keys().chain(new.keys().filter(|key| !old.contains_key(*key))) {
+        let (now, before) = (new.get(key).unwrap_or(&null), old.get(key).unwrap_or(&null));
+        if !same(now, before) {
+            lines.push(format!("-\t{key}: {before},\n+\t{key}: {now},"));
+        }
+    }
+    lines.join("\n")
+}
+
+/// The `ephemeralcontainers` subresource: additions only.
+pub(super) fn ephemeral(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
+    let path = SPEC.field("ephemeralContainers");
+    let (now, before) = (list(pod, "spec.ephemeralContainers"), list(old, "spec.ephemeralContainers"));
+    for one in before {
+        let name = text(one, "name");
+        match now.iter().find(|new| text(new, "name") == name) {
+            None => errors.push(path.forbidden(&format!("existing ephemeral containers {name:?} may not be removed\n"))),
+            Some(new) if !same(new, one) => {
+                errors.push(path.forbidden(&format!("existing ephemeral containers {name:?} may not be changed\n")));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// The `resize` subresource: cpu and memory only.
+pub(super) fn resize(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
+    let mut munged = pod.clone();
+    let Some(spec) = object_mut(&mut munged, "spec") else { return };
+    for field in ["containers", "initContainers"] {
+        let before = list(old, &format!("spec.{field}"));
+        let containers = spec.get_mut(field).and_then(Tree::as_array_mut).into_iter().flatten();
+        for (container, before) in containers.zip(before) {
+            put(as_object(container), "resources", get(before, "resources").clone());
+        }
+    }
+    if !same(get(&munged, "spec"), get(old, "spec")) {
+        errors.push(SPEC.forbidden("only cpu and memory resources are mutable"));
+    }
+    if text(pod, "status.qosClass") != super::qos::class(get(pod, "spec")) && has(pod, "status.qosClass") {
+        let path = Path::new("status.qosClass");
+        errors.push(path.invalid(super::qos::class(get(pod, "spec")), "Pod QOS Class may not change as a result of resizing"));
+    }
+}
+
+/// What is allowed but probably not meant.
+pub(super) fn warnings(pod: &Tree, old: Option<&Tree>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if old.is_some() {
+        return warnings;
+    }
+    for (index, secret) in list(pod, "spec.imagePullSecrets").iter().enumerate() {
+        if text(secret, "name").is_empty() {
+            warnings.push(format!("spec.imagePullSecrets[{index}].name: invalid empty name \"\""));
+        }
+    }
+    for volume in list(pod, "spec.volumes") {
+        let empty = has(volume, "projected") && list(volume, "projected.sources").iter().all(|source| {
+            source.as_object().is_none_or(|source| source.values().all(Tree::is_null))
+        });
+        if empty {
+            warnings.push(format!("volume {:?} (Projected) has no sources provided", text(volume, "name")));
+        }
+    }
+    for (index, container) in list(pod, "spec.containers").iter().enumerate() {
+        for set in ["limits", "requests"] {
+            for name in ["memory", "ephemeral-storage"] {
+                let value = text(container, &format!("resources.{set}.{name}"));
+                if machinery::Quantity::parse(value).is_ok_and(|amount| !amount.is_integer()) {
+                    warnings.push(format!("spec.containers[{index}].resources.{set}[{name}]: fractional byte value {value:?} is invalid, must be an integer"));
+                }
+            }
+        }
+    }
+    warnings
+}

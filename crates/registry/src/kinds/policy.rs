@@ -1,0 +1,46 @@
+//! Pod disruption budgets.
+
+use api::Tree;
+use api::status::Cause;
+use machinery::fieldpath::{Path, Shown};
+use machinery::labels;
+
+use crate::generic::{Generation, Profile};
+use crate::kinds::workload::{not_above_hundred, number_or_percent};
+use crate::rules::{Rule, Table};
+use crate::tree::{get, has, text};
+
+pub(super) const RULES: Table = &[("k8s.io.api.policy.v1.PodDisruptionBudgetSpec", &[Rule::Check(budget)])];
+
+pub(super) const PROFILES: &[Profile] = &[Profile {
+    generation: Generation::Spec,
+    status: true,
+    unconditional_update: false,
+    full: true,
+    ..Profile::new("policy", "poddisruptionbudgets")
+}];
+
+fn budget(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    if has(spec, "minAvailable") && has(spec, "maxUnavailable") {
+        let shown = format!(
+            "{{\"MinAvailable\":{},\"Selector\":{},\"MaxUnavailable\":{},\"UnhealthyPodEvictionPolicy\":{}}}",
+            get(spec, "minAvailable"),
+            get(spec, "selector"),
+            get(spec, "maxUnavailable"),
+            get(spec, "unhealthyPodEvictionPolicy")
+        );
+        errors.push(path.invalid(Shown::Plain(shown), "minAvailable and maxUnavailable cannot be both set"));
+    }
+    for field in ["minAvailable", "maxUnavailable"] {
+        if has(spec, field) {
+            number_or_percent(get(spec, field), &path.field(field), errors);
+            not_above_hundred(get(spec, field), &path.field(field), errors);
+        }
+    }
+    labels::validate_label_selector(get(spec, "selector"), &path.field("selector"), errors);
+    let policy = text(spec, "unhealthyPodEvictionPolicy");
+    if !matches!(policy, "" | "IfHealthyBudget" | "AlwaysAllow") {
+        let values = ["AlwaysAllow", "IfHealthyBudget"];
+        errors.push(path.field("unhealthyPodEvictionPolicy").not_supported(policy, &values));
+    }
+}

@@ -1,0 +1,362 @@
+//! Services. Addresses and node ports are allocated by the API server, not here.
+
+use api::Tree;
+use api::status::Cause;
+use machinery::fieldpath::{Path, Shown};
+use machinery::{labels, names};
+
+use crate::generic::Profile;
+use crate::kinds::pod_spec::ip;
+use crate::rules::{self, Rule, Table};
+use crate::strategy::Context;
+use crate::tree::{Object, as_object, ensure, fill, fill_pointer, get, has, list, member, number, object_mut, put, text, texts, unset};
+
+pub(super) const RULES: Table = &[("k8s.io.api.core.v1.Service", &[Rule::DefaultFn(default)])];
+
+pub(super) const PROFILES: &[Profile] = &[Profile {
+    name: names::dns1123_label,
+    status: true,
+    create_on_update: true,
+    prepare: Some(prepare),
+    check: Some(check),
+    full: true,
+    ..Profile::new("", "services")
+}];
+
+fn default(service: &mut Object) {
+    let Some(spec) = service.get_mut("spec").and_then(Tree::as_object_mut) else { return };
+    fill(spec, "type", "ClusterIP");
+    fill(spec, "sessionAffinity", "None");
+    if member(spec, "sessionAffinity") == "None" {
+        spec.shift_remove("sessionAffinityConfig");
+    } else if member(spec, "sessionAffinity") == "ClientIP" {
+        let config = as_object(spec.entry("sessionAffinityConfig").or_insert(Tree::Null));
+        let client = as_object(config.entry("clientIP").or_insert(Tree::Null));
+        fill_pointer(client, "timeoutSeconds", 10800);
+    }
+    let kind = member(spec, "type").to_owned();
+    for port in spec.get_mut("ports").and_then(Tree::as_array_mut).into_iter().flatten() {
+        let Some(port) = port.as_object_mut() else { continue };
+        fill(port, "protocol", "TCP");
+        let target = port.get("targetPort");
+        if target.is_none_or(unset) {
+            let number = port.get("port").cloned().unwrap_or_else(|| 0.into());
+            port.insert("targetPort".to_owned(), number);
+        }
+    }
+    let external = spec.get("externalIPs").is_some_and(|ips| !unset(ips));
+    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") || (external && kind == "ClusterIP") {
+        fill(spec, "externalTrafficPolicy", "Cluster");
+    }
+    if matches!(kind.as_str(), "NodePort" | "LoadBalancer" | "ClusterIP") {
+        fill_pointer(spec, "internalTrafficPolicy", "Cluster");
+    }
+    if kind == "LoadBalancer" {
+        fill_pointer(spec, "allocateLoadBalancerNodePorts", true);
+    }
+}
+
+fn prepare(_: &Context<'_>, service: &mut Tree, old: Option<&Tree>) {
+    let Some(old) = old else {
+        put(as_object(service), "status", serde_json::json!({"loadBalancer": {}}));
+        same_addresses(service);
+        return;
+    };
+    // What was allocated stays unless the type no longer has it.
+    let kind = text(service, "spec.type").to_owned();
+    if kind == "ExternalName" {
+        if text(old, "spec.type") != "ExternalName" && let Some(spec) = object_mut(service, "spec") {
+            for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
+                if get(old, &format!("spec.{field}")) == spec.get(field).unwrap_or(&Tree::Null) {
+                    spec.shift_remove(field);
+                }
+            }
+        }
+    } else if text(old, "spec.type") != "ExternalName" {
+        if text(service, "spec.clusterIP").is_empty() && list(service, "spec.clusterIPs").len() <= 1 {
+            let (one, all) = (get(old, "spec.clusterIP").clone(), get(old, "spec.clusterIPs").clone());
+            let spec = ensure(service, "spec");
+            put(spec, "clusterIP", one);
+            put(spec, "clusterIPs", all);
+        }
+        for field in ["ipFamilies", "ipFamilyPolicy"] {
+            if unset(get(service, &format!("spec.{field}"))) {
+                put(ensure(service, "spec"), field, get(old, &format!("spec.{field}")).clone());
+            }
+        }
+        keep_node_ports(service, old);
+        same_addresses(service);
+    }
+    let spec = ensure(service, "spec");
+    if !matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+        // A service that needs no node ports any more gives up those it did not ask for.
+        let before: Vec<i64> = list(old, "spec.ports").iter().map(|port| number(port, "nodePort")).collect();
+        for port in spec.get_mut("ports").and_then(Tree::as_array_mut).into_iter().flatten() {
+            if before.contains(&number(port, "nodePort")) {
+                as_object(port).shift_remove("nodePort");
+            }
+        }
+        let external = spec.get("externalIPs").is_some_and(|ips| !unset(ips));
+        if !external && spec.get("externalTrafficPolicy") == old.get("spec").and_then(|s| s.get("externalTrafficPolicy")) {
+            spec.shift_remove("externalTrafficPolicy");
+        }
+    }
+    if kind != "LoadBalancer" && text(old, "spec.type") == "LoadBalancer" {
+        for field in ["allocateLoadBalancerNodePorts", "loadBalancerClass", "healthCheckNodePort"] {
+            if spec.get(field) == old.get("spec").and_then(|spec| spec.get(field)) {
+                spec.shift_remove(field);
+            }
+        }
+        put(as_object(service), "status", serde_json::json!({"loadBalancer": {}}));
+    }
+}
+
+/// `clusterIP` and the first of `clusterIPs` are one.
+fn same_addresses(service: &mut Tree) {
+    let one = text(service, "spec.clusterIP").to_owned();
+    let spec = ensure(service, "spec");
+    let first = spec.get("clusterIPs").and_then(|ips| ips.get(0)).and_then(Tree::as_str).map(str::to_owned);
+    match (one.as_str(), first) {
+        ("", Some(first)) => {
+            spec.insert("clusterIP".to_owned(), first.into());
+        }
+        (_, None) if !one.is_empty() => {
+            spec.insert("clusterIPs".to_owned(), Tree::Array(vec![one.into()]));
+        }
+        (_, Some(first)) if first != one => {
+            if let Some(ips) = spec.get_mut("clusterIPs").and_then(Tree::as_array_mut)
+                && ips.len() == 1
+            {
+                ips[0] = one.into();
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Ports that name no node port keep the one they had.
+fn keep_node_ports(service: &mut Tree, old: &Tree) {
+    if !matches!(text(service, "spec.type"), "NodePort" | "LoadBalancer") {
+        return;
+    }
+    let before = list(old, "spec.ports");
+    let Some(ports) = object_mut(service, "spec").and_then(|spec| spec.get_mut("ports")?.as_array_mut()) else { return };
+    for port in ports {
+        let found = before.iter().find(|one| number(one, "port") == number(port, "port") && text(one, "protocol") == text(port, "protocol"));
+        if let Some(found) = found.filter(|one| number(one, "nodePort") != 0)
+            && number(port, "nodePort") == 0
+        {
+            let number = number(found, "nodePort");
+            as_object(port).insert("nodePort".to_owned(), number.into());
+        }
+    }
+}
+
+static SPEC: Path<'static> = Path::new("spec");
+
+fn check(_: &Context<'_>, service: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
+    let spec = get(service, "spec");
+    let kind = text(spec, "type");
+    let headless = text(spec, "clusterIP") == "None";
+    if let Some(old) = old {
+        cluster_ip_kept(spec, get(old, "spec"), errors);
+    }
+    if list(spec, "ports").is_empty() && !headless && kind != "ExternalName" {
+        errors.push(SPEC.field("ports").required(""));
+    }
+    match kind {
+        "ClusterIP" | "NodePort" | "LoadBalancer" => {
+            if headless && kind != "ClusterIP" {
+                let detail = format!("may not be set to 'None' for {kind} services");
+                errors.push(SPEC.field("clusterIPs").index(0).invalid("None", &detail));
+            }
+        }
+        "ExternalName" => external_name(spec, errors),
+        other => {
+            let values = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
+            errors.push(SPEC.field("type").not_supported(other, &values));
+        }
+    }
+    ports(spec, kind, errors);
+    labels::validate_labels(get(spec, "selector"), &SPEC.field("selector"), errors);
+    affinity(spec, errors);
+    let one_of = |field: &str, values: &[&str], errors: &mut Vec<Cause>| {
+        let value = text(spec, field);
+        if !value.is_empty() && !values.contains(&value) {
+            errors.push(SPEC.field(field).not_supported(value, values));
+        }
+    };
+    addresses(spec, errors);
+    let external = matches!(kind, "NodePort" | "LoadBalancer") || !list(spec, "externalIPs").is_empty();
+    let policy = text(spec, "externalTrafficPolicy");
+    if !policy.is_empty() && !external {
+        let detail = "may only be set for externally-accessible services";
+        errors.push(SPEC.field("externalTrafficPolicy").invalid(policy, detail));
+    } else {
+        one_of("externalTrafficPolicy", &["Cluster", "Local"], errors);
+    }
+    one_of("internalTrafficPolicy", &["Cluster", "Local"], errors);
+    one_of("ipFamilyPolicy", &["PreferDualStack", "RequireDualStack", "SingleStack"], errors);
+    one_of("trafficDistribution", &["PreferClose", "PreferSameZone", "PreferSameNode"], errors);
+    for (index, family) in texts(spec, "ipFamilies").enumerate() {
+        if !matches!(family, "IPv4" | "IPv6") {
+            let at = SPEC.field("ipFamilies");
+            errors.push(at.index(index).not_supported(family, &["IPv4", "IPv6"]));
+        }
+    }
+    if kind != "LoadBalancer" {
+        load_balancer_only(spec, errors);
+    }
+    let check = number(spec, "healthCheckNodePort");
+    if check != 0 && !(kind == "LoadBalancer" && policy == "Local") {
+        let detail = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+        errors.push(SPEC.field("healthCheckNodePort").invalid(check, detail));
+    }
+}
+
+fn load_balancer_only(spec: &Tree, errors: &mut Vec<Cause>) {
+    let detail = "may only be used when `type` is 'LoadBalancer'";
+    if has(spec, "loadBalancerClass") {
+        errors.push(SPEC.field("loadBalancerClass").forbidden(detail));
+    }
+    if has(spec, "allocateLoadBalancerNodePorts") {
+        errors.push(SPEC.field("allocateLoadBalancerNodePorts").forbidden(detail));
+    }
+    if !list(spec, "loadBalancerSourceRanges").is_empty() {
+        errors.push(SPEC.field("LoadBalancerSourceRanges").forbidden(detail));
+    }
+}
+
+fn external_name(spec: &Tree, errors: &mut Vec<Cause>) {
+    let name = text(spec, "externalName");
+    let name = name.strip_suffix('.').unwrap_or(name);
+    if name.is_empty() {
+        errors.push(SPEC.field("externalName").required(""));
+    } else {
+        rules::format(name, names::dns1123_subdomain(name), &SPEC.field("externalName"), errors);
+    }
+    for field in ["clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+        if !unset(get(spec, field)) {
+            errors.push(SPEC.field(field).forbidden("may not be set for ExternalName services"));
+        }
+    }
+}
+
+fn ports(spec: &Tree, kind: &str, errors: &mut Vec<Cause>) {
+    let ports = list(spec, "ports");
+    let all = SPEC.field("ports");
+    for (index, port) in ports.iter().enumerate() {
+        let at = all.index(index);
+        let name = text(port, "name");
+        if name.is_empty() && ports.len() > 1 {
+            errors.push(at.field("name").required(""));
+        } else if !name.is_empty() {
+            rules::format(name, names::dns1123_label(name), &at.field("name"), errors);
+            if ports[..index].iter().any(|other| text(other, "name") == name) {
+                errors.push(at.field("name").duplicate(name));
+            }
+        }
+        rules::port(number(port, "port"), &at.field("port"), errors);
+        let protocol = text(port, "protocol");
+        if protocol.is_empty() {
+            errors.push(at.field("protocol").required(""));
+        } else if !matches!(protocol, "TCP" | "UDP" | "SCTP") {
+            errors.push(at.field("protocol").not_supported(protocol, &["SCTP", "TCP", "UDP"]));
+        }
+        super::probe::port(get(port, "targetPort"), &at.field("targetPort"), errors);
+        let application = text(port, "appProtocol");
+        if !application.is_empty() {
+            rules::format(application, names::qualified_name(application), &at.field("appProtocol"), errors);
+        }
+        let node = number(port, "nodePort");
+        if node != 0 && !matches!(kind, "NodePort" | "LoadBalancer") {
+            let detail = format!("may not be used when `type` is '{kind}'");
+            errors.push(at.field("nodePort").forbidden(&detail));
+        }
+        let identity = |port: &Tree| (number(port, "port"), text(port, "protocol").to_owned());
+        if ports[..index].iter().any(|other| identity(other) == identity(port)) {
+            let shown = format!(
+                "{{\"Name\":\"\",\"Protocol\":{protocol:?},\"AppProtocol\":null,\"Port\":{},\"TargetPort\":0,\"NodePort\":0}}",
+                number(port, "port")
+            );
+            errors.push(at.duplicate(Shown::Plain(shown)));
+        }
+    }
+}
+
+fn affinity(spec: &Tree, errors: &mut Vec<Cause>) {
+    match text(spec, "sessionAffinity") {
+        "" => errors.push(SPEC.field("sessionAffinity").required("")),
+        "None" => {
+            if has(spec, "sessionAffinityConfig") {
+                let detail = "must not be set when session affinity is None";
+                errors.push(SPEC.field("sessionAffinityConfig").forbidden(detail));
+            }
+        }
+        "ClientIP" => {
+            let seconds = number(spec, "sessionAffinityConfig.clientIP.timeoutSeconds");
+            if !(1..=86_400).contains(&seconds) {
+                let at = SPEC.field("sessionAffinityConfig.clientIP.timeoutSeconds");
+                errors.push(at.invalid(seconds, "must be greater than 0 and less than 86400"));
+            }
+        }
+        other => errors.push(SPEC.field("sessionAffinity").not_supported(other, &["ClientIP", "None"])),
+    }
+}
+
+fn addresses(spec: &Tree, errors: &mut Vec<Cause>) {
+    let cluster = SPEC.field("clusterIPs");
+    for (index, address) in texts(spec, "clusterIPs").enumerate().filter(|(_, address)| !matches!(*address, "None" | "")) {
+        ip(address, &cluster.index(index), errors);
+    }
+    let external = SPEC.field("externalIPs");
+    for (index, address) in texts(spec, "externalIPs").enumerate() {
+        special_ip(address, &external.index(index), errors);
+    }
+    let ranges = SPEC.field("LoadBalancerSourceRanges");
+    for (index, range) in texts(spec, "loadBalancerSourceRanges").enumerate() {
+        let range = range.trim();
+        match range.parse::<ipnet::IpNet>() {
+            Err(_) => errors.push(ranges.index(index).invalid(range, CIDR)),
+            Ok(net) if net.trunc() != net => {
+                let detail = "must not have bits set beyond the prefix length";
+                errors.push(ranges.index(index).invalid(range, detail));
+            }
+            Ok(_) => {}
+        }
+    }
+}
+
+pub(super) const CIDR: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+
+/// An address that traffic may be sent to: of no special range.
+pub(super) fn special_ip(address: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let Ok(parsed) = address.parse::<std::net::IpAddr>() else {
+        ip(address, path, errors);
+        return;
+    };
+    let link_local = match parsed {
+        std::net::IpAddr::V4(v4) => v4.is_link_local(),
+        std::net::IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    if parsed.is_unspecified() {
+        errors.push(path.invalid(address, &format!("may not be unspecified ({address})")));
+    } else if parsed.is_loopback() {
+        errors.push(path.invalid(address, "may not be in the loopback range (127.0.0.0/8, ::1/128)"));
+    } else if link_local {
+        errors.push(path.invalid(address, "may not be in the link-local range (169.254.0.0/16, fe80::/10)"));
+    }
+}
+
+fn cluster_ip_kept(spec: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
+    let (now, before) = (text(spec, "clusterIP"), text(old, "clusterIP"));
+    let both = text(spec, "type") != "ExternalName" && text(old, "type") != "ExternalName";
+    if both && !before.is_empty() && now != before {
+        let at = SPEC.field("clusterIPs");
+        let shown = match get(spec, "clusterIPs") {
+            Tree::Null => Tree::Array(vec![now.into()]),
+            ips => ips.clone(),
+        };
+        errors.push(at.index(0).invalid(&shown, "may not change once set"));
+    }
+}

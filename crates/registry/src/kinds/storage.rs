@@ -1,0 +1,238 @@
+//! Persistent volumes, their claims, storage classes and what CSI drivers register.
+
+use api::Tree;
+use api::status::Cause;
+use machinery::Quantity;
+use machinery::fieldpath::{Path, Shown};
+use machinery::names;
+use serde_json::json;
+
+use crate::generic::Profile;
+use crate::rules::{Literal, Rule, Table};
+use crate::strategy::Context;
+use crate::tree::{as_object, ensure, entries, get, has, list, put, same, text, texts};
+
+const GROUP: &str = "storage.k8s.io";
+
+pub(super) const RULES: Table = &[
+    (
+        "k8s.io.api.core.v1.PersistentVolumeClaimSpec",
+        &[Rule::Default("volumeMode", Literal::Text("Filesystem")), Rule::Check(claim)],
+    ),
+    ("k8s.io.api.core.v1.PersistentVolumeClaimStatus", &[Rule::Default("phase", Literal::Text("Pending"))]),
+    (
+        "k8s.io.api.core.v1.PersistentVolumeSpec",
+        &[
+            Rule::Default("persistentVolumeReclaimPolicy", Literal::Text("Retain")),
+            Rule::Default("volumeMode", Literal::Text("Filesystem")),
+            Rule::Check(volume),
+        ],
+    ),
+    ("k8s.io.api.core.v1.PersistentVolumeStatus", &[Rule::Default("phase", Literal::Text("Pending"))]),
+    (
+        "k8s.io.api.storage.v1.StorageClass",
+        &[
+            Rule::Default("reclaimPolicy", Literal::Text("Delete")),
+            Rule::Default("volumeBindingMode", Literal::Text("Immediate")),
+        ],
+    ),
+    (
+        "k8s.io.api.storage.v1.CSIDriverSpec",
+        &[
+            Rule::Default("attachRequired", Literal::Bool(true)),
+            Rule::Default("podInfoOnMount", Literal::Bool(false)),
+            Rule::Default("storageCapacity", Literal::Bool(false)),
+            Rule::Default("fsGroupPolicy", Literal::Text("ReadWriteOnceWithFSType")),
+            Rule::Default("volumeLifecycleModes", Literal::Json("[\"Persistent\"]")),
+            Rule::Default("requiresRepublish", Literal::Bool(false)),
+            Rule::Default("seLinuxMount", Literal::Bool(false)),
+            Rule::Default("preventPodSchedulingIfMissing", Literal::Bool(false)),
+        ],
+    ),
+];
+
+pub(super) const PROFILES: &[Profile] = &[
+    Profile {
+        status: true,
+        prepare: Some(prepare_claim),
+        check: Some(check_claim),
+        full: true,
+        ..Profile::new("", "persistentvolumeclaims")
+    },
+    Profile {
+        status: true,
+        prepare: Some(prepare_volume),
+        check: Some(check_volume),
+        full: true,
+        ..Profile::new("", "persistentvolumes")
+    },
+    Profile { check: Some(class), full: true, ..Profile::new(GROUP, "storageclasses") },
+    Profile { unconditional_update: false, ..Profile::new(GROUP, "csidrivers") },
+    Profile { unconditional_update: false, ..Profile::new(GROUP, "csinodes") },
+];
+
+fn prepare_claim(_: &Context<'_>, claim: &mut Tree, old: Option<&Tree>) {
+    if old.is_none() {
+        put(as_object(claim), "status", json!({"phase": "Pending"}));
+    }
+}
+
+fn prepare_volume(context: &Context<'_>, volume: &mut Tree, old: Option<&Tree>) {
+    if old.is_none() {
+        put(as_object(volume), "status", json!({"phase": "Pending"}));
+        let now = context.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        ensure(volume, "status").insert("lastPhaseTransitionTime".to_owned(), now.into());
+    }
+}
+
+const MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+
+fn modes(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let at = path.field("accessModes");
+    for mode in texts(spec, "accessModes") {
+        if !MODES.contains(&mode) {
+            errors.push(at.not_supported(mode, &MODES));
+        }
+    }
+    let mode = text(spec, "volumeMode");
+    if !matches!(mode, "" | "Block" | "Filesystem") {
+        errors.push(path.field("volumeMode").not_supported(mode, &["Block", "Filesystem"]));
+    }
+    let class = text(spec, "storageClassName");
+    if !class.is_empty() {
+        let at = path.field("storageClassName");
+        errors.extend(names::dns1123_subdomain(class).iter().map(|problem| at.invalid(class, problem)));
+    }
+}
+
+fn positive(value: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let amount = Quantity::from_tree(value).unwrap_or(Quantity::ZERO);
+    if amount.nanos() <= 0 {
+        errors.push(path.invalid(&*amount.to_string(), "must be greater than zero"));
+    }
+}
+
+fn claim(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    if list(spec, "accessModes").is_empty() {
+        errors.push(path.field("accessModes").required("at least 1 access mode is required"));
+    }
+    modes(spec, path, errors);
+    let at = path.field("resources");
+    match get(spec, "resources.requests.storage") {
+        Tree::Null => errors.push(at.key("storage").required("")),
+        value => positive(value, &at.key("storage"), errors),
+    }
+}
+
+fn check_claim(_: &Context<'_>, object: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
+    let Some(old) = old else { return };
+    let bound = text(old, "status.phase") == "Bound";
+    let fixed = |object: &Tree| {
+        let mut spec = get(object, "spec").clone();
+        let map = as_object(&mut spec);
+        // The binder fills in the volume, the default class comes late.
+        for field in ["volumeName", "storageClassName", "volumeAttributesClassName"] {
+            if get(old, "spec").get(field).is_none() || field == "volumeAttributesClassName" {
+                map.shift_remove(field);
+            }
+        }
+        if bound {
+            put(map, "resources", Tree::Null);
+        }
+        spec
+    };
+    if !same(&fixed(object), &fixed(old)) {
+        let detail = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
+        errors.push(Path::new("spec").forbidden(detail));
+    }
+}
+
+const NOT_SOURCES: [&str; 10] = [
+    "accessModes",
+    "capacity",
+    "claimRef",
+    "mountOptions",
+    "nodeAffinity",
+    "persistentVolumeReclaimPolicy",
+    "storageClassName",
+    "volumeAttributesClassName",
+    "volumeMode",
+    "",
+];
+
+fn sources(spec: &Tree) -> impl Iterator<Item = (&String, &Tree)> {
+    let members = spec.as_object().into_iter().flatten();
+    members.filter(|(key, value)| !NOT_SOURCES.contains(&key.as_str()) && !value.is_null())
+}
+
+fn volume(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    if list(spec, "accessModes").is_empty() {
+        errors.push(path.field("accessModes").required(""));
+    }
+    modes(spec, path, errors);
+    let at = path.field("capacity");
+    if entries(spec, "capacity").next().is_none() {
+        errors.push(at.required(""));
+    }
+    match get(spec, "capacity.storage") {
+        Tree::Null => errors.push(at.not_supported(Shown::Plain(shown_or_empty(get(spec, "capacity"))), &["storage"])),
+        value => positive(value, &at.key("storage"), errors),
+    }
+    let policy = text(spec, "persistentVolumeReclaimPolicy");
+    if !matches!(policy, "Delete" | "Recycle" | "Retain") {
+        let values = ["Delete", "Recycle", "Retain"];
+        errors.push(path.field("persistentVolumeReclaimPolicy").not_supported(policy, &values));
+    }
+    if sources(spec).next().is_none() {
+        errors.push(path.required("must specify a volume type"));
+    }
+    for (extra, _) in sources(spec).skip(1) {
+        errors.push(path.field(extra).forbidden("may not specify more than 1 volume type"));
+    }
+}
+
+fn shown_or_empty(tree: &Tree) -> String {
+    if tree.is_null() { "{}".to_owned() } else { tree.to_string() }
+}
+
+fn check_volume(_: &Context<'_>, object: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
+    let Some(old) = old else { return };
+    let (spec, before) = (get(object, "spec"), get(old, "spec"));
+    if !sources(spec).eq(sources(before)) {
+        let detail = "spec.persistentvolumesource is immutable after creation";
+        errors.push(Path::new("spec.persistentvolumesource").forbidden(detail));
+    }
+    if has(before, "volumeMode") && get(spec, "volumeMode") != get(before, "volumeMode") {
+        errors.push(Path::new("volumeMode").invalid(get(spec, "volumeMode"), "field is immutable"));
+    }
+}
+
+fn class(_: &Context<'_>, class: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
+    if let Some(old) = old {
+        for field in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
+            if !same(get(class, field), get(old, field)) {
+                errors.push(Path::new(field).invalid(Shown::Null, "field is immutable"));
+            }
+        }
+        return;
+    }
+    let provisioner = text(class, "provisioner");
+    if provisioner.is_empty() {
+        errors.push(Path::new("provisioner").required(""));
+    } else {
+        let lower = provisioner.to_lowercase();
+        let path = Path::new("provisioner");
+        errors.extend(names::qualified_name(&lower).iter().map(|problem| path.invalid(&*lower, problem)));
+    }
+    if entries(class, "parameters").any(|(key, _)| key.is_empty()) {
+        errors.push(Path::new("parameters").invalid("", "field can not be empty."));
+    }
+    for (field, values) in
+        [("reclaimPolicy", ["Delete", "Retain"]), ("volumeBindingMode", ["Immediate", "WaitForFirstConsumer"])]
+    {
+        let value = text(class, field);
+        if !values.contains(&value) {
+            errors.push(Path::new(field).not_supported(value, &values));
+        }
+    }
+}

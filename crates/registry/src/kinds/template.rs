@@ -1,0 +1,44 @@
+//! Pod templates, and the kinds that are nothing but one.
+
+use api::Tree;
+use api::status::Cause;
+use machinery::fieldpath::Path;
+use machinery::labels;
+
+use crate::generic::{Generation, Profile};
+use crate::meta::validate_annotations;
+use crate::rules::{Rule, Table};
+use crate::tree::{get, has, list, text};
+
+pub(super) const RULES: Table = &[("k8s.io.api.core.v1.PodTemplateSpec", &[Rule::Check(check)])];
+
+pub(super) const PROFILES: &[Profile] =
+    &[Profile { generation: Generation::Spec, full: true, ..Profile::new("", "podtemplates") }];
+
+fn check(template: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    labels::validate_labels(get(template, "metadata.labels"), &path.field("labels"), errors);
+    validate_annotations(get(template, "metadata.annotations"), &path.field("annotations"), errors);
+    if !list(template, "spec.ephemeralContainers").is_empty() {
+        errors.push(path.field("spec.ephemeralContainers").forbidden("ephemeral containers not allowed in pod template"));
+    }
+}
+
+/// What workloads that keep their pods running ask of a template.
+pub(super) fn running(template: &Tree, kind: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let policy = text(template, "spec.restartPolicy");
+    if !matches!(policy, "" | "Always") {
+        errors.push(path.field("spec.restartPolicy").not_supported(policy, &["Always"]));
+    }
+    if has(template, "spec.activeDeadlineSeconds") {
+        let detail = format!("activeDeadlineSeconds in {kind} is not Supported");
+        errors.push(path.field("spec.activeDeadlineSeconds").forbidden(&detail));
+    }
+}
+
+/// The selector must select what the template makes.
+pub(super) fn selected(selector: &labels::Selector, template: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let made = get(template, "metadata.labels");
+    if !selector.matches_map(made) {
+        errors.push(path.field("metadata.labels").invalid(made, "`selector` does not match template `labels`"));
+    }
+}

@@ -1,0 +1,193 @@
+//! Volumes of pods: defaults and validation of the sources.
+
+use api::Tree;
+use api::status::Cause;
+use machinery::fieldpath::Path;
+use machinery::Quantity;
+
+use crate::kinds::container::{self, field_ref, local_path, no_backsteps, resource_ref};
+use crate::rules::{Literal, Rule, Table};
+use crate::tree::{Object, fill, get, has, int, list, member, text};
+
+const MODE: Rule = Rule::Default("defaultMode", Literal::Number(0o644));
+
+pub(super) const RULES: Table = &[
+    ("k8s.io.api.core.v1.Volume", &[Rule::DefaultFn(empty_dir), Rule::Check(one_source)]),
+    ("k8s.io.api.core.v1.SecretVolumeSource", &[MODE, Rule::Required("secretName"), Rule::Check(keys)]),
+    ("k8s.io.api.core.v1.ConfigMapVolumeSource", &[MODE, Rule::Required("name"), Rule::Check(keys)]),
+    ("k8s.io.api.core.v1.DownwardAPIVolumeSource", &[MODE, Rule::Check(downward)]),
+    ("k8s.io.api.core.v1.DownwardAPIProjection", &[Rule::Check(downward)]),
+    ("k8s.io.api.core.v1.SecretProjection", &[Rule::Required("name"), Rule::Check(keys)]),
+    ("k8s.io.api.core.v1.ConfigMapProjection", &[Rule::Required("name"), Rule::Check(keys)]),
+    ("k8s.io.api.core.v1.ProjectedVolumeSource", &[MODE, Rule::Check(projected)]),
+    (
+        "k8s.io.api.core.v1.ServiceAccountTokenProjection",
+        &[Rule::Default("expirationSeconds", Literal::Number(3600)), Rule::Check(token)],
+    ),
+    ("k8s.io.api.core.v1.HostPathVolumeSource", &[Rule::Default("type", Literal::Text("")), Rule::Check(host_path)]),
+    ("k8s.io.api.core.v1.EmptyDirVolumeSource", &[Rule::Check(size_limit)]),
+    ("k8s.io.api.core.v1.ISCSIVolumeSource", &[Rule::Default("iscsiInterface", Literal::Text("default"))]),
+    ("k8s.io.api.core.v1.ISCSIPersistentVolumeSource", &[Rule::Default("iscsiInterface", Literal::Text("default"))]),
+    ("k8s.io.api.core.v1.RBDVolumeSource", RBD),
+    ("k8s.io.api.core.v1.RBDPersistentVolumeSource", RBD),
+    (
+        "k8s.io.api.core.v1.AzureDiskVolumeSource",
+        &[
+            Rule::Default("cachingMode", Literal::Text("ReadWrite")),
+            Rule::Default("kind", Literal::Text("Shared")),
+            Rule::Default("fsType", Literal::Text("ext4")),
+            Rule::Default("readOnly", Literal::Bool(false)),
+        ],
+    ),
+    ("k8s.io.api.core.v1.ScaleIOVolumeSource", SCALE_IO),
+    ("k8s.io.api.core.v1.ScaleIOPersistentVolumeSource", SCALE_IO),
+    ("k8s.io.api.core.v1.PersistentVolumeClaimVolumeSource", &[Rule::Required("claimName")]),
+    ("k8s.io.api.core.v1.NFSVolumeSource", &[Rule::Required("server"), Rule::Check(nfs)]),
+    ("k8s.io.api.core.v1.CSIVolumeSource", &[Rule::Required("driver")]),
+    ("k8s.io.api.core.v1.EphemeralVolumeSource", &[Rule::Required("volumeClaimTemplate")]),
+    ("k8s.io.api.core.v1.ImageVolumeSource", &[Rule::DefaultFn(image), Rule::Required("reference")]),
+];
+
+const RBD: &[Rule] = &[
+    Rule::Default("pool", Literal::Text("rbd")),
+    Rule::Default("user", Literal::Text("admin")),
+    Rule::Default("keyring", Literal::Text("/etc/ceph/keyring")),
+];
+
+const SCALE_IO: &[Rule] = &[
+    Rule::Default("storageMode", Literal::Text("ThinProvisioned")),
+    Rule::Default("fsType", Literal::Text("xfs")),
+];
+
+fn sources(volume: &Object) -> impl Iterator<Item = &str> {
+    volume.iter().filter(|(key, value)| *key != "name" && !value.is_null()).map(|(key, _)| key.as_str())
+}
+
+fn empty_dir(volume: &mut Object) {
+    if sources(volume).next().is_none() {
+        volume.insert("emptyDir".to_owned(), Tree::Object(Object::new()));
+    }
+}
+
+fn image(source: &mut Object) {
+    let policy = container::default_pull_policy(member(source, "reference"));
+    fill(source, "pullPolicy", policy);
+}
+
+fn one_source(volume: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let Some(volume) = volume.as_object() else { return };
+    for extra in sources(volume).skip(1) {
+        errors.push(path.field(extra).forbidden("may not specify more than 1 volume type"));
+    }
+}
+
+fn mode(tree: &Tree, field: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    if let Some(bits) = int(tree, field).filter(|bits| !(0..=0o777).contains(bits)) {
+        let detail = "must be a number between 0 and 0777 (octal), both inclusive";
+        errors.push(path.field(field).invalid(bits, detail));
+    }
+}
+
+fn keys(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    mode(source, "defaultMode", path, errors);
+    let all = path.field("items");
+    for (index, item) in list(source, "items").iter().enumerate() {
+        let at = all.index(index);
+        if text(item, "key").is_empty() {
+            errors.push(at.field("key").required(""));
+        }
+        volume_path(item, &at, errors);
+        mode(item, "mode", &at, errors);
+    }
+}
+
+fn volume_path(item: &Tree, at: &Path<'_>, errors: &mut Vec<Cause>) {
+    let path = text(item, "path");
+    if path.is_empty() {
+        errors.push(at.field("path").required(""));
+    } else {
+        local_path(path, &at.field("path"), errors);
+        if path.starts_with("..") && !path.starts_with("../") && path != ".." {
+            errors.push(at.field("path").invalid(path, "must not start with '..'"));
+        }
+    }
+}
+
+fn downward(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    const FIELDS: [&str; 5] =
+        ["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
+    mode(source, "defaultMode", path, errors);
+    for item in list(source, "items") {
+        volume_path(item, path, errors);
+        if has(item, "fieldRef") {
+            field_ref(get(item, "fieldRef"), &FIELDS, &path.field("fieldRef"), errors);
+            if has(item, "resourceFieldRef") {
+                errors.push(path.invalid("resource", "fieldRef and resourceFieldRef can not be specified simultaneously"));
+            }
+        } else if has(item, "resourceFieldRef") {
+            resource_ref(get(item, "resourceFieldRef"), true, &path.field("resourceFieldRef"), errors);
+        } else {
+            errors.push(path.required("one of fieldRef and resourceFieldRef is required"));
+        }
+        mode(item, "mode", path, errors);
+    }
+}
+
+fn projected(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    mode(source, "defaultMode", path, errors);
+    let mut seen: Vec<&str> = Vec::new();
+    let place = |name: &'_ str, errors: &mut Vec<Cause>| {
+        errors.push(path.invalid(name, "conflicting duplicate paths"));
+    };
+    for one in list(source, "sources") {
+        if has(one, "serviceAccountToken") && text(one, "serviceAccountToken.path").is_empty() {
+            errors.push(path.field("path").required(""));
+        }
+        let items = ["secret.items", "configMap.items", "downwardAPI.items"].iter().flat_map(|items| list(one, items));
+        for name in items.map(|item| text(item, "path")).chain([text(one, "serviceAccountToken.path")]) {
+            if !name.is_empty() && seen.contains(&name) {
+                place(name, errors);
+            }
+            seen.push(name);
+        }
+    }
+}
+
+fn token(projection: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let (seconds, at) = (int(projection, "expirationSeconds").unwrap_or(3600), path.field("expirationSeconds"));
+    if seconds < 600 {
+        errors.push(at.invalid(seconds, "may not specify a duration less than 10 minutes"));
+    } else if seconds > 1 << 32 {
+        errors.push(at.invalid(seconds, "may not specify a duration larger than 2^32 seconds"));
+    }
+}
+
+fn host_path(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    const TYPES: [&str; 8] =
+        ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
+    let at = text(source, "path");
+    if at.is_empty() {
+        errors.push(path.field("path").required(""));
+        return;
+    }
+    no_backsteps(at, &path.field("path"), errors);
+    let kind = text(source, "type");
+    if !TYPES.contains(&kind) {
+        errors.push(path.field("type").not_supported(kind, &TYPES));
+    }
+}
+
+fn size_limit(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    if Quantity::from_tree(get(source, "sizeLimit")).is_ok_and(|limit| limit.nanos() < 0) {
+        errors.push(path.field("sizeLimit").forbidden("SizeLimit field must be a valid resource quantity"));
+    }
+}
+
+fn nfs(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let at = text(source, "path");
+    if at.is_empty() {
+        errors.push(path.field("path").required(""));
+    } else if !at.starts_with('/') {
+        errors.push(path.field("path").invalid(at, "must be an absolute path"));
+    }
+}

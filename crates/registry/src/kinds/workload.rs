@@ -1,0 +1,422 @@
+//! Deployments, ReplicaSets, DaemonSets, StatefulSets, ReplicationControllers and ControllerRevisions.
+
+use api::Tree;
+use api::status::Cause;
+use machinery::fieldpath::{Path, Shown};
+use machinery::{intstr, labels, names};
+
+use crate::generic::{Generation, Profile};
+use crate::kinds::template;
+use crate::rules::{Literal, Rule, Table, not_negative};
+use crate::strategy::Context;
+use crate::tree::{Object, as_object, ensure, fill, fill_pointer, get, has, int, member, number, same, text, unset};
+
+const REPLICAS: Rule = Rule::Default("replicas", Literal::Number(1));
+const HISTORY: Rule = Rule::Default("revisionHistoryLimit", Literal::Number(10));
+
+pub(super) const RULES: Table = &[
+    (
+        "k8s.io.api.apps.v1.DeploymentSpec",
+        &[
+            REPLICAS,
+            HISTORY,
+            Rule::Default("progressDeadlineSeconds", Literal::Number(600)),
+            Rule::DefaultFn(deployment_strategy),
+            Rule::Check(deployment),
+        ],
+    ),
+    ("k8s.io.api.apps.v1.ReplicaSetSpec", &[REPLICAS, Rule::Check(replica_set)]),
+    ("k8s.io.api.apps.v1.DaemonSetSpec", &[HISTORY, Rule::DefaultFn(daemon_strategy), Rule::Check(daemon_set)]),
+    (
+        "k8s.io.api.apps.v1.StatefulSetSpec",
+        &[
+            REPLICAS,
+            HISTORY,
+            Rule::Default("podManagementPolicy", Literal::Text("OrderedReady")),
+            Rule::DefaultFn(stateful_strategy),
+            Rule::Check(stateful_set),
+        ],
+    ),
+    ("k8s.io.api.core.v1.ReplicationController", &[Rule::DefaultFn(controller_labels)]),
+    ("k8s.io.api.core.v1.ReplicationControllerSpec", &[REPLICAS, Rule::Check(controller)]),
+];
+
+const SELECTOR: &[(&str, &str)] = &[("spec.selector", "field is immutable")];
+
+const WORKLOAD: Profile = Profile {
+    generation: Generation::Spec,
+    status: true,
+    prepare_status: None,
+    check_status: Some(check_status),
+    full: true,
+    ..Profile::new("apps", "")
+};
+
+pub(super) const PROFILES: &[Profile] = &[
+    Profile {
+        plural: "deployments",
+        generation: Generation::SpecAndAnnotations,
+        immutable: SELECTOR,
+        ..WORKLOAD
+    },
+    Profile { plural: "replicasets", immutable: SELECTOR, ..WORKLOAD },
+    Profile { plural: "daemonsets", immutable: SELECTOR, prepare: Some(prepare_daemon_set), ..WORKLOAD },
+    Profile {
+        plural: "statefulsets",
+        name: names::dns1123_label,
+        immutable: &[
+            ("spec.selector", "field is immutable"),
+            ("spec.serviceName", "field is immutable"),
+            ("spec.podManagementPolicy", "field is immutable"),
+        ],
+        check: Some(check_stateful_set),
+        ..WORKLOAD
+    },
+    Profile { group: "", plural: "replicationcontrollers", ..WORKLOAD },
+    Profile {
+        plural: "controllerrevisions",
+        check: Some(check_revision),
+        full: true,
+        ..Profile::new("apps", "")
+    },
+];
+
+fn deployment_strategy(spec: &mut Object) {
+    let strategy = as_object(spec.entry("strategy").or_insert(Tree::Null));
+    fill(strategy, "type", "RollingUpdate");
+    if member(strategy, "type") == "RollingUpdate" {
+        let rolling = as_object(strategy.entry("rollingUpdate").or_insert(Tree::Null));
+        fill_pointer(rolling, "maxUnavailable", "25%");
+        fill_pointer(rolling, "maxSurge", "25%");
+    }
+}
+
+fn daemon_strategy(spec: &mut Object) {
+    let strategy = as_object(spec.entry("updateStrategy").or_insert(Tree::Null));
+    fill(strategy, "type", "RollingUpdate");
+    if member(strategy, "type") == "RollingUpdate" {
+        let rolling = as_object(strategy.entry("rollingUpdate").or_insert(Tree::Null));
+        fill_pointer(rolling, "maxUnavailable", 1);
+        fill_pointer(rolling, "maxSurge", 0);
+    }
+}
+
+fn stateful_strategy(spec: &mut Object) {
+    let strategy = as_object(spec.entry("updateStrategy").or_insert(Tree::Null));
+    fill(strategy, "type", "RollingUpdate");
+    if member(strategy, "type") == "RollingUpdate" {
+        let rolling = as_object(strategy.entry("rollingUpdate").or_insert(Tree::Null));
+        fill_pointer(rolling, "partition", 0);
+        fill_pointer(rolling, "maxUnavailable", 1);
+    }
+    let retention = as_object(spec.entry("persistentVolumeClaimRetentionPolicy").or_insert(Tree::Null));
+    fill(retention, "whenDeleted", "Retain");
+    fill(retention, "whenScaled", "Retain");
+    for claim in spec.get_mut("volumeClaimTemplates").and_then(Tree::as_array_mut).into_iter().flatten() {
+        let claim = as_object(claim);
+        fill(claim, "kind", "PersistentVolumeClaim");
+        fill(claim, "apiVersion", "v1");
+    }
+}
+
+/// A controller's labels and selector are its template's where it has none.
+fn controller_labels(controller: &mut Object) {
+    let Some(spec) = controller.get_mut("spec").and_then(Tree::as_object_mut) else { return };
+    let labels = spec.get("template").map(|template| get(template, "metadata.labels").clone()).unwrap_or_default();
+    if unset(&labels) {
+        return;
+    }
+    fill(spec, "selector", labels.clone());
+    fill(as_object(controller.entry("metadata").or_insert(Tree::Null)), "labels", labels);
+}
+
+fn counts(spec: &Tree, fields: &[&str], path: &Path<'_>, errors: &mut Vec<Cause>) {
+    for field in fields {
+        not_negative(number(spec, field), &path.field(field), errors);
+    }
+}
+
+/// A selector that must be there, be good and select the template's pods.
+fn selector(spec: &Tree, kind: &str, path: &Path<'_>, errors: &mut Vec<Cause>) -> Option<labels::Selector> {
+    let (tree, at) = (get(spec, "selector"), path.field("selector"));
+    if tree.is_null() {
+        errors.push(at.required(""));
+        return Some(labels::Selector::nothing());
+    }
+    let before = errors.len();
+    labels::validate_label_selector(tree, &at, errors);
+    if unset(get(tree, "matchLabels")) && unset(get(tree, "matchExpressions")) {
+        errors.push(at.invalid(Shown::Plain("{}".to_owned()), &format!("empty selector is invalid for {kind}")));
+    } else if errors.len() > before {
+        errors.push(at.invalid(tree, "invalid label selector"));
+        return None;
+    }
+    labels::Selector::from_label_selector(tree).ok()
+}
+
+fn deployment(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    counts(spec, &["replicas"], path, errors);
+    if let Some(selector) = selector(spec, "deployment", path, errors) {
+        let at = path.field("template");
+        template::selected(&selector, get(spec, "template"), &at, errors);
+        template::running(get(spec, "template"), "ReplicaSet", &at, errors);
+    }
+    let (strategy, at) = (get(spec, "strategy"), path.field("strategy"));
+    match text(strategy, "type") {
+        "Recreate" => {
+            if has(strategy, "rollingUpdate") {
+                let detail = "may not be specified when strategy `type` is 'Recreate'";
+                errors.push(at.field("rollingUpdate").forbidden(detail));
+            }
+        }
+        "RollingUpdate" => rolling_deployment(get(strategy, "rollingUpdate"), &at.field("rollingUpdate"), errors),
+        _ => errors.push(at.not_supported(internal_strategy(strategy), &["Recreate", "RollingUpdate"])),
+    }
+    counts(spec, &["minReadySeconds", "revisionHistoryLimit"], path, errors);
+    if let Some(deadline) = int(spec, "progressDeadlineSeconds") {
+        let at = path.field("progressDeadlineSeconds");
+        not_negative(deadline, &at, errors);
+        if deadline <= number(spec, "minReadySeconds") {
+            errors.push(at.invalid(deadline, "must be greater than minReadySeconds"));
+        }
+    }
+}
+
+/// A strategy as error texts show it: with the names of its internal fields.
+fn internal_strategy(strategy: &Tree) -> Shown<'static> {
+    Shown::Plain(format!("{{\"Type\":{},\"RollingUpdate\":{}}}", get(strategy, "type"), get(strategy, "rollingUpdate")))
+}
+
+/// A number not below 0, or a percentage; answers whether it was good.
+pub(super) fn number_or_percent(value: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) -> bool {
+    match value {
+        Tree::String(text) if intstr::percent(text).is_none() => {
+            let detail = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%')";
+            errors.push(path.invalid(text, detail));
+            false
+        }
+        Tree::Number(number) if number.as_i64().is_some_and(|number| number < 0) => {
+            not_negative(number.as_i64().unwrap_or(0), path, errors);
+            false
+        }
+        _ => true,
+    }
+}
+
+pub(super) fn not_above_hundred(value: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    if let Some(text) = value.as_str().filter(|text| intstr::percent(text).is_some_and(|percent| percent > 100)) {
+        errors.push(path.invalid(text, "must not be greater than 100%"));
+    }
+}
+
+fn zero(value: &Tree) -> bool {
+    value.is_null() || value.as_i64() == Some(0) || value.as_str().and_then(intstr::percent) == Some(0)
+}
+
+fn rolling_deployment(rolling: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    if rolling.is_null() {
+        errors.push(path.required("this should be defaulted and never be nil"));
+        return;
+    }
+    let (unavailable, surge) = (get(rolling, "maxUnavailable"), get(rolling, "maxSurge"));
+    number_or_percent(unavailable, &path.field("maxUnavailable"), errors);
+    number_or_percent(surge, &path.field("maxSurge"), errors);
+    if zero(unavailable) && zero(surge) {
+        errors.push(path.field("maxUnavailable").invalid(unavailable, "may not be 0 when `maxSurge` is 0"));
+    }
+    not_above_hundred(unavailable, &path.field("maxUnavailable"), errors);
+}
+
+fn replica_set(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    counts(spec, &["replicas", "minReadySeconds"], path, errors);
+    if let Some(selector) = selector(spec, "deployment", path, errors) {
+        let at = path.field("template");
+        template::selected(&selector, get(spec, "template"), &at, errors);
+        template::running(get(spec, "template"), "ReplicaSet", &at, errors);
+    }
+}
+
+fn daemon_set(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    if let Some(selector) = selector(spec, "daemonset", path, errors) {
+        template::selected(&selector, get(spec, "template"), &path.field("template"), errors);
+    }
+    template::running(get(spec, "template"), "DaemonSet", &path.field("template"), errors);
+    counts(spec, &["minReadySeconds"], path, errors);
+    let (strategy, at) = (get(spec, "updateStrategy"), path.field("updateStrategy"));
+    match text(strategy, "type") {
+        "OnDelete" => {}
+        "RollingUpdate" => rolling_daemon(get(strategy, "rollingUpdate"), &at.field("rollingUpdate"), errors),
+        _ => errors.push(at.not_supported(internal_strategy(strategy), &["RollingUpdate", "OnDelete"])),
+    }
+    counts(spec, &["revisionHistoryLimit"], path, errors);
+}
+
+fn rolling_daemon(rolling: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    if rolling.is_null() {
+        errors.push(path.required(""));
+        return;
+    }
+    let (unavailable, surge) = (get(rolling, "maxUnavailable"), get(rolling, "maxSurge"));
+    number_or_percent(unavailable, &path.field("maxUnavailable"), errors);
+    number_or_percent(surge, &path.field("maxSurge"), errors);
+    not_above_hundred(unavailable, &path.field("maxUnavailable"), errors);
+    not_above_hundred(surge, &path.field("maxSurge"), errors);
+    match (zero(unavailable), zero(surge)) {
+        (false, false) => {
+            errors.push(path.field("maxSurge").invalid(surge, "may not be set when maxUnavailable is non-zero"));
+        }
+        (true, true) => errors.push(path.field("maxUnavailable").required("cannot be 0 when maxSurge is 0")),
+        _ => {}
+    }
+}
+
+fn stateful_set(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    match text(spec, "podManagementPolicy") {
+        "" => errors.push(path.field("podManagementPolicy").required("")),
+        "OrderedReady" | "Parallel" => {}
+        other => errors
+            .push(path.field("podManagementPolicy").invalid(other, "must be 'OrderedReady' or 'Parallel'")),
+    }
+    let (strategy, at) = (get(spec, "updateStrategy"), path.field("updateStrategy"));
+    let rolling = get(strategy, "rollingUpdate");
+    match text(strategy, "type") {
+        "" => errors.push(at.required("")),
+        "OnDelete" => {
+            if !rolling.is_null() {
+                let shown = format!(
+                    "{{\"Partition\":{},\"MaxUnavailable\":{}}}",
+                    number(rolling, "partition"),
+                    get(rolling, "maxUnavailable")
+                );
+                let detail = "only allowed for updateStrategy 'RollingUpdate'";
+                errors.push(at.field("rollingUpdate").invalid(Shown::Plain(shown), detail));
+            }
+        }
+        "RollingUpdate" => {
+            counts(rolling, &["partition"], &at.field("rollingUpdate"), errors);
+            let at = at.field("rollingUpdate.maxUnavailable");
+            number_or_percent(get(rolling, "maxUnavailable"), &at, errors);
+            not_above_hundred(get(rolling, "maxUnavailable"), &at, errors);
+        }
+        _ => errors.push(at.invalid(internal_strategy(strategy), "must be 'RollingUpdate' or 'OnDelete'")),
+    }
+    let retention = path.field("persistentVolumeClaimRetentionPolicy");
+    for field in ["whenDeleted", "whenScaled"] {
+        let value = text(get(spec, "persistentVolumeClaimRetentionPolicy"), field);
+        if !matches!(value, "Retain" | "Delete") {
+            errors.push(retention.field(field).not_supported(value, &["Retain", "Delete"]));
+        }
+    }
+    counts(spec, &["replicas", "minReadySeconds"], path, errors);
+    counts(get(spec, "ordinals"), &["start"], &path.field("ordinals"), errors);
+    let before = errors.len();
+    if let Some(selector) = selector(spec, "statefulset", path, errors)
+        && errors.len() == before
+    {
+        template::selected(&selector, get(spec, "template"), &path.field("template"), errors);
+    }
+    let policy = text(spec, "template.spec.restartPolicy");
+    if policy != "Always" {
+        errors.push(path.field("template.spec.restartPolicy").not_supported(policy, &["Always"]));
+    }
+    if has(spec, "template.spec.activeDeadlineSeconds") {
+        let at = path.field("template.spec.activeDeadlineSeconds");
+        errors.push(at.forbidden("activeDeadlineSeconds in StatefulSet is not Supported"));
+    }
+    counts(spec, &["revisionHistoryLimit"], path, errors);
+}
+
+fn check_stateful_set(_: &Context<'_>, object: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
+    let Some(old) = old else { return };
+    let (new, old) = (get(object, "spec"), get(old, "spec"));
+    const MUTABLE: [&str; 10] = [
+        "replicas",
+        "ordinals",
+        "template",
+        "updateStrategy",
+        "revisionHistoryLimit",
+        "persistentVolumeClaimRetentionPolicy",
+        "minReadySeconds",
+        // These have their own complaint.
+        "selector",
+        "serviceName",
+        "podManagementPolicy",
+    ];
+    let fixed = |spec: &Tree| {
+        let mut spec = spec.clone();
+        MUTABLE.iter().for_each(|field| drop(as_object(&mut spec).shift_remove(*field)));
+        spec
+    };
+    if !same(&fixed(new), &fixed(old)) {
+        let detail = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
+        errors.push(Path::new("spec").forbidden(detail));
+    }
+}
+
+fn prepare_daemon_set(_: &Context<'_>, object: &mut Tree, old: Option<&Tree>) {
+    let generation = match old {
+        None => return,
+        Some(old) => {
+            let generation = number(old, "spec.templateGeneration");
+            if generation == 0 {
+                return;
+            }
+            let changed = !same(get(object, "spec.template"), get(old, "spec.template"));
+            generation + i64::from(changed)
+        }
+    };
+    ensure(object, "spec").insert("templateGeneration".to_owned(), generation.into());
+}
+
+fn controller(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    counts(spec, &["minReadySeconds"], path, errors);
+    let chosen = labels::Selector::from_map(get(spec, "selector"));
+    if chosen.is_everything() {
+        errors.push(path.field("selector").required(""));
+    }
+    counts(spec, &["replicas"], path, errors);
+    let at = path.field("template");
+    if !has(spec, "template") {
+        errors.push(at.required(""));
+        return;
+    }
+    if !chosen.is_everything() {
+        template::selected(&chosen, get(spec, "template"), &at, errors);
+    }
+    template::running(get(spec, "template"), "ReplicationController", &at, errors);
+}
+
+fn check_status(_: &Context<'_>, object: &Tree, _: Option<&Tree>, errors: &mut Vec<Cause>) {
+    let (status, path) = (get(object, "status"), Path::new("status"));
+    let total = number(status, "replicas");
+    for (field, value) in status.as_object().into_iter().flatten() {
+        if let Some(value) = value.as_i64() {
+            not_negative(value, &path.field(field), errors);
+        }
+    }
+    if status.get("desiredNumberScheduled").is_some() {
+        return;
+    }
+    for field in ["updatedReplicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas"] {
+        let count = number(status, field);
+        if count > total {
+            errors.push(path.field(field).invalid(count, "cannot be greater than status.replicas"));
+        }
+    }
+    let (ready, available) = (number(status, "readyReplicas"), number(status, "availableReplicas"));
+    if available > ready {
+        errors.push(path.field("availableReplicas").invalid(available, "cannot be greater than readyReplicas"));
+    }
+}
+
+fn check_revision(_: &Context<'_>, object: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
+    not_negative(number(object, "revision"), &Path::new("revision"), errors);
+    if !has(object, "data") {
+        errors.push(Path::new("data").required("data is mandatory"));
+    }
+    if let Some(old) = old
+        && !same(get(object, "data"), get(old, "data"))
+    {
+        errors.push(Path::new("data").invalid(get(object, "data"), "field is immutable"));
+    }
+}

@@ -1,0 +1,138 @@
+//! `metadata`: the rules that every kind shares.
+
+use api::Tree;
+use api::model::{Resource, Scope};
+use api::status::Cause;
+use machinery::fieldpath::Path;
+use machinery::{labels, names};
+
+use crate::tree::{get, has, list, number, text, texts};
+
+/// What a kind's names must look like.
+pub type NameFormat = fn(&str) -> Vec<String>;
+
+static METADATA: Path<'static> = Path::new("metadata");
+const ANNOTATIONS_MAX: usize = 256 * 1024;
+
+/// Checks the metadata of an object about to be created.
+pub fn validate(resource: &Resource, object: &Tree, format: NameFormat, errors: &mut Vec<Cause>) {
+    let metadata = get(object, "metadata");
+    let generate = text(metadata, "generateName");
+    if !generate.is_empty() {
+        // What comes behind a trailing dash is the server's, and good.
+        let masked = generate.strip_suffix('-').map(|base| format!("{base}-a"));
+        for problem in format(masked.as_deref().unwrap_or(generate)) {
+            errors.push(METADATA.field("generateName").invalid(generate, &problem));
+        }
+    }
+    let name = text(metadata, "name");
+    if name.is_empty() {
+        errors.push(METADATA.field("name").required("name or generateName is required"));
+    } else {
+        errors.extend(format(name).iter().map(|problem| METADATA.field("name").invalid(name, problem)));
+    }
+    let namespace = text(metadata, "namespace");
+    match (resource.scope, namespace.is_empty()) {
+        (Scope::Namespaced, true) => errors.push(METADATA.field("namespace").required("")),
+        (Scope::Namespaced, false) => {
+            let problems = names::dns1123_label(namespace);
+            errors.extend(problems.iter().map(|p| METADATA.field("namespace").invalid(namespace, p)));
+        }
+        (Scope::Cluster, false) => errors.push(METADATA.field("namespace").forbidden("not allowed on this type")),
+        (Scope::Cluster, true) => {}
+    }
+    crate::rules::not_negative(number(metadata, "generation"), &METADATA.field("generation"), errors);
+    validate_always(metadata, errors);
+}
+
+/// Checks the metadata of an object about to be updated.
+pub fn validate_update(object: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
+    let (metadata, before) = (get(object, "metadata"), get(old, "metadata"));
+    let added: Vec<&str> = texts(metadata, "finalizers")
+        .filter(|finalizer| !texts(before, "finalizers").any(|one| one == *finalizer))
+        .collect();
+    if has(before, "deletionTimestamp") && !added.is_empty() {
+        let shown: Vec<String> = added.iter().map(|name| format!("{name:?}")).collect();
+        errors.push(METADATA.field("finalizers").forbidden(&format!(
+            "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+            shown.join(", ")
+        )));
+    }
+    for (field, detail) in [
+        ("name", "field is immutable"),
+        ("namespace", "field is immutable"),
+        ("uid", "field is immutable"),
+        ("creationTimestamp", "field is immutable"),
+        ("deletionTimestamp", "field is immutable; may only be changed via deletion"),
+        ("deletionGracePeriodSeconds", "field is immutable; may only be changed via deletion"),
+    ] {
+        if get(metadata, field) != get(before, field) {
+            errors.push(METADATA.field(field).invalid(get(metadata, field), detail));
+        }
+    }
+    if number(metadata, "generation") < number(before, "generation") {
+        let generation = number(metadata, "generation");
+        errors.push(METADATA.field("generation").invalid(generation, "must not be decremented"));
+    }
+    validate_always(metadata, errors);
+}
+
+fn validate_always(metadata: &Tree, errors: &mut Vec<Cause>) {
+    labels::validate_labels(get(metadata, "labels"), &METADATA.field("labels"), errors);
+    validate_annotations(get(metadata, "annotations"), &METADATA.field("annotations"), errors);
+    validate_owners(metadata, errors);
+    let path = METADATA.field("finalizers");
+    for finalizer in texts(metadata, "finalizers") {
+        for problem in names::qualified_name(finalizer) {
+            errors.push(path.invalid(finalizer, &problem));
+        }
+    }
+    for (index, finalizer) in texts(metadata, "finalizers").enumerate() {
+        let standard = matches!(finalizer, "kubernetes" | "orphan" | "foregroundDeletion");
+        if !finalizer.contains('/') && !standard {
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.push(path.index(index).invalid(finalizer, detail));
+        }
+    }
+}
+
+/// The field errors of a map of annotations.
+pub fn validate_annotations(annotations: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let mut size = 0;
+    for (key, value) in annotations.as_object().into_iter().flatten() {
+        for problem in names::qualified_name(&key.to_lowercase()) {
+            errors.push(path.invalid(key, &problem));
+        }
+        size += key.len() + value.as_str().map_or(0, str::len);
+    }
+    if size > ANNOTATIONS_MAX {
+        errors.push(path.too_long(ANNOTATIONS_MAX));
+    }
+}
+
+fn validate_owners(metadata: &Tree, errors: &mut Vec<Cause>) {
+    let path = METADATA.field("ownerReferences");
+    let mut controller: Option<&str> = None;
+    for (index, owner) in list(metadata, "ownerReferences").iter().enumerate() {
+        let at = path.index(index);
+        for field in ["apiVersion", "kind", "name", "uid"] {
+            if text(owner, field).is_empty() {
+                errors.push(at.field(field).required("must not be empty"));
+            }
+        }
+        if text(owner, "kind") == "Event" && matches!(text(owner, "apiVersion"), "v1" | "events.k8s.io/v1") {
+            let shown = format!("{}, Kind=Event", text(owner, "apiVersion"));
+            errors.push(path.invalid(&shown, &format!("{shown} is disallowed from being an owner")));
+        }
+        if crate::tree::flag(owner, "controller") {
+            if let Some(first) = controller {
+                let detail = format!(
+                    "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {}",
+                    text(owner, "name")
+                );
+                errors.push(path.invalid(get(metadata, "ownerReferences"), &detail));
+            }
+            controller = Some(text(owner, "name"));
+        }
+    }
+}
