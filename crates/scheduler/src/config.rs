@@ -151,10 +151,10 @@ pub enum Error {
 impl Configuration {
     /// The file where one is given, with the flags over it.
     pub fn from_options(options: &Options) -> Result<Configuration, Error> {
-        let mut configuration: Configuration = if options.config.as_os_str().is_empty() {
+        let mut configuration: Configuration = if options.config.is_empty() {
             Configuration::default()
         } else {
-            daemon::config::load(&options.config, API_VERSION, KIND)?
+            daemon::config::load(options.config.as_ref(), API_VERSION, KIND)?
         };
         if configuration.profiles.is_empty() {
             configuration.profiles.push(ProfileConfiguration::default());
@@ -163,10 +163,7 @@ impl Configuration {
             configuration.client_connection.kubeconfig.clone_from(&options.kubeconfig);
         }
         let election = &mut configuration.leader_election;
-        if let Some(text) = &options.leader_elect {
-            election.leader_elect = flags::go_bool(text)
-                .ok_or_else(|| Error::Invalid(format!("invalid argument {text:?} for \"--leader-elect\" flag")))?;
-        }
+        election.leader_elect = options.leader_elect.unwrap_or(election.leader_elect);
         let durations = [
             (&mut election.lease_duration, options.leader_elect_lease_duration),
             (&mut election.renew_deadline, options.leader_elect_renew_deadline),
@@ -237,10 +234,9 @@ impl Configuration {
         self.profiles
             .iter()
             .map(|profile| {
-                profile.build(self.percentage_of_nodes_to_score).map_err(|message| Error::Profile {
-                    profile: profile.scheduler_name.clone(),
-                    message,
-                })
+                profile
+                    .build(self.percentage_of_nodes_to_score)
+                    .map_err(|message| Error::Profile { profile: profile.scheduler_name.clone(), message })
             })
             .collect()
     }
@@ -267,8 +263,8 @@ impl Plugins {
     fn points(&self) -> [&PluginSet; Point::COUNT] {
         use Point::*;
         [
-            PreEnqueue, QueueSort, PreFilter, Filter, PostFilter, PreScore, Score, Reserve, Permit, PreBind, Bind,
-            PostBind,
+            PreEnqueue, QueueSort, PreFilter, Filter, PostFilter, PreScore, Score, Reserve, Permit, PreBind,
+            Bind, PostBind,
         ]
         .map(|point| self.set(point))
     }
@@ -296,7 +292,10 @@ impl ProfileConfiguration {
             for enabled in &set.enabled {
                 if find(&enabled.name).is_none() {
                     if ABSENT.contains(&enabled.name.as_str()) {
-                        tracing::warn!(plugin = enabled.name, "The plugin is not supported and has no effect");
+                        tracing::warn!(
+                            plugin = enabled.name,
+                            "The plugin is not supported and has no effect"
+                        );
                         continue;
                     }
                     return Err(format!("plugin {:?} does not exist", enabled.name));

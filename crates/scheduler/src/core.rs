@@ -42,8 +42,7 @@ pub enum Attempt {
 impl Core {
     /// `seed` makes the choice among equally good nodes reproducible.
     pub fn new(profiles: Vec<Profile>, backoff: queue::Backoff, seed: u64) -> Core {
-        let profiles =
-            profiles.into_iter().map(|profile| (profile.name, Arc::new(profile))).collect();
+        let profiles = profiles.into_iter().map(|profile| (profile.name, Arc::new(profile))).collect();
         Core {
             table: Table::default(),
             queue: Queue::new(backoff),
@@ -183,6 +182,11 @@ impl Core {
         if !profile.preempts || diagnosis.nodes == 0 {
             return None;
         }
+        if diagnosis.message.is_some() {
+            // What upstream says where no node was looked at.
+            diagnosis.post_filter = Some("not found".into());
+            return None;
+        }
         match crate::plugins::search_victims(profile, cycle, active, pod, &self.table, diagnosis) {
             Preemption::Victims(victims) => {
                 diagnosis.post_filter = Some(format!(
@@ -207,7 +211,14 @@ impl Core {
 
     /// The binding failed: the place is free again and the pod is tried again, unless it is gone or has been
     /// seen bound meanwhile. True when it will be tried.
-    pub fn bind_failed(&mut self, profile: &Profile, entry: Entry, node: Symbol, gone: bool, now: Duration) -> bool {
+    pub fn bind_failed(
+        &mut self,
+        profile: &Profile,
+        entry: Entry,
+        node: Symbol,
+        gone: bool,
+        now: Duration,
+    ) -> bool {
         profile.unreserve(&entry.pod, node);
         let Some((pod, _)) = self.table.forget(&entry.pod.uid) else { return false };
         self.changed(&Change::PodRemoved { pod: &pod, node }, now);

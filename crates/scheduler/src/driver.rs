@@ -42,7 +42,13 @@ pub struct Scheduler {
 
 impl Scheduler {
     /// Starts to watch; nothing is scheduled before [`Scheduler::run`].
-    pub fn new(client: Client, informers: &Informers, profiles: Vec<Profile>, backoff: Backoff, host: &str) -> Arc<Scheduler> {
+    pub fn new(
+        client: Client,
+        informers: &Informers,
+        profiles: Vec<Profile>,
+        backoff: Backoff,
+        host: &str,
+    ) -> Arc<Scheduler> {
         let recorders = profiles
             .iter()
             .map(|profile| {
@@ -116,7 +122,9 @@ impl Scheduler {
     pub(crate) fn incoming(&self) -> daemon::metrics::Samples {
         let core = self.core.lock();
         let counts = core.queue.incoming.iter();
-        counts.map(|((queue, event), count)| (vec![event.to_string(), queue.to_string()], *count as f64)).collect()
+        counts
+            .map(|((queue, event), count)| (vec![event.to_string(), queue.to_string()], *count as f64))
+            .collect()
     }
 
     pub(crate) fn rejected(&self) -> daemon::metrics::Samples {

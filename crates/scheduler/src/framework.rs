@@ -111,7 +111,10 @@ pub enum Change<'a> {
     NodeAdded(&'a Row),
     NodeUpdated(&'a Row),
     /// A placed pod went away, or asks for less now.
-    PodRemoved { pod: &'a Pod, node: Symbol },
+    PodRemoved {
+        pod: &'a Pod,
+        node: Symbol,
+    },
     /// A pod was placed, or the labels of a placed one changed.
     PodPlaced(&'a Pod),
 }
@@ -172,7 +175,14 @@ pub trait Plugin: Send + Sync {
     }
 
     /// Before scoring; false when every node scores the same.
-    fn pre_score(&self, _own: usize, _cycle: &mut Cycle, _pod: &Pod, _table: &Table, _rows: &[usize]) -> bool {
+    fn pre_score(
+        &self,
+        _own: usize,
+        _cycle: &mut Cycle,
+        _pod: &Pod,
+        _table: &Table,
+        _rows: &[usize],
+    ) -> bool {
         true
     }
 
@@ -181,7 +191,15 @@ pub trait Plugin: Send + Sync {
     }
 
     /// Brings the scores of all nodes to 0..=[`MAX_SCORE`].
-    fn normalize(&self, _own: usize, _cycle: &Cycle, _pod: &Pod, _table: &Table, _rows: &[usize], _scores: &mut [i64]) {
+    fn normalize(
+        &self,
+        _own: usize,
+        _cycle: &Cycle,
+        _pod: &Pod,
+        _table: &Table,
+        _rows: &[usize],
+        _scores: &mut [i64],
+    ) {
     }
 
     /// The pod will go to this node; an error takes it back, at every plugin that reserved.

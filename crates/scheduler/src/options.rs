@@ -1,7 +1,5 @@
 //! The command line, with upstream's names and defaults.
 
-use std::path::PathBuf;
-
 use daemon::flags::{Duration, Logging, SecureServing, Unsupported};
 
 #[derive(clap::Parser, Clone, Debug)]
@@ -9,10 +7,10 @@ use daemon::flags::{Duration, Logging, SecureServing, Unsupported};
 pub struct Options {
     /// The path to the configuration file.
     #[arg(long, default_value = "")]
-    pub config: PathBuf,
+    pub config: String,
     /// Where to write the configuration and exit.
     #[arg(long, default_value = "")]
-    pub write_config_to: PathBuf,
+    pub write_config_to: String,
     /// The address of the Kubernetes API server (overrides any value in kubeconfig).
     #[arg(long, default_value = "")]
     pub master: String,
@@ -27,7 +25,7 @@ pub struct Options {
     #[arg(long, default_value = "10s")]
     pub authentication_token_webhook_cache_ttl: Duration,
     #[arg(long, default_value = "")]
-    pub client_ca_file: PathBuf,
+    pub client_ca_file: String,
     #[arg(long, default_value = "")]
     pub authorization_kubeconfig: String,
     #[arg(long, value_delimiter = ',', default_value = "/healthz,/readyz,/livez")]
@@ -38,7 +36,7 @@ pub struct Options {
     pub authorization_webhook_cache_unauthorized_ttl: Duration,
     /// Start a leader election client and gain leadership before executing the main loop.
     #[arg(long)]
-    pub leader_elect: Option<String>,
+    pub leader_elect: Option<bool>,
     #[arg(long)]
     pub leader_elect_lease_duration: Option<Duration>,
     #[arg(long)]

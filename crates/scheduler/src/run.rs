@@ -29,7 +29,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         tree["kind"] = KIND.into();
         tree
     };
-    if !options.write_config_to.as_os_str().is_empty() {
+    if !options.write_config_to.is_empty() {
         std::fs::write(&options.write_config_to, serde_json::to_string_pretty(&written)?)?;
         return Ok(());
     }
@@ -103,7 +103,7 @@ async fn serve(
     };
     let client_ca = &options.client_ca_file;
     let authentication = AuthenticationOptions {
-        client_ca: (!client_ca.as_os_str().is_empty()).then(|| Material::File(client_ca.clone())),
+        client_ca: (!client_ca.is_empty()).then(|| Material::File(client_ca.into())),
         lookup: !options.authentication_skip_lookup,
         cache: *options.authentication_token_webhook_cache_ttl,
         ..Default::default()
@@ -116,7 +116,9 @@ async fn serve(
     };
     let readyz = Checks::default();
     let ending = shutdown.clone();
-    readyz.add("shutdown", move || if ending.is_cancelled() { Err("process is shutting down".into()) } else { Ok(()) });
+    readyz.add("shutdown", move || {
+        if ending.is_cancelled() { Err("process is shutting down".into()) } else { Ok(()) }
+    });
     let own = Arc::downgrade(scheduler);
     readyz.add("sched-handler-sync", move || match own.upgrade() {
         Some(own) if own.synced() => Ok(()),
@@ -133,8 +135,9 @@ async fn serve(
     let port = options.serving.secure_port.unwrap_or(PORT);
     let address = SocketAddr::new(options.serving.bind_address, port);
     let names = ["localhost".to_string()];
-    let tls = TlsConfig::from_flags(&options.serving, "kube-scheduler", &names, &[options.serving.bind_address])
-        .context("serving certificate")?;
+    let tls =
+        TlsConfig::from_flags(&options.serving, "kube-scheduler", &names, &[options.serving.bind_address])
+            .context("serving certificate")?;
     let listener = serving::bind(address, options.serving.permit_port_sharing)
         .with_context(|| format!("failed to listen on {address}"))?;
     tracing::info!(address = %listener.local_addr()?, "Serving securely");

@@ -24,7 +24,10 @@ pub struct Server {
 }
 
 impl Server {
-    pub async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    pub async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, Infallible> {
         Ok(match self.allow(&request).await {
             Ok(()) => self.route(&request).await,
             Err(status) => refuse(&status),

@@ -36,7 +36,13 @@ impl Scheduler {
     }
 
     /// Tells why the pod waits, and makes place for it where that was found.
-    pub(super) async fn unschedulable(&self, pod: &Pod, reason: &str, message: &str, victims: Option<Victims>) {
+    pub(super) async fn unschedulable(
+        &self,
+        pod: &Pod,
+        reason: &str,
+        message: &str,
+        victims: Option<Victims>,
+    ) {
         self.event(pod, EventType::Warning, "FailedScheduling", "Scheduling", message, pod.scheduler);
         let told = pod.condition.as_ref().is_some_and(|condition| condition.1 == message);
         if !told || victims.is_some() {

@@ -105,7 +105,10 @@ pub fn make(value: &Value) -> Result<Arc<dyn Plugin>, String> {
         "RequestedToCapacityRatio" => {
             let shape = scoring.requested_to_capacity_ratio.unwrap_or_default().shape;
             if shape.is_empty() {
-                return Err("scoringStrategy.requestedToCapacityRatio.shape: at least one point must be specified".into());
+                return Err(
+                    "scoringStrategy.requestedToCapacityRatio.shape: at least one point must be specified"
+                        .into(),
+                );
             }
             // Configured on a scale to ten.
             let points = shape.iter().map(|point| (point.utilization, point.score * MAX_SCORE / 10));
@@ -289,4 +292,3 @@ impl Plugin for Balanced {
         ((1.0 - deviation) * MAX_SCORE as f64) as i64
     }
 }
-

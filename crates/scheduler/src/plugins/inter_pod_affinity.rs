@@ -157,7 +157,8 @@ impl Plugin for InterPodAffinity {
             for (weight, term) in other.needs.preferred_affinity.iter().filter(|(_, term)| speaks(term)) {
                 count(&mut scores, row, term.key, *weight);
             }
-            for (weight, term) in other.needs.preferred_anti_affinity.iter().filter(|(_, term)| speaks(term)) {
+            for (weight, term) in other.needs.preferred_anti_affinity.iter().filter(|(_, term)| speaks(term))
+            {
                 count(&mut scores, row, term.key, -weight);
             }
         }
@@ -168,7 +169,11 @@ impl Plugin for InterPodAffinity {
 
     fn score(&self, own: usize, cycle: &Cycle, _: &Pod, row: &Row) -> i64 {
         let Some(Scores(scores)) = cycle.state(own) else { return 0 };
-        scores.iter().filter(|((key, value), _)| row.labels.get(*key) == Some(*value)).map(|(_, score)| score).sum()
+        scores
+            .iter()
+            .filter(|((key, value), _)| row.labels.get(*key) == Some(*value))
+            .map(|(_, score)| score)
+            .sum()
     }
 
     fn normalize(&self, _: usize, _: &Cycle, _: &Pod, _: &Table, _: &[usize], scores: &mut [i64]) {
@@ -183,9 +188,7 @@ impl Plugin for InterPodAffinity {
         let namespace = &*pod.key.namespace;
         match change {
             Change::NodeAdded(_) | Change::NodeUpdated(_) => true,
-            Change::PodPlaced(other) => {
-                pod.needs.affinity.iter().any(|term| term.matches(namespace, other))
-            }
+            Change::PodPlaced(other) => pod.needs.affinity.iter().any(|term| term.matches(namespace, other)),
             Change::PodRemoved { pod: other, .. } => {
                 pod.needs.anti_affinity.iter().any(|term| term.matches(namespace, other))
                     || other.needs.anti_affinity.iter().any(|term| term.matches(&other.key.namespace, pod))

@@ -91,10 +91,7 @@ impl Plugin for NodeAffinity {
 
     fn score(&self, _: usize, _: &Cycle, pod: &Pod, row: &Row) -> i64 {
         let preferred = pod.needs.preferred.iter().chain(&self.added.preferred);
-        preferred
-            .filter(|(_, term)| term.matches(row.name, &row.labels))
-            .map(|(weight, _)| weight)
-            .sum()
+        preferred.filter(|(_, term)| term.matches(row.name, &row.labels)).map(|(weight, _)| weight).sum()
     }
 
     fn normalize(&self, _: usize, _: &Cycle, _: &Pod, _: &Table, _: &[usize], scores: &mut [i64]) {

@@ -63,7 +63,9 @@ pub fn search(
         && !pod.nominated.is_empty()
         && table.row(row).pods.values().any(|other| other.deleting && other.priority < pod.priority)
     {
-        return Preemption::None("preemption: not eligible due to a terminating pod on the nominated node.".into());
+        return Preemption::None(
+            "preemption: not eligible due to a terminating pod on the nominated node.".into(),
+        );
     }
     let mut best: Option<(Victims, Cost)> = None;
     let mut found = 0;

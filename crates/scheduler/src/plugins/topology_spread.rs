@@ -46,14 +46,15 @@ struct Soft(Vec<(FxHashMap<Symbol, i64>, f64)>);
 fn eligible(pod: &Pod, constraint: &Spread, row: &Row) -> bool {
     (!constraint.honor_affinity || node_affinity::selects(&pod.needs, row))
         && (!constraint.honor_taints
-            || row.taints.iter().all(|taint| taint.effect == Effect::PreferNoSchedule || pod.tolerates(taint)))
+            || row
+                .taints
+                .iter()
+                .all(|taint| taint.effect == Effect::PreferNoSchedule || pod.tolerates(taint)))
 }
 
 fn counted(pod: &Pod, constraint: &Spread, row: &Row) -> i64 {
     let own = row.pods.values().filter(|other| {
-        !other.deleting
-            && other.key.namespace == pod.key.namespace
-            && selects(&constraint.selector, other)
+        !other.deleting && other.key.namespace == pod.key.namespace && selects(&constraint.selector, other)
     });
     own.count() as i64
 }
@@ -107,14 +108,7 @@ impl Plugin for PodTopologySpread {
         Ok(())
     }
 
-    fn pre_score(
-        &self,
-        own: usize,
-        cycle: &mut Cycle,
-        pod: &Pod,
-        table: &Table,
-        rows: &[usize],
-    ) -> bool {
+    fn pre_score(&self, own: usize, cycle: &mut Cycle, pod: &Pod, table: &Table, rows: &[usize]) -> bool {
         if constraints(pod, false).next().is_none() {
             return false;
         }
