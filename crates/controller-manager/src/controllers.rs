@@ -1,5 +1,6 @@
 //! The controllers, a module each; [`crate::registry`] lists them by name.
 
+pub mod daemonset;
 pub mod deployment;
 pub mod endpoints;
 pub mod endpointslice;

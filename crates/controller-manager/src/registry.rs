@@ -35,6 +35,7 @@ pub static CONTROLLERS: &[Entry] = &entries! {
     "garbage-collector-controller", "garbagecollector", controllers::garbage::run;
     "node-lifecycle-controller", "nodelifecycle", controllers::nodelifecycle::run;
     "taint-eviction-controller", "", controllers::taint_eviction::run;
+    "daemonset-controller", "daemonset", controllers::daemonset::run;
     "replicationcontroller-controller", "replicationcontroller", controllers::replicaset::run_replicationcontrollers;
 };
 

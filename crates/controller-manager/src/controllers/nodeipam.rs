@@ -131,7 +131,7 @@ impl Controller {
         };
         let texts: Vec<String> = taken.iter().map(IpNet::to_string).collect();
         let patch = json!({
-            "metadata": {"resourceVersion": node.metadata.resource_version},
+            "metadata": {"uid": node.metadata.uid},
             "spec": {"podCIDR": texts[0], "podCIDRs": texts},
         });
         match self.client.patch::<Node>(None, name, None, Patch::Strategic(patch)).await {

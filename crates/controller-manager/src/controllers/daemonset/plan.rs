@@ -1,0 +1,293 @@
+//! Which nodes lack a pod and which pods have to go, node by node, and how an update proceeds.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use client::EventType;
+use rustc_hash::FxHashMap;
+
+use super::REVISION_HASH;
+use super::fit::{Fit, fit, node_of};
+use crate::support::scaled::{Round, resolve};
+use crate::views::{DaemonSet, DaemonSetStatus, Node, Pod};
+
+/// The most pods made or deleted in one go.
+const BURST: usize = 250;
+
+pub(super) struct Input<'a> {
+    pub(super) set: &'a DaemonSet,
+    pub(super) nodes: &'a [Arc<Node>],
+    pub(super) pods: &'a [Arc<Pod>],
+    /// Hash of the current revision.
+    pub(super) revision: &'a str,
+    pub(super) now: jiff::Timestamp,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// Nodes to make a pod for.
+    pub(super) create: Vec<String>,
+    pub(super) delete: Vec<Arc<Pod>>,
+    pub(super) events: Vec<(EventType, &'static str, String)>,
+    pub(super) again: Option<Duration>,
+}
+
+/// How often pods failed, so that one that always fails is not replaced in a tight loop.
+#[derive(Default)]
+pub(super) struct Backoff(FxHashMap<(String, String), (Duration, Instant)>);
+
+const FIRST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(15 * 60);
+
+impl Backoff {
+    /// How long to wait before the next failed pod of the set on the node may be killed; None lets it be killed.
+    fn wait(&mut self, set: &str, node: &str) -> Option<Duration> {
+        let key = (set.to_owned(), node.to_owned());
+        let now = Instant::now();
+        match self.0.get_mut(&key) {
+            Some((delay, since)) => {
+                let passed = now.duration_since(*since);
+                if passed < *delay {
+                    return Some(*delay - passed);
+                }
+                *delay = if passed > LONGEST * 2 { FIRST } else { (*delay * 2).min(LONGEST) };
+                *since = now;
+            }
+            None => drop(self.0.insert(key, (FIRST, now))),
+        }
+        None
+    }
+
+    pub(super) fn forget(&mut self, set: &str) {
+        self.0.retain(|(own, _), _| own != set);
+    }
+}
+
+type ByNode<'a> = BTreeMap<&'a str, Vec<Arc<Pod>>>;
+
+fn by_node<'a>(pods: &'a [Arc<Pod>]) -> ByNode<'a> {
+    let mut map = ByNode::new();
+    for pod in pods {
+        if let Some(node) = node_of(pod) {
+            map.entry(node).or_default().push(pod.clone());
+        }
+    }
+    map
+}
+
+struct Limits {
+    surge: i32,
+    unavailable: i32,
+}
+
+fn limits(set: &DaemonSet, desired: i32) -> Limits {
+    let rolling = set.spec.update_strategy.rolling_update.as_ref();
+    let surge = resolve(rolling.and_then(|rolling| rolling.max_surge.as_ref()), desired, Round::Up);
+    let unavailable = resolve(rolling.and_then(|rolling| rolling.max_unavailable.as_ref()), desired, Round::Up);
+    // Something must be allowed, or no update could proceed.
+    let unavailable = if desired > 0 && surge == 0 && unavailable == 0 { 1 } else { unavailable };
+    Limits { surge, unavailable }
+}
+
+pub(super) fn plan(input: &Input, backoff: &mut Backoff) -> Plan {
+    let mut plan = Plan::default();
+    let map = by_node(input.pods);
+    let fits: Vec<(&str, Fit)> =
+        input.nodes.iter().map(|node| (node.metadata.name.as_str(), fit(node, &input.set.spec.template))).collect();
+    let rolls = input.set.spec.update_strategy.type_ != "OnDelete";
+    let desired = i32::try_from(fits.iter().filter(|(_, fit)| fit.runs).count()).unwrap_or(i32::MAX);
+    let limits = limits(input.set, desired);
+    let surges = rolls && limits.surge > 0;
+    let none = Vec::new();
+    for (node, fit) in &fits {
+        let pods = map.get(node).unwrap_or(&none);
+        if fit.runs && pods.is_empty() {
+            plan.create.push((*node).to_owned());
+        } else if fit.stays {
+            tend(input, node, pods, surges, backoff, &mut plan);
+        } else {
+            plan.delete.extend(pods.iter().filter(|pod| !pod.metadata.is_deleting()).cloned());
+        }
+    }
+    // Pods tied to nodes that are gone would wait for ever.
+    for (node, pods) in &map {
+        if !fits.iter().any(|(name, _)| name == node) {
+            let waiting = pods.iter().filter(|pod| pod.spec.node_name.is_empty() && !pod.metadata.is_deleting());
+            plan.delete.extend(waiting.cloned());
+        }
+    }
+    if rolls && plan.create.is_empty() && plan.delete.is_empty() {
+        if surges { surge(input, &fits, &map, &limits, &mut plan) } else { replace(input, &map, &limits, &mut plan) }
+    }
+    plan.create.truncate(BURST);
+    plan.delete.truncate(BURST);
+    plan
+}
+
+/// One node that has pods: failed and finished ones make room, and of several one stays.
+fn tend(input: &Input, node: &str, pods: &[Arc<Pod>], surges: bool, backoff: &mut Backoff, plan: &mut Plan) {
+    let mut running = Vec::new();
+    for pod in pods.iter().filter(|pod| !pod.metadata.is_deleting()) {
+        let key = pod.metadata.key();
+        match pod.status.phase.as_str() {
+            "Failed" => match backoff.wait(&input.set.metadata.key(), node) {
+                Some(wait) => plan.again = Some(plan.again.map_or(wait, |known| known.min(wait))),
+                None => {
+                    let message = format!("Found failed daemon pod {key} on node {node}, will try to kill it");
+                    plan.events.push((EventType::Warning, "FailedDaemonPod", message));
+                    plan.delete.push(pod.clone());
+                }
+            },
+            "Succeeded" => {
+                let message = format!("Found succeeded daemon pod {key} on node {node}, will try to delete it");
+                plan.events.push((EventType::Normal, "SucceededDaemonPod", message));
+                plan.delete.push(pod.clone());
+            }
+            _ => running.push(pod.clone()),
+        }
+    }
+    if running.len() <= 1 {
+        return;
+    }
+    oldest_first(&mut running);
+    if !surges {
+        plan.delete.extend(running.drain(1..));
+        return;
+    }
+    // While an update surges there may be an old and a new one.
+    let (mut new, mut old): (Vec<_>, Vec<_>) = running.into_iter().partition(|pod| is_new(input, pod));
+    if let (Some(newest), Some(oldest)) = (new.first(), old.first())
+        && (!oldest.is_ready() || available(input, newest))
+    {
+        plan.delete.push(oldest.clone());
+    }
+    plan.delete.extend(new.drain(1.min(new.len())..));
+    plan.delete.extend(old.drain(1.min(old.len())..));
+}
+
+fn oldest_first(pods: &mut [Arc<Pod>]) {
+    let assigned = |pod: &Pod| pod.spec.node_name.is_empty();
+    pods.sort_by(|left, right| {
+        assigned(left)
+            .cmp(&assigned(right))
+            .then_with(|| left.metadata.created().cmp(&right.metadata.created()))
+            .then_with(|| left.metadata.name.cmp(&right.metadata.name))
+    });
+}
+
+fn is_new(input: &Input, pod: &Pod) -> bool {
+    pod.metadata.labels.get(REVISION_HASH).map(String::as_str) == Some(input.revision)
+}
+
+fn available(input: &Input, pod: &Pod) -> bool {
+    pod.is_available(input.set.spec.min_ready_seconds, input.now)
+}
+
+/// The old and the new pod of a node; None where there are several of a kind, which is tended to first.
+type Pair = (Option<Arc<Pod>>, Option<Arc<Pod>>);
+
+fn pair(input: &Input, pods: &[Arc<Pod>]) -> Option<Pair> {
+    let mut pair: Pair = (None, None);
+    for pod in pods {
+        if pod.metadata.is_deleting() {
+            continue;
+        }
+        let place = if is_new(input, pod) { &mut pair.1 } else { &mut pair.0 };
+        if place.replace(pod.clone()).is_some() {
+            return None;
+        }
+    }
+    Some(pair)
+}
+
+/// Deletes old pods; the next round makes the new ones in their place.
+fn replace(input: &Input, map: &ByNode, limits: &Limits, plan: &mut Plan) {
+    let mut unavailable = 0;
+    let (mut useless, mut candidates) = (Vec::new(), Vec::new());
+    for pods in map.values() {
+        match pair(input, pods) {
+            Some((Some(old), None)) => {
+                if available(input, &old) {
+                    candidates.push(old);
+                } else {
+                    unavailable += 1;
+                    useless.push(old);
+                }
+            }
+            Some((None, Some(new))) if available(input, &new) => {}
+            _ => unavailable += 1,
+        }
+    }
+    let allowed = usize::try_from(limits.unavailable - unavailable).unwrap_or(0);
+    plan.delete.extend(useless);
+    plan.delete.extend(candidates.into_iter().take(allowed));
+}
+
+/// Makes new pods beside old ones, and deletes an old one when its new one is available.
+fn surge(input: &Input, fits: &[(&str, Fit)], map: &ByNode, limits: &Limits, plan: &mut Plan) {
+    let mut surging = 0;
+    let (mut broken, mut candidates) = (Vec::new(), Vec::new());
+    for (node, pods) in map {
+        if !fits.iter().any(|(name, fit)| name == node && fit.runs) {
+            continue;
+        }
+        match pair(input, pods) {
+            None => surging += 1,
+            Some((Some(old), None)) => {
+                if available(input, &old) {
+                    candidates.push((*node).to_owned());
+                } else {
+                    broken.push((*node).to_owned());
+                }
+            }
+            Some((Some(old), Some(new))) => {
+                if available(input, &new) {
+                    plan.delete.push(old);
+                } else {
+                    surging += 1;
+                }
+            }
+            Some((None, _)) => {}
+        }
+    }
+    let allowed = usize::try_from(limits.surge - surging).unwrap_or(0);
+    plan.create.extend(broken);
+    plan.create.extend(candidates.into_iter().take(allowed));
+}
+
+/// The status, and after how many seconds it may change by itself.
+pub(super) fn status(input: &Input) -> (DaemonSetStatus, Option<u64>) {
+    let map = by_node(input.pods);
+    let mut status = DaemonSetStatus {
+        observed_generation: input.set.metadata.generation,
+        collision_count: input.set.status.collision_count,
+        conditions: input.set.status.conditions.clone(),
+        ..Default::default()
+    };
+    let wait = i64::from(input.set.spec.min_ready_seconds);
+    let mut again: Option<i64> = None;
+    for node in input.nodes {
+        let fit = fit(node, &input.set.spec.template);
+        let mut pods = map.get(node.metadata.name.as_str()).cloned().unwrap_or_default();
+        oldest_first(&mut pods);
+        if !fit.runs {
+            status.number_misscheduled += i32::from(!pods.is_empty());
+            continue;
+        }
+        status.desired_number_scheduled += 1;
+        let Some(pod) = pods.first() else { continue };
+        status.current_number_scheduled += 1;
+        if let Some(since) = pod.ready_since() {
+            let left = since.as_second() + wait - input.now.as_second();
+            if wait > 0 && left > 0 {
+                again = Some(again.map_or(left, |known| known.min(left)));
+            }
+        }
+        status.number_ready += i32::from(pod.is_ready());
+        status.number_available += i32::from(available(input, pod));
+        status.updated_number_scheduled += i32::from(is_new(input, pod));
+    }
+    status.number_unavailable = status.desired_number_scheduled - status.number_available;
+    (status, again.and_then(|left| u64::try_from(left).ok()))
+}
