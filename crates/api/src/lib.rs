@@ -10,6 +10,7 @@ pub mod decode;
 pub mod discovery;
 pub mod json;
 pub mod model;
+pub mod openapi;
 pub mod quantity;
 pub mod status;
 pub mod tables;

@@ -144,6 +144,8 @@ pub struct Field {
     /// A pointer upstream: unset and zero are told apart, on the wire too.
     pub optional: bool,
     pub list: ListType,
+    /// OpenAPI states the list's type; a list whose type is not stated is atomic all the same.
+    pub list_said: bool,
     /// Keys of an associative list (`x-kubernetes-list-map-keys`).
     pub list_keys: Cow<'static, [Text]>,
     /// The key strategic merge patch uses (`x-kubernetes-patch-merge-key`); empty for none.
@@ -153,6 +155,8 @@ pub struct Field {
     pub required: bool,
     /// `x-kubernetes-map-type: atomic` on the field itself.
     pub atomic: bool,
+    /// `x-kubernetes-map-type: granular`: apply owns its parts, even where the message is atomic elsewhere.
+    pub granular: bool,
     /// Upstream's name for a scalar type of its own (`v1.Protocol`), which its error messages show; after a `|`
     /// that of a list or map type. Empty for plain types.
     pub go_type: Text,

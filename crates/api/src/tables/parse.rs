@@ -10,7 +10,7 @@
 //! | `M` message | name, OpenAPI name, leaf, `a` for an atomic map |
 //! | `F` field of the message above | JSON name, tag, type, shape, flags, list type, patch strategy, merge key, Go type, default |
 //!
-//! Types are a message's index or a letter; flags are `e` omit empty, `p` pointer, `r` required, `a` atomic map.
+//! Types are a message's index or a letter; flags are `e` omit empty, `p` pointer, `r` required, `a` atomic map, `g` granular map, `l` list said to be atomic.
 
 use std::borrow::Cow;
 
@@ -165,6 +165,8 @@ fn field(words: &mut Words) -> Field {
         optional: flags.contains('p'),
         required: flags.contains('r'),
         atomic: flags.contains('a'),
+        granular: flags.contains('g'),
+        list_said: flags.contains('l') || !list_type.is_empty(),
         list,
         list_keys,
         patch,

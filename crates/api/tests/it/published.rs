@@ -48,3 +48,102 @@ fn discovery_is_the_published_one() {
         }
     }
 }
+
+/// A document without the words meant for people, and without what says nothing: bytes that are said to be an
+/// atomic list, and the patch strategy that is the default.
+fn without_descriptions(tree: &Tree) -> Tree {
+    match tree {
+        Tree::Object(map) => map
+            .iter()
+            .filter(|(key, value)| !(*key == "description" && value.is_string()))
+            .filter(|(key, value)| !(*key == "x-kubernetes-patch-strategy" && *value == "replace"))
+            .filter(|(key, _)| {
+                !(*key == "x-kubernetes-list-type"
+                    && map.get("format").is_some_and(|format| format == "byte"))
+            })
+            .map(|(key, value)| (key.clone(), without_descriptions(value)))
+            .collect(),
+        Tree::Array(items) => items.iter().map(without_descriptions).collect(),
+        other => other.clone(),
+    }
+}
+
+/// Schemas that differ, and the first difference of some.
+fn differing(ours: &Tree, published: &Tree) -> Vec<String> {
+    let mut differing = Vec::new();
+    for (name, schema) in ours.as_object().unwrap() {
+        let Some(other) = published.get(name) else {
+            differing.push(format!("{name}: not published"));
+            continue;
+        };
+        let (mut ours, mut other) = (without_descriptions(schema), without_descriptions(other));
+        for tree in [&mut ours, &mut other] {
+            let map = tree.as_object_mut().unwrap();
+            // unions are not in the model, and kinds of all groups depend on what is served
+            map.remove("x-kubernetes-unions");
+            map.remove("x-kubernetes-group-version-kind");
+            if let Some(Tree::Array(required)) = map.get_mut("required") {
+                required.sort_by_key(ToString::to_string);
+            }
+        }
+        if ours != other {
+            differing.push(format!("{name}\n  ours {ours}\n  other {other}"));
+        }
+    }
+    differing
+}
+
+#[test]
+fn openapi_v3_has_the_published_schemas() {
+    let Some(directory) = directory() else { return };
+    let mut wrong = Vec::new();
+    for group in discovery::built_in() {
+        for version in &group.versions {
+            let ours = api::openapi::v3(group.name, version.version, &version.resources);
+            let path = api::openapi::path_of(group.name, version.version);
+            let published =
+                read(directory.join(format!("openapi-spec/v3/{}_openapi.json", path.replace('/', "__"))));
+            wrong.extend(differing(&ours["components"]["schemas"], &published["components"]["schemas"]));
+            for (path, entry) in ours["paths"].as_object().unwrap() {
+                let other = &published["paths"][path];
+                assert!(other.is_object(), "{path} is not published");
+                for (method, operation) in
+                    entry.as_object().unwrap().iter().filter(|(method, _)| *method != "parameters")
+                {
+                    for fact in ["x-kubernetes-action", "x-kubernetes-group-version-kind", "tags"] {
+                        // options of streams are told from the kind itself upstream
+                        let (ours, other) = (&operation[fact], &other[method][fact]);
+                        if ours != other
+                            && !path.contains("/proxy")
+                            && !path.ends_with("/exec")
+                            && !path.ends_with("/attach")
+                            && !path.ends_with("/portforward")
+                        {
+                            wrong.push(format!("{path} {method} {fact}: {ours} / {other}"));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    for text in wrong.iter().take(25) {
+        eprintln!("{}", text.chars().take(1500).collect::<String>());
+    }
+    assert!(wrong.is_empty(), "{} differences", wrong.len());
+}
+
+#[test]
+fn openapi_v2_has_the_published_schemas() {
+    let Some(directory) = directory() else { return };
+    let ours = api::openapi::v2(&discovery::built_in());
+    let published = read(directory.join("openapi-spec/swagger.json"));
+    let wrong = differing(&ours["definitions"], &published["definitions"]);
+    for text in wrong.iter().take(25) {
+        eprintln!("{}", text.chars().take(1500).collect::<String>());
+    }
+    assert!(wrong.is_empty(), "{} differences", wrong.len());
+    assert!(
+        ours["definitions"]["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"]["description"]
+            .is_string()
+    );
+}

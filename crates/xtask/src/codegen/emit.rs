@@ -74,11 +74,17 @@ fn line(out: &mut String, field: &Field) -> std::fmt::Result {
         Base::Message(index) => index.to_string(),
     };
     let facts = &field.facts;
-    let flags: String =
-        [(field.omit_empty, 'e'), (field.optional, 'p'), (facts.required, 'r'), (facts.atomic, 'a')]
-            .into_iter()
-            .filter_map(|(set, letter)| set.then_some(letter))
-            .collect();
+    let flags: String = [
+        (field.omit_empty, 'e'),
+        (field.optional, 'p'),
+        (facts.required, 'r'),
+        (facts.atomic, 'a'),
+        (facts.granular, 'g'),
+        (facts.list_type == "atomic", 'l'),
+    ]
+    .into_iter()
+    .filter_map(|(set, letter)| set.then_some(letter))
+    .collect();
     let list_type = match facts.list_type.as_str() {
         "set" => "s".to_owned(),
         "map" => format!("m:{}", facts.list_keys.join(",")),
@@ -90,9 +96,11 @@ fn line(out: &mut String, field: &Field) -> std::fmt::Result {
         "merge,retainKeys" | "retainKeys,merge" => "b",
         _ => "-",
     };
-    // empty values stand on every required field and say nothing
+    // what upstream always writes has its zero value for a default, which says nothing more
+    let scalar = matches!(field.ty, Base::Scalar(_)) && field.shape == '1';
     let default = match facts.default.as_str() {
-        "" | "\"\"" | "{}" | "0" | "false" | "null" => "-",
+        "" | "{}" | "null" => "-",
+        "\"\"" | "0" | "false" if !(scalar && (field.omit_empty || field.optional)) => "-",
         other => other,
     };
     let columns = [

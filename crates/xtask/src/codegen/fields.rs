@@ -87,11 +87,13 @@ struct Builder<'a> {
     packages: &'a Packages,
     facts: &'a Facts,
     indexes: BTreeMap<String, usize>,
+    /// Structures that lie inlined in another and have no definition of their own: the definition that shows their fields.
+    shown_in: BTreeMap<Name, String>,
 }
 
 impl Model {
     pub fn build(packages: &Packages, facts: &Facts) -> Result<Self> {
-        let mut builder = Builder { packages, facts, indexes: BTreeMap::new() };
+        let mut builder = Builder { packages, facts, indexes: BTreeMap::new(), shown_in: BTreeMap::new() };
         let kinds = builder.kinds();
         let roots = kinds.iter().map(|(_, _, _, name)| name.clone());
         let others = ROOTS.iter().map(|(package, name)| ((*package).to_owned(), (*name).to_owned()));
@@ -100,6 +102,21 @@ impl Model {
         for (index, name) in reached.keys().enumerate() {
             builder.indexes.insert(name.clone(), index);
         }
+        let mut shown_in = BTreeMap::new();
+        for name in reached.values() {
+            for field in builder
+                .fields_of(name)
+                .iter()
+                .filter(|field| field.embedded && field.json.as_deref() == Some(""))
+            {
+                if let Some(part) = builder.qualify(&name.0, &field.ty)
+                    && facts.definition(&openapi_name(&part)).is_none()
+                {
+                    shown_in.insert(part, openapi_name(name));
+                }
+            }
+        }
+        builder.shown_in = shown_in;
         let mut model = Self::default();
         for name in reached.values() {
             model.messages.push(builder.message(name).with_context(|| format!("{}.{}", name.0, name.1))?);
@@ -288,6 +305,7 @@ impl Builder<'_> {
     fn message(&self, name: &Name) -> Result<Message> {
         let openapi = openapi_name(name);
         let definition = self.facts.definition(&openapi);
+        let shown = definition.or_else(|| self.facts.definition(self.shown_in.get(name)?));
         let items = self.items_element(name);
         let leaf = if items.is_some() { "Items" } else { leaf(name) };
         let on_wire = self.packages.0.get(&name.0).is_some_and(|package| package.messages.contains(&name.1));
@@ -304,7 +322,7 @@ impl Builder<'_> {
             fields.push(self.field(name, &field, true, Property::default())?);
         } else {
             for field in self.fields_of(name).iter().filter(|field| kept(field, leaf)) {
-                let facts = match (definition, &field.json) {
+                let facts = match (shown, &field.json) {
                     (Some(definition), Some(json)) => definition.property(json),
                     _ => Property::default(),
                 };

@@ -25,6 +25,7 @@ pub struct Property {
     pub merge_key: String,
     pub strategy: String,
     pub atomic: bool,
+    pub granular: bool,
     pub required: bool,
     /// JSON text; empty for none. Empty strings and objects, which are on every required field, are left out.
     pub default: String,
@@ -72,6 +73,7 @@ impl Facts {
             known.merge_key = text(property.get("x-kubernetes-patch-merge-key"));
             known.strategy = text(property.get("x-kubernetes-patch-strategy"));
             known.atomic |= text(property.get("x-kubernetes-map-type")) == "atomic";
+            known.granular |= text(property.get("x-kubernetes-map-type")) == "granular";
             if let Some(default) = property.get("default") {
                 known.default = default.to_string();
             }

@@ -1,0 +1,139 @@
+//! OpenAPI documents, v2 and v3, of the kinds that are served.
+//!
+//! Shapes, list and merge semantics and defaults come from the tables; descriptions come from `k8s-openapi`'s
+//! schemas, the words for operations and parameters are our own. Documents are made when asked for and not kept:
+//! a client keeps them by the hash in the index.
+//!
+//! Absent on purpose: watch paths under `/watch/` (deprecated upstream) and the protobuf form of v2.
+
+mod descriptions;
+mod kinds;
+mod paths;
+mod schema;
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use serde_json::{Map, Value, json};
+
+use crate::discovery::Group;
+use crate::model::Resource;
+use crate::{Tree, tables};
+
+pub use schema::{Dialect, schema};
+
+/// `/openapi/v3/GROUP-VERSION` of some resources of one group and version.
+pub fn v3(group: &str, version: &str, resources: &[&Resource]) -> Tree {
+    let mut names = Names::new(Dialect::V3);
+    let mut paths = paths::of(group, version, resources, &mut names);
+    paths.sort_keys();
+    json!({
+        "openapi": "3.0.0",
+        "info": info(),
+        "paths": paths,
+        "components": {
+            "schemas": names.schemas(),
+            "securitySchemes": {"BearerToken": security()},
+        },
+    })
+}
+
+/// `/openapi/v2`: everything in one document.
+pub fn v2(groups: &[Group<'_>]) -> Tree {
+    let mut names = Names::new(Dialect::V2);
+    let mut paths = Map::new();
+    for group in groups {
+        for version in &group.versions {
+            paths.extend(paths::of(group.name, version.version, &version.resources, &mut names));
+        }
+    }
+    paths.sort_keys();
+    json!({
+        "swagger": "2.0",
+        "info": info(),
+        "paths": paths,
+        "definitions": names.schemas(),
+        "securityDefinitions": {"BearerToken": security()},
+        "security": [{"BearerToken": []}],
+    })
+}
+
+/// `/openapi/v3`: where each group version's document lies, with a hash that changes when the document does.
+/// `entries` are the paths (`api/v1`, `apis/apps/v1`) and the hashes.
+pub fn v3_index<'a>(entries: impl IntoIterator<Item = (&'a str, String)>) -> Tree {
+    let paths: BTreeMap<&str, Tree> = entries
+        .into_iter()
+        .map(|(path, hash)| (path, json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={hash}")})))
+        .collect();
+    json!({"paths": paths})
+}
+
+/// A built-in document's hash. Documents are made of the tables alone, so theirs, the version and the resources' names tell them apart.
+pub fn hash(group: &str, version: &str, resources: &[&Resource]) -> String {
+    let mut hasher = DefaultHasher::new();
+    (env!("CARGO_PKG_VERSION"), tables::messages().len(), group, version).hash(&mut hasher);
+    for resource in resources {
+        resource.plural.hash(&mut hasher);
+        for subresource in resource.subresources.iter() {
+            subresource.name.hash(&mut hasher);
+        }
+    }
+    format!("{:016X}", hasher.finish())
+}
+
+/// `api/v1` or `apis/apps/v1`.
+pub fn path_of(group: &str, version: &str) -> String {
+    if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
+}
+
+fn info() -> Value {
+    json!({"title": "Kubernetes", "version": "v1.37.1"})
+}
+
+fn security() -> Value {
+    json!({"type": "apiKey", "description": "Bearer Token authentication", "name": "authorization", "in": "header"})
+}
+
+/// The schemas a document refers to.
+struct Names {
+    dialect: Dialect,
+    wanted: BTreeMap<String, Option<Value>>,
+}
+
+impl Names {
+    fn new(dialect: Dialect) -> Self {
+        Self { dialect, wanted: BTreeMap::new() }
+    }
+
+    /// A reference to a schema, which the document will hold.
+    fn reference(&mut self, name: &str) -> Value {
+        self.wanted.entry(name.to_owned()).or_default();
+        self.dialect.reference(name)
+    }
+
+    /// Every schema referred to, and those that they refer to.
+    fn schemas(mut self) -> Map<String, Value> {
+        let by_name = schema::by_openapi_name();
+        loop {
+            let missing: Vec<String> = self
+                .wanted
+                .iter()
+                .filter(|(_, schema)| schema.is_none())
+                .map(|(name, _)| name.clone())
+                .collect();
+            if missing.is_empty() {
+                break;
+            }
+            for name in missing {
+                let schema = match by_name.get(name.as_str()) {
+                    Some(message) => schema::collect(message, self.dialect, &mut |name| {
+                        self.wanted.entry(name.to_owned()).or_default();
+                    }),
+                    None => json!({"type": "object"}),
+                };
+                self.wanted.insert(name, Some(schema));
+            }
+        }
+        self.wanted.into_iter().filter_map(|(name, schema)| Some((name, schema?))).collect()
+    }
+}

@@ -1,0 +1,254 @@
+//! A message's schema.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::LazyLock;
+
+use serde_json::{Map, Value, json};
+
+use super::descriptions;
+use crate::model::{Field, Leaf, ListType, Message, PatchStrategy, Shape, Type};
+use crate::tables;
+
+/// The two versions differ in how a reference stands beside other keywords, and in what they can say of leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    V2,
+    V3,
+}
+
+impl Dialect {
+    pub(super) fn reference(self, name: &str) -> Value {
+        let prefix = if self == Dialect::V2 { "#/definitions/" } else { "#/components/schemas/" };
+        json!({"$ref": format!("{prefix}{name}")})
+    }
+}
+
+/// Messages by their OpenAPI names.
+pub(super) fn by_openapi_name() -> &'static HashMap<&'static str, &'static Message> {
+    static NAMES: LazyLock<HashMap<&'static str, &'static Message>> = LazyLock::new(|| {
+        tables::messages()
+            .iter()
+            .filter(|message| !message.openapi.is_empty())
+            .map(|message| (&*message.openapi, message))
+            .collect()
+    });
+    &NAMES
+}
+
+/// The schema of a message; others are referred to by name.
+pub fn schema(message: &'static Message, dialect: Dialect) -> Value {
+    collect(message, dialect, &mut |_| {})
+}
+
+/// [`schema`], telling the names it refers to.
+pub(super) fn collect(message: &'static Message, dialect: Dialect, refer: &mut dyn FnMut(&str)) -> Value {
+    let texts = descriptions::of(&message.openapi);
+    let mut schema = Map::new();
+    if let Some(texts) = texts
+        && !texts.own.is_empty()
+    {
+        schema.insert("description".to_owned(), Value::from(texts.own.as_str()));
+    }
+    if let Some(leaf) = message.leaf {
+        schema.extend(leaf_schema(leaf, dialect));
+        return Value::Object(schema);
+    }
+    let mut builder = Builder { dialect, refer, properties: BTreeMap::new(), required: Vec::new() };
+    builder.fields(message, texts);
+    let Builder { properties, required, .. } = builder;
+    if !properties.is_empty() {
+        schema.insert("properties".to_owned(), properties.into_iter().collect());
+    }
+    if !required.is_empty() {
+        schema.insert("required".to_owned(), Value::from(required));
+    }
+    schema.insert("type".to_owned(), Value::from("object"));
+    let kinds = kinds_of(message);
+    if !kinds.is_empty() {
+        schema.insert("x-kubernetes-group-version-kind".to_owned(), Value::from(kinds));
+    }
+    if message.atomic {
+        schema.insert("x-kubernetes-map-type".to_owned(), Value::from("atomic"));
+    }
+    Value::Object(schema)
+}
+
+fn leaf_schema(leaf: Leaf, dialect: Dialect) -> Map<String, Value> {
+    let schema = match (leaf, dialect) {
+        (Leaf::Time | Leaf::MicroTime, _) => json!({"format": "date-time", "type": "string"}),
+        (Leaf::Duration, _) | (Leaf::Quantity, Dialect::V2) => json!({"type": "string"}),
+        (Leaf::Quantity, Dialect::V3) => json!({"oneOf": [{"type": "string"}, {"type": "number"}]}),
+        (Leaf::IntOrString, Dialect::V2) => json!({"format": "int-or-string", "type": "string"}),
+        (Leaf::IntOrString, Dialect::V3) => {
+            json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]})
+        }
+        (Leaf::RawExtension | Leaf::FieldsV1, _) => json!({"type": "object"}),
+        _ => json!({}),
+    };
+    match schema {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+type Row = (&'static str, &'static str, &'static str);
+
+/// Group, version and kind of a message that is one.
+fn kinds_of(message: &Message) -> Vec<Value> {
+    static KINDS: LazyLock<HashMap<u32, Vec<Row>>> =
+        LazyLock::new(|| {
+            let mut kinds: HashMap<u32, Vec<_>> = HashMap::new();
+            let mut groups: Vec<(&str, &str)> = Vec::new();
+            for (group, version, kind, index) in tables::kinds() {
+                // kinds of every group are registered under the core group here
+                if group != "meta.k8s.io" {
+                    kinds.entry(index).or_default().push((group, version, kind));
+                    groups.push((group, version));
+                }
+            }
+            groups.sort_unstable();
+            groups.dedup();
+            for kind in ["DeleteOptions", "WatchEvent"] {
+                if let Some(index) =
+                    tables::message_index(&format!("k8s.io.apimachinery.pkg.apis.meta.v1.{kind}"))
+                {
+                    kinds.insert(
+                        index,
+                        groups.iter().map(|(group, version)| (*group, *version, kind)).collect(),
+                    );
+                }
+            }
+            for rows in kinds.values_mut() {
+                rows.sort_unstable();
+            }
+            kinds
+        });
+    let rows = tables::message_index(&message.name).and_then(|index| KINDS.get(&index));
+    let rows = rows.map(Vec::as_slice).unwrap_or_default();
+    rows.iter()
+        .map(|(group, version, kind)| json!({"group": group, "kind": kind, "version": version}))
+        .collect()
+}
+
+struct Builder<'r> {
+    dialect: Dialect,
+    refer: &'r mut dyn FnMut(&str),
+    properties: BTreeMap<String, Value>,
+    required: Vec<String>,
+}
+
+impl Builder<'_> {
+    fn fields(&mut self, message: &'static Message, texts: Option<&descriptions::Texts>) {
+        for field in message.fields.iter() {
+            match field.ty {
+                Type::Message(index) if field.is_inline() => self.fields(tables::message_at(index), texts),
+                _ => {
+                    let description = texts.and_then(|texts| texts.fields.get(&*field.json));
+                    let property = self.property(field, description.map(String::as_str));
+                    self.properties.insert(field.json.to_string(), property);
+                    if field.required {
+                        self.required.push(field.json.to_string());
+                    }
+                }
+            }
+        }
+    }
+
+    fn property(&mut self, field: &Field, description: Option<&str>) -> Value {
+        let mut property = match field.shape {
+            Shape::One => self.value(&field.ty),
+            Shape::List => json!({"items": self.value(&field.ty), "type": "array"}),
+            Shape::Map => json!({"additionalProperties": self.value(&field.ty), "type": "object"}),
+        };
+        let Some(map) = property.as_object_mut() else { return property };
+        if let Some(description) = description {
+            map.insert("description".to_owned(), Value::from(description));
+        }
+        if self.dialect == Dialect::V3
+            && let Some(default) = default(field)
+        {
+            map.insert("default".to_owned(), default);
+        }
+        if field.list_said && field.shape == Shape::List {
+            let name = match field.list {
+                ListType::Atomic => "atomic",
+                ListType::Set => "set",
+                ListType::Map => "map",
+            };
+            map.insert("x-kubernetes-list-type".to_owned(), Value::from(name));
+            if !field.list_keys.is_empty() {
+                map.insert("x-kubernetes-list-map-keys".to_owned(), json!(field.list_keys));
+            }
+        }
+        let strategy = match field.patch {
+            PatchStrategy::Replace => "",
+            PatchStrategy::Merge => "merge",
+            PatchStrategy::RetainKeys => "retainKeys",
+            PatchStrategy::MergeRetainKeys => "merge,retainKeys",
+        };
+        if !field.merge_key.is_empty() {
+            map.insert("x-kubernetes-patch-merge-key".to_owned(), json!(field.merge_key));
+        }
+        if !strategy.is_empty() {
+            map.insert("x-kubernetes-patch-strategy".to_owned(), Value::from(strategy));
+        }
+        if field.atomic {
+            map.insert("x-kubernetes-map-type".to_owned(), Value::from("atomic"));
+        } else if field.granular {
+            map.insert("x-kubernetes-map-type".to_owned(), Value::from("granular"));
+        }
+        // in v3 a reference may not have company
+        if self.dialect == Dialect::V3
+            && map.len() > 1
+            && let Some(reference) = map.remove("$ref")
+        {
+            map.insert("allOf".to_owned(), json!([{"$ref": reference}]));
+        }
+        map.sort_keys();
+        property
+    }
+
+    fn value(&mut self, ty: &Type) -> Value {
+        match ty {
+            Type::Bool => json!({"type": "boolean"}),
+            Type::Int32 => json!({"format": "int32", "type": "integer"}),
+            Type::Int64 => json!({"format": "int64", "type": "integer"}),
+            Type::Uint32 | Type::Uint64 => json!({"format": "int64", "type": "integer"}),
+            Type::Double => json!({"format": "double", "type": "number"}),
+            Type::String => json!({"type": "string"}),
+            Type::Bytes => json!({"format": "byte", "type": "string"}),
+            Type::Message(index) => {
+                let message = tables::message_at(*index);
+                match message.leaf {
+                    Some(Leaf::Items) => match message.fields.first() {
+                        Some(items) => json!({"items": self.value(&items.ty), "type": "array"}),
+                        None => json!({"type": "array"}),
+                    },
+                    _ if message.openapi.is_empty() => json!({"type": "object"}),
+                    _ => {
+                        (self.refer)(&message.openapi);
+                        self.dialect.reference(&message.openapi)
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The stated default, or the zero value of what upstream always writes.
+fn default(field: &Field) -> Option<Value> {
+    if !field.default.is_empty() {
+        return serde_json::from_str(&field.default).ok();
+    }
+    if field.optional || field.shape != Shape::One {
+        return None;
+    }
+    match &field.ty {
+        Type::Message(index) => tables::message_at(*index).leaf.is_none().then(|| json!({})),
+        _ if field.omit_empty => None,
+        Type::Bool => Some(json!(false)),
+        Type::String => Some(json!("")),
+        Type::Bytes => None,
+        _ => Some(json!(0)),
+    }
+}
