@@ -10,6 +10,7 @@ use crate::events::Normal;
 use crate::paths::Paths;
 use crate::run::Kubelet;
 use client::Patch;
+use cri::v1::{NetworkConfig, RuntimeConfig};
 use k8s_openapi::api::core::v1::{Node, NodeStatus};
 use machinery::quantity::Quantity;
 use machine::Machine;
@@ -130,6 +131,7 @@ pub async fn watch_runtime(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
 /// Registers the node, then reports its status: at once when it changed, else now and then.
 pub async fn run(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
     let mut last: Option<(Value, Instant)> = None;
+    let mut pod_cidr = String::new();
     let mut registered = !kubelet.config.register_node;
     let mut pause = Duration::from_millis(200);
     loop {
@@ -143,7 +145,7 @@ pub async fn run(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
             }
         }
         if registered {
-            match report(&kubelet, &mut last).await {
+            match report(&kubelet, &mut last, &mut pod_cidr).await {
                 Ok(ready) => {
                     let period = kubelet.config.node_status_update_frequency.0;
                     // A node that is coming up should be seen to be ready without delay.
@@ -209,9 +211,16 @@ async fn register(kubelet: &Kubelet) -> client::Result<()> {
 }
 
 /// Whether the node is ready, after telling what changed.
-async fn report(kubelet: &Kubelet, last: &mut Option<(Value, Instant)>) -> client::Result<bool> {
+async fn report(
+    kubelet: &Kubelet,
+    last: &mut Option<(Value, Instant)>,
+    pod_cidr: &mut String,
+) -> client::Result<bool> {
     let Some(client) = &kubelet.client else { return Ok(true) };
     let node = client.get::<Node>(None, &kubelet.node_name).await?;
+    let spec = node.spec.unwrap_or_default();
+    let ranges = spec.pod_cidrs.filter(|it| !it.is_empty()).or_else(|| spec.pod_cidr.map(|it| vec![it]));
+    pass_on_pod_cidr(kubelet, &ranges.unwrap_or_default().join(","), pod_cidr).await;
     let old = node.status.unwrap_or_default();
     let new = status::generate(kubelet, Some(&old)).await;
     let ready = new.conditions.iter().flatten().any(|it| it.type_ == "Ready" && it.status == "True");
@@ -226,6 +235,22 @@ async fn report(kubelet: &Kubelet, last: &mut Option<(Value, Instant)>) -> clien
         *last = Some((essence, Instant::now()));
     }
     Ok(ready)
+}
+
+/// Tells the runtime the node's range of pod addresses, once it has one: the runtime may make its network out of it.
+async fn pass_on_pod_cidr(kubelet: &Kubelet, range: &str, known: &mut String) {
+    if range.is_empty() || range == known.as_str() {
+        return;
+    }
+    let config = RuntimeConfig { network_config: Some(NetworkConfig { pod_cidr: range.to_owned() }) };
+    match kubelet.runtime.update_runtime_config(config).await {
+        Ok(()) => {
+            info!(range, "Updated the runtime's range of pod addresses");
+            range.clone_into(known);
+            update_runtime_health(kubelet).await;
+        }
+        Err(error) => warn!(%error, range, "Unable to update the runtime's range of pod addresses, will retry"),
+    }
 }
 
 /// Whether somebody else changed a condition of ours, as the node lifecycle controller does with a node it
