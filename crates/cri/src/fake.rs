@@ -25,6 +25,7 @@ struct State {
     failures: BTreeMap<&'static str, Error>,
     exec: BTreeMap<String, ExecSyncResponse>,
     calls: Vec<String>,
+    stream_url: Option<String>,
 }
 
 impl FakeRuntime {
@@ -50,6 +51,11 @@ impl FakeRuntime {
     pub fn answer_exec(&self, command: &str, exit_code: i32, stdout: &str) {
         let answer = ExecSyncResponse { stdout: stdout.into(), stderr: Vec::new(), exit_code };
         self.state.lock().exec.insert(command.into(), answer);
+    }
+
+    /// Where exec, attach and port-forward are streamed; without it they are unimplemented.
+    pub fn stream_at(&self, url: &str) {
+        self.state.lock().stream_url = Some(url.into());
     }
 
     /// Ends a container as if its process had.
@@ -338,15 +344,15 @@ impl RuntimeService for FakeRuntime {
     }
 
     async fn exec(&self, _request: ExecRequest) -> Result<String> {
-        Err(unimplemented("Exec"))
+        self.state.lock().stream_url.clone().ok_or_else(|| unimplemented("Exec"))
     }
 
     async fn attach(&self, _request: AttachRequest) -> Result<String> {
-        Err(unimplemented("Attach"))
+        self.state.lock().stream_url.clone().ok_or_else(|| unimplemented("Attach"))
     }
 
     async fn port_forward(&self, _request: PortForwardRequest) -> Result<String> {
-        Err(unimplemented("PortForward"))
+        self.state.lock().stream_url.clone().ok_or_else(|| unimplemented("PortForward"))
     }
 
     async fn container_stats(&self, id: &str) -> Result<ContainerStats> {

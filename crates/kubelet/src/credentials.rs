@@ -15,7 +15,8 @@ use crate::pods::namespace;
 /// means: pull without. A secret that is not there is passed over, as its image may well be public.
 pub async fn for_image(objects: &dyn Objects, pod: &Pod, image: &str) -> Vec<AuthConfig> {
     let mut keyring = Keyring::default();
-    let references = pod.spec.as_ref().and_then(|spec| spec.image_pull_secrets.as_deref()).unwrap_or_default();
+    let references =
+        pod.spec.as_ref().and_then(|spec| spec.image_pull_secrets.as_deref()).unwrap_or_default();
     for reference in references {
         match objects.secret(namespace(pod), &reference.name).await {
             Ok(secret) => keyring.add(&secret),
@@ -48,12 +49,15 @@ pub struct Keyring {
 impl Keyring {
     /// Takes in a `dockerconfigjson` or `dockercfg` secret; of others it takes nothing.
     pub fn add(&mut self, secret: &Secret) {
-        let data = |key: &str| secret.data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.as_slice());
+        let data =
+            |key: &str| secret.data.as_ref().and_then(|data| data.get(key)).map(|bytes| bytes.0.as_slice());
         let entries = match secret.type_.as_deref() {
             Some("kubernetes.io/dockerconfigjson") => data(".dockerconfigjson")
                 .and_then(|bytes| serde_json::from_slice::<DockerConfig>(bytes).ok())
                 .map(|config| config.auths),
-            Some("kubernetes.io/dockercfg") => data(".dockercfg").and_then(|bytes| serde_json::from_slice(bytes).ok()),
+            Some("kubernetes.io/dockercfg") => {
+                data(".dockercfg").and_then(|bytes| serde_json::from_slice(bytes).ok())
+            }
             _ => None,
         };
         for (location, entry) in entries.unwrap_or_default() {
@@ -72,7 +76,10 @@ impl Keyring {
         };
         self.entries.iter().filter(|(key, _)| matches(key, &repository)).for_each(|(_, entry)| take(entry));
         if repository.starts_with("docker.io/") {
-            self.entries.iter().filter(|(key, _)| key == "index.docker.io").for_each(|(_, entry)| take(entry));
+            self.entries
+                .iter()
+                .filter(|(key, _)| key == "index.docker.io")
+                .for_each(|(_, entry)| take(entry));
         }
         found
     }
@@ -80,8 +87,11 @@ impl Keyring {
 
 impl From<Entry> for AuthConfig {
     fn from(entry: Entry) -> Self {
-        let mut config = AuthConfig { username: entry.username, password: entry.password, ..AuthConfig::default() };
-        let decoded = STANDARD.decode(&entry.auth).or_else(|_| STANDARD_NO_PAD.decode(entry.auth.trim_end_matches('=')));
+        let mut config =
+            AuthConfig { username: entry.username, password: entry.password, ..AuthConfig::default() };
+        let decoded = STANDARD
+            .decode(&entry.auth)
+            .or_else(|_| STANDARD_NO_PAD.decode(entry.auth.trim_end_matches('=')));
         let text = decoded.ok().and_then(|bytes| String::from_utf8(bytes).ok());
         if let Some((username, password)) = text.as_deref().and_then(|text| text.split_once(':')) {
             config.username = username.to_owned();
@@ -125,7 +135,10 @@ fn matches(key: &str, repository: &str) -> bool {
     wanted_port == port
         && path.starts_with(wanted_path)
         && wanted.split('.').count() == host.split('.').count()
-        && wanted.split('.').zip(host.split('.')).all(|(pattern, part)| glob(pattern.as_bytes(), part.as_bytes()))
+        && wanted
+            .split('.')
+            .zip(host.split('.'))
+            .all(|(pattern, part)| glob(pattern.as_bytes(), part.as_bytes()))
 }
 
 /// `*` and `?` within one part of a host name.
@@ -161,7 +174,11 @@ mod tests {
         let mut keyring = Keyring::default();
         keyring.add(&secret("kubernetes.io/dockerconfigjson", ".dockerconfigjson", &auths.to_string()));
         keyring.add(&secret("Opaque", ".dockerconfigjson", &auths.to_string()));
-        keyring.add(&secret("kubernetes.io/dockercfg", ".dockercfg", r#"{"old.example.com": {"username": "old"}}"#));
+        keyring.add(&secret(
+            "kubernetes.io/dockercfg",
+            ".dockercfg",
+            r#"{"old.example.com": {"username": "old"}}"#,
+        ));
         let table: &[(&str, &[&str])] = &[
             ("busybox", &["hub"]),
             ("team/busybox:1", &["hub"]),

@@ -205,13 +205,18 @@ async fn from(
         let found = context.objects.config_map(namespace(pod), &reference.name).await;
         let Some(map) = optional(found, reference.optional)? else { return Ok(None) };
         let value = map.data.as_ref().and_then(|data| data.get(&reference.key)).cloned();
-        return key(value, reference.optional, || ("ConfigMap", &reference.key, namespace(pod), &reference.name));
+        return key(value, reference.optional, || {
+            ("ConfigMap", &reference.key, namespace(pod), &reference.name)
+        });
     }
     if let Some(reference) = &source.secret_key_ref {
         let found = context.objects.secret(namespace(pod), &reference.name).await;
         let Some(secret) = optional(found, reference.optional)? else { return Ok(None) };
-        let value = secret.data.as_ref().and_then(|data| data.get(&reference.key)).map(|value| text(&value.0));
-        return key(value, reference.optional, || ("Secret", &reference.key, namespace(pod), &reference.name));
+        let value =
+            secret.data.as_ref().and_then(|data| data.get(&reference.key)).map(|value| text(&value.0));
+        return key(value, reference.optional, || {
+            ("Secret", &reference.key, namespace(pod), &reference.name)
+        });
     }
     if source.file_key_ref.is_some() {
         return Err(Error::Unsupported("fileKeyRef is not supported by this kubelet".to_owned()));
@@ -219,7 +224,10 @@ async fn from(
     Ok(Some(String::new()))
 }
 
-fn optional<T>(found: Result<T, objects::Error>, optional: Option<bool>) -> Result<Option<T>, objects::Error> {
+fn optional<T>(
+    found: Result<T, objects::Error>,
+    optional: Option<bool>,
+) -> Result<Option<T>, objects::Error> {
     match found {
         Ok(object) => Ok(Some(object)),
         Err(error) if error.is_not_found() && optional == Some(true) => Ok(None),

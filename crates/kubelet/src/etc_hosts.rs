@@ -56,7 +56,8 @@ fn aliases(pod: &Pod) -> String {
     }
     let mut content = "\n# Entries added by HostAliases.\n".to_owned();
     for alias in aliases {
-        let _ = writeln!(content, "{}\t{}", alias.ip, alias.hostnames.as_deref().unwrap_or_default().join("\t"));
+        let _ =
+            writeln!(content, "{}\t{}", alias.ip, alias.hostnames.as_deref().unwrap_or_default().join("\t"));
     }
     content
 }
@@ -147,6 +148,8 @@ mod tests {
         }
         let full = pod(json!({"containers": [], "setHostnameAsFQDN": true}));
         assert_eq!(kernel_hostname(&full, "h", "d").unwrap(), "h.d");
-        assert!(kernel_hostname(&full, "h", &"d".repeat(64)).unwrap_err().contains("66 characters requested"));
+        assert!(
+            kernel_hostname(&full, "h", &"d".repeat(64)).unwrap_err().contains("66 characters requested")
+        );
     }
 }

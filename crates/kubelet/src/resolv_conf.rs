@@ -21,7 +21,11 @@ impl Host {
     /// An empty path stands for no file at all.
     pub fn read(path: &str) -> std::io::Result<Host> {
         if path.is_empty() {
-            return Ok(Host { servers: vec!["127.0.0.1".into()], searches: vec![".".into()], options: Vec::new() });
+            return Ok(Host {
+                servers: vec!["127.0.0.1".into()],
+                searches: vec![".".into()],
+                options: Vec::new(),
+            });
         }
         Ok(Host::parse(&std::fs::read_to_string(path)?))
     }
@@ -142,7 +146,9 @@ mod tests {
     use serde_json::{Value, json};
 
     fn check(spec: Value, servers: &[&str], searches: &[&str], options: &[&str]) -> Vec<String> {
-        let host = Host::parse("# c\nnameserver 1.1.1.1\nnameserver fe80::1%eth0\nsearch old\nsearch corp. lan\noptions rotate\n");
+        let host = Host::parse(
+            "# c\nnameserver 1.1.1.1\nnameserver fe80::1%eth0\nsearch old\nsearch corp. lan\noptions rotate\n",
+        );
         let config = KubeletConfiguration {
             cluster_dns: vec!["10.96.0.10".into()],
             cluster_domain: "cluster.local".into(),
@@ -189,7 +195,8 @@ mod tests {
 
     #[test]
     fn without_cluster_dns_the_hosts_is_used() {
-        let pod = json!({"metadata": {"name": "p", "namespace": "ns", "uid": "u"}, "spec": {"containers": []}});
+        let pod =
+            json!({"metadata": {"name": "p", "namespace": "ns", "uid": "u"}, "spec": {"containers": []}});
         let config = KubeletConfiguration::default();
         let host = Host::parse("nameserver 1.1.1.1");
         let (dns, warnings) = for_pod(&serde_json::from_value(pod).unwrap(), &config, &host);

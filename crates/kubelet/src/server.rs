@@ -55,7 +55,11 @@ pub struct Host {
 }
 
 /// Serves the kubelet's port until the shutdown.
-pub async fn run(kubelet: Arc<Kubelet>, listener: TcpListener, shutdown: CancellationToken) -> Result<(), Error> {
+pub async fn run(
+    kubelet: Arc<Kubelet>,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
     let config = kubelet.config.clone();
     let tls = certificate(&config, &kubelet.paths.root.join("pki"), &kubelet.node_name, &kubelet.node_ips)?;
     let host = Host {
@@ -166,7 +170,9 @@ async fn route(host: &Arc<Host>, request: Request<Incoming>) -> Response<Body> {
         ["containerLogs", namespace, pod, container] if read => {
             logs::serve(host, namespace, pod, container, request.uri().query().unwrap_or_default()).await
         }
-        ["exec", namespace, pod, container] => remote::exec(host, (namespace, pod, None, container), request).await,
+        ["exec", namespace, pod, container] => {
+            remote::exec(host, (namespace, pod, None, container), request).await
+        }
         ["exec", namespace, pod, uid, container] => {
             remote::exec(host, (namespace, pod, Some(uid), container), request).await
         }
@@ -181,7 +187,8 @@ async fn route(host: &Arc<Host>, request: Request<Incoming>) -> Response<Body> {
             remote::port_forward(host, (namespace, pod, Some(uid)), request).await
         }
         ["run", namespace, pod, container] if request.method() == Method::POST => {
-            remote::run(host, (namespace, pod, None, container), request.uri().query().unwrap_or_default()).await
+            remote::run(host, (namespace, pod, None, container), request.uri().query().unwrap_or_default())
+                .await
         }
         ["run", namespace, pod, uid, container] if request.method() == Method::POST => {
             let query = request.uri().query().unwrap_or_default();

@@ -187,7 +187,12 @@ impl Manager {
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::info!(pod = crate::pods::title(pod), volume = volume.name, error, "Volume keeps its content");
+                    tracing::info!(
+                        pod = crate::pods::title(pod),
+                        volume = volume.name,
+                        error,
+                        "Volume keeps its content"
+                    );
                 }
             }
         }
@@ -204,7 +209,9 @@ impl Manager {
         }
         if let Some(source) = &volume.host_path {
             let source = source.clone();
-            return blocking(move || Ok(host_path::set_up(&source))).await.unwrap_or_else(|error| Err(error.to_string()));
+            return blocking(move || Ok(host_path::set_up(&source)))
+                .await
+                .unwrap_or_else(|error| Err(error.to_string()));
         }
         match self.payload(pod, volume).await? {
             Some(payload) => self.write(pod, volume, payload).await.map_err(|error| error.to_string()),
@@ -315,7 +322,8 @@ fn ownership(pod: &Pod) -> Ownership {
 /// The volumes that some container mounts, in the pod's order; others are not waited for.
 fn used(pod: &Pod) -> impl Iterator<Item = &Volume> {
     let spec = pod.spec.as_ref();
-    let containers = spec.into_iter().flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
+    let containers =
+        spec.into_iter().flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
     let mounts = containers.flat_map(|container| container.volume_mounts.iter().flatten());
     let ephemeral = spec.into_iter().flat_map(|spec| spec.ephemeral_containers.iter().flatten());
     let mounts = mounts.chain(ephemeral.flat_map(|container| container.volume_mounts.iter().flatten()));

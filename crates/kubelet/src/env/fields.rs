@@ -48,7 +48,9 @@ pub fn pod_field(pod: &Pod, path: &str) -> Result<String, Error> {
         "metadata.annotations" => format_map(metadata.annotations.as_ref()),
         "metadata.labels" => format_map(metadata.labels.as_ref()),
         "spec.nodeName" => spec.and_then(|spec| spec.node_name.clone()).unwrap_or_default(),
-        "spec.serviceAccountName" => spec.and_then(|spec| spec.service_account_name.clone()).unwrap_or_default(),
+        "spec.serviceAccountName" => {
+            spec.and_then(|spec| spec.service_account_name.clone()).unwrap_or_default()
+        }
         "status.hostIP" => status.and_then(|status| status.host_ip.clone()).unwrap_or_default(),
         "status.podIP" => status.and_then(|status| status.pod_ip.clone()).unwrap_or_default(),
         _ => return Err(Error::Path(path.into())),

@@ -66,10 +66,9 @@ fn expansion() {
 
 #[tokio::test]
 async fn every_kind_of_variable() {
-    let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
-    let resource = |name: &str, resource: &str, divisor: &str| {
-        json!({"name": name, "valueFrom": {"resourceFieldRef": {"resource": resource, "divisor": divisor}}})
-    };
+    let field =
+        |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
+    let resource = |name: &str, resource: &str, divisor: &str| json!({"name": name, "valueFrom": {"resourceFieldRef": {"resource": resource, "divisor": divisor}}});
     let container = json!({
         "name": "c",
         "resources": {"limits": {"memory": "100Mi"}, "requests": {"cpu": "250m"}},
@@ -103,13 +102,36 @@ async fn every_kind_of_variable() {
     ];
     let variables = environment(container, services).await.unwrap();
     let wants = [
-        ("P_colour", "red"), ("password", "s3cret"), ("PLAIN", "again x"), ("REFERS", "x-red-10.96.0.9-$(LATER)"),
-        ("EMPTY", ""), ("KEY", "red"), ("SECRET", "s3cret"), ("NAME", "web"), ("LABEL", "web"), ("NODE", "node-1"),
-        ("ACCOUNT", "robot"), ("IP", "10.0.0.7"), ("IPS", "10.0.0.7,fd00::7"), ("HOST", "192.168.0.1"), ("UID", "u1"),
-        ("CPU", "2"), ("CPU_MILLI", "1900"), ("MEMORY", "100"), ("REQUEST", "1"), ("STORAGE", "5368709120"),
-        ("NO_REQUEST", "0"), ("DB_SERVICE_HOST", "10.96.0.9"), ("DB_SERVICE_PORT", "5432"), ("DB_SERVICE_PORT_SQL", "5432"),
-        ("DB_PORT", "tcp://10.96.0.9:5432"), ("DB_PORT_5432_TCP", "tcp://10.96.0.9:5432"), ("DB_PORT_5432_TCP_PROTO", "tcp"),
-        ("DB_PORT_5432_TCP_PORT", "5432"), ("DB_PORT_5432_TCP_ADDR", "10.96.0.9"), ("KUBERNETES_SERVICE_HOST", "10.96.0.1"),
+        ("P_colour", "red"),
+        ("password", "s3cret"),
+        ("PLAIN", "again x"),
+        ("REFERS", "x-red-10.96.0.9-$(LATER)"),
+        ("EMPTY", ""),
+        ("KEY", "red"),
+        ("SECRET", "s3cret"),
+        ("NAME", "web"),
+        ("LABEL", "web"),
+        ("NODE", "node-1"),
+        ("ACCOUNT", "robot"),
+        ("IP", "10.0.0.7"),
+        ("IPS", "10.0.0.7,fd00::7"),
+        ("HOST", "192.168.0.1"),
+        ("UID", "u1"),
+        ("CPU", "2"),
+        ("CPU_MILLI", "1900"),
+        ("MEMORY", "100"),
+        ("REQUEST", "1"),
+        ("STORAGE", "5368709120"),
+        ("NO_REQUEST", "0"),
+        ("DB_SERVICE_HOST", "10.96.0.9"),
+        ("DB_SERVICE_PORT", "5432"),
+        ("DB_SERVICE_PORT_SQL", "5432"),
+        ("DB_PORT", "tcp://10.96.0.9:5432"),
+        ("DB_PORT_5432_TCP", "tcp://10.96.0.9:5432"),
+        ("DB_PORT_5432_TCP_PROTO", "tcp"),
+        ("DB_PORT_5432_TCP_PORT", "5432"),
+        ("DB_PORT_5432_TCP_ADDR", "10.96.0.9"),
+        ("KUBERNETES_SERVICE_HOST", "10.96.0.1"),
         ("KUBERNETES_SERVICE_PORT_HTTPS", "443"),
     ];
     let got = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());

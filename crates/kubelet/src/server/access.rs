@@ -118,7 +118,9 @@ mod tests {
     #[async_trait]
     impl Authorizer for Only {
         async fn authorize(&self, _: &User, attributes: &Attributes) -> client::Result<Result<(), String>> {
-            let Attributes::Resource { verb, subresource, name, .. } = attributes else { panic!("{attributes:?}") };
+            let Attributes::Resource { verb, subresource, name, .. } = attributes else {
+                panic!("{attributes:?}")
+            };
             self.1.lock().push(format!("{verb} {name}/{subresource}"));
             Ok(if subresource == self.0 { Ok(()) } else { Err(String::new()) })
         }
@@ -138,13 +140,16 @@ mod tests {
         ];
         for (method, path, allowed, want, asked) in table {
             let only = Arc::new(Only(allowed, Mutex::default()));
-            let access = Access { node_name: "n".into(), authenticator: None, authorizer: Some(only.clone()) };
+            let access =
+                Access { node_name: "n".into(), authenticator: None, authorizer: Some(only.clone()) };
             let result = access.check(&[], &HeaderMap::new(), &method, path).await;
             assert_eq!(result.map_err(|_| ()), want, "{path}");
             assert_eq!(only.1.lock().join(","), asked, "{path}");
         }
-        let access = Access { node_name: "n".into(), authenticator: None, authorizer: Some(Arc::new(Nobody)) };
-        let (status, text) = access.check(&[], &HeaderMap::new(), &Method::GET, "/configz").await.unwrap_err();
+        let access =
+            Access { node_name: "n".into(), authenticator: None, authorizer: Some(Arc::new(Nobody)) };
+        let (status, text) =
+            access.check(&[], &HeaderMap::new(), &Method::GET, "/configz").await.unwrap_err();
         assert_eq!(status, StatusCode::FORBIDDEN);
         assert_eq!(
             text,

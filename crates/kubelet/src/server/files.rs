@@ -46,7 +46,8 @@ async fn resolve(root: &Path, parts: &[&str]) -> Option<PathBuf> {
         return None;
     }
     let root = tokio::fs::canonicalize(root).await.ok()?;
-    let path = tokio::fs::canonicalize(parts.iter().fold(root.clone(), |path, part| path.join(part))).await.ok()?;
+    let path =
+        tokio::fs::canonicalize(parts.iter().fold(root.clone(), |path, part| path.join(part))).await.ok()?;
     path.starts_with(&root).then_some(path)
 }
 
@@ -61,7 +62,8 @@ async fn list(folder: &Path) -> std::io::Result<String> {
         names.push(name);
     }
     names.sort();
-    let mut page = "<!doctype html>\n<meta name=\"viewport\" content=\"width=device-width\">\n<pre>\n".to_owned();
+    let mut page =
+        "<!doctype html>\n<meta name=\"viewport\" content=\"width=device-width\">\n<pre>\n".to_owned();
     for name in names {
         let name = name.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&#34;");
         page.push_str(&format!("<a href=\"{name}\">{name}</a>\n"));
@@ -82,7 +84,9 @@ fn stream(file: tokio::fs::File) -> Response<Body> {
     });
     let body = StreamBody::new(chunks.map(|chunk| chunk.map(Frame::data))).boxed_unsync();
     let mut response = Response::new(body);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
 

@@ -15,7 +15,13 @@ use super::{Body, Host, parameter, query, text};
 use crate::pods::uid;
 use crate::runtime::{State, state};
 
-pub async fn serve(host: &Arc<Host>, namespace: &str, name: &str, container: &str, query: &str) -> Response<Body> {
+pub async fn serve(
+    host: &Arc<Host>,
+    namespace: &str,
+    name: &str,
+    container: &str,
+    query: &str,
+) -> Response<Body> {
     if container.is_empty() {
         return text(StatusCode::BAD_REQUEST, r#"{"message": "missing container name."}"#);
     }
@@ -60,7 +66,9 @@ struct Running {
 impl Alive for Running {
     async fn is_alive(&self) -> bool {
         match self.host.runtime.container_status(&self.id, false).await {
-            Ok(found) => matches!(state(found.status.unwrap_or_default().state), State::Running | State::Created),
+            Ok(found) => {
+                matches!(state(found.status.unwrap_or_default().state), State::Running | State::Created)
+            }
             // A runtime that is away for a moment says nothing about the container.
             Err(error) => !error.is_not_found(),
         }
@@ -94,13 +102,17 @@ fn options(text: &str, now: Timestamp) -> Result<(Options, bool), String> {
     };
     let number = |name: &str| {
         parameter(&query, name)
-            .map(|value| value.parse::<i64>().map_err(|_| r#"{"message": "Unable to decode query."}"#.to_owned()))
+            .map(|value| {
+                value.parse::<i64>().map_err(|_| r#"{"message": "Unable to decode query."}"#.to_owned())
+            })
             .transpose()
     };
     let invalid = |field: &str, value: i64, rule: &str| format!("{field}: Invalid value: {value}: {rule}");
     let tail = match parameter(&query, "tailLines").or(parameter(&query, "tail")) {
         Some("all") | None => None,
-        Some(value) => Some(value.parse::<i64>().map_err(|_| r#"{"message": "Unable to decode query."}"#.to_owned())?),
+        Some(value) => {
+            Some(value.parse::<i64>().map_err(|_| r#"{"message": "Unable to decode query."}"#.to_owned())?)
+        }
     };
     if let Some(lines) = tail.filter(|lines| *lines < 0) {
         return Err(invalid("tailLines", lines, "must be greater than or equal to 0"));
@@ -114,7 +126,9 @@ fn options(text: &str, now: Timestamp) -> Result<(Options, bool), String> {
         return Err(invalid("sinceSeconds", seconds, "must be greater than 0"));
     }
     let time = parameter(&query, "sinceTime")
-        .map(|time| time.parse::<Timestamp>().map_err(|_| r#"{"message": "Unable to decode query."}"#.to_owned()))
+        .map(|time| {
+            time.parse::<Timestamp>().map_err(|_| r#"{"message": "Unable to decode query."}"#.to_owned())
+        })
         .transpose()?;
     if seconds.is_some() && time.is_some() {
         return Err("at most one of `sinceTime` or `sinceSeconds` may be specified".to_owned());
@@ -124,7 +138,11 @@ fn options(text: &str, now: Timestamp) -> Result<(Options, bool), String> {
         None | Some("" | "All") => None,
         Some("Stdout") => Some("stdout"),
         Some("Stderr") => Some("stderr"),
-        Some(other) => return Err(format!("stream: Unsupported value: {other:?}: supported values: \"All\", \"Stderr\", \"Stdout\"")),
+        Some(other) => {
+            return Err(format!(
+                "stream: Unsupported value: {other:?}: supported values: \"All\", \"Stderr\", \"Stdout\""
+            ));
+        }
     };
     let options = Options {
         tail: tail.and_then(|lines| lines.try_into().ok()),
@@ -147,7 +165,8 @@ fn has_container(pod: &Pod, name: &str) -> bool {
 
 /// The id of the instance whose log is meant, by what the status says of the container.
 fn container_id(status: &PodStatus, pod: &str, container: &str, previous: bool) -> Result<String, String> {
-    let lists = [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses];
+    let lists =
+        [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses];
     let found = lists.into_iter().flatten().flatten().find(|status| status.name == container);
     let Some(status) = found else {
         return Err(format!("container {container:?} in pod {pod:?} is not available"));
@@ -180,7 +199,9 @@ fn container_id(status: &PodStatus, pod: &str, container: &str, previous: bool) 
             format!("container {container:?} in pod {pod:?} is waiting to start: image can't be pulled")
         }
         Some("ImagePullBackOff") => {
-            format!("container {container:?} in pod {pod:?} is waiting to start: trying and failing to pull image")
+            format!(
+                "container {container:?} in pod {pod:?} is waiting to start: trying and failing to pull image"
+            )
         }
         Some(reason) => format!("container {container:?} in pod {pod:?} is waiting to start: {reason}"),
         None => format!("container {container:?} in pod {pod:?} is waiting to start - no logs yet"),
@@ -205,10 +226,18 @@ mod tests {
             ("", all.clone(), false),
             ("follow=true&tailLines=5", Options { follow: true, tail: Some(5), ..all.clone() }, false),
             ("previous=true&timestamps=1", Options { timestamps: true, ..all.clone() }, true),
-            ("sinceSeconds=60", Options { since: Some("2026-01-01T00:00:00Z".parse().unwrap()), ..all.clone() }, false),
+            (
+                "sinceSeconds=60",
+                Options { since: Some("2026-01-01T00:00:00Z".parse().unwrap()), ..all.clone() },
+                false,
+            ),
             (
                 "sinceTime=2025-12-31T00%3A00%3A00Z&limitBytes=7",
-                Options { since: Some("2025-12-31T00:00:00Z".parse().unwrap()), limit_bytes: Some(7), ..all.clone() },
+                Options {
+                    since: Some("2025-12-31T00:00:00Z".parse().unwrap()),
+                    limit_bytes: Some(7),
+                    ..all.clone()
+                },
                 false,
             ),
             ("stream=Stderr", Options { stream: Some("stderr"), ..all }, false),
@@ -216,8 +245,16 @@ mod tests {
         for (text, want, previous) in ok {
             assert_eq!(options(text, now).unwrap(), (want, previous), "{text}");
         }
-        for text in ["tailLines=-1", "tailLines=x", "limitBytes=0", "sinceSeconds=0", "follow=maybe", "sinceTime=now",
-                     "sinceSeconds=1&sinceTime=2025-12-31T00:00:00Z", "stream=Both"] {
+        for text in [
+            "tailLines=-1",
+            "tailLines=x",
+            "limitBytes=0",
+            "sinceSeconds=0",
+            "follow=maybe",
+            "sinceTime=now",
+            "sinceSeconds=1&sinceTime=2025-12-31T00:00:00Z",
+            "stream=Both",
+        ] {
             assert!(options(text, now).is_err(), "{text}");
         }
     }
@@ -228,7 +265,12 @@ mod tests {
         let check = |status: Value, previous: bool| {
             let mut status = status;
             status["name"] = "c".into();
-            for (key, value) in [("image", json!("i")), ("imageID", json!("")), ("ready", json!(false)), ("restartCount", json!(0))] {
+            for (key, value) in [
+                ("image", json!("i")),
+                ("imageID", json!("")),
+                ("ready", json!(false)),
+                ("restartCount", json!(0)),
+            ] {
                 status[key] = value;
             }
             let status = serde_json::from_value(json!({"containerStatuses": [status]})).unwrap();
@@ -237,15 +279,25 @@ mod tests {
         let running = json!({"state": {"running": {}}, "containerID": "containerd://new", "lastState": last});
         assert_eq!(check(running.clone(), false).unwrap(), "new");
         assert_eq!(check(running, true).unwrap(), "old");
-        assert_eq!(check(json!({"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": last}), false).unwrap(), "old");
+        assert_eq!(
+            check(json!({"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": last}), false)
+                .unwrap(),
+            "old"
+        );
         let ended = json!({"state": {"terminated": {"exitCode": 0, "containerID": "containerd://end"}}});
         assert_eq!(check(ended.clone(), false).unwrap(), "end");
-        assert_eq!(check(ended, true).unwrap_err(), "previous terminated container \"c\" in pod \"p\" not found");
+        assert_eq!(
+            check(ended, true).unwrap_err(),
+            "previous terminated container \"c\" in pod \"p\" not found"
+        );
         let waiting = |reason: &str| json!({"state": {"waiting": {"reason": reason}}});
         let table = [
             ("ContainerCreating", "container \"c\" in pod \"p\" is waiting to start: ContainerCreating"),
             ("ErrImagePull", "container \"c\" in pod \"p\" is waiting to start: image can't be pulled"),
-            ("ImagePullBackOff", "container \"c\" in pod \"p\" is waiting to start: trying and failing to pull image"),
+            (
+                "ImagePullBackOff",
+                "container \"c\" in pod \"p\" is waiting to start: trying and failing to pull image",
+            ),
         ];
         for (reason, want) in table {
             assert_eq!(check(waiting(reason), false).unwrap_err(), want);

@@ -13,9 +13,9 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use super::{Body, Host, body, parameter, query, text};
 use crate::runtime::State;
 use crate::streaming::channels::Protocol;
+use crate::streaming::pipe;
 use crate::streaming::translate::{Streams, translate};
 use crate::streaming::upgrade::{self, Answer, STREAM_PROTOCOL, TUNNEL_PREFIX, Wanted};
-use crate::streaming::pipe;
 
 /// Namespace, pod, its uid where the path names it, container.
 pub type Target<'a> = (&'a str, &'a str, Option<&'a str>, &'a str);
@@ -31,7 +31,8 @@ pub async fn exec(host: &Arc<Host>, target: Target<'_>, request: Request<Incomin
         let query = query(request.uri().query().unwrap_or_default());
         let streams = streams(&query)?;
         let container_id = container(host, target)?;
-        let cmd = query.iter().filter(|(name, _)| name == "command").map(|(_, value)| value.clone()).collect();
+        let cmd =
+            query.iter().filter(|(name, _)| name == "command").map(|(_, value)| value.clone()).collect();
         let asked = ExecRequest {
             container_id,
             cmd,
@@ -81,11 +82,13 @@ pub async fn port_forward(
         let query = query(request.uri().query().unwrap_or_default());
         let ports = query.iter().filter(|(name, _)| name == "port" || name == "ports");
         let port = ports.flat_map(|(_, value)| value.split(',').map(str::parse)).collect::<Result<_, _>>();
-        let port = port.map_err(|_| refuse(StatusCode::BAD_REQUEST, "query parameter \"port\" is not a number"))?;
+        let port =
+            port.map_err(|_| refuse(StatusCode::BAD_REQUEST, "query parameter \"port\" is not a number"))?;
         let asked = PortForwardRequest { pod_sandbox_id: sandbox, port };
         let url = host.runtime.port_forward(asked).await.map_err(|error| failed(&error))?;
         let offered = upgrade::offers(request.headers(), header::SEC_WEBSOCKET_PROTOCOL);
-        let tunnelled = offered.iter().find(|name| name.starts_with(TUNNEL_PREFIX)).map(|name| (*name).to_owned());
+        let tunnelled =
+            offered.iter().find(|name| name.starts_with(TUNNEL_PREFIX)).map(|name| (*name).to_owned());
         match tunnelled {
             Some(name) if upgrade::wanted(request.headers()) == Wanted::WebSocket => {
                 tunnel(host, &url, &name, request).await
@@ -116,9 +119,8 @@ pub async fn run(host: &Arc<Host>, target: Target<'_>, query_text: &str) -> Resp
 }
 
 fn streams(query: &[(String, String)]) -> Result<Streams, Refusal> {
-    let flag = |names: [&str; 2]| {
-        names.iter().any(|name| matches!(parameter(query, name), Some("1" | "true")))
-    };
+    let flag =
+        |names: [&str; 2]| names.iter().any(|name| matches!(parameter(query, name), Some("1" | "true")));
     let terminal = flag(["tty", "tty"]);
     let streams = Streams {
         stdin: flag(["input", "stdin"]),
@@ -161,8 +163,7 @@ fn terminal(host: &Host, (namespace, name, _, container): Target<'_>) -> bool {
 }
 
 fn failed(error: &cri::Error) -> Refusal {
-    let status =
-        if error.is_not_found() { StatusCode::NOT_FOUND } else { StatusCode::INTERNAL_SERVER_ERROR };
+    let status = if error.is_not_found() { StatusCode::NOT_FOUND } else { StatusCode::INTERNAL_SERVER_ERROR };
     refuse(status, error.to_string())
 }
 
@@ -196,16 +197,21 @@ async fn remote_command(
 }
 
 /// Joins an upgraded client to the runtime byte for byte.
-async fn pass(host: &Arc<Host>, url: &str, mut request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+async fn pass(
+    host: &Arc<Host>,
+    url: &str,
+    mut request: Request<Incoming>,
+) -> Result<Response<Body>, Refusal> {
     if upgrade::wanted(request.headers()) == Wanted::Nothing {
         let message = "unable to upgrade: missing upgrade headers in request";
         return Err(refuse(StatusCode::BAD_REQUEST, message));
     }
     let mut headers = HeaderMap::new();
     for (name, value) in request.headers() {
-        let wanted = matches!(*name, header::CONNECTION | header::UPGRADE | header::USER_AGENT | header::ORIGIN)
-            || name.as_str().starts_with("sec-websocket-")
-            || name.as_str() == STREAM_PROTOCOL;
+        let wanted =
+            matches!(*name, header::CONNECTION | header::UPGRADE | header::USER_AGENT | header::ORIGIN)
+                || name.as_str().starts_with("sec-websocket-")
+                || name.as_str() == STREAM_PROTOCOL;
         if wanted {
             headers.append(name, value.clone());
         }
@@ -273,7 +279,8 @@ where
     host.sessions.spawn(until(host, async move {
         match client.await {
             Ok(client) => {
-                session(WebSocketStream::from_raw_socket(TokioIo::new(client), Role::Server, None).await).await;
+                session(WebSocketStream::from_raw_socket(TokioIo::new(client), Role::Server, None).await)
+                    .await;
             }
             Err(error) => tracing::debug!(%error, "The client did not upgrade"),
         }
@@ -300,7 +307,8 @@ async fn dial(method: Method, url: &str, headers: HeaderMap) -> Result<Answer, R
         refuse(StatusCode::INTERNAL_SERVER_ERROR, format!("the runtime's streaming address {url:?}: {error}"))
     })?;
     let answer = upgrade::dial(method, &uri, headers).await;
-    answer.map_err(|error| refuse(StatusCode::INTERNAL_SERVER_ERROR, format!("error dialing backend: {error}")))
+    answer
+        .map_err(|error| refuse(StatusCode::INTERNAL_SERVER_ERROR, format!("error dialing backend: {error}")))
 }
 
 /// The runtime's own answer, where it did not upgrade.

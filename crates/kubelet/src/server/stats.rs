@@ -100,12 +100,22 @@ impl Families {
         let mut text = String::new();
         for (name, lines) in self.0 {
             let (kind, help) = match name {
-                "container_cpu_usage_seconds_total" => ("counter", "Cumulative cpu time consumed by the container in core-seconds"),
-                "container_memory_working_set_bytes" => ("gauge", "Current working set of the container in bytes"),
-                "container_start_time_seconds" => ("gauge", "Start time of the container since unix epoch in seconds"),
-                "pod_cpu_usage_seconds_total" => ("counter", "Cumulative cpu time consumed by the pod in core-seconds"),
+                "container_cpu_usage_seconds_total" => {
+                    ("counter", "Cumulative cpu time consumed by the container in core-seconds")
+                }
+                "container_memory_working_set_bytes" => {
+                    ("gauge", "Current working set of the container in bytes")
+                }
+                "container_start_time_seconds" => {
+                    ("gauge", "Start time of the container since unix epoch in seconds")
+                }
+                "pod_cpu_usage_seconds_total" => {
+                    ("counter", "Cumulative cpu time consumed by the pod in core-seconds")
+                }
                 "pod_memory_working_set_bytes" => ("gauge", "Current working set of the pod in bytes"),
-                "node_cpu_usage_seconds_total" => ("counter", "Cumulative cpu time consumed by the node in core-seconds"),
+                "node_cpu_usage_seconds_total" => {
+                    ("counter", "Cumulative cpu time consumed by the node in core-seconds")
+                }
                 "node_memory_working_set_bytes" => ("gauge", "Current working set of the node in bytes"),
                 _ => ("gauge", "1 if there was an error while getting container metrics, 0 otherwise"),
             };
@@ -161,21 +171,24 @@ fn container(stats: &ContainerStats) -> Value {
 }
 
 fn of_cpu(cpu: &CpuUsage) -> Value {
-    figures(cpu.timestamp, &[
-        ("usageNanoCores", cpu.usage_nano_cores),
-        ("usageCoreNanoSeconds", cpu.usage_core_nano_seconds),
-    ])
+    figures(
+        cpu.timestamp,
+        &[("usageNanoCores", cpu.usage_nano_cores), ("usageCoreNanoSeconds", cpu.usage_core_nano_seconds)],
+    )
 }
 
 fn of_memory(memory: &MemoryUsage) -> Value {
-    figures(memory.timestamp, &[
-        ("availableBytes", memory.available_bytes),
-        ("usageBytes", memory.usage_bytes),
-        ("workingSetBytes", memory.working_set_bytes),
-        ("rssBytes", memory.rss_bytes),
-        ("pageFaults", memory.page_faults),
-        ("majorPageFaults", memory.major_page_faults),
-    ])
+    figures(
+        memory.timestamp,
+        &[
+            ("availableBytes", memory.available_bytes),
+            ("usageBytes", memory.usage_bytes),
+            ("workingSetBytes", memory.working_set_bytes),
+            ("rssBytes", memory.rss_bytes),
+            ("pageFaults", memory.page_faults),
+            ("majorPageFaults", memory.major_page_faults),
+        ],
+    )
 }
 
 fn of_layer(layer: &FilesystemUsage) -> Value {
@@ -196,8 +209,7 @@ fn figures(time: i64, figures: &[(&str, Option<UInt64Value>)]) -> Value {
 
 fn total_cpu(stats: &[ContainerStats], now: Timestamp) -> Value {
     let total: u64 = stats.iter().filter_map(cpu_nanos).sum();
-    let cores: u64 =
-        stats.iter().filter_map(|stats| Some(stats.cpu.as_ref()?.usage_nano_cores?.value)).sum();
+    let cores: u64 = stats.iter().filter_map(|stats| Some(stats.cpu.as_ref()?.usage_nano_cores?.value)).sum();
     json!({"time": now, "usageNanoCores": cores, "usageCoreNanoSeconds": total})
 }
 
@@ -229,7 +241,13 @@ fn node_cpu() -> Option<u64> {
     let fields: Vec<u64> =
         text.lines().next()?.split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
     // Field 3 is idle, field 4 waits for disks; guests are counted as users already.
-    let busy: u64 = fields.iter().take(8).enumerate().filter(|(index, _)| !matches!(index, 3 | 4)).map(|(_, ticks)| ticks).sum();
+    let busy: u64 = fields
+        .iter()
+        .take(8)
+        .enumerate()
+        .filter(|(index, _)| !matches!(index, 3 | 4))
+        .map(|(_, ticks)| ticks)
+        .sum();
     // A tick is a hundredth of a second on every architecture we run on.
     Some(busy * 10_000_000)
 }

@@ -1,6 +1,8 @@
 //! Upgraded HTTP/1.1 connections, from both ends: asking a server for one, and telling what a client asks for.
 
-use http::header::{CONNECTION, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::header::{
+    CONNECTION, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Empty;
 use hyper::body::{Bytes, Incoming};
@@ -40,7 +42,9 @@ pub enum Wanted {
 pub fn wanted(headers: &HeaderMap) -> Wanted {
     let has = |name, word: &str| {
         headers.get_all(name).iter().any(|value: &HeaderValue| {
-            value.to_str().is_ok_and(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(word)))
+            value
+                .to_str()
+                .is_ok_and(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(word)))
         })
     };
     match () {

@@ -79,7 +79,9 @@ fn check(path: &str) -> io::Result<()> {
         return invalid(format!("invalid path: must not contain '..': {path}"));
     }
     if components.any(|component| component.as_os_str().len() > 255) {
-        return invalid(format!("invalid path: filename must be less than or equal to 255 characters: {path}"));
+        return invalid(format!(
+            "invalid path: filename must be less than or equal to 255 characters: {path}"
+        ));
     }
     if path.starts_with("..") {
         return invalid(format!("invalid path: must not start with '..': {path}"));
@@ -275,7 +277,8 @@ mod tests {
         for step in steps {
             let payload = payload(step);
             assert!(write(folder, &payload, Ownership::default()).unwrap(), "{step:?}");
-            let want: Vec<_> = step.iter().map(|(path, data, mode)| (path.to_string(), data.to_string(), *mode)).collect();
+            let want: Vec<_> =
+                step.iter().map(|(path, data, mode)| (path.to_string(), data.to_string(), *mode)).collect();
             assert_eq!(seen(folder), want);
             assert!(!write(folder, &payload, Ownership::default()).unwrap(), "twice {step:?}");
             let dated = std::fs::read_dir(folder).unwrap().filter(|entry| {

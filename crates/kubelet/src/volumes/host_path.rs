@@ -12,8 +12,12 @@ pub fn set_up(source: &HostPathVolumeSource) -> Result<(), String> {
     let failed = |text: &str| Err(format!("hostPath type check failed: {} {text}", source.path));
     let create = match kind {
         "" => return Ok(()),
-        "DirectoryOrCreate" => !path.exists() && make_folder(path).map(|()| true).map_err(|error| error.to_string())?,
-        "FileOrCreate" => !path.exists() && make_file(path).map(|()| true).map_err(|error| error.to_string())?,
+        "DirectoryOrCreate" => {
+            !path.exists() && make_folder(path).map(|()| true).map_err(|error| error.to_string())?
+        }
+        "FileOrCreate" => {
+            !path.exists() && make_file(path).map(|()| true).map_err(|error| error.to_string())?
+        }
         _ => false,
     };
     if create {
@@ -27,7 +31,8 @@ pub fn set_up(source: &HostPathVolumeSource) -> Result<(), String> {
         "Socket" if !is(std::fs::FileType::is_socket) => failed("is not a socket file"),
         "CharDevice" if !is(std::fs::FileType::is_char_device) => failed("is not a character device"),
         "BlockDevice" if !is(std::fs::FileType::is_block_device) => failed("is not a block device"),
-        "Directory" | "DirectoryOrCreate" | "File" | "FileOrCreate" | "Socket" | "CharDevice" | "BlockDevice" => Ok(()),
+        "Directory" | "DirectoryOrCreate" | "File" | "FileOrCreate" | "Socket" | "CharDevice"
+        | "BlockDevice" => Ok(()),
         other => Err(format!("{other} is an invalid volume type")),
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{ConfigMap, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, Volume, VolumeProjection};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, Volume, VolumeProjection,
+};
 
 use super::atomic::{File, Payload};
 use super::tokens::Tokens;
@@ -105,7 +107,8 @@ fn existing<T>(found: Result<T, objects::Error>, optional: bool) -> Result<Optio
 
 fn config_data(map: &ConfigMap) -> BTreeMap<&str, &[u8]> {
     let text = map.data.iter().flatten().map(|(key, value)| (key.as_str(), value.as_bytes()));
-    let binary = map.binary_data.iter().flatten().map(|(key, ByteString(value))| (key.as_str(), value.as_slice()));
+    let binary =
+        map.binary_data.iter().flatten().map(|(key, ByteString(value))| (key.as_str(), value.as_slice()));
     text.chain(binary).collect()
 }
 
@@ -121,7 +124,10 @@ fn pick(data: &BTreeMap<&str, &[u8]>, items: Items<'_>) -> Result<Payload, Strin
         user: user.and_then(|user| user.try_into().ok()),
     };
     let Some(list) = items.list.filter(|list| !list.is_empty()) else {
-        return Ok(data.iter().map(|(key, data)| ((*key).to_owned(), file(data, items.mode, None))).collect());
+        return Ok(data
+            .iter()
+            .map(|(key, data)| ((*key).to_owned(), file(data, items.mode, None)))
+            .collect());
     };
     let mut payload = Payload::new();
     for item in list {

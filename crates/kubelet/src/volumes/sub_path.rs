@@ -107,7 +107,15 @@ mod tests {
             assert!(resolve(&volume, Path::new(part)).is_ok(), "{part}");
         }
         assert!(volume.join("new/folders").is_dir() && volume.join("inner/deep/new").is_dir());
-        for part in ["absolute", "absolute/passwd", "relative", "relative/new", "inner/../..", "dangling", "dangling/x"] {
+        for part in [
+            "absolute",
+            "absolute/passwd",
+            "relative",
+            "relative/new",
+            "inner/../..",
+            "dangling",
+            "dangling/x",
+        ] {
             assert!(resolve(&volume, Path::new(part)).is_err(), "{part}");
         }
         assert_eq!(std::fs::read_dir(folder.path().join("outside")).unwrap().count(), 0);

@@ -34,7 +34,8 @@ fn pod(volumes: Value, mounts: Value) -> Arc<Pod> {
 }
 
 fn config_map(value: &str) -> k8s_openapi::api::core::v1::ConfigMap {
-    serde_json::from_value(json!({"metadata": {"name": "cm", "namespace": "ns"}, "data": {"key": value}})).unwrap()
+    serde_json::from_value(json!({"metadata": {"name": "cm", "namespace": "ns"}, "data": {"key": value}}))
+        .unwrap()
 }
 
 #[tokio::test]
@@ -73,8 +74,10 @@ async fn set_up_update_and_tear_down() {
 
     let container = &pod.spec.as_ref().unwrap().containers[0];
     let mounts = fixture.manager.container_mounts(&pod, container, &[]).await.unwrap();
-    let brief: Vec<_> =
-        mounts.iter().map(|mount| (mount.container_path.as_str(), mount.readonly, mount.propagation)).collect();
+    let brief: Vec<_> = mounts
+        .iter()
+        .map(|mount| (mount.container_path.as_str(), mount.readonly, mount.propagation))
+        .collect();
     assert_eq!(brief, [("/scratch", false, 2), ("/config", true, 0), ("/down", true, 0), ("/all", true, 0)]);
     assert_eq!(mounts[0].host_path, empty.display().to_string());
 
@@ -91,8 +94,14 @@ async fn set_up_update_and_tear_down() {
 #[tokio::test]
 async fn failures_name_the_volume() {
     let table = [
-        (json!({"configMap": {"name": "y"}}), "MountVolume.SetUp failed for volume \"x\" : configmap \"y\" not found"),
-        (json!({"secret": {"secretName": "y"}}), "MountVolume.SetUp failed for volume \"x\" : secret \"y\" not found"),
+        (
+            json!({"configMap": {"name": "y"}}),
+            "MountVolume.SetUp failed for volume \"x\" : configmap \"y\" not found",
+        ),
+        (
+            json!({"secret": {"secretName": "y"}}),
+            "MountVolume.SetUp failed for volume \"x\" : secret \"y\" not found",
+        ),
         (
             json!({"configMap": {"name": "cm", "items": [{"key": "k", "path": "p"}]}}),
             "MountVolume.SetUp failed for volume \"x\" : configmap references non-existent config key: k",
@@ -123,11 +132,11 @@ async fn failures_name_the_volume() {
 async fn bad_mounts_are_refused() {
     let fixture = fixture();
     let table = [
-        (json!({"name": "none", "mountPath": "/x"}), "cannot find volume \"none\" to mount into container \"c\""),
         (
-            json!({"name": "v", "mountPath": "/x", "subPathExpr": "$(NOT)"}),
-            "missing value for \"NOT\"",
+            json!({"name": "none", "mountPath": "/x"}),
+            "cannot find volume \"none\" to mount into container \"c\"",
         ),
+        (json!({"name": "v", "mountPath": "/x", "subPathExpr": "$(NOT)"}), "missing value for \"NOT\""),
         (
             json!({"name": "v", "mountPath": "/x", "subPath": "/abs"}),
             "error SubPath `/abs` must not be an absolute path",

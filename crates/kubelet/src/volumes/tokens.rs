@@ -72,7 +72,8 @@ async fn request(
     seconds: i64,
     now: Timestamp,
 ) -> Result<Token, Error> {
-    let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref()).unwrap_or("default");
+    let account =
+        pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref()).unwrap_or("default");
     let spec = TokenRequestSpec {
         audiences: (!audience.is_empty()).then(|| vec![audience]),
         bound_object_ref: Some(BoundObjectReference {

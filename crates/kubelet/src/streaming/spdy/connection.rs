@@ -293,7 +293,8 @@ mod tests {
             server.accept().await
         };
         let ask = async {
-            let (sender, mut receiver) = client.open(vec![("streamType".into(), "stdin".into())]).await.unwrap();
+            let (sender, mut receiver) =
+                client.open(vec![("streamType".into(), "stdin".into())]).await.unwrap();
             sender.send(Bytes::from(vec![b'x'; 200_000])).await.unwrap();
             sender.finish().await.unwrap();
             let answer = receiver.receive().await.unwrap().unwrap();

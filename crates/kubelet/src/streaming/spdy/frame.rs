@@ -14,14 +14,38 @@ const UNIDIRECTIONAL: u8 = 2;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Frame {
-    SynStream { stream: u32, fin: bool, headers: Headers },
-    SynReply { stream: u32, fin: bool, headers: Headers },
-    RstStream { stream: u32, status: u32 },
-    Ping { id: u32 },
-    GoAway { last_good: u32, status: u32 },
-    Headers { stream: u32, fin: bool, headers: Headers },
+    SynStream {
+        stream: u32,
+        fin: bool,
+        headers: Headers,
+    },
+    SynReply {
+        stream: u32,
+        fin: bool,
+        headers: Headers,
+    },
+    RstStream {
+        stream: u32,
+        status: u32,
+    },
+    Ping {
+        id: u32,
+    },
+    GoAway {
+        last_good: u32,
+        status: u32,
+    },
+    Headers {
+        stream: u32,
+        fin: bool,
+        headers: Headers,
+    },
     /// A piece of a data frame; `fin` stands on the last piece.
-    Data { stream: u32, fin: bool, bytes: Bytes },
+    Data {
+        stream: u32,
+        fin: bool,
+        bytes: Bytes,
+    },
     /// SETTINGS, WINDOW_UPDATE and whatever else needs no answer.
     Ignored,
 }
@@ -248,7 +272,10 @@ mod tests {
             (&[0x80, 2, 0, 6, 0, 0, 0, 4, 0, 0, 0, 1], "another version than 3"),
             (&[0x80, 3, 0, 6, 0, 0, 0, 2, 0, 0], "cut short"),
             (&[0x80, 3, 0, 1, 0, 0x10, 0, 0], "control frame too long"),
-            (&[0x80, 3, 0, 1, 2, 0, 0, 10, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0], "unidirectional streams are not spoken here"),
+            (
+                &[0x80, 3, 0, 1, 2, 0, 0, 10, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0],
+                "unidirectional streams are not spoken here",
+            ),
         ];
         for (bytes, want) in table {
             match Decoder::default().decode(&mut BytesMut::from(*bytes)) {

@@ -32,7 +32,10 @@ async fn start(protocol: Protocol, streams: Streams) -> Fixture {
 }
 
 /// Everything the client receives, by channel.
-async fn collect(client: &mut WebSocketStream<tokio::io::DuplexStream>, protocol: Protocol) -> Vec<(u8, Vec<u8>)> {
+async fn collect(
+    client: &mut WebSocketStream<tokio::io::DuplexStream>,
+    protocol: Protocol,
+) -> Vec<(u8, Vec<u8>)> {
     let mut seen: Vec<(u8, Vec<u8>)> = Vec::new();
     while let Some(Ok(message)) = client.next().await {
         match protocol.parse(message) {
@@ -96,7 +99,8 @@ async fn exec_with_half_closed_stdin_and_exit_code() {
     }
     let sink = writer.await.unwrap();
     fixture.client = sink.reunite(source).unwrap();
-    let of = |channel| seen.iter().find(|(known, _)| *known == channel).map(|(_, bytes)| bytes.clone()).unwrap();
+    let of =
+        |channel| seen.iter().find(|(known, _)| *known == channel).map(|(_, bytes)| bytes.clone()).unwrap();
     assert_eq!(of(channels::STDOUT), vec![b'x'; 100_000]);
     assert_eq!(of(channels::STDERR), b"100000 bytes");
     assert_eq!(of(channels::ERROR), EXIT_3.as_bytes());
