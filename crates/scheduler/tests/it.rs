@@ -1,0 +1,17 @@
+//! The scheduler's core on made-up clusters: what it says, what it chooses, when it tries again.
+#![allow(clippy::unwrap_used)]
+
+#[path = "it/bench.rs"]
+mod bench;
+#[path = "it/choices.rs"]
+mod choices;
+#[path = "it/faults.rs"]
+mod faults;
+#[path = "it/fixture.rs"]
+mod fixture;
+#[path = "it/messages.rs"]
+mod messages;
+#[path = "it/preemption.rs"]
+mod preemption;
+#[path = "it/queue.rs"]
+mod queue;

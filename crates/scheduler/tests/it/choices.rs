@@ -1,0 +1,108 @@
+//! Which node a pod goes to.
+
+use serde_json::{Value, json};
+
+use crate::fixture::{Fixture, Result, cpu, node, pod};
+
+fn check(nodes: [(&str, Value); 2], spec: Value, expected: &'static str) {
+    let nodes = nodes.map(|(name, extra)| node(name, "4", extra));
+    let mut fixture = Fixture::new(nodes);
+    assert_eq!(fixture.schedule(&pod("p", json!({"spec": spec}))), Result::Node(expected));
+}
+
+#[test]
+fn the_emptier_node() {
+    let mut fixture = Fixture::new([node("a", "4", json!({})), node("b", "4", json!({}))]);
+    fixture.add(&crate::fixture::on(&cpu("x", "2", json!({})), "a"));
+    assert_eq!(fixture.schedule(&cpu("p", "1", json!({}))), Result::Node("b"));
+    // Assumed pods count: now both have two.
+    fixture.add(&crate::fixture::on(&cpu("y", "2", json!({})), "b"));
+    assert_eq!(fixture.schedule(&cpu("q", "1", json!({}))), Result::Node("a"));
+}
+
+#[test]
+fn pods_without_requests_spread_too() {
+    let mut fixture = Fixture::new([node("a", "4", json!({})), node("b", "4", json!({}))]);
+    let mut counts = std::collections::BTreeMap::new();
+    for n in 0..6 {
+        let Result::Node(node) = fixture.schedule(&pod(&format!("p{n}"), json!({}))) else { panic!() };
+        *counts.entry(node).or_insert(0) += 1;
+    }
+    assert_eq!(counts["a"], counts["b"]);
+}
+
+#[test]
+fn taints_and_affinity() {
+    let avoid = json!({"spec": {"taints": [{"key": "k", "effect": "PreferNoSchedule"}]}});
+    check([("a", avoid), ("b", json!({}))], json!({}), "b");
+    let label = json!({"metadata": {"labels": {"disk": "ssd", "size": "9"}}});
+    let preferred = json!({"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
+        {"weight": 1, "preference": {"matchExpressions": [{"key": "disk", "operator": "In", "values": ["ssd"]}]}}]}}});
+    check([("a", json!({})), ("b", label.clone())], preferred, "b");
+    let larger = json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+        {"matchExpressions": [{"key": "size", "operator": "Gt", "values": ["8"]}, {"key": "none", "operator": "DoesNotExist"}]}]}}}});
+    check([("a", json!({})), ("b", label)], larger, "b");
+    let full = json!({"spec": {"taints": [{"key": "k", "value": "v", "effect": "NoExecute"}]}});
+    let tolerates = json!({"tolerations": [{"key": "k", "operator": "Equal", "value": "v"}], "nodeSelector": {"kubernetes.io/hostname": "a"}});
+    check([("a", full), ("b", json!({}))], tolerates, "a");
+}
+
+#[test]
+fn images_that_are_there() {
+    let image = json!({"status": {"images": [{"names": ["web:v1"], "sizeBytes": 800_000_000}]}});
+    check([("a", json!({})), ("b", image)], json!({}), "b");
+}
+
+#[test]
+fn daemon_set_pods_go_where_they_must() {
+    let to = json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+        {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["b"]}]}]}}}});
+    check([("a", json!({})), ("b", json!({}))], to, "b");
+}
+
+#[test]
+fn spreading_and_keeping_away() {
+    let zone = |zone: &str| json!({"metadata": {"labels": {"zone": zone}}});
+    let mut fixture =
+        Fixture::new([node("a", "4", zone("1")), node("b", "4", zone("1")), node("c", "4", zone("2"))]);
+    let spread = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"topologySpreadConstraints": [
+        {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"app": "web"}}}]}});
+    let mut zones = [0, 0];
+    for n in 0..6 {
+        let Result::Node(node) = fixture.schedule(&pod(&format!("p{n}"), spread.clone())) else { panic!() };
+        zones[usize::from(node == "c")] += 1;
+        assert!(i32::abs(zones[0] - zones[1]) <= 1);
+    }
+    let away = json!({"metadata": {"labels": {"app": "db"}}, "spec": {"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+        {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "db"}}}]}}}});
+    let mut used = std::collections::BTreeSet::new();
+    for n in 0..3 {
+        let Result::Node(node) = fixture.schedule(&pod(&format!("d{n}"), away.clone())) else { panic!() };
+        assert!(used.insert(node));
+    }
+    assert!(matches!(fixture.schedule(&pod("d3", away)), Result::Message(_)));
+    // A pod that says nothing is kept away by those that do.
+    let silent = json!({"metadata": {"labels": {"app": "db"}}});
+    let Result::Message(message) = fixture.schedule(&pod("d4", silent)) else { panic!() };
+    assert!(message.contains("3 node(s) didn't satisfy existing pods anti-affinity rules"));
+    let near = json!({"spec": {"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+        {"topologyKey": "zone", "labelSelector": {"matchLabels": {"app": "only"}}}]}}}});
+    fixture.add(&crate::fixture::on(&pod("only", json!({})), "c"));
+    assert_eq!(fixture.schedule(&pod("n", near)), Result::Node("c"));
+}
+
+#[test]
+fn init_containers_and_sidecars_count_at_their_peak() {
+    let request = |cpu: &str| json!({"requests": {"cpu": cpu}});
+    let check = |init: Value, main: &str, expected: i64| {
+        let spec = json!({"spec": {"initContainers": init, "containers": [{"name": "c", "image": "x", "resources": request(main)}]}});
+        assert_eq!(pod("p", spec).requests.cpu, expected);
+    };
+    let init = |cpu: &str| json!({"name": "i", "image": "x", "resources": request(cpu)});
+    let sidecar =
+        |cpu: &str| json!({"name": "s", "image": "x", "restartPolicy": "Always", "resources": request(cpu)});
+    check(json!([init("3"), init("2")]), "1", 3000);
+    check(json!([sidecar("1"), init("3")]), "1", 4000);
+    check(json!([init("3"), sidecar("1")]), "500m", 3000);
+    check(json!([sidecar("2")]), "1500m", 3500);
+}

@@ -1,0 +1,90 @@
+//! Order, backoff, hints, gates.
+
+use serde_json::{Value, json};
+
+use crate::fixture::{Fixture, Result, cpu, node, on, pod};
+
+fn small() -> Fixture {
+    Fixture::new([node("a", "1", json!({}))])
+}
+
+#[test]
+fn priority_then_age() {
+    let mut fixture = small();
+    for (name, priority) in [("low", 0), ("high", 10), ("later", 10)] {
+        fixture.add(&cpu(name, "1", json!({"priority": priority, "preemptionPolicy": "Never"})));
+        fixture.wait(1);
+    }
+    assert_eq!(fixture.next(), Result::Node("a"));
+    assert!(fixture.core.table.node_of("uid-high").is_some());
+}
+
+#[test]
+fn a_pod_waits_for_what_can_help_it() {
+    let mut fixture = small();
+    let big = cpu("big", "2", json!({}));
+    assert!(matches!(fixture.schedule(&big), Result::Message(_)));
+    fixture.wait(20_000);
+    assert_eq!(fixture.next(), Result::Nothing, "time alone is no reason");
+    // Neither is a node that is too small, or a label.
+    let labelled = node("a", "1", json!({"metadata": {"labels": {"x": "y"}}}));
+    fixture.core.set_node(&labelled, Some(&node("a", "1", json!({}))), fixture.now);
+    fixture.core.set_node(&node("b", "1", json!({})), None, fixture.now);
+    assert_eq!(fixture.next(), Result::Nothing);
+    fixture.core.set_node(&node("c", "4", json!({})), None, fixture.now);
+    assert_eq!(fixture.next(), Result::Node("c"));
+}
+
+#[test]
+fn after_five_minutes_it_is_tried_anyway() {
+    let mut fixture = small();
+    assert!(matches!(fixture.schedule(&cpu("big", "2", json!({}))), Result::Message(_)));
+    fixture.wait(299_000);
+    assert_eq!(fixture.next(), Result::Nothing);
+    fixture.wait(1_000);
+    assert!(matches!(fixture.next(), Result::Message(_)));
+}
+
+#[test]
+fn backoff_doubles_to_its_limit() {
+    let mut fixture = small();
+    let other = on(&cpu("other", "1", json!({})), "a");
+    fixture.add(&other);
+    assert!(matches!(fixture.schedule(&cpu("p", "1", json!({}))), Result::Message(_)));
+    for seconds in [1u64, 2, 4, 8, 10, 10] {
+        // A pod goes and another takes its place: a reason to try, in vain.
+        fixture.core.remove_pod(&other, fixture.now);
+        fixture.add(&other);
+        fixture.wait(seconds * 1000 - 1);
+        assert_eq!(fixture.next(), Result::Nothing, "{seconds}");
+        fixture.wait(1);
+        assert!(matches!(fixture.next(), Result::Message(_)), "{seconds}");
+    }
+}
+
+#[test]
+fn gates_and_updates() {
+    let mut fixture = small();
+    let gated = |gates: Value, cpu: &str| {
+        pod(
+            "p",
+            json!({"spec": {"schedulingGates": gates, "containers": [{"name": "c", "image": "x", "resources": {"requests": {"cpu": cpu}}}]}}),
+        )
+    };
+    assert_eq!(fixture.schedule(&gated(json!([{"name": "g"}]), "2")), Result::Nothing);
+    assert_eq!(fixture.core.queue.sizes().gated, 1);
+    assert!(matches!(fixture.schedule(&gated(json!([]), "2")), Result::Message(_)));
+    // Its own change may help, once the backoff is over.
+    assert_eq!(fixture.schedule(&gated(json!([]), "1")), Result::Nothing);
+    fixture.wait(1000);
+    assert_eq!(fixture.next(), Result::Node("a"));
+}
+
+#[test]
+fn others_pods_are_not_ours() {
+    let mut fixture = small();
+    assert_eq!(fixture.schedule(&pod("p", json!({"spec": {"schedulerName": "else"}}))), Result::Nothing);
+    let deleting = pod("q", json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}));
+    assert_eq!(fixture.schedule(&deleting), Result::Nothing);
+    assert_eq!(fixture.schedule(&pod("r", json!({"status": {"phase": "Failed"}}))), Result::Nothing);
+}
