@@ -95,34 +95,30 @@ type Row = (&'static str, &'static str, &'static str);
 
 /// Group, version and kind of a message that is one.
 fn kinds_of(message: &Message) -> Vec<Value> {
-    static KINDS: LazyLock<HashMap<u32, Vec<Row>>> =
-        LazyLock::new(|| {
-            let mut kinds: HashMap<u32, Vec<_>> = HashMap::new();
-            let mut groups: Vec<(&str, &str)> = Vec::new();
-            for (group, version, kind, index) in tables::kinds() {
-                // kinds of every group are registered under the core group here
-                if group != "meta.k8s.io" {
-                    kinds.entry(index).or_default().push((group, version, kind));
-                    groups.push((group, version));
-                }
+    static KINDS: LazyLock<HashMap<u32, Vec<Row>>> = LazyLock::new(|| {
+        let mut kinds: HashMap<u32, Vec<_>> = HashMap::new();
+        let mut groups: Vec<(&str, &str)> = Vec::new();
+        for (group, version, kind, index) in tables::kinds() {
+            // kinds of every group are registered under the core group here
+            if group != "meta.k8s.io" {
+                kinds.entry(index).or_default().push((group, version, kind));
+                groups.push((group, version));
             }
-            groups.sort_unstable();
-            groups.dedup();
-            for kind in ["DeleteOptions", "WatchEvent"] {
-                if let Some(index) =
-                    tables::message_index(&format!("k8s.io.apimachinery.pkg.apis.meta.v1.{kind}"))
-                {
-                    kinds.insert(
-                        index,
-                        groups.iter().map(|(group, version)| (*group, *version, kind)).collect(),
-                    );
-                }
+        }
+        groups.sort_unstable();
+        groups.dedup();
+        for kind in ["DeleteOptions", "WatchEvent"] {
+            if let Some(index) =
+                tables::message_index(&format!("k8s.io.apimachinery.pkg.apis.meta.v1.{kind}"))
+            {
+                kinds.insert(index, groups.iter().map(|(group, version)| (*group, *version, kind)).collect());
             }
-            for rows in kinds.values_mut() {
-                rows.sort_unstable();
-            }
-            kinds
-        });
+        }
+        for rows in kinds.values_mut() {
+            rows.sort_unstable();
+        }
+        kinds
+    });
     let rows = tables::message_index(&message.name).and_then(|index| KINDS.get(&index));
     let rows = rows.map(Vec::as_slice).unwrap_or_default();
     rows.iter()

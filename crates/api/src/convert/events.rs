@@ -1,0 +1,28 @@
+//! Events: core/v1, in which all are stored, and events.k8s.io/v1.
+
+use serde_json::{Map, Value};
+
+use super::rename;
+
+/// Core's names and those of `events.k8s.io`.
+const NAMES: [(&str, &str); 7] = [
+    ("involvedObject", "regarding"),
+    ("message", "note"),
+    ("source", "deprecatedSource"),
+    ("firstTimestamp", "deprecatedFirstTimestamp"),
+    ("lastTimestamp", "deprecatedLastTimestamp"),
+    ("count", "deprecatedCount"),
+    ("reportingComponent", "reportingController"),
+];
+
+pub(super) fn from_core(event: &mut Map<String, Value>) {
+    for (core, other) in NAMES {
+        rename(event, core, other);
+    }
+}
+
+pub(super) fn to_core(event: &mut Map<String, Value>) {
+    for (core, other) in NAMES {
+        rename(event, other, core);
+    }
+}
