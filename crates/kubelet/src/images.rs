@@ -133,9 +133,13 @@ impl Puller {
         match self.try_pull(pod, &spec, sandbox).await {
             Ok(()) => {}
             Err(error) => {
-                event(Warning, "Failed", &format!("Failed to pull image {image:?}: {error}"));
+                // Of an error without a code of its own only the words are told.
+                let message = match error.code {
+                    cri::Code::Unknown => error.message,
+                    _ => error.to_string(),
+                };
+                event(Warning, "Failed", &format!("Failed to pull image {image:?}: {message}"));
                 self.backoffs.lock().next(uid, name, now(), now());
-                let message = error.to_string();
                 self.failures.lock().insert(key, format!("ErrImagePull: {message}"));
                 return Err(Error { reason: "ErrImagePull", message });
             }

@@ -197,7 +197,10 @@ async fn register(kubelet: &Kubelet) -> client::Result<()> {
         node["spec"]["taints"] = json!(kubelet.config.register_with_taints);
     }
     match client.create::<Node>(None, &node).await {
-        Ok(_) => return Ok(()),
+        Ok(_) => {
+            announce(kubelet, &NodeStatus::default(), &status::generate(kubelet, None).await, &["Ready"]);
+            return Ok(());
+        }
         Err(error) if error.is_already_exists() => {}
         Err(error) => return Err(error),
     }
@@ -224,7 +227,7 @@ async fn report(
     let old = node.status.unwrap_or_default();
     let new = status::generate(kubelet, Some(&old)).await;
     let ready = new.conditions.iter().flatten().any(|it| it.type_ == "Ready" && it.status == "True");
-    announce(kubelet, &old, &new);
+    announce(kubelet, &old, &new, &[]);
     let value = serde_json::to_value(&new).unwrap_or_default();
     let essence = without_heartbeats(&value);
     let due = kubelet.config.node_status_report_frequency.0;
@@ -274,8 +277,9 @@ fn without_heartbeats(status: &Value) -> Value {
 }
 
 /// Events of conditions that changed.
-fn announce(kubelet: &Kubelet, old: &NodeStatus, new: &NodeStatus) {
-    for condition in new.conditions.iter().flatten() {
+fn announce(kubelet: &Kubelet, old: &NodeStatus, new: &NodeStatus, without: &[&str]) {
+    let conditions = new.conditions.iter().flatten();
+    for condition in conditions.filter(|it| !without.contains(&it.type_.as_str())) {
         let before = old.conditions.iter().flatten().find(|it| it.type_ == condition.type_);
         if before.is_some_and(|before| before.status == condition.status) {
             continue;

@@ -4,7 +4,7 @@ use crate::cgroups::Cgroups;
 use crate::config::KubeletConfiguration;
 use crate::container_config;
 use crate::env::Allocatable;
-use crate::events::{Events, Normal};
+use crate::events::{Events, Normal, Warning};
 use crate::housekeeping::Housekeeping;
 use crate::images::{self, Puller};
 use crate::mirror;
@@ -267,6 +267,11 @@ pub async fn serve(
     let config = kubelet.config.clone();
     let tasks = TaskTracker::new();
     kubelet.events.node(&kubelet.node_name, Normal, "Starting", "Starting kubelet.");
+
+    if !kubelet.cgroups.is_v2() {
+        let text = "cgroup v1 detected. cgroup v1 support is deprecated and will be removed in a future release. Please migrate to cgroup v2. More information at https://git.k8s.io/enhancements/keps/sig-node/5573-remove-cgroup-v1";
+        kubelet.events.node(&kubelet.node_name, Warning, "CgroupV1", text);
+    }
 
     if config.healthz_port > 0 {
         let address = format!("{}:{}", config.healthz_bind_address, config.healthz_port);

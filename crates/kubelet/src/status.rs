@@ -9,10 +9,11 @@ use crate::runtime::{Container as Instance, RuntimePod, State};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, HostIP, Pod, PodIP, PodStatus, VolumeMountStatus,
+    ContainerStatus, HostIP, Pod, PodIP, PodStatus, ResourceRequirements, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use std::collections::{HashMap, HashSet};
+use machinery::quantity::{Format, Quantity};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Why containers do not start, by name: (reason, message).
 pub type Reasons = HashMap<String, (String, String)>;
@@ -53,7 +54,10 @@ pub fn generate(input: &Input) -> PodStatus {
             .collect();
         (!statuses.is_empty()).then_some(statuses)
     };
-    let containers = of(&spec.containers, &old.container_statuses, false);
+    let mut containers = of(&spec.containers, &old.container_statuses, false);
+    if let Some(containers) = &mut containers {
+        containers.sort_by(|a, b| a.name.cmp(&b.name));
+    }
     let init_statuses = of(&init, &old.init_container_statuses, true);
     let ephemeral: Vec<Container> = spec.ephemeral_containers.iter().flatten().filter_map(as_container).collect();
     let ephemeral_statuses = of(&ephemeral, &old.ephemeral_container_statuses, false);
@@ -68,6 +72,8 @@ pub fn generate(input: &Input) -> PodStatus {
         start_time: old.start_time.clone().or(Some(Time(input.now))),
         host_ip: input.host_ips.first().cloned(),
         host_ips: Some(input.host_ips.iter().map(|ip| HostIP { ip: ip.clone() }).collect()),
+        allocated_resources: Some(quantities(input.pod, |it| it.requests.as_ref())).filter(|it| !it.is_empty()),
+        resources: Some(pod_resources(input)),
         nominated_node_name: old.nominated_node_name.clone(),
         resource_claim_statuses: old.resource_claim_statuses.clone(),
         ..Default::default()
@@ -99,6 +105,44 @@ pub fn generate(input: &Input) -> PodStatus {
     }
     status.conditions = Some(conditions::generate(input, &status, &old));
     status
+}
+
+type Quantities = BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>;
+
+/// CPU and memory of the whole pod.
+fn quantities(pod: &Pod, of: fn(&ResourceRequirements) -> Option<&Quantities>) -> Quantities {
+    let total = qos::pod_total(pod, of);
+    let known = total.into_iter().filter(|(name, value)| (name == "cpu" || name == "memory") && *value > 0);
+    known
+        .map(|(name, value)| {
+            let format = if name == "cpu" { Format::DecimalSi } else { Format::BinarySi };
+            let text = Quantity::from_milli(value, format).to_string();
+            (name, k8s_openapi::apimachinery::pkg::api::resource::Quantity(text))
+        })
+        .collect()
+}
+
+fn pod_resources(input: &Input) -> ResourceRequirements {
+    let some = |found: Quantities| (!found.is_empty()).then_some(found);
+    ResourceRequirements {
+        requests: some(quantities(input.pod, |it| it.requests.as_ref())),
+        limits: some(quantities(input.pod, |it| it.limits.as_ref())),
+        ..Default::default()
+    }
+}
+
+/// The status of a pod that was never let in: nothing of it is made here.
+pub fn rejected(pod: &Pod, reason: &str, message: &str) -> PodStatus {
+    PodStatus {
+        phase: Some("Failed".into()),
+        reason: Some(reason.into()),
+        message: Some(message.into()),
+        observed_generation: pod.metadata.generation,
+        qos_class: Some(qos::class(pod).name().into()),
+        start_time: Some(Time(Timestamp::now())),
+        conditions: pod.status.as_ref().and_then(|status| status.conditions.clone()),
+        ..Default::default()
+    }
 }
 
 fn as_container(ephemeral: &k8s_openapi::api::core::v1::EphemeralContainer) -> Option<Container> {

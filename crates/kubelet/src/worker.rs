@@ -12,6 +12,7 @@ use crate::pods::{self, title};
 use crate::run::Kubelet;
 use crate::runtime::{self, RuntimePod};
 use crate::status::{self, Input, Reasons};
+use futures::FutureExt;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -35,6 +36,8 @@ struct State {
     removed: bool,
     /// (reason, message) why the kubelet ends the pod itself.
     failure: Option<(String, String)>,
+    /// It was never let in.
+    rejected: bool,
     /// Grace in seconds that goes with `failure` or removal.
     grace: Option<i64>,
 }
@@ -86,6 +89,12 @@ impl Orders {
         }
     }
 
+    /// The pod does not fit here and never starts.
+    pub fn reject(&self, reason: &str, message: &str) {
+        self.state.lock().rejected = true;
+        self.fail(reason, message, None);
+    }
+
     fn state(&self) -> State {
         self.state.lock().clone()
     }
@@ -118,6 +127,8 @@ impl Worker {
         let orders = self.orders.clone();
         self.over = status::manager::is_over(&orders.pod());
         loop {
+            // What was asked for until here is read below; what comes later interrupts.
+            let _ = orders.interrupt.notified().now_or_never();
             let pod = orders.pod();
             let state = orders.state();
             let ending =
@@ -126,6 +137,7 @@ impl Worker {
                 match self.end(&pod, &state).await {
                     Ok(()) if state.removed => return self.leave(&pod),
                     Ok(()) => None,
+                    Err(Error::Retry) => Some(Duration::from_millis(100)),
                     Err(error) => {
                         error!(pod = title(&pod), %error, "Error ending the pod, will retry");
                         Some(Duration::from_secs(2))
@@ -363,6 +375,14 @@ impl Worker {
     /// Ends the pod and cleans up. `Ok` when nothing of it runs any more and its volumes are gone.
     async fn end(&mut self, pod: &Arc<Pod>, state: &State) -> Result<(), Error> {
         let kubelet = self.kubelet.clone();
+        if state.rejected && let Some((reason, message)) = &state.failure {
+            if !self.over {
+                kubelet.status.set(pod, status::rejected(pod, reason, message));
+            }
+            self.over = true;
+            kubelet.status.finish(pod);
+            return Ok(());
+        }
         let observed = self.observe().await?;
         kubelet.probes.stop_for_termination(&self.uid);
         if observed.is_running() {

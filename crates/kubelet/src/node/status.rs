@@ -4,7 +4,7 @@ use super::machine;
 use crate::run::Kubelet;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerImage, DaemonEndpoint, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures,
+    ContainerImage, DaemonEndpoint, NodeAddress, NodeCondition, NodeDaemonEndpoints, 
     NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeStatus, NodeSwapStatus, NodeSystemInfo,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -41,12 +41,11 @@ pub async fn generate(kubelet: &Kubelet, old: Option<&NodeStatus>) -> NodeStatus
         daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(kubelet.config.port) }),
         }),
-        features: Some(NodeFeatures { supplemental_groups_policy: Some(false) }),
         images: Some(images(kubelet).await),
         node_info: Some(NodeSystemInfo {
             architecture: machine::architecture().into(),
             boot_id: machine.boot_id.clone(),
-            container_runtime_version: format!("{}://{}", version.runtime_name, version.runtime_version),
+            container_runtime_version: format!("{}://{}", version.runtime_name, plain(&version.runtime_version)),
             kernel_version: machine.kernel_version.clone(),
             kube_proxy_version: String::new(),
             kubelet_version: daemon::version::GIT_VERSION.into(),
@@ -55,11 +54,17 @@ pub async fn generate(kubelet: &Kubelet, old: Option<&NodeStatus>) -> NodeStatus
             os_image: machine.os_image.clone(),
             system_uuid: machine.system_uuid.clone(),
             swap: (machine.swap_bytes > 0).then_some(NodeSwapStatus { capacity: Some(machine.swap_bytes) }),
-            ..Default::default()
+            running_in_user_namespace: Some(false),
         }),
         runtime_handlers: (!handlers.is_empty()).then_some(handlers),
         ..Default::default()
     }
+}
+
+/// A version without what a distribution put behind it: `1.6.20~ds1` is `1.6.20`.
+fn plain(version: &str) -> &str {
+    let end = version.find(|it: char| !it.is_ascii_alphanumeric() && !matches!(it, '.' | '-' | '+'));
+    &version[..end.unwrap_or(version.len())]
 }
 
 type Resources = BTreeMap<String, Quantity>;

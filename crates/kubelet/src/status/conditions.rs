@@ -67,10 +67,21 @@ impl Clone for Draft {
 }
 
 fn sandbox_ready(input: &Input) -> Draft {
-    let ready = input.runtime.sandboxes.first().is_some_and(|sandbox| {
-        sandbox.ready && (pods::is_host_network(input.pod) || !sandbox.ips.is_empty())
-    });
-    Draft { status: ready, ..yes() }
+    let sandboxes = &input.runtime.sandboxes;
+    let host_network = pods::is_host_network(input.pod);
+    let problem = match sandboxes.first() {
+        None => "no pod sandbox exists",
+        Some(_) if sandboxes.iter().filter(|it| it.ready).count() > 1 => {
+            "multiple pod sandboxes are ready and need to be reconciled"
+        }
+        Some(newest) if !newest.ready => "pod sandbox is not ready",
+        Some(newest) if newest.host_network != host_network => {
+            "network namespace mode changed and sandbox needs to be recreated"
+        }
+        Some(newest) if !host_network && newest.ips.is_empty() => "pod sandbox has no IP address",
+        Some(_) => return yes(),
+    };
+    no("PodSandboxNotReady", problem.into())
 }
 
 fn find<'a>(statuses: &'a Option<Vec<ContainerStatus>>, name: &str) -> Option<&'a ContainerStatus> {

@@ -38,7 +38,7 @@ impl Supervisor {
             warn!(pod = title(&pod), reason = refusal.reason, message = refusal.message, "Pod was rejected");
             kubelet.events.event(&pod, crate::events::Warning, &refusal.reason, &refusal.message);
             let message = format!("Pod was rejected: {}", refusal.message);
-            orders.fail(&refusal.reason, &message, None);
+            orders.reject(&refusal.reason, &message);
         }
         self.workers.lock().insert(uid.clone(), orders.clone());
         let (supervisor, worker, shutdown) = (self.clone(), Worker::new(kubelet.clone(), orders), shutdown.clone());
