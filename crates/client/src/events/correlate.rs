@@ -44,7 +44,7 @@ struct Known {
 impl Correlator {
     /// `now` is the time since any fixed point.
     pub fn judge(&mut self, report: &Report, now: Duration) -> Verdict {
-        let object = hash(&identity(&report.regarding));
+        let object = hash(&(identity(&report.regarding), report.kind));
         trim(&mut self.buckets, |entry| entry.1);
         let (tokens, filled) = self.buckets.entry(object).or_insert((BURST, now));
         *tokens = (*tokens + (now - *filled).as_secs_f64() * REFILL_PER_SECOND).min(BURST);
