@@ -36,6 +36,8 @@ pub static CONTROLLERS: &[Entry] = &entries! {
     "node-lifecycle-controller", "nodelifecycle", controllers::nodelifecycle::run;
     "taint-eviction-controller", "", controllers::taint_eviction::run;
     "daemonset-controller", "daemonset", controllers::daemonset::run;
+    "job-controller", "job", controllers::job::run;
+    "ttl-after-finished-controller", "ttl-after-finished", controllers::ttl_after_finished::run;
     "replicationcontroller-controller", "replicationcontroller", controllers::replicaset::run_replicationcontrollers;
 };
 
