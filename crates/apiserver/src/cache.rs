@@ -7,9 +7,8 @@ pub mod feed;
 pub mod filter;
 mod history;
 pub mod kind;
-mod legacy;
+pub(crate) mod legacy;
 pub mod scan;
-mod selectable;
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Bound;

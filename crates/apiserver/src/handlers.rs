@@ -40,6 +40,8 @@ pub struct Server {
     pub reviews: Option<Arc<dyn Reviews>>,
     pub tokens: Option<Arc<dyn Tokens>>,
     pub hooks: Vec<Arc<dyn Hook>>,
+    /// `host:port` under which clients reach it, for `/api`.
+    pub address: std::sync::OnceLock<String>,
 }
 
 impl Server {
@@ -50,7 +52,7 @@ impl Server {
         tokens: Option<Arc<dyn Tokens>>,
         hooks: Vec<Arc<dyn Hook>>,
     ) -> Arc<Server> {
-        let server = Arc::new(Server { resources, reviews, tokens, hooks });
+        let server = Arc::new(Server { resources, reviews, tokens, hooks, address: std::sync::OnceLock::new() });
         server.resources.tie(&server);
         server
     }
@@ -114,7 +116,7 @@ where
     let answer = if info.is_resource_request {
         resource(server, &info, &user, &parts, body).await
     } else {
-        match crate::discovery::answer(&parts.method, &info.path, &parts.headers) {
+        match crate::discovery::answer(server, &parts.method, &info.path, &parts.headers) {
             Some(answer) => Ok(answer),
             None => Ok(page_not_found()),
         }

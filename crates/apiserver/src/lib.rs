@@ -10,6 +10,7 @@ pub mod delegate;
 pub mod discovery;
 pub mod handlers;
 pub mod negotiate;
+pub mod openapi;
 pub mod request_info;
 pub mod resources;
 pub mod user;

@@ -183,7 +183,9 @@ pub fn yaml(tree: &api::Tree) -> Bytes {
 
 /// A `Status` as an answer, in the client's media type.
 pub fn status_response(headers: &HeaderMap, status: &Status) -> Response<Body> {
-    let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    // a success says no code
+    let code = if status.code == 0 { 200 } else { status.code };
+    let code = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut answer = match accepted_plain(headers) {
         MediaType::Protobuf => response(code, PROTOBUF, status.to_proto()),
         MediaType::Yaml => response(code, YAML, yaml(&status.to_tree())),

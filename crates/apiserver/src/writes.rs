@@ -87,9 +87,11 @@ pub fn encode(kind: &Kind, mut tree: Tree) -> Result<Bytes, Status> {
     }
     let mut out = Vec::with_capacity(1024);
     if kind.resource.storage_json {
-        let ordered = reordered(&tree, kind.resource, kind.message, api::decode::Strictness::Ignore)
-            .map_err(Status::internal)?;
-        serde_json::to_writer(&mut out, &ordered.0).map_err(Status::internal)?;
+        let mut ordered = reordered(&tree, kind.resource, kind.message, api::decode::Strictness::Ignore)
+            .map_err(Status::internal)?
+            .0;
+        crate::cache::legacy::downgrade(kind, &mut ordered).map_err(Status::internal)?;
+        serde_json::to_writer(&mut out, &ordered).map_err(Status::internal)?;
         out.push(b'\n');
     } else {
         let type_meta = api::wire::TypeMeta { api_version: &kind.api_version, kind: &kind.resource.kind };

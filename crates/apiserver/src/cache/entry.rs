@@ -56,7 +56,7 @@ impl Entry {
         let version = if revision == 0 { "" } else { version.format(revision) };
         if !envelope::is_enveloped(value) {
             let mut tree: Tree = serde_json::from_slice(value).map_err(|error| failed(error.to_string()))?;
-            super::legacy::upgrade(kind, &mut tree);
+            super::legacy::upgrade(kind, &mut tree).map_err(failed)?;
             return Entry::from_tree(kind, key, tree, revision);
         }
         let opened = envelope::unwrap(value).map_err(|error| failed(error.to_string()))?;

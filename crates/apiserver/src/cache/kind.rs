@@ -33,8 +33,9 @@ impl Kind {
         let stored =
             stored.or_else(|| api::tables::resource(&resource.group, &resource.version, &resource.plural))?;
         let message = api::tables::message_of(stored)?;
-        let fields = super::selectable::fields(stored)
+        let fields = registry::selectable::fields(stored)
             .iter()
+            .filter(|(label, _)| !label.starts_with("metadata."))
             .filter_map(|(label, path)| Some((*label, Path::compile(message, path)?)))
             .collect();
         Some(Arc::new(Kind {

@@ -47,8 +47,19 @@ pub async fn get(call: &Call<'_>) -> Result<Response<Body>, Status> {
 /// The filter of a list or watch.
 pub fn filter(call: &Call<'_>, options: &ListOptions) -> Result<Filter, Status> {
     let cache = call.cache()?;
-    Filter::new(&cache.kind, call.namespace(), options.labels.clone(), &options.fields)
-        .map_err(|label| Status::bad_request(format!("field label not supported: {label}")))
+    let known = registry::selectable::fields(call.resource);
+    let mut fields = options.fields.clone();
+    for term in &mut fields.terms {
+        if !known.iter().any(|(label, _)| *label == term.field) {
+            return Err(Status::bad_request(registry::selectable::unsupported(call.resource, &term.field)));
+        }
+        // events are stored in the old group's form
+        if let Some(rest) = term.field.strip_prefix("regarding.") {
+            term.field = format!("involvedObject.{rest}");
+        }
+    }
+    Filter::new(&cache.kind, call.namespace(), options.labels.clone(), &fields)
+        .map_err(|label| Status::bad_request(registry::selectable::unsupported(call.resource, &label)))
 }
 
 /// `GET` of a collection.

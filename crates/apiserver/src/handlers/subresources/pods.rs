@@ -4,7 +4,6 @@ use api::decode::Expected;
 use api::{Status, Tree};
 use bytes::Bytes;
 use http::Response;
-use serde_json::{Map, json};
 
 use super::super::mutate::decode;
 use super::super::options::WriteOptions;
@@ -52,78 +51,22 @@ pub async fn bind_tree(call: &Call<'_>, binding: &Tree, options: &WriteOptions) 
         name,
         ..call.operation(options.dry_run)
     };
-    let change = |old: &Tree| assign(&operation, binding, old);
+    let change = |old: &Tree| {
+        let mut pod = old.clone();
+        let version = text("/metadata/resourceVersion");
+        let current = old.pointer("/metadata/resourceVersion").and_then(Tree::as_str).unwrap_or_default();
+        if !version.is_empty() && version != current {
+            let problem = format!(
+                "Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {current}"
+            );
+            return Err(registry::binding::conflict(name, &problem));
+        }
+        registry::binding::assign(&mut pod, binding, jiff::Timestamp::now())
+            .map_err(|problem| registry::binding::conflict(name, &problem))?;
+        Ok(pod)
+    };
     writes::update(&operation, &change, None, &mut Vec::new()).await?;
     let mut done = Status::success(None);
     done.code = 201;
     Ok(status_response(call.headers, &done))
-}
-
-fn assign(operation: &Operation<'_>, binding: &Tree, old: &Tree) -> Result<Tree, Status> {
-    let mut pod = old.clone();
-    let text = |tree: &Tree, pointer: &str| {
-        tree.pointer(pointer).and_then(Tree::as_str).unwrap_or_default().to_owned()
-    };
-    let uid = text(binding, "/metadata/uid");
-    let own = text(old, "/metadata/uid");
-    if !uid.is_empty() && uid != own {
-        return Err(operation.conflict(&format!(
-            "Precondition failed: UID in precondition: {uid}, UID in object meta: {own}"
-        )));
-    }
-    let version = text(binding, "/metadata/resourceVersion");
-    let current = text(old, "/metadata/resourceVersion");
-    if !version.is_empty() && version != current {
-        return Err(operation.conflict(&format!(
-            "Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {current}"
-        )));
-    }
-    if old.pointer("/metadata/deletionTimestamp").is_some_and(Tree::is_string) {
-        return Err(operation.conflict(&format!("pod {} is being deleted, cannot be assigned to a host", operation.name)));
-    }
-    let node = text(old, "/spec/nodeName");
-    if !node.is_empty() {
-        return Err(operation.conflict(&format!("pod {} is already assigned to node {node:?}", operation.name)));
-    }
-    if old.pointer("/spec/schedulingGates").and_then(Tree::as_array).is_some_and(|gates| !gates.is_empty()) {
-        return Err(operation.conflict(&format!("pod {} has non-empty .spec.schedulingGates", operation.name)));
-    }
-    if let Some(spec) = pod.get_mut("spec").and_then(Tree::as_object_mut) {
-        spec.insert("nodeName".to_owned(), text(binding, "/target/name").into());
-    }
-    for field in ["annotations", "labels"] {
-        let added = binding.pointer(&format!("/metadata/{field}")).and_then(Tree::as_object);
-        let metadata = pod.get_mut("metadata").and_then(Tree::as_object_mut);
-        if let (Some(added), Some(metadata)) = (added.filter(|added| !added.is_empty()), metadata) {
-            let own = metadata.entry(field).or_insert_with(|| Map::new().into());
-            if let Some(own) = own.as_object_mut() {
-                own.extend(added.iter().map(|(key, value)| (key.clone(), value.clone())));
-            }
-        }
-    }
-    scheduled(&mut pod);
-    Ok(pod)
-}
-
-/// Sets the condition `PodScheduled`.
-fn scheduled(pod: &mut Tree) {
-    let Some(pod) = pod.as_object_mut() else { return };
-    let generation = pod.get("metadata").and_then(|metadata| metadata.get("generation")).cloned();
-    let status = pod.entry("status").or_insert_with(|| Map::new().into());
-    let Some(status) = status.as_object_mut() else { return };
-    let conditions = status.entry("conditions").or_insert_with(|| Vec::<Tree>::new().into());
-    let Some(conditions) = conditions.as_array_mut() else { return };
-    let mut condition = json!({
-        "type": "PodScheduled",
-        "status": "True",
-        "lastProbeTime": null,
-        "lastTransitionTime": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-    });
-    if let Some(generation) = generation {
-        condition["observedGeneration"] = generation;
-    }
-    match conditions.iter_mut().find(|own| own.get("type").and_then(Tree::as_str) == Some("PodScheduled")) {
-        Some(own) => *own = condition,
-        None => conditions.push(condition),
-    }
 }

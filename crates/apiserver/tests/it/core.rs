@@ -1,0 +1,276 @@
+//! The verbs through the whole of the core: handler, write path, store, feed, watch cache.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::Tree;
+use apiserver::body::Body;
+use apiserver::handlers::{Server, handle};
+use apiserver::request_info::RequestInfo;
+use apiserver::resources::Resources;
+use apiserver::user::User;
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use serde_json::json;
+use store::{Memory, Store};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// A server over a memory store.
+struct Rig {
+    server: Arc<Server>,
+    _tasks: JoinSet<()>,
+}
+
+struct Answer {
+    code: u16,
+    tree: Tree,
+    warnings: Vec<String>,
+}
+
+impl Rig {
+    async fn start() -> Rig {
+        Rig::on(Arc::new(Memory::new())).await
+    }
+
+    async fn on(store: Arc<dyn Store>) -> Rig {
+        let resources = Resources::new(store, CancellationToken::new());
+        let mut tasks = JoinSet::new();
+        let running = Arc::clone(&resources);
+        tasks.spawn(async move { running.run().await });
+        resources.synced().await;
+        Rig { server: Server::new(resources, None, None, Vec::new()), _tasks: tasks }
+    }
+
+    async fn send(&self, method: Method, uri: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Response<Body> {
+        let mut request = Request::builder().method(method.clone()).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Full::new(body.into())).unwrap();
+        let info = RequestInfo::of(&method, request.uri());
+        handle(&self.server, info, User::apiserver(), request).await
+    }
+
+    async fn json(&self, method: Method, uri: &str, body: Tree) -> Answer {
+        let content = match method {
+            Method::PATCH => "application/merge-patch+json",
+            _ => "application/json",
+        };
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let answer = self.send(method, uri, &[("content-type", content)], body).await;
+        let warnings = answer.headers().get_all("warning").iter().map(|value| value.to_str().unwrap().to_owned());
+        let warnings = warnings.collect();
+        let code = answer.status().as_u16();
+        let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+        let tree = serde_json::from_slice(&bytes).unwrap_or_else(|_| Tree::from(String::from_utf8_lossy(&bytes)));
+        Answer { code, tree, warnings }
+    }
+
+    async fn get(&self, uri: &str) -> Answer {
+        self.json(Method::GET, uri, Tree::Null).await
+    }
+
+    async fn create(&self, uri: &str, body: Tree) -> Tree {
+        let answer = self.json(Method::POST, uri, body).await;
+        assert_eq!(answer.code, 201, "{}", answer.tree);
+        answer.tree
+    }
+
+    /// Frames of a watch as they come.
+    async fn watch(&self, uri: &str) -> Watch {
+        let answer = self.send(Method::GET, uri, &[], "").await;
+        assert_eq!(answer.status().as_u16(), 200);
+        Watch { body: answer.into_body(), rest: Vec::new() }
+    }
+}
+
+struct Watch {
+    body: Body,
+    rest: Vec<u8>,
+}
+
+impl Watch {
+    async fn next(&mut self) -> (String, Tree) {
+        loop {
+            if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.rest.drain(..=end).collect();
+                let event: Tree = serde_json::from_slice(&line).unwrap();
+                return (event["type"].as_str().unwrap().to_owned(), event["object"].clone());
+            }
+            let frame = tokio::time::timeout(Duration::from_secs(5), self.body.frame()).await.expect("an event");
+            self.rest.extend(frame.expect("the watch goes on").unwrap().into_data().unwrap());
+        }
+    }
+
+    async fn next_name(&mut self) -> (String, String) {
+        let (event, object) = self.next().await;
+        (event, object["metadata"]["name"].as_str().unwrap_or_default().to_owned())
+    }
+}
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+fn map(name: &str) -> Tree {
+    json!({"metadata": {"name": name, "labels": {"name": name}}, "data": {"a": "b"}})
+}
+
+#[tokio::test]
+async fn an_object_lives_and_dies() {
+    let rig = Rig::start().await;
+    let created = rig.create(MAPS, map("a")).await;
+    assert_eq!(created["kind"], "ConfigMap");
+    assert_eq!(created["metadata"]["namespace"], "default");
+    let got = rig.get(&format!("{MAPS}/a")).await;
+    assert_eq!((got.code, &got.tree), (200, &created));
+    let again = rig.json(Method::POST, MAPS, map("a")).await;
+    assert_eq!((again.code, again.tree["message"].as_str()), (409, Some("configmaps \"a\" already exists")));
+
+    let patched = rig.json(Method::PATCH, &format!("{MAPS}/a"), json!({"data": {"a": null, "c": "d"}})).await;
+    assert_eq!((patched.code, &patched.tree["data"]), (200, &json!({"c": "d"})));
+    let nothing = rig.json(Method::PATCH, &format!("{MAPS}/a"), json!({"data": {"c": "d"}})).await;
+    assert_eq!(nothing.tree["metadata"]["resourceVersion"], patched.tree["metadata"]["resourceVersion"]);
+    let stale = rig.json(Method::PUT, &format!("{MAPS}/a"), created.clone()).await;
+    assert_eq!((stale.code, stale.tree["reason"].as_str()), (409, Some("Conflict")));
+    let mut fresh = patched.tree.clone();
+    fresh["data"] = json!({"e": "f"});
+    assert_eq!(rig.json(Method::PUT, &format!("{MAPS}/a"), fresh).await.code, 200);
+
+    let gone = rig.json(Method::DELETE, &format!("{MAPS}/a"), Tree::Null).await;
+    assert_eq!((gone.code, gone.tree["status"].as_str()), (200, Some("Success")));
+    assert_eq!(gone.tree["details"]["uid"], created["metadata"]["uid"]);
+    assert_eq!(rig.get(&format!("{MAPS}/a")).await.code, 404);
+    assert_eq!(rig.json(Method::DELETE, &format!("{MAPS}/a"), Tree::Null).await.code, 404);
+}
+
+#[tokio::test]
+async fn finalizers_hold_a_delete() {
+    let rig = Rig::start().await;
+    rig.create(MAPS, map("a")).await;
+    let waits = rig.json(Method::DELETE, &format!("{MAPS}/a"), json!({"propagationPolicy": "Foreground"})).await;
+    assert_eq!(waits.tree["metadata"]["finalizers"], json!(["foregroundDeletion"]));
+    assert_eq!(waits.tree["metadata"]["deletionGracePeriodSeconds"], 0);
+    let last = rig.json(Method::PATCH, &format!("{MAPS}/a"), json!({"metadata": {"finalizers": null}})).await;
+    assert_eq!(last.code, 200);
+    assert_eq!(rig.get(&format!("{MAPS}/a")).await.code, 404);
+}
+
+#[tokio::test]
+async fn lists_select_and_page() {
+    let rig = Rig::start().await;
+    for name in ["a", "b", "c", "d", "e"] {
+        rig.create(MAPS, map(name)).await;
+    }
+    let names = |tree: &Tree| -> Vec<String> {
+        let items = tree["items"].as_array().unwrap();
+        items.iter().map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let all = rig.get(MAPS).await.tree;
+    assert_eq!((all["kind"].as_str(), names(&all).len()), (Some("ConfigMapList"), 5));
+    assert!(all["items"][0].get("kind").is_none());
+    assert_eq!(names(&rig.get(&format!("{MAPS}?labelSelector=name+in+(b,c)")).await.tree), ["b", "c"]);
+    assert_eq!(names(&rig.get("/api/v1/configmaps?fieldSelector=metadata.name%3Dd").await.tree), ["d"]);
+    let first = rig.get(&format!("{MAPS}?limit=2")).await.tree;
+    assert_eq!((names(&first), &first["metadata"]["remainingItemCount"]), (vec!["a".into(), "b".into()], &json!(3)));
+    rig.json(Method::DELETE, &format!("{MAPS}/c"), Tree::Null).await;
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let second = rig.get(&format!("{MAPS}?limit=2&continue={token}")).await.tree;
+    assert_eq!(names(&second), ["c", "d"]);
+    assert_eq!(second["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
+    let exact = first["metadata"]["resourceVersion"].as_str().unwrap();
+    let then = rig.get(&format!("{MAPS}?resourceVersion={exact}&resourceVersionMatch=Exact")).await.tree;
+    assert_eq!(names(&then).len(), 5);
+    let future = rig.get(&format!("{MAPS}?resourceVersion=99999")).await;
+    assert_eq!((future.code, future.tree["reason"].as_str()), (504, Some("Timeout")));
+}
+
+#[tokio::test]
+async fn watches_start_anywhere() {
+    let rig = Rig::start().await;
+    let first = rig.create(MAPS, map("a")).await;
+    let version = first["metadata"]["resourceVersion"].as_str().unwrap();
+    let mut from_now = rig.watch(&format!("{MAPS}?watch=1")).await;
+    let mut since = rig.watch(&format!("{MAPS}?watch=1&resourceVersion={version}")).await;
+    let mut selected = rig.watch(&format!("{MAPS}?watch=1&resourceVersion={version}&labelSelector=on%3Dyes")).await;
+    let marked = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+    let mut marked = rig.watch(&format!("{MAPS}?{marked}")).await;
+    assert_eq!(from_now.next_name().await, ("ADDED".into(), "a".into()));
+    assert_eq!(marked.next_name().await, ("ADDED".into(), "a".into()));
+    let (event, object) = marked.next().await;
+    assert_eq!((event.as_str(), &object["metadata"]["annotations"]), ("BOOKMARK", &json!({"k8s.io/initial-events-end": "true"})));
+    rig.create(MAPS, map("b")).await;
+    for watch in [&mut from_now, &mut since, &mut marked] {
+        assert_eq!(watch.next_name().await, ("ADDED".into(), "b".into()));
+    }
+    let on = json!({"metadata": {"labels": {"on": "yes"}}});
+    rig.json(Method::PATCH, &format!("{MAPS}/b"), on).await;
+    let off = json!({"metadata": {"labels": {"on": null}}});
+    rig.json(Method::PATCH, &format!("{MAPS}/b"), off).await;
+    assert_eq!(since.next_name().await.0, "MODIFIED");
+    let (event, added) = selected.next().await;
+    assert_eq!((event.as_str(), &added["metadata"]["labels"]["on"]), ("ADDED", &json!("yes")));
+    let (event, gone) = selected.next().await;
+    assert_eq!((event.as_str(), &gone["metadata"]["labels"]["on"]), ("DELETED", &json!("yes")));
+    let deleted = rig.json(Method::DELETE, &format!("{MAPS}/b"), Tree::Null).await;
+    assert_eq!(deleted.code, 200);
+    assert_eq!(since.next_name().await.0, "MODIFIED");
+    let (event, last) = since.next().await;
+    assert_eq!(event, "DELETED");
+    assert!(last["metadata"]["resourceVersion"] != gone["metadata"]["resourceVersion"]);
+    let mut old = rig.watch(&format!("{MAPS}?watch=1&resourceVersion=1")).await;
+    let _ = old.next().await;
+}
+
+#[tokio::test]
+async fn bad_requests_are_answered_as_upstream_does() {
+    let rig = Rig::start().await;
+    let check = async |method: Method, uri: &str, body: &str, code: u16, message: &str| {
+        let headers = [("content-type", if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" })];
+        let answer = rig.send(method, uri, &headers, body.to_owned()).await;
+        let got = answer.status().as_u16();
+        let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+        let tree: Tree = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!((got, tree["message"].as_str().unwrap_or_default()), (code, message), "{uri}");
+    };
+    let (get, post, put) = (Method::GET, Method::POST, Method::PUT);
+    rig.create(MAPS, map("a")).await;
+    check(get.clone(), "/api/v1/pods?limit=x", "", 400, "strconv.ParseInt: parsing \"x\": invalid syntax").await;
+    check(get.clone(), "/api/v1/pods?fieldSelector=a=b", "", 400, "field label not supported: a").await;
+    check(get.clone(), "/api/v1/foo", "", 404, "the server could not find the requested resource").await;
+    check(get.clone(), "/api/v1/pods?continue=abc", "", 400, "invalid continue token: continue key is not valid: invalid character 'i' looking for beginning of value").await;
+    check(post.clone(), &format!("{MAPS}/a"), "{}", 405, "the server does not allow this method on the requested resource").await;
+    check(post.clone(), MAPS, "{", 400, "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: unexpected end of JSON input ({)").await;
+    check(post.clone(), MAPS, "{\"metadata\":{\"name\":\"b\",\"resourceVersion\":\"5\"}}", 500, "resourceVersion should not be set on objects to be created").await;
+    check(post.clone(), MAPS, "{\"metadata\":{\"name\":\"b\",\"namespace\":\"x\"}}", 400, "the namespace of the provided object does not match the namespace sent on the request").await;
+    check(put.clone(), &format!("{MAPS}/a"), "{\"metadata\":{\"name\":\"b\"}}", 400, "the name of the object (b) does not match the name on the URL (a)").await;
+    check(put.clone(), &format!("{MAPS}/no"), "{\"metadata\":{\"name\":\"no\"}}", 404, "configmaps \"no\" not found").await;
+    check(Method::PATCH, &format!("{MAPS}/a"), "{", 400, "invalid JSON patch").await;
+    check(post, MAPS, &" ".repeat(4 << 20), 413, "Request entity too large: limit is 3145728").await;
+    let warned = rig.json(Method::POST, MAPS, json!({"metadata": {"name": "w"}, "foo": 1})).await;
+    assert_eq!(warned.warnings, ["299 - \"unknown field \\\"foo\\\"\""]);
+}
+
+#[tokio::test]
+async fn protobuf_goes_in_and_out() {
+    let rig = Rig::start().await;
+    rig.create(MAPS, map("a")).await;
+    let accept = [("accept", "application/vnd.kubernetes.protobuf")];
+    let one = rig.send(Method::GET, &format!("{MAPS}/a"), &accept, "").await.into_body().collect().await.unwrap().to_bytes();
+    let message = api::tables::message("k8s.io.api.core.v1.ConfigMap").unwrap();
+    assert_eq!(api::wire::object_to_tree(&one, message).unwrap(), rig.get(&format!("{MAPS}/a")).await.tree);
+    let list = rig.send(Method::GET, MAPS, &accept, "").await.into_body().collect().await.unwrap().to_bytes();
+    let message = api::tables::message("k8s.io.api.core.v1.ConfigMapList").unwrap();
+    assert_eq!(api::wire::object_to_tree(&list, message).unwrap(), rig.get(MAPS).await.tree);
+}
+
+#[tokio::test]
+async fn a_new_server_sees_what_an_old_one_wrote() {
+    let store: Arc<dyn Store> = Arc::new(Memory::new());
+    let first = Rig::on(Arc::clone(&store)).await;
+    let created = first.create(MAPS, map("a")).await;
+    let second = Rig::on(store).await;
+    assert_eq!(second.get(&format!("{MAPS}/a")).await.tree, created);
+    second.json(Method::DELETE, &format!("{MAPS}/a"), Tree::Null).await;
+    assert_eq!(first.get(&format!("{MAPS}/a")).await.code, 404);
+}

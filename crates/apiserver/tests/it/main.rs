@@ -1,0 +1,4 @@
+//! Integration tests of the API server.
+#![allow(clippy::unwrap_used)]
+
+mod core;
