@@ -151,6 +151,8 @@ pub struct Field {
     /// The key strategic merge patch uses (`x-kubernetes-patch-merge-key`); empty for none.
     pub merge_key: Text,
     pub patch: PatchStrategy,
+    /// Elements say their own `kind` and `apiVersion` (claim templates): on the wire they do not, so readers add them.
+    pub shows_kind: bool,
     /// OpenAPI's `required`.
     pub required: bool,
     /// `x-kubernetes-map-type: atomic` on the field itself.

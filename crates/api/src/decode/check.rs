@@ -116,7 +116,17 @@ impl<'x> Checker<'x> {
         match (field.shape, node) {
             (_, Node::Null) => None,
             (Shape::One, node) => self.value(node, &field.ty, named),
-            (Shape::List, Node::Array(items)) => Some(self.list(items, &field.ty, named)),
+            (Shape::List, Node::Array(items)) => {
+                let mut list = self.list(items, &field.ty, named);
+                if let (true, Type::Message(index), Value::Array(items)) =
+                    (field.shows_kind, &field.ty, &mut list)
+                {
+                    for item in items.iter_mut().filter_map(Value::as_object_mut) {
+                        show_kind(item, tables::message_at(*index).short_name());
+                    }
+                }
+                Some(list)
+            }
             (Shape::Map, Node::Object(entries)) => {
                 let mut map = Map::with_capacity(entries.len());
                 for (key, node) in entries {
@@ -322,6 +332,17 @@ impl<'x> Checker<'x> {
             self.problems.push(problem);
         }
     }
+}
+
+/// Puts `kind` and `apiVersion` first, in place of what was said.
+fn show_kind(object: &mut Map<String, Value>, kind: &str) {
+    let mut ordered = Map::with_capacity(object.len() + 2);
+    ordered.insert("kind".to_owned(), Value::from(kind));
+    ordered.insert("apiVersion".to_owned(), Value::from("v1"));
+    for (key, value) in std::mem::take(object) {
+        ordered.entry(key).or_insert(value);
+    }
+    *object = ordered;
 }
 
 /// The fields as JSON shows them: those of inlined messages in their parent's place.

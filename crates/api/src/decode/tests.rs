@@ -167,7 +167,7 @@ fn trees_are_canonical() {
 
 #[test]
 fn yaml_bodies() {
-    let body = "metadata: {name: q}\ndata: {a: b, a: c}\nfoo: 1\nimmutable: yes\n";
+    let body = "metadata: {name: q}\ndata: {a: b, a: c}\nfoo: 1\nimmutable: y\n";
     let config_map = Expected { group: "", version: "v1", kind: "ConfigMap" };
     let decoded = object(body.as_bytes(), Format::Yaml, config_map, Strictness::Warn).unwrap();
     assert_eq!(decoded.warnings, [r#"duplicate field "data.a""#, r#"unknown field "foo""#]);
@@ -175,4 +175,17 @@ fn yaml_bodies() {
     assert_eq!(decoded.tree["immutable"], json!(true));
     let status = object(b"xx", Format::Yaml, config_map, Strictness::Warn).unwrap_err();
     assert!(status.message.ends_with("(7878)"), "{}", status.message);
+}
+
+#[test]
+fn claim_templates_say_their_kind() {
+    let body = br#"{"spec":{"volumeClaimTemplates":[{"metadata":{"name":"d"}}]}}"#;
+    let expected = Expected { group: "apps", version: "v1", kind: "StatefulSet" };
+    let tree = object(body, Format::Json, expected, Strictness::Strict).unwrap().tree;
+    assert_eq!(tree["spec"]["volumeClaimTemplates"][0]["kind"], "PersistentVolumeClaim");
+    let message = crate::tables::kind_message("apps", "v1", "StatefulSet").unwrap();
+    let mut wire = Vec::new();
+    crate::wire::tree_to_proto(&tree, message, &mut wire).unwrap();
+    let header = crate::wire::TypeMeta { api_version: "apps/v1", kind: "StatefulSet" };
+    assert_eq!(crate::wire::proto_to_tree(&wire, message, Some(header)).unwrap(), tree);
 }

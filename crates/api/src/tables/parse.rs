@@ -10,7 +10,7 @@
 //! | `M` message | name, OpenAPI name, leaf, `a` for an atomic map |
 //! | `F` field of the message above | JSON name, tag, type, shape, flags, list type, patch strategy, merge key, Go type, default |
 //!
-//! Types are a message's index or a letter; flags are `e` omit empty, `p` pointer, `r` required, `a` atomic map, `g` granular map, `l` list said to be atomic.
+//! Types are a message's index or a letter; flags are `e` omit empty, `p` pointer, `r` required, `a` atomic map, `g` granular map, `k` elements with their kind, `l` list said to be atomic.
 
 use std::borrow::Cow;
 
@@ -166,6 +166,7 @@ fn field(words: &mut Words) -> Field {
         required: flags.contains('r'),
         atomic: flags.contains('a'),
         granular: flags.contains('g'),
+        shows_kind: flags.contains('k'),
         list_said: flags.contains('l') || !list_type.is_empty(),
         list,
         list_keys,

@@ -168,8 +168,18 @@ impl<'s, S: Sink> Transcoder<'s, S> {
                 self.sink.array_start();
                 let mut reader = Reader::new(range);
                 while let Some((number, raw)) = reader.next()? {
-                    if number == field.tag {
-                        self.value(&field.ty, raw, depth)?;
+                    if number != field.tag {
+                        continue;
+                    }
+                    match field.ty {
+                        Type::Message(index) if field.shows_kind => {
+                            let message = tables::message_at(index);
+                            let header = TypeMeta { api_version: "v1", kind: message.short_name() };
+                            self.sink.object_start();
+                            self.fields(raw.bytes()?, message, Some(header), depth + 1)?;
+                            self.sink.object_end();
+                        }
+                        _ => self.value(&field.ty, raw, depth)?,
                     }
                 }
                 self.sink.array_end();

@@ -42,7 +42,8 @@ pub fn samples() -> Vec<Sample> {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "json") {
             let bytes = std::fs::read(&path).unwrap();
-            let json: Tree = serde_json::from_slice(&bytes).unwrap();
+            let mut json: Tree = serde_json::from_slice(&bytes).unwrap();
+            show_kinds(&mut json);
             samples.push(Sample {
                 name: path.file_stem().unwrap().to_string_lossy().into_owned(),
                 text: String::from_utf8(api::json::to_vec(&json)).unwrap(),
@@ -55,6 +56,17 @@ pub fn samples() -> Vec<Sample> {
     assert!(samples.len() > 180, "only {} samples", samples.len());
     samples.sort_by(|a, b| a.name.cmp(&b.name));
     samples
+}
+
+/// The one thing that the API server adds to what the types say: claim templates with their kind.
+fn show_kinds(json: &mut Tree) {
+    for claim in
+        json.pointer_mut("/spec/volumeClaimTemplates").and_then(Tree::as_array_mut).into_iter().flatten()
+    {
+        let mut shown = serde_json::json!({"kind": "PersistentVolumeClaim", "apiVersion": "v1"});
+        shown.as_object_mut().unwrap().extend(claim.as_object().unwrap().clone());
+        *claim = shown;
+    }
 }
 
 /// The message a file is named after: `core.v1.Pod`, `apidiscovery.k8s.io.v2.APIGroupDiscovery`.

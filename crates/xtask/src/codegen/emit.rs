@@ -80,6 +80,7 @@ fn line(out: &mut String, field: &Field) -> std::fmt::Result {
         (facts.required, 'r'),
         (facts.atomic, 'a'),
         (facts.granular, 'g'),
+        (field.json == "volumeClaimTemplates", 'k'),
         (facts.list_type == "atomic", 'l'),
     ]
     .into_iter()
