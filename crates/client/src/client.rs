@@ -378,5 +378,12 @@ pub(crate) fn status_of(code: StatusCode, retry: Option<Duration>, body: &[u8]) 
         retry_after_seconds: retry.as_secs() as i32,
         ..Default::default()
     });
-    api::Status { status: "Failure".into(), message, reason: reason.into(), details, code: code.as_u16() }
+    api::Status {
+        status: "Failure".into(),
+        message,
+        reason: reason.into(),
+        details,
+        code: code.as_u16(),
+        metadata: Default::default(),
+    }
 }

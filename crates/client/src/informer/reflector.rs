@@ -15,6 +15,8 @@ use crate::watch::RawEvent;
 use crate::{Api, Client, Error, Key, ListOptions, Result, Watch, WatchOptions};
 
 const PAGE: u32 = 500;
+/// The longest wait between tries.
+const LONGEST: Duration = Duration::from_secs(30);
 /// A watch that ended sooner than this says that the server is not well.
 const SHORT: Duration = Duration::from_secs(1);
 
@@ -47,7 +49,7 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Reflector<V> {
                 }
                 Err(error) => {
                     tracing::warn!(resource = %resource.plural, group = %resource.group, %error, "listing failed");
-                    backoff.wait().await;
+                    backoff.wait(longest(&error)).await;
                     continue;
                 }
             }
@@ -63,8 +65,10 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Reflector<V> {
                         tracing::debug!(resource = %resource.plural, %error, "watching failed");
                     }
                 }
-                if result.is_err() || started.elapsed() < SHORT {
-                    backoff.wait().await;
+                if let Err(error) = &result {
+                    backoff.wait(longest(error)).await;
+                } else if started.elapsed() < SHORT {
+                    backoff.wait(LONGEST).await;
                 }
                 if matches!(result, Ok(End::Relist)) {
                     break;
@@ -202,7 +206,16 @@ fn identity<'a>(head: &'a Head<'_>) -> Identity<'a> {
     }
 }
 
-/// 0.8 s, doubled up to 30 s, each with as much again of chance.
+/// A server that is not there costs nothing by being asked again, and is to be found soon when it is back; one that
+/// answers with errors is to be left in peace.
+fn longest(error: &Error) -> Duration {
+    match error {
+        Error::Transport { .. } => Duration::from_secs(4),
+        _ => LONGEST,
+    }
+}
+
+/// 0.8 s, doubled up to a limit, each with as much again of chance.
 struct Backoff {
     next: Duration,
 }
@@ -214,9 +227,9 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    async fn wait(&mut self) {
-        let wait = self.next.mul_f64(1.0 + rand::rng().random::<f64>());
-        self.next = (self.next * 2).min(Duration::from_secs(30));
+    async fn wait(&mut self, longest: Duration) {
+        let wait = self.next.min(longest).mul_f64(1.0 + rand::rng().random::<f64>());
+        self.next = (self.next * 2).min(longest);
         tokio::time::sleep(wait).await;
     }
 

@@ -106,7 +106,8 @@ async fn follows_through_faults() {
 
     // One who comes late hears of everything.
     let late = replicate(&informer);
-    assert_eq!(*late.lock().unwrap(), fake.objects().await);
+    let expected = fake.objects().await;
+    assert_eq!(*late.lock().unwrap(), expected);
     informers.shutdown().await;
 }
 

@@ -46,7 +46,10 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq)]
 enum Place {
     Active(ActiveKey),
+    /// An event could help it, but it failed lately.
     Backoff(Duration),
+    /// Scheduling it went wrong, for no reason of its own.
+    Failed(Duration),
     Unschedulable,
     Gated,
 }
@@ -69,6 +72,7 @@ pub struct Queue {
     entries: FxHashMap<Box<str>, (Entry, Place)>,
     active: BTreeSet<(ActiveKey, Box<str>)>,
     backoff: BTreeSet<(Duration, Box<str>)>,
+    failed: BTreeSet<(Duration, Box<str>)>,
     /// By when they came, to find those that have waited too long.
     unschedulable: BTreeSet<(Duration, Box<str>)>,
     sequence: u64,
@@ -84,6 +88,7 @@ impl Queue {
             entries: FxHashMap::default(),
             active: BTreeSet::new(),
             backoff: BTreeSet::new(),
+            failed: BTreeSet::new(),
             unschedulable: BTreeSet::new(),
             sequence: 0,
             gated: 0,
@@ -94,7 +99,7 @@ impl Queue {
     pub fn sizes(&self) -> Sizes {
         Sizes {
             active: self.active.len(),
-            backoff: self.backoff.len(),
+            backoff: self.backoff.len() + self.failed.len(),
             unschedulable: self.unschedulable.len(),
             gated: self.gated,
         }
@@ -145,27 +150,34 @@ impl Queue {
         self.take(uid);
     }
 
-    /// The next pod, after moving those whose time has come.
+    /// The next pod, after moving those whose time has come. When none is ready, one that an event could help does
+    /// not wait for the end of its backoff: there is nothing that it would delay.
     pub fn pop(&mut self, now: Duration) -> Option<Entry> {
         self.flush(now);
-        let (_, uid) = self.active.first()?.clone();
+        let uid = match self.active.first() {
+            Some((_, uid)) => uid.clone(),
+            None => self.backoff.first()?.1.clone(),
+        };
         self.take(&uid).map(|(entry, _)| entry)
     }
 
     /// When there will be something to do without an event.
     pub fn next(&self) -> Option<Duration> {
-        let backoff = self.backoff.first().map(|(at, _)| *at);
-        let stale = self.unschedulable.first().map(|(since, _)| *since + STALE);
-        if !self.active.is_empty() {
+        if !self.active.is_empty() || !self.backoff.is_empty() {
             return Some(Duration::ZERO);
         }
-        [backoff, stale].into_iter().flatten().min()
+        let failed = self.failed.first().map(|(at, _)| *at);
+        let stale = self.unschedulable.first().map(|(since, _)| *since + STALE);
+        [failed, stale].into_iter().flatten().min()
+    }
+
+    fn due(&self, now: Duration) -> Option<Box<str>> {
+        let mut firsts = [self.backoff.first(), self.failed.first()].into_iter().flatten();
+        firsts.find(|(at, _)| *at <= now).map(|(_, uid)| uid.clone())
     }
 
     fn flush(&mut self, now: Duration) {
-        while let Some((at, uid)) = self.backoff.first().cloned()
-            && at <= now
-        {
+        while let Some(uid) = self.due(now) {
             if let Some((entry, _)) = self.take(&uid) {
                 self.activate(entry, now, "BackoffComplete");
             }
@@ -191,7 +203,7 @@ impl Queue {
         entry.plugins = 0;
         entry.since = now;
         let at = now + self.delay(entry.attempts);
-        self.put(entry, Place::Backoff(at), "ScheduleAttemptFailure");
+        self.put(entry, Place::Failed(at), "ScheduleAttemptFailure");
     }
 
     /// Moves the pods that a change could help.
@@ -254,7 +266,7 @@ impl Queue {
     fn put(&mut self, entry: Entry, place: Place, event: &'static str) {
         let queue = match place {
             Place::Active(_) => "active",
-            Place::Backoff(_) => "backoff",
+            Place::Backoff(_) | Place::Failed(_) => "backoff",
             Place::Unschedulable => "unschedulable",
             Place::Gated => "gated",
         };
@@ -267,6 +279,7 @@ impl Queue {
         match &place {
             Place::Active(key) => drop(self.active.insert((*key, uid.clone()))),
             Place::Backoff(at) => drop(self.backoff.insert((*at, uid.clone()))),
+            Place::Failed(at) => drop(self.failed.insert((*at, uid.clone()))),
             Place::Unschedulable => drop(self.unschedulable.insert((entry.since, uid.clone()))),
             Place::Gated => self.gated += 1,
         }
@@ -278,6 +291,7 @@ impl Queue {
         match &place {
             Place::Active(key) => drop(self.active.remove(&(*key, uid))),
             Place::Backoff(at) => drop(self.backoff.remove(&(*at, uid))),
+            Place::Failed(at) => drop(self.failed.remove(&(*at, uid))),
             Place::Unschedulable => drop(self.unschedulable.remove(&(entry.since, uid))),
             Place::Gated => self.gated -= 1,
         }
