@@ -23,6 +23,8 @@ pub type Check = fn(&Context<'_>, &Tree, Option<&Tree>, &mut Vec<Cause>);
 pub enum Generation {
     /// The kind has none.
     Unset,
+    /// 1 from the beginning to the end.
+    One,
     /// 1 on create, raised when anything but metadata and status changes.
     Spec,
     /// As above, and when annotations change.
@@ -37,6 +39,8 @@ pub struct Profile {
     pub generation: Generation,
     /// The object has a `status` that only the status subresource may write.
     pub status: bool,
+    /// A new object may bring its status, as nodes do.
+    pub status_on_create: bool,
     pub create_on_update: bool,
     pub unconditional_update: bool,
     /// Fields that never change, and what is said of an attempt.
@@ -61,6 +65,7 @@ impl Profile {
             name: names::dns1123_subdomain,
             generation: Generation::Unset,
             status: false,
+            status_on_create: false,
             create_on_update: false,
             unconditional_update: true,
             immutable: &[],
@@ -150,6 +155,14 @@ fn spec_changed(object: &Tree, old: &Tree) -> bool {
     keys.into_iter().any(|key| !same(new.get(key).unwrap_or(&null), old.get(key).unwrap_or(&null)))
 }
 
+/// Of an approval nothing is taken but the conditions.
+fn prepare_approval(object: &mut Tree, old: &Tree) {
+    let conditions = get(object, "status.conditions").clone();
+    let mut result = old.clone();
+    put(ensure(&mut result, "status"), "conditions", conditions);
+    *object = result;
+}
+
 impl Generic {
     fn set_generation(&self, object: &mut Tree, generation: i64) {
         let metadata = ensure(object, "metadata");
@@ -184,7 +197,7 @@ impl Strategy for Generic {
     }
 
     fn prepare_for_create(&self, context: &Context<'_>, object: &mut Tree) {
-        if self.profile.status {
+        if self.profile.status && !self.profile.status_on_create {
             as_object(object).shift_remove("status");
         }
         self.set_generation(object, i64::from(self.profile.generation != Generation::Unset));
@@ -195,17 +208,23 @@ impl Strategy for Generic {
     }
 
     fn prepare_for_update(&self, context: &Context<'_>, object: &mut Tree, old: &Tree) {
-        for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        for field in ["uid", "deletionTimestamp", "deletionGracePeriodSeconds"] {
             if !has(object, &format!("metadata.{field}")) && has(old, &format!("metadata.{field}")) {
                 let value = get(old, &format!("metadata.{field}")).clone();
                 ensure(object, "metadata").insert(field.to_owned(), value);
             }
         }
+        let created = get(old, "metadata.creationTimestamp").clone();
         if let Some(metadata) = object_mut(object, "metadata") {
+            put(metadata, "creationTimestamp", created);
             metadata.shift_remove("selfLink");
         }
         if self.status_subresource {
             self.prepare_status(context, object, old);
+            return;
+        }
+        if context.subresource == Some("approval") {
+            prepare_approval(object, old);
             return;
         }
         if self.profile.status {
@@ -218,7 +237,7 @@ impl Strategy for Generic {
         let generation = number(old, "metadata.generation");
         let annotations = || !same(get(object, "metadata.annotations"), get(old, "metadata.annotations"));
         let raised = match self.profile.generation {
-            Generation::Unset => false,
+            Generation::Unset | Generation::One => false,
             Generation::Spec => spec_changed(object, old),
             Generation::SpecAndAnnotations => spec_changed(object, old) || annotations(),
         };
@@ -246,13 +265,13 @@ impl Strategy for Generic {
             }
             return errors;
         }
+        if let Some((index, _)) = self.message {
+            rules::validate(object, index, &["metadata", "status"], &mut errors);
+        }
         for (path, detail) in self.profile.immutable {
             if !same(get(object, path), get(old, path)) {
                 errors.push(Path::new(path).invalid(get(object, path), detail));
             }
-        }
-        if let Some((index, _)) = self.message {
-            rules::validate(object, index, &["metadata", "status"], &mut errors);
         }
         if let Some(check) = self.profile.check {
             check(context, object, Some(old), &mut errors);

@@ -49,7 +49,6 @@ pub(crate) fn tables() -> impl Iterator<Item = std::slice::Iter<'static, (&'stat
         policy::RULES,
         probe::RULES,
         rbac::RULES,
-        resources::RULES,
         scheduling::RULES,
         service::RULES,
         storage::RULES,

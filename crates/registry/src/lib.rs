@@ -3,11 +3,14 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod admission;
+pub mod binding;
 pub mod columns;
 pub mod generic;
 pub mod kinds;
 pub mod meta;
 pub mod rules;
+pub mod selectable;
 pub mod strategy;
 pub mod tree;
 

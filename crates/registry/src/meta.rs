@@ -63,8 +63,8 @@ pub fn validate_update(object: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
         ("namespace", "field is immutable"),
         ("uid", "field is immutable"),
         ("creationTimestamp", "field is immutable"),
-        ("deletionTimestamp", "field is immutable; may only be changed via deletion"),
-        ("deletionGracePeriodSeconds", "field is immutable; may only be changed via deletion"),
+        ("deletionTimestamp", "field is immutable"),
+        ("deletionGracePeriodSeconds", "field is immutable"),
     ] {
         if get(metadata, field) != get(before, field) {
             errors.push(METADATA.field(field).invalid(get(metadata, field), detail));

@@ -49,10 +49,9 @@ const USAGES: [&str; 23] = [
 ];
 
 /// The spec never changes. `approval` writes conditions, as a part of the status, and nothing else.
-fn prepare(context: &Context<'_>, request: &mut Tree, old: Option<&Tree>) {
+fn prepare(_: &Context<'_>, request: &mut Tree, old: Option<&Tree>) {
     let Some(old) = old else { return };
     put(as_object(request), "spec", get(old, "spec").clone());
-    let _ = context;
 }
 
 /// Approval, denial and their like are not for the status subresource.

@@ -6,7 +6,7 @@ mod limits;
 use api::Tree;
 use api::status::Cause;
 use machinery::fieldpath::{Path, Shown};
-use machinery::names;
+use machinery::{Quantity, names};
 use serde_json::json;
 
 use crate::generic::Profile;
@@ -14,7 +14,7 @@ use crate::kinds::pod_spec::taint_effect;
 use crate::kinds::service::{CIDR, special_ip};
 use crate::rules::{self, Literal, Rule, Table};
 use crate::strategy::Context;
-use crate::tree::{Object, as_object, ensure, fill, get, has, list, member, number, put, same, text, texts};
+use crate::tree::{Object, as_object, ensure, entries, fill, get, has, list, member, number, put, same, text, texts};
 
 pub(super) const RULES: Table = &[
     ("k8s.io.api.core.v1.Namespace", &[Rule::DefaultFn(namespace_label)]),
@@ -44,6 +44,7 @@ pub(super) const PROFILES: &[Profile] = &[
     },
     Profile {
         status: true,
+        status_on_create: true,
         prepare: Some(prepare_node),
         check: Some(check_node),
         full: true,
@@ -109,7 +110,7 @@ fn node(node: &mut Object) {
     if let Some(spec) = node.get_mut("spec").and_then(Tree::as_object_mut) {
         let first = spec.get("podCIDRs").and_then(|list| list.get(0)).cloned();
         match (member(spec, "podCIDR").to_owned(), first) {
-            (one, None) if !one.is_empty() => {
+            (one, first) if !one.is_empty() && first.as_ref().and_then(Tree::as_str) != Some(&one) => {
                 spec.insert("podCIDRs".to_owned(), Tree::Array(vec![one.into()]));
             }
             (one, Some(first)) if one.is_empty() => {
@@ -124,9 +125,7 @@ fn node(node: &mut Object) {
     }
 }
 
-fn prepare_node(_: &Context<'_>, node: &mut Tree, old: Option<&Tree>) {
-    // A node may come with its status, unlike others.
-    let _ = old;
+fn prepare_node(_: &Context<'_>, node: &mut Tree, _: Option<&Tree>) {
     if let Some(spec) = node.get_mut("spec").and_then(Tree::as_object_mut) {
         spec.shift_remove("configSource");
     }
@@ -154,7 +153,19 @@ fn check_node(_: &Context<'_>, node: &Tree, old: Option<&Tree>, errors: &mut Vec
             errors.push(cidrs.index(index).invalid(cidr, CIDR));
         }
     }
-    let Some(old) = old else { return };
+    let Some(old) = old else {
+        for field in ["status.capacity", "status.allocatable"] {
+            for (name, value) in entries(node, field) {
+                let amount = Quantity::from_tree(value).unwrap_or(Quantity::ZERO);
+                if amount.nanos() < 0 {
+                    let path = Path::new(field);
+                    let detail = "must be greater than or equal to 0";
+                    errors.push(path.field(name).invalid(&*amount.to_string(), detail));
+                }
+            }
+        }
+        return;
+    };
     if !list(old, "spec.podCIDRs").is_empty() && !same(get(node, "spec.podCIDRs"), get(old, "spec.podCIDRs")) {
         errors.push(cidrs.forbidden("node updates may not change podCIDR except from \"\" to valid"));
     }

@@ -51,7 +51,7 @@ fn policy_types(spec: &mut Object) {
 fn ingress(_: &Context<'_>, ingress: &Tree, _: Option<&Tree>, errors: &mut Vec<Cause>) {
     let (spec, path) = (get(ingress, "spec"), Path::new("spec"));
     if list(spec, "rules").is_empty() && !has(spec, "defaultBackend") {
-        errors.push(path.invalid("", "either `defaultBackend` or `rules` must be specified"));
+        errors.push(path.invalid(machinery::fieldpath::Shown::Null, "either `defaultBackend` or `rules` must be specified"));
     }
     let class = text(spec, "ingressClassName");
     if !class.is_empty() {

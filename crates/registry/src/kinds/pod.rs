@@ -8,7 +8,7 @@ use crate::generic::{Generation, Profile};
 use crate::kinds::{pod_spec, pod_update, qos};
 use crate::rules::{Rule, Table};
 use crate::strategy::Context;
-use crate::tree::{Object, as_object, get, has, int, list, put, text};
+use crate::tree::{Object, as_object, ensure, get, has, int, list, put, text};
 
 pub(super) const RULES: Table = &[("k8s.io.api.core.v1.Pod", &[Rule::DefaultFn(default)])];
 
@@ -17,6 +17,7 @@ pub(super) const PROFILES: &[Profile] = &[Profile {
     status: true,
     prepare: Some(prepare),
     check: Some(check),
+    prepare_status: Some(prepare_status),
     check_status: Some(check_status),
     grace_period: Some(grace_period),
     warn: Some(crate::kinds::pod_update::warnings),
@@ -46,6 +47,16 @@ fn prepare(_: &Context<'_>, pod: &mut Tree, old: Option<&Tree>) {
         status.insert("conditions".to_owned(), Tree::Array(vec![condition]));
     }
     put(as_object(pod), "status", Tree::Object(status));
+}
+
+/// The class is the server's, and owners are not the kubelet's to change.
+fn prepare_status(_: &Context<'_>, pod: &mut Tree, old: Option<&Tree>) {
+    let Some(old) = old else { return };
+    let class = get(old, "status.qosClass").clone();
+    if text(pod, "status.qosClass").is_empty() && !class.is_null() {
+        put(ensure(pod, "status"), "qosClass", class);
+    }
+    put(ensure(pod, "metadata"), "ownerReferences", get(old, "metadata.ownerReferences").clone());
 }
 
 fn check(context: &Context<'_>, pod: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {

@@ -125,7 +125,7 @@ fn binding(context: &Context<'_>, binding: &Tree, old: Option<&Tree>, errors: &m
         && !same(reference, get(old, "roleRef"))
     {
         let shown = format!("{{\"APIGroup\":{group:?},\"Kind\":{kind:?},\"Name\":{name:?}}}");
-        errors.push(path.invalid(machinery::fieldpath::Shown::Plain(shown), "cannot change roleRef"));
+        errors.push(path.invalid(machinery::fieldpath::Shown::Plain(shown), "field is immutable"));
     }
     if context.resource.plural == "clusterrolebindings" {
         let all = Path::new("subjects");

@@ -5,10 +5,7 @@ use api::status::Cause;
 use machinery::fieldpath::Path;
 use machinery::{Quantity, names};
 
-use crate::rules::{Rule, Table};
-use crate::tree::{entries, has, list, text};
-
-pub(super) const RULES: Table = &[("k8s.io.api.core.v1.VolumeResourceRequirements", &[Rule::Check(volume)])];
+use crate::tree::{entries, list, text};
 
 fn quantity(value: &Tree) -> Quantity {
     Quantity::from_tree(value).unwrap_or(Quantity::ZERO)
@@ -102,19 +99,5 @@ fn amount(name: &str, value: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let amount = quantity(value);
     if extended(name) && !amount.is_integer() {
         errors.push(path.invalid(&*amount.to_string(), "must be an integer"));
-    }
-}
-
-/// A list of resources that is a capacity or a hard limit.
-pub fn amounts(tree: &Tree, field: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
-    let all = path.field(field);
-    for (name, value) in entries(tree, field) {
-        amount(name, value, &all.key(name), errors);
-    }
-}
-
-fn volume(resources: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
-    if has(resources, "requests") {
-        amounts(resources, "requests", path, errors);
     }
 }

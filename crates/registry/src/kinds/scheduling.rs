@@ -22,7 +22,7 @@ pub(super) const RULES: Table = &[(
 )];
 
 pub(super) const PROFILES: &[Profile] = &[Profile {
-    generation: Generation::Spec,
+    generation: Generation::One,
     immutable: &[("preemptionPolicy", "field is immutable")],
     check: Some(check),
     full: true,

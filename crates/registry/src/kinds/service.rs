@@ -207,6 +207,7 @@ fn check(_: &Context<'_>, service: &Tree, old: Option<&Tree>, errors: &mut Vec<C
     if kind != "LoadBalancer" {
         load_balancer_only(spec, errors);
     }
+    source_ranges(spec, errors);
     let check = number(spec, "healthCheckNodePort");
     if check != 0 && !(kind == "LoadBalancer" && policy == "Local") {
         let detail = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
@@ -313,6 +314,9 @@ fn addresses(spec: &Tree, errors: &mut Vec<Cause>) {
     for (index, address) in texts(spec, "externalIPs").enumerate() {
         special_ip(address, &external.index(index), errors);
     }
+}
+
+fn source_ranges(spec: &Tree, errors: &mut Vec<Cause>) {
     let ranges = SPEC.field("LoadBalancerSourceRanges");
     for (index, range) in texts(spec, "loadBalancerSourceRanges").enumerate() {
         let range = range.trim();

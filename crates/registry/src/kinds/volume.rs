@@ -22,7 +22,7 @@ pub(super) const RULES: Table = &[
     ("k8s.io.api.core.v1.ProjectedVolumeSource", &[MODE, Rule::Check(projected)]),
     (
         "k8s.io.api.core.v1.ServiceAccountTokenProjection",
-        &[Rule::Default("expirationSeconds", Literal::Number(3600)), Rule::Check(token)],
+        &[Rule::Default("expirationSeconds", Literal::Number(3600))],
     ),
     ("k8s.io.api.core.v1.HostPathVolumeSource", &[Rule::Default("type", Literal::Text("")), Rule::Check(host_path)]),
     ("k8s.io.api.core.v1.EmptyDirVolumeSource", &[Rule::Check(size_limit)]),
@@ -76,7 +76,10 @@ fn image(source: &mut Object) {
 
 fn one_source(volume: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let Some(volume) = volume.as_object() else { return };
-    for extra in sources(volume).skip(1) {
+    let mut named: Vec<&str> = sources(volume).collect();
+    // An emptyDir counts first, whatever the order.
+    named.sort_by_key(|name| *name != "emptyDir");
+    for extra in named.into_iter().skip(1) {
         errors.push(path.field(extra).forbidden("may not specify more than 1 volume type"));
     }
 }
@@ -139,7 +142,12 @@ fn projected(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let place = |name: &'_ str, errors: &mut Vec<Cause>| {
         errors.push(path.invalid(name, "conflicting duplicate paths"));
     };
-    for one in list(source, "sources") {
+    let all = path.field("sources");
+    for (index, one) in list(source, "sources").iter().enumerate() {
+        if has(one, "serviceAccountToken") {
+            let at = all.index(index);
+            token(get(one, "serviceAccountToken"), &at.field("serviceAccountToken"), errors);
+        }
         if has(one, "serviceAccountToken") && text(one, "serviceAccountToken.path").is_empty() {
             errors.push(path.field("path").required(""));
         }

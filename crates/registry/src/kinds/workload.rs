@@ -353,19 +353,22 @@ fn check_stateful_set(_: &Context<'_>, object: &Tree, old: Option<&Tree>, errors
     }
 }
 
+/// The template's generation, which the first version of the API had in the spec, lives on as an annotation.
 fn prepare_daemon_set(_: &Context<'_>, object: &mut Tree, old: Option<&Tree>) {
-    let generation = match old {
-        None => return,
-        Some(old) => {
-            let generation = number(old, "spec.templateGeneration");
-            if generation == 0 {
-                return;
-            }
-            let changed = !same(get(object, "spec.template"), get(old, "spec.template"));
-            generation + i64::from(changed)
-        }
+    const ANNOTATION: &str = "deprecated.daemonset.template.generation";
+    let of = |object: &Tree| -> i64 {
+        let annotation = get(object, "metadata.annotations").get(ANNOTATION).and_then(Tree::as_str);
+        annotation.and_then(|text| text.parse().ok()).unwrap_or(0)
     };
-    ensure(object, "spec").insert("templateGeneration".to_owned(), generation.into());
+    let generation = match old {
+        None => of(object).max(1),
+        Some(old) => of(old) + i64::from(!same(get(object, "spec.template"), get(old, "spec.template"))),
+    };
+    if generation > 0 {
+        let annotations = ensure(object, "metadata.annotations");
+        annotations.insert(ANNOTATION.to_owned(), generation.to_string().into());
+        annotations.sort_keys();
+    }
 }
 
 fn controller(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
@@ -386,7 +389,7 @@ fn controller(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     template::running(get(spec, "template"), "ReplicationController", &at, errors);
 }
 
-fn check_status(_: &Context<'_>, object: &Tree, _: Option<&Tree>, errors: &mut Vec<Cause>) {
+fn check_status(context: &Context<'_>, object: &Tree, _: Option<&Tree>, errors: &mut Vec<Cause>) {
     let (status, path) = (get(object, "status"), Path::new("status"));
     let total = number(status, "replicas");
     for (field, value) in status.as_object().into_iter().flatten() {
@@ -397,7 +400,9 @@ fn check_status(_: &Context<'_>, object: &Tree, _: Option<&Tree>, errors: &mut V
     if status.get("desiredNumberScheduled").is_some() {
         return;
     }
-    for field in ["updatedReplicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas"] {
+    let rolled = matches!(&*context.resource.plural, "deployments" | "statefulsets");
+    let own = if rolled { "updatedReplicas" } else { "fullyLabeledReplicas" };
+    for field in [own, "readyReplicas", "availableReplicas"] {
         let count = number(status, field);
         if count > total {
             errors.push(path.field(field).invalid(count, "cannot be greater than status.replicas"));

@@ -1,0 +1,131 @@
+//! `Priority`: a pod's class becomes a number, and only one class is the default.
+
+use std::sync::Arc;
+
+use api::{Status, Tree};
+use async_trait::async_trait;
+
+use super::{Attributes, Lookup, Operation, Plugin};
+use crate::kinds::scheduling::SYSTEM_CLASSES;
+use crate::tree::{ensure, flag, int, number, text};
+
+const GROUP: &str = "scheduling.k8s.io";
+
+pub struct Priority {
+    lookup: Arc<dyn Lookup>,
+}
+
+/// What a class gives to a pod.
+struct Class {
+    name: String,
+    value: i64,
+    policy: String,
+}
+
+impl Priority {
+    pub fn new(lookup: Arc<dyn Lookup>) -> Self {
+        Self { lookup }
+    }
+
+    fn class_of(tree: &Tree) -> Class {
+        let policy = match text(tree, "preemptionPolicy") {
+            "" => "PreemptLowerPriority",
+            policy => policy,
+        };
+        Class {
+            name: text(tree, "metadata.name").to_owned(),
+            value: number(tree, "value"),
+            policy: policy.to_owned(),
+        }
+    }
+
+    async fn named(&self, name: &str) -> Option<Class> {
+        if let Some((name, value)) = SYSTEM_CLASSES.iter().find(|(system, _)| *system == name) {
+            let policy = "PreemptLowerPriority".to_owned();
+            return Some(Class { name: (*name).to_owned(), value: *value, policy });
+        }
+        let found = match self.lookup.get(GROUP, "priorityclasses", "", name) {
+            None => self.lookup.fresh(GROUP, "priorityclasses", "", name).await,
+            found => found,
+        };
+        found.map(|tree| Self::class_of(&tree))
+    }
+
+    /// The class marked as default; of several the lowest.
+    fn default_class(&self) -> Option<Class> {
+        let classes = self.lookup.list(GROUP, "priorityclasses").into_iter();
+        classes.filter(|class| flag(class, "globalDefault")).map(|class| Self::class_of(&class)).min_by_key(|class| class.value)
+    }
+
+    async fn pod(&self, attributes: &Attributes<'_>, pod: &mut Tree) -> Result<(), Status> {
+        if let Some(old) = attributes.old {
+            // Old pods may have none; it does not change by an update.
+            for field in ["priority", "preemptionPolicy"] {
+                let path = format!("spec.{field}");
+                let before = crate::tree::get(old, &path);
+                if crate::tree::get(pod, &path).is_null() && !before.is_null() {
+                    let before = before.clone();
+                    ensure(pod, "spec").insert(field.to_owned(), before);
+                }
+            }
+            return Ok(());
+        }
+        let asked = text(pod, "spec.priorityClassName").to_owned();
+        let class = if asked.is_empty() {
+            let policy = "PreemptLowerPriority".to_owned();
+            self.default_class().unwrap_or(Class { name: String::new(), value: 0, policy })
+        } else {
+            let found = self.named(&asked).await;
+            found.ok_or_else(|| attributes.forbid(&format!("no PriorityClass with name {asked} was found")))?
+        };
+        if let Some(given) = int(pod, "spec.priority").filter(|given| *given != class.value) {
+            return Err(attributes.forbid(&format!(
+                "the integer value of priority ({given}) must not be provided in pod spec; priority admission controller computed {} from the given PriorityClass name",
+                class.value
+            )));
+        }
+        let given = text(pod, "spec.preemptionPolicy");
+        if !given.is_empty() && given != class.policy {
+            return Err(attributes.forbid(&format!(
+                "the string value of PreemptionPolicy ({given}) must not be provided in pod spec; priority admission controller computed {} from the given PriorityClass name",
+                class.policy
+            )));
+        }
+        let spec = ensure(pod, "spec");
+        if !class.name.is_empty() {
+            spec.insert("priorityClassName".to_owned(), class.name.into());
+        }
+        spec.insert("priority".to_owned(), class.value.into());
+        spec.insert("preemptionPolicy".to_owned(), class.policy.into());
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Plugin for Priority {
+    fn name(&self) -> &'static str {
+        "Priority"
+    }
+
+    async fn admit(&self, attributes: &Attributes<'_>, object: &mut Tree) -> Result<(), Status> {
+        let writes = matches!(attributes.operation, Operation::Create | Operation::Update);
+        if attributes.is("", "pods") && attributes.subresource.is_empty() && writes {
+            return self.pod(attributes, object).await;
+        }
+        Ok(())
+    }
+
+    async fn validate(&self, attributes: &Attributes<'_>, object: &Tree) -> Result<(), Status> {
+        let writes = matches!(attributes.operation, Operation::Create | Operation::Update);
+        if !attributes.is(GROUP, "priorityclasses") || !writes || !flag(object, "globalDefault") {
+            return Ok(());
+        }
+        let Some(other) = self.default_class().filter(|class| class.name != text(object, "metadata.name")) else {
+            return Ok(());
+        };
+        Err(attributes.forbid(&format!(
+            "PriorityClass {} is already marked as default. Only one default can exist",
+            other.name
+        )))
+    }
+}

@@ -1,0 +1,123 @@
+//! Fields that can be selected by. Every kind has its name, and its namespace where it lives in one; these have more.
+
+use std::borrow::Cow;
+
+use api::Tree;
+use api::model::Resource;
+
+use crate::tree::{get, number, text};
+
+/// A label of `fieldSelector=` and where its value stands.
+pub type Field = (&'static str, &'static str);
+
+const META: [Field; 2] = [("metadata.name", "metadata.name"), ("metadata.namespace", "metadata.namespace")];
+
+const EVENT: &[Field] = &[
+    META[0],
+    META[1],
+    ("involvedObject.kind", "involvedObject.kind"),
+    ("involvedObject.namespace", "involvedObject.namespace"),
+    ("involvedObject.name", "involvedObject.name"),
+    ("involvedObject.uid", "involvedObject.uid"),
+    ("involvedObject.apiVersion", "involvedObject.apiVersion"),
+    ("involvedObject.resourceVersion", "involvedObject.resourceVersion"),
+    ("involvedObject.fieldPath", "involvedObject.fieldPath"),
+    ("reason", "reason"),
+    ("reportingComponent", "reportingComponent"),
+    ("source", "source.component"),
+    ("type", "type"),
+];
+
+const NEW_EVENT: &[Field] = &[
+    META[0],
+    META[1],
+    ("regarding.kind", "regarding.kind"),
+    ("regarding.namespace", "regarding.namespace"),
+    ("regarding.name", "regarding.name"),
+    ("regarding.uid", "regarding.uid"),
+    ("regarding.apiVersion", "regarding.apiVersion"),
+    ("regarding.resourceVersion", "regarding.resourceVersion"),
+    ("regarding.fieldPath", "regarding.fieldPath"),
+    ("reason", "reason"),
+    ("reportingController", "reportingController"),
+    ("type", "type"),
+];
+
+/// `(group, plural)` to the labels.
+static FIELDS: &[(&str, &str, &[Field])] = &[
+    (
+        "",
+        "pods",
+        &[
+            META[0],
+            META[1],
+            ("spec.nodeName", "spec.nodeName"),
+            ("spec.restartPolicy", "spec.restartPolicy"),
+            ("spec.schedulerName", "spec.schedulerName"),
+            ("spec.serviceAccountName", "spec.serviceAccountName"),
+            ("spec.hostNetwork", "spec.hostNetwork"),
+            ("status.phase", "status.phase"),
+            ("status.podIP", "status.podIP"),
+            ("status.podIPs", "status.podIP"),
+            ("status.nominatedNodeName", "status.nominatedNodeName"),
+        ],
+    ),
+    ("", "events", EVENT),
+    ("events.k8s.io", "events", NEW_EVENT),
+    ("", "nodes", &[META[0], ("spec.unschedulable", "spec.unschedulable")]),
+    ("", "namespaces", &[META[0], ("status.phase", "status.phase")]),
+    ("", "secrets", &[META[0], META[1], ("type", "type")]),
+    ("", "services", &[META[0], META[1], ("spec.clusterIP", "spec.clusterIP"), ("spec.type", "spec.type")]),
+    ("", "replicationcontrollers", &[META[0], META[1], ("status.replicas", "status.replicas")]),
+    ("batch", "jobs", &[META[0], META[1], ("status.successful", "status.succeeded")]),
+    ("certificates.k8s.io", "certificatesigningrequests", &[META[0], ("spec.signerName", "spec.signerName")]),
+    ("certificates.k8s.io", "clustertrustbundles", &[META[0], ("spec.signerName", "spec.signerName")]),
+    (
+        "certificates.k8s.io",
+        "podcertificaterequests",
+        &[META[0], META[1], ("spec.signerName", "spec.signerName"), ("spec.podName", "spec.podName"), ("spec.nodeName", "spec.nodeName")],
+    ),
+    ("resource.k8s.io", "resourceslices", &[META[0], ("spec.nodeName", "spec.nodeName"), ("spec.driver", "spec.driver")]),
+];
+
+/// The labels of a resource and the paths of their values.
+pub fn fields(resource: &Resource) -> &'static [Field] {
+    let found = FIELDS.iter().find(|(group, plural, _)| resource.group == *group && resource.plural == *plural);
+    // Without fields of their own even cluster-scoped kinds take the namespace, which is empty.
+    found.map_or(&META, |(_, _, fields)| fields)
+}
+
+/// An object's value for a label: numbers and booleans in words, zero and false where the field is absent.
+pub fn value<'t>(object: &'t Tree, field: &Field) -> Cow<'t, str> {
+    match get(object, field.1) {
+        Tree::String(value) => {
+            if field.0 == "reportingComponent" && value.is_empty() { text(object, "source.component").into() } else { value.into() }
+        }
+        Tree::Bool(value) => if *value { "true" } else { "false" }.into(),
+        Tree::Number(number) => number.to_string().into(),
+        _ => match field.0 {
+            "spec.hostNetwork" | "spec.unschedulable" => "false".into(),
+            "status.replicas" | "status.successful" => number(object, field.1).to_string().into(),
+            "source" => text(object, "reportingComponent").into(),
+            _ => "".into(),
+        },
+    }
+}
+
+/// The complaint about a label that cannot be selected by.
+pub fn unsupported(resource: &Resource, label: &str) -> String {
+    let own = matches!(
+        (&*resource.group, &*resource.plural),
+        ("", "namespaces" | "nodes" | "events" | "secrets" | "services" | "replicationcontrollers" | "pods")
+            | ("events.k8s.io", "events")
+    );
+    match (own, &*resource.plural) {
+        (_, "jobs") => format!("field label {label:?} not supported for Job"),
+        (_, "resourceslices") => {
+            format!("field label not supported for {}, Kind=ResourceSlice: {label}", resource.api_version())
+        }
+        (_, "certificatesigningrequests" | "clustertrustbundles" | "podcertificaterequests") => format!("field label not supported: {label}"),
+        (true, _) => format!("field label not supported: {label}"),
+        (false, _) => format!("{label:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""),
+    }
+}
