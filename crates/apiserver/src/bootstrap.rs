@@ -20,12 +20,16 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::allocate::ServiceHook;
+use crate::kinds;
 use crate::options::Options;
 use crate::resources::Resources;
 pub use hooks::Hooks;
 
 /// Writes under way at once within a part.
 const PARALLEL: usize = 16;
+
+const NAMESPACE_TRIES: usize = 500;
+const NAMESPACE_WAIT: std::time::Duration = std::time::Duration::from_millis(2);
 
 /// What the parts need to know.
 pub struct Bootstrap {
@@ -82,6 +86,17 @@ impl Bootstrap {
         });
         let (me, done, stop, names) = part(&["start-legacy-token-tracking-controller"]);
         tasks.spawn(async move { done.until_done(names, &stop, || objects::token_tracking(&me)).await });
+    }
+
+    /// Waits until admission knows the system namespaces. They may be on their way from this very server.
+    async fn namespaces_known(&self) {
+        let known = |name: &&str| self.resources.get(kinds::namespaces(), "", name).is_some();
+        for _ in 0..NAMESPACE_TRIES {
+            if objects::NAMESPACES.iter().all(known) {
+                return;
+            }
+            tokio::time::sleep(NAMESPACE_WAIT).await;
+        }
     }
 
     /// Creates the object unless one of its name is there. Answers whether it was created.

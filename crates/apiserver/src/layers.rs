@@ -12,7 +12,7 @@ use api::Status;
 use daemon::health::Checks;
 use daemon::serving::Peer;
 use futures::FutureExt as _;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
@@ -21,6 +21,7 @@ use crate::authz::{Attributes, Authorizer};
 use crate::body::Body;
 use crate::handlers;
 use crate::metrics;
+use crate::negotiate::status_response;
 use crate::proxy::Proxy;
 use crate::refusal;
 use crate::request_info::{RequestInfo, parameter};
@@ -55,11 +56,15 @@ impl Front {
         let info = RequestInfo::of(request.method(), request.uri());
         let observed =
             observe::Observed::begin(&info, request.method(), request.uri().query().unwrap_or_default());
+        // What a refusal is written in, should it come to that.
+        let accept: HeaderMap =
+            request.headers().get(ACCEPT).cloned().map(|value| (ACCEPT, value)).into_iter().collect();
         let guarded = AssertUnwindSafe(self.admit(info, request)).catch_unwind().await;
-        let mut response = guarded.unwrap_or_else(|_| {
+        let answer = guarded.unwrap_or_else(|_| {
             tracing::error!("A request made the server panic");
-            status(&Status::internal("This request caused apiserver to panic. Look in the logs for details."))
+            Err(Status::internal("This request caused apiserver to panic. Look in the logs for details."))
         });
+        let mut response = answer.unwrap_or_else(|refusal| status_response(&accept, &refusal));
         observed.end(response.status());
         let headers = response.headers_mut();
         headers.insert(AUDIT_ID, audit_id);
@@ -69,9 +74,9 @@ impl Front {
         response
     }
 
-    async fn admit(&self, info: RequestInfo, mut request: Request<Incoming>) -> Response<Body> {
+    async fn admit(&self, info: RequestInfo, mut request: Request<Incoming>) -> Result<Response<Body>, Status> {
         let Some(peer) = request.extensions().get::<Peer>().cloned() else {
-            return status(&Status::internal("no connection behind the request"));
+            return Err(Status::internal("no connection behind the request"));
         };
         let mut user = match self.authenticator.authenticate(request.headers(), &peer) {
             Ok(user) => {
@@ -82,27 +87,25 @@ impl Front {
                 let result = if matches!(error, authn::Error::NoCredentials) { "failure" } else { "error" };
                 metrics::AUTHENTICATION.with(&[result]).inc();
                 tracing::info!(%error, path = info.path, "Unable to authenticate the request");
-                return status(&Status::unauthorized());
+                return Err(Status::unauthorized());
             }
         };
         strip_credentials(request.headers_mut());
-        match self.impersonate(&user, &info, request.headers()) {
-            Ok(Some(other)) => user = other,
-            Ok(None) => {}
-            Err(refusal) => return status(&refusal),
+        if let Some(other) = self.impersonate(&user, &info, request.headers())? {
+            user = other;
         }
         let long = long_running(&info);
         let _permit = match long || user.in_group(crate::user::MASTERS) {
             true => None,
             false => match self.limits.enter(&info.verb) {
                 Some(permit) => Some(permit),
-                None => return too_many(),
+                None => return Ok(too_many()),
             },
         };
         let answer = self.authorizer.authorize(&Attributes::of(&user, &info));
         metrics::AUTHORIZATION.with(&[if answer.allowed() { "allowed" } else { "denied" }]).inc();
         if !answer.allowed() {
-            return status(&refusal::denied(&Attributes::of(&user, &info), &answer.reason));
+            return Err(refusal::denied(&Attributes::of(&user, &info), &answer.reason));
         }
         if long {
             return self.dispatch(info, user, request).await;
@@ -111,15 +114,13 @@ impl Front {
         let limit = match asked.map(|text| text.parse::<daemon::flags::Duration>()) {
             Some(Ok(asked)) if !asked.is_zero() => asked.0.min(self.timeout),
             Some(Err(error)) => {
-                return status(&Status::bad_request(format!(
-                    "invalid timeout specified in the request URL - {error}"
-                )));
+                return Err(Status::bad_request(format!("invalid timeout specified in the request URL - {error}")));
             }
             _ => self.timeout,
         };
         match tokio::time::timeout(limit, self.dispatch(info, user, request)).await {
             Ok(response) => response,
-            Err(_) => status(&Status::timeout("request did not complete within the allotted timeout", 0)),
+            Err(_) => Err(Status::timeout("request did not complete within the allotted timeout", 0)),
         }
     }
 
@@ -146,12 +147,17 @@ impl Front {
         Ok(Some(other))
     }
 
-    async fn dispatch(&self, info: RequestInfo, user: User, request: Request<Incoming>) -> Response<Body> {
+    async fn dispatch(
+        &self,
+        info: RequestInfo,
+        user: User,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Status> {
         if info.is_resource_request {
             if Proxy::wants(&info) {
-                return self.proxy.answer(&info, request).await.unwrap_or_else(|refusal| status(&refusal));
+                return self.proxy.answer(&info, request).await;
             }
-            return handlers::handle(&self.server, info, user, request).await;
+            return Ok(handlers::handle(&self.server, info, user, request).await);
         }
         let endpoint = info.path.trim_start_matches('/').split('/').next().unwrap_or_default();
         let checks = match endpoint {
@@ -161,10 +167,10 @@ impl Front {
             _ => None,
         };
         if let Some(checks) = checks {
-            return checks.answer_uri(request.uri()).await.map(Body::wrap);
+            return Ok(checks.answer_uri(request.uri()).await.map(Body::wrap));
         }
         let read = matches!(*request.method(), Method::GET | Method::HEAD);
-        match info.path.as_str() {
+        Ok(match info.path.as_str() {
             "/metrics" if read => content(daemon::metrics::CONTENT_TYPE, daemon::metrics::registry().text()),
             "/.well-known/openid-configuration" if read => {
                 let mut response = content("application/json", self.issuer.discovery().to_string());
@@ -181,7 +187,7 @@ impl Front {
                 response
             }
             _ => handlers::handle(&self.server, info, user, request).await,
-        }
+        })
     }
 }
 
@@ -212,13 +218,5 @@ fn too_many() -> Response<Body> {
         content("text/plain; charset=utf-8", "Too many requests, please try again later.\n".to_owned());
     *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
     response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from_static("1"));
-    response
-}
-
-/// A refusal of the rim, as JSON, which every client reads.
-pub fn status(status: &Status) -> Response<Body> {
-    let mut response = Response::new(Body::from(status.to_json()));
-    *response.status_mut() = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

@@ -68,7 +68,9 @@ pub async fn serve(
     let tunnels = TaskTracker::new();
     let mut tasks = JoinSet::new();
     tasks.spawn(tls.clone().watch(background.clone()));
-    let front = assemble::front(&options, advertise, &shutdown, &background, &tunnels, &mut tasks).await?;
+    let stop = delayed(&shutdown, *options.shutdown_delay_duration, &mut tasks);
+    let lives = assemble::Lives { shutdown: &shutdown, stop: &stop, background: &background };
+    let front = assemble::front(&options, advertise, &lives, &tunnels, &mut tasks).await?;
 
     let service = service_fn(move |request: Request<Incoming>| {
         let front = front.clone();
@@ -87,7 +89,6 @@ pub async fn serve(
         "Serving securely on {}",
         SocketAddr::new(options.serving.bind_address, options.secure_port())
     );
-    let stop = delayed(&shutdown, *options.shutdown_delay_duration, &mut tasks);
     serving::serve(listener, Some(tls), service, serving_options, stop).await;
 
     tunnels.close();

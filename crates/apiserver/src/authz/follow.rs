@@ -5,7 +5,8 @@ use std::sync::Arc;
 use api::model::Resource;
 use tokio_util::sync::CancellationToken;
 
-use crate::resources::{Entry, Event, Resources};
+use crate::cache::event::Event;
+use crate::resources::{Entry, Resources};
 
 /// Calls `reset` with all objects, then `change` for each event, until `shutdown`; from the start again when the
 /// subscription ends. Must be called when the caches are synced. `reset` has run when the future is first pending.
@@ -17,11 +18,11 @@ pub async fn follow(
     change: impl Fn(&Event) + Send,
 ) {
     loop {
-        let (all, mut events) = resources.subscribe(resource);
+        let Some((all, mut subscription)) = resources.subscribe(resource) else { return };
         reset(&all);
         drop(all);
         loop {
-            match shutdown.run_until_cancelled(events.recv()).await {
+            match shutdown.run_until_cancelled(subscription.events.recv()).await {
                 None => return,
                 Some(None) => break,
                 Some(Some(event)) => change(&event),

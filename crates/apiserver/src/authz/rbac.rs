@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::rules::Rule;
 use super::{Answer, Attributes, follow};
 use crate::kinds;
-use crate::resources::{Event, Resources};
+use crate::cache::event::EventType;
+use crate::resources::Resources;
 use crate::user::User;
 use state::State;
 pub use state::{RoleReference, role_rules};
@@ -54,13 +55,10 @@ impl Policy {
                 },
                 move |event| {
                     let mut state = change.state.write();
-                    match event {
-                        Event::Added(entry) | Event::Modified { new: entry, .. } => {
-                            state.put(&resource.plural, &entry.namespace, &entry.name, &entry.tree());
-                        }
-                        Event::Deleted(entry) => {
-                            state.remove(&resource.plural, &entry.namespace, &entry.name)
-                        }
+                    let entry = &event.entry;
+                    match event.event_type {
+                        EventType::Deleted => state.remove(&resource.plural, &entry.namespace, &entry.name),
+                        _ => state.put(&resource.plural, &entry.namespace, &entry.name, &entry.tree()),
                     }
                 },
             ));

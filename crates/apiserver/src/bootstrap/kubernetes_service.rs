@@ -43,6 +43,7 @@ pub async fn reconcile(bootstrap: &Bootstrap) -> Result<(), Status> {
     bootstrap.ensure(kinds::service_cidrs(), "", cidr).await?;
     bootstrap.resources.update(kinds::service_cidrs(), "status", "", "kubernetes", &ready).await?;
 
+    bootstrap.namespaces_known().await;
     let Some(range) = bootstrap.services.addresses.first() else { return Ok(()) };
     let address = range.lock().first();
     let mut port = json!({

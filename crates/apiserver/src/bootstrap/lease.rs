@@ -45,6 +45,7 @@ fn digit(value: u32) -> char {
 }
 
 pub async fn renew(bootstrap: &Bootstrap) -> Result<(), Status> {
+    bootstrap.namespaces_known().await;
     let spec = || {
         json!({
             "holderIdentity": *HOLDER,

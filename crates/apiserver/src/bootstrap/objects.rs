@@ -27,10 +27,12 @@ fn file() -> File {
         .expect("the file is part of the build and a test reads it")
 }
 
+/// In the order in which they are made.
+pub const NAMESPACES: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", "default"];
+
 pub async fn namespaces(bootstrap: &Bootstrap) -> Result<(), Status> {
     let namespace = |name: &str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-    let names = ["kube-system", "kube-public", "kube-node-lease", "default"];
-    let objects = names.iter().map(|name| (kinds::namespaces(), String::new(), namespace(name))).collect();
+    let objects = NAMESPACES.iter().map(|name| (kinds::namespaces(), String::new(), namespace(name))).collect();
     bootstrap.ensure_all(objects).await
 }
 
@@ -82,6 +84,7 @@ pub async fn flow_control(bootstrap: &Bootstrap) -> Result<(), Status> {
 
 /// `kube-system/extension-apiserver-authentication`: how others verify the clients that this server lets in.
 pub async fn authentication_info(bootstrap: &Bootstrap) -> Result<(), Status> {
+    bootstrap.namespaces_known().await;
     let options = &bootstrap.options;
     let mut data = serde_json::Map::new();
     if let Some(pem) = &bootstrap.client_ca {
@@ -122,6 +125,7 @@ pub async fn authentication_info(bootstrap: &Bootstrap) -> Result<(), Status> {
 
 /// `kube-system/kube-apiserver-legacy-service-account-token-tracking`: since when the use of old tokens is recorded.
 pub async fn token_tracking(bootstrap: &Bootstrap) -> Result<(), Status> {
+    bootstrap.namespaces_known().await;
     let today = jiff::Timestamp::now().strftime("%Y-%m-%d").to_string();
     let name = "kube-apiserver-legacy-service-account-token-tracking";
     let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "kube-system"}, "data": {"since": today}});

@@ -17,7 +17,7 @@ const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 pub async fn reconcile(bootstrap: &Bootstrap) -> Result<(), Status> {
     let (mut roles, bindings) = policy::objects();
     aggregate(&mut roles);
-    // Roles of the two system namespaces wait for these to exist; the whole step is repeated until they do.
+    bootstrap.namespaces_known().await;
     for objects in [roles, bindings] {
         let writes: Vec<_> = objects
             .into_iter()

@@ -27,17 +27,29 @@ use crate::resources::Resources;
 use crate::reviews::Reviews;
 use crate::tokens::Issuer;
 
+/// When what ends.
+pub struct Lives<'a> {
+    /// The end was asked for: no longer ready.
+    pub shutdown: &'a CancellationToken,
+    /// No new connections, and watches end.
+    pub stop: &'a CancellationToken,
+    /// All requests are done.
+    pub background: &'a CancellationToken,
+}
+
 /// Everything that answers requests, with its background work started.
 pub async fn front(
     options: &Options,
     advertise: IpAddr,
-    shutdown: &CancellationToken,
-    background: &CancellationToken,
+    lives: &Lives<'_>,
     tunnels: &TaskTracker,
     tasks: &mut JoinSet<()>,
 ) -> Result<Arc<Front>, Error> {
+    let background = lives.background;
     let store = connect(options).await?;
-    let resources = Arc::new(Resources);
+    let resources = Resources::new(store.clone(), lives.stop.clone());
+    let feeding = resources.clone();
+    tasks.spawn(async move { feeding.run().await });
     let services = Arc::new(ServiceHook::new(
         resources.clone(),
         &options.service_cluster_ip_range,
@@ -53,15 +65,14 @@ pub async fn front(
     let graph = Arc::new(node::Graph::new(resources.clone()));
     let authorizer = Arc::new(Authorizer::new(&options.authorization_mode, policy.clone(), graph.clone()));
 
-    let server = Arc::new(handlers::Server {
-        resources: resources.clone(),
-        reviews: Some(Arc::new(Reviews {
-            authenticator: authenticator.clone(),
-            authorizer: authorizer.clone(),
-        })),
-        tokens: Some(issuer.clone()),
-        hooks: vec![services.clone(), Arc::new(Escalation { authorizer: authorizer.clone() })],
-    });
+    let reviews = Reviews { authenticator: authenticator.clone(), authorizer: authorizer.clone() };
+    let escalation = Escalation { authorizer: authorizer.clone() };
+    let server = handlers::Server::new(
+        resources.clone(),
+        Some(Arc::new(reviews)),
+        Some(issuer.clone()),
+        vec![services.clone(), Arc::new(escalation)],
+    );
 
     let (front_authorizer, proxied) = (authorizer.clone(), resources.clone());
     let hooks = Hooks::default();
@@ -91,7 +102,7 @@ pub async fn front(
         while parts.join_next().await.is_some() {}
     });
 
-    let (healthz, livez, readyz) = health(&hooks, &store, shutdown);
+    let (healthz, livez, readyz) = health(&hooks, &store, lives.shutdown);
     Ok(Arc::new(Front {
         server,
         authenticator,

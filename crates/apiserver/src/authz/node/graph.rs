@@ -12,7 +12,8 @@ use super::super::follow;
 use super::super::rules::Rule;
 use super::references::{Kind, of_pod, secrets_of_volume};
 use crate::kinds;
-use crate::resources::{Entry, Event, Resources};
+use crate::cache::event::EventType;
+use crate::resources::{Entry, Resources};
 
 /// A kind, its namespace and name.
 type Target = (Kind, Arc<str>, String);
@@ -59,9 +60,9 @@ impl Graph {
             },
             move |event| {
                 let mut state = change.state.write();
-                match event {
-                    Event::Added(entry) | Event::Modified { new: entry, .. } => state.put(entry),
-                    Event::Deleted(entry) => state.remove(entry),
+                match event.event_type {
+                    EventType::Deleted => state.remove(&event.entry),
+                    _ => state.put(&event.entry),
                 }
             },
         ));
