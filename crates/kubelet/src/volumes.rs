@@ -15,6 +15,7 @@ mod tests;
 mod tokens;
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{Hash, Hasher};
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -74,7 +75,7 @@ pub struct Manager {
 #[derive(Default)]
 struct Known {
     /// The pod's version whose volumes are all set up.
-    version: Option<String>,
+    version: u64,
     synced: Option<tokio::time::Instant>,
 }
 
@@ -309,9 +310,12 @@ fn make(folder: &Path, mode: u32) -> io::Result<()> {
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode))
 }
 
-/// What has to change for the pod's files to be written anew.
-fn version(pod: &Pod) -> Option<String> {
-    pod.metadata.resource_version.clone()
+/// What has to change for the pod's files to be written anew: not its status.
+fn version(pod: &Pod) -> u64 {
+    let mut hasher = rustc_hash::FxHasher::default();
+    let metadata = &pod.metadata;
+    (&metadata.uid, metadata.generation, &metadata.labels, &metadata.annotations).hash(&mut hasher);
+    hasher.finish()
 }
 
 fn ownership(pod: &Pod) -> Ownership {

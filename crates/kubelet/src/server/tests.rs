@@ -151,11 +151,18 @@ async fn exec_over_websocket_reaches_an_spdy_runtime() {
     client.send(Protocol::V5.message(channels::STDIN, b"hello")).await.unwrap();
     client.send(Message::binary(vec![255, channels::STDIN])).await.unwrap();
     let mut seen = vec![Vec::new(); 5];
+    let mut closed = None;
     while let Some(message) = client.next().await {
-        if let Input::Data(channel, bytes) = Protocol::V5.parse(message.unwrap()) {
-            seen[usize::from(channel)].extend_from_slice(&bytes);
+        match message.unwrap() {
+            Message::Close(frame) => closed = frame.map(|frame| u16::from(frame.code)),
+            message => {
+                if let Input::Data(channel, bytes) = Protocol::V5.parse(message) {
+                    seen[usize::from(channel)].extend_from_slice(&bytes);
+                }
+            }
         }
     }
+    assert_eq!(closed, Some(1000));
     assert_eq!(seen[1], b"hello");
     assert_eq!(seen[3], b"{\"status\":\"Success\"}");
     end(fixture).await;

@@ -5,6 +5,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 pub const STDIN: u8 = 0;
 pub const STDOUT: u8 = 1;
@@ -76,6 +78,11 @@ impl Protocol {
         message.push(channel);
         message.extend_from_slice(bytes);
         Message::binary(message)
+    }
+
+    /// The end of a session that went as it should: clients take any other close for a failure.
+    pub fn goodbye() -> Message {
+        Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() }))
     }
 
     pub fn parse(self, message: Message) -> Input {

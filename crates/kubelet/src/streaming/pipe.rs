@@ -88,7 +88,7 @@ where
         }
     }
     let close = async {
-        sink.close().await?;
+        sink.send(super::channels::Protocol::goodbye()).await?;
         while let Some(message) = source.next().await {
             message?;
         }

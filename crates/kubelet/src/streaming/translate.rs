@@ -72,7 +72,7 @@ where
         }
     }
     let close = async {
-        sink.close().await?;
+        sink.send(Protocol::goodbye()).await?;
         while let Some(message) = source.next().await {
             message?;
         }
