@@ -50,8 +50,12 @@ impl Context {
 
     /// Runs workers until the shutdown. A conflict only says that a cache was behind: the key comes back
     /// shortly; any other failure is logged and comes back later each time.
-    pub async fn work<Reconcile, Reconciled>(&self, queue: WorkQueue<Key>, workers: usize, reconcile: Reconcile)
-    where
+    pub async fn work<Reconcile, Reconciled>(
+        &self,
+        queue: WorkQueue<Key>,
+        workers: usize,
+        reconcile: Reconcile,
+    ) where
         Reconcile: Fn(Key) -> Reconciled + Clone + Send + Sync + 'static,
         Reconciled: Future<Output = Result<(), Error>> + Send,
     {

@@ -11,6 +11,7 @@ pub mod nodeipam;
 pub mod nodelifecycle;
 pub mod podgc;
 pub mod replicaset;
+pub mod role_aggregation;
 pub mod root_ca;
 pub mod serviceaccount;
 pub mod taint_eviction;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Client, Config, Credentials, Material};
 use arc_swap::ArcSwap;
+use client::{Client, Config, Credentials, Material};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
@@ -45,10 +45,19 @@ impl Identities {
             credentials: Credentials { token: Some(Material::Shared(shared.clone())), ..Default::default() },
             ..self.root.config().clone()
         };
-        let agent = format!("{}/system:serviceaccount:{NAMESPACE}:{account}", daemon::version::user_agent("kube-controller-manager"));
+        let agent = format!(
+            "{}/system:serviceaccount:{NAMESPACE}:{account}",
+            daemon::version::user_agent("kube-controller-manager")
+        );
         let client = Client::new(config.with_user_agent(&agent))?;
         self.clients.lock().insert(account.to_owned(), client.clone());
-        self.renewals.spawn(renew(self.root.clone(), account.to_owned(), shared, lifetime, self.shutdown.clone()));
+        self.renewals.spawn(renew(
+            self.root.clone(),
+            account.to_owned(),
+            shared,
+            lifetime,
+            self.shutdown.clone(),
+        ));
         Ok(client)
     }
 
@@ -76,7 +85,11 @@ impl Identities {
 
 /// Renews a token when four fifths of its life are over.
 async fn renew(
-    root: Client, account: String, token: Arc<ArcSwap<Vec<u8>>>, mut lifetime: Duration, shutdown: CancellationToken,
+    root: Client,
+    account: String,
+    token: Arc<ArcSwap<Vec<u8>>>,
+    mut lifetime: Duration,
+    shutdown: CancellationToken,
 ) {
     let mut wait = lifetime * 4 / 5;
     loop {

@@ -7,11 +7,18 @@ use client::{Key, WorkQueue};
 use daemon::metrics::{CounterVec, HistogramVec, registry};
 use parking_lot::Mutex;
 
-static QUEUES: LazyLock<Mutex<Vec<(&'static str, WorkQueue<Key>)>>> = LazyLock::new(|| {
-    registry().gauge_fn("workqueue_depth", "Current depth of workqueue by workqueue and priority", &["name"], || {
-        let depth = |(name, queue): &(&str, WorkQueue<Key>)| (vec![(*name).to_owned()], queue.len() as f64);
-        QUEUES.lock().iter().map(depth).collect()
-    });
+type Named = (&'static str, WorkQueue<Key>);
+
+static QUEUES: LazyLock<Mutex<Vec<Named>>> = LazyLock::new(|| {
+    registry().gauge_fn(
+        "workqueue_depth",
+        "Current depth of workqueue by workqueue and priority",
+        &["name"],
+        || {
+            let depth = |(name, queue): &Named| (vec![(*name).to_owned()], queue.len() as f64);
+            QUEUES.lock().iter().map(depth).collect()
+        },
+    );
     Mutex::default()
 });
 
@@ -42,8 +49,16 @@ impl Queue {
                 &["name"],
                 &buckets,
             ),
-            handled: registry().counter_vec("workqueue_adds_total", "Total number of adds handled by workqueue", &["name"]),
-            retries: registry().counter_vec("workqueue_retries_total", "Total number of retries handled by workqueue", &["name"]),
+            handled: registry().counter_vec(
+                "workqueue_adds_total",
+                "Total number of adds handled by workqueue",
+                &["name"],
+            ),
+            retries: registry().counter_vec(
+                "workqueue_retries_total",
+                "Total number of retries handled by workqueue",
+                &["name"],
+            ),
         }
     }
 

@@ -38,6 +38,7 @@ pub static CONTROLLERS: &[Entry] = &entries! {
     "daemonset-controller", "daemonset", controllers::daemonset::run;
     "job-controller", "job", controllers::job::run;
     "ttl-after-finished-controller", "ttl-after-finished", controllers::ttl_after_finished::run;
+    "clusterrole-aggregation-controller", "clusterrole-aggregation", controllers::role_aggregation::run;
     "replicationcontroller-controller", "replicationcontroller", controllers::replicaset::run_replicationcontrollers;
 };
 
@@ -48,7 +49,6 @@ static ABSENT: &[(&str, &str)] = &[
     ("certificatesigningrequest-cleaner-controller", "csrcleaner"),
     ("certificatesigningrequest-signing-controller", "csrsigning"),
     ("cloud-node-lifecycle-controller", "cloud-node-lifecycle"),
-    ("clusterrole-aggregation-controller", "clusterrole-aggregation"),
     ("cronjob-controller", "cronjob"),
     ("device-taint-eviction-controller", ""),
     ("disruption-controller", "disruption"),
@@ -106,7 +106,8 @@ pub fn select(flags: &[String]) -> Result<Selection, String> {
         };
         if let Some(entry) = CONTROLLERS.iter().find(|entry| entry.name == name || entry.alias == name) {
             list.push(entry.name);
-        } else if let Some((known, _)) = ABSENT.iter().find(|(known, alias)| *known == name || *alias == name) {
+        } else if let Some((known, _)) = ABSENT.iter().find(|(known, alias)| *known == name || *alias == name)
+        {
             if !flag.starts_with('-') {
                 selection.absent.push(known);
             }

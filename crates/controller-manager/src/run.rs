@@ -57,7 +57,10 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Er
 }
 
 async fn lead<Leading>(
-    options: &Options, root: &Client, shutdown: CancellationToken, work: impl FnOnce(CancellationToken) -> Leading,
+    options: &Options,
+    root: &Client,
+    shutdown: CancellationToken,
+    work: impl FnOnce(CancellationToken) -> Leading,
 ) -> Result<(), Error>
 where
     Leading: Future<Output = Result<(), Error>>,
@@ -85,7 +88,10 @@ where
 /// Runs the named controllers until `stop`. One that ends by itself is an error: the daemon is restarted
 /// rather than left half working.
 async fn controllers(
-    options: &Options, root: &Client, names: &[&'static str], stop: CancellationToken,
+    options: &Options,
+    root: &Client,
+    names: &[&'static str],
+    stop: CancellationToken,
 ) -> Result<(), Error> {
     let identities =
         Arc::new(Identities::new(root.clone(), options.use_service_account_credentials, stop.clone()));

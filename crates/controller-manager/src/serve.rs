@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use client::delegated::{
-    Attributes, Authentication, AuthenticationOptions, Authenticator, Authorization, AuthorizationOptions, Authorizer,
+    Attributes, Authentication, AuthenticationOptions, Authenticator, Authorization, AuthorizationOptions,
+    Authorizer,
 };
 use client::{Client, Config, Material};
 use daemon::health::Checks;
@@ -59,7 +60,12 @@ pub async fn start(options: &Options, root: &Client, stop: CancellationToken) ->
     let listener = serving::bind(address, options.serving.permit_port_sharing)
         .map_err(|error| Error::Listen(address, error))?;
     let loopback = [IpAddr::from([127, 0, 0, 1])];
-    let tls = TlsConfig::from_flags(&options.serving, "kube-controller-manager", &["localhost".to_owned()], &loopback)?;
+    let tls = TlsConfig::from_flags(
+        &options.serving,
+        "kube-controller-manager",
+        &["localhost".to_owned()],
+        &loopback,
+    )?;
     tasks.spawn(tls.clone().watch(stop.clone()));
     let port = Arc::new(Port {
         checks: Checks::new(),
@@ -133,7 +139,8 @@ async fn permit(port: &Port, request: &Request<Incoming>, path: &str) -> Result<
         tracing::error!(%error, "asking the API server about a request");
         text(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error\n".to_owned())
     };
-    let user = port.authentication.authenticate(certificates, request.headers()).await.map_err(unavailable)?;
+    let user =
+        port.authentication.authenticate(certificates, request.headers()).await.map_err(unavailable)?;
     let Some(user) = user else {
         return Err(text(StatusCode::UNAUTHORIZED, "Unauthorized\n".to_owned()));
     };

@@ -18,9 +18,9 @@ pub use pod::{
     Toleration,
 };
 pub use service::{
-    ConfigMap, Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, Endpoints, Namespace,
-    NamespaceSpec, NamespaceStatus, ObjectRefShort, Service, ServiceAccount,
-    ServicePort, ServiceSpec, Zone,
+    ConfigMap, Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, Endpoints,
+    Namespace, NamespaceSpec, NamespaceStatus, ObjectRefShort, Service, ServiceAccount, ServicePort,
+    ServiceSpec, Zone,
 };
 pub use workload::{
     ControllerRevision, DaemonSet, DaemonSetSpec, DaemonSetStatus, Deployment, DeploymentSpec,

@@ -56,7 +56,13 @@ pub async fn run(context: Context) -> Result<(), Error> {
         revision.metadata.controller().map(|owner| owner.uid.clone()).into_iter().collect()
     });
     revisions.add_index(ORPHANS, |revision| {
-        revision.metadata.controller().is_none().then(|| revision.metadata.namespace.clone()).into_iter().collect()
+        revision
+            .metadata
+            .controller()
+            .is_none()
+            .then(|| revision.metadata.namespace.clone())
+            .into_iter()
+            .collect()
     });
     let pod_cache = context.pods();
     let expectations = Arc::new(Expectations::default());
@@ -79,7 +85,9 @@ pub async fn run(context: Context) -> Result<(), Error> {
     nodes.synced().await;
     let touch = queue.clone();
     revisions.on_event(move |event| {
-        if let Some(owner) = event.object().metadata.controller().filter(|owner| owner.kind == DaemonSet::KIND) {
+        if let Some(owner) =
+            event.object().metadata.controller().filter(|owner| owner.kind == DaemonSet::KIND)
+        {
             touch.add(Key::new(&event.object().metadata.namespace, &owner.name));
         }
     });
@@ -168,7 +176,13 @@ impl Controller {
         failure.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    async fn execute(&self, set: &Arc<DaemonSet>, key: &str, revision: &str, plan: Plan) -> Option<client::Error> {
+    async fn execute(
+        &self,
+        set: &Arc<DaemonSet>,
+        key: &str,
+        revision: &str,
+        plan: Plan,
+    ) -> Option<client::Error> {
         for (kind, reason, message) in &plan.events {
             self.tell(set, *kind, reason, message);
         }
@@ -178,7 +192,9 @@ impl Controller {
         self.expectations.set(key, plan.create.len(), plan.delete.iter().map(|pod| pod.metadata.uid.clone()));
         let deletions = plan.delete.iter().map(|pod| async {
             let result = self.pods.delete(&pod.metadata, &**set).await;
-            if result.is_err() || self.pod_cache.get(Some(&pod.metadata.namespace), &pod.metadata.name).is_none() {
+            if result.is_err()
+                || self.pod_cache.get(Some(&pod.metadata.namespace), &pod.metadata.name).is_none()
+            {
                 self.expectations.deleted(key, &pod.metadata.uid);
             }
             result
@@ -209,13 +225,19 @@ impl Controller {
 
     /// The revision of the present template, made where there is none, and the others, oldest first.
     async fn history(
-        &self, set: &DaemonSet, selector: &machinery::labels::Selector,
+        &self,
+        set: &DaemonSet,
+        selector: &machinery::labels::Selector,
     ) -> Result<(ControllerRevision, Vec<ControllerRevision>), Error> {
         let meta = &set.metadata;
         let mut revisions = Vec::new();
         let found = self.revisions.by_index(OWNER, &meta.uid).into_iter();
         for revision in found.chain(self.revisions.by_index(ORPHANS, &meta.namespace)) {
-            match claim::judge(meta, &revision.metadata, selector::matches(selector, &revision.metadata.labels)) {
+            match claim::judge(
+                meta,
+                &revision.metadata,
+                selector::matches(selector, &revision.metadata.labels),
+            ) {
                 Claim::Keep => revisions.push((*revision).clone()),
                 Claim::Adopt => {
                     let owner = meta.controller_reference(DaemonSet::API_VERSION, DaemonSet::KIND);
@@ -246,7 +268,12 @@ impl Controller {
         Ok((current, revisions))
     }
 
-    async fn make_revision(&self, set: &DaemonSet, data: Value, number: i64) -> Result<ControllerRevision, Error> {
+    async fn make_revision(
+        &self,
+        set: &DaemonSet,
+        data: Value,
+        number: i64,
+    ) -> Result<ControllerRevision, Error> {
         let meta = &set.metadata;
         let hash = hash::hash(&set.spec.template, set.status.collision_count);
         let mut labels = pods::template_labels(&set.spec.template);
@@ -274,7 +301,10 @@ impl Controller {
                 let count = set.status.collision_count.unwrap_or(0) + 1;
                 let status = DaemonSetStatus { collision_count: Some(count), ..set.status.clone() };
                 self.write_status(set, status).await?;
-                Err(Error::Other(format!("found a hash collision for DaemonSet {}, bumped its collisionCount to {count}", meta.key())))
+                Err(Error::Other(format!(
+                    "found a hash collision for DaemonSet {}, bumped its collisionCount to {count}",
+                    meta.key()
+                )))
             }
             result => Ok(result?),
         }
@@ -282,7 +312,10 @@ impl Controller {
 
     /// Deletes revisions beyond the limit that no pod was made of.
     async fn forget_old(
-        &self, set: &DaemonSet, old: Vec<ControllerRevision>, pods: &[Arc<Pod>],
+        &self,
+        set: &DaemonSet,
+        old: Vec<ControllerRevision>,
+        pods: &[Arc<Pod>],
     ) -> Result<(), Error> {
         let limit = usize::try_from(set.spec.revision_history_limit.unwrap_or(10)).unwrap_or(0);
         let surplus = old.len().saturating_sub(limit);
@@ -293,7 +326,11 @@ impl Controller {
         for revision in old.iter().filter(|revision| !live(revision)).take(surplus) {
             let options = DeleteOptions::default().uid(revision.metadata.uid.clone());
             let name = &revision.metadata.name;
-            match self.client.delete::<ControllerRevision>(Some(&set.metadata.namespace), name, &options).await {
+            match self
+                .client
+                .delete::<ControllerRevision>(Some(&set.metadata.namespace), name, &options)
+                .await
+            {
                 Err(error) if !error.is_not_found() => return Err(error.into()),
                 _ => {}
             }

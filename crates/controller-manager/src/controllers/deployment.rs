@@ -41,7 +41,9 @@ pub async fn run(context: Context) -> Result<(), Error> {
     let queue = context.queue("deployment");
     let deployments: Informer<Deployment> = context.informers.all();
     let sets: Informer<ReplicaSet> = context.informers.all();
-    sets.add_index(OWNER, |set| set.metadata.controller().map(|owner| owner.uid.clone()).into_iter().collect());
+    sets.add_index(OWNER, |set| {
+        set.metadata.controller().map(|owner| owner.uid.clone()).into_iter().collect()
+    });
     sets.add_index(ORPHANS, |set| {
         set.metadata.controller().is_none().then(|| set.metadata.namespace.clone()).into_iter().collect()
     });
@@ -61,7 +63,9 @@ pub async fn run(context: Context) -> Result<(), Error> {
     let (touch, known, by_uid) = (queue.clone(), deployments.clone(), sets.clone());
     pods.on_event(move |event| {
         let Event::Deleted(pod) = event else { return };
-        let Some(owner) = pod.metadata.controller().filter(|owner| owner.kind == ReplicaSet::KIND) else { return };
+        let Some(owner) = pod.metadata.controller().filter(|owner| owner.kind == ReplicaSet::KIND) else {
+            return;
+        };
         let Some(set) = by_uid.get(Some(&pod.metadata.namespace), &owner.name) else { return };
         for key in owners(&known, &set) {
             if known.get_key(&key).is_some_and(|deployment| deployment.spec.strategy.type_ == "Recreate") {
@@ -73,11 +77,12 @@ pub async fn run(context: Context) -> Result<(), Error> {
 
     let workers = context.options.concurrent_deployment_syncs;
     let controller = Arc::new(Controller { client, events, deployments, sets, pods, queue: queue.clone() });
-    context.work(queue, workers, move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&key).await }
-    })
-    .await;
+    context
+        .work(queue, workers, move |key| {
+            let controller = controller.clone();
+            async move { controller.reconcile(&key).await }
+        })
+        .await;
     Ok(())
 }
 
@@ -139,7 +144,9 @@ impl Controller {
 
     /// The deployment's replica sets, after adopting and releasing.
     async fn claim(
-        &self, deployment: &Deployment, selector: &machinery::labels::Selector,
+        &self,
+        deployment: &Deployment,
+        selector: &machinery::labels::Selector,
     ) -> Result<Vec<ReplicaSet>, Error> {
         let meta = &deployment.metadata;
         let mut sets = Vec::new();
@@ -150,7 +157,9 @@ impl Controller {
             match claim::judge(meta, &set.metadata, selector::matches(selector, &set.metadata.labels)) {
                 Claim::Ignore => {}
                 Claim::Keep => sets.push((*set).clone()),
-                Claim::Release => claim::release::<ReplicaSet>(&self.client, &set.metadata, &meta.uid).await?,
+                Claim::Release => {
+                    claim::release::<ReplicaSet>(&self.client, &set.metadata, &meta.uid).await?
+                }
                 Claim::Adopt => {
                     if !checked {
                         let fresh: Deployment = self.client.get(Some(&meta.namespace), &meta.name).await?;
@@ -205,7 +214,11 @@ impl Controller {
                 Action::Delete { name } => {
                     let Some(set) = sets.iter().find(|set| set.metadata.name == name) else { continue };
                     let options = DeleteOptions::default().uid(set.metadata.uid.clone());
-                    match self.client.delete::<ReplicaSet>(Some(&set.metadata.namespace), &name, &options).await {
+                    match self
+                        .client
+                        .delete::<ReplicaSet>(Some(&set.metadata.namespace), &name, &options)
+                        .await
+                    {
                         Err(error) if !error.is_not_found() => return Err(error.into()),
                         _ => {}
                     }
@@ -221,7 +234,12 @@ impl Controller {
     }
 
     async fn create(
-        &self, deployment: &Deployment, name: &str, hash: &str, replicas: i32, annotations: BTreeMap<String, String>,
+        &self,
+        deployment: &Deployment,
+        name: &str,
+        hash: &str,
+        replicas: i32,
+        annotations: BTreeMap<String, String>,
     ) -> client::Result<()> {
         let meta = &deployment.metadata;
         let template = plan::with_hash(&deployment.spec.template, hash);
@@ -273,7 +291,11 @@ impl Controller {
     }
 
     async fn update(
-        &self, deployment: &Deployment, set: &ReplicaSet, (from, to): (i32, i32), annotations: BTreeMap<String, String>,
+        &self,
+        deployment: &Deployment,
+        set: &ReplicaSet,
+        (from, to): (i32, i32),
+        annotations: BTreeMap<String, String>,
         min_ready_seconds: i32,
     ) -> Result<(), Error> {
         let meta = &set.metadata;
@@ -289,9 +311,7 @@ impl Controller {
             "metadata": {"resourceVersion": meta.resource_version, "annotations": annotations},
             "spec": spec,
         });
-        self.client
-            .patch::<ReplicaSet>(Some(&meta.namespace), &meta.name, None, Patch::Merge(patch))
-            .await?;
+        self.client.patch::<ReplicaSet>(Some(&meta.namespace), &meta.name, None, Patch::Merge(patch)).await?;
         if from != to {
             let way = if to > from { "up" } else { "down" };
             let message = format!("Scaled {way} replica set {} from {from} to {to}", meta.name);
@@ -301,7 +321,10 @@ impl Controller {
     }
 
     async fn write_status(
-        &self, deployment: &Deployment, status: &DeploymentStatus, revision: Option<String>,
+        &self,
+        deployment: &Deployment,
+        status: &DeploymentStatus,
+        revision: Option<String>,
     ) -> Result<(), Error> {
         if *status == deployment.status && revision.is_none() {
             return Ok(());

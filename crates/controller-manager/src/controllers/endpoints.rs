@@ -43,11 +43,12 @@ pub async fn run(context: Context) -> Result<(), Error> {
     let workers = context.options.concurrent_endpoint_syncs;
     let triggers = Triggers::default();
     let controller = Arc::new(Controller { client, events, services, pods, endpoints, triggers });
-    context.work(queue, workers, move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&key).await }
-    })
-    .await;
+    context
+        .work(queue, workers, move |key| {
+            let controller = controller.clone();
+            async move { controller.reconcile(&key).await }
+        })
+        .await;
     Ok(())
 }
 
@@ -70,7 +71,10 @@ impl Controller {
             }
             return Ok(());
         };
-        if service.spec.selector.is_empty() || service.metadata.is_deleting() || service.spec.type_ == "ExternalName" {
+        if service.spec.selector.is_empty()
+            || service.metadata.is_deleting()
+            || service.spec.type_ == "ExternalName"
+        {
             return Ok(());
         }
         let pods = selected(&self.pods, &service);
@@ -104,7 +108,10 @@ impl Controller {
 
 /// The endpoints to write, or nothing where they are right.
 fn plan(
-    service: &Service, pods: &[Arc<Pod>], current: Option<&Endpoints>, trigger: Option<jiff::Timestamp>,
+    service: &Service,
+    pods: &[Arc<Pod>],
+    current: Option<&Endpoints>,
+    trigger: Option<jiff::Timestamp>,
 ) -> Option<Endpoints> {
     let (subsets, truncated) = subsets(service, pods);
     let mut labels = service.metadata.labels.clone();
@@ -115,7 +122,8 @@ fn plan(
     }
     let mut wanted = current.cloned().unwrap_or_default();
     let over = wanted.metadata.annotation(OVER_CAPACITY).is_some();
-    if current.is_some() && wanted.subsets == subsets && wanted.metadata.labels == labels && over == truncated {
+    if current.is_some() && wanted.subsets == subsets && wanted.metadata.labels == labels && over == truncated
+    {
         return None;
     }
     let meta = &mut wanted.metadata;
@@ -217,9 +225,7 @@ mod tests {
         .unwrap();
         let pods = [pod("2", "True"), pod("1", "True"), pod("3", "False")];
         let wanted = plan(&service, &pods, None, None).unwrap();
-        let expect = |ip: &str, name: &str| {
-            json!({"ip": ip, "nodeName": "n", "targetRef": {"kind": "Pod", "namespace": "d", "name": name, "uid": name}})
-        };
+        let expect = |ip: &str, name: &str| json!({"ip": ip, "nodeName": "n", "targetRef": {"kind": "Pod", "namespace": "d", "name": name, "uid": name}});
         let subset = json!({
             "addresses": [expect("10.0.0.1", "1"), expect("10.0.0.2", "2")],
             "notReadyAddresses": [expect("10.0.0.3", "3")],

@@ -80,19 +80,32 @@ pub async fn run(context: Context) -> Result<(), Error> {
     let workers = context.options.concurrent_service_endpoint_syncs;
     let per_slice = context.options.max_endpoints_per_slice.max(1);
     let triggers = Triggers::default();
-    let controller =
-        Arc::new(Controller { client, events, services, pods, slices, nodes, per_slice, triggers, expectations });
-    context.work(queue, workers, move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&key).await }
-    })
-    .await;
+    let controller = Arc::new(Controller {
+        client,
+        events,
+        services,
+        pods,
+        slices,
+        nodes,
+        per_slice,
+        triggers,
+        expectations,
+    });
+    context
+        .work(queue, workers, move |key| {
+            let controller = controller.clone();
+            async move { controller.reconcile(&key).await }
+        })
+        .await;
     Ok(())
 }
 
 /// Queues the services that a changed pod matters to.
 pub(super) fn watch_pods(
-    pods: &Informer<Pod>, services: &Informer<Service>, queue: &WorkQueue<Key>, batch: std::time::Duration,
+    pods: &Informer<Pod>,
+    services: &Informer<Service>,
+    queue: &WorkQueue<Key>,
+    batch: std::time::Duration,
 ) {
     let (services, queue) = (services.clone(), queue.clone());
     pods.on_event(move |event| {
@@ -142,7 +155,8 @@ impl Triggers {
         let mut states = self.0.lock();
         let state = states.entry(service.metadata.key()).or_default();
         let mut earliest: Option<jiff::Timestamp> = None;
-        let mut note = |time: jiff::Timestamp| earliest = Some(earliest.map_or(time, |known| known.min(time)));
+        let mut note =
+            |time: jiff::Timestamp| earliest = Some(earliest.map_or(time, |known| known.min(time)));
         let created = service.metadata.created();
         if state.service != Some(created) {
             note(created);
@@ -201,7 +215,8 @@ impl Controller {
         if created > 0 || !deleted.is_empty() {
             self.expectations.set(&text, created, deleted);
         }
-        let results = futures::future::join_all(changes.into_iter().map(|change| self.apply(&text, change))).await;
+        let results =
+            futures::future::join_all(changes.into_iter().map(|change| self.apply(&text, change))).await;
         let failure = results.into_iter().find_map(Result::err);
         if let Some(error) = failure {
             // What was expected of the failed ones will never be seen.
@@ -237,8 +252,10 @@ impl Controller {
             }
             Change::Update(slice) => {
                 let meta = &slice.metadata;
-                let result =
-                    self.client.update::<EndpointSlice>(Some(&meta.namespace), &meta.name, &body(&slice)).await;
+                let result = self
+                    .client
+                    .update::<EndpointSlice>(Some(&meta.namespace), &meta.name, &body(&slice))
+                    .await;
                 result.map(drop)
             }
             Change::Delete(slice) => {

@@ -13,7 +13,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Client, DeleteOptions, Event, Informer, Informers, Key, Patch, Propagation, ResourceRef, Scope, Selectors, WorkQueue};
+use client::{
+    Client, DeleteOptions, Event, Informer, Informers, Key, Patch, Propagation, ResourceRef, Scope,
+    Selectors, WorkQueue,
+};
 use parking_lot::{Mutex, RwLock};
 use serde::Deserialize;
 use serde_json::json;
@@ -139,7 +142,8 @@ impl Controller {
             if monitors.contains_key(&resource) {
                 continue;
             }
-            let informer = self.informers.watch_at::<Object>(resource.clone(), Scope::All, Selectors::none(), true);
+            let informer =
+                self.informers.watch_at::<Object>(resource.clone(), Scope::All, Selectors::none(), true);
             let (controller, shared) = (Arc::downgrade(self), Arc::new(resource.clone()));
             informer.on_event(move |event| {
                 if let Some(controller) = controller.upgrade() {
@@ -225,7 +229,10 @@ impl Controller {
         let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
         let resource = self.kinds.read().get(&(group.to_owned(), owner.kind.to_string())).cloned();
         let Some(resource) = resource else {
-            return Err(Error::Other(format!("unable to get REST mapping for {}/{}", owner.api_version, owner.kind)));
+            return Err(Error::Other(format!(
+                "unable to get REST mapping for {}/{}",
+                owner.api_version, owner.kind
+            )));
         };
         if resource.namespaced && namespace.is_empty() {
             // A reference that can never be right is no reason to delete anything.
@@ -293,8 +300,14 @@ impl Controller {
     }
 
     /// Frees the dependents, and then lets the owner go.
-    async fn orphan(&self, identity: &Identity, dependents: Vec<(Identity, Vec<Owner>)>) -> Result<(), Error> {
-        let freed = dependents.into_iter().map(|(dependent, owners)| async move { self.disown(&dependent, owners).await });
+    async fn orphan(
+        &self,
+        identity: &Identity,
+        dependents: Vec<(Identity, Vec<Owner>)>,
+    ) -> Result<(), Error> {
+        let freed = dependents
+            .into_iter()
+            .map(|(dependent, owners)| async move { self.disown(&dependent, owners).await });
         let results = futures::future::join_all(freed).await;
         results.into_iter().collect::<Result<Vec<_>, _>>()?;
         self.remove_finalizer(identity, ORPHAN).await
@@ -311,7 +324,11 @@ impl Controller {
             return Ok(());
         }
         let finalizers: Vec<_> = current.finalizers.iter().filter(|name| *name != finalizer).collect();
-        self.patch(identity, json!({"metadata": {"resourceVersion": current.resource_version, "finalizers": finalizers}})).await
+        self.patch(
+            identity,
+            json!({"metadata": {"resourceVersion": current.resource_version, "finalizers": finalizers}}),
+        )
+        .await
     }
 }
 

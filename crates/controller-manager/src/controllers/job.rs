@@ -8,6 +8,7 @@ mod decide;
 mod indexes;
 mod plan;
 mod policy;
+mod size;
 #[cfg(test)]
 mod tests;
 
@@ -54,7 +55,9 @@ pub async fn run(context: Context) -> Result<(), Error> {
         // Pods whose job is gone have a finalizer that nobody else takes away.
         let pod = event.object();
         let owner = pod.metadata.controller().filter(|owner| owner.kind == Job::KIND);
-        if let Some(owner) = owner.filter(|_| is_tracked(&pod.metadata) && !matches!(event, Event::Deleted(_))) {
+        if let Some(owner) =
+            owner.filter(|_| is_tracked(&pod.metadata) && !matches!(event, Event::Deleted(_)))
+        {
             let key = Key::new(&pod.metadata.namespace, &owner.name);
             if known.get_key(&key).is_none_or(|job| job.metadata.uid != owner.uid) {
                 touch.add(key);
@@ -145,7 +148,9 @@ impl Controller {
                     self.free_one(pod).await?;
                 }
                 let result = self.pods.delete(&pod.metadata, job).await;
-                if result.is_err() || self.pod_cache.get(Some(&pod.metadata.namespace), &pod.metadata.name).is_none() {
+                if result.is_err()
+                    || self.pod_cache.get(Some(&pod.metadata.namespace), &pod.metadata.name).is_none()
+                {
                     self.expectations.deleted(key, &pod.metadata.uid);
                 }
                 result
@@ -190,7 +195,8 @@ impl Controller {
         if !is_tracked(meta) {
             return Ok(());
         }
-        let patch = json!({"metadata": {"uid": meta.uid, "$deleteFromPrimitiveList/finalizers": [FINALIZER]}});
+        let patch =
+            json!({"metadata": {"uid": meta.uid, "$deleteFromPrimitiveList/finalizers": [FINALIZER]}});
         let namespace = Some(meta.namespace.as_str());
         match self.client.patch::<Pod>(namespace, &meta.name, None, Patch::Strategic(patch)).await {
             Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
@@ -223,7 +229,8 @@ impl Controller {
             return Ok(());
         }
         let meta = &job.metadata;
-        let body = json!({"apiVersion": Job::API_VERSION, "kind": Job::KIND, "metadata": meta, "status": status});
+        let body =
+            json!({"apiVersion": Job::API_VERSION, "kind": Job::KIND, "metadata": meta, "status": status});
         let resource = client::ResourceRef::of::<Job>();
         let api = self.client.at(&resource);
         match api.update::<Partial>(Some(&meta.namespace), &meta.name, Some("status"), &body).await {

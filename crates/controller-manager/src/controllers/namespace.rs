@@ -47,7 +47,9 @@ pub async fn run(context: Context) -> Result<(), Error> {
 impl Controller {
     async fn reconcile(&self, key: &Key) -> Result<(), Error> {
         let Some(namespace) = self.namespaces.get_key(key) else { return Ok(()) };
-        if !namespace.metadata.is_deleting() || !namespace.spec.finalizers.iter().any(|name| name == FINALIZER) {
+        if !namespace.metadata.is_deleting()
+            || !namespace.spec.finalizers.iter().any(|name| name == FINALIZER)
+        {
             return Ok(());
         }
         let name = namespace.metadata.name.as_str();
@@ -76,7 +78,13 @@ impl Controller {
             }
         }
         let now = jiff::Timestamp::now();
-        let conditions = plan::conditions(&namespace.status.conditions, discovery_error.as_deref(), &failures, &remaining, now);
+        let conditions = plan::conditions(
+            &namespace.status.conditions,
+            discovery_error.as_deref(),
+            &failures,
+            &remaining,
+            now,
+        );
         if conditions != namespace.status.conditions {
             self.write_conditions(&namespace, conditions).await?;
         }
@@ -95,12 +103,17 @@ impl Controller {
 
     /// Deletes everything of these resources, and notes what is still there afterwards.
     async fn empty(
-        &self, namespace: &str, resources: Vec<Served>, remaining: &mut Remaining, failures: &mut Vec<String>,
+        &self,
+        namespace: &str,
+        resources: Vec<Served>,
+        remaining: &mut Remaining,
+        failures: &mut Vec<String>,
         wait: &mut Option<Duration>,
     ) {
         // Bounded: an API server should not be asked for a hundred lists at once.
         for part in resources.chunks(16) {
-            let results = futures::future::join_all(part.iter().map(|served| self.empty_one(namespace, served))).await;
+            let results =
+                futures::future::join_all(part.iter().map(|served| self.empty_one(namespace, served))).await;
             for (served, result) in part.iter().zip(results) {
                 match result {
                     Ok((left, delay)) => {
@@ -116,7 +129,9 @@ impl Controller {
     }
 
     async fn empty_one(
-        &self, namespace: &str, served: &Served,
+        &self,
+        namespace: &str,
+        served: &Served,
     ) -> client::Result<(Vec<Partial>, Option<Duration>)> {
         let api = self.client.at(&served.resource).metadata_only();
         let space = Some(namespace);
@@ -158,7 +173,9 @@ impl Controller {
     }
 
     async fn write_conditions(
-        &self, namespace: &Namespace, conditions: Vec<crate::views::Condition>,
+        &self,
+        namespace: &Namespace,
+        conditions: Vec<crate::views::Condition>,
     ) -> Result<(), Error> {
         let meta = &namespace.metadata;
         let body = json!({
@@ -207,7 +224,10 @@ impl Controller {
 fn grace(object: &Partial) -> Option<Duration> {
     let seconds = object.metadata.deletion_grace_period_seconds.filter(|seconds| *seconds > 0)?;
     // Looked at earlier than that, as most end sooner.
-    Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0).clamp(1, 10) / 2).max(Duration::from_millis(500)))
+    Some(
+        Duration::from_secs(u64::try_from(seconds).unwrap_or(0).clamp(1, 10) / 2)
+            .max(Duration::from_millis(500)),
+    )
 }
 
 /// Counts by name, in order.

@@ -39,7 +39,8 @@ pub async fn run(context: Context) -> Result<(), Error> {
     for node in nodes.list() {
         occupy(&mut ranges, &node);
     }
-    let controller = Arc::new(Controller { client, events, nodes: nodes.clone(), ranges: Mutex::new(ranges) });
+    let controller =
+        Arc::new(Controller { client, events, nodes: nodes.clone(), ranges: Mutex::new(ranges) });
     let (touch, freed) = (queue.clone(), controller.clone());
     nodes.on_keyed_event(move |key, event| {
         if let Event::Deleted(node) = event {
@@ -85,8 +86,9 @@ fn configured(options: &Options) -> Result<Vec<Ranges>, Error> {
         }
     };
     let made = clusters.into_iter().map(|cluster| {
-        let mut ranges = Ranges::new(cluster, mask(&cluster))
-            .ok_or_else(|| Error::Other(format!("node mask {} does not fit in cluster CIDR {cluster}", mask(&cluster))))?;
+        let mut ranges = Ranges::new(cluster, mask(&cluster)).ok_or_else(|| {
+            Error::Other(format!("node mask {} does not fit in cluster CIDR {cluster}", mask(&cluster)))
+        })?;
         services.iter().for_each(|service| ranges.occupy_all(*service));
         Ok(ranges)
     });

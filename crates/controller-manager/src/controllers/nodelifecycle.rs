@@ -151,7 +151,12 @@ impl Controller {
         }
         let name = &node.metadata.name;
         if was_ready {
-            self.tell(name, &node.metadata.uid, "NodeNotReady", &format!("Node {name} status is now: NodeNotReady"));
+            self.tell(
+                name,
+                &node.metadata.uid,
+                "NodeNotReady",
+                &format!("Node {name} status is now: NodeNotReady"),
+            );
         }
         let mut complete = true;
         for pod in self.pods.by_index(NODE_INDEX, name).into_iter().filter(|pod| pod.is_ready()) {
@@ -160,8 +165,12 @@ impl Controller {
             let patch = json!({"metadata": {"uid": meta.uid}, "status": {"conditions": [{
                 "type": "Ready", "status": "False", "lastTransitionTime": time::text(jiff::Timestamp::now()),
             }]}});
-            let patched =
-                self.client.patch::<Pod>(Some(&meta.namespace), &meta.name, Some("status"), Patch::Strategic(patch));
+            let patched = self.client.patch::<Pod>(
+                Some(&meta.namespace),
+                &meta.name,
+                Some("status"),
+                Patch::Strategic(patch),
+            );
             if let Err(error) = patched.await
                 && !error.is_not_found()
             {
@@ -175,7 +184,10 @@ impl Controller {
     /// The taints that drive pods away come at a limited rate, and not at all when every node is silent: then it is
     /// rather we who are cut off.
     async fn taint_silent(&self, nodes: &[Arc<Node>], known: &BTreeMap<String, Health>) {
-        let state = |node: &Node| match (known.get(&node.metadata.name), Condition::find(&node.status.conditions, "Ready")) {
+        let state = |node: &Node| match (
+            known.get(&node.metadata.name),
+            Condition::find(&node.status.conditions, "Ready"),
+        ) {
             (Some(health), _) if health.silent => "Unknown",
             (_, Some(ready)) => match ready.status.as_str() {
                 "True" => "True",
@@ -187,7 +199,11 @@ impl Controller {
         let now = Instant::now();
         let all_silent = {
             let mut zones = self.zones.lock();
-            zones.count(nodes.iter().map(|node| (zones::of(node), state(node) == "True")), &self.options, now);
+            zones.count(
+                nodes.iter().map(|node| (zones::of(node), state(node) == "True")),
+                &self.options,
+                now,
+            );
             zones.all_disrupted()
         };
         for node in nodes {
@@ -215,4 +231,3 @@ impl Controller {
         self.events.event(&node, EventType::Normal, reason, message);
     }
 }
-

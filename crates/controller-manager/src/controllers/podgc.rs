@@ -29,7 +29,8 @@ pub async fn run(context: Context) -> Result<(), Error> {
     let pods = context.pods();
     nodes.synced().await;
     pods.synced().await;
-    let controller = Controller { client, pods, nodes, threshold: context.options.terminated_pod_gc_threshold };
+    let controller =
+        Controller { client, pods, nodes, threshold: context.options.terminated_pod_gc_threshold };
     let mut missing = BTreeMap::new();
     loop {
         controller.round(&mut missing).await;
@@ -87,7 +88,9 @@ impl Controller {
         let namespace = Some(meta.namespace.as_str());
         if !pod.is_terminal() {
             let mut status = json!({"phase": "Failed"});
-            if reason == Reason::Orphaned && Condition::find(&pod.status.conditions, "DisruptionTarget").is_none() {
+            if reason == Reason::Orphaned
+                && Condition::find(&pod.status.conditions, "DisruptionTarget").is_none()
+            {
                 status["conditions"] = json!([{
                     "type": "DisruptionTarget",
                     "status": "True",
@@ -115,7 +118,10 @@ impl Controller {
 }
 
 fn plan(
-    pods: &[Arc<Pod>], threshold: i64, lost: &[String], node: &dyn Fn(&str) -> Option<Arc<Node>>,
+    pods: &[Arc<Pod>],
+    threshold: i64,
+    lost: &[String],
+    node: &dyn Fn(&str) -> Option<Arc<Node>>,
 ) -> Vec<(Arc<Pod>, Reason)> {
     let mut chosen: Vec<(Arc<Pod>, Reason)> = Vec::new();
     if threshold > 0 {
@@ -159,7 +165,8 @@ mod tests {
     #[test]
     fn who_is_collected() {
         let pod = |name: &str, node: &str, phase: &str, deleting: bool| {
-            let mut pod = json!({"metadata": {"name": name}, "spec": {"nodeName": node}, "status": {"phase": phase}});
+            let mut pod =
+                json!({"metadata": {"name": name}, "spec": {"nodeName": node}, "status": {"phase": phase}});
             if deleting {
                 pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
             }
@@ -175,17 +182,24 @@ mod tests {
             pod("fine", "n", "Running", true),
         ];
         let node = |name: &str| {
-            let taints = if name == "down" { json!([{"key": OUT_OF_SERVICE, "effect": "NoExecute"}]) } else { json!([]) };
+            let taints = if name == "down" {
+                json!([{"key": OUT_OF_SERVICE, "effect": "NoExecute"}])
+            } else {
+                json!([])
+            };
             Some(Arc::new(serde_json::from_value(json!({"spec": {"taints": taints}})).unwrap()))
         };
         let found = plan(&pods, 1, &["gone".to_owned()], &node);
         let found: Vec<_> = found.iter().map(|(pod, reason)| (pod.metadata.name.as_str(), *reason)).collect();
-        assert_eq!(found, [
-            ("ended-1", Reason::Surplus),
-            ("orphan", Reason::Orphaned),
-            ("never", Reason::Unscheduled),
-            ("stuck", Reason::OutOfService),
-        ]);
+        assert_eq!(
+            found,
+            [
+                ("ended-1", Reason::Surplus),
+                ("orphan", Reason::Orphaned),
+                ("never", Reason::Unscheduled),
+                ("stuck", Reason::OutOfService),
+            ]
+        );
         assert!(plan(&pods[..2], 0, &[], &node).is_empty());
     }
 }

@@ -56,7 +56,12 @@ struct Controller<V: Replicas> {
 /// The index of sets by the uid of what owns them.
 const OWNER: &str = "owner";
 
-async fn run<V: Replicas>(context: Context, account: &str, queue: &'static str, workers: usize) -> Result<(), Error> {
+async fn run<V: Replicas>(
+    context: Context,
+    account: &str,
+    queue: &'static str,
+    workers: usize,
+) -> Result<(), Error> {
     let client = context.client(account).await?;
     let pods = PodControl { events: context.events(&client, account), client };
     let sets: Informer<V> = context.informers.all();
@@ -86,11 +91,12 @@ async fn run<V: Replicas>(context: Context, account: &str, queue: &'static str, 
         move |pod| would_adopt(&matching, pod),
     );
     controller.pod_cache.synced().await;
-    context.work(queue, workers, move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&key).await }
-    })
-    .await;
+    context
+        .work(queue, workers, move |key| {
+            let controller = controller.clone();
+            async move { controller.reconcile(&key).await }
+        })
+        .await;
     Ok(())
 }
 
@@ -144,7 +150,10 @@ impl<V: Replicas> Controller<V> {
     }
 
     async fn manage(
-        &self, object: &Arc<V>, key: &str, active: &[Arc<Pod>],
+        &self,
+        object: &Arc<V>,
+        key: &str,
+        active: &[Arc<Pod>],
     ) -> Option<(&'static str, client::Error)> {
         let set = object.set();
         let crowd = || self.crowd(set);
@@ -177,7 +186,9 @@ impl<V: Replicas> Controller<V> {
                 self.expectations.set(key, 0, pods.iter().map(|pod| pod.metadata.uid.clone()));
                 let deletions = pods.iter().map(|pod| async {
                     let result = self.pods.delete(&pod.metadata, &**object).await;
-                    if result.is_err() || self.pod_cache.get(Some(&pod.metadata.namespace), &pod.metadata.name).is_none() {
+                    if result.is_err()
+                        || self.pod_cache.get(Some(&pod.metadata.namespace), &pod.metadata.name).is_none()
+                    {
                         self.expectations.deleted(key, &pod.metadata.uid);
                     }
                     result
@@ -209,7 +220,11 @@ impl<V: Replicas> Controller<V> {
         move |pod: &Pod| counts.get(&pod.spec.node_name).copied().unwrap_or(0)
     }
 
-    async fn write_status(&self, object: &Arc<V>, status: crate::views::ReplicaSetStatus) -> client::Result<()> {
+    async fn write_status(
+        &self,
+        object: &Arc<V>,
+        status: crate::views::ReplicaSetStatus,
+    ) -> client::Result<()> {
         let set = object.set();
         if status == set.status {
             return Ok(());

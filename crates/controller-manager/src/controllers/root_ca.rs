@@ -24,9 +24,8 @@ pub async fn run(context: Context) -> Result<(), Error> {
     let authority = authority(&context).await?;
     let queue = context.queue("root_ca_cert_publisher");
     let namespaces: Informer<Namespace> = context.informers.all();
-    let maps: Informer<ConfigMap> = context
-        .informers
-        .watch(client::Scope::All, Selectors::fields(format!("metadata.name={NAME}")));
+    let maps: Informer<ConfigMap> =
+        context.informers.watch(client::Scope::All, Selectors::fields(format!("metadata.name={NAME}")));
     let touch = queue.clone();
     maps.on_keyed_event(move |key, event| {
         if !matches!(event, Event::Added(_)) {
@@ -51,7 +50,9 @@ async fn authority(context: &Context) -> Result<String, Error> {
     let file = &context.options.root_ca_file;
     let from_file = async |path: &std::path::Path| {
         let read = tokio::fs::read_to_string(path).await;
-        read.map_err(|error| Error::Other(format!("error reading root-ca-file at {}: {error}", path.display())))
+        read.map_err(|error| {
+            Error::Other(format!("error reading root-ca-file at {}: {error}", path.display()))
+        })
     };
     if !file.as_os_str().is_empty() {
         return from_file(file).await;
@@ -65,7 +66,8 @@ async fn authority(context: &Context) -> Result<String, Error> {
 
 fn wanted(authority: &str, current: Option<&ConfigMap>) -> Option<Value> {
     let data = json!({"ca.crt": authority});
-    let described = current.is_some_and(|map| map.metadata.annotations.contains_key("kubernetes.io/description"));
+    let described =
+        current.is_some_and(|map| map.metadata.annotations.contains_key("kubernetes.io/description"));
     if described && current.is_some_and(|map| json!(map.data) == data) {
         return None;
     }
@@ -88,7 +90,9 @@ impl Controller {
             None => self.client.create::<ConfigMap>(Some(name), &body).await,
         };
         match result {
-            Err(error) if error.is_already_exists() || error.is_namespace_terminating() || error.is_not_found() => {
+            Err(error)
+                if error.is_already_exists() || error.is_namespace_terminating() || error.is_not_found() =>
+            {
                 Ok(())
             }
             result => Ok(result.map(drop)?),

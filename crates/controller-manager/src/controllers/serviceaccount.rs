@@ -14,9 +14,8 @@ pub async fn run(context: Context) -> Result<(), Error> {
     let client = context.client("service-account-controller").await?;
     let queue = context.queue("serviceaccount");
     let namespaces: Informer<Namespace> = context.informers.all();
-    let accounts: Informer<ServiceAccount> = context
-        .informers
-        .watch(client::Scope::All, Selectors::fields(format!("metadata.name={NAME}")));
+    let accounts: Informer<ServiceAccount> =
+        context.informers.watch(client::Scope::All, Selectors::fields(format!("metadata.name={NAME}")));
     let touch = queue.clone();
     accounts.on_keyed_event(move |key, event| {
         if let Event::Deleted(_) = event {
@@ -37,7 +36,10 @@ pub async fn run(context: Context) -> Result<(), Error> {
 }
 
 async fn reconcile(
-    client: &Client, namespaces: &Informer<Namespace>, accounts: &Informer<ServiceAccount>, key: &Key,
+    client: &Client,
+    namespaces: &Informer<Namespace>,
+    accounts: &Informer<ServiceAccount>,
+    key: &Key,
 ) -> Result<(), Error> {
     let Some(namespace) = namespaces.get_key(key) else { return Ok(()) };
     if !namespace.is_active() || accounts.get(Some(&key.name), NAME).is_some() {

@@ -53,7 +53,14 @@ pub async fn run(context: Context) -> Result<(), Error> {
             touch.add(key.clone());
         }
     });
-    let controller = Arc::new(Controller { client, events, nodes, pods, queue: queue.clone(), scheduled: Mutex::default() });
+    let controller = Arc::new(Controller {
+        client,
+        events,
+        nodes,
+        pods,
+        queue: queue.clone(),
+        scheduled: Mutex::default(),
+    });
     context
         .work(queue, 8, move |key| {
             let controller = controller.clone();
@@ -75,7 +82,12 @@ enum Verdict {
     Later(u64),
 }
 
-fn judge(taints: &[Taint], tolerations: &[Toleration], since: jiff::Timestamp, now: jiff::Timestamp) -> Verdict {
+fn judge(
+    taints: &[Taint],
+    tolerations: &[Toleration],
+    since: jiff::Timestamp,
+    now: jiff::Timestamp,
+) -> Verdict {
     let mut deadline: Option<i64> = None;
     for taint in no_execute(taints) {
         let matching: Vec<_> = tolerations.iter().filter(|toleration| tolerates(toleration, taint)).collect();
@@ -83,7 +95,9 @@ fn judge(taints: &[Taint], tolerations: &[Toleration], since: jiff::Timestamp, n
             return Verdict::Go;
         }
         // The shortest of the tolerations counts; one without a limit limits nothing.
-        let Some(limit) = matching.iter().filter_map(|toleration| toleration.toleration_seconds).min() else { continue };
+        let Some(limit) = matching.iter().filter_map(|toleration| toleration.toleration_seconds).min() else {
+            continue;
+        };
         let start = taint.time_added.as_ref().map_or(since, |added| added.0.max(since));
         let end = start.as_second().saturating_add(limit.max(0));
         deadline = Some(deadline.map_or(end, |known| known.min(end)));
@@ -143,7 +157,11 @@ impl Controller {
             "message": "Taint manager: deleting due to NoExecute taint",
             "lastTransitionTime": time::text(jiff::Timestamp::now()),
         }]}});
-        match self.client.patch::<Pod>(key.namespace(), &meta.name, Some("status"), Patch::Strategic(patch)).await {
+        match self
+            .client
+            .patch::<Pod>(key.namespace(), &meta.name, Some("status"), Patch::Strategic(patch))
+            .await
+        {
             Err(error) if error.is_not_found() => return Ok(()),
             result => drop(result?),
         }
@@ -185,6 +203,10 @@ mod tests {
         check(&[taint("a", 50)], &[toleration("a", Some(110))], Verdict::Later(10));
         check(&[taint("a", 150)], &[toleration("a", Some(0))], Verdict::Go);
         check(&[taint("a", 150), taint("b", 150)], &[toleration("a", None)], Verdict::Go);
-        check(&[taint("a", 150), taint("b", 180)], &[toleration("a", Some(300)), toleration("b", Some(60))], Verdict::Later(40));
+        check(
+            &[taint("a", 150), taint("b", 180)],
+            &[toleration("a", Some(300)), toleration("b", Some(60))],
+            Verdict::Later(40),
+        );
     }
 }

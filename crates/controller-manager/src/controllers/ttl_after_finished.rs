@@ -30,7 +30,12 @@ pub async fn run(context: Context) -> Result<(), Error> {
     Ok(())
 }
 
-async fn reconcile(client: &Client, jobs: &Informer<Job>, queue: &WorkQueue<Key>, key: &Key) -> Result<(), Error> {
+async fn reconcile(
+    client: &Client,
+    jobs: &Informer<Job>,
+    queue: &WorkQueue<Key>,
+    key: &Key,
+) -> Result<(), Error> {
     let Some(job) = jobs.get_key(key) else { return Ok(()) };
     let Some(left) = left(&job, jiff::Timestamp::now()) else { return Ok(()) };
     if left > 0 {
@@ -72,7 +77,8 @@ mod tests {
             assert_eq!(left(&serde_json::from_value(job).unwrap(), now), expect);
         };
         check(json!([]), None);
-        let ended = json!([{"type": "Failed", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+        let ended =
+            json!([{"type": "Failed", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
         check(ended, Some(30));
     }
 }

@@ -34,9 +34,7 @@ pub fn judge(owner: &Meta, object: &Meta, matches: bool) -> Claim {
 /// Makes `owner` the managing owner of an object. The uid guards against a namesake.
 pub async fn adopt<V: View>(client: &Client, object: &Meta, owner: &OwnerReference) -> client::Result<()> {
     let patch = json!({"metadata": {"ownerReferences": [owner], "uid": object.uid}});
-    let result = client
-        .patch::<V>(namespace(object), &object.name, None, Patch::Strategic(patch))
-        .await;
+    let result = client.patch::<V>(namespace(object), &object.name, None, Patch::Strategic(patch)).await;
     result.map(drop)
 }
 

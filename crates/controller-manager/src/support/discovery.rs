@@ -131,7 +131,11 @@ mod tests {
         ]});
         let list: GroupList = serde_json::from_value(document).unwrap();
         let found = merge(list.items.into_iter());
-        let names: Vec<_> = found.resources.iter().map(|served| (&*served.resource.plural, &*served.resource.version)).collect();
+        let names: Vec<_> = found
+            .resources
+            .iter()
+            .map(|served| (&*served.resource.plural, &*served.resource.version))
+            .collect();
         assert_eq!(names, [("deployments", "v1"), ("old", "v1beta1")]);
         assert_eq!(found.failed, ["metrics.k8s.io/v1"]);
         assert!(found.resources[0].can("list") && !found.resources[0].can("watch"));

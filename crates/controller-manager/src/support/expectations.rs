@@ -29,7 +29,8 @@ impl Expectations {
         match self.keys.lock().get(key) {
             None => true,
             Some(expected) => {
-                (expected.creations <= 0 && expected.deletions.is_empty()) || expected.since.elapsed() > EXPIRES
+                (expected.creations <= 0 && expected.deletions.is_empty())
+                    || expected.since.elapsed() > EXPIRES
             }
         }
     }

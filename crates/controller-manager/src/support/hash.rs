@@ -68,7 +68,8 @@ fn counts(place: Place, key: &str, value: &Value) -> bool {
         Value::Null => false,
         Value::Array(items) => !items.is_empty(),
         Value::Object(fields) => {
-            let labels_or_metadata = place == Place::Metadata || (place == Place::Template && key == "metadata");
+            let labels_or_metadata =
+                place == Place::Metadata || (place == Place::Template && key == "metadata");
             !labels_or_metadata || fields.iter().any(|(name, value)| counts(place.child(key), name, value))
         }
         _ => true,
@@ -147,7 +148,11 @@ mod tests {
         check(json!({"spec": {"volumes": [], "x": 1}}), json!({"spec": {"x": 1}}), true);
         check(json!({"spec": {"emptyDir": {}}}), json!({"spec": {}}), false);
         check(json!({"spec": {"x": 1}}), json!({"spec": {"x": 2}}), false);
-        check(json!({"metadata": {"labels": {"a": "b"}}}), json!({"metadata": {"labels": {"a": "c"}}}), false);
+        check(
+            json!({"metadata": {"labels": {"a": "b"}}}),
+            json!({"metadata": {"labels": {"a": "c"}}}),
+            false,
+        );
     }
 
     #[test]

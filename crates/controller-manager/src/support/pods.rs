@@ -112,7 +112,10 @@ impl View for PartialPod {
 /// The pods that belong to `owner`, after adopting and releasing. Adoption first asks the API server,
 /// through `V`, whether the owner is still the one that is cached.
 pub async fn claim<V: View + Object>(
-    client: &Client, pods: &Informer<Pod>, owner: &V, selector: &Selector,
+    client: &Client,
+    pods: &Informer<Pod>,
+    owner: &V,
+    selector: &Selector,
 ) -> Result<Vec<Arc<Pod>>, Error> {
     let meta = owner.meta();
     let mut owned = Vec::new();
@@ -127,7 +130,9 @@ pub async fn claim<V: View + Object>(
     for pod in pods.by_index(ORPHAN_INDEX, &meta.namespace) {
         // An ended pod is of no use to anyone but a job, which names its pods itself.
         let wanted = !pod.is_terminal() || V::KIND == "Job";
-        if !wanted || claim::judge(meta, &pod.metadata, matches(selector, &pod.metadata.labels)) != Claim::Adopt {
+        if !wanted
+            || claim::judge(meta, &pod.metadata, matches(selector, &pod.metadata.labels)) != Claim::Adopt
+        {
             continue;
         }
         if !checked {
@@ -166,7 +171,9 @@ impl Watch {
     /// `is_current(key, uid)` tells whether the workload of that name is the one with that uid; `matching(pod)`
     /// lists the workloads that would adopt a pod nobody owns.
     pub fn start(
-        self, pods: &Informer<Pod>, is_current: impl Fn(&Key, &str) -> bool + Send + Sync + 'static,
+        self,
+        pods: &Informer<Pod>,
+        is_current: impl Fn(&Key, &str) -> bool + Send + Sync + 'static,
         matching: impl Fn(&Pod) -> Vec<Key> + Send + Sync + 'static,
     ) {
         pods.on_event(move |event| {

@@ -10,7 +10,10 @@ const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 /// The `count` pods to delete. `crowd(pod)` is how many related pods share the pod's node.
 pub fn choose(
-    mut pods: Vec<Arc<Pod>>, count: usize, crowd: impl Fn(&Pod) -> usize, now: jiff::Timestamp,
+    mut pods: Vec<Arc<Pod>>,
+    count: usize,
+    crowd: impl Fn(&Pod) -> usize,
+    now: jiff::Timestamp,
 ) -> Vec<Arc<Pod>> {
     if count < pods.len() {
         pods.sort_by(|left, right| before(left, right, &crowd, now));

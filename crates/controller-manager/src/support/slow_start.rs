@@ -8,7 +8,8 @@ use futures::future::join_all;
 /// Runs `count` calls in batches of 1, 2, 4, … and stops after the first batch with a failure. Returns how
 /// many succeeded, and a failure.
 pub async fn slow_start<Call, Error>(
-    count: usize, mut call: impl FnMut(usize) -> Call,
+    count: usize,
+    mut call: impl FnMut(usize) -> Call,
 ) -> (usize, Option<Error>)
 where
     Call: Future<Output = Result<(), Error>>,

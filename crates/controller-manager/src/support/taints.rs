@@ -22,7 +22,11 @@ pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
 }
 
 /// The first of the taints with one of the effects that nothing tolerates.
-pub fn untolerated<'a>(taints: &'a [Taint], tolerations: &[Toleration], effects: &[&str]) -> Option<&'a Taint> {
+pub fn untolerated<'a>(
+    taints: &'a [Taint],
+    tolerations: &[Toleration],
+    effects: &[&str],
+) -> Option<&'a Taint> {
     taints.iter().find(|taint| {
         effects.contains(&taint.effect.as_str())
             && !tolerations.iter().any(|toleration| tolerates(toleration, taint))
@@ -35,7 +39,8 @@ mod tests {
 
     #[test]
     fn matching() {
-        let taint = Taint { key: "k".into(), value: "v".into(), effect: "NoSchedule".into(), time_added: None };
+        let taint =
+            Taint { key: "k".into(), value: "v".into(), effect: "NoSchedule".into(), time_added: None };
         let check = |key: &str, operator: &str, value: &str, effect: &str, expect: bool| {
             let toleration = Toleration {
                 key: key.into(),

@@ -43,7 +43,11 @@ pub struct Meta {
 impl Meta {
     /// `namespace/name`, or the name alone for objects of the whole cluster.
     pub fn key(&self) -> String {
-        if self.namespace.is_empty() { self.name.clone() } else { format!("{}/{}", self.namespace, self.name) }
+        if self.namespace.is_empty() {
+            self.name.clone()
+        } else {
+            format!("{}/{}", self.namespace, self.name)
+        }
     }
 
     /// The owner that manages this object, if one does.

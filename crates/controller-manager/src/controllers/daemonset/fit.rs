@@ -48,7 +48,10 @@ pub(super) fn fit(node: &Node, template: &Value) -> Fit {
     }
     let selector = spec["nodeSelector"].as_object();
     let labels = &node.metadata.labels;
-    let selected = selector.into_iter().flatten().all(|(key, value)| labels.get(key).map(String::as_str) == value.as_str());
+    let selected = selector
+        .into_iter()
+        .flatten()
+        .all(|(key, value)| labels.get(key).map(String::as_str) == value.as_str());
     if !selected || !affine(node, spec) {
         return no;
     }
@@ -61,7 +64,8 @@ pub(super) fn fit(node: &Node, template: &Value) -> Fit {
     }
 }
 
-const REQUIRED: &str = "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
+const REQUIRED: &str =
+    "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
 
 fn affine(node: &Node, spec: &Value) -> bool {
     let Some(terms) = spec.pointer(REQUIRED).and_then(Value::as_array) else { return true };
@@ -70,7 +74,9 @@ fn affine(node: &Node, spec: &Value) -> bool {
         let (labels, fields) = (list("matchExpressions"), list("matchFields"));
         !(labels.is_empty() && fields.is_empty())
             && labels.iter().all(|one| holds(one, |key| node.metadata.labels.get(key).map(String::as_str)))
-            && fields.iter().all(|one| holds(one, |key| (key == PINNED_FIELD).then_some(&*node.metadata.name)))
+            && fields
+                .iter()
+                .all(|one| holds(one, |key| (key == PINNED_FIELD).then_some(&*node.metadata.name)))
     })
 }
 
@@ -135,10 +141,27 @@ mod tests {
         check(taint("k", "NoExecute"), json!({"tolerations": [{"operator": "Exists"}]}), true, true);
         check(taint("node.kubernetes.io/not-ready", "NoExecute"), json!({}), true, true);
         check(taint("node.kubernetes.io/network-unavailable", "NoSchedule"), json!({}), false, true);
-        check(taint("node.kubernetes.io/network-unavailable", "NoSchedule"), json!({"hostNetwork": true}), true, true);
+        check(
+            taint("node.kubernetes.io/network-unavailable", "NoSchedule"),
+            json!({"hostNetwork": true}),
+            true,
+            true,
+        );
         let affinity = |terms: Value| json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}});
-        check(json!({}), affinity(json!([{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["y", "z"]}]}])), true, true);
-        check(json!({}), affinity(json!([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["m"]}]}])), false, false);
+        check(
+            json!({}),
+            affinity(
+                json!([{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["y", "z"]}]}]),
+            ),
+            true,
+            true,
+        );
+        check(
+            json!({}),
+            affinity(json!([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["m"]}]}])),
+            false,
+            false,
+        );
         check(json!({}), affinity(json!([{}])), false, false);
     }
 

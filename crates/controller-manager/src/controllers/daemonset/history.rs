@@ -29,7 +29,8 @@ mod tests {
     #[test]
     fn sorted_fields() {
         let template = json!({"spec": {"b": [{"d": 1, "c": 2}], "a": 1}, "metadata": {}});
-        let expect = r#"{"spec":{"template":{"$patch":"replace","metadata":{},"spec":{"a":1,"b":[{"c":2,"d":1}]}}}}"#;
+        let expect =
+            r#"{"spec":{"template":{"$patch":"replace","metadata":{},"spec":{"a":1,"b":[{"c":2,"d":1}]}}}}"#;
         assert_eq!(data(&template).to_string(), expect);
     }
 }

@@ -84,7 +84,8 @@ struct Limits {
 fn limits(set: &DaemonSet, desired: i32) -> Limits {
     let rolling = set.spec.update_strategy.rolling_update.as_ref();
     let surge = resolve(rolling.and_then(|rolling| rolling.max_surge.as_ref()), desired, Round::Up);
-    let unavailable = resolve(rolling.and_then(|rolling| rolling.max_unavailable.as_ref()), desired, Round::Up);
+    let unavailable =
+        resolve(rolling.and_then(|rolling| rolling.max_unavailable.as_ref()), desired, Round::Up);
     // Something must be allowed, or no update could proceed.
     let unavailable = if desired > 0 && surge == 0 && unavailable == 0 { 1 } else { unavailable };
     Limits { surge, unavailable }
@@ -93,8 +94,11 @@ fn limits(set: &DaemonSet, desired: i32) -> Limits {
 pub(super) fn plan(input: &Input, backoff: &mut Backoff) -> Plan {
     let mut plan = Plan::default();
     let map = by_node(input.pods);
-    let fits: Vec<(&str, Fit)> =
-        input.nodes.iter().map(|node| (node.metadata.name.as_str(), fit(node, &input.set.spec.template))).collect();
+    let fits: Vec<(&str, Fit)> = input
+        .nodes
+        .iter()
+        .map(|node| (node.metadata.name.as_str(), fit(node, &input.set.spec.template)))
+        .collect();
     let rolls = input.set.spec.update_strategy.type_ != "OnDelete";
     let desired = i32::try_from(fits.iter().filter(|(_, fit)| fit.runs).count()).unwrap_or(i32::MAX);
     let limits = limits(input.set, desired);
@@ -113,12 +117,17 @@ pub(super) fn plan(input: &Input, backoff: &mut Backoff) -> Plan {
     // Pods tied to nodes that are gone would wait for ever.
     for (node, pods) in &map {
         if !fits.iter().any(|(name, _)| name == node) {
-            let waiting = pods.iter().filter(|pod| pod.spec.node_name.is_empty() && !pod.metadata.is_deleting());
+            let waiting =
+                pods.iter().filter(|pod| pod.spec.node_name.is_empty() && !pod.metadata.is_deleting());
             plan.delete.extend(waiting.cloned());
         }
     }
     if rolls && plan.create.is_empty() && plan.delete.is_empty() {
-        if surges { surge(input, &fits, &map, &limits, &mut plan) } else { replace(input, &map, &limits, &mut plan) }
+        if surges {
+            surge(input, &fits, &map, &limits, &mut plan)
+        } else {
+            replace(input, &map, &limits, &mut plan)
+        }
     }
     plan.create.truncate(BURST);
     plan.delete.truncate(BURST);
@@ -134,13 +143,15 @@ fn tend(input: &Input, node: &str, pods: &[Arc<Pod>], surges: bool, backoff: &mu
             "Failed" => match backoff.wait(&input.set.metadata.key(), node) {
                 Some(wait) => plan.again = Some(plan.again.map_or(wait, |known| known.min(wait))),
                 None => {
-                    let message = format!("Found failed daemon pod {key} on node {node}, will try to kill it");
+                    let message =
+                        format!("Found failed daemon pod {key} on node {node}, will try to kill it");
                     plan.events.push((EventType::Warning, "FailedDaemonPod", message));
                     plan.delete.push(pod.clone());
                 }
             },
             "Succeeded" => {
-                let message = format!("Found succeeded daemon pod {key} on node {node}, will try to delete it");
+                let message =
+                    format!("Found succeeded daemon pod {key} on node {node}, will try to delete it");
                 plan.events.push((EventType::Normal, "SucceededDaemonPod", message));
                 plan.delete.push(pod.clone());
             }

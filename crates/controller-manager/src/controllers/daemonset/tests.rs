@@ -15,7 +15,10 @@ fn set(rolling: Value) -> DaemonSet {
 }
 
 fn nodes(names: &[&str]) -> Vec<Arc<Node>> {
-    names.iter().map(|name| Arc::new(serde_json::from_value(json!({"metadata": {"name": name}})).unwrap())).collect()
+    names
+        .iter()
+        .map(|name| Arc::new(serde_json::from_value(json!({"metadata": {"name": name}})).unwrap()))
+        .collect()
 }
 
 fn pod(node: &str, revision: &str, phase: &str, ready: bool) -> Arc<Pod> {
@@ -46,7 +49,13 @@ fn one_on_each_node() {
     check(&set, &["a", "b"], &[], &["a", "b"], &[]);
     check(&set, &["a", "b"], &[pod("a", "new", "Running", true)], &["b"], &[]);
     check(&set, &["a"], &[pod("a", "new", "Failed", false)], &[], &["a-new-Failed"]);
-    check(&set, &["a"], &[pod("a", "new", "Running", true), pod("a", "old", "Running", true)], &[], &["a-old-Running"]);
+    check(
+        &set,
+        &["a"],
+        &[pod("a", "new", "Running", true), pod("a", "old", "Running", true)],
+        &[],
+        &["a-old-Running"],
+    );
 }
 
 #[test]
@@ -76,7 +85,10 @@ fn statuses() {
     let pods = [pod("a", "new", "Running", true), pod("b", "old", "Running", false)];
     let input = Input { set: &set, nodes: &nodes, pods: &pods, revision: "new", now: jiff::Timestamp::now() };
     let (found, _) = status(&input);
-    assert_eq!((found.desired_number_scheduled, found.current_number_scheduled, found.number_ready), (3, 2, 1));
+    assert_eq!(
+        (found.desired_number_scheduled, found.current_number_scheduled, found.number_ready),
+        (3, 2, 1)
+    );
     assert_eq!((found.updated_number_scheduled, found.number_available, found.number_unavailable), (1, 1, 2));
 }
 

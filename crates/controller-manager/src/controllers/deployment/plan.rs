@@ -109,7 +109,10 @@ fn scaling(deployment: &Deployment, sets: &[ReplicaSet]) -> bool {
 impl Draft<'_> {
     fn roll(&mut self) {
         self.sync_new(true);
-        if !self.scale_new() && !self.scale_old() && progress::complete(self.deployment, &self.deployment.status) {
+        if !self.scale_new()
+            && !self.scale_old()
+            && progress::complete(self.deployment, &self.deployment.status)
+        {
             self.clean_up();
         }
     }
@@ -136,7 +139,8 @@ impl Draft<'_> {
     /// Brings the new set's annotations and revision up to date; creates it where there is none.
     fn sync_new(&mut self, create: bool) {
         let deployment = self.deployment;
-        let revision = self.old.iter().map(|set| annotations::revision(&set.view.metadata)).max().unwrap_or(0) + 1;
+        let revision =
+            self.old.iter().map(|set| annotations::revision(&set.view.metadata)).max().unwrap_or(0) + 1;
         if let Some(new) = self.new.clone() {
             let mut wanted = new.view.metadata.annotations.clone();
             annotations::refresh(&mut wanted, deployment, revision);
@@ -171,9 +175,14 @@ impl Draft<'_> {
         annotations::refresh(&mut wanted, deployment, revision);
         annotations::size(&mut wanted, deployment);
         self.set_revision(revision.to_string());
-        progress::set_progressing(&mut self.status, self.now, deployment, "True", "NewReplicaSetCreated", || {
-            format!("Created new replica set {name:?}")
-        });
+        progress::set_progressing(
+            &mut self.status,
+            self.now,
+            deployment,
+            "True",
+            "NewReplicaSetCreated",
+            || format!("Created new replica set {name:?}"),
+        );
         self.actions.push(Action::Create { name, hash, replicas, annotations: wanted });
     }
 

@@ -11,7 +11,11 @@ const PAUSED: &str = "DeploymentPaused";
 const RESUMED: &str = "DeploymentResumed";
 
 pub(super) fn stamped(now: jiff::Timestamp) -> Condition {
-    Condition { last_update_time: Some(Time(now)), last_transition_time: Some(Time(now)), ..Default::default() }
+    Condition {
+        last_update_time: Some(Time(now)),
+        last_transition_time: Some(Time(now)),
+        ..Default::default()
+    }
 }
 
 /// Sets a condition; the same status for the same reason is left as it is, and the same status keeps
@@ -30,7 +34,11 @@ pub(super) fn set_condition(conditions: &mut Vec<Condition>, mut condition: Cond
 }
 
 pub(super) fn set_progressing(
-    status: &mut DeploymentStatus, now: jiff::Timestamp, deployment: &Deployment, state: &str, reason: &str,
+    status: &mut DeploymentStatus,
+    now: jiff::Timestamp,
+    deployment: &Deployment,
+    state: &str,
+    reason: &str,
     message: impl FnOnce() -> String,
 ) {
     if deadline(deployment).is_some() {
@@ -54,7 +62,10 @@ fn deadline(deployment: &Deployment) -> Option<i32> {
 
 /// Starts the clock of a deployment that has none yet.
 pub(super) fn note_set(
-    deployment: &Deployment, status: &mut DeploymentStatus, now: jiff::Timestamp, reason: &str,
+    deployment: &Deployment,
+    status: &mut DeploymentStatus,
+    now: jiff::Timestamp,
+    reason: &str,
     message: impl FnOnce() -> String,
 ) {
     if Condition::find(&status.conditions, PROGRESSING).is_none() {
@@ -111,8 +122,12 @@ fn timed_out(deployment: &Deployment, status: &DeploymentStatus, now: jiff::Time
 
 /// Sets the conditions that depend on how `status` differs from `before`.
 pub(super) fn judge(
-    deployment: &Deployment, before: &DeploymentStatus, status: &mut DeploymentStatus, new_set: Option<&str>,
-    failure: Option<Condition>, now: jiff::Timestamp,
+    deployment: &Deployment,
+    before: &DeploymentStatus,
+    status: &mut DeploymentStatus,
+    new_set: Option<&str>,
+    failure: Option<Condition>,
+    now: jiff::Timestamp,
 ) {
     if deadline(deployment).is_none() {
         Condition::remove(&mut status.conditions, PROGRESSING);

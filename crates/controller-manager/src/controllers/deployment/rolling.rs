@@ -29,7 +29,8 @@ fn limits(deployment: &Deployment) -> (i32, i32) {
     let rolling = deployment.spec.strategy.rolling_update.as_ref();
     let total = deployment.spec.replicas;
     let surge = resolve(rolling.and_then(|rolling| rolling.max_surge.as_ref()), total, Round::Up);
-    let unavailable = resolve(rolling.and_then(|rolling| rolling.max_unavailable.as_ref()), total, Round::Down);
+    let unavailable =
+        resolve(rolling.and_then(|rolling| rolling.max_unavailable.as_ref()), total, Round::Down);
     if surge == 0 && unavailable == 0 { (0, 1) } else { (surge, unavailable) }
 }
 
@@ -72,7 +73,11 @@ pub(super) fn shrink_old(deployment: &Deployment, new: &Set, old: &[Set]) -> Vec
 
 /// New sizes after the deployment was resized. With one active set that is simple; in the middle of a
 /// rollout every active set takes its share, and the largest what rounding leaves.
-pub(super) fn proportional<'a>(deployment: &Deployment, sets: &[Set<'a>], new: Option<&Set<'a>>) -> Vec<(String, i32)> {
+pub(super) fn proportional<'a>(
+    deployment: &Deployment,
+    sets: &[Set<'a>],
+    new: Option<&Set<'a>>,
+) -> Vec<(String, i32)> {
     let wanted = deployment.spec.replicas;
     let mut active: Vec<&Set> = sets.iter().filter(|set| set.replicas > 0).collect();
     let only = match active.len() {

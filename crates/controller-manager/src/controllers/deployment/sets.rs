@@ -7,7 +7,8 @@ use super::{plan::Set, progress};
 
 /// The set with the deployment's template (the oldest, should there be several) and the others, oldest first.
 pub(super) fn split<'a>(
-    deployment: &Deployment, sets: &'a [ReplicaSet],
+    deployment: &Deployment,
+    sets: &'a [ReplicaSet],
 ) -> (Option<&'a ReplicaSet>, Vec<&'a ReplicaSet>) {
     let mut sets: Vec<&ReplicaSet> = sets.iter().collect();
     sets.sort_by(|left, right| {

@@ -123,7 +123,8 @@ fn recreating_waits_for_old_pods() {
     let deployment = deployment(3, change);
     check(&deployment, &[set("old", 1, 3, 3, 3)], &[("web-old", 0)]);
     let sets = [set("old", 1, 0, 0, 3)];
-    let waiting = plan(&Input { deployment: &deployment, sets: &sets, has_running_pods: &|_| true, now: now() });
+    let waiting =
+        plan(&Input { deployment: &deployment, sets: &sets, has_running_pods: &|_| true, now: now() });
     assert!(waiting.actions.is_empty());
     check(&deployment, &sets, &[("new", 3)]);
 }

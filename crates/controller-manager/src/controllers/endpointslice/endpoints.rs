@@ -54,7 +54,8 @@ fn target(wanted: &ServicePort, pod: &Pod) -> Option<i32> {
         Some(IntOrString::Int(0)) => Some(wanted.port),
         Some(IntOrString::Int(number)) => Some(*number),
         Some(IntOrString::String(name)) => {
-            let sidecars = pod.spec.init_containers.iter().filter(|container| container.restart_policy == "Always");
+            let sidecars =
+                pod.spec.init_containers.iter().filter(|container| container.restart_policy == "Always");
             let mut ports = pod.spec.containers.iter().chain(sidecars).flat_map(|container| &container.ports);
             let found = ports.find(|port| port.name == *name && port.protocol == wanted.protocol);
             found.map(|port| port.container_port)
@@ -63,7 +64,10 @@ fn target(wanted: &ServicePort, pod: &Pod) -> Option<i32> {
 }
 
 pub(super) fn endpoint(
-    service: &Service, pod: &Pod, address: &str, zone: &dyn Fn(&str) -> Option<String>,
+    service: &Service,
+    pod: &Pod,
+    address: &str,
+    zone: &dyn Fn(&str) -> Option<String>,
 ) -> Endpoint {
     let serving = pod.is_ready();
     let terminating = pod.metadata.is_deleting();

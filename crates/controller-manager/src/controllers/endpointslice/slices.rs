@@ -20,8 +20,12 @@ pub(super) enum Change {
 }
 
 pub(super) fn plan(
-    service: &Service, pods: &[Arc<Pod>], existing: &[Arc<EndpointSlice>], zone: &dyn Fn(&str) -> Option<String>,
-    per_slice: usize, trigger: Option<jiff::Timestamp>,
+    service: &Service,
+    pods: &[Arc<Pod>],
+    existing: &[Arc<EndpointSlice>],
+    zone: &dyn Fn(&str) -> Option<String>,
+    per_slice: usize,
+    trigger: Option<jiff::Timestamp>,
 ) -> Vec<Change> {
     let mut changes = Vec::new();
     let families = if service.spec.type_ == "ExternalName" { Vec::new() } else { families(service) };
@@ -43,8 +47,13 @@ type Ports = Vec<EndpointPort>;
 
 #[expect(clippy::too_many_arguments, reason = "one step of `plan`, which has them all")]
 fn family_changes(
-    service: &Service, pods: &[Arc<Pod>], family: &str, existing: &[Arc<EndpointSlice>],
-    zone: &dyn Fn(&str) -> Option<String>, per_slice: usize, trigger: Option<jiff::Timestamp>,
+    service: &Service,
+    pods: &[Arc<Pod>],
+    family: &str,
+    existing: &[Arc<EndpointSlice>],
+    zone: &dyn Fn(&str) -> Option<String>,
+    per_slice: usize,
+    trigger: Option<jiff::Timestamp>,
     changes: &mut Vec<Change>,
 ) {
     let mut groups: BTreeMap<Ports, Vec<Endpoint>> = BTreeMap::new();
@@ -97,7 +106,13 @@ struct Slices<'a> {
 
 impl Slices<'_> {
     /// Puts the endpoints of a group into its slices.
-    fn spread(&self, ports: &Ports, wanted: Vec<Endpoint>, slices: Vec<Arc<EndpointSlice>>, changes: &mut Vec<Change>) {
+    fn spread(
+        &self,
+        ports: &Ports,
+        wanted: Vec<Endpoint>,
+        slices: Vec<Arc<EndpointSlice>>,
+        changes: &mut Vec<Change>,
+    ) {
         let mut wanted: FxHashMap<String, Endpoint> =
             wanted.into_iter().map(|endpoint| (identity(&endpoint), endpoint)).collect();
         let mut kept = Vec::new();
@@ -116,7 +131,7 @@ impl Slices<'_> {
             kept.push((slice, contents, changed));
         }
         let mut rest: Vec<Endpoint> = wanted.into_values().collect();
-        rest.sort_by(|left, right| identity(left).cmp(&identity(right)));
+        rest.sort_by_key(identity);
         // First where something is written anyway, then the fullest of the others.
         kept.sort_by_key(|(_, contents, changed)| (!changed, std::cmp::Reverse(contents.len())));
         for (_, contents, changed) in &mut kept {
@@ -211,7 +226,8 @@ fn hint(service: &Service, groups: &mut BTreeMap<Ports, Vec<Endpoint>>) {
         if endpoint.conditions.ready != Some(true) {
             continue;
         }
-        let name = |name: &Option<String>| name.iter().map(|name| Zone { name: name.clone() }).collect::<Vec<_>>();
+        let name =
+            |name: &Option<String>| name.iter().map(|name| Zone { name: name.clone() }).collect::<Vec<_>>();
         let hints = EndpointHints {
             for_zones: name(&endpoint.zone),
             for_nodes: if same_node { name(&endpoint.node_name) } else { Vec::new() },

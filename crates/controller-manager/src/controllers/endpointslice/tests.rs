@@ -40,7 +40,8 @@ fn apply(existing: &[Arc<EndpointSlice>], changes: Vec<Change>) -> Vec<Arc<Endpo
                 slices.push(Arc::new(slice));
             }
             Change::Update(slice) => {
-                let index = slices.iter().position(|other| other.metadata.name == slice.metadata.name).unwrap();
+                let index =
+                    slices.iter().position(|other| other.metadata.name == slice.metadata.name).unwrap();
                 slices[index] = Arc::new(slice);
             }
             Change::Delete(slice) => slices.retain(|other| other.metadata.name != slice.metadata.name),

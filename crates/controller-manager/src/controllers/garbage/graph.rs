@@ -145,7 +145,9 @@ impl Graph {
         // A dependent whose reference names the owner wrongly (another namespace or kind) is to be judged.
         if was_virtual {
             let known = &self.nodes[&uid].identity;
-            if (&known.namespace, &known.kind, &known.name) != (&identity.namespace, &identity.kind, &identity.name) {
+            if (&known.namespace, &known.kind, &known.name)
+                != (&identity.namespace, &identity.kind, &identity.name)
+            {
                 todo.extend(dependents.iter().cloned().map(Todo));
             }
         }
@@ -277,7 +279,9 @@ impl Graph {
     /// `answers` tells of owners, by uid, whether they are alive.
     #[expect(clippy::type_complexity, reason = "either an answer or the questions")]
     pub(super) fn judge(
-        &self, uid: &str, answers: &HashMap<Box<str>, bool>,
+        &self,
+        uid: &str,
+        answers: &HashMap<Box<str>, bool>,
     ) -> Result<Option<(Identity, Verdict)>, Vec<(Owner, Box<str>)>> {
         let Some(node) = self.nodes.get(uid) else { return Ok(None) };
         let answer = |verdict| Ok(Some((node.identity.clone(), verdict)));
@@ -335,7 +339,8 @@ impl Graph {
     fn freed(&self, node: &Node) -> Vec<(Identity, Vec<Owner>)> {
         let free = |dependent: &Uid| {
             let dependent = self.nodes.get(dependent)?;
-            let left = dependent.owners.iter().filter(|owner| owner.uid != node.identity.uid).cloned().collect();
+            let left =
+                dependent.owners.iter().filter(|owner| owner.uid != node.identity.uid).cloned().collect();
             Some((dependent.identity.clone(), left))
         };
         node.dependents.iter().filter_map(free).collect()
@@ -345,9 +350,10 @@ impl Graph {
     fn foreground(&self, node: &Node) -> Verdict {
         let blocks = |dependent: &&Uid| {
             self.nodes.get(*dependent).is_some_and(|dependent| {
-                dependent.owners.iter().any(|owner| {
-                    owner.uid == node.identity.uid && owner.block_owner_deletion == Some(true)
-                })
+                dependent
+                    .owners
+                    .iter()
+                    .any(|owner| owner.uid == node.identity.uid && owner.block_owner_deletion == Some(true))
             })
         };
         let blocking: Vec<Uid> = node.dependents.iter().filter(blocks).cloned().collect();

@@ -33,7 +33,8 @@ pub(super) struct Counts<'a> {
 /// The end decided earlier, which is never reconsidered.
 pub(super) fn earlier(job: &Job) -> Option<End> {
     let find = |type_: &str, success| {
-        let condition = Condition::find(&job.status.conditions, type_).filter(|condition| condition.status == "True")?;
+        let condition =
+            Condition::find(&job.status.conditions, type_).filter(|condition| condition.status == "True")?;
         Some(End::new(success, &condition.reason, &condition.message))
     };
     find("FailureTarget", false).or_else(|| find("SuccessCriteriaMet", true))
@@ -87,7 +88,8 @@ pub(super) fn complete(job: &Job, succeeded: i32, active: i32) -> Option<End> {
         None => succeeded > 0,
         Some(completions) => succeeded >= completions,
     };
-    (enough && active == 0).then(|| End::new(true, "CompletionsReached", "Reached expected number of succeeded pods"))
+    (enough && active == 0)
+        .then(|| End::new(true, "CompletionsReached", "Reached expected number of succeeded pods"))
 }
 
 /// Seconds until the deadline; none where there is none, or the clock stands still.
@@ -99,10 +101,13 @@ pub(super) fn deadline_left(job: &Job, now: jiff::Timestamp) -> Option<i64> {
 
 /// Where containers are restarted in place, their restarts are the failures.
 fn restarts_exceed(job: &Job, active: &[Arc<Pod>], limit: i32) -> bool {
-    if job.spec.template.pointer("/spec/restartPolicy").and_then(serde_json::Value::as_str) != Some("OnFailure") {
+    if job.spec.template.pointer("/spec/restartPolicy").and_then(serde_json::Value::as_str)
+        != Some("OnFailure")
+    {
         return false;
     }
-    let init = |pod: &Pod| pod.status.init_container_statuses.iter().map(|status| status.restart_count).sum::<i32>();
+    let init =
+        |pod: &Pod| pod.status.init_container_statuses.iter().map(|status| status.restart_count).sum::<i32>();
     let restarts: i32 = active.iter().map(|pod| pod.restarts() + init(pod)).sum();
     if limit == 0 { restarts > 0 } else { restarts >= limit }
 }

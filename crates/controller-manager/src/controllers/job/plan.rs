@@ -1,6 +1,6 @@
 //! One round for one job: what to count, make, delete and say.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,15 +10,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::decide::{self, Counts, End};
 use super::policy::{self, Meaning};
 use super::{INDEX, INDEX_FAILURES, indexes, is_tracked};
-use crate::support::ranking;
 use crate::views::{Condition, Job, JobStatus, Pod};
 
 /// The most pods made or deleted, and counted, in one go.
-const BURST: usize = 500;
-/// Between a pod's failure and the next try; doubled with each failure in a row.
-const FIRST_BACKOFF: i64 = 10;
-const LONGEST_BACKOFF: i64 = 600;
-
+pub(super) const BURST: usize = 500;
 pub(super) struct Input<'a> {
     pub(super) job: &'a Job,
     pub(super) pods: &'a [Arc<Pod>],
@@ -47,33 +42,33 @@ pub(super) struct Plan {
     pub(super) again: Option<Duration>,
 }
 
-fn count(number: usize) -> i32 {
+pub(super) fn count(number: usize) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
-fn index(pod: &Pod) -> Option<i32> {
+pub(super) fn index(pod: &Pod) -> Option<i32> {
     pod.metadata.annotation(INDEX)?.parse().ok()
 }
 
-fn index_failures(pod: &Pod) -> i32 {
+pub(super) fn index_failures(pod: &Pod) -> i32 {
     pod.metadata.annotation(INDEX_FAILURES).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-struct Round<'a> {
-    input: &'a Input<'a>,
-    job: &'a Job,
-    indexed: bool,
+pub(super) struct Round<'a> {
+    pub(super) input: &'a Input<'a>,
+    pub(super) job: &'a Job,
+    pub(super) indexed: bool,
     /// A pod on its way out is not replaced, nor counted, before it has ended.
-    only_failed: bool,
-    completed: BTreeSet<i32>,
-    failed_indexes: BTreeSet<i32>,
-    succeeded: i32,
-    failed: i32,
-    new_failure: bool,
-    fail_job: Option<String>,
-    active: Vec<Arc<Pod>>,
-    terminating: usize,
-    plan: Plan,
+    pub(super) only_failed: bool,
+    pub(super) completed: BTreeSet<i32>,
+    pub(super) failed_indexes: BTreeSet<i32>,
+    pub(super) succeeded: i32,
+    pub(super) failed: i32,
+    pub(super) new_failure: bool,
+    pub(super) fail_job: Option<String>,
+    pub(super) active: Vec<Arc<Pod>>,
+    pub(super) terminating: usize,
+    pub(super) plan: Plan,
 }
 
 pub(super) fn plan(input: &Input) -> Plan {
@@ -122,7 +117,7 @@ impl Round<'_> {
         status.uncounted_terminated_pods = Some(uncounted);
     }
 
-    fn fails(&self, pod: &Pod) -> bool {
+    pub(super) fn fails(&self, pod: &Pod) -> bool {
         pod.status.phase == "Failed"
             || (!self.only_failed && pod.metadata.is_deleting() && pod.status.phase != "Succeeded")
     }
@@ -144,7 +139,9 @@ impl Round<'_> {
                 left -= 1;
                 if self.indexed {
                     // The index itself keeps it from being counted twice.
-                    if let Some(index) = index(pod).filter(|index| *index < self.job.spec.completions.unwrap_or(0)) {
+                    if let Some(index) =
+                        index(pod).filter(|index| *index < self.job.spec.completions.unwrap_or(0))
+                    {
                         self.completed.insert(index);
                     }
                 } else {
@@ -176,13 +173,20 @@ impl Round<'_> {
         }
         self.failed += 1;
         self.new_failure = true;
-        self.plan.status.uncounted_terminated_pods.get_or_insert_default().failed.push(pod.metadata.uid.clone());
+        self.plan
+            .status
+            .uncounted_terminated_pods
+            .get_or_insert_default()
+            .failed
+            .push(pod.metadata.uid.clone());
     }
 
     /// With a limit per index, a failed pod is what remembers its index's failures until there is another
     /// pod that does, or the index is given up.
     fn keeps_failure(&mut self, pod: &Pod, meaning: &Meaning) -> bool {
-        let (Some(limit), Some(own)) = (self.job.spec.backoff_limit_per_index, index(pod)) else { return false };
+        let (Some(limit), Some(own)) = (self.job.spec.backoff_limit_per_index, index(pod)) else {
+            return false;
+        };
         if self.completed.contains(&own) || self.failed_indexes.contains(&own) {
             return false;
         }
@@ -193,7 +197,8 @@ impl Round<'_> {
         let newer = |other: &Arc<Pod>| {
             index(other) == Some(own)
                 && other.metadata.uid != pod.metadata.uid
-                && (index_failures(other) > index_failures(pod) || other.metadata.created() > pod.metadata.created())
+                && (index_failures(other) > index_failures(pod)
+                    || other.metadata.created() > pod.metadata.created())
         };
         !self.input.pods.iter().any(newer) && !matches!(meaning, Meaning::FailJob(_))
     }
@@ -223,12 +228,18 @@ impl Round<'_> {
             if end.is_none() {
                 self.note_suspension();
             }
-            if let Some(left) = decide::deadline_left(self.job, now).and_then(|left| u64::try_from(left).ok()) {
+            if let Some(left) = decide::deadline_left(self.job, now).and_then(|left| u64::try_from(left).ok())
+            {
                 self.look_again(left.max(1));
             }
         }
-        let ready = self.active.iter().filter(|pod| pod.is_ready() && !self.plan.delete.contains(pod)).count();
-        let leaving = if self.plan.delete.is_empty() { 0 } else { self.plan.delete.iter().filter(|pod| !pod.spec.node_name.is_empty()).count() };
+        let ready =
+            self.active.iter().filter(|pod| pod.is_ready() && !self.plan.delete.contains(pod)).count();
+        let leaving = if self.plan.delete.is_empty() {
+            0
+        } else {
+            self.plan.delete.iter().filter(|pod| !pod.spec.node_name.is_empty()).count()
+        };
         let status = &mut self.plan.status;
         status.active = active;
         status.ready = Some(count(ready));
@@ -262,126 +273,15 @@ impl Round<'_> {
         }
     }
 
-    /// Makes or deletes pods; returns how many will be active.
-    fn resize(&mut self) -> i32 {
-        let active = count(self.active.len());
-        if self.job.spec.suspend {
-            self.plan.delete = self.active.iter().take(BURST).cloned().collect();
-            return 0;
-        }
-        let parallelism = self.job.spec.parallelism.unwrap_or(1);
-        let wanted = match self.job.spec.completions {
-            None if self.succeeded > 0 => active,
-            None => parallelism,
-            Some(completions) => {
-                (completions - self.succeeded - count(self.failed_indexes.len())).clamp(0, parallelism.max(0))
-            }
-        };
-        let surplus = self.surplus(wanted);
-        if !surplus.is_empty() {
-            let gone = count(surplus.len());
-            self.plan.delete = surplus;
-            return active - gone;
-        }
-        let leaving = if self.only_failed { count(self.terminating) } else { 0 };
-        let missing = usize::try_from(wanted - active - leaving).unwrap_or(0).min(BURST);
-        if missing == 0 {
-            return active;
-        }
-        if let Some(wait) = self.backoff() {
-            self.look_again(wait);
-            return active;
-        }
-        self.plan.create = if self.indexed {
-            self.pending_indexes(missing)
-        } else {
-            (0..missing).map(|_| Create { index: None, failures: None }).collect()
-        };
-        active + count(self.plan.create.len())
-    }
-
-    fn surplus(&self, wanted: i32) -> Vec<Arc<Pod>> {
-        let mut rest = self.active.clone();
-        let mut gone = Vec::new();
-        if self.indexed {
-            let mut seen = BTreeSet::new();
-            let completions = self.job.spec.completions.unwrap_or(0);
-            let mut kept = Vec::new();
-            for pod in rest {
-                let good = index(&pod).is_some_and(|index| {
-                    index < completions && !self.completed.contains(&index) && seen.insert(index)
-                });
-                if good { kept.push(pod) } else { gone.push(pod) }
-            }
-            rest = kept;
-        }
-        let more = usize::try_from(count(rest.len()) - wanted).unwrap_or(0);
-        if more > 0 {
-            gone.extend(ranking::choose(rest, more, |_| 0, self.input.now));
-        }
-        gone.truncate(BURST);
-        gone
-    }
-
-    /// Indexes without a pod, from the lowest.
-    fn pending_indexes(&self, missing: usize) -> Vec<Create> {
-        let running: BTreeSet<i32> = self.active.iter().filter_map(|pod| index(pod)).collect();
-        let leaving: BTreeSet<i32> = if self.only_failed {
-            self.input.pods.iter().filter(|pod| !pod.is_terminal()).filter_map(|pod| index(pod)).collect()
-        } else {
-            BTreeSet::new()
-        };
-        let mut failures: BTreeMap<i32, i32> = BTreeMap::new();
-        for pod in self.input.pods.iter().filter(|pod| self.fails(pod)) {
-            let ignored = policy::meaning(self.job.spec.pod_failure_policy.as_ref(), pod) == Meaning::Ignore;
-            if let Some(index) = index(pod) {
-                let known = failures.entry(index).or_default();
-                *known = (*known).max(index_failures(pod) + i32::from(!ignored));
-            }
-        }
-        let limited = self.job.spec.backoff_limit_per_index.is_some();
-        let pending = (0..self.job.spec.completions.unwrap_or(0)).filter(|index| {
-            !self.completed.contains(index)
-                && !self.failed_indexes.contains(index)
-                && !running.contains(index)
-                && !leaving.contains(index)
-        });
-        let create = |index: i32| Create {
-            index: Some(index),
-            failures: limited.then(|| failures.get(&index).copied().unwrap_or(0)),
-        };
-        pending.take(missing).map(create).collect()
-    }
-
-    /// Seconds to wait before the next try, after failures in a row.
-    fn backoff(&self) -> Option<u64> {
-        let finished = |pod: &Pod| {
-            let ended = pod.status.container_statuses.iter().filter_map(|status| {
-                status.state.terminated.as_ref()?.finished_at.as_ref().map(|time| time.0)
-            });
-            let changed = || Condition::find(&pod.status.conditions, "Ready")?.last_transition_time.as_ref().map(|time| time.0);
-            ended.max().or_else(changed).unwrap_or_else(|| pod.metadata.created())
-        };
-        let of = |phase: &'static str| {
-            self.input.pods.iter().filter(move |pod| pod.status.phase == phase).map(|pod| finished(pod))
-        };
-        let success = of("Succeeded").max();
-        let failures: Vec<_> = of("Failed").filter(|time| success.is_none_or(|success| *time > success)).collect();
-        let last = failures.iter().max()?;
-        let steps = u32::try_from(failures.len() - 1).unwrap_or(u32::MAX).min(10);
-        let delay = (FIRST_BACKOFF << steps).min(LONGEST_BACKOFF);
-        let left = last.as_second() + delay - self.input.now.as_second();
-        u64::try_from(left).ok().filter(|left| *left > 0)
-    }
-
-    fn look_again(&mut self, seconds: u64) {
+    pub(super) fn look_again(&mut self, seconds: u64) {
         let wait = Duration::from_secs(seconds);
         self.plan.again = Some(self.plan.again.map_or(wait, |known| known.min(wait)));
     }
 
     fn note_suspension(&mut self) {
         let now = self.input.now;
-        let current = Condition::find(&self.plan.status.conditions, "Suspended").map(|condition| condition.status == "True");
+        let current = Condition::find(&self.plan.status.conditions, "Suspended")
+            .map(|condition| condition.status == "True");
         let (state, reason, message, event) = match (self.job.spec.suspend, current) {
             (true, Some(true)) | (false, None | Some(false)) => return,
             (true, _) => ("True", "JobSuspended", "Job suspended", "Suspended"),
@@ -416,7 +316,8 @@ impl Round<'_> {
         let known = Condition::find(&self.plan.status.conditions, target).is_some();
         self.set_condition(target, "True", &end.reason, &end.message);
         let uncounted = self.plan.status.uncounted_terminated_pods.clone().unwrap_or_default();
-        let pending = !uncounted.succeeded.is_empty() || !uncounted.failed.is_empty() || !self.plan.counted.is_empty();
+        let pending =
+            !uncounted.succeeded.is_empty() || !uncounted.failed.is_empty() || !self.plan.counted.is_empty();
         let running = self.terminating > 0 || !self.plan.delete.is_empty() || self.plan.status.active > 0;
         if !known || pending || running {
             if !pending && !running {

@@ -36,15 +36,17 @@ fn matches(rule: &PodFailurePolicyRule, pod: &Pod, number: usize) -> Option<Stri
     let key = pod.metadata.key();
     if let Some(codes) = &rule.on_exit_codes {
         let statuses = pod.status.container_statuses.iter().chain(&pod.status.init_container_statuses);
-        let named = |name: &str| codes.container_name.as_ref().is_none_or(|wanted| wanted.is_empty() || wanted == name);
+        let named = |name: &str| {
+            codes.container_name.as_ref().is_none_or(|wanted| wanted.is_empty() || wanted == name)
+        };
         let ended: Vec<(&str, &Terminated)> = statuses
             .filter(|status| named(&status.name))
             .filter_map(|status| Some((status.name.as_str(), status.state.terminated.as_ref()?)))
             .filter(|(_, terminated)| terminated.exit_code != 0)
             .collect();
-        let found = ended.into_iter().find(|(_, terminated)| {
-            codes.values.contains(&terminated.exit_code) == (codes.operator == "In")
-        });
+        let found = ended
+            .into_iter()
+            .find(|(_, terminated)| codes.values.contains(&terminated.exit_code) == (codes.operator == "In"));
         if let Some((name, terminated)) = found {
             let code = terminated.exit_code;
             let action = &rule.action;
@@ -56,7 +58,12 @@ fn matches(rule: &PodFailurePolicyRule, pod: &Pod, number: usize) -> Option<Stri
     let patterns = rule.on_pod_conditions.iter().flatten();
     for pattern in patterns {
         let status = pattern.status.as_deref().unwrap_or("True");
-        if pod.status.conditions.iter().any(|condition| condition.type_ == pattern.type_ && condition.status == status) {
+        if pod
+            .status
+            .conditions
+            .iter()
+            .any(|condition| condition.type_ == pattern.type_ && condition.status == status)
+        {
             let (type_, action) = (&pattern.type_, &rule.action);
             return Some(format!("Pod {key} has condition {type_} matching {action} rule at index {number}"));
         }

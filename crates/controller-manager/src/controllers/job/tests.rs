@@ -44,7 +44,10 @@ fn settle(job: &mut Job, pods: &mut Vec<Pod>) -> Vec<String> {
         events.extend(plan.events.iter().map(|(_, reason, _)| reason.clone()));
         let idle = plan.status == job.status && plan.counted.is_empty() && plan.delete.is_empty();
         job.status = plan.status;
-        for pod in pods.iter_mut().filter(|pod| plan.counted.iter().any(|other| other.metadata.uid == pod.metadata.uid)) {
+        for pod in pods
+            .iter_mut()
+            .filter(|pod| plan.counted.iter().any(|other| other.metadata.uid == pod.metadata.uid))
+        {
             pod.metadata.finalizers.clear();
         }
         pods.retain(|pod| !plan.delete.iter().any(|other| other.metadata.uid == pod.metadata.uid));

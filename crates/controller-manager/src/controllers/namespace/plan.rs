@@ -42,23 +42,37 @@ pub(super) fn order(resources: Vec<Served>) -> (Vec<Served>, Vec<Served>) {
 }
 
 pub(super) fn conditions(
-    current: &[Condition], discovery: Option<&str>, failures: &[String], remaining: &Remaining, now: jiff::Timestamp,
+    current: &[Condition],
+    discovery: Option<&str>,
+    failures: &[String],
+    remaining: &Remaining,
+    now: jiff::Timestamp,
 ) -> Vec<Condition> {
     let list = |counts: &Counts, verb: &str| {
         let parts = counts.iter().map(|(name, count)| format!("{name} {verb} {count} resource instances"));
         parts.collect::<Vec<_>>().join(", ")
     };
-    let failed = (!failures.is_empty())
-        .then(|| format!("Failed to delete all resource types, {} remaining: {}", failures.len(), failures.join(", ")));
-    let left = (!remaining.resources.is_empty())
-        .then(|| format!("Some resources are remaining: {}", list(&remaining.resources, "has").replace(" has", ". has")));
+    let failed = (!failures.is_empty()).then(|| {
+        format!("Failed to delete all resource types, {} remaining: {}", failures.len(), failures.join(", "))
+    });
+    let left = (!remaining.resources.is_empty()).then(|| {
+        format!(
+            "Some resources are remaining: {}",
+            list(&remaining.resources, "has").replace(" has", ". has")
+        )
+    });
     let held = (!remaining.finalizers.is_empty()).then(|| {
-        format!("Some content in the namespace has finalizers remaining: {}", list(&remaining.finalizers, "in"))
+        format!(
+            "Some content in the namespace has finalizers remaining: {}",
+            list(&remaining.finalizers, "in")
+        )
     });
     let wanted = [
         (
             "NamespaceDeletionDiscoveryFailure",
-            discovery.map(|error| ("DiscoveryFailed", format!("Discovery failed for some groups, 1 failing: {error}"))),
+            discovery.map(|error| {
+                ("DiscoveryFailed", format!("Discovery failed for some groups, 1 failing: {error}"))
+            }),
             ("ResourcesDiscovered", "All resources successfully discovered"),
         ),
         (
@@ -124,13 +138,19 @@ mod tests {
             kind: "".into(),
             namespaced: true,
         };
-        let held = Partial { metadata: Meta { finalizers: vec!["a.b/c".into()], ..Default::default() }, ..Default::default() };
+        let held = Partial {
+            metadata: Meta { finalizers: vec!["a.b/c".into()], ..Default::default() },
+            ..Default::default()
+        };
         let mut remaining = Remaining::default();
         remaining.note(&resource("", "configmaps"), std::slice::from_ref(&held));
         remaining.note(&resource("apps", "deployments"), &[]);
         let found = conditions(&[], None, &[], &remaining, now);
         let message = |type_| Condition::find(&found, type_).unwrap().message.clone();
-        assert_eq!(message("NamespaceContentRemaining"), "Some resources are remaining: configmaps. has 1 resource instances");
+        assert_eq!(
+            message("NamespaceContentRemaining"),
+            "Some resources are remaining: configmaps. has 1 resource instances"
+        );
         assert_eq!(
             message("NamespaceFinalizersRemaining"),
             "Some content in the namespace has finalizers remaining: a.b/c in 1 resource instances"
@@ -143,7 +163,16 @@ mod tests {
     #[test]
     fn pods_first() {
         let served = |group: &'static str, plural: &'static str, namespaced, verbs: &[&str]| Served {
-            resource: ResourceRef { namespaced, ..ResourceRef { group: group.into(), version: "v1".into(), plural: plural.into(), kind: "".into(), namespaced } },
+            resource: ResourceRef {
+                namespaced,
+                ..ResourceRef {
+                    group: group.into(),
+                    version: "v1".into(),
+                    plural: plural.into(),
+                    kind: "".into(),
+                    namespaced,
+                }
+            },
             verbs: verbs.iter().map(|verb| (*verb).to_owned()).collect(),
         };
         let all = vec![

@@ -29,7 +29,9 @@ impl Ranges {
     }
 
     pub(super) fn take(&mut self) -> Option<IpNet> {
-        let free = (0..self.count).map(|step| (self.next + step) % self.count).find(|index| !self.is_used(*index))?;
+        let free = (0..self.count)
+            .map(|step| (self.next + step) % self.count)
+            .find(|index| !self.is_used(*index))?;
         self.set(free, true);
         self.next = (free + 1) % self.count;
         Some(self.part(free))

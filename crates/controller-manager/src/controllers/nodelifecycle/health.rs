@@ -74,7 +74,11 @@ pub(super) fn unknown(node: &Node, now: jiff::Timestamp) -> Vec<Condition> {
                 ..Default::default()
             },
         };
-        wanted.push(Condition { status: "Unknown".to_owned(), last_transition_time: Some(Time(now)), ..base });
+        wanted.push(Condition {
+            status: "Unknown".to_owned(),
+            last_transition_time: Some(Time(now)),
+            ..base
+        });
     }
     wanted
 }
@@ -119,7 +123,15 @@ mod tests {
         let mut node = node("2026-01-01T00:00:00Z");
         let wanted = unknown(&node, now);
         let reasons: Vec<_> = wanted.iter().map(|condition| condition.reason.as_str()).collect();
-        assert_eq!(reasons, ["NodeStatusUnknown", "NodeStatusNeverUpdated", "NodeStatusNeverUpdated", "NodeStatusNeverUpdated"]);
+        assert_eq!(
+            reasons,
+            [
+                "NodeStatusUnknown",
+                "NodeStatusNeverUpdated",
+                "NodeStatusNeverUpdated",
+                "NodeStatusNeverUpdated"
+            ]
+        );
         node.status.conditions = wanted;
         assert!(unknown(&node, now).is_empty());
     }

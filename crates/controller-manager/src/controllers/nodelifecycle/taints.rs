@@ -46,15 +46,19 @@ pub(super) fn no_execute(node: &Node, ready: &str, now: jiff::Timestamp) -> Opti
 /// Whether a node gets a first taint that drives pods away, not only another one of them.
 pub(super) fn adds_no_execute(present: &[Taint], wanted: &[Taint]) -> bool {
     let driving = |taints: &[Taint]| {
-        taints.iter().any(|taint| {
-            taint.effect == "NoExecute" && (taint.key == NOT_READY || taint.key == UNREACHABLE)
-        })
+        taints
+            .iter()
+            .any(|taint| taint.effect == "NoExecute" && (taint.key == NOT_READY || taint.key == UNREACHABLE))
     };
     !driving(present) && driving(wanted)
 }
 
 fn replace(
-    present: &[Taint], effect: &str, ours: &dyn Fn(&str) -> bool, wanted: &[&str], now: jiff::Timestamp,
+    present: &[Taint],
+    effect: &str,
+    ours: &dyn Fn(&str) -> bool,
+    wanted: &[&str],
+    now: jiff::Timestamp,
 ) -> Option<Vec<Taint>> {
     let mine = |taint: &&Taint| taint.effect == effect && ours(&taint.key);
     let same = present.iter().filter(mine).count() == wanted.len()
@@ -86,7 +90,8 @@ mod tests {
     use serde_json::{Value, json};
 
     fn node(conditions: Value, taints: Value) -> Node {
-        serde_json::from_value(json!({"spec": {"taints": taints}, "status": {"conditions": conditions}})).unwrap()
+        serde_json::from_value(json!({"spec": {"taints": taints}, "status": {"conditions": conditions}}))
+            .unwrap()
     }
 
     #[test]
@@ -96,12 +101,17 @@ mod tests {
             taints.map(|taints| taints.into_iter().map(|taint| taint.key).collect::<Vec<_>>().join(","))
         };
         let ready = json!([{"type": "Ready", "status": "True"}]);
-        let silent = json!([{"type": "Ready", "status": "Unknown"}, {"type": "MemoryPressure", "status": "Unknown"}]);
+        let silent =
+            json!([{"type": "Ready", "status": "Unknown"}, {"type": "MemoryPressure", "status": "Unknown"}]);
         let own = json!([{"key": "mine", "effect": "NoSchedule"}]);
-        let tainted = json!([{"key": "mine", "effect": "NoSchedule"}, {"key": NOT_READY, "effect": "NoSchedule"}]);
+        let tainted =
+            json!([{"key": "mine", "effect": "NoSchedule"}, {"key": NOT_READY, "effect": "NoSchedule"}]);
         assert_eq!(keys(no_schedule(&node(ready.clone(), own.clone()), now)), None);
         assert_eq!(keys(no_schedule(&node(ready.clone(), tainted.clone()), now)).unwrap(), "mine");
-        assert_eq!(keys(no_schedule(&node(silent.clone(), tainted), now)).unwrap(), format!("mine,{UNREACHABLE}"));
+        assert_eq!(
+            keys(no_schedule(&node(silent.clone(), tainted), now)).unwrap(),
+            format!("mine,{UNREACHABLE}")
+        );
         let node = node(silent, own);
         let driven = no_execute(&node, "Unknown", now).unwrap();
         assert!(adds_no_execute(&node.spec.taints, &driven));

@@ -35,7 +35,12 @@ pub(super) fn of(node: &Node) -> String {
 
 impl Zones {
     /// Takes in the present nodes, as zone and readiness.
-    pub(super) fn count(&mut self, nodes: impl Iterator<Item = (String, bool)>, options: &Options, now: Instant) {
+    pub(super) fn count(
+        &mut self,
+        nodes: impl Iterator<Item = (String, bool)>,
+        options: &Options,
+        now: Instant,
+    ) {
         let mut counts: BTreeMap<String, (usize, usize)> = BTreeMap::new();
         for (zone, ready) in nodes {
             let count = counts.entry(zone).or_default();
@@ -91,7 +96,9 @@ mod tests {
         let options = Options::default();
         let start = Instant::now();
         let mut zones = Zones::default();
-        let nodes = |ready: usize, silent: usize| (0..ready + silent).map(move |index| ("z".to_owned(), index < ready));
+        let nodes = |ready: usize, silent: usize| {
+            (0..ready + silent).map(move |index| ("z".to_owned(), index < ready))
+        };
         zones.count(nodes(3, 1), &options, start);
         assert!(!zones.all_disrupted() && zones.may_evict("z", start));
         assert!(!zones.may_evict("z", start + Duration::from_secs(5)));

@@ -27,7 +27,10 @@ pub(super) fn sort_out(pods: Vec<Arc<Pod>>) -> (Vec<Arc<Pod>>, i32) {
 
 /// `crowd` is only made when there are pods to choose from.
 pub(super) fn step<Crowd: Fn(&Pod) -> usize>(
-    set: &ReplicaSet, active: &[Arc<Pod>], crowd: impl FnOnce() -> Crowd, now: jiff::Timestamp,
+    set: &ReplicaSet,
+    active: &[Arc<Pod>],
+    crowd: impl FnOnce() -> Crowd,
+    now: jiff::Timestamp,
 ) -> Step {
     let wanted = usize::try_from(set.spec.replicas).unwrap_or(0);
     let there = active.len();
@@ -43,7 +46,11 @@ pub(super) fn step<Crowd: Fn(&Pod) -> usize>(
 
 /// `failure` is the reason and message of a step that failed.
 pub(super) fn status(
-    set: &ReplicaSet, active: &[Arc<Pod>], terminating: i32, failure: Option<(&str, String)>, now: jiff::Timestamp,
+    set: &ReplicaSet,
+    active: &[Arc<Pod>],
+    terminating: i32,
+    failure: Option<(&str, String)>,
+    now: jiff::Timestamp,
 ) -> ReplicaSetStatus {
     let labels = template_labels(&set.spec.template);
     let those = |filter: &dyn Fn(&Pod) -> bool| count(active.iter().filter(|pod| filter(pod)).count());
@@ -78,7 +85,10 @@ pub(super) fn again(set: &ReplicaSet, active: &[Arc<Pod>], now: jiff::Timestamp)
     if wait == 0 {
         return None;
     }
-    let left = active.iter().filter_map(|pod| pod.ready_since()).map(|since| since.as_second() + wait - now.as_second());
+    let left = active
+        .iter()
+        .filter_map(|pod| pod.ready_since())
+        .map(|since| since.as_second() + wait - now.as_second());
     left.filter(|left| *left > 0).min().and_then(|left| u64::try_from(left).ok())
 }
 

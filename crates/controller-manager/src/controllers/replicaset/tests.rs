@@ -42,7 +42,8 @@ fn steps() {
 
 #[test]
 fn statuses() {
-    let set = set(json!({"replicas": 2, "minReadySeconds": 30, "template": {"metadata": {"labels": {"a": "b"}}}}));
+    let set =
+        set(json!({"replicas": 2, "minReadySeconds": 30, "template": {"metadata": {"labels": {"a": "b"}}}}));
     let pods = [pod("a", true), pod("b", false)];
     let found = status(&set, &pods, 1, Some(("FailedCreate", "no".into())), now());
     assert_eq!((found.replicas, found.fully_labeled_replicas, found.ready_replicas), (2, 2, 1));
@@ -61,7 +62,9 @@ fn ended_and_ending_pods_do_not_count() {
     let pods = vec![
         pod("a", true),
         change("b", |pod| pod.status.phase = "Failed".into()),
-        change("c", |pod| pod.metadata.deletion_timestamp = pod.status.conditions[0].last_transition_time.clone()),
+        change("c", |pod| {
+            pod.metadata.deletion_timestamp = pod.status.conditions[0].last_transition_time.clone()
+        }),
     ];
     let (active, terminating) = sort_out(pods);
     assert_eq!((active.len(), terminating), (1, 1));
