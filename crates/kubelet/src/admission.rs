@@ -52,7 +52,9 @@ fn check(
 ) -> Result<(), Refusal> {
     let short = |name: &str, requested: i128, used: i128, capacity: i128| Refusal {
         reason: format!("OutOf{name}"),
-        message: format!("Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"),
+        message: format!(
+            "Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
+        ),
     };
     let count = i64::try_from(others.len()).unwrap_or(i64::MAX);
     if count + 1 > max_pods {
@@ -99,7 +101,8 @@ fn check(
 
 fn host_ports(pod: &Pod) -> Vec<(String, String, i32)> {
     let Some(spec) = &pod.spec else { return Vec::new() };
-    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten().filter(|it| qos::is_sidecar(it)));
+    let containers =
+        spec.containers.iter().chain(spec.init_containers.iter().flatten().filter(|it| qos::is_sidecar(it)));
     containers
         .flat_map(|container| container.ports.iter().flatten())
         .filter_map(|port| {
@@ -120,11 +123,16 @@ mod tests {
         let pod = |spec: serde_json::Value| -> Pod {
             serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap()
         };
-        let cpu = |amount: &str| pod(json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": amount}}}]}));
-        let port = pod(json!({"containers": [{"name": "c", "ports": [{"containerPort": 1, "hostPort": 80}]}]}));
+        let cpu = |amount: &str| {
+            pod(json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": amount}}}]}))
+        };
+        let port =
+            pod(json!({"containers": [{"name": "c", "ports": [{"containerPort": 1, "hostPort": 80}]}]}));
         let allocatable = Amounts::from([("cpu".to_owned(), 2000)]);
         let run = |pod: &Pod, others: &[&Pod], most: i64| {
-            check(pod, others, &allocatable, most, &Default::default()).err().map(|it| (it.reason, it.message))
+            check(pod, others, &allocatable, most, &Default::default())
+                .err()
+                .map(|it| (it.reason, it.message))
         };
         assert_eq!(run(&cpu("1"), &[&cpu("500m")], 10), None);
         let expect = "Node didn't have enough resource: cpu, requested: 2000, used: 500, capacity: 2000";

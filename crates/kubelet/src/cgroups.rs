@@ -102,17 +102,25 @@ impl Cgroups {
             all.get(name).map(|value| i64::try_from(value / unit).unwrap_or(i64::MAX))
         };
         let weight = shares(amount(&requests, "cpu", 1).unwrap_or_default());
-        self.set(&group, "cpu", &[
-            ("cpu.shares", &weight.to_string()),
-            ("cpu.weight", &(1 + (weight - 2) * 9999 / 262_142).to_string()),
-        ]);
+        self.set(
+            &group,
+            "cpu",
+            &[
+                ("cpu.shares", &weight.to_string()),
+                ("cpu.weight", &(1 + (weight - 2) * 9999 / 262_142).to_string()),
+            ],
+        );
         if let Some(limit) = amount(&limits, "cpu", 1).filter(|_| self.cfs_quota && all_limited(pod, "cpu")) {
             let quota = quota(limit, self.period);
-            self.set(&group, "cpu", &[
-                ("cpu.cfs_period_us", &self.period.to_string()),
-                ("cpu.cfs_quota_us", &quota.to_string()),
-                ("cpu.max", &format!("{quota} {}", self.period)),
-            ]);
+            self.set(
+                &group,
+                "cpu",
+                &[
+                    ("cpu.cfs_period_us", &self.period.to_string()),
+                    ("cpu.cfs_quota_us", &quota.to_string()),
+                    ("cpu.max", &format!("{quota} {}", self.period)),
+                ],
+            );
         }
         if let Some(limit) = amount(&limits, "memory", 1000).filter(|_| all_limited(pod, "memory")) {
             let text = limit.to_string();
@@ -141,7 +149,9 @@ impl Cgroups {
                 }
                 // Version 1 starts these empty, and a group without them takes no process.
                 for file in ["cpuset.cpus", "cpuset.mems"] {
-                    if !self.v2 && let Ok(value) = std::fs::read(above.join(file)) {
+                    if !self.v2
+                        && let Ok(value) = std::fs::read(above.join(file))
+                    {
                         let _ = std::fs::write(folder.join(file), value);
                     }
                 }
@@ -162,7 +172,9 @@ impl Cgroups {
             }
             for (file, value) in values {
                 let path = hierarchy.join(group.trim_start_matches('/')).join(file);
-                if path.exists() && let Err(error) = std::fs::write(&path, value) {
+                if path.exists()
+                    && let Err(error) = std::fs::write(&path, value)
+                {
                     warn!(path = %path.display(), value, %error, "Failed to set a cgroup value");
                 }
             }
@@ -208,14 +220,17 @@ impl Cgroups {
 
 fn all_limited(pod: &Pod, name: &str) -> bool {
     let Some(spec) = &pod.spec else { return false };
-    let pod_level = spec.resources.as_ref().and_then(|it| it.limits.as_ref()).is_some_and(|it| it.contains_key(name));
+    let pod_level =
+        spec.resources.as_ref().and_then(|it| it.limits.as_ref()).is_some_and(|it| it.contains_key(name));
     pod_level
-        || spec.containers.iter().chain(spec.init_containers.iter().flatten().filter(|it| qos::is_sidecar(it))).all(
-            |container| {
+        || spec
+            .containers
+            .iter()
+            .chain(spec.init_containers.iter().flatten().filter(|it| qos::is_sidecar(it)))
+            .all(|container| {
                 let limits = container.resources.as_ref().and_then(|it| it.limits.as_ref());
                 qos::amount(limits, name).is_some_and(|value| value > 0)
-            },
-        )
+            })
 }
 
 /// Lets a version 2 group's children use the controllers it has.

@@ -139,7 +139,8 @@ fn port_mappings(pod: &Pod) -> Vec<v1::PortMapping> {
 }
 
 pub fn container(pod: &Pod, container: &Container, inputs: Inputs) -> Result<v1::ContainerConfig, Error> {
-    security::verify_non_root(pod, container, inputs.image_uid, &inputs.image_user).map_err(Error::Security)?;
+    security::verify_non_root(pod, container, inputs.image_uid, &inputs.image_user)
+        .map_err(Error::Security)?;
     let mut labels = identity(pod);
     labels.insert(keys::CONTAINER_NAME.into(), container.name.clone());
     let expand = |texts: &Option<Vec<String>>| {
@@ -234,7 +235,8 @@ mod tests {
         assert_eq!(hash(&container), before, "only name and image count");
         container.image = Some("j".into());
         assert_ne!(hash(&container), before);
-        let known = Container { name: "a".into(), image: Some("busybox:stable".into()), ..Default::default() };
+        let known =
+            Container { name: "a".into(), image: Some("busybox:stable".into()), ..Default::default() };
         assert_eq!(hash(&known), "93382c2e", "as upstream's kubelet writes it");
     }
 }

@@ -36,8 +36,11 @@ pub async fn run(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
             }
             seen.is_some_and(|seen| now || seen.elapsed() < linger)
         };
-        *kubelet.pressure.write() =
-            Pressure { memory: note(&mut memory_seen, memory), disk: note(&mut disk_seen, disk), pids: false };
+        *kubelet.pressure.write() = Pressure {
+            memory: note(&mut memory_seen, memory),
+            disk: note(&mut disk_seen, disk),
+            pids: false,
+        };
         if memory || disk {
             evict_one(&kubelet, if memory { "memory" } else { "ephemeral-storage" });
         }

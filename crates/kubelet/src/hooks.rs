@@ -22,7 +22,9 @@ pub async fn run(
         let command = exec.command.clone().unwrap_or_default();
         let shown = format!("[{}]", command.join(" "));
         let failed = |error: String, output: &str| {
-            format!("Exec lifecycle hook ({shown}) for Container {name:?} in Pod {pod_title:?} failed - error: {error}, message: {output:?}")
+            format!(
+                "Exec lifecycle hook ({shown}) for Container {name:?} in Pod {pod_title:?} failed - error: {error}, message: {output:?}"
+            )
         };
         let answer = kubelet.runtime.exec_sync(&instance.id, command.clone(), Duration::ZERO).await;
         let answer = answer.map_err(|error| failed(error.to_string(), ""))?;
@@ -37,9 +39,12 @@ pub async fn run(
         const TIMEOUT: Duration = Duration::from_secs(30);
         let path = get.path.clone().unwrap_or_default();
         let failed = |error: String| {
-            format!("HTTP lifecycle hook ({path}) for Container {name:?} in Pod {pod_title:?} failed - error: {error}")
+            format!(
+                "HTTP lifecycle hook ({path}) for Container {name:?} in Pod {pod_title:?} failed - error: {error}"
+            )
         };
-        let spec = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers));
+        let spec =
+            pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers));
         let container: Container = spec.into_iter().find(|it| it.name == *name).cloned().unwrap_or_default();
         let request =
             http_request(get, &container, &pod_ip(kubelet, pod), "kube-lifecycle").map_err(failed)?;

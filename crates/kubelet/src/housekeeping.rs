@@ -52,9 +52,8 @@ impl Housekeeping {
 
 async fn end(kubelet: &Arc<Kubelet>, uid: &str) -> Result<(), crate::worker::Error> {
     let observed = runtime::read_pod(&*kubelet.runtime, uid).await?;
-    let annotation = |key: &str| {
-        observed.containers.iter().find_map(|it| it.annotations.get(key)?.parse::<i64>().ok())
-    };
+    let annotation =
+        |key: &str| observed.containers.iter().find_map(|it| it.annotations.get(key)?.parse::<i64>().ok());
     // What is known of it stands in the runtime.
     let pod = Pod {
         metadata: ObjectMeta {
@@ -63,7 +62,10 @@ async fn end(kubelet: &Arc<Kubelet>, uid: &str) -> Result<(), crate::worker::Err
             uid: Some(uid.to_owned()),
             ..Default::default()
         },
-        spec: Some(PodSpec { termination_grace_period_seconds: annotation(TERMINATION_GRACE), ..Default::default() }),
+        spec: Some(PodSpec {
+            termination_grace_period_seconds: annotation(TERMINATION_GRACE),
+            ..Default::default()
+        }),
         ..Default::default()
     };
     let grace = terminate::grace(&pod, annotation(DELETION_GRACE));

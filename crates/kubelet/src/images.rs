@@ -67,7 +67,8 @@ impl Puller {
         policy: Option<&str>,
         sandbox: &PodSandboxConfig,
     ) -> Result<Present, Error> {
-        let event = |kind, reason, message: &str| self.events.container(pod, container, kind, reason, message);
+        let event =
+            |kind, reason, message: &str| self.events.container(pod, container, kind, reason, message);
         let full = reference::with_tag(image).map_err(|error| {
             let message = format!("Failed to apply default image tag {image:?}: {error}");
             event(Warning, "InspectFailed", &message);
@@ -88,8 +89,9 @@ impl Puller {
         match (policy, found) {
             ("Always", _) | ("IfNotPresent", None) => {}
             (_, Some(image_found)) => {
-                let message =
-                    format!("Container image {image:?} already present on machine and can be accessed by the pod");
+                let message = format!(
+                    "Container image {image:?} already present on machine and can be accessed by the pod"
+                );
                 event(Normal, "Pulled", &message);
                 return Ok(present(spec, image_found));
             }
@@ -110,7 +112,8 @@ impl Puller {
         spec: ImageSpec,
         sandbox: &PodSandboxConfig,
     ) -> Result<Present, Error> {
-        let event = |kind, reason, message: &str| self.events.container(pod, container, kind, reason, message);
+        let event =
+            |kind, reason, message: &str| self.events.container(pod, container, kind, reason, message);
         let uid = pods::uid(pod);
         let key = (uid.to_owned(), spec.image.clone());
         let name = &spec.image;

@@ -28,7 +28,9 @@ pub fn register(kubelet: &Arc<Kubelet>) {
         move || {
             let count = of.upgrade().map_or(0, |kubelet| {
                 let pods = kubelet.pods.all();
-                let ready = |uid: &str| kubelet.pods.runtime_pod(uid).is_some_and(|it| it.sandboxes.iter().any(|s| s.ready));
+                let ready = |uid: &str| {
+                    kubelet.pods.runtime_pod(uid).is_some_and(|it| it.sandboxes.iter().any(|s| s.ready))
+                };
                 pods.iter().filter(|pod| ready(crate::pods::uid(pod))).count()
             });
             #[allow(clippy::cast_precision_loss)]
@@ -71,7 +73,8 @@ pub async fn serve_health(kubelet: Arc<Kubelet>, listener: TcpListener, shutdown
                             checks.answer("healthz", rest.trim_start_matches('/'), &query).await
                         }
                         _ => {
-                            let mut answer = http::Response::new(Full::new(Bytes::from("404 page not found\n")));
+                            let mut answer =
+                                http::Response::new(Full::new(Bytes::from("404 page not found\n")));
                             *answer.status_mut() = http::StatusCode::NOT_FOUND;
                             answer
                         }
@@ -79,7 +82,8 @@ pub async fn serve_health(kubelet: Arc<Kubelet>, listener: TcpListener, shutdown
                     Ok::<_, Infallible>(answer)
                 }
             });
-            let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            let connection =
+                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
             tokio::select! {
                 () = stop.cancelled() => {}
                 result = connection => if let Err(error) = result {

@@ -13,7 +13,10 @@ use tokio_util::sync::CancellationToken;
 pub type Queue = WorkQueue<String>;
 
 pub fn queue() -> Queue {
-    WorkQueue::new("mirror_pods", RateLimit { max: std::time::Duration::from_secs(30), ..RateLimit::default() })
+    WorkQueue::new(
+        "mirror_pods",
+        RateLimit { max: std::time::Duration::from_secs(30), ..RateLimit::default() },
+    )
 }
 
 /// A static pod or a mirror of that name changed.
@@ -31,7 +34,9 @@ pub async fn run(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
 }
 
 async fn sync(kubelet: &Kubelet, key: &str) -> client::Result<()> {
-    let (Some(client), Some((namespace, name))) = (&kubelet.client, key.split_once('/')) else { return Ok(()) };
+    let (Some(client), Some((namespace, name))) = (&kubelet.client, key.split_once('/')) else {
+        return Ok(());
+    };
     let wanted = kubelet.pods.get(namespace, name).filter(|pod| pods::is_static(pod));
     let hash = wanted.as_deref().and_then(|pod| pods::annotation(pod, CONFIG_HASH));
     if let Some(mirror) = kubelet.pods.mirror(namespace, name) {

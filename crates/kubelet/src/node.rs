@@ -12,8 +12,8 @@ use crate::run::Kubelet;
 use client::Patch;
 use cri::v1::{NetworkConfig, RuntimeConfig};
 use k8s_openapi::api::core::v1::{Node, NodeStatus};
-use machinery::quantity::Quantity;
 use machine::Machine;
+use machinery::quantity::Quantity;
 use serde_json::{Value, json};
 use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
@@ -252,7 +252,9 @@ async fn pass_on_pod_cidr(kubelet: &Kubelet, range: &str, known: &mut String) {
             range.clone_into(known);
             update_runtime_health(kubelet).await;
         }
-        Err(error) => warn!(%error, range, "Unable to update the runtime's range of pod addresses, will retry"),
+        Err(error) => {
+            warn!(%error, range, "Unable to update the runtime's range of pod addresses, will retry")
+        }
     }
 }
 
@@ -261,7 +263,8 @@ async fn pass_on_pod_cidr(kubelet: &Kubelet, range: &str, known: &mut String) {
 fn differs(old: &NodeStatus, essence: &Value) -> bool {
     let ours = essence["conditions"].as_array().cloned().unwrap_or_default();
     ours.iter().any(|condition| {
-        let found = old.conditions.iter().flatten().find(|it| Some(it.type_.as_str()) == condition["type"].as_str());
+        let found =
+            old.conditions.iter().flatten().find(|it| Some(it.type_.as_str()) == condition["type"].as_str());
         found.is_none_or(|found| Some(found.status.as_str()) != condition["status"].as_str())
     })
 }

@@ -222,16 +222,16 @@ impl Options {
         for (target, value) in durations {
             *target = value.unwrap_or(*target);
         }
-        let maps: [(&mut BTreeMap<String, String>, &'static str, &Option<String>, char); 3] = [
-            (&mut config.eviction_hard, "eviction-hard", &self.eviction_hard, '<'),
-            (&mut config.system_reserved, "system-reserved", &self.system_reserved, '='),
-            (&mut config.kube_reserved, "kube-reserved", &self.kube_reserved, '='),
-        ];
-        for (target, flag, value, separator) in maps {
+        let map = |target: &mut BTreeMap<String, String>, flag, value: &Option<String>, separator| {
             if let Some(value) = value {
-                *target = pairs(value, separator).ok_or_else(|| Error::Flag { flag, value: value.clone() })?;
+                *target =
+                    pairs(value, separator).ok_or_else(|| Error::Flag { flag, value: value.clone() })?;
             }
-        }
+            Ok::<_, Error>(())
+        };
+        map(&mut config.eviction_hard, "eviction-hard", &self.eviction_hard, '<')?;
+        map(&mut config.system_reserved, "system-reserved", &self.system_reserved, '=')?;
+        map(&mut config.kube_reserved, "kube-reserved", &self.kube_reserved, '=')?;
         if let Some(value) = &self.register_with_taints {
             let flag = "register-with-taints";
             config.register_with_taints =

@@ -109,18 +109,16 @@ pub fn plan(pod: &Pod, runtime: &RuntimePod, context: &Context) -> Plan {
     plan.sandbox = runtime.sandboxes.first().map(|sandbox| sandbox.id.clone());
     for container in spec.ephemeral_containers.iter().flatten() {
         if runtime.container(&container.name).is_none() {
-            plan.start.push(Start {
-                name: container.name.clone(),
-                kind: Kind::Ephemeral,
-                restart_count: 0,
-            });
+            plan.start.push(Start { name: container.name.clone(), kind: Kind::Ephemeral, restart_count: 0 });
         }
     }
 
     let sandbox = plan.sandbox.clone().unwrap_or_default();
     let outcome = plan_init(pod, init, runtime, context, &sandbox, &mut plan);
     match outcome {
-        InitOutcome::Failed => return Plan { kill_pod: true, create_sandbox: None, sandbox: plan.sandbox, ..Plan::default() },
+        InitOutcome::Failed => {
+            return Plan { kill_pod: true, create_sandbox: None, sandbox: plan.sandbox, ..Plan::default() };
+        }
         InitOutcome::Waiting => return plan,
         InitOutcome::Done => {}
     }
@@ -128,7 +126,9 @@ pub fn plan(pod: &Pod, runtime: &RuntimePod, context: &Context) -> Plan {
     let mut kept = 0;
     let mut to_come = 0;
     for container in &spec.containers {
-        let current = runtime.container(&container.name).filter(|it| it.sandbox_id == sandbox || it.state == State::Exited);
+        let current = runtime
+            .container(&container.name)
+            .filter(|it| it.sandbox_id == sandbox || it.state == State::Exited);
         let Some(current) = current.filter(|it| it.state == State::Running) else {
             if should_restart(pod, container, runtime) {
                 if let Some(unknown) = current.filter(|it| it.state == State::Unknown) {
@@ -196,9 +196,9 @@ fn plan_init(
 ) -> InitOutcome {
     // A regular container that exists proves that initialization was done in this sandbox.
     let regular = pod.spec.iter().flat_map(|spec| &spec.containers);
-    let initialized = regular.into_iter().any(|it| {
-        runtime.container(&it.name).is_some_and(|found| found.sandbox_id == sandbox)
-    });
+    let initialized = regular
+        .into_iter()
+        .any(|it| runtime.container(&it.name).is_some_and(|found| found.sandbox_id == sandbox));
     for container in init {
         let current = runtime.container(&container.name).filter(|it| it.sandbox_id == sandbox);
         if is_sidecar(container) {
@@ -210,7 +210,8 @@ fn plan_init(
                     }
                 }
                 Some(running) => {
-                    if let Some((message, grace, _)) = verdict(container, running, context, "Init container") {
+                    if let Some((message, grace, _)) = verdict(container, running, context, "Init container")
+                    {
                         let (id, name) = (running.id.clone(), container.name.clone());
                         plan.kill.push(Kill { id, name, message, grace });
                         start(plan, runtime, container, Kind::Init, context);
@@ -247,7 +248,8 @@ fn plan_init(
                     plan.kill.push(Kill {
                         id: found.id.clone(),
                         name: container.name.clone(),
-                        message: "Init container is in \"unknown\" state, try killing it before restart".into(),
+                        message: "Init container is in \"unknown\" state, try killing it before restart"
+                            .into(),
                         grace: None,
                     });
                     start(plan, runtime, container, Kind::Init, context);

@@ -31,9 +31,8 @@ impl Pleg {
             return Some("PLEG is not healthy: pleg has yet to be successful".into());
         }
         let age = jiff::Timestamp::now().as_second() - last;
-        (age > THRESHOLD).then(|| {
-            format!("PLEG is not healthy: pleg was last seen active {age}s ago; threshold is 3m0s")
-        })
+        (age > THRESHOLD)
+            .then(|| format!("PLEG is not healthy: pleg was last seen active {age}s ago; threshold is 3m0s"))
     }
 
     pub async fn run(&self, kubelet: Arc<Kubelet>, shutdown: CancellationToken) {

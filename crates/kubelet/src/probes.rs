@@ -9,7 +9,7 @@ use crate::plan::ProbeResults;
 use crate::pods::uid;
 use crate::run::Kubelet;
 use crate::status::Health;
-use k8s_openapi::api::core::v1::{Container, Pod, Probe};
+use k8s_openapi::api::core::v1::{Container, Pod, PodStatus, Probe};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -55,6 +55,8 @@ struct PodProbes {
     /// Ends startup and liveness probes: a pod that is ending is not killed by its probes.
     stop_killing: CancellationToken,
     workers: HashSet<(String, Kind)>,
+    /// Instances whose probe has taken over; until then what the API server shows holds.
+    adopted: HashSet<(String, Kind)>,
     health: Health,
     failed: ProbeResults,
 }
@@ -87,14 +89,39 @@ impl Probes {
         }
     }
 
-    pub fn health(&self, uid: &str) -> Health {
-        self.pods.lock().get(uid).map(|entry| entry.health.clone()).unwrap_or_default()
+    /// `told` is the status the API server has: a restart of the kubelet makes no container unready.
+    pub fn health(&self, uid: &str, told: Option<&PodStatus>) -> Health {
+        let pods = self.pods.lock();
+        let entry = pods.get(uid);
+        let mut health = entry.map(|entry| entry.health.clone()).unwrap_or_default();
+        let adopted = |id: &str, kind| entry.is_some_and(|it| it.adopted.contains(&(id.to_owned(), kind)));
+        let init = told.and_then(|told| told.init_container_statuses.as_ref());
+        let containers = told.and_then(|told| told.container_statuses.as_ref());
+        for status in init.into_iter().chain(containers).flatten() {
+            let Some((_, id)) = status.container_id.as_deref().and_then(|id| id.split_once("://")) else {
+                continue;
+            };
+            if status.ready && !adopted(id, Kind::Readiness) {
+                health.ready.insert(id.to_owned());
+            }
+            if status.started == Some(true) && !adopted(id, Kind::Startup) {
+                health.started.insert(id.to_owned());
+            }
+        }
+        health
     }
 
-    pub fn results(&self, uid: &str) -> ProbeResults {
+    pub fn results(&self, uid: &str, told: Option<&PodStatus>) -> ProbeResults {
+        let started = self.health(uid, told).started;
         let pods = self.pods.lock();
-        let Some(entry) = pods.get(uid) else { return ProbeResults::default() };
-        ProbeResults { started: entry.health.started.clone(), ..entry.failed.clone() }
+        let failed = pods.get(uid).map(|entry| entry.failed.clone()).unwrap_or_default();
+        ProbeResults { started, ..failed }
+    }
+
+    fn adopt(&self, uid: &str, kind: Kind, id: &str) {
+        if let Some(entry) = self.pods.lock().get_mut(uid) {
+            entry.adopted.insert((id.to_owned(), kind));
+        }
     }
 
     /// Takes in a result; whether it changed anything.

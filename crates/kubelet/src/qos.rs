@@ -52,7 +52,8 @@ pub fn compute(pod: &Pod) -> Class {
     let resources = |container: &Container| container.resources.clone().unwrap_or_else(|| empty.clone());
     let any = containers().any(|container| {
         let resources = resources(container);
-        !compute_only(resources.requests.as_ref()).is_empty() || !compute_only(resources.limits.as_ref()).is_empty()
+        !compute_only(resources.requests.as_ref()).is_empty()
+            || !compute_only(resources.limits.as_ref()).is_empty()
     });
     if !any {
         Class::BestEffort
@@ -186,6 +187,9 @@ mod tests {
         let container = &burstable.spec.as_ref().unwrap().containers[0];
         assert_eq!(oom_score_adj(&burstable, container, 4 << 30), 750);
         let best_effort = pod(serde_json::json!([{"name": "a"}]));
-        assert_eq!(oom_score_adj(&best_effort, &best_effort.spec.as_ref().unwrap().containers[0], 1 << 30), 1000);
+        assert_eq!(
+            oom_score_adj(&best_effort, &best_effort.spec.as_ref().unwrap().containers[0], 1 << 30),
+            1000
+        );
     }
 }

@@ -23,7 +23,7 @@ use crate::worker::supervisor::Supervisor;
 use anyhow::{Context, bail};
 use client::{Client, Config, EventRecorder, Informers};
 use cri::{ImageService, RuntimeService};
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Pod, PodStatus, Service};
 use parking_lot::RwLock;
 use std::net::IpAddr;
 use std::path::Path;
@@ -159,6 +159,14 @@ impl Kubelet {
         node::allocatable(&self.config, &self.machine, &self.paths)
     }
 
+    /// The status the API server has of a pod, for a static pod that of its mirror.
+    pub fn told(&self, pod: &Pod) -> Option<PodStatus> {
+        match crate::pods::is_static(pod) {
+            true => self.pods.mirror(crate::pods::namespace(pod), crate::pods::name(pod))?.status.clone(),
+            false => pod.status.clone(),
+        }
+    }
+
     /// The addresses of a pod's sandbox as the runtime tells them now.
     pub async fn runtime_ips(&self, uid: &str) -> Vec<String> {
         self.pods.runtime_pod(uid).map(|found| found.ips().to_vec()).unwrap_or_default()
@@ -275,7 +283,8 @@ pub async fn serve(
 
     if config.healthz_port > 0 {
         let address = format!("{}:{}", config.healthz_bind_address, config.healthz_port);
-        let listener = TcpListener::bind(&address).await.with_context(|| format!("listening on {address}"))?;
+        let listener =
+            TcpListener::bind(&address).await.with_context(|| format!("listening on {address}"))?;
         tasks.spawn(crate::metrics::serve_health(kubelet.clone(), listener, shutdown.clone()));
     }
     if config.enable_server {
@@ -309,7 +318,9 @@ pub async fn serve(
     }
 
     let (changes, received) = tokio::sync::mpsc::unbounded_channel();
-    let pods = informers.as_ref().map(|informers| sources::api::watch(informers, &kubelet.node_name, changes.clone()));
+    let pods = informers
+        .as_ref()
+        .map(|informers| sources::api::watch(informers, &kubelet.node_name, changes.clone()));
     if !config.static_pod_path.is_empty() {
         let file = sources::file::run(
             config.static_pod_path.clone(),
@@ -318,7 +329,15 @@ pub async fn serve(
             changes,
             shutdown.clone(),
         );
-        tasks.spawn(file);
+        let pods = pods.clone();
+        tasks.spawn(async move {
+            // Their mirrors tell what was said of them before a restart. Where the API server is itself a static
+            // pod, there is nobody to wait for.
+            if let Some(pods) = pods {
+                let _ = tokio::time::timeout(Duration::from_secs(2), pods.synced()).await;
+            }
+            file.await;
+        });
     }
     tasks.spawn(sources::dispatch(kubelet.clone(), received, shutdown.clone()));
     let (clean, stop) = (kubelet.clone(), shutdown.clone());

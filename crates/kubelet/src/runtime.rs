@@ -133,7 +133,8 @@ pub async fn read_pod(runtime: &dyn RuntimeService, uid: &str) -> Result<Runtime
         }
     }
     pod.sandboxes.sort_by_key(|sandbox| std::cmp::Reverse(sandbox.created_at));
-    pod.containers.sort_by_key(|container| std::cmp::Reverse((container.created_at, container.restart_count)));
+    pod.containers
+        .sort_by_key(|container| std::cmp::Reverse((container.created_at, container.restart_count)));
     Ok(pod)
 }
 

@@ -59,7 +59,8 @@ pub fn generate(input: &Input) -> PodStatus {
         containers.sort_by(|a, b| a.name.cmp(&b.name));
     }
     let init_statuses = of(&init, &old.init_container_statuses, true);
-    let ephemeral: Vec<Container> = spec.ephemeral_containers.iter().flatten().filter_map(as_container).collect();
+    let ephemeral: Vec<Container> =
+        spec.ephemeral_containers.iter().flatten().filter_map(as_container).collect();
     let ephemeral_statuses = of(&ephemeral, &old.ephemeral_container_statuses, false);
 
     let mut status = PodStatus {
@@ -72,7 +73,8 @@ pub fn generate(input: &Input) -> PodStatus {
         start_time: old.start_time.clone().or(Some(Time(input.now))),
         host_ip: input.host_ips.first().cloned(),
         host_ips: Some(input.host_ips.iter().map(|ip| HostIP { ip: ip.clone() }).collect()),
-        allocated_resources: Some(quantities(input.pod, |it| it.requests.as_ref())).filter(|it| !it.is_empty()),
+        allocated_resources: Some(quantities(input.pod, |it| it.requests.as_ref()))
+            .filter(|it| !it.is_empty()),
         resources: Some(pod_resources(input)),
         nominated_node_name: old.nominated_node_name.clone(),
         resource_claim_statuses: old.resource_claim_statuses.clone(),
@@ -151,7 +153,11 @@ fn as_container(ephemeral: &k8s_openapi::api::core::v1::EphemeralContainer) -> O
 
 /// The ephemeral containers of a pod as ordinary ones.
 pub fn ephemeral_containers(pod: &Pod) -> Vec<Container> {
-    pod.spec.iter().flat_map(|spec| spec.ephemeral_containers.iter().flatten()).filter_map(as_container).collect()
+    pod.spec
+        .iter()
+        .flat_map(|spec| spec.ephemeral_containers.iter().flatten())
+        .filter_map(as_container)
+        .collect()
 }
 
 fn time(nanoseconds: i64) -> Option<Time> {
@@ -205,8 +211,11 @@ fn container_status(
         status.state = Some(waiting(reason, Some(message.clone())));
     }
 
-    let running = current.filter(|it| it.state == State::Running && status.state.as_ref().is_some_and(|s| s.running.is_some()));
-    let probed = |probe: bool, passed: &HashSet<String>| running.is_some_and(|it| !probe || passed.contains(&it.id));
+    let running = current.filter(|it| {
+        it.state == State::Running && status.state.as_ref().is_some_and(|s| s.running.is_some())
+    });
+    let probed =
+        |probe: bool, passed: &HashSet<String>| running.is_some_and(|it| !probe || passed.contains(&it.id));
     let started = probed(container.startup_probe.is_some(), &input.health.started);
     status.started = Some(started);
     status.ready = if is_init && !is_sidecar(container) {
@@ -215,7 +224,8 @@ fn container_status(
         started && probed(container.readiness_probe.is_some(), &input.health.ready)
     };
     if current.is_some() {
-        status.allocated_resources = container.resources.as_ref().and_then(|it| it.requests.clone()).filter(|it| !it.is_empty());
+        status.allocated_resources =
+            container.resources.as_ref().and_then(|it| it.requests.clone()).filter(|it| !it.is_empty());
         status.resources = Some(container.resources.clone().unwrap_or_default());
     }
     let mounts: Vec<VolumeMountStatus> = container
@@ -231,13 +241,14 @@ fn container_status(
         })
         .collect();
     status.volume_mounts = (!mounts.is_empty()).then_some(mounts);
-    status.user = current.and_then(|it| it.user.as_ref()).map(|user| k8s_openapi::api::core::v1::ContainerUser {
-        linux: Some(k8s_openapi::api::core::v1::LinuxContainerUser {
-            uid: user.uid,
-            gid: user.gid,
-            supplemental_groups: Some(user.supplemental_groups.clone()),
-        }),
-    });
+    status.user =
+        current.and_then(|it| it.user.as_ref()).map(|user| k8s_openapi::api::core::v1::ContainerUser {
+            linux: Some(k8s_openapi::api::core::v1::LinuxContainerUser {
+                uid: user.uid,
+                gid: user.gid,
+                supplemental_groups: Some(user.supplemental_groups.clone()),
+            }),
+        });
     status
 }
 
@@ -251,9 +262,7 @@ fn missing(
     let lost = |old: &ContainerStatus| ContainerState {
         terminated: Some(ContainerStateTerminated {
             reason: Some("ContainerStatusUnknown".into()),
-            message: Some(
-                "The container could not be located when the pod was terminated".into(),
-            ),
+            message: Some("The container could not be located when the pod was terminated".into()),
             exit_code: 137,
             container_id: old.container_id.clone(),
             ..Default::default()
@@ -278,7 +287,10 @@ fn missing(
         // It ran and vanished without our seeing its end.
         status.image_id = old.image_id.clone();
         status.container_id = old.container_id.clone();
-        if input.terminal || input.pod.metadata.deletion_timestamp.is_some() || pods::restart_policy(input.pod) == "Never" {
+        if input.terminal
+            || input.pod.metadata.deletion_timestamp.is_some()
+            || pods::restart_policy(input.pod) == "Never"
+        {
             status.state = Some(lost(old));
         } else {
             status.last_state = Some(lost(old));
@@ -310,10 +322,9 @@ fn instance_state(input: &Input, instance: &Instance) -> ContainerState {
             }),
             ..Default::default()
         },
-        State::Unknown => ContainerState {
-            waiting: Some(ContainerStateWaiting::default()),
-            ..Default::default()
-        },
+        State::Unknown => {
+            ContainerState { waiting: Some(ContainerStateWaiting::default()), ..Default::default() }
+        }
     }
 }
 
@@ -377,10 +388,15 @@ fn phase(input: &Input, status: &PodStatus) -> &'static str {
     if failed_init > 0 && policy == "Never" {
         return "Failed";
     }
-    if input.terminal && !pods::is_static(input.pod) && running == 0 && stopped == 0 && failed_init + pending_init + waiting > 0 {
+    if input.terminal
+        && !pods::is_static(input.pod)
+        && running == 0
+        && stopped == 0
+        && failed_init + pending_init + waiting > 0
+    {
         return "Failed";
     }
-    if pending_init > 0 && !(running + stopped > 0) {
+    if pending_init > 0 && running + stopped == 0 {
         return "Pending";
     }
     if waiting > 0 {

@@ -118,7 +118,8 @@ impl Worker {
     pub fn new(kubelet: Arc<Kubelet>, orders: Arc<Orders>) -> Self {
         let uid = pods::uid(&orders.pod()).to_owned();
         let longest = kubelet.config.crash_loop_back_off.max_container_restart_period.as_ref();
-        let backoffs = Backoffs::new(plan::backoff::INITIAL, longest.map_or(plan::backoff::LONGEST, |it| it.0));
+        let backoffs =
+            Backoffs::new(plan::backoff::INITIAL, longest.map_or(plan::backoff::LONGEST, |it| it.0));
         Self { kubelet, orders, uid, reasons: Reasons::new(), backoffs, over: false }
     }
 
@@ -131,8 +132,10 @@ impl Worker {
             let _ = orders.interrupt.notified().now_or_never();
             let pod = orders.pod();
             let state = orders.state();
-            let ending =
-                self.over || state.removed || state.failure.is_some() || pod.metadata.deletion_timestamp.is_some();
+            let ending = self.over
+                || state.removed
+                || state.failure.is_some()
+                || pod.metadata.deletion_timestamp.is_some();
             let pause = if ending {
                 match self.end(&pod, &state).await {
                     Ok(()) if state.removed => return self.leave(&pod),
@@ -177,6 +180,9 @@ impl Worker {
         self.kubelet.status.forget(&self.uid);
         self.kubelet.puller.forget(&self.uid);
         self.kubelet.pods.remove(&self.uid);
+        if pods::is_static(pod) {
+            crate::mirror::changed(&self.kubelet, pods::namespace(pod), pods::name(pod));
+        }
     }
 
     /// What the runtime holds, with termination messages, made known to the rest of the kubelet.
@@ -190,15 +196,16 @@ impl Worker {
 
     fn generate(&self, pod: &Pod, runtime: &RuntimePod, terminal: bool) -> PodStatus {
         let last = self.kubelet.pods.status(&self.uid);
-        let old = last.as_deref().or(pod.status.as_ref());
-        let merged = with_foreign_conditions(old, pod.status.as_ref());
+        let told = self.kubelet.told(pod);
+        let old = last.as_deref().or(told.as_ref());
+        let merged = with_foreign_conditions(old, told.as_ref());
         let failure = self.orders.state().failure;
         let host_ips: Vec<String> = self.kubelet.node_ips.iter().map(ToString::to_string).collect();
         status::generate(&Input {
             pod,
             runtime,
             reasons: &self.reasons,
-            health: &self.kubelet.probes.health(&self.uid),
+            health: &self.kubelet.probes.health(&self.uid, told.as_ref()),
             old: merged.as_ref(),
             host_ips: &host_ips,
             terminal,
@@ -243,7 +250,7 @@ impl Worker {
             return Ok(Duration::from_secs(2));
         }
 
-        let results = kubelet.probes.results(&self.uid);
+        let results = kubelet.probes.results(&self.uid, kubelet.told(pod).as_ref());
         let now = crate::images::now();
         let plan = plan::plan(pod, &observed, &Context { probes: &results, backoffs: &self.backoffs, now });
         if !plan.is_empty() {
@@ -375,7 +382,9 @@ impl Worker {
     /// Ends the pod and cleans up. `Ok` when nothing of it runs any more and its volumes are gone.
     async fn end(&mut self, pod: &Arc<Pod>, state: &State) -> Result<(), Error> {
         let kubelet = self.kubelet.clone();
-        if state.rejected && let Some((reason, message)) = &state.failure {
+        if state.rejected
+            && let Some((reason, message)) = &state.failure
+        {
             if !self.over {
                 kubelet.status.set(pod, status::rejected(pod, reason, message));
             }
@@ -400,7 +409,11 @@ impl Worker {
             return Err(Error::Retry);
         }
         kubelet.status.set(pod, self.generate(pod, &observed, true));
-        kubelet.volumes.unmount(&self.uid).await.map_err(|error| Error::Volumes { message: error.to_string() })?;
+        kubelet
+            .volumes
+            .unmount(&self.uid)
+            .await
+            .map_err(|error| Error::Volumes { message: error.to_string() })?;
         kubelet.cgroups.remove_pod(pod).map_err(|source| Error::Cgroup { source })?;
         if state.removed || pod.metadata.deletion_timestamp.is_some() {
             terminate::remove_remains(&kubelet, pod, &observed).await?;

@@ -77,7 +77,8 @@ impl Running {
     }
 
     fn phase(&self, name: &str) -> String {
-        let status = self.pod(name).and_then(|pod| self.kubelet.pods.status(pod.metadata.uid.as_deref().unwrap()));
+        let status =
+            self.pod(name).and_then(|pod| self.kubelet.pods.status(pod.metadata.uid.as_deref().unwrap()));
         status.and_then(|status| status.phase.clone()).unwrap_or_default()
     }
 
@@ -124,15 +125,23 @@ async fn a_pod_runs_survives_a_restart_of_the_kubelet_and_ends() {
     let running = node.start();
     until("running again", || running.phase("web") == "Running").await;
     tokio::time::sleep(Duration::from_millis(2500)).await;
-    let since: Vec<String> =
-        node.runtime.calls().split_off(calls).into_iter().filter(|call| !call.starts_with("Status")).collect();
+    let since: Vec<String> = node
+        .runtime
+        .calls()
+        .split_off(calls)
+        .into_iter()
+        .filter(|call| !call.starts_with("Status"))
+        .collect();
     assert_eq!(since, Vec::<String>::new(), "a restart of the kubelet touches nothing");
 
     // The container dies: it comes back at once, then with a back-off.
     node.runtime.exit(&first.id, 1, "Error");
     until("restarted", || node.runtime.containers_named("a").len() == 2).await;
     node.runtime.exit(&node.runtime.containers_named("a")[1].id, 1, "Error");
-    until("backing off", || running.has_event("BackOff", "Back-off restarting failed container a in pod web-node")).await;
+    until("backing off", || {
+        running.has_event("BackOff", "Back-off restarting failed container a in pod web-node")
+    })
+    .await;
 
     std::fs::remove_file(node.folder.path().join("manifests/web")).unwrap();
     until("gone", || running.pod("web").is_none()).await;
@@ -168,7 +177,10 @@ async fn a_failing_probe_restarts_the_container() {
     let node = Node::new();
     node.runtime.answer_exec("check", 1, "not well");
     let probe = json!({"exec": {"command": ["check"]}, "periodSeconds": 1, "failureThreshold": 1});
-    node.manifest("web", json!({"containers": [{"name": "a", "image": "busybox:1", "livenessProbe": probe}]}));
+    node.manifest(
+        "web",
+        json!({"containers": [{"name": "a", "image": "busybox:1", "livenessProbe": probe}]}),
+    );
     let running = node.start();
     until("restarted", || node.runtime.containers_named("a").len() >= 2).await;
     assert!(running.has_event("Unhealthy", "Liveness probe failed: not well"));

@@ -73,7 +73,8 @@ pub fn groups_policy(pod: &Pod) -> i32 {
 }
 
 fn seccomp(profile: Option<&SeccompProfile>, privileged: bool, node: &Node) -> v1::SecurityProfile {
-    let of = |kind: ProfileType| v1::SecurityProfile { profile_type: kind.into(), localhost_ref: String::new() };
+    let of =
+        |kind: ProfileType| v1::SecurityProfile { profile_type: kind.into(), localhost_ref: String::new() };
     if privileged {
         return of(ProfileType::Unconfined);
     }

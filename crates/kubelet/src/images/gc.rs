@@ -65,7 +65,8 @@ async fn collect(kubelet: &Kubelet, seen: &mut HashMap<String, Seen>) -> cri::Re
     let low = u64::try_from(100 - config.image_gc_low_threshold_percent).unwrap_or_default();
     let mut to_free = (capacity * low / 100).saturating_sub(available);
     info!(usage, to_free, "Image file system usage is over the high threshold, removing unused images");
-    let mut candidates: Vec<&Image> = images.iter().filter(|image| !image.pinned && !is_used(image)).collect();
+    let mut candidates: Vec<&Image> =
+        images.iter().filter(|image| !image.pinned && !is_used(image)).collect();
     candidates.sort_by_key(|image| seen.get(&image.id).and_then(|it| it.last_used));
     for image in candidates {
         if to_free == 0 {
@@ -82,7 +83,8 @@ async fn collect(kubelet: &Kubelet, seen: &mut HashMap<String, Seen>) -> cri::Re
         }
     }
     if to_free > 0 {
-        let message = format!("Failed to free sufficient space by deleting unused images ({to_free} bytes missing).");
+        let message =
+            format!("Failed to free sufficient space by deleting unused images ({to_free} bytes missing).");
         kubelet.events.node(&kubelet.node_name, crate::events::Warning, "FreeDiskSpaceFailed", &message);
     }
     Ok(())

@@ -5,7 +5,9 @@
 pub enum Error {
     #[error("couldn't parse image name {0:?}: invalid reference format")]
     Format(String),
-    #[error("couldn't parse image name {0:?}: invalid reference format: repository name ({1}) must be lowercase")]
+    #[error(
+        "couldn't parse image name {0:?}: invalid reference format: repository name ({1}) must be lowercase"
+    )]
     Case(String, String),
 }
 
@@ -38,7 +40,9 @@ pub fn with_tag(image: &str) -> Result<String, Error> {
     }
     let first = name.split('/').next().unwrap_or_default();
     let has_host = name.contains('/')
-        && (first.contains(['.', ':']) || first == "localhost" || first.bytes().any(|b| b.is_ascii_uppercase()));
+        && (first.contains(['.', ':'])
+            || first == "localhost"
+            || first.bytes().any(|b| b.is_ascii_uppercase()));
     let path = if has_host { &name[first.len() + 1..] } else { name };
     if path.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return Err(Error::Case(image.to_owned(), path.to_owned()));
@@ -61,11 +65,16 @@ mod tests {
 
     #[test]
     fn names() {
-        let check = |image: &str, expect: Option<&str>| assert_eq!(with_tag(image).ok().as_deref(), expect, "{image}");
+        let check = |image: &str, expect: Option<&str>| {
+            assert_eq!(with_tag(image).ok().as_deref(), expect, "{image}")
+        };
         check("busybox", Some("busybox:latest"));
         check("localhost:5000/a/b", Some("localhost:5000/a/b:latest"));
         check("registry.k8s.io/pause:3.10.1", Some("registry.k8s.io/pause:3.10.1"));
-        check("a@sha256:0123456789012345678901234567890123456789012345678901234567890123", Some("a@sha256:0123456789012345678901234567890123456789012345678901234567890123"));
+        check(
+            "a@sha256:0123456789012345678901234567890123456789012345678901234567890123",
+            Some("a@sha256:0123456789012345678901234567890123456789012345678901234567890123"),
+        );
         check("a b", None);
         check("A:1", None);
         check("a:", None);

@@ -12,7 +12,8 @@ use tracing::warn;
 const NAMESPACE: &str = "kube-node-lease";
 
 pub async fn run(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
-    let duration = Duration::from_secs(u64::try_from(kubelet.config.node_lease_duration_seconds).unwrap_or(40));
+    let duration =
+        Duration::from_secs(u64::try_from(kubelet.config.node_lease_duration_seconds).unwrap_or(40));
     let mut held: Option<Lease> = None;
     let mut failures = 0;
     loop {

@@ -35,7 +35,10 @@ impl Machine {
         let mut hugepages = Vec::new();
         for entry in std::fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let size = name.strip_prefix("hugepages-").and_then(|it| it.strip_suffix("kB")).and_then(|it| it.parse().ok());
+            let size = name
+                .strip_prefix("hugepages-")
+                .and_then(|it| it.strip_suffix("kB"))
+                .and_then(|it| it.parse().ok());
             if let Some(size) = size {
                 let count = text(&entry.path().join("nr_hugepages").display().to_string());
                 hugepages.push((size, count.parse().unwrap_or_default()));

@@ -4,8 +4,8 @@ use super::machine;
 use crate::run::Kubelet;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerImage, DaemonEndpoint, NodeAddress, NodeCondition, NodeDaemonEndpoints, 
-    NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeStatus, NodeSwapStatus, NodeSystemInfo,
+    ContainerImage, DaemonEndpoint, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeRuntimeHandler,
+    NodeRuntimeHandlerFeatures, NodeStatus, NodeSwapStatus, NodeSystemInfo,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -45,7 +45,11 @@ pub async fn generate(kubelet: &Kubelet, old: Option<&NodeStatus>) -> NodeStatus
         node_info: Some(NodeSystemInfo {
             architecture: machine::architecture().into(),
             boot_id: machine.boot_id.clone(),
-            container_runtime_version: format!("{}://{}", version.runtime_name, plain(&version.runtime_version)),
+            container_runtime_version: format!(
+                "{}://{}",
+                version.runtime_name,
+                plain(&version.runtime_version)
+            ),
             kernel_version: machine.kernel_version.clone(),
             kube_proxy_version: String::new(),
             kubelet_version: daemon::version::GIT_VERSION.into(),
@@ -132,21 +136,30 @@ fn conditions(kubelet: &Kubelet, old: Option<&NodeStatus>) -> Vec<NodeCondition>
         false => (false, "KubeletNotReady", format!("[{}]", problems.join(", "))),
     };
     let drafts = [
-        ("MemoryPressure", choose(
-            pressure.memory,
-            ["KubeletHasSufficientMemory", "kubelet has sufficient memory available"],
-            ["KubeletHasInsufficientMemory", "kubelet has insufficient memory available"],
-        )),
-        ("DiskPressure", choose(
-            pressure.disk,
-            ["KubeletHasNoDiskPressure", "kubelet has no disk pressure"],
-            ["KubeletHasDiskPressure", "kubelet has disk pressure"],
-        )),
-        ("PIDPressure", choose(
-            pressure.pids,
-            ["KubeletHasSufficientPID", "kubelet has sufficient PID available"],
-            ["KubeletHasInsufficientPID", "kubelet has insufficient PID available"],
-        )),
+        (
+            "MemoryPressure",
+            choose(
+                pressure.memory,
+                ["KubeletHasSufficientMemory", "kubelet has sufficient memory available"],
+                ["KubeletHasInsufficientMemory", "kubelet has insufficient memory available"],
+            ),
+        ),
+        (
+            "DiskPressure",
+            choose(
+                pressure.disk,
+                ["KubeletHasNoDiskPressure", "kubelet has no disk pressure"],
+                ["KubeletHasDiskPressure", "kubelet has disk pressure"],
+            ),
+        ),
+        (
+            "PIDPressure",
+            choose(
+                pressure.pids,
+                ["KubeletHasSufficientPID", "kubelet has sufficient PID available"],
+                ["KubeletHasInsufficientPID", "kubelet has insufficient PID available"],
+            ),
+        ),
         ("Ready", ready),
     ];
     let now = Time(Timestamp::now());

@@ -5,7 +5,8 @@ use crate::runtime::Sandbox;
 use serde_json::json;
 
 fn pod(spec: serde_json::Value) -> Pod {
-    serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": spec})).unwrap()
+    serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": spec}))
+        .unwrap()
 }
 
 /// `"name:state[:exit code]"`, newest first; a ready sandbox unless `sandbox` says otherwise.
@@ -137,15 +138,24 @@ fn probes_hash_and_backoff() {
     let failed = ProbeResults { liveness_failed: HashSet::from(["id-a".to_owned()]), ..Default::default() };
     let none = Backoffs::default();
     check_with(&always, "ready", &["a:run"], &failed, &none, &["kill a", "start a"]);
-    let found = plan(&always, &runtime(&always, "ready", &["a:run"]), &Context { probes: &failed, backoffs: &none, now: 2 });
+    let found = plan(
+        &always,
+        &runtime(&always, "ready", &["a:run"]),
+        &Context { probes: &failed, backoffs: &none, now: 2 },
+    );
     assert_eq!(found.kill[0].message, "Container a failed liveness probe, will be restarted");
     let never = pod(json!({"restartPolicy": "Never", "containers": [{"name": "a"}]}));
-    let found = plan(&never, &runtime(&never, "ready", &["a:run"]), &Context { probes: &failed, backoffs: &none, now: 2 });
-    assert_eq!(found.kill_pod, true);
+    let found = plan(
+        &never,
+        &runtime(&never, "ready", &["a:run"]),
+        &Context { probes: &failed, backoffs: &none, now: 2 },
+    );
+    assert!(found.kill_pod);
 
     let mut changed = runtime(&always, "ready", &["a:run"]);
     changed.containers[0].hash = "other".into();
-    let found = plan(&always, &changed, &Context { probes: &ProbeResults::default(), backoffs: &none, now: 2 });
+    let found =
+        plan(&always, &changed, &Context { probes: &ProbeResults::default(), backoffs: &none, now: 2 });
     assert_eq!(found.kill[0].message, "Container a definition changed, will be restarted");
 
     let mut backoffs = Backoffs::default();

@@ -97,11 +97,16 @@ pub fn port(port: &IntOrString, container: &Container) -> Result<u16, String> {
             let named = container.ports.iter().flatten().find(|it| it.name.as_deref() == Some(name));
             match named {
                 Some(found) => found.container_port,
-                None => name.parse().map_err(|_| format!("couldn't find port {name:?} in container {:?}", container.name))?,
+                None => name
+                    .parse()
+                    .map_err(|_| format!("couldn't find port {name:?} in container {:?}", container.name))?,
             }
         }
     };
-    u16::try_from(number).ok().filter(|port| *port > 0).ok_or_else(|| format!("invalid port number: {number}"))
+    u16::try_from(number)
+        .ok()
+        .filter(|port| *port > 0)
+        .ok_or_else(|| format!("invalid port number: {number}"))
 }
 
 /// The request an action describes; `agent` is `kube-probe` or `kube-lifecycle`.
@@ -116,7 +121,9 @@ pub fn http_request(
     let path = if path.starts_with('/') { path } else { format!("/{path}") };
     let mut headers: Vec<(String, String)> =
         get.http_headers.iter().flatten().map(|it| (it.name.clone(), it.value.clone())).collect();
-    let has = |headers: &[(String, String)], name: &str| headers.iter().any(|(key, _)| key.eq_ignore_ascii_case(name));
+    let has = |headers: &[(String, String)], name: &str| {
+        headers.iter().any(|(key, _)| key.eq_ignore_ascii_case(name))
+    };
     if !has(&headers, "user-agent") {
         let version = format!("{}.{}", daemon::version::MAJOR, daemon::version::MINOR);
         headers.push(("User-Agent".into(), format!("{agent}/{version}")));

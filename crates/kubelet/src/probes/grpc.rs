@@ -47,9 +47,10 @@ enum Answer {
 
 async fn check(stream: tokio::net::TcpStream, address: &str, service: &str) -> Result<Answer, String> {
     let text = |error: hyper::Error| error.to_string();
-    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-        .await
-        .map_err(text)?;
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .map_err(text)?;
     let mut message = BytesMut::new();
     if !service.is_empty() {
         message.put_u8(0x0a);

@@ -256,7 +256,8 @@ mod tests {
         let port = server("HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n").await;
         let failure = Outcome::Failure("HTTP probe failed with statuscode: 500".into());
         assert_eq!(probe(&request(port), second).await, failure);
-        let port = server("HTTP/1.1 302 Found\r\nlocation: http://example.org/\r\ncontent-length: 0\r\n\r\n").await;
+        let port =
+            server("HTTP/1.1 302 Found\r\nlocation: http://example.org/\r\ncontent-length: 0\r\n\r\n").await;
         assert!(matches!(probe(&request(port), second).await, Outcome::Warning(_)));
         let Outcome::Failure(text) = probe(&request(1), second).await else { panic!("nobody listens there") };
         assert_eq!(text, "Get \"http://127.0.0.1:1/x\": dial tcp 127.0.0.1:1: connect: connection refused");

@@ -98,7 +98,8 @@ impl Worker {
         if age < i64::from(self.probe.initial_delay_seconds.unwrap_or_default()) * 1_000_000_000 {
             return true;
         }
-        let started = self.container.startup_probe.is_none() || self.kubelet.probes.is_started(&self.uid, &self.id);
+        let started =
+            self.container.startup_probe.is_none() || self.kubelet.probes.is_started(&self.uid, &self.id);
         if started == (self.kind == Kind::Startup) {
             return true;
         }
@@ -131,10 +132,17 @@ impl Worker {
 
     /// Begins with a new instance. One that ran before the kubelet did keeps what the API server shows of it.
     fn adopt(&mut self, pod: &Pod, instance: &Instance) {
-        let told = pod.status.as_ref().and_then(|status| {
-            let all = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+        let told = self.kubelet.told(pod);
+        let told = told.as_ref().and_then(|status| {
+            let all = status
+                .init_container_statuses
+                .iter()
+                .flatten()
+                .chain(status.container_statuses.iter().flatten());
             let id = format!("{}://{}", self.kubelet.runtime_name, instance.id);
-            all.into_iter().find(|it| it.name == self.container.name && it.container_id.as_deref() == Some(&id)).cloned()
+            all.into_iter()
+                .find(|it| it.name == self.container.name && it.container_id.as_deref() == Some(&id))
+                .cloned()
         });
         self.id.clone_from(&instance.id);
         self.on_hold = false;
@@ -146,6 +154,7 @@ impl Worker {
             (Kind::Liveness, _) => self.tell(true),
             (Kind::Startup, _) => {}
         }
+        self.kubelet.probes.adopt(&self.uid, self.kind, &self.id);
     }
 
     fn tell(&self, success: bool) {

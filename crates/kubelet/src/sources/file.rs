@@ -96,7 +96,8 @@ pub fn parse(text: &str, file: &Path, node: &str) -> Result<Pod, String> {
     let hash: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
 
     let metadata = &mut pod.metadata;
-    let name = metadata.name.clone().filter(|name| !name.is_empty()).ok_or("metadata.name: Required value")?;
+    let name =
+        metadata.name.clone().filter(|name| !name.is_empty()).ok_or("metadata.name: Required value")?;
     metadata.name = Some(format!("{name}-{}", node.to_lowercase()));
     metadata.namespace.get_or_insert_with(|| "default".into());
     let uid = metadata.uid.get_or_insert_with(|| hash.clone()).clone();
@@ -127,7 +128,8 @@ pub fn parse(text: &str, file: &Path, node: &str) -> Result<Pod, String> {
         container.image_pull_policy.get_or_insert_with(|| policy.into());
         container.termination_message_path.get_or_insert_with(|| "/dev/termination-log".into());
         container.termination_message_policy.get_or_insert_with(|| "File".into());
-        let probes = [&mut container.liveness_probe, &mut container.readiness_probe, &mut container.startup_probe];
+        let probes =
+            [&mut container.liveness_probe, &mut container.readiness_probe, &mut container.startup_probe];
         for probe in probes.into_iter().flatten() {
             probe.timeout_seconds.get_or_insert(1);
             probe.period_seconds.get_or_insert(10);

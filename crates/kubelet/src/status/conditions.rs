@@ -6,7 +6,8 @@ use crate::qos::is_sidecar;
 use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-const OWNED: &[&str] = &["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+const OWNED: &[&str] =
+    &["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
 
 struct Draft {
     status: bool,
@@ -98,9 +99,8 @@ fn initialized(input: &Input, status: &PodStatus, phase: &str) -> Draft {
     let mut unknown = Vec::new();
     let mut incomplete = Vec::new();
     for container in init {
-        let done = find(&status.init_container_statuses, &container.name).map(|found| {
-            if is_sidecar(container) { found.started == Some(true) } else { found.ready }
-        });
+        let done = find(&status.init_container_statuses, &container.name)
+            .map(|found| if is_sidecar(container) { found.started == Some(true) } else { found.ready });
         match done {
             None => unknown.push(container.name.as_str()),
             Some(false) => incomplete.push(container.name.as_str()),
@@ -172,7 +172,9 @@ fn gates(input: &Input, old: &PodStatus) -> Draft {
     for gate in gates {
         let kind = &gate.condition_type;
         match old.conditions.iter().flatten().find(|it| it.type_ == *kind) {
-            None => texts.push(format!("corresponding condition of pod readiness gate {kind:?} does not exist.")),
+            None => {
+                texts.push(format!("corresponding condition of pod readiness gate {kind:?} does not exist."))
+            }
             Some(found) if found.status != "True" => texts.push(format!(
                 "the status of pod readiness gate {kind:?} is not \"True\", but {}",
                 found.status

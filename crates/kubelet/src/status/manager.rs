@@ -30,7 +30,10 @@ struct Entry {
 
 impl Manager {
     pub fn new(client: Option<Client>, pods: Arc<PodManager>) -> Arc<Self> {
-        let queue = WorkQueue::new("pod_status", RateLimit { max: std::time::Duration::from_secs(30), ..RateLimit::default() });
+        let queue = WorkQueue::new(
+            "pod_status",
+            RateLimit { max: std::time::Duration::from_secs(30), ..RateLimit::default() },
+        );
         Arc::new(Self { client, pods, queue, statuses: Mutex::default() })
     }
 
@@ -41,7 +44,8 @@ impl Manager {
         let mut statuses = self.statuses.lock();
         match statuses.get_mut(uid) {
             Some(entry) => {
-                let same = entry.status == status && entry.pod.metadata.resource_version == pod.metadata.resource_version;
+                let same = entry.status == status
+                    && entry.pod.metadata.resource_version == pod.metadata.resource_version;
                 entry.pod = pod.clone();
                 entry.status = status;
                 if same {
@@ -89,9 +93,12 @@ impl Manager {
 
     async fn sync(&self, uid: &str) -> client::Result<()> {
         let Some(client) = &self.client else { return Ok(()) };
-        let Some((local, status, sent, finished)) = self.statuses.lock().get(uid).map(|entry| {
-            (entry.pod.clone(), entry.status.clone(), entry.sent.clone(), entry.finished)
-        }) else {
+        let Some((local, status, sent, finished)) = self
+            .statuses
+            .lock()
+            .get(uid)
+            .map(|entry| (entry.pod.clone(), entry.status.clone(), entry.sent.clone(), entry.finished))
+        else {
             return Ok(());
         };
         let (namespace, name) = (pods::namespace(&local).to_owned(), pods::name(&local).to_owned());
@@ -129,7 +136,9 @@ impl Manager {
         if finished && deleted && !pods::is_static(&remote) && !pods::is_mirror(&remote) {
             let options = DeleteOptions::grace(0).uid(remote_uid);
             match client.delete::<Pod>(Some(namespace), name, &options).await {
-                Ok(()) => info!(pod = name, namespace, "Pod is fully terminated and was removed from the API"),
+                Ok(()) => {
+                    info!(pod = name, namespace, "Pod is fully terminated and was removed from the API")
+                }
                 Err(error) if error.is_not_found() || error.is_conflict() => {}
                 Err(error) => return Err(error),
             }
@@ -146,7 +155,8 @@ fn to_value(status: &PodStatus) -> Value {
 const MERGED: &[(&str, &str)] = &[("podIPs", "ip"), ("hostIPs", "ip"), ("conditions", "type")];
 
 /// Fields other parts of the system write.
-const FOREIGN: &[&str] = &["nominatedNodeName", "resourceClaimStatuses", "resize", "extendedResourceClaimStatus"];
+const FOREIGN: &[&str] =
+    &["nominatedNodeName", "resourceClaimStatuses", "resize", "extendedResourceClaimStatus"];
 
 /// The strategic merge patch from what the API server has to what it should have.
 fn difference(from: Option<&PodStatus>, to: &Value) -> Map<String, Value> {
@@ -188,7 +198,12 @@ fn merged(from: Option<&Value>, to: &Value, key: &str, keep: bool) -> Vec<Value>
             Some(before) => {
                 let mut item = item.clone();
                 if let (Some(fields), Some(before)) = (item.as_object_mut(), before.as_object()) {
-                    for gone in before.keys().filter(|field| !fields.contains_key(*field)).cloned().collect::<Vec<_>>() {
+                    for gone in before
+                        .keys()
+                        .filter(|field| !fields.contains_key(*field))
+                        .cloned()
+                        .collect::<Vec<_>>()
+                    {
                         fields.insert(gone, Value::Null);
                     }
                 }

@@ -34,13 +34,25 @@ struct Case<'a> {
 
 impl<'a> Case<'a> {
     fn new(pod: &'a Pod, containers: Vec<Instance>) -> Self {
-        Case { pod, containers, reasons: Reasons::new(), health: Health::default(), terminal: false, old: None }
+        Case {
+            pod,
+            containers,
+            reasons: Reasons::new(),
+            health: Health::default(),
+            terminal: false,
+            old: None,
+        }
     }
 
     fn run(self) -> PodStatus {
-        let sandbox = Sandbox { id: "s".into(), ready: true, ips: vec!["10.0.0.9".into()], ..Default::default() };
-        let runtime =
-            RuntimePod { uid: "u".into(), sandboxes: vec![sandbox], containers: self.containers, ..Default::default() };
+        let sandbox =
+            Sandbox { id: "s".into(), ready: true, ips: vec!["10.0.0.9".into()], ..Default::default() };
+        let runtime = RuntimePod {
+            uid: "u".into(),
+            sandboxes: vec![sandbox],
+            containers: self.containers,
+            ..Default::default()
+        };
         generate(&Input {
             pod: self.pod,
             runtime: &runtime,
@@ -125,7 +137,8 @@ fn init_containers() {
     }));
     let status = Case::new(&pod, vec![instance("i", State::Running, 0)]).run();
     assert_eq!(status.phase.as_deref(), Some("Pending"));
-    let waiting = status.container_statuses.as_ref().unwrap()[0].state.as_ref().unwrap().waiting.clone().unwrap();
+    let waiting =
+        status.container_statuses.as_ref().unwrap()[0].state.as_ref().unwrap().waiting.clone().unwrap();
     assert_eq!(waiting.reason.as_deref(), Some("PodInitializing"));
     assert_eq!(
         condition(&status, "Initialized"),

@@ -166,7 +166,9 @@ async fn configure(
         let made = std::fs::create_dir_all(&folder)
             .and_then(|()| std::fs::write(&file, ""))
             .and_then(|()| std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)));
-        made.map_err(|error| format!("error on creating termination-log file {:?}: {error}", file.display()))?;
+        made.map_err(|error| {
+            format!("error on creating termination-log file {:?}: {error}", file.display())
+        })?;
         mounts.push(mount(&message_path, &file));
     }
     let target = match planned.kind {
@@ -201,7 +203,8 @@ fn mount(container_path: &str, host_path: &std::path::Path) -> v1::Mount {
 /// The id of the container an ephemeral one looks into.
 fn target(kubelet: &Kubelet, pod: &Pod, container: &str) -> Result<Option<String>, String> {
     let ephemeral = pod.spec.iter().flat_map(|spec| spec.ephemeral_containers.iter().flatten());
-    let name = ephemeral.into_iter().find(|it| it.name == container).and_then(|it| it.target_container_name.clone());
+    let name =
+        ephemeral.into_iter().find(|it| it.name == container).and_then(|it| it.target_container_name.clone());
     let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(None) };
     let runtime = kubelet.pods.runtime_pod(uid(pod));
     let found = runtime.and_then(|it| it.container(&name).map(|it| it.id.clone()));
@@ -226,7 +229,8 @@ pub async fn read_termination_messages(pod: &mut RuntimePod) {
             text = String::from_utf8_lossy(&bytes[..bytes.len().min(MESSAGE_LIMIT)]).into_owned();
         }
         let fallback = annotation(runtime::TERMINATION_MESSAGE_POLICY) == "FallbackToLogsOnError";
-        if text.is_empty() && fallback && container.exit_code != 0 && container.reason != "ContainerCannotRun" {
+        if text.is_empty() && fallback && container.exit_code != 0 && container.reason != "ContainerCannotRun"
+        {
             text = log_tail(&container.log_path).await;
         }
         if !text.is_empty() {

@@ -41,7 +41,8 @@ impl Supervisor {
             orders.reject(&refusal.reason, &message);
         }
         self.workers.lock().insert(uid.clone(), orders.clone());
-        let (supervisor, worker, shutdown) = (self.clone(), Worker::new(kubelet.clone(), orders), shutdown.clone());
+        let (supervisor, worker, shutdown) =
+            (self.clone(), Worker::new(kubelet.clone(), orders), shutdown.clone());
         self.tasks.spawn(async move {
             tokio::select! {
                 () = worker.run() => {}

@@ -17,8 +17,7 @@ const MINIMUM_GRACE: i64 = 2;
 /// Seconds a pod has to end: what its deletion says, what it asks for itself, or `override`.
 pub fn grace(pod: &Pod, other: Option<i64>) -> i64 {
     let spec = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
-    let deletion =
-        pod.metadata.deletion_timestamp.as_ref().and(pod.metadata.deletion_grace_period_seconds);
+    let deletion = pod.metadata.deletion_timestamp.as_ref().and(pod.metadata.deletion_grace_period_seconds);
     let grace = deletion.or(other).or(spec).unwrap_or(30);
     // A grace of nothing would leave no trace of how the containers ended.
     if deletion.is_some() || other.is_some() { grace.max(1) } else { grace.max(0) }
@@ -32,13 +31,8 @@ pub async fn kill_pod(
     grace: i64,
 ) -> Result<(), Error> {
     let spec = pod.spec.clone().unwrap_or_default();
-    let sidecars: Vec<String> = spec
-        .init_containers
-        .iter()
-        .flatten()
-        .filter(|it| is_sidecar(it))
-        .map(|it| it.name.clone())
-        .collect();
+    let sidecars: Vec<String> =
+        spec.init_containers.iter().flatten().filter(|it| is_sidecar(it)).map(|it| it.name.clone()).collect();
     let began = Instant::now();
     let to_end = |it: &&Instance| it.state == State::Running || it.state == State::Unknown;
     let others = observed.containers.iter().filter(to_end).filter(|it| !sidecars.contains(&it.name));
@@ -75,7 +69,9 @@ pub async fn kill_container(
     let message = message.unwrap_or_else(|| format!("Stopping container {name}"));
     kubelet.events.container(pod, name, Normal, "Killing", &message);
     let began = Instant::now();
-    if grace > 0 && let Some(hook) = pre_stop(pod, instance) {
+    if grace > 0
+        && let Some(hook) = pre_stop(pod, instance)
+    {
         let limit = Duration::from_secs(grace.unsigned_abs());
         let run = crate::hooks::run(kubelet, pod, instance, &hook);
         match tokio::time::timeout(limit, run).await {
@@ -84,13 +80,21 @@ pub async fn kill_container(
                 warn!(pod = title(pod), container = name, %error, "PreStop hook failed");
                 kubelet.events.container(pod, name, Warning, "FailedPreStopHook", "PreStopHook failed");
             }
-            Err(_) => warn!(pod = title(pod), container = name, grace, "PreStop hook not completed in grace period"),
+            Err(_) => {
+                warn!(pod = title(pod), container = name, grace, "PreStop hook not completed in grace period")
+            }
         }
     }
     let passed = i64::try_from(began.elapsed().as_secs()).unwrap_or_default();
     // Probe graces may be below the minimum; the minimum is for what a hook has used up.
     let left = if passed > 0 { (grace - passed).max(MINIMUM_GRACE) } else { grace };
-    info!(pod = title(pod), container = name, id = instance.id, grace = left, "Killing container with a grace period");
+    info!(
+        pod = title(pod),
+        container = name,
+        id = instance.id,
+        grace = left,
+        "Killing container with a grace period"
+    );
     match kubelet.runtime.stop_container(&instance.id, left).await {
         Err(error) if error.is_not_found() => Ok(()),
         result => result,
@@ -135,7 +139,7 @@ pub async fn remove_remains(kubelet: &Arc<Kubelet>, pod: &Pod, observed: &Runtim
 /// Whether a volume's folder is left, which must not be deleted blindly: it may be a mount.
 pub fn has_volumes(folder: &std::path::Path) -> bool {
     let plugins = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    plugins.into_iter().any(|plugin| {
-        std::fs::read_dir(plugin.path()).is_ok_and(|mut volumes| volumes.next().is_some())
-    })
+    plugins
+        .into_iter()
+        .any(|plugin| std::fs::read_dir(plugin.path()).is_ok_and(|mut volumes| volumes.next().is_some()))
 }
