@@ -1,6 +1,7 @@
 //! What is particular about each kind: its profile and the rules of its messages, a module per family.
 
 pub mod admission;
+pub mod aggregation;
 pub mod autoscaling;
 pub mod batch;
 pub mod certificates;
@@ -63,6 +64,7 @@ pub(crate) fn tables() -> impl Iterator<Item = std::slice::Iter<'static, (&'stat
 pub fn profile(group: &str, plural: &str) -> Option<&'static Profile> {
     static PROFILES: &[&[Profile]] = &[
         admission::PROFILES,
+        aggregation::PROFILES,
         autoscaling::PROFILES,
         batch::PROFILES,
         certificates::PROFILES,
