@@ -4,11 +4,12 @@
 //! schemas, the words for operations and parameters are our own. Documents are made when asked for and not kept:
 //! a client keeps them by the hash in the index.
 //!
-//! Absent on purpose: watch paths under `/watch/` (deprecated upstream) and the protobuf form of v2.
+//! Absent on purpose: watch paths under `/watch/` (deprecated upstream).
 
 mod descriptions;
 mod kinds;
 mod paths;
+pub mod protobuf;
 mod schema;
 
 use std::collections::BTreeMap;
@@ -87,7 +88,7 @@ pub fn path_of(group: &str, version: &str) -> String {
 }
 
 fn info() -> Value {
-    json!({"title": "Kubernetes", "version": "v1.37.1"})
+    json!({"title": "Kubernetes", "version": "1.37"})
 }
 
 fn security() -> Value {

@@ -16,6 +16,7 @@ mod sink;
 mod transcode;
 
 pub use encode::tree_to_proto;
+pub(crate) use encode::{put_bytes, put_nested, put_tag};
 pub use envelope::TypeMeta;
 pub use transcode::{object_to_json, object_to_tree, proto_to_json, proto_to_tree};
 

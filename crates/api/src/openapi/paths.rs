@@ -243,8 +243,23 @@ impl Document<'_> {
             let body = answer.clone().unwrap_or_default();
             let what = format!("{} of the specified {kind}", subresource.name);
             let mut operations = Vec::new();
+            // a stream or proxy is connected to, whatever the method
+            let connected = if subresource.gvk.kind.ends_with("Options") { &*subresource.verbs } else { &[] };
+            for verb in connected {
+                let method = match &**verb {
+                    "create" => "post",
+                    "update" => "put",
+                    "patch" => "patch",
+                    "delete" => "delete",
+                    _ => "get",
+                };
+                let id = format!("connect{stem}{}{scope}{kind}{suffix}", capitalized(method));
+                let description = format!("connect {} requests to {what}", method.to_uppercase());
+                operations.push((method, Operation { action: "connect", ..reading(id, description, "") }));
+            }
             for verb in subresource.verbs.iter() {
                 match &**verb {
+                    _ if !connected.is_empty() => {}
                     "get" => operations.push((
                         "get",
                         reading(format!("read{stem}{scope}{kind}{suffix}"), format!("read {what}"), &body),

@@ -126,6 +126,13 @@ fn kinds_of(message: &Message) -> Vec<Value> {
         .collect()
 }
 
+/// The words for what every kind has, for those that have none of their own, such as lists.
+fn everywhere(field: &str) -> Option<&'static String> {
+    matches!(field, "kind" | "apiVersion")
+        .then(|| descriptions::of("io.k8s.api.core.v1.Pod")?.fields.get(field))
+        .flatten()
+}
+
 struct Builder<'r> {
     dialect: Dialect,
     refer: &'r mut dyn FnMut(&str),
@@ -139,7 +146,8 @@ impl Builder<'_> {
             match field.ty {
                 Type::Message(index) if field.is_inline() => self.fields(tables::message_at(index), texts),
                 _ => {
-                    let description = texts.and_then(|texts| texts.fields.get(&*field.json));
+                    let own = texts.and_then(|texts| texts.fields.get(&*field.json));
+                    let description = own.or_else(|| everywhere(&field.json));
                     let property = self.property(field, description.map(String::as_str));
                     self.properties.insert(field.json.to_string(), property);
                     if field.required {

@@ -305,7 +305,7 @@ fn choice(
 }
 
 #[inline]
-pub(super) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
+pub(crate) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -314,18 +314,18 @@ pub(super) fn put_varint(mut value: u64, out: &mut Vec<u8>) {
 }
 
 #[inline]
-pub(super) fn put_tag(tag: u32, wire_type: u32, out: &mut Vec<u8>) {
+pub(crate) fn put_tag(tag: u32, wire_type: u32, out: &mut Vec<u8>) {
     put_varint(u64::from(tag << 3 | wire_type), out);
 }
 
 #[inline]
-pub(super) fn put_bytes(bytes: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn put_bytes(bytes: &[u8], out: &mut Vec<u8>) {
     put_varint(bytes.len() as u64, out);
     out.extend_from_slice(bytes);
 }
 
 /// Appends what `write` appends, its length before it. Most lengths take one byte; a longer one moves the content.
-pub(super) fn put_nested<E>(
+pub(crate) fn put_nested<E>(
     out: &mut Vec<u8>,
     write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
 ) -> Result<(), E> {
