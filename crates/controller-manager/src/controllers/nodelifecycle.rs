@@ -213,10 +213,24 @@ impl Controller {
             if adds && !self.zones.lock().may_evict(&zones::of(node), now) {
                 continue;
             }
-            if let Err(error) = self.write_taints(node, wanted).await {
-                // The cache may be behind; the next round sees.
-                tracing::debug!(node = %node.metadata.name, %error, "tainting");
+            if let Err(error) = self.taint_fresh(&node.metadata.name, state).await {
+                tracing::debug!(node = %node.metadata.name, %error, "tainting, the next round tries again");
+                if adds {
+                    self.zones.lock().give_back(&zones::of(node));
+                }
             }
+        }
+    }
+
+    /// The node has just been written, by us among others, so that the cache would be refused.
+    async fn taint_fresh(&self, name: &str, state: &str) -> Result<(), Error> {
+        let node: Node = match self.client.get(None, name).await {
+            Err(error) if error.is_not_found() => return Ok(()),
+            result => result?,
+        };
+        match taints::no_execute(&node, state, jiff::Timestamp::now()) {
+            Some(wanted) => self.write_taints(&node, wanted).await,
+            None => Ok(()),
         }
     }
 

@@ -84,6 +84,13 @@ impl Zones {
         zone.tokens -= 1.0;
         true
     }
+
+    /// The permission was not used after all.
+    pub(super) fn give_back(&mut self, zone: &str) {
+        if let Some(zone) = self.zones.get_mut(zone) {
+            zone.tokens = 1.0;
+        }
+    }
 }
 
 #[cfg(test)]
