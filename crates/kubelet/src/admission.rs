@@ -30,8 +30,44 @@ pub fn admit(kubelet: &Kubelet, pod: &Pod, others: &[Arc<Pod>]) -> Result<(), Re
     allocatable.insert("cpu".into(), i128::from(free.cpu_milli));
     allocatable.insert("memory".into(), i128::from(free.memory_bytes) * 1000);
     allocatable.insert("ephemeral-storage".into(), i128::from(free.ephemeral_storage_bytes) * 1000);
+    sysctls(pod, &kubelet.config.allowed_unsafe_sysctls)?;
     let labels = node_labels(kubelet);
     check(pod, &live, &allocatable, i64::from(kubelet.config.max_pods), &labels)
+}
+
+/// Those that touch nothing outside the pod.
+const SAFE_SYSCTLS: &[&str] = &[
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_syncookies",
+    "net.ipv4.tcp_wmem",
+];
+
+/// `allowed` are names, or prefixes ending in `*`.
+fn sysctls(pod: &Pod, allowed: &[String]) -> Result<(), Refusal> {
+    let context = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+    for sysctl in context.and_then(|context| context.sysctls.as_ref()).into_iter().flatten() {
+        let name = sysctl.name.replace('/', ".");
+        let fits = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(prefix) => name.starts_with(prefix),
+            None => *pattern == name,
+        };
+        if !SAFE_SYSCTLS.contains(&name.as_str()) && !allowed.iter().any(fits) {
+            return Err(Refusal {
+                reason: "SysctlForbidden".into(),
+                message: format!("forbidden sysctl: {:?} not allowlisted", sysctl.name),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn node_labels(kubelet: &Kubelet) -> std::collections::BTreeMap<String, String> {

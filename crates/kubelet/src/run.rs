@@ -322,6 +322,7 @@ pub async fn serve(
         .as_ref()
         .map(|informers| sources::api::watch(informers, &kubelet.node_name, changes.clone()));
     if !config.static_pod_path.is_empty() {
+        let first_changes = changes.clone();
         let file = sources::file::run(
             config.static_pod_path.clone(),
             kubelet.node_name.clone(),
@@ -330,11 +331,16 @@ pub async fn serve(
             shutdown.clone(),
         );
         let pods = pods.clone();
+        let first = first_changes;
         tasks.spawn(async move {
             // Their mirrors tell what was said of them before a restart. Where the API server is itself a static
             // pod, there is nobody to wait for.
-            if let Some(pods) = pods {
-                let _ = tokio::time::timeout(Duration::from_secs(2), pods.synced()).await;
+            if let Some(pods) = pods
+                && tokio::time::timeout(Duration::from_secs(2), pods.synced()).await.is_ok()
+            {
+                for mirror in pods.list().into_iter().filter(|pod| crate::pods::is_mirror(pod)) {
+                    let _ = first.send(sources::Change::Put(mirror));
+                }
             }
             file.await;
         });

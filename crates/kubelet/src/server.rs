@@ -160,6 +160,11 @@ async fn route(host: &Arc<Host>, request: Request<Incoming>) -> Response<Body> {
         ["healthz"] if read => text(StatusCode::OK, "ok"),
         ["healthz", "ping" | "log" | "syncloop"] if read => text(StatusCode::OK, "ok"),
         ["pods"] if read => pods::known(host),
+        ["run" | "exec" | "attach" | "portForward" | "containerLogs" | "runningpods" | "logs", ..]
+            if !host.config.enable_debugging_handlers =>
+        {
+            text(StatusCode::METHOD_NOT_ALLOWED, "Debug endpoints are disabled.")
+        }
         ["runningpods"] if read => pods::running(host).await,
         ["metrics"] if read => metrics(&daemon::metrics::registry().text()),
         ["metrics", "resource"] if read => metrics(&stats::resource_metrics(host).await),

@@ -1,9 +1,12 @@
 //! One task per pod. It runs the pod (sync), ends it (terminate) and cleans up after it (clean up), looking at
 //! the runtime afresh every time: nothing it remembers is needed after a restart of the kubelet.
 
+mod orders;
 pub mod start;
 pub mod supervisor;
 pub mod terminate;
+
+pub use orders::Orders;
 
 use crate::events::{Normal, Warning};
 use crate::plan::backoff::Backoffs;
@@ -14,91 +17,9 @@ use crate::runtime::{self, RuntimePod};
 use crate::status::{self, Input, Reasons};
 use futures::FutureExt;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
 use tracing::{debug, error, info};
-
-/// What the worker is told; shared with whoever tells it.
-pub struct Orders {
-    pod: Mutex<Arc<Pod>>,
-    state: Mutex<State>,
-    /// Look again.
-    pub wake: Arc<Notify>,
-    /// Stop what you are doing and look again: the pod is to end, or to end faster.
-    interrupt: Notify,
-}
-
-#[derive(Clone, Debug, Default)]
-struct State {
-    /// The pod is no longer wanted by its source.
-    removed: bool,
-    /// (reason, message) why the kubelet ends the pod itself.
-    failure: Option<(String, String)>,
-    /// It was never let in.
-    rejected: bool,
-    /// Grace in seconds that goes with `failure` or removal.
-    grace: Option<i64>,
-}
-
-impl Orders {
-    pub fn new(pod: Arc<Pod>) -> Self {
-        Self {
-            pod: Mutex::new(pod),
-            state: Mutex::default(),
-            wake: Arc::new(Notify::new()),
-            interrupt: Notify::new(),
-        }
-    }
-
-    pub fn pod(&self) -> Arc<Pod> {
-        self.pod.lock().clone()
-    }
-
-    pub fn update(&self, pod: Arc<Pod>) {
-        let urgent = {
-            let mut current = self.pod.lock();
-            let grace = |pod: &Pod| {
-                pod.metadata.deletion_timestamp.as_ref().map(|_| pod.metadata.deletion_grace_period_seconds)
-            };
-            let urgent = grace(&current) != grace(&pod);
-            *current = pod;
-            urgent
-        };
-        if urgent {
-            self.interrupt.notify_one();
-        }
-        self.wake.notify_one();
-    }
-
-    pub fn remove(&self) {
-        self.state.lock().removed = true;
-        self.interrupt.notify_one();
-        self.wake.notify_one();
-    }
-
-    /// Ends the pod as failed, e.g. evicted.
-    pub fn fail(&self, reason: &str, message: &str, grace: Option<i64>) {
-        let mut state = self.state.lock();
-        if state.failure.is_none() {
-            state.failure = Some((reason.into(), message.into()));
-            state.grace = grace;
-            self.interrupt.notify_one();
-            self.wake.notify_one();
-        }
-    }
-
-    /// The pod does not fit here and never starts.
-    pub fn reject(&self, reason: &str, message: &str) {
-        self.state.lock().rejected = true;
-        self.fail(reason, message, None);
-    }
-
-    fn state(&self) -> State {
-        self.state.lock().clone()
-    }
-}
 
 pub struct Worker {
     kubelet: Arc<Kubelet>,
@@ -198,7 +119,7 @@ impl Worker {
         let last = self.kubelet.pods.status(&self.uid);
         let told = self.kubelet.told(pod);
         let old = last.as_deref().or(told.as_ref());
-        let merged = with_foreign_conditions(old, told.as_ref());
+        let merged = status::conditions::with_foreign(old, told.as_ref());
         let failure = self.orders.state().failure;
         let host_ips: Vec<String> = self.kubelet.node_ips.iter().map(ToString::to_string).collect();
         status::generate(&Input {
@@ -380,7 +301,7 @@ impl Worker {
     }
 
     /// Ends the pod and cleans up. `Ok` when nothing of it runs any more and its volumes are gone.
-    async fn end(&mut self, pod: &Arc<Pod>, state: &State) -> Result<(), Error> {
+    async fn end(&mut self, pod: &Arc<Pod>, state: &orders::State) -> Result<(), Error> {
         let kubelet = self.kubelet.clone();
         if state.rejected
             && let Some((reason, message)) = &state.failure
@@ -431,24 +352,6 @@ fn find(pod: &Pod, name: &str, kind: Kind) -> Option<Container> {
         Kind::Regular => spec.containers.iter().find(|it| it.name == name).cloned(),
         Kind::Ephemeral => status::ephemeral_containers(pod).into_iter().find(|it| it.name == name),
     }
-}
-
-/// Our last status, with what others have since written into the API server's copy.
-fn with_foreign_conditions(ours: Option<&PodStatus>, theirs: Option<&PodStatus>) -> Option<PodStatus> {
-    let mut merged = ours?.clone();
-    let gates = theirs.and_then(|status| status.conditions.as_ref());
-    for condition in gates.into_iter().flatten() {
-        let conditions = merged.conditions.get_or_insert_default();
-        let owned = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
-        if owned.contains(&condition.type_.as_str()) {
-            continue;
-        }
-        match conditions.iter_mut().find(|it| it.type_ == condition.type_) {
-            Some(mine) => *mine = condition.clone(),
-            None => conditions.push(condition.clone()),
-        }
-    }
-    Some(merged)
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -89,10 +89,10 @@ fn subresources(path: &str) -> Vec<&'static str> {
         () if is("/logs") => vec!["log"],
         () if is("/checkpoint") => vec!["checkpoint"],
         () if is("/statusz") => vec!["statusz"],
-        () if is("/flagz") => vec!["flagz"],
+        () if is("/flagz") => vec!["configz", "proxy"],
         () if is("/configz") => vec!["configz", "proxy"],
         () if is("/healthz") => vec!["healthz", "proxy"],
-        () if is("/pods") || is("/runningpods") => vec!["pods", "proxy"],
+        () if ["/pods", "/runningpods", "/runningPods"].into_iter().any(is) => vec!["pods", "proxy"],
         () => vec!["proxy"],
     }
 }

@@ -89,6 +89,23 @@ fn find<'a>(statuses: &'a Option<Vec<ContainerStatus>>, name: &str) -> Option<&'
     statuses.iter().flatten().find(|status| status.name == name)
 }
 
+/// Our last status, with what others have since written into the API server's copy.
+pub fn with_foreign(ours: Option<&PodStatus>, theirs: Option<&PodStatus>) -> Option<PodStatus> {
+    let mut merged = ours?.clone();
+    let gates = theirs.and_then(|status| status.conditions.as_ref());
+    for condition in gates.into_iter().flatten() {
+        let conditions = merged.conditions.get_or_insert_default();
+        if OWNED.contains(&condition.type_.as_str()) {
+            continue;
+        }
+        match conditions.iter_mut().find(|it| it.type_ == condition.type_) {
+            Some(mine) => *mine = condition.clone(),
+            None => conditions.push(condition.clone()),
+        }
+    }
+    Some(merged)
+}
+
 /// `[a b]`, as Go prints a list.
 fn list(names: &[&str]) -> String {
     format!("[{}]", names.join(" "))

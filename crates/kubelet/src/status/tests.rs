@@ -1,7 +1,7 @@
 //! Tables over runtime states.
 
 use super::*;
-use crate::runtime::Sandbox;
+use crate::runtime::{Container as Instance, Sandbox, State};
 use serde_json::json;
 
 fn pod(spec: serde_json::Value) -> Pod {

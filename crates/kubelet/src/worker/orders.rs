@@ -1,0 +1,86 @@
+//! What a worker is told, by its source and by the kubelet itself.
+
+use k8s_openapi::api::core::v1::Pod;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use tokio::sync::Notify;
+
+/// What the worker is told; shared with whoever tells it.
+pub struct Orders {
+    pod: Mutex<Arc<Pod>>,
+    state: Mutex<State>,
+    /// Look again.
+    pub wake: Arc<Notify>,
+    /// Stop what you are doing and look again: the pod is to end, or to end faster.
+    pub(super) interrupt: Notify,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct State {
+    /// The pod is no longer wanted by its source.
+    pub(super) removed: bool,
+    /// (reason, message) why the kubelet ends the pod itself.
+    pub(super) failure: Option<(String, String)>,
+    /// It was never let in.
+    pub(super) rejected: bool,
+    /// Grace in seconds that goes with `failure` or removal.
+    pub(super) grace: Option<i64>,
+}
+
+impl Orders {
+    pub fn new(pod: Arc<Pod>) -> Self {
+        Self {
+            pod: Mutex::new(pod),
+            state: Mutex::default(),
+            wake: Arc::new(Notify::new()),
+            interrupt: Notify::new(),
+        }
+    }
+
+    pub fn pod(&self) -> Arc<Pod> {
+        self.pod.lock().clone()
+    }
+
+    pub fn update(&self, pod: Arc<Pod>) {
+        let urgent = {
+            let mut current = self.pod.lock();
+            let grace = |pod: &Pod| {
+                pod.metadata.deletion_timestamp.as_ref().map(|_| pod.metadata.deletion_grace_period_seconds)
+            };
+            let urgent = grace(&current) != grace(&pod);
+            *current = pod;
+            urgent
+        };
+        if urgent {
+            self.interrupt.notify_one();
+        }
+        self.wake.notify_one();
+    }
+
+    pub fn remove(&self) {
+        self.state.lock().removed = true;
+        self.interrupt.notify_one();
+        self.wake.notify_one();
+    }
+
+    /// Ends the pod as failed, e.g. evicted.
+    pub fn fail(&self, reason: &str, message: &str, grace: Option<i64>) {
+        let mut state = self.state.lock();
+        if state.failure.is_none() {
+            state.failure = Some((reason.into(), message.into()));
+            state.grace = grace;
+            self.interrupt.notify_one();
+            self.wake.notify_one();
+        }
+    }
+
+    /// The pod does not fit here and never starts.
+    pub fn reject(&self, reason: &str, message: &str) {
+        self.state.lock().rejected = true;
+        self.fail(reason, message, None);
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.state.lock().clone()
+    }
+}
