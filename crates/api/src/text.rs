@@ -3,7 +3,14 @@
 use std::fmt::Write;
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
+
+/// Upstream's decoder lets the last symbol have stray bits.
+const STANDARD: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
 
 /// Seconds of the year 1, which upstream takes for "no time".
 pub const ZERO_TIME: i64 = -62_135_596_800;
@@ -28,7 +35,8 @@ pub(crate) fn base64_error(text: &str) -> Option<usize> {
     }
     Some(match STANDARD.decode(text) {
         Err(base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _)) => at,
-        _ => text.len(),
+        // a group of four that is not complete
+        _ => text.len() / 4 * 4,
     })
 }
 

@@ -264,9 +264,15 @@ mod tests {
         assert_eq!(Path::root().field("a").key("b/c").to_string(), "a[b/c]");
         let check = |cause: Cause, expect: &str| assert_eq!(cause.message, expect);
         check(spec.required(""), "Required value");
-        check(spec.invalid(-1, "must be greater than or equal to 0"), "Invalid value: -1: must be greater than or equal to 0");
+        check(
+            spec.invalid(-1, "must be greater than or equal to 0"),
+            "Invalid value: -1: must be greater than or equal to 0",
+        );
         check(spec.invalid("a\"b", "no"), "Invalid value: \"a\\\"b\": no");
-        check(spec.not_supported("x", &["A", "B"]), "Unsupported value: \"x\": supported values: \"A\", \"B\"");
+        check(
+            spec.not_supported("x", &["A", "B"]),
+            "Unsupported value: \"x\": supported values: \"A\", \"B\"",
+        );
         check(spec.too_long(63), "Too long: may not be more than 63 bytes");
         check(spec.duplicate("x"), "Duplicate value: \"x\"");
         let causes = [spec.required(""), spec.required(""), container.forbidden("never")];
@@ -274,6 +280,9 @@ mod tests {
             invalid_message("apps", "Deployment", "x", &causes),
             "Deployment.apps \"x\" is invalid: [spec: Required value, spec.containers[2]: Forbidden: never]"
         );
-        assert_eq!(invalid_message("", "Pod", "x", &causes[..1]), "Pod \"x\" is invalid: spec: Required value");
+        assert_eq!(
+            invalid_message("", "Pod", "x", &causes[..1]),
+            "Pod \"x\" is invalid: spec: Required value"
+        );
     }
 }

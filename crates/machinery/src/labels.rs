@@ -88,7 +88,11 @@ impl Selector {
         let mut requirements = Vec::new();
         for (key, value) in selector.get("matchLabels").and_then(Tree::as_object).into_iter().flatten() {
             let value = value.as_str().unwrap_or_default().to_owned();
-            requirements.push(Requirement { key: key.clone(), operator: Operator::Equals, values: vec![value] });
+            requirements.push(Requirement {
+                key: key.clone(),
+                operator: Operator::Equals,
+                values: vec![value],
+            });
         }
         for expression in selector.get("matchExpressions").and_then(Tree::as_array).into_iter().flatten() {
             let text = |name: &str| expression.get(name).and_then(Tree::as_str).unwrap_or_default();
@@ -131,7 +135,8 @@ impl Selector {
 
     /// `label` answers with an object's value for a key.
     pub fn matches_with<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
-        !self.nothing && self.requirements.iter().all(|requirement| requirement.matches(label(&requirement.key)))
+        !self.nothing
+            && self.requirements.iter().all(|requirement| requirement.matches(label(&requirement.key)))
     }
 
     pub fn matches<'a, I>(&self, labels: I) -> bool
@@ -216,7 +221,8 @@ pub fn validate_label_selector(selector: &Tree, path: &Path<'_>, errors: &mut Ve
                 .push(at.field("values").required("must be specified when `operator` is 'In' or 'NotIn'")),
             "In" | "NotIn" => {}
             "Exists" | "DoesNotExist" if !values.is_empty() => errors.push(
-                at.field("values").forbidden("may not be specified when `operator` is 'Exists' or 'DoesNotExist'"),
+                at.field("values")
+                    .forbidden("may not be specified when `operator` is 'Exists' or 'DoesNotExist'"),
             ),
             "Exists" | "DoesNotExist" => {}
             other => errors.push(at.field("operator").invalid(other, "not a valid selector operator")),

@@ -78,7 +78,7 @@ pub fn dns1123_label(value: &str) -> Vec<String> {
     }
     let mut errors = Vec::new();
     if value.len() > LABEL_MAX {
-        errors.push(max_length(LABEL_MAX));
+        errors.push(format!("must be no more than {LABEL_MAX} characters"));
     }
     if !label_1123(value.as_bytes()) {
         let subdomain = value.split('.').all(|part| label_1123(part.as_bytes()));
@@ -120,7 +120,7 @@ fn subdomain_text() -> String {
 pub fn dns1035_label(value: &str) -> Vec<String> {
     let mut errors = Vec::new();
     if value.len() > LABEL_MAX {
-        errors.push(max_length(LABEL_MAX));
+        errors.push(format!("must be no more than {LABEL_MAX} characters"));
     }
     if !label_1123(value.as_bytes()) || !value.as_bytes()[0].is_ascii_lowercase() {
         errors.push(pattern_error(
@@ -144,6 +144,28 @@ pub fn wildcard_subdomain(value: &str) -> Vec<String> {
             "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character",
             &format!("\\*\\.{LABEL_1123}(\\.{LABEL_1123})*"),
             &["*.example.com"],
+        ));
+    }
+    errors
+}
+
+/// A search domain: a DNS name that may have underscores.
+pub fn dns_search(value: &str) -> Vec<String> {
+    let part = |part: &str| {
+        let part = part.strip_prefix('_').unwrap_or(part).as_bytes();
+        matches!((part.first(), part.last()), (Some(&a), Some(&z)) if lower_alphanumeric(a) && lower_alphanumeric(z))
+            && part.iter().all(|&byte| lower_alphanumeric(byte) || byte == b'-' || byte == b'_')
+    };
+    let mut errors = Vec::new();
+    if value.len() > SUBDOMAIN_MAX {
+        errors.push(format!("must be no more than {SUBDOMAIN_MAX} characters"));
+    }
+    if !value.split('.').all(part) {
+        const LABEL: &str = "_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?";
+        errors.push(pattern_error(
+            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character",
+            &format!("{LABEL}(\\.{LABEL})*"),
+            &["example.com"],
         ));
     }
     errors
@@ -264,7 +286,11 @@ pub fn path_segment(value: &str) -> Vec<String> {
     if value == "." || value == ".." {
         return vec![format!("may not be '{value}'")];
     }
-    ["/", "%"].iter().filter(|bad| value.contains(**bad)).map(|bad| format!("may not contain '{bad}'")).collect()
+    ["/", "%"]
+        .iter()
+        .filter(|bad| value.contains(**bad))
+        .map(|bad| format!("may not contain '{bad}'"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -273,14 +299,18 @@ mod tests {
 
     #[test]
     fn labels_and_names() {
-        let count = |errors: Vec<String>, expect: usize, value: &str| assert_eq!(errors.len(), expect, "{value}: {errors:?}");
+        let count = |errors: Vec<String>, expect: usize, value: &str| {
+            assert_eq!(errors.len(), expect, "{value}: {errors:?}")
+        };
         for (value, expect) in [("a", 0), ("a-b", 0), ("", 1), ("A", 1), ("a.b", 1), ("-a", 1), ("a-", 1)] {
             count(dns1123_label(value), expect, value);
         }
         for (value, expect) in [("a.b", 0), ("1.2", 0), ("a..b", 1), (".", 1), ("a_b", 1)] {
             count(dns1123_subdomain(value), expect, value);
         }
-        for (value, expect) in [("a/b", 0), ("a", 0), ("A.b/c_d", 1), ("/a", 1), ("a/", 2), ("a/b/c", 1), ("", 2)] {
+        for (value, expect) in
+            [("a/b", 0), ("a", 0), ("A.b/c_d", 1), ("/a", 1), ("a/", 2), ("a/b/c", 1), ("", 2)]
+        {
             count(qualified_name(value), expect, value);
         }
         assert_eq!(dns1123_label("a.b"), ["must not contain dots"]);

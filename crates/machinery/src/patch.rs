@@ -80,7 +80,9 @@ fn not_a_map(prefix: &str, patch: &Tree) -> Error {
         Tree::Bool(_) => "bool",
         _ => return Error::Malformed("Invalid JSON Patch".to_owned()),
     };
-    Error::Malformed(format!("{prefix}json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"))
+    Error::Malformed(format!(
+        "{prefix}json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"
+    ))
 }
 
 #[cfg(test)]

@@ -31,7 +31,12 @@ pub fn normalize_with(tree: &mut Tree, message: &'static Message, visit: &mut im
     *object = new;
 }
 
-fn fill(message: &'static Message, old: &mut Map<String, Tree>, new: &mut Map<String, Tree>, visit: &mut impl Visit) {
+fn fill(
+    message: &'static Message,
+    old: &mut Map<String, Tree>,
+    new: &mut Map<String, Tree>,
+    visit: &mut impl Visit,
+) {
     visit.message(message, old);
     for field in message.fields.iter() {
         if field.json.is_empty() {

@@ -11,13 +11,18 @@ use crate::{quantity, tables, text};
 const MAX_PROBLEMS: usize = 100;
 
 pub(super) fn check(node: &Node<'_>, message: &Message, strictness: Strictness) -> Result<Decoded, Error> {
-    let mut checker =
-        Checker { path: Vec::new(), owner: message.short_name(), problems: Vec::new(), first: None };
+    let mut checker = Checker {
+        path: Vec::new(),
+        owner: message.short_name(),
+        problems: Vec::new(),
+        first: None,
+        fatal: None,
+    };
     let tree = match node {
         Node::Null => checker.object(&[], message),
         _ => checker.message(node, message, "").unwrap_or_default(),
     };
-    if let Some(error) = checker.first {
+    if let Some(error) = checker.fatal.or(checker.first) {
         return Err(Error::Type(error));
     }
     match strictness {
@@ -29,6 +34,8 @@ pub(super) fn check(node: &Node<'_>, message: &Message, strictness: Strictness) 
 
 #[derive(Clone, Copy)]
 enum Step<'x> {
+    /// A structure inlined into the one before: only type errors name it.
+    Inline(&'x str),
     Field(&'x str),
     Key(&'x str),
     Index(usize),
@@ -39,8 +46,11 @@ struct Checker<'x> {
     /// Upstream's name of the structure whose field is being read.
     owner: &'x str,
     problems: Vec<String>,
-    /// The first wrong type; it decides the answer, but reading goes on.
+    /// The first wrong type; reading goes on.
     first: Option<String>,
+    /// The first wrong value of a type that reads itself (times, quantities, …). Upstream stops there, and it
+    /// goes before wrong types that were met earlier.
+    fatal: Option<String>,
 }
 
 impl<'x> Checker<'x> {
@@ -49,14 +59,15 @@ impl<'x> Checker<'x> {
         entries: &'x [(std::borrow::Cow<'x, str>, Node<'x>)],
         message: &'x Message,
     ) -> Value {
-        let mut fields: Vec<&'x Field> = Vec::with_capacity(message.fields.len());
-        flatten(message, &mut fields);
+        let mut fields: Vec<Flat<'x>> = Vec::with_capacity(message.fields.len());
+        flatten(message, &[], &mut fields);
         let mut values: Vec<Option<Value>> = vec![None; fields.len()];
         let mut seen = vec![false; fields.len()];
         let outer = std::mem::replace(&mut self.owner, message.short_name());
         let mut cursor = 0;
         for (key, node) in entries {
-            let found = (cursor..fields.len()).chain(0..cursor).find(|index| fields[*index].json == *key);
+            let found =
+                (cursor..fields.len()).chain(0..cursor).find(|index| fields[*index].field.json == *key);
             let Some(index) = found else {
                 self.problem("unknown", Step::Field(key));
                 continue;
@@ -66,12 +77,14 @@ impl<'x> Checker<'x> {
                 self.problem("duplicate", Step::Field(key));
             }
             seen[index] = true;
+            let length = self.path.len();
+            self.path.extend(fields[index].within.iter().map(|name| Step::Inline(name)));
             self.path.push(Step::Field(key));
-            values[index] = self.field(node, fields[index]);
-            self.path.pop();
+            values[index] = self.field(node, fields[index].field);
+            self.path.truncate(length);
         }
         let mut map = Map::with_capacity(values.iter().filter(|value| value.is_some()).count() + 1);
-        for (field, value) in fields.iter().zip(values) {
+        for (Flat { field, .. }, value) in fields.iter().zip(values) {
             if let Some(value) = self.present(field, value) {
                 map.insert(field.json.to_string(), value);
             }
@@ -184,12 +197,15 @@ impl<'x> Checker<'x> {
             (Type::Uint64, Node::Number(text)) => text.parse::<u64>().ok().map(Value::from),
             (Type::Double, Node::Number(text)) => double(text),
             (Type::Bytes, Node::String(text)) => {
-                match text::base64_error(text) {
-                    None => return Some(Value::String(text.clone().into_owned())),
-                    Some(at) => self.fail(format!("illegal base64 data at input byte {at}")),
+                let Some(at) = text::base64_error(text) else {
+                    return Some(Value::String(text.clone().into_owned()));
+                };
+                if self.first.is_none() {
+                    self.first = Some(format!("illegal base64 data at input byte {at}"));
                 }
                 return None;
             }
+            (Type::Bytes, Node::Array(items)) => return self.byte_list(items),
             _ => None,
         };
         if value.is_none() {
@@ -201,6 +217,19 @@ impl<'x> Checker<'x> {
             self.mismatch(node, &expected);
         }
         value
+    }
+
+    /// Bytes may be a list of numbers too.
+    fn byte_list(&mut self, items: &'x [Node<'x>]) -> Option<Value> {
+        let mut bytes = Vec::with_capacity(items.len());
+        for item in items {
+            match item {
+                Node::Null => bytes.push(0),
+                Node::Number(text) if text.parse::<u8>().is_ok() => bytes.extend(text.parse::<u8>().ok()),
+                item => self.mismatch(item, "uint8"),
+            }
+        }
+        Some(Value::String(text::to_base64(&bytes)))
     }
 
     fn message(&mut self, node: &'x Node<'x>, message: &'x Message, named: &str) -> Option<Value> {
@@ -235,7 +264,7 @@ impl<'x> Checker<'x> {
                 }
             },
             (Leaf::Time | Leaf::MicroTime | Leaf::Duration, node) => {
-                self.mismatch(node, "string");
+                self.fail_mismatch(node, "string");
                 None
             }
             (Leaf::Quantity, node) => {
@@ -252,7 +281,13 @@ impl<'x> Checker<'x> {
                 }
             }
             (Leaf::IntOrString, Node::String(text)) => Some(Value::String(text.clone().into_owned())),
-            (Leaf::IntOrString, node) => self.value(node, &Type::Int32, ""),
+            (Leaf::IntOrString, Node::Number(text)) if text.parse::<i32>().is_ok() => {
+                text.parse::<i32>().ok().map(Value::from)
+            }
+            (Leaf::IntOrString, node) => {
+                self.fail_mismatch(node, "int32");
+                None
+            }
             (Leaf::RawExtension | Leaf::FieldsV1 | Leaf::Json, node) => Some(node.to_tree()),
             (Leaf::PropsOrBool, Node::Bool(value)) => Some(Value::Bool(*value)),
             (Leaf::Items | Leaf::PropsOrArray | Leaf::PropsOrStringArray, Node::Array(items)) => {
@@ -278,10 +313,13 @@ impl<'x> Checker<'x> {
     }
 
     fn mismatch(&mut self, node: &Node<'_>, expected: &str) {
-        if self.first.is_some() {
-            return;
+        if self.first.is_none() {
+            self.first = Some(self.mismatch_text(node, expected));
         }
-        let integer = matches!(expected, "int32" | "int64" | "uint32" | "uint64");
+    }
+
+    fn mismatch_text(&self, node: &Node<'_>, expected: &str) -> String {
+        let integer = matches!(expected, "int32" | "int64" | "uint32" | "uint64" | "uint8");
         let found = match node {
             Node::Null => "null".to_owned(),
             Node::Bool(_) => "bool".to_owned(),
@@ -294,9 +332,12 @@ impl<'x> Checker<'x> {
         let names: Vec<&str> = self
             .path
             .iter()
-            .filter_map(|step| if let Step::Field(name) = step { Some(*name) } else { None })
+            .filter_map(|step| match step {
+                Step::Field(name) | Step::Inline(name) => Some(*name),
+                _ => None,
+            })
             .collect();
-        self.first = Some(if names.is_empty() {
+        if names.is_empty() {
             format!("json: cannot unmarshal {found} into Go value of type {expected}")
         } else {
             format!(
@@ -304,11 +345,18 @@ impl<'x> Checker<'x> {
                 self.owner,
                 names.join(".")
             )
-        });
+        }
     }
 
     fn fail(&mut self, error: String) {
-        self.first.get_or_insert(error);
+        self.fatal.get_or_insert(error);
+    }
+
+    /// A wrong type where upstream's type reads itself.
+    fn fail_mismatch(&mut self, node: &Node<'_>, expected: &str) {
+        if self.fatal.is_none() {
+            self.fatal = Some(self.mismatch_text(node, expected));
+        }
     }
 
     fn problem(&mut self, what: &str, last: Step<'x>) {
@@ -318,6 +366,7 @@ impl<'x> Checker<'x> {
         let mut path = String::new();
         for step in self.path.iter().chain([&last]) {
             match step {
+                Step::Inline(_) => {}
                 Step::Index(index) => path.push_str(&format!("[{index}]")),
                 Step::Field(name) | Step::Key(name) => {
                     if !path.is_empty() {
@@ -345,12 +394,22 @@ fn show_kind(object: &mut Map<String, Value>, kind: &str) {
     *object = ordered;
 }
 
-/// The fields as JSON shows them: those of inlined messages in their parent's place.
-fn flatten<'x>(message: &'x Message, fields: &mut Vec<&'x Field>) {
+/// A field as JSON shows it, and the inlined structures that it comes out of.
+struct Flat<'x> {
+    field: &'x Field,
+    within: Vec<&'x str>,
+}
+
+/// The fields of a message, those of inlined ones in their parent's place.
+fn flatten<'x>(message: &'x Message, within: &[&'x str], fields: &mut Vec<Flat<'x>>) {
     for field in message.fields.iter() {
         match field.ty {
-            Type::Message(index) if field.is_inline() => flatten(tables::message_at(index), fields),
-            _ => fields.push(field),
+            Type::Message(index) if field.is_inline() => {
+                let inner = tables::message_at(index);
+                let within: Vec<&'x str> = within.iter().copied().chain([inner.short_name()]).collect();
+                flatten(inner, &within, fields);
+            }
+            _ => fields.push(Flat { field, within: within.to_vec() }),
         }
     }
 }

@@ -36,6 +36,7 @@ const SCHEME: &str = "pkg/runtime/scheme.go:111";
 const TYPE_META: &str = "struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }";
 
 /// Decodes a body as an object of a built-in kind. Where it leaves out `kind` and `apiVersion`, the expected ones are taken.
+/// Expected in `meta.k8s.io`, a kind may come in any group (`DeleteOptions`).
 pub fn object(
     body: &[u8],
     format: Format,
@@ -95,7 +96,10 @@ pub fn object(
         );
         return Err(found.cannot(expected, &error));
     }
-    if (found.group.as_str(), found.version.as_str()) != (expected.group, expected.version) {
+    // options are the same in every group, and evictions in both versions of theirs
+    let any_version =
+        expected.group == "meta.k8s.io" || (expected.kind == "Eviction" && found.group == expected.group);
+    if !any_version && (found.group.as_str(), found.version.as_str()) != (expected.group, expected.version) {
         let (data, wanted) =
             (group_version(&found.group, &found.version), group_version(expected.group, expected.version));
         return Err(Status::bad_request(format!(

@@ -189,3 +189,18 @@ fn claim_templates_say_their_kind() {
     let header = crate::wire::TypeMeta { api_version: "apps/v1", kind: "StatefulSet" };
     assert_eq!(crate::wire::proto_to_tree(&wire, message, Some(header)).unwrap(), tree);
 }
+
+#[test]
+fn options_come_in_any_group() {
+    let expected = Expected { group: "meta.k8s.io", version: "v1", kind: "DeleteOptions" };
+    for version in ["v1", "apps/v1", "meta.k8s.io/v1"] {
+        let body = format!(
+            r#"{{"kind":"DeleteOptions","apiVersion":"{version}","gracePeriodSeconds":0,"propagationPolicy":"Orphan"}}"#
+        );
+        let tree = object(body.as_bytes(), Format::Json, expected, Strictness::Strict).unwrap().tree;
+        assert_eq!(tree["gracePeriodSeconds"], 0, "{version}");
+    }
+    let eviction = Expected { group: "policy", version: "v1", kind: "Eviction" };
+    let body = br#"{"kind":"Eviction","apiVersion":"policy/v1beta1","metadata":{"name":"p"}}"#;
+    assert!(object(body, Format::Json, eviction, Strictness::Strict).is_ok());
+}

@@ -72,7 +72,8 @@ pub(super) fn parse(text: &str) -> Result<Vec<Requirement>, Error> {
             }
             _ => {}
         }
-        let requirement = parser.requirement().map_err(|e| Error(format!("unable to parse requirement: {e}")))?;
+        let requirement =
+            parser.requirement().map_err(|e| Error(format!("unable to parse requirement: {e}")))?;
         requirements.push(requirement);
         match parser.next() {
             Token::End => return Ok(requirements),

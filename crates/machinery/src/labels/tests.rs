@@ -20,13 +20,22 @@ fn text_form() {
         ("a b", Err("unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt")),
         ("a=(", Err("unable to parse requirement: found '(', expected: identifier")),
         ("!", Err("unable to parse requirement: found '', expected: identifier")),
-        ("a>x", Err("unable to parse requirement: values[0]: Invalid value: \"x\": for 'Gt', 'Lt' operators, the value must be an integer")),
+        (
+            "a>x",
+            Err(
+                "unable to parse requirement: values[0]: Invalid value: \"x\": for 'Gt', 'Lt' operators, the value must be an integer",
+            ),
+        ),
     ] {
         let got = Selector::parse(text).map(|s| s.to_string()).map_err(|e| e.to_string());
         assert_eq!(got, expect.map(str::to_owned).map_err(str::to_owned), "{text}");
     }
     let error = Selector::parse("-a=b").unwrap_err().to_string();
-    assert!(error.starts_with("unable to parse requirement: <nil>: Invalid value: \"-a\": name part must consist"), "{error}");
+    assert!(
+        error
+            .starts_with("unable to parse requirement: <nil>: Invalid value: \"-a\": name part must consist"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -42,7 +51,11 @@ fn matching() {
         ("a>3", vec![("a", "5")], true),
         ("a<3", vec![("a", "5")], false),
     ] {
-        assert_eq!(Selector::parse(selector).unwrap().matches(labels.clone()), expect, "{selector} {labels:?}");
+        assert_eq!(
+            Selector::parse(selector).unwrap().matches(labels.clone()),
+            expect,
+            "{selector} {labels:?}"
+        );
     }
 }
 
@@ -56,6 +69,10 @@ fn structured() {
     assert!(!Selector::from_label_selector(&Tree::Null).unwrap().matches([]));
     assert!(Selector::from_label_selector(&json!({})).unwrap().matches([]));
     let mut errors = Vec::new();
-    validate_label_selector(&json!({"matchExpressions": [{"key": "a", "operator": "In"}]}), &Path::new("spec.selector"), &mut errors);
+    validate_label_selector(
+        &json!({"matchExpressions": [{"key": "a", "operator": "In"}]}),
+        &Path::new("spec.selector"),
+        &mut errors,
+    );
     assert_eq!(errors[0].field, "spec.selector.matchExpressions[0].values");
 }

@@ -108,7 +108,11 @@ fn plain(value: &Tree) -> String {
     }
 }
 
-fn merge_map(mut target: Map<String, Tree>, patch: &Map<String, Tree>, schema: Schema<'_>) -> Result<Map<String, Tree>, Error> {
+fn merge_map(
+    mut target: Map<String, Tree>,
+    patch: &Map<String, Tree>,
+    schema: Schema<'_>,
+) -> Result<Map<String, Tree>, Error> {
     match patch.get(DIRECTIVE) {
         None => {}
         Some(Tree::String(directive)) => match directive.as_str() {
@@ -119,10 +123,16 @@ fn merge_map(mut target: Map<String, Tree>, patch: &Map<String, Tree>, schema: S
             }
             "delete" => return Ok(Map::new()),
             "merge" => {}
-            other => return Err(Error::Internal(format!("unknown patch type: {other} in map: {}", shown(patch)))),
+            other => {
+                return Err(Error::Internal(format!("unknown patch type: {other} in map: {}", shown(patch))));
+            }
         },
         Some(other) => {
-            return Err(Error::Internal(format!("unknown patch type: {} in map: {}", plain(other), shown(patch))));
+            return Err(Error::Internal(format!(
+                "unknown patch type: {} in map: {}",
+                plain(other),
+                shown(patch)
+            )));
         }
     }
     retain_keys(&mut target, patch)?;
@@ -289,7 +299,11 @@ fn without_directives(value: &Tree) -> Result<Tree, Error> {
             let mut result = Map::new();
             for (key, value) in map {
                 let directive = key == DIRECTIVE || key == RETAIN_KEYS;
-                if !directive && !value.is_null() && !key.starts_with(ELEMENT_ORDER) && !key.starts_with(DELETE_PRIMITIVES) {
+                if !directive
+                    && !value.is_null()
+                    && !key.starts_with(ELEMENT_ORDER)
+                    && !key.starts_with(DELETE_PRIMITIVES)
+                {
                     result.insert(key.clone(), without_directives(value)?);
                 }
             }

@@ -9,10 +9,19 @@ fn json_patches() {
         (json!([{"op": "test", "path": "/data/z", "value": null}]), Ok(target.clone())),
         (json!([{"op": "remove", "path": "/data/z"}]), Err(Error::Rejected)),
         (json!([{"op": "remove", "path": "/data/a"}]), Ok(json!({"data": {}, "list": [1, 2, 3]}))),
-        (json!([{"op": "replace", "path": "/data/z", "value": "1"}]), Ok(json!({"data": {"a": "b", "z": "1"}, "list": [1, 2, 3]}))),
-        (json!([{"op": "add", "path": "/list/-", "value": 4}, {"op": "remove", "path": "/list/0"}]), Ok(json!({"data": {"a": "b"}, "list": [2, 3, 4]}))),
+        (
+            json!([{"op": "replace", "path": "/data/z", "value": "1"}]),
+            Ok(json!({"data": {"a": "b", "z": "1"}, "list": [1, 2, 3]})),
+        ),
+        (
+            json!([{"op": "add", "path": "/list/-", "value": 4}, {"op": "remove", "path": "/list/0"}]),
+            Ok(json!({"data": {"a": "b"}, "list": [2, 3, 4]})),
+        ),
         (json!([{"op": "add", "path": "/list/9", "value": 4}]), Err(Error::Rejected)),
-        (json!([{"op": "move", "from": "/data/a", "path": "/data/b"}]), Ok(json!({"data": {"b": "b"}, "list": [1, 2, 3]}))),
+        (
+            json!([{"op": "move", "from": "/data/a", "path": "/data/b"}]),
+            Ok(json!({"data": {"b": "b"}, "list": [1, 2, 3]})),
+        ),
         (json!([{"op": "add", "path": "", "value": {}}]), Err(Error::Rejected)),
         (json!([{"op": "bad", "path": "/data/a"}]), Err(Error::Rejected)),
     ] {
@@ -39,17 +48,35 @@ fn deployment(target: Tree, patch: Tree) -> Result<Tree, Error> {
 fn strategic_lists() {
     let two = json!({"containers": [{"name": "a", "image": "1"}, {"name": "b", "image": "2"}]});
     for (patch, expect) in [
-        (json!({"containers": [{"name": "b", "image": "3"}]}), json!({"containers": [{"name": "a", "image": "1"}, {"name": "b", "image": "3"}]})),
-        (json!({"containers": [{"name": "c"}]}), json!({"containers": [{"name": "c"}, {"name": "a", "image": "1"}, {"name": "b", "image": "2"}]})),
-        (json!({"containers": [{"name": "a", "$patch": "delete"}]}), json!({"containers": [{"name": "b", "image": "2"}]})),
-        (json!({"containers": [{"name": "c"}, {"$patch": "replace"}]}), json!({"containers": [{"name": "c"}]})),
-        (json!({"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}]}), json!({"containers": [{"name": "b", "image": "2"}, {"name": "a", "image": "1"}]})),
+        (
+            json!({"containers": [{"name": "b", "image": "3"}]}),
+            json!({"containers": [{"name": "a", "image": "1"}, {"name": "b", "image": "3"}]}),
+        ),
+        (
+            json!({"containers": [{"name": "c"}]}),
+            json!({"containers": [{"name": "c"}, {"name": "a", "image": "1"}, {"name": "b", "image": "2"}]}),
+        ),
+        (
+            json!({"containers": [{"name": "a", "$patch": "delete"}]}),
+            json!({"containers": [{"name": "b", "image": "2"}]}),
+        ),
+        (
+            json!({"containers": [{"name": "c"}, {"$patch": "replace"}]}),
+            json!({"containers": [{"name": "c"}]}),
+        ),
+        (
+            json!({"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}]}),
+            json!({"containers": [{"name": "b", "image": "2"}, {"name": "a", "image": "1"}]}),
+        ),
         (
             json!({"$setElementOrder/containers": [{"name": "a"}, {"name": "c"}, {"name": "b"}], "containers": [{"name": "c"}]}),
             json!({"containers": [{"name": "a", "image": "1"}, {"name": "c"}, {"name": "b", "image": "2"}]}),
         ),
         (json!({"containers": null}), json!({})),
-        (json!({"containers": [{"name": "a", "image": null}]}), json!({"containers": [{"name": "a"}, {"name": "b", "image": "2"}]})),
+        (
+            json!({"containers": [{"name": "a", "image": null}]}),
+            json!({"containers": [{"name": "a"}, {"name": "b", "image": "2"}]}),
+        ),
     ] {
         assert_eq!(deployment(two.clone(), patch.clone()), Ok(expect), "{patch}");
     }
@@ -63,7 +90,10 @@ fn strategic_directives() {
     let patch = json!({"volumes": [{"name": "v", "$retainKeys": ["name", "hostPath"], "hostPath": {"path": "/"}}],
         "nodeSelector": {"$patch": "replace", "b": "2"}, "tolerations": [{"key": "y"}]});
     let got = deployment(volumes, patch).unwrap();
-    assert_eq!(got, json!({"volumes": [{"name": "v", "hostPath": {"path": "/"}}], "nodeSelector": {"b": "2"}, "tolerations": [{"key": "y"}]}));
+    assert_eq!(
+        got,
+        json!({"volumes": [{"name": "v", "hostPath": {"path": "/"}}], "nodeSelector": {"b": "2"}, "tolerations": [{"key": "y"}]})
+    );
 
     let message = api::tables::message("k8s.io.api.core.v1.ConfigMap").unwrap();
     let target = json!({"metadata": {"finalizers": ["a", "b"]}, "data": {"x": "1"}});
