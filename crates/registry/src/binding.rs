@@ -22,7 +22,10 @@ pub fn assign(pod: &mut Tree, binding: &Tree, now: Timestamp) -> Result<(), Stri
     }
     let uid = text(binding, "metadata.uid");
     if !uid.is_empty() && uid != text(pod, "metadata.uid") {
-        return Err(format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", text(pod, "metadata.uid")));
+        return Err(format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            text(pod, "metadata.uid")
+        ));
     }
     ensure(pod, "spec").insert("nodeName".to_owned(), node.into());
     for (key, value) in entries(binding, "metadata.annotations") {
@@ -42,7 +45,9 @@ fn scheduled(pod: &mut Tree, now: Timestamp) {
     if get(pod, "status.conditions").is_null() {
         ensure(pod, "status").insert("conditions".to_owned(), Tree::Array(Vec::new()));
     }
-    let Some(conditions) = ensure(pod, "status").get_mut("conditions").and_then(Tree::as_array_mut) else { return };
+    let Some(conditions) = ensure(pod, "status").get_mut("conditions").and_then(Tree::as_array_mut) else {
+        return;
+    };
     match conditions.iter_mut().find(|condition| text(condition, "type") == "PodScheduled") {
         Some(place) => *place = condition,
         None => conditions.push(condition),

@@ -89,7 +89,12 @@ fn printer(resource: &Resource) -> &'static Printer {
     let own = |printer: &&Printer| printer.group == resource.group && printer.plural == resource.plural;
     match PRINTERS.iter().flat_map(|list| list.iter()).find(own) {
         Some(printer) => printer,
-        None if resource.storage_json && resource.group.contains('.') && !resource.group.ends_with(".k8s.io") => &CUSTOM,
+        None if resource.storage_json
+            && resource.group.contains('.')
+            && !resource.group.ends_with(".k8s.io") =>
+        {
+            &CUSTOM
+        }
         None => &PLAIN,
     }
 }

@@ -18,6 +18,11 @@ use crate::tree::{as_object, ensure, get, has, number, object_mut, put, same};
 pub type Prepare = fn(&Context<'_>, &mut Tree, Option<&Tree>);
 pub type Check = fn(&Context<'_>, &Tree, Option<&Tree>, &mut Vec<Cause>);
 
+/// Warnings about a new object, or about a change of an old one.
+pub type Warn = fn(&Tree, Option<&Tree>) -> Vec<String>;
+/// The seconds an object may take to stop, of its own or as requested.
+pub type GracePeriod = fn(&Tree, Option<i64>) -> Option<i64>;
+
 /// When `metadata.generation` is raised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Generation {
@@ -29,6 +34,8 @@ pub enum Generation {
     Spec,
     /// As above, and when annotations change.
     SpecAndAnnotations,
+    /// As with `Spec`, and when labels change.
+    SpecAndLabels,
 }
 
 /// What is particular about a resource.
@@ -48,10 +55,12 @@ pub struct Profile {
     pub prepare: Option<Prepare>,
     /// The same for the status subresource.
     pub prepare_status: Option<Prepare>,
+    /// The object as the rules are to see it, where that is not as it is.
+    pub view: Option<fn(&Tree) -> Tree>,
     pub check: Option<Check>,
     pub check_status: Option<Check>,
-    pub warn: Option<fn(&Tree, Option<&Tree>) -> Vec<String>>,
-    pub grace_period: Option<fn(&Tree, Option<i64>) -> Option<i64>>,
+    pub warn: Option<Warn>,
+    pub grace_period: Option<GracePeriod>,
     /// Defaults and validation are upstream's in full.
     pub full: bool,
 }
@@ -71,6 +80,7 @@ impl Profile {
             immutable: &[],
             prepare: None,
             prepare_status: None,
+            view: None,
             check: None,
             check_status: None,
             warn: None,
@@ -100,7 +110,8 @@ static STRATEGIES: LazyLock<Strategies> = LazyLock::new(|| {
         let key = (&*resource.group, &*resource.version, &*resource.plural);
         let index = api::tables::message_index(&resource.message);
         let message = index.map(|index| (index, api::tables::message_at(index)));
-        let profile = crate::kinds::profile(&resource.group, &resource.plural).unwrap_or_else(|| derived(resource));
+        let profile =
+            crate::kinds::profile(&resource.group, &resource.plural).unwrap_or_else(|| derived(resource));
         // They live as long as the process.
         let leak = |status_subresource| -> &'static Generic {
             Box::leak(Box::new(Generic { profile, message, status_subresource }))
@@ -118,8 +129,12 @@ fn derived(resource: &'static Resource) -> &'static Profile {
     Box::leak(Box::new(Profile { status, generation, ..Profile::new(&resource.group, &resource.plural) }))
 }
 
-static CUSTOM: Profile =
-    Profile { status: true, generation: Generation::Spec, unconditional_update: false, ..Profile::new("", "") };
+static CUSTOM: Profile = Profile {
+    status: true,
+    generation: Generation::Spec,
+    unconditional_update: false,
+    ..Profile::new("", "")
+};
 static CUSTOM_OWN: Generic = Generic { profile: &CUSTOM, message: None, status_subresource: false };
 static CUSTOM_STATUS: Generic = Generic { profile: &CUSTOM, message: None, status_subresource: true };
 
@@ -164,6 +179,12 @@ fn prepare_approval(object: &mut Tree, old: &Tree) {
 }
 
 impl Generic {
+    fn check_rules(&self, object: &Tree, errors: &mut Vec<Cause>) {
+        let Some((index, _)) = self.message else { return };
+        let view = self.profile.view.map(|view| view(object));
+        rules::validate(view.as_ref().unwrap_or(object), index, &["metadata", "status"], errors);
+    }
+
     fn set_generation(&self, object: &mut Tree, generation: i64) {
         let metadata = ensure(object, "metadata");
         if generation == 0 {
@@ -200,6 +221,9 @@ impl Strategy for Generic {
         if self.profile.status && !self.profile.status_on_create {
             as_object(object).shift_remove("status");
         }
+        if context.resource.scope == api::model::Scope::Cluster {
+            ensure(object, "metadata").shift_remove("namespace");
+        }
         self.set_generation(object, i64::from(self.profile.generation != Generation::Unset));
         if let Some(prepare) = self.profile.prepare {
             prepare(context, object, None);
@@ -235,11 +259,12 @@ impl Strategy for Generic {
             prepare(context, object, Some(old));
         }
         let generation = number(old, "metadata.generation");
-        let annotations = || !same(get(object, "metadata.annotations"), get(old, "metadata.annotations"));
+        let changed = |path: &str| !same(get(object, path), get(old, path));
         let raised = match self.profile.generation {
             Generation::Unset | Generation::One => false,
             Generation::Spec => spec_changed(object, old),
-            Generation::SpecAndAnnotations => spec_changed(object, old) || annotations(),
+            Generation::SpecAndAnnotations => spec_changed(object, old) || changed("metadata.annotations"),
+            Generation::SpecAndLabels => spec_changed(object, old) || changed("metadata.labels"),
         };
         self.set_generation(object, generation + i64::from(raised));
     }
@@ -247,9 +272,7 @@ impl Strategy for Generic {
     fn validate(&self, context: &Context<'_>, object: &Tree) -> Vec<Cause> {
         let mut errors = Vec::new();
         meta::validate(context.resource, object, self.profile.name, &mut errors);
-        if let Some((index, _)) = self.message {
-            rules::validate(object, index, &["metadata", "status"], &mut errors);
-        }
+        self.check_rules(object, &mut errors);
         if let Some(check) = self.profile.check {
             check(context, object, None, &mut errors);
         }
@@ -265,9 +288,7 @@ impl Strategy for Generic {
             }
             return errors;
         }
-        if let Some((index, _)) = self.message {
-            rules::validate(object, index, &["metadata", "status"], &mut errors);
-        }
+        self.check_rules(object, &mut errors);
         for (path, detail) in self.profile.immutable {
             if !same(get(object, path), get(old, path)) {
                 errors.push(Path::new(path).invalid(get(object, path), detail));
@@ -296,4 +317,3 @@ impl Strategy for Generic {
         self.profile.grace_period.and_then(|period| period(object, requested))
     }
 }
-

@@ -32,7 +32,8 @@ use crate::generic::Profile;
 use crate::rules::Table;
 
 /// The rules of every module.
-pub(crate) fn tables() -> impl Iterator<Item = std::slice::Iter<'static, (&'static str, &'static [crate::rules::Rule])>> {
+pub(crate) fn tables()
+-> impl Iterator<Item = std::slice::Iter<'static, (&'static str, &'static [crate::rules::Rule])>> {
     const TABLES: &[Table] = &[
         admission::RULES,
         autoscaling::RULES,
@@ -83,5 +84,8 @@ pub fn profile(group: &str, plural: &str) -> Option<&'static Profile> {
         template::PROFILES,
         workload::PROFILES,
     ];
-    PROFILES.iter().flat_map(|list| list.iter()).find(|profile| profile.group == group && profile.plural == plural)
+    PROFILES
+        .iter()
+        .flat_map(|list| list.iter())
+        .find(|profile| profile.group == group && profile.plural == plural)
 }

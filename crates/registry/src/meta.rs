@@ -38,7 +38,9 @@ pub fn validate(resource: &Resource, object: &Tree, format: NameFormat, errors: 
             let problems = names::dns1123_label(namespace);
             errors.extend(problems.iter().map(|p| METADATA.field("namespace").invalid(namespace, p)));
         }
-        (Scope::Cluster, false) => errors.push(METADATA.field("namespace").forbidden("not allowed on this type")),
+        (Scope::Cluster, false) => {
+            errors.push(METADATA.field("namespace").forbidden("not allowed on this type"))
+        }
         (Scope::Cluster, true) => {}
     }
     crate::rules::not_negative(number(metadata, "generation"), &METADATA.field("generation"), errors);
@@ -112,7 +114,7 @@ pub fn validate_annotations(annotations: &Tree, path: &Path<'_>, errors: &mut Ve
 
 fn validate_owners(metadata: &Tree, errors: &mut Vec<Cause>) {
     let path = METADATA.field("ownerReferences");
-    let mut controller: Option<&str> = None;
+    let mut controller: Option<String> = None;
     for (index, owner) in list(metadata, "ownerReferences").iter().enumerate() {
         let at = path.index(index);
         for field in ["apiVersion", "kind", "name", "uid"] {
@@ -121,18 +123,21 @@ fn validate_owners(metadata: &Tree, errors: &mut Vec<Cause>) {
             }
         }
         if text(owner, "kind") == "Event" && matches!(text(owner, "apiVersion"), "v1" | "events.k8s.io/v1") {
-            let shown = format!("{}, Kind=Event", text(owner, "apiVersion"));
-            errors.push(path.invalid(&shown, &format!("{shown} is disallowed from being an owner")));
+            let version = text(owner, "apiVersion");
+            let slash = if version.contains('/') { "" } else { "/" };
+            let detail = format!("{slash}{version}, Kind=Event is disallowed from being an owner");
+            errors.push(at.invalid(owner, &detail));
         }
         if crate::tree::flag(owner, "controller") {
-            if let Some(first) = controller {
+            if let Some(first) = &controller {
                 let detail = format!(
-                    "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {}",
+                    "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {}/{}",
+                    text(owner, "kind"),
                     text(owner, "name")
                 );
                 errors.push(path.invalid(get(metadata, "ownerReferences"), &detail));
             }
-            controller = Some(text(owner, "name"));
+            controller = Some(format!("{}/{}", text(owner, "kind"), text(owner, "name")));
         }
     }
 }

@@ -120,7 +120,9 @@ impl Visit for Defaults {
             match rule {
                 Rule::Default(name, literal) => {
                     let pointer = message.fields.iter().any(|field| field.json == *name && field.optional);
-                    let vacant = object.get(*name).is_none_or(|value| if pointer { value.is_null() } else { unset(value) });
+                    let vacant = object
+                        .get(*name)
+                        .is_none_or(|value| if pointer { value.is_null() } else { unset(value) });
                     if vacant {
                         object.insert((*name).to_owned(), literal.tree());
                     }
@@ -208,7 +210,9 @@ fn check(rule: &Rule, tree: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         }
         Rule::Format(name, format) => {
             if !text(name).is_empty() {
-                errors.extend(format(text(name)).iter().map(|problem| path.field(name).invalid(text(name), problem)));
+                errors.extend(
+                    format(text(name)).iter().map(|problem| path.field(name).invalid(text(name), problem)),
+                );
             }
         }
         Rule::Unique(name, key) => {

@@ -75,14 +75,25 @@ static FIELDS: &[(&str, &str, &[Field])] = &[
     (
         "certificates.k8s.io",
         "podcertificaterequests",
-        &[META[0], META[1], ("spec.signerName", "spec.signerName"), ("spec.podName", "spec.podName"), ("spec.nodeName", "spec.nodeName")],
+        &[
+            META[0],
+            META[1],
+            ("spec.signerName", "spec.signerName"),
+            ("spec.podName", "spec.podName"),
+            ("spec.nodeName", "spec.nodeName"),
+        ],
     ),
-    ("resource.k8s.io", "resourceslices", &[META[0], ("spec.nodeName", "spec.nodeName"), ("spec.driver", "spec.driver")]),
+    (
+        "resource.k8s.io",
+        "resourceslices",
+        &[META[0], ("spec.nodeName", "spec.nodeName"), ("spec.driver", "spec.driver")],
+    ),
 ];
 
 /// The labels of a resource and the paths of their values.
 pub fn fields(resource: &Resource) -> &'static [Field] {
-    let found = FIELDS.iter().find(|(group, plural, _)| resource.group == *group && resource.plural == *plural);
+    let found =
+        FIELDS.iter().find(|(group, plural, _)| resource.group == *group && resource.plural == *plural);
     // Without fields of their own even cluster-scoped kinds take the namespace, which is empty.
     found.map_or(&META, |(_, _, fields)| fields)
 }
@@ -91,7 +102,11 @@ pub fn fields(resource: &Resource) -> &'static [Field] {
 pub fn value<'t>(object: &'t Tree, field: &Field) -> Cow<'t, str> {
     match get(object, field.1) {
         Tree::String(value) => {
-            if field.0 == "reportingComponent" && value.is_empty() { text(object, "source.component").into() } else { value.into() }
+            if field.0 == "reportingComponent" && value.is_empty() {
+                text(object, "source.component").into()
+            } else {
+                value.into()
+            }
         }
         Tree::Bool(value) => if *value { "true" } else { "false" }.into(),
         Tree::Number(number) => number.to_string().into(),
@@ -116,8 +131,12 @@ pub fn unsupported(resource: &Resource, label: &str) -> String {
         (_, "resourceslices") => {
             format!("field label not supported for {}, Kind=ResourceSlice: {label}", resource.api_version())
         }
-        (_, "certificatesigningrequests" | "clustertrustbundles" | "podcertificaterequests") => format!("field label not supported: {label}"),
+        (_, "certificatesigningrequests" | "clustertrustbundles" | "podcertificaterequests") => {
+            format!("field label not supported: {label}")
+        }
         (true, _) => format!("field label not supported: {label}"),
-        (false, _) => format!("{label:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""),
+        (false, _) => {
+            format!("{label:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+        }
     }
 }

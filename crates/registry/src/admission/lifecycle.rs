@@ -48,7 +48,8 @@ impl Plugin for NamespaceLifecycle {
             found = self.lookup.fresh("", "namespaces", "", name).await;
         }
         let Some(namespace) = found else { return Err(Status::not_found("", "namespaces", name)) };
-        if text(&namespace, "status.phase") != "Terminating" && !has(&namespace, "metadata.deletionTimestamp") {
+        if text(&namespace, "status.phase") != "Terminating" && !has(&namespace, "metadata.deletionTimestamp")
+        {
             return Ok(());
         }
         let why = format!("unable to create new content in namespace {name} because it is being terminated");

@@ -42,12 +42,12 @@ impl Plugin for NodeRestriction {
             ("", "pods", "status") => pod_status(attributes, object, node),
             ("", "pods", "eviction") => self.eviction(attributes, object, node).await,
             ("", "pods", "binding" | "log" | "exec" | "attach" | "portforward" | "proxy") => Ok(()),
-            ("", "pods", other) => Err(attributes.forbid(&format!("unexpected pod subresource {other:?}, only 'status' and 'eviction' are allowed"))),
+            ("", "pods", other) => Err(attributes.forbid(&format!(
+                "unexpected pod subresource {other:?}, only 'status' and 'eviction' are allowed"
+            ))),
             ("", "nodes", _) => node_object(attributes, object, node),
             ("", "persistentvolumeclaims", "status") => Ok(()),
-            ("", "persistentvolumeclaims", _) => {
-                Err(attributes.forbid("may only update PVC status"))
-            }
+            ("", "persistentvolumeclaims", _) => Err(attributes.forbid("may only update PVC status")),
             ("", "serviceaccounts", "token") => self.token(attributes, object, node).await,
             ("coordination.k8s.io", "leases", _) => lease(attributes, object, node),
             ("storage.k8s.io", "csinodes", _) => csi_node(attributes, object, node),
@@ -68,7 +68,10 @@ impl NodeRestriction {
                 let why = format!("node {node:?} can only delete pods with spec.nodeName set to itself");
                 Err(attributes.forbid(&why))
             }
-            _ => Err(attributes.forbid(&format!("unexpected operation {:?}, node {node:?} can only create and delete mirror pods", "UPDATE"))),
+            _ => Err(attributes.forbid(&format!(
+                "unexpected operation {:?}, node {node:?} can only create and delete mirror pods",
+                "UPDATE"
+            ))),
         }
     }
 
@@ -85,16 +88,22 @@ impl NodeRestriction {
         }
         let owners = list(pod, "metadata.ownerReferences");
         if owners.len() > 1 {
-            return refuse(format!("node {node:?} can only create pods with a single owner reference set to itself"));
+            return refuse(format!(
+                "node {node:?} can only create pods with a single owner reference set to itself"
+            ));
         }
         let own = owners.first().filter(|owner| {
             text(owner, "apiVersion") == "v1" && text(owner, "kind") == "Node" && text(owner, "name") == node
         });
         let Some(owner) = own else {
-            return refuse(format!("node {node:?} can only create pods with an owner reference set to itself"));
+            return refuse(format!(
+                "node {node:?} can only create pods with an owner reference set to itself"
+            ));
         };
         if !flag(owner, "controller") {
-            return refuse(format!("node {node:?} can only create pods with a controller owner reference set to itself"));
+            return refuse(format!(
+                "node {node:?} can only create pods with a controller owner reference set to itself"
+            ));
         }
         if flag(owner, "blockOwnerDeletion") {
             return refuse(format!("node {node:?} must not set blockOwnerDeletion on an owner reference"));
@@ -185,7 +194,8 @@ impl NodeRestriction {
 fn pod_status(attributes: &Attributes<'_>, pod: &Tree, node: &str) -> Result<(), Status> {
     let Some(old) = attributes.old else { return Ok(()) };
     if text(old, "spec.nodeName") != node {
-        let why = format!("node {node:?} can only update pod status for pods with spec.nodeName set to itself");
+        let why =
+            format!("node {node:?} can only update pod status for pods with spec.nodeName set to itself");
         return Err(attributes.forbid(&why));
     }
     if !same(get(pod, "metadata.labels"), get(old, "metadata.labels")) {
@@ -228,7 +238,8 @@ fn restricted(key: &str) -> bool {
 }
 
 fn forbidden_labels<'t>(labels: impl Iterator<Item = &'t str>) -> Vec<&'t str> {
-    let mut bad: Vec<&str> = labels.filter(|key| restricted(key) || (of_kubernetes(key) && !own_label(key))).collect();
+    let mut bad: Vec<&str> =
+        labels.filter(|key| restricted(key) || (of_kubernetes(key) && !own_label(key))).collect();
     bad.sort_unstable();
     bad.dedup();
     bad
@@ -242,19 +253,28 @@ fn node_object(attributes: &Attributes<'_>, object: &Tree, node: &str) -> Result
     };
     if attributes.operation == Operation::Create {
         if has(object, "spec.configSource") {
-            return refuse(format!("node {node:?} is not allowed to create pods with a non-nil configSource"));
+            return refuse(format!(
+                "node {node:?} is not allowed to create pods with a non-nil configSource"
+            ));
         }
         let bad = forbidden_labels(entries(object, "metadata.labels").map(|(key, _)| key));
         if !bad.is_empty() {
-            return refuse(format!("node {node:?} is not allowed to set the following labels: {}", bad.join(", ")));
+            return refuse(format!(
+                "node {node:?} is not allowed to set the following labels: {}",
+                bad.join(", ")
+            ));
         }
     }
     if name != node {
         return refuse(format!("node {node:?} is not allowed to modify node {name:?}"));
     }
     let (Operation::Update, Some(old)) = (attributes.operation, attributes.old) else { return Ok(()) };
-    if has(object, "spec.configSource") && !same(get(object, "spec.configSource"), get(old, "spec.configSource")) {
-        return refuse(format!("node {node:?} is not allowed to update configSource to a new non-nil configSource"));
+    if has(object, "spec.configSource")
+        && !same(get(object, "spec.configSource"), get(old, "spec.configSource"))
+    {
+        return refuse(format!(
+            "node {node:?} is not allowed to update configSource to a new non-nil configSource"
+        ));
     }
     if !same(get(object, "spec.taints"), get(old, "spec.taints")) {
         return refuse(format!("node {node:?} is not allowed to modify taints"));

@@ -54,7 +54,10 @@ impl Priority {
     /// The class marked as default; of several the lowest.
     fn default_class(&self) -> Option<Class> {
         let classes = self.lookup.list(GROUP, "priorityclasses").into_iter();
-        classes.filter(|class| flag(class, "globalDefault")).map(|class| Self::class_of(&class)).min_by_key(|class| class.value)
+        classes
+            .filter(|class| flag(class, "globalDefault"))
+            .map(|class| Self::class_of(&class))
+            .min_by_key(|class| class.value)
     }
 
     async fn pod(&self, attributes: &Attributes<'_>, pod: &mut Tree) -> Result<(), Status> {
@@ -76,7 +79,8 @@ impl Priority {
             self.default_class().unwrap_or(Class { name: String::new(), value: 0, policy })
         } else {
             let found = self.named(&asked).await;
-            found.ok_or_else(|| attributes.forbid(&format!("no PriorityClass with name {asked} was found")))?
+            found
+                .ok_or_else(|| attributes.forbid(&format!("no PriorityClass with name {asked} was found")))?
         };
         if let Some(given) = int(pod, "spec.priority").filter(|given| *given != class.value) {
             return Err(attributes.forbid(&format!(
@@ -120,7 +124,8 @@ impl Plugin for Priority {
         if !attributes.is(GROUP, "priorityclasses") || !writes || !flag(object, "globalDefault") {
             return Ok(());
         }
-        let Some(other) = self.default_class().filter(|class| class.name != text(object, "metadata.name")) else {
+        let Some(other) = self.default_class().filter(|class| class.name != text(object, "metadata.name"))
+        else {
             return Ok(());
         };
         Err(attributes.forbid(&format!(

@@ -38,7 +38,9 @@ impl ServiceAccount {
 }
 
 fn concerns(attributes: &Attributes<'_>) -> bool {
-    attributes.is("", "pods") && attributes.subresource.is_empty() && attributes.operation == Operation::Create
+    attributes.is("", "pods")
+        && attributes.subresource.is_empty()
+        && attributes.operation == Operation::Create
 }
 
 /// A kubelet's own pod may not reach for what the API holds.
@@ -67,7 +69,10 @@ fn check_mirror(attributes: &Attributes<'_>, pod: &Tree) -> Result<(), Status> {
 
 /// Gives every container the token, but where it has something else in that place.
 fn mount_token(pod: &mut Tree) {
-    let volume = list(pod, "spec.volumes").iter().map(|volume| text(volume, "name")).find(|name| name.starts_with(PREFIX));
+    let volume = list(pod, "spec.volumes")
+        .iter()
+        .map(|volume| text(volume, "name"))
+        .find(|name| name.starts_with(PREFIX));
     let known = volume.map(str::to_owned);
     let fresh = known.clone().unwrap_or_else(|| {
         let mut name = PREFIX.to_owned();

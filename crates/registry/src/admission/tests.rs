@@ -9,7 +9,8 @@ struct Objects(HashMap<String, Arc<Tree>>);
 
 impl Objects {
     fn with(mut self, plural: &str, object: Tree) -> Self {
-        let key = format!("{plural}/{}/{}", text(&object, "metadata.namespace"), text(&object, "metadata.name"));
+        let key =
+            format!("{plural}/{}/{}", text(&object, "metadata.namespace"), text(&object, "metadata.name"));
         self.0.insert(key, Arc::new(object));
         self
     }
@@ -29,8 +30,14 @@ fn objects() -> Objects {
     Objects::default()
         .with("namespaces", json!({"metadata": {"name": "t"}, "status": {"phase": "Active"}}))
         .with("namespaces", json!({"metadata": {"name": "gone"}, "status": {"phase": "Terminating"}}))
-        .with("serviceaccounts", json!({"metadata": {"name": "default", "namespace": "t"}, "imagePullSecrets": [{"name": "r"}]}))
-        .with("priorityclasses", json!({"metadata": {"name": "high"}, "value": 9, "preemptionPolicy": "Never"}))
+        .with(
+            "serviceaccounts",
+            json!({"metadata": {"name": "default", "namespace": "t"}, "imagePullSecrets": [{"name": "r"}]}),
+        )
+        .with(
+            "priorityclasses",
+            json!({"metadata": {"name": "high"}, "value": 9, "preemptionPolicy": "Never"}),
+        )
         .with("nodes", json!({"metadata": {"name": "node-1", "uid": "u"}}))
 }
 
@@ -42,7 +49,8 @@ struct Case<'a> {
     operation: Operation,
 }
 
-const POD: Case<'static> = Case { user: "admin", group: "", plural: "pods", namespace: "t", operation: Operation::Create };
+const POD: Case<'static> =
+    Case { user: "admin", group: "", plural: "pods", namespace: "t", operation: Operation::Create };
 
 /// Runs a future that never waits.
 fn ready<T>(future: impl Future<Output = T>) -> T {
@@ -55,7 +63,8 @@ fn ready<T>(future: impl Future<Output = T>) -> T {
 
 fn run(case: &Case<'_>, mut object: Tree, old: Option<&Tree>) -> Result<Tree, String> {
     let chain = Chain::standard(Arc::new(objects()), |_| true);
-    let groups = if case.user.starts_with("system:node:") { vec!["system:nodes".to_owned()] } else { Vec::new() };
+    let groups =
+        if case.user.starts_with("system:node:") { vec!["system:nodes".to_owned()] } else { Vec::new() };
     let (extra, options) = (BTreeMap::new(), Tree::Null);
     let name = text(old.unwrap_or(&object), "metadata.name").to_owned();
     let attributes = Attributes {
@@ -84,7 +93,8 @@ fn pod(spec: Tree) -> Tree {
 
 #[test]
 fn a_pod_gets_its_account_tolerations_and_priority() {
-    let got = run(&POD, pod(json!({"containers": [{"name": "c"}], "priorityClassName": "high"})), None).unwrap();
+    let got =
+        run(&POD, pod(json!({"containers": [{"name": "c"}], "priorityClassName": "high"})), None).unwrap();
     assert_eq!(text(&got, "spec.serviceAccountName"), "default");
     let volume = text(&got["spec"]["volumes"][0], "name").to_owned();
     assert!(volume.starts_with("kube-api-access-") && volume.len() == 21, "{volume}");
@@ -92,7 +102,9 @@ fn a_pod_gets_its_account_tolerations_and_priority() {
     assert_eq!(got["spec"]["tolerations"].as_array().unwrap().len(), 2);
     assert_eq!((&got["spec"]["priority"], text(&got, "spec.preemptionPolicy")), (&json!(9), "Never"));
     assert_eq!(got["spec"]["imagePullSecrets"], json!([{"name": "r"}]));
-    let off = run(&POD, pod(json!({"containers": [{"name": "c"}], "automountServiceAccountToken": false})), None).unwrap();
+    let off =
+        run(&POD, pod(json!({"containers": [{"name": "c"}], "automountServiceAccountToken": false})), None)
+            .unwrap();
     assert!(get(&off, "spec.volumes").is_null());
 }
 
@@ -103,26 +115,64 @@ fn refusals() {
     let nodes = Case { plural: "nodes", namespace: "", ..node };
     let mirror = json!({"metadata": {"name": "p", "annotations": {"kubernetes.io/config.mirror": "x"}}, "spec": {"nodeName": "node-1"}});
     for (case, object, expect) in [
-        (&POD, pod(json!({"containers": containers, "serviceAccountName": "x"})), "pods \"p\" is forbidden: error looking up service account t/x: serviceaccount \"x\" not found"),
-        (&POD, pod(json!({"containers": containers, "priority": 5})), "pods \"p\" is forbidden: the integer value of priority (5) must not be provided in pod spec; priority admission controller computed 0 from the given PriorityClass name"),
-        (&POD, pod(json!({"containers": containers, "priorityClassName": "x"})), "pods \"p\" is forbidden: no PriorityClass with name x was found"),
+        (
+            &POD,
+            pod(json!({"containers": containers, "serviceAccountName": "x"})),
+            "pods \"p\" is forbidden: error looking up service account t/x: serviceaccount \"x\" not found",
+        ),
+        (
+            &POD,
+            pod(json!({"containers": containers, "priority": 5})),
+            "pods \"p\" is forbidden: the integer value of priority (5) must not be provided in pod spec; priority admission controller computed 0 from the given PriorityClass name",
+        ),
+        (
+            &POD,
+            pod(json!({"containers": containers, "priorityClassName": "x"})),
+            "pods \"p\" is forbidden: no PriorityClass with name x was found",
+        ),
         (&Case { namespace: "none", ..POD }, pod(json!({})), "namespaces \"none\" not found"),
-        (&Case { namespace: "gone", ..POD }, pod(json!({})), "pods \"p\" is forbidden: unable to create new content in namespace gone because it is being terminated"),
-        (&node, pod(json!({"containers": containers})), "pods \"p\" is forbidden: pod does not have \"kubernetes.io/config.mirror\" annotation, node \"node-1\" can only create mirror pods"),
-        (&node, mirror, "pods \"p\" is forbidden: node \"node-1\" can only create pods with an owner reference set to itself"),
-        (&nodes, json!({"metadata": {"name": "x"}}), "nodes \"x\" is forbidden: node \"node-1\" is not allowed to modify node \"x\""),
-        (&nodes, json!({"metadata": {"name": "node-1", "labels": {"node-role.kubernetes.io/x": "", "kubernetes.io/os": "linux"}}}), "nodes \"node-1\" is forbidden: node \"node-1\" is not allowed to set the following labels: node-role.kubernetes.io/x"),
+        (
+            &Case { namespace: "gone", ..POD },
+            pod(json!({})),
+            "pods \"p\" is forbidden: unable to create new content in namespace gone because it is being terminated",
+        ),
+        (
+            &node,
+            pod(json!({"containers": containers})),
+            "pods \"p\" is forbidden: pod does not have \"kubernetes.io/config.mirror\" annotation, node \"node-1\" can only create mirror pods",
+        ),
+        (
+            &node,
+            mirror,
+            "pods \"p\" is forbidden: node \"node-1\" can only create pods with an owner reference set to itself",
+        ),
+        (
+            &nodes,
+            json!({"metadata": {"name": "x"}}),
+            "nodes \"x\" is forbidden: node \"node-1\" is not allowed to modify node \"x\"",
+        ),
+        (
+            &nodes,
+            json!({"metadata": {"name": "node-1", "labels": {"node-role.kubernetes.io/x": "", "kubernetes.io/os": "linux"}}}),
+            "nodes \"node-1\" is forbidden: node \"node-1\" is not allowed to set the following labels: node-role.kubernetes.io/x",
+        ),
     ] {
         assert_eq!(run(case, object, None).unwrap_err(), expect);
     }
     let old = json!({"metadata": {"name": "kube-system"}});
     let delete = Case { plural: "namespaces", namespace: "", operation: Operation::Delete, ..POD };
-    assert_eq!(run(&delete, Tree::Null, Some(&old)).unwrap_err(), "namespaces \"kube-system\" is forbidden: this namespace may not be deleted");
+    assert_eq!(
+        run(&delete, Tree::Null, Some(&old)).unwrap_err(),
+        "namespaces \"kube-system\" is forbidden: this namespace may not be deleted"
+    );
 }
 
 #[test]
 fn a_new_node_is_tainted() {
     let case = Case { plural: "nodes", namespace: "", ..POD };
     let got = run(&case, json!({"metadata": {"name": "n"}}), None).unwrap();
-    assert_eq!(got["spec"]["taints"], json!([{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]));
+    assert_eq!(
+        got["spec"]["taints"],
+        json!([{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}])
+    );
 }

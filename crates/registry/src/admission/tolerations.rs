@@ -27,8 +27,7 @@ impl Default for DefaultTolerationSeconds {
 
 /// Whether a toleration covers a `NoExecute` taint with this key.
 fn covers(toleration: &Tree, key: &str) -> bool {
-    ["", key].contains(&text(toleration, "key"))
-        && matches!(text(toleration, "effect"), "" | "NoExecute")
+    ["", key].contains(&text(toleration, "key")) && matches!(text(toleration, "effect"), "" | "NoExecute")
 }
 
 #[async_trait]
@@ -42,9 +41,10 @@ impl Plugin for DefaultTolerationSeconds {
         if !attributes.is("", "pods") || !attributes.subresource.is_empty() || !writes {
             return Ok(());
         }
-        for (key, seconds) in
-            [("node.kubernetes.io/not-ready", self.not_ready), ("node.kubernetes.io/unreachable", self.unreachable)]
-        {
+        for (key, seconds) in [
+            ("node.kubernetes.io/not-ready", self.not_ready),
+            ("node.kubernetes.io/unreachable", self.unreachable),
+        ] {
             if list(pod, "spec.tolerations").iter().any(|toleration| covers(toleration, key)) {
                 continue;
             }

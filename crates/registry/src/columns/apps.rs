@@ -3,7 +3,10 @@
 use api::Tree;
 use jiff::Timestamp;
 
-use super::format::{NONE, UNKNOWN, UNSET, age, condition_is_true, containers, human_duration, labels, optional_bool, or, selector, since, time};
+use super::format::{
+    NONE, UNKNOWN, UNSET, age, condition_is_true, containers, human_duration, labels, optional_bool, or,
+    selector, since, time,
+};
 use super::{AGE, Column, NAME, Printer, boolean, integer, name, string, wide};
 use crate::tree::{flag, get, has, int, list, number, text};
 
@@ -17,10 +20,24 @@ pub(super) const PRINTERS: &[Printer] = &[
     Printer {
         group: "apps",
         plural: "deployments",
-        columns: &[NAME, string("Ready"), string("Up-to-date"), string("Available"), AGE, CONTAINERS, IMAGES, SELECTOR],
+        columns: &[
+            NAME,
+            string("Ready"),
+            string("Up-to-date"),
+            string("Available"),
+            AGE,
+            CONTAINERS,
+            IMAGES,
+            SELECTOR,
+        ],
         cells: deployment,
     },
-    Printer { group: "apps", plural: "replicasets", columns: COUNTED, cells: |object, now| counted(object, now, selector(object, "spec.selector")) },
+    Printer {
+        group: "apps",
+        plural: "replicasets",
+        columns: COUNTED,
+        cells: |object, now| counted(object, now, selector(object, "spec.selector")),
+    },
     Printer {
         group: "",
         plural: "replicationcontrollers",
@@ -60,7 +77,16 @@ pub(super) const PRINTERS: &[Printer] = &[
     Printer {
         group: "batch",
         plural: "jobs",
-        columns: &[NAME, string("Status"), string("Completions"), string("Duration"), AGE, CONTAINERS, IMAGES, SELECTOR],
+        columns: &[
+            NAME,
+            string("Status"),
+            string("Completions"),
+            string("Duration"),
+            AGE,
+            CONTAINERS,
+            IMAGES,
+            SELECTOR,
+        ],
         cells: job,
     },
     Printer {
@@ -140,9 +166,13 @@ fn counted(object: &Tree, now: Timestamp, selector: Tree) -> Vec<Tree> {
 fn daemon_set(object: &Tree, now: Timestamp) -> Vec<Tree> {
     let [names, images] = containers(get(object, "spec.template.spec"));
     let mut cells = vec![name(object)];
-    for field in
-        ["desiredNumberScheduled", "currentNumberScheduled", "numberReady", "updatedNumberScheduled", "numberAvailable"]
-    {
+    for field in [
+        "desiredNumberScheduled",
+        "currentNumberScheduled",
+        "numberReady",
+        "updatedNumberScheduled",
+        "numberAvailable",
+    ] {
         cells.push(number(get(object, "status"), field).into());
     }
     cells.push(labels(object, "spec.template.spec.nodeSelector").into());
@@ -241,18 +271,27 @@ fn targets(object: &Tree) -> String {
     let current = list(object, "status.currentMetrics");
     let shown = |(index, metric): (usize, &Tree)| {
         let kind = text(metric, "type");
-        let field = format!("{}{}", kind.get(..1).unwrap_or_default().to_lowercase(), kind.get(1..).unwrap_or_default());
-        let (source, seen) = (get(metric, &field), current.get(index).map_or(&Tree::Null, |seen| get(seen, &field)));
+        let field = format!(
+            "{}{}",
+            kind.get(..1).unwrap_or_default().to_lowercase(),
+            kind.get(1..).unwrap_or_default()
+        );
+        let (source, seen) =
+            (get(metric, &field), current.get(index).map_or(&Tree::Null, |seen| get(seen, &field)));
         let amount = |tree: &Tree, place: &str| {
             let tree = get(tree, place);
             match (int(tree, "averageUtilization"), text(tree, "averageValue"), text(tree, "value")) {
                 (Some(percent), ..) => Some(format!("{percent}%")),
                 (None, "", "") => None,
                 (None, "", value) => Some(value.to_owned()),
-                (None, average, _) => Some(format!("{average}{}", if kind == "External" || kind == "Object" { " (avg)" } else { "" })),
+                (None, average, _) => Some(format!(
+                    "{average}{}",
+                    if kind == "External" || kind == "Object" { " (avg)" } else { "" }
+                )),
             }
         };
-        let label = if field.ends_with("esource") { format!("{}: ", text(source, "name")) } else { String::new() };
+        let label =
+            if field.ends_with("esource") { format!("{}: ", text(source, "name")) } else { String::new() };
         let now = amount(seen, "current").unwrap_or_else(|| UNKNOWN.to_owned());
         format!("{label}{now}/{}", amount(source, "target").unwrap_or_default())
     };

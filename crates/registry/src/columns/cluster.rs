@@ -10,7 +10,8 @@ use crate::tree::{entries, flag, get, has, int, list, number, text};
 const RBAC: &str = "rbac.authorization.k8s.io";
 const ADMISSION: &str = "admissionregistration.k8s.io";
 const FLOW: &str = "flowcontrol.apiserver.k8s.io";
-const BINDING: &[Column] = &[NAME, string("Role"), AGE, wide("Users"), wide("Groups"), wide("ServiceAccounts")];
+const BINDING: &[Column] =
+    &[NAME, string("Role"), AGE, wide("Users"), wide("Groups"), wide("ServiceAccounts")];
 const WEBHOOKS: &[Column] = &[NAME, integer("Webhooks"), AGE];
 const POLICY_BINDING: &[Column] = &[NAME, string("PolicyName"), string("ParamRef"), AGE];
 
@@ -118,7 +119,12 @@ pub(super) const PRINTERS: &[Printer] = &[
         ],
         cells: definition,
     },
-    Printer { group: ADMISSION, plural: "validatingwebhookconfigurations", columns: WEBHOOKS, cells: webhooks },
+    Printer {
+        group: ADMISSION,
+        plural: "validatingwebhookconfigurations",
+        columns: WEBHOOKS,
+        cells: webhooks,
+    },
     Printer { group: ADMISSION, plural: "mutatingwebhookconfigurations", columns: WEBHOOKS, cells: webhooks },
     Printer {
         group: ADMISSION,
@@ -132,8 +138,18 @@ pub(super) const PRINTERS: &[Printer] = &[
         columns: &[NAME, integer("Mutations"), string("ParamKind"), AGE],
         cells: |object, now| policy(object, now, "spec.mutations"),
     },
-    Printer { group: ADMISSION, plural: "validatingadmissionpolicybindings", columns: POLICY_BINDING, cells: policy_binding },
-    Printer { group: ADMISSION, plural: "mutatingadmissionpolicybindings", columns: POLICY_BINDING, cells: policy_binding },
+    Printer {
+        group: ADMISSION,
+        plural: "validatingadmissionpolicybindings",
+        columns: POLICY_BINDING,
+        cells: policy_binding,
+    },
+    Printer {
+        group: ADMISSION,
+        plural: "mutatingadmissionpolicybindings",
+        columns: POLICY_BINDING,
+        cells: policy_binding,
+    },
     Printer {
         group: FLOW,
         plural: "flowschemas",
@@ -167,8 +183,49 @@ pub(super) const PRINTERS: &[Printer] = &[
         columns: &[NAME, string("SignerName")],
         cells: |object, _| vec![name(object), text(object, "spec.signerName").into()],
     },
-    Printer { group: "resource.k8s.io", plural: "deviceclasses", columns: &[NAME, AGE], cells: super::custom },
-    Printer { group: "resource.k8s.io", plural: "resourceclaimtemplates", columns: &[NAME, AGE], cells: super::custom },
+    Printer {
+        group: "certificates.k8s.io",
+        plural: "podcertificaterequests",
+        columns: &[
+            NAME,
+            string("PodName"),
+            string("ServiceAccountName"),
+            string("NodeName"),
+            string("SignerName"),
+            string("State"),
+            string("UnverifiedUserAnnotations"),
+        ],
+        cells: pod_request,
+    },
+    Printer {
+        group: "storagemigration.k8s.io",
+        plural: "storageversionmigrations",
+        columns: &[string("Name"), string("Resource"), string("Status")],
+        cells: migration,
+    },
+    Printer {
+        group: "resource.k8s.io",
+        plural: "devicetaintrules",
+        columns: &[NAME, string("Key"), string("Value"), string("Effect"), string("TimeAdded"), AGE],
+        cells: |object, now| {
+            let taint = get(object, "spec.taint");
+            let [key, value, effect] = ["key", "value", "effect"].map(|field| text(taint, field).into());
+            let added = super::format::since(super::format::time(taint, "timeAdded"), now);
+            vec![name(object), key, value, effect, added.into(), age(object, now)]
+        },
+    },
+    Printer {
+        group: "resource.k8s.io",
+        plural: "deviceclasses",
+        columns: &[NAME, AGE],
+        cells: super::custom,
+    },
+    Printer {
+        group: "resource.k8s.io",
+        plural: "resourceclaimtemplates",
+        columns: &[NAME, AGE],
+        cells: super::custom,
+    },
     Printer {
         group: "resource.k8s.io",
         plural: "resourceclaims",
@@ -215,7 +272,9 @@ fn node(object: &Tree, now: Timestamp) -> Vec<Tree> {
     for (key, value) in entries(object, "metadata.labels") {
         match key.strip_prefix("node-role.kubernetes.io/") {
             Some(role) if !role.is_empty() => roles.push(role),
-            None if key == "kubernetes.io/role" => roles.extend(value.as_str().filter(|role| !role.is_empty())),
+            None if key == "kubernetes.io/role" => {
+                roles.extend(value.as_str().filter(|role| !role.is_empty()))
+            }
             _ => {}
         }
     }
@@ -295,7 +354,14 @@ fn request(object: &Tree, now: Timestamp) -> Vec<Tree> {
             _ => {}
         }
     }
-    let mut state = if denied { "Denied" } else if approved { "Approved" } else { "Pending" }.to_owned();
+    let mut state = if denied {
+        "Denied"
+    } else if approved {
+        "Approved"
+    } else {
+        "Pending"
+    }
+    .to_owned();
     if failed {
         state.push_str(",Failed");
     }
@@ -311,6 +377,27 @@ fn request(object: &Tree, now: Timestamp) -> Vec<Tree> {
         duration.unwrap_or_else(|| NONE.to_owned()).into(),
         state.into(),
     ]
+}
+
+fn pod_request(object: &Tree, _: Timestamp) -> Vec<Tree> {
+    let spec = get(object, "spec");
+    let mut cells = vec![name(object)];
+    cells.extend(
+        ["podName", "serviceAccountName", "nodeName", "signerName"].map(|field| text(spec, field).into()),
+    );
+    let state = ["Issued", "Denied", "Failed"].into_iter();
+    let state = state.into_iter().find(|kind| condition(object, kind).is_some()).unwrap_or("Pending");
+    cells.extend([state.into(), labels(spec, "unverifiedUserAnnotations").into()]);
+    cells
+}
+
+fn migration(object: &Tree, _: Timestamp) -> Vec<Tree> {
+    let [group, resource] = ["group", "resource"].map(|field| text(get(object, "spec.resource"), field));
+    let dot = if group.is_empty() { "" } else { "." };
+    let state = ["Succeeded", "Failed", "Running"].into_iter();
+    let state =
+        state.into_iter().find(|kind| super::format::condition_is_true(object, kind)).unwrap_or("Pending");
+    vec![name(object), format!("{resource}{dot}{group}").into(), state.into()]
 }
 
 fn api_service(object: &Tree, now: Timestamp) -> Vec<Tree> {
@@ -395,7 +482,7 @@ fn priority_level(object: &Tree, now: Timestamp) -> Vec<Tree> {
     vec![
         name(object),
         text(object, "spec.type").into(),
-        shown(if limited.is_null() { get(object, "spec.exempt") } else { limited }, "nominalConcurrencyShares"),
+        shown(limited, "nominalConcurrencyShares"),
         shown(queuing, "queues"),
         shown(queuing, "handSize"),
         shown(queuing, "queueLengthLimit"),

@@ -51,8 +51,9 @@ pub(super) fn or<'t>(value: &'t str, default: &'t str) -> &'t str {
 
 /// `a=b,c=d`, or `<none>`.
 pub(super) fn labels(tree: &Tree, path: &str) -> String {
-    let mut pairs: Vec<String> =
-        entries(tree, path).map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+    let mut pairs: Vec<String> = entries(tree, path)
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+        .collect();
     pairs.sort();
     if pairs.is_empty() { NONE.to_owned() } else { pairs.join(",") }
 }
@@ -63,7 +64,9 @@ pub(super) fn selector(tree: &Tree, path: &str) -> Tree {
 
 /// Names and images of a template's containers, comma-separated.
 pub(super) fn containers(spec: &Tree) -> [Tree; 2] {
-    let join = |field: &str| list(spec, "containers").iter().map(|one| text(one, field)).collect::<Vec<_>>().join(",");
+    let join = |field: &str| {
+        list(spec, "containers").iter().map(|one| text(one, field)).collect::<Vec<_>>().join(",")
+    };
     [join("name").into(), join("image").into()]
 }
 

@@ -66,13 +66,14 @@ pub(super) const PRINTERS: &[Printer] = &[
         group: "networking.k8s.io",
         plural: "ipaddresses",
         columns: &[NAME, string("ParentRef")],
-        cells: |object, _| {
+        // The age has no column, but a cell.
+        cells: |object, now| {
             let parent = get(object, "spec.parentRef");
             let parts = ["resource", "namespace", "name"].map(|field| text(parent, field));
             let dot = if text(parent, "group").is_empty() { "" } else { "." };
             let named: Vec<&str> = parts[1..].iter().copied().filter(|part| !part.is_empty()).collect();
             let shown = format!("{}{dot}{}/{}", parts[0], text(parent, "group"), named.join("/"));
-            vec![name(object), shown.into()]
+            vec![name(object), shown.into(), age(object, now)]
         },
     },
     Printer {
@@ -110,7 +111,9 @@ fn external(object: &Tree, kind: &str) -> String {
     let mut all: Vec<&str> = Vec::new();
     if kind == "LoadBalancer" {
         let ingress = list(object, "status.loadBalancer.ingress").iter();
-        all.extend(ingress.map(|one| or(text(one, "ip"), text(one, "hostname"))).filter(|one| !one.is_empty()));
+        all.extend(
+            ingress.map(|one| or(text(one, "ip"), text(one, "hostname"))).filter(|one| !one.is_empty()),
+        );
         all.sort_unstable();
         all.dedup();
     }

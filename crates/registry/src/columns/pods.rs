@@ -3,7 +3,9 @@
 use api::Tree;
 use jiff::Timestamp;
 
-use super::format::{NONE, age, condition, condition_is_true, containers, human_duration, labels, or, since, time};
+use super::format::{
+    NONE, age, condition, condition_is_true, containers, human_duration, labels, or, since, time,
+};
 use super::{AGE, Column, NAME, Printer, name, string, wide};
 use crate::tree::{flag, get, has, list, number, text};
 
@@ -82,8 +84,12 @@ fn ended(prefix: &str, terminated: &Tree) -> String {
 }
 
 fn summary(pod: &Tree) -> Summary {
-    let mut sum = Summary { reason: or(text(pod, "status.reason"), text(pod, "status.phase")).to_owned(), ..Summary::default() };
-    if condition(pod, "PodScheduled").is_some_and(|condition| text(condition, "reason") == "SchedulingGated") {
+    let mut sum = Summary {
+        reason: or(text(pod, "status.reason"), text(pod, "status.phase")).to_owned(),
+        ..Summary::default()
+    };
+    if condition(pod, "PodScheduled").is_some_and(|condition| text(condition, "reason") == "SchedulingGated")
+    {
         sum.reason = "SchedulingGated".to_owned();
     }
     let mut sidecars = Summary::default();
@@ -151,10 +157,13 @@ fn running(pod: &Tree, sum: &mut Summary) {
 
 fn pod(pod: &Tree, now: Timestamp) -> Vec<Tree> {
     let sum = summary(pod);
-    let inits = list(pod, "spec.initContainers").iter().filter(|one| text(one, "restartPolicy") == "Always").count();
+    let inits =
+        list(pod, "spec.initContainers").iter().filter(|one| text(one, "restartPolicy") == "Always").count();
     let total = list(pod, "spec.containers").len() + inits;
     let restarts = match sum.last_restart.filter(|_| sum.restarts != 0) {
-        Some(last) => format!("{} ({} ago)", sum.restarts, human_duration(now.as_second() - last.as_second())),
+        Some(last) => {
+            format!("{} ({} ago)", sum.restarts, human_duration(now.as_second() - last.as_second()))
+        }
         None => sum.restarts.to_string(),
     };
     let first = list(pod, "status.podIPs").first().map(|ip| text(ip, "ip")).unwrap_or_default();
@@ -187,7 +196,8 @@ fn event(event: &Tree, now: Timestamp) -> Vec<Tree> {
         count = 1;
     }
     let object = if has(event, "regarding") { get(event, "regarding") } else { get(event, "involvedObject") };
-    let source = if has(event, "deprecatedSource") { get(event, "deprecatedSource") } else { get(event, "source") };
+    let source =
+        if has(event, "deprecatedSource") { get(event, "deprecatedSource") } else { get(event, "source") };
     let reporter = or(text(event, "reportingComponent"), text(event, "reportingController"));
     let component = or(text(source, "component"), reporter);
     let host = or(text(source, "host"), text(event, "reportingInstance"));

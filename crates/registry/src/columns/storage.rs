@@ -24,7 +24,12 @@ pub(super) const PRINTERS: &[Printer] = &[
         plural: "secrets",
         columns: &[NAME, string("Type"), string("Data"), AGE],
         cells: |object, now| {
-            vec![name(object), text(object, "type").into(), entries(object, "data").count().into(), age(object, now)]
+            vec![
+                name(object),
+                text(object, "type").into(),
+                entries(object, "data").count().into(),
+                age(object, now),
+            ]
         },
     },
     Printer {
@@ -150,14 +155,15 @@ fn modes(object: &Tree, path: &str) -> String {
     ordered.collect::<Vec<_>>().join(",")
 }
 
-fn class<'t>(object: &'t Tree) -> &'t str {
+fn class(object: &Tree) -> &str {
     let old = "volume.beta.kubernetes.io/storage-class";
     let annotation = get(object, "metadata.annotations").get(old).and_then(Tree::as_str);
     annotation.unwrap_or_else(|| text(object, "spec.storageClassName"))
 }
 
 fn phase(object: &Tree) -> Tree {
-    if has(object, "metadata.deletionTimestamp") { "Terminating" } else { text(object, "status.phase") }.into()
+    if has(object, "metadata.deletionTimestamp") { "Terminating" } else { text(object, "status.phase") }
+        .into()
 }
 
 fn claim(object: &Tree, now: Timestamp) -> Vec<Tree> {

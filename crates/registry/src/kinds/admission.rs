@@ -35,7 +35,10 @@ pub(super) const RULES: Table = &[
             Rule::Default("objectSelector", Literal::Json("{}")),
         ],
     ),
-    ("k8s.io.api.flowcontrol.v1.FlowSchemaSpec", &[Rule::Default("matchingPrecedence", Literal::Number(1000))]),
+    (
+        "k8s.io.api.flowcontrol.v1.FlowSchemaSpec",
+        &[Rule::Default("matchingPrecedence", Literal::Number(1000))],
+    ),
     ("k8s.io.api.flowcontrol.v1.PriorityLevelConfigurationSpec", &[Rule::DefaultFn(priority_level)]),
     (
         "k8s.io.api.flowcontrol.v1.QueuingConfiguration",
@@ -47,10 +50,8 @@ pub(super) const RULES: Table = &[
     ),
 ];
 
-pub(super) const PROFILES: &[Profile] = &[
-    hooks("validatingwebhookconfigurations"),
-    hooks("mutatingwebhookconfigurations"),
-];
+pub(super) const PROFILES: &[Profile] =
+    &[hooks("validatingwebhookconfigurations"), hooks("mutatingwebhookconfigurations")];
 
 const fn hooks(plural: &'static str) -> Profile {
     Profile {

@@ -111,8 +111,11 @@ fn check_metrics(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             errors.push(at.field(field).field("target.averageUtilization").required(detail));
         }
     }
-    let scalable = list(spec, "metrics").iter().any(|metric| matches!(text(metric, "type"), "Object" | "External"));
+    let scalable =
+        list(spec, "metrics").iter().any(|metric| matches!(text(metric, "type"), "Object" | "External"));
     if int(spec, "minReplicas") == Some(0) && !scalable {
-        errors.push(all.forbidden("must specify at least one Object or External metric to support scaling to zero replicas"));
+        errors.push(all.forbidden(
+            "must specify at least one Object or External metric to support scaling to zero replicas",
+        ));
     }
 }

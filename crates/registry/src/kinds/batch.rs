@@ -70,7 +70,8 @@ fn job_defaults(job: &mut Object) {
     fill_pointer(spec, "manualSelector", false);
     let policy = if absent(spec, "podFailurePolicy") { "TerminatingOrFailed" } else { "Failed" };
     fill_pointer(spec, "podReplacementPolicy", policy);
-    let labels = spec.get("template").map(|template| get(template, "metadata.labels").clone()).unwrap_or_default();
+    let labels =
+        spec.get("template").map(|template| get(template, "metadata.labels").clone()).unwrap_or_default();
     if !crate::tree::unset(&labels) {
         let metadata = crate::tree::as_object(job.entry("metadata").or_insert(Tree::Null));
         crate::tree::fill(metadata, "labels", labels);
@@ -148,7 +149,9 @@ fn job(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     }
     let policy = text(spec, "podReplacementPolicy");
     if !matches!(policy, "" | "TerminatingOrFailed" | "Failed") {
-        errors.push(path.field("podReplacementPolicy").not_supported(policy, &["Failed", "TerminatingOrFailed"]));
+        errors.push(
+            path.field("podReplacementPolicy").not_supported(policy, &["Failed", "TerminatingOrFailed"]),
+        );
     }
     let manager = text(spec, "managedBy");
     if !manager.is_empty() && !manager.contains('/') {
@@ -172,7 +175,9 @@ fn failure_rule(rule: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     const ACTIONS: [&str; 4] = ["Count", "FailIndex", "FailJob", "Ignore"];
     let action = text(rule, "action");
     if action.is_empty() {
-        errors.push(path.field("action").required("valid values: \"Count\", \"FailIndex\", \"FailJob\", \"Ignore\""));
+        errors.push(
+            path.field("action").required("valid values: \"Count\", \"FailIndex\", \"FailJob\", \"Ignore\""),
+        );
     } else if !ACTIONS.contains(&action) {
         errors.push(path.field("action").not_supported(action, &ACTIONS));
     }
@@ -182,7 +187,9 @@ fn failure_rule(rule: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         field: path.to_string(),
     };
     match (has(rule, "onExitCodes"), list(rule, "onPodConditions").is_empty()) {
-        (true, false) => errors.push(plain("specifying both OnExitCodes and OnPodConditions is not supported")),
+        (true, false) => {
+            errors.push(plain("specifying both OnExitCodes and OnPodConditions is not supported"))
+        }
         (false, true) => errors.push(plain("specifying one of OnExitCodes and OnPodConditions is required")),
         _ => {}
     }
@@ -214,8 +221,8 @@ fn check_job(_: &Context<'_>, job: &Tree, old: Option<&Tree>, errors: &mut Vec<C
             errors.push(SPEC.field(field).invalid(get(spec, field), "field is immutable"));
         }
     };
-    let elastic = text(spec, "completionMode") == "Indexed"
-        && get(spec, "completions") == get(spec, "parallelism");
+    let elastic =
+        text(spec, "completionMode") == "Indexed" && get(spec, "completions") == get(spec, "parallelism");
     if !elastic {
         immutable("completions", errors);
     }
@@ -224,7 +231,8 @@ fn check_job(_: &Context<'_>, job: &Tree, old: Option<&Tree>, errors: &mut Vec<C
     if !suspended {
         immutable("template", errors);
     }
-    for field in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"] {
+    for field in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"]
+    {
         immutable(field, errors);
     }
 }
@@ -243,8 +251,12 @@ fn cron_job(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         if zone.is_empty() {
             errors.push(at.invalid(zone, "timeZone must be nil or non-empty string"));
         } else if zone.eq_ignore_ascii_case("local") {
-            errors.push(at.invalid(zone, "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones"));
-        } else if jiff::tz::TimeZone::get(zone).is_err() {
+            errors.push(at.invalid(
+                zone,
+                "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones",
+            ));
+        }
+        if !zone.is_empty() && jiff::tz::TimeZone::get(zone).is_err() {
             errors.push(at.invalid(zone, &format!("unknown time zone {zone}")));
         }
     }

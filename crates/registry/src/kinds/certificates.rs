@@ -101,10 +101,13 @@ fn check(context: &Context<'_>, request: &Tree, old: Option<&Tree>, errors: &mut
     } else {
         match signer.split_once('/') {
             Some((domain, name)) if !domain.is_empty() && !name.is_empty() => {
-                errors.extend(names::dns1123_subdomain(domain).iter().map(|problem| path.invalid(signer, problem)));
+                errors.extend(
+                    names::dns1123_subdomain(domain).iter().map(|problem| path.invalid(signer, problem)),
+                );
             }
             _ => {
-                let detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
+                let detail =
+                    "must be a fully qualified domain and path of the form 'example.com/signer-name'";
                 errors.push(path.invalid(signer, detail));
             }
         }

@@ -124,7 +124,9 @@ fn secret(_: &Context<'_>, object: &Tree, old: Option<&Tree>, errors: &mut Vec<C
         }
         _ => {}
     }
-    for (kind_of, key) in [("kubernetes.io/dockerconfigjson", ".dockerconfigjson"), ("kubernetes.io/dockercfg", ".dockercfg")] {
+    for (kind_of, key) in
+        [("kubernetes.io/dockerconfigjson", ".dockerconfigjson"), ("kubernetes.io/dockercfg", ".dockercfg")]
+    {
         let value = get(object, "data").get(key).and_then(Tree::as_str).unwrap_or_default();
         if kind == kind_of && has(object, "data") && !missing(key) && !looks_like_json(value) {
             let first = first_byte(value) as char;
@@ -156,7 +158,9 @@ fn looks_like_json(encoded: &str) -> bool {
 mod tests {
     #[test]
     fn encodes() {
-        for (text, expect) in [("", ""), ("a", "YQ=="), ("ab", "YWI="), ("abc", "YWJj"), ("admin", "YWRtaW4=")] {
+        for (text, expect) in
+            [("", ""), ("a", "YQ=="), ("ab", "YWI="), ("abc", "YWJj"), ("admin", "YWRtaW4=")]
+        {
             assert_eq!(super::base64(text.as_bytes()), expect);
         }
         assert_eq!(super::first_byte("eA=="), b'x');

@@ -36,6 +36,7 @@ pub(super) const RULES: Table = &[
     ("k8s.io.api.core.v1.ObjectFieldSelector", &[Rule::Default("apiVersion", Literal::Text("v1"))]),
     ("k8s.io.api.core.v1.FileKeySelector", &[Rule::Default("optional", Literal::Bool(false))]),
     ("k8s.io.api.core.v1.SecurityContext", &[Rule::Check(security)]),
+    ("k8s.io.api.core.v1.AppArmorProfile", &[Rule::Check(app_armor)]),
 ];
 
 /// `Always` for a tag that moves, else `IfNotPresent`.
@@ -99,15 +100,29 @@ pub(super) fn check(container: &Tree, path: &Path<'_>, place: &Place<'_>, errors
     env_from(container, path, errors);
     mounts(container, path, place, errors);
     one_of(container, "imagePullPolicy", &["Always", "IfNotPresent", "Never"], path, errors);
-    resources::requirements(get(container, "resources"), &path.field("resources"), Some(place.claims), errors);
+    resources::requirements(
+        get(container, "resources"),
+        &path.field("resources"),
+        Some(place.claims),
+        errors,
+    );
     for policy in list(container, "resizePolicy") {
         let value = text(policy, "restartPolicy");
         if !matches!(value, "NotRequired" | "RestartContainer") {
-            errors.push(path.field("resizePolicy").not_supported(value, &["NotRequired", "RestartContainer"]));
+            errors
+                .push(path.field("resizePolicy").not_supported(value, &["NotRequired", "RestartContainer"]));
         }
         let resource = text(policy, "resourceName");
         if !matches!(resource, "cpu" | "memory") {
             errors.push(path.field("resizePolicy").not_supported(resource, &["cpu", "memory"]));
+        }
+    }
+    for (index, variable) in list(container, "env").iter().enumerate() {
+        let reference = get(variable, "valueFrom.fileKeyRef");
+        let volume = text(reference, "volumeName");
+        if !reference.is_null() && !place.volumes.contains(&volume) {
+            let at = path.field("env");
+            errors.push(at.index(index).field("valueFrom.fileKeyRef.volumeName").not_found(volume));
         }
     }
     let lonely_init = place.init && restart != "Always";
@@ -222,7 +237,8 @@ fn env(variable: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         return;
     }
     let (from, at) = (get(variable, "valueFrom"), path.field("valueFrom"));
-    const SOURCES: [&str; 5] = ["fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef"];
+    const SOURCES: [&str; 5] =
+        ["fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef"];
     let sources = SOURCES.iter().filter(|source| has(from, source)).count();
     if has(from, "fieldRef") {
         field_ref(get(from, "fieldRef"), &ENV_FIELDS, &at.field("fieldRef"), errors);
@@ -236,6 +252,14 @@ fn env(variable: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             let name = text(reference, "name");
             rules::format(name, names::dns1123_subdomain(name), &at.field("name"), errors);
             key(text(reference, "key"), &at.field("key"), errors);
+        }
+    }
+    if has(from, "fileKeyRef") {
+        let (reference, at) = (get(from, "fileKeyRef"), at.field("fileKeyRef"));
+        for field in ["key", "volumeName", "path"] {
+            if text(reference, field).is_empty() {
+                errors.push(at.field(field).required(""));
+            }
         }
     }
     if sources == 0 {
@@ -319,7 +343,9 @@ pub fn resource_ref(reference: &Tree, volume: bool, path: &Path<'_>, errors: &mu
             "only divisor's values 1m and 1 are supported with the cpu resource".to_owned()
         } else {
             let kind = if kind == "memory" { "memory" } else { "local ephemeral storage" };
-            format!("only divisor's values 1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei are supported with the {kind} resource")
+            format!(
+                "only divisor's values 1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei are supported with the {kind} resource"
+            )
         };
         errors.push(path.field("divisor").invalid(resource, &detail));
     }
@@ -389,15 +415,20 @@ fn mounts(container: &Tree, path: &Path<'_>, place: &Place<'_>, errors: &mut Vec
                     .forbidden("Bidirectional mount propagation is available only to privileged containers"),
             ),
             other => errors.push(
-                all.field("mountPropagation").not_supported(other, &["Bidirectional", "HostToContainer", "None"]),
+                all.field("mountPropagation")
+                    .not_supported(other, &["Bidirectional", "HostToContainer", "None"]),
             ),
         }
     }
     for (index, device) in list(container, "volumeDevices").iter().enumerate() {
         let at = path.field("volumeDevices");
         let at = at.index(index);
-        if text(device, "name").is_empty() {
+        let name = text(device, "name");
+        if name.is_empty() {
             errors.push(at.field("name").required(""));
+        }
+        if !place.volumes.contains(&name) {
+            errors.push(at.field("name").not_found(name));
         }
         if text(device, "devicePath").is_empty() {
             errors.push(at.field("devicePath").required(""));
@@ -467,15 +498,40 @@ fn internal_security(context: &Tree) -> String {
         ("SeccompProfile", "seccompProfile"),
         ("AppArmorProfile", "appArmorProfile"),
     ];
-    let fields: Vec<String> = FIELDS.iter().map(|(name, field)| format!("\"{name}\":{}", get(context, field))).collect();
+    let fields: Vec<String> =
+        FIELDS.iter().map(|(name, field)| format!("\"{name}\":{}", get(context, field))).collect();
     format!("{{{}}}", fields.join(","))
+}
+
+fn app_armor(profile: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let local = text(profile, "localhostProfile");
+    match text(profile, "type") {
+        "Localhost" if local.is_empty() => {
+            errors
+                .push(path.field("localhostProfile").required("must be set when AppArmor type is Localhost"));
+        }
+        "Localhost" => {}
+        "RuntimeDefault" | "Unconfined" => {
+            if !local.is_empty() {
+                let detail = "can only be set when AppArmor type is Localhost";
+                errors.push(path.field("localhostProfile").invalid(local, detail));
+            }
+        }
+        "" => errors.push(path.field("type").required("type is required when appArmorProfile is set")),
+        other => {
+            errors.push(
+                path.field("type").not_supported(other, &["Localhost", "RuntimeDefault", "Unconfined"]),
+            );
+        }
+    }
 }
 
 pub(super) fn seccomp(profile: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let local = text(profile, "localhostProfile");
     match text(profile, "type") {
         "Localhost" if local.is_empty() => {
-            errors.push(path.field("localhostProfile").required("must be set when seccomp type is Localhost"));
+            errors
+                .push(path.field("localhostProfile").required("must be set when seccomp type is Localhost"));
         }
         "Localhost" => local_path(local, &path.field("localhostProfile"), errors),
         "RuntimeDefault" | "Unconfined" => {
@@ -486,7 +542,9 @@ pub(super) fn seccomp(profile: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) 
         }
         "" => errors.push(path.field("type").required("type is required when seccompProfile is set")),
         other => {
-            errors.push(path.field("type").not_supported(other, &["Localhost", "RuntimeDefault", "Unconfined"]));
+            errors.push(
+                path.field("type").not_supported(other, &["Localhost", "RuntimeDefault", "Unconfined"]),
+            );
         }
     }
 }

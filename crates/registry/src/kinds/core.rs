@@ -14,7 +14,9 @@ use crate::kinds::pod_spec::taint_effect;
 use crate::kinds::service::{CIDR, special_ip};
 use crate::rules::{self, Literal, Rule, Table};
 use crate::strategy::Context;
-use crate::tree::{Object, as_object, ensure, entries, fill, get, has, list, member, number, put, same, text, texts};
+use crate::tree::{
+    Object, as_object, ensure, entries, fill, get, has, list, member, number, put, same, text, texts,
+};
 
 pub(super) const RULES: Table = &[
     ("k8s.io.api.core.v1.Namespace", &[Rule::DefaultFn(namespace_label)]),
@@ -50,7 +52,13 @@ pub(super) const PROFILES: &[Profile] = &[
         full: true,
         ..Profile::new("", "nodes")
     },
-    Profile { name: |_| Vec::new(), create_on_update: true, check: Some(events::check), full: true, ..Profile::new("", "events") },
+    Profile {
+        name: |_| Vec::new(),
+        create_on_update: true,
+        check: Some(events::check),
+        full: true,
+        ..Profile::new("", "events")
+    },
     Profile {
         name: |_| Vec::new(),
         create_on_update: true,
@@ -100,7 +108,12 @@ fn check_namespace(_: &Context<'_>, namespace: &Tree, _: Option<&Tree>, errors: 
     for finalizer in texts(namespace, "spec.finalizers") {
         rules::format(finalizer, names::qualified_name(finalizer), &path, errors);
         if !finalizer.contains('/') && !matches!(finalizer, "kubernetes" | "orphan" | "foregroundDeletion") {
-            errors.push(path.invalid(finalizer, "name is neither a standard finalizer name nor is it fully qualified"));
+            errors.push(
+                path.invalid(
+                    finalizer,
+                    "name is neither a standard finalizer name nor is it fully qualified",
+                ),
+            );
         }
     }
 }
@@ -141,7 +154,8 @@ fn check_node(_: &Context<'_>, node: &Tree, old: Option<&Tree>, errors: &mut Vec
         rules::format(value, names::label_value(value), &at.field("value"), errors);
         taint_effect(effect, false, &at.field("effect"), errors);
         if taints[..index].iter().any(|other| text(other, "key") == key && text(other, "effect") == effect) {
-            let shown = format!("{{\"Key\":{key:?},\"Value\":{value:?},\"Effect\":{effect:?},\"TimeAdded\":null}}");
+            let shown =
+                format!("{{\"Key\":{key:?},\"Value\":{value:?},\"Effect\":{effect:?},\"TimeAdded\":null}}");
             let mut cause = at.duplicate(Shown::Plain(shown));
             cause.message.push_str(": taints must be unique by key and effect pair");
             errors.push(cause);
@@ -166,7 +180,8 @@ fn check_node(_: &Context<'_>, node: &Tree, old: Option<&Tree>, errors: &mut Vec
         }
         return;
     };
-    if !list(old, "spec.podCIDRs").is_empty() && !same(get(node, "spec.podCIDRs"), get(old, "spec.podCIDRs")) {
+    if !list(old, "spec.podCIDRs").is_empty() && !same(get(node, "spec.podCIDRs"), get(old, "spec.podCIDRs"))
+    {
         errors.push(cidrs.forbidden("node updates may not change podCIDR except from \"\" to valid"));
     }
     if has(old, "spec.providerID") && text(node, "spec.providerID") != text(old, "spec.providerID") {

@@ -2,7 +2,7 @@
 
 use api::Tree;
 use api::status::Cause;
-use machinery::fieldpath::Path;
+use machinery::fieldpath::{Path, Shown};
 use machinery::names;
 
 use crate::generic::{Generation, Profile};
@@ -17,15 +17,18 @@ pub(super) const RULES: Table = &[(
 )];
 
 pub(super) const PROFILES: &[Profile] = &[Profile {
-    generation: Generation::Spec,
-    immutable: &[("addressType", "field is immutable")],
+    generation: Generation::SpecAndLabels,
     check: Some(check),
     full: true,
     ..Profile::new("discovery.k8s.io", "endpointslices")
 }];
 
-fn check(_: &Context<'_>, slice: &Tree, _: Option<&Tree>, errors: &mut Vec<Cause>) {
+fn check(_: &Context<'_>, slice: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
     let kind = text(slice, "addressType");
+    if old.is_some_and(|old| text(old, "addressType") != kind) {
+        errors.push(Path::new("addressType").invalid(Shown::Null, "field is immutable"));
+        return;
+    }
     if kind.is_empty() {
         errors.push(Path::new("addressType").required(""));
     } else if !matches!(kind, "FQDN" | "IPv4" | "IPv6") {
@@ -76,8 +79,12 @@ fn endpoints(slice: &Tree, kind: &str, errors: &mut Vec<Cause>) {
             let parsed = address.parse::<std::net::IpAddr>();
             match (kind, &parsed) {
                 ("IPv4" | "IPv6", Err(_)) => special_ip(address, &path.index(position), errors),
-                ("IPv4", Ok(ip)) if !ip.is_ipv4() => errors.push(path.invalid(address, "must be an IPv4 address")),
-                ("IPv6", Ok(ip)) if !ip.is_ipv6() => errors.push(path.invalid(address, "must be an IPv6 address")),
+                ("IPv4", Ok(ip)) if !ip.is_ipv4() => {
+                    errors.push(path.invalid(address, "must be an IPv4 address"))
+                }
+                ("IPv6", Ok(ip)) if !ip.is_ipv6() => {
+                    errors.push(path.invalid(address, "must be an IPv6 address"))
+                }
                 ("IPv4" | "IPv6", Ok(_)) => special_ip(address, &path.index(position), errors),
                 ("FQDN", _) => {
                     rules::format(address, names::dns1123_subdomain(address), &path.index(position), errors);
@@ -86,7 +93,7 @@ fn endpoints(slice: &Tree, kind: &str, errors: &mut Vec<Cause>) {
             }
         }
         for (field, format) in [
-            ("nodeName", names::dns1123_subdomain as fn(&str) -> Vec<String>),
+            ("nodeName", names::dns1123_subdomain as crate::meta::NameFormat),
             ("hostname", names::dns1123_label),
         ] {
             let value = text(endpoint, field);

@@ -24,11 +24,20 @@ pub(super) const RULES: Table = &[
     ),
     ("k8s.io.api.networking.v1.NetworkPolicySpec", &[Rule::DefaultFn(policy_types), Rule::Check(policy)]),
     ("k8s.io.api.networking.v1.NetworkPolicyPeer", &[Rule::Check(peer)]),
-    ("k8s.io.api.networking.v1.IngressClassParametersReference", &[Rule::Default("scope", Literal::Text("Cluster"))]),
+    (
+        "k8s.io.api.networking.v1.IngressClassParametersReference",
+        &[Rule::Default("scope", Literal::Text("Cluster"))],
+    ),
 ];
 
 pub(super) const PROFILES: &[Profile] = &[
-    Profile { generation: Generation::Spec, status: true, check: Some(ingress), full: true, ..Profile::new(GROUP, "ingresses") },
+    Profile {
+        generation: Generation::Spec,
+        status: true,
+        check: Some(ingress),
+        full: true,
+        ..Profile::new(GROUP, "ingresses")
+    },
     Profile { generation: Generation::Spec, full: true, ..Profile::new(GROUP, "networkpolicies") },
     Profile {
         generation: Generation::Spec,
@@ -51,7 +60,10 @@ fn policy_types(spec: &mut Object) {
 fn ingress(_: &Context<'_>, ingress: &Tree, _: Option<&Tree>, errors: &mut Vec<Cause>) {
     let (spec, path) = (get(ingress, "spec"), Path::new("spec"));
     if list(spec, "rules").is_empty() && !has(spec, "defaultBackend") {
-        errors.push(path.invalid(machinery::fieldpath::Shown::Null, "either `defaultBackend` or `rules` must be specified"));
+        errors.push(path.invalid(
+            machinery::fieldpath::Shown::Null,
+            "either `defaultBackend` or `rules` must be specified",
+        ));
     }
     let class = text(spec, "ingressClassName");
     if !class.is_empty() {
@@ -79,7 +91,8 @@ fn host(host: &str, no_address: bool, path: &Path<'_>, errors: &mut Vec<Cause>) 
     if no_address && host.parse::<std::net::IpAddr>().is_ok() {
         errors.push(path.invalid(host, "must be a DNS name, not an IP address"));
     }
-    let problems = if host.contains('*') { names::wildcard_subdomain(host) } else { names::dns1123_subdomain(host) };
+    let problems =
+        if host.contains('*') { names::wildcard_subdomain(host) } else { names::dns1123_subdomain(host) };
     rules::format(host, problems, path, errors);
 }
 
@@ -171,7 +184,10 @@ fn policy_port(port: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     match get(port, "port") {
         Tree::Null => {
             if end.is_some() {
-                errors.push(path.field("endPort").invalid(get(port, "endPort"), "may not be specified when `port` is not specified"));
+                errors.push(
+                    path.field("endPort")
+                        .invalid(get(port, "endPort"), "may not be specified when `port` is not specified"),
+                );
             }
         }
         value => {
@@ -182,7 +198,8 @@ fn policy_port(port: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
                     errors.push(path.field("endPort").invalid(get(port, "endPort"), detail));
                 }
                 Some(end) if end < value.as_i64().unwrap_or(0) => {
-                    errors.push(path.field("endPort").invalid(end, "must be greater than or equal to `port`"));
+                    errors
+                        .push(path.field("endPort").invalid(end, "must be greater than or equal to `port`"));
                 }
                 Some(end) => rules::port(end, &path.field("endPort"), errors),
                 None => {}

@@ -38,7 +38,8 @@ fn check(_: &Context<'_>, class: &Tree, old: Option<&Tree>, errors: &mut Vec<Cau
     for (name, value) in entries(class, "overhead.podFixed") {
         let amount = Quantity::from_tree(value).unwrap_or(Quantity::ZERO);
         if amount.nanos() < 0 {
-            errors.push(overhead.key(name).invalid(&*amount.to_string(), "must be greater than or equal to 0"));
+            errors
+                .push(overhead.key(name).invalid(&*amount.to_string(), "must be greater than or equal to 0"));
         }
     }
 }

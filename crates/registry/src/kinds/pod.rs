@@ -31,8 +31,13 @@ fn default(pod: &mut Object) {
     }
 }
 
-fn prepare(_: &Context<'_>, pod: &mut Tree, old: Option<&Tree>) {
-    if old.is_some() {
+fn prepare(context: &Context<'_>, pod: &mut Tree, old: Option<&Tree>) {
+    if let Some(old) = old {
+        match context.subresource {
+            Some("ephemeralcontainers") => only(pod, old, &["ephemeralContainers"]),
+            Some("resize") => pod_update::only_resources(pod, old),
+            _ => {}
+        }
         return;
     }
     let mut status = Object::new();
@@ -47,6 +52,18 @@ fn prepare(_: &Context<'_>, pod: &mut Tree, old: Option<&Tree>) {
         status.insert("conditions".to_owned(), Tree::Array(vec![condition]));
     }
     put(as_object(pod), "status", Tree::Object(status));
+}
+
+/// Of the new pod nothing counts but these fields of the spec.
+fn only(pod: &mut Tree, old: &Tree, fields: &[&str]) {
+    let mut result = old.clone();
+    for field in fields {
+        put(ensure(&mut result, "spec"), field, get(pod, &format!("spec.{field}")).clone());
+    }
+    if let Some(version) = get(pod, "metadata").get("resourceVersion") {
+        ensure(&mut result, "metadata").insert("resourceVersion".to_owned(), version.clone());
+    }
+    *pod = result;
 }
 
 /// The class is the server's, and owners are not the kubelet's to change.
@@ -67,8 +84,12 @@ fn check(context: &Context<'_>, pod: &Tree, old: Option<&Tree>, errors: &mut Vec
                 errors.push(spec.field("ephemeralContainers").forbidden("cannot be set on create"));
             }
         }
-        Some(old) if context.subresource == Some("ephemeralcontainers") => pod_update::ephemeral(pod, old, errors),
+        Some(old) if context.subresource == Some("ephemeralcontainers") => {
+            pod_update::ephemeral(pod, old, errors)
+        }
         Some(old) if context.subresource == Some("resize") => pod_update::resize(pod, old, errors),
+        // What a binding may change, the binding itself has checked.
+        Some(_) if context.subresource == Some("binding") => {}
         Some(old) => pod_update::check(pod, old, errors),
     }
 }
@@ -78,7 +99,9 @@ fn check_status(_: &Context<'_>, pod: &Tree, old: Option<&Tree>, errors: &mut Ve
     let nominated = text(pod, "status.nominatedNodeName");
     if !nominated.is_empty() {
         let path = Path::new("status.nominatedNodeName");
-        errors.extend(machinery::names::dns1123_subdomain(nominated).iter().map(|p| path.invalid(nominated, p)));
+        errors.extend(
+            machinery::names::dns1123_subdomain(nominated).iter().map(|p| path.invalid(nominated, p)),
+        );
     }
     if get(pod, "spec.nodeName") != get(old, "spec.nodeName") {
         let path = Path::new("status.nodeName");

@@ -6,6 +6,7 @@ use machinery::fieldpath::Path;
 use machinery::{labels, names};
 
 use crate::kinds::container::{self, Place};
+use crate::meta::NameFormat;
 use crate::rules::{self, Literal, Rule, Table};
 use crate::tree::{Object, fill_pointer, flag, get, has, int, list, member, text, texts};
 
@@ -25,8 +26,13 @@ pub(super) const RULES: Table = &[
     ("k8s.io.api.core.v1.HostAlias", &[Rule::Check(host_alias)]),
     ("k8s.io.api.core.v1.PodReadinessGate", &[Rule::Format("conditionType", names::qualified_name)]),
     ("k8s.io.api.core.v1.TopologySpreadConstraint", &[Rule::Check(spread)]),
-    ("k8s.io.api.core.v1.NodeSelector", &[Rule::RequiredBy("nodeSelectorTerms", "must have at least one node selector term")]),
+    (
+        "k8s.io.api.core.v1.NodeSelector",
+        &[Rule::RequiredBy("nodeSelectorTerms", "must have at least one node selector term")],
+    ),
     ("k8s.io.api.core.v1.NodeSelectorRequirement", &[Rule::Check(node_requirement)]),
+    ("k8s.io.api.core.v1.NodeSelectorTerm", &[Rule::Check(node_fields)]),
+    ("k8s.io.api.core.v1.PodResourceClaim", &[Rule::Check(resource_claim)]),
     ("k8s.io.api.core.v1.PreferredSchedulingTerm", &[Rule::Check(weight)]),
     ("k8s.io.api.core.v1.WeightedPodAffinityTerm", &[Rule::Check(weight)]),
     ("k8s.io.api.core.v1.PodAffinityTerm", &[Rule::Check(pod_affinity)]),
@@ -94,14 +100,18 @@ fn check(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         rules::format(name, names::qualified_name(name), &path.field("schedulingGates").index(index), errors);
     }
     if !list(spec, "schedulingGates").is_empty() && !text(spec, "nodeName").is_empty() {
-        errors.push(path.field("nodeName").forbidden("cannot be set until all schedulingGates have been cleared"));
+        errors.push(
+            path.field("nodeName").forbidden("cannot be set until all schedulingGates have been cleared"),
+        );
     }
     let constraints = list(spec, "topologySpreadConstraints");
     for (index, one) in constraints.iter().enumerate() {
         let pair = |c: &Tree| format!("{{{}, {}}}", text(c, "topologyKey"), text(c, "whenUnsatisfiable"));
         if constraints[..index].iter().any(|other| pair(other) == pair(one)) {
-            let at = path.field("topologySpreadConstraints");
-            let at = at.index(index);
+            let all = path.field("topologySpreadConstraints");
+            // The first of the two is the one that is named.
+            let first = constraints.iter().position(|other| pair(other) == pair(one)).unwrap_or(index);
+            let at = all.index(first);
             errors.push(at.field("{topologyKey, whenUnsatisfiable}").duplicate(&pair(one)));
         }
     }
@@ -125,7 +135,7 @@ fn scalars(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         let detail = "must be between 1 and 2147483647, inclusive";
         errors.push(path.field("activeDeadlineSeconds").invalid(seconds, detail));
     }
-    let formats: [(&str, fn(&str) -> Vec<String>); 6] = [
+    let formats: [(&str, NameFormat); 6] = [
         ("nodeName", names::dns1123_subdomain),
         ("serviceAccountName", names::dns1123_subdomain),
         ("hostname", names::dns1123_label),
@@ -160,11 +170,13 @@ fn scalars(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
 pub fn tolerations(tolerations: &[Tree], path: &Path<'_>, errors: &mut Vec<Cause>) {
     for (index, toleration) in tolerations.iter().enumerate() {
         let at = path.index(index);
-        let [key, operator, value, effect] = ["key", "operator", "value", "effect"].map(|f| text(toleration, f));
+        let [key, operator, value, effect] =
+            ["key", "operator", "value", "effect"].map(|f| text(toleration, f));
         if !key.is_empty() {
             rules::format(key, names::qualified_name(key), &at.field("key"), errors);
         } else if operator != "Exists" {
-            let detail = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
+            let detail =
+                "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
             errors.push(at.field("operator").invalid(operator, detail));
         }
         if has(toleration, "tolerationSeconds") && effect != "NoExecute" {
@@ -178,7 +190,9 @@ pub fn tolerations(tolerations: &[Tree], path: &Path<'_>, errors: &mut Vec<Cause
                 }
             }
             "Exists" if !value.is_empty() => {
-                errors.push(at.field("operator").invalid(value, "value must be empty when `operator` is 'Exists'"));
+                errors.push(
+                    at.field("operator").invalid(value, "value must be empty when `operator` is 'Exists'"),
+                );
             }
             "Exists" => {}
             "Lt" | "Gt" => {
@@ -204,7 +218,8 @@ fn dns(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let config = get(spec, "dnsConfig");
     if text(spec, "dnsPolicy") == "None" {
         if config.is_null() {
-            errors.push(path.field("dnsConfig").required("must provide `dnsConfig` when `dnsPolicy` is None"));
+            errors
+                .push(path.field("dnsConfig").required("must provide `dnsConfig` when `dnsPolicy` is None"));
             return;
         }
         if list(config, "nameservers").is_empty() {
@@ -223,7 +238,16 @@ fn dns(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     }
     let searches = list(config, "searches");
     if searches.len() > 32 {
-        errors.push(at.field("searches").invalid(get(config, "searches"), "must not have more than 32 search paths"));
+        errors.push(
+            at.field("searches").invalid(get(config, "searches"), "must not have more than 32 search paths"),
+        );
+    }
+    let all = at.field("searches");
+    for (index, search) in texts(config, "searches").enumerate() {
+        let search = search.strip_suffix('.').unwrap_or(search);
+        if !search.is_empty() {
+            rules::format(search, names::dns_search(search), &all.index(index), errors);
+        }
     }
     for (index, option) in list(config, "options").iter().enumerate() {
         if text(option, "name").is_empty() {
@@ -241,8 +265,9 @@ pub fn ip(value: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
 
 fn host_alias(alias: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     ip(text(alias, "ip"), &path.field("ip"), errors);
-    for host in texts(alias, "hostnames") {
-        rules::format(host, names::dns1123_subdomain(host), &path.field("hostnames"), errors);
+    let all = path.field("hostnames");
+    for (index, host) in texts(alias, "hostnames").enumerate() {
+        rules::format(host, names::dns1123_subdomain(host), &all.index(index), errors);
     }
 }
 
@@ -283,7 +308,8 @@ fn node_requirement(requirement: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>
     let values = list(requirement, "values");
     match text(requirement, "operator") {
         "In" | "NotIn" if values.is_empty() => {
-            errors.push(path.field("values").required("must be specified when `operator` is 'In' or 'NotIn'"));
+            errors
+                .push(path.field("values").required("must be specified when `operator` is 'In' or 'NotIn'"));
         }
         "Exists" | "DoesNotExist" if !values.is_empty() => {
             let detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
@@ -300,6 +326,33 @@ fn node_requirement(requirement: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>
     rules::format(key, names::qualified_name(key), &path.field("key"), errors);
 }
 
+/// Of a node's fields only the name can be selected by.
+fn node_fields(term: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let all = path.field("matchFields");
+    for (index, requirement) in list(term, "matchFields").iter().enumerate() {
+        let key = text(requirement, "key");
+        if key != "metadata.name" {
+            errors.push(all.index(index).field("key").invalid(key, "not a valid field selector key"));
+        }
+    }
+}
+
+fn resource_claim(claim: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let (one, other) = (get(claim, "resourceClaimName"), get(claim, "resourceClaimTemplateName"));
+    let detail = match (one.is_null(), other.is_null()) {
+        (true, true) => "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
+        (false, false) => {
+            "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"
+        }
+        _ => return,
+    };
+    let shown = format!(
+        "{{\"Name\":{},\"ResourceClaimName\":{one},\"ResourceClaimTemplateName\":{other}}}",
+        get(claim, "name")
+    );
+    errors.push(path.invalid(machinery::fieldpath::Shown::Plain(shown), detail));
+}
+
 fn weight(term: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let weight = int(term, "weight").unwrap_or(0);
     if !(1..=100).contains(&weight) {
@@ -311,9 +364,8 @@ fn pod_affinity(term: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     for selector in ["labelSelector", "namespaceSelector"] {
         labels::validate_label_selector(get(term, selector), &path.field(selector), errors);
     }
-    for (index, namespace) in texts(term, "namespaces").enumerate() {
-        let at = path.field("namespaces");
-        rules::format(namespace, names::dns1123_label(namespace), &at.index(index), errors);
+    for namespace in texts(term, "namespaces") {
+        rules::format(namespace, names::dns1123_label(namespace), &path.field("namespace"), errors);
     }
     let key = text(term, "topologyKey");
     if key.is_empty() {

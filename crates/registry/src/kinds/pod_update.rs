@@ -49,7 +49,9 @@ pub(super) fn check(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
         }
     }
     if !same(get(&munged, "spec"), get(old, "spec")) {
-        errors.push(SPEC.forbidden(&format!("{ALLOWED}\n{}", difference(get(&munged, "spec"), get(old, "spec")))));
+        errors.push(
+            SPEC.forbidden(&format!("{ALLOWED}\n{}", difference(get(&munged, "spec"), get(old, "spec")))),
+        );
     }
 }
 
@@ -61,7 +63,10 @@ fn deadline(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
             let detail = format!("must be less than or equal to previous value: {before}");
             errors.push(path.invalid(now, &detail));
         }
-        (None, Some(_)) => errors.push(path.invalid(get(pod, "spec.activeDeadlineSeconds"), "must not update from a positive integer to nil value")),
+        (None, Some(_)) => errors.push(path.invalid(
+            get(pod, "spec.activeDeadlineSeconds"),
+            "must not update from a positive integer to nil value",
+        )),
         _ => {}
     }
 }
@@ -69,7 +74,8 @@ fn deadline(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
 fn tolerations(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
     let (now, before) = (list(pod, "spec.tolerations"), list(old, "spec.tolerations"));
     let kept = |old: &Tree| {
-        now.iter().any(|new| ["key", "operator", "value", "effect"].iter().all(|f| text(new, f) == text(old, f)))
+        now.iter()
+            .any(|new| ["key", "operator", "value", "effect"].iter().all(|f| text(new, f) == text(old, f)))
     };
     if !before.iter().all(kept) {
         let detail = "existing toleration can not be modified except its tolerationSeconds";
@@ -99,13 +105,40 @@ pub(super) fn ephemeral(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
     for one in before {
         let name = text(one, "name");
         match now.iter().find(|new| text(new, "name") == name) {
-            None => errors.push(path.forbidden(&format!("existing ephemeral containers {name:?} may not be removed\n"))),
+            None => errors.push(
+                path.forbidden(&format!("existing ephemeral containers {name:?} may not be removed\n")),
+            ),
             Some(new) if !same(new, one) => {
-                errors.push(path.forbidden(&format!("existing ephemeral containers {name:?} may not be changed\n")));
+                errors.push(
+                    path.forbidden(&format!("existing ephemeral containers {name:?} may not be changed\n")),
+                );
             }
             Some(_) => {}
         }
     }
+}
+
+/// Takes over the containers' resources, and nothing else.
+pub(super) fn only_resources(pod: &mut Tree, old: &Tree) {
+    let mut result = old.clone();
+    for field in ["containers", "initContainers"] {
+        let wanted = list(pod, &format!("spec.{field}")).to_vec();
+        let Some(spec) = object_mut(&mut result, "spec") else { return };
+        for container in spec.get_mut(field).and_then(Tree::as_array_mut).into_iter().flatten() {
+            let name = text(container, "name").to_owned();
+            if let Some(new) = wanted.iter().find(|new| text(new, "name") == name) {
+                for part in ["resources", "resizePolicy"] {
+                    put(as_object(container), part, get(new, part).clone());
+                }
+            }
+        }
+    }
+    if let (Some(version), Some(metadata)) =
+        (get(pod, "metadata").get("resourceVersion"), object_mut(&mut result, "metadata"))
+    {
+        metadata.insert("resourceVersion".to_owned(), version.clone());
+    }
+    *pod = result;
 }
 
 /// The `resize` subresource: cpu and memory only.
@@ -124,7 +157,10 @@ pub(super) fn resize(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
     }
     if text(pod, "status.qosClass") != super::qos::class(get(pod, "spec")) && has(pod, "status.qosClass") {
         let path = Path::new("status.qosClass");
-        errors.push(path.invalid(super::qos::class(get(pod, "spec")), "Pod QOS Class may not change as a result of resizing"));
+        errors.push(path.invalid(
+            super::qos::class(get(pod, "spec")),
+            "Pod QOS Class may not change as a result of resizing",
+        ));
     }
 }
 
@@ -140,9 +176,10 @@ pub(super) fn warnings(pod: &Tree, old: Option<&Tree>) -> Vec<String> {
         }
     }
     for volume in list(pod, "spec.volumes") {
-        let empty = has(volume, "projected") && list(volume, "projected.sources").iter().all(|source| {
-            source.as_object().is_none_or(|source| source.values().all(Tree::is_null))
-        });
+        let empty = has(volume, "projected")
+            && list(volume, "projected.sources")
+                .iter()
+                .all(|source| source.as_object().is_none_or(|source| source.values().all(Tree::is_null)));
         if empty {
             warnings.push(format!("volume {:?} (Projected) has no sources provided", text(volume, "name")));
         }

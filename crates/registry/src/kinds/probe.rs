@@ -34,7 +34,9 @@ pub(super) enum Kind {
 
 pub(super) fn check(probe: &Tree, kind: Kind, grace: i64, path: &Path<'_>, errors: &mut Vec<Cause>) {
     handler(probe, grace, path, errors);
-    for field in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"] {
+    for field in
+        ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"]
+    {
         rules::not_negative(number(probe, field), &path.field(field), errors);
     }
     if let Some(seconds) = int(probe, "terminationGracePeriodSeconds") {
@@ -111,7 +113,9 @@ fn http(action: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
 /// A port by its number or its name.
 pub(super) fn port(port: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     match port {
-        Tree::String(name) => errors.extend(names::port_name(name).iter().map(|problem| path.invalid(name, problem))),
+        Tree::String(name) => {
+            errors.extend(names::port_name(name).iter().map(|problem| path.invalid(name, problem)))
+        }
         other => rules::port(other.as_i64().unwrap_or(0), path, errors),
     }
 }

@@ -61,8 +61,14 @@ mod tests {
         for (containers, expect) in [
             (json!([{}]), "BestEffort"),
             (json!([r(json!({"cpu": "1"}), json!({}))]), "Burstable"),
-            (json!([r(json!({"cpu": "1", "memory": "1"}), json!({"cpu": "1000m", "memory": "1"}))]), "Guaranteed"),
-            (json!([r(json!({"cpu": "1", "memory": "1"}), json!({"cpu": "1", "memory": "1"})), {}]), "Burstable"),
+            (
+                json!([r(json!({"cpu": "1", "memory": "1"}), json!({"cpu": "1000m", "memory": "1"}))]),
+                "Guaranteed",
+            ),
+            (
+                json!([r(json!({"cpu": "1", "memory": "1"}), json!({"cpu": "1", "memory": "1"})), {}]),
+                "Burstable",
+            ),
             (json!([r(json!({"ephemeral-storage": "1"}), json!({}))]), "BestEffort"),
         ] {
             assert_eq!(class(&json!({"containers": containers})), expect, "{containers}");

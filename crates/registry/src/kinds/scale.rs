@@ -15,7 +15,9 @@ pub fn from_object(resource: &Resource, object: &Tree) -> Tree {
     let selector = if resource.plural == "replicationcontrollers" {
         labels::Selector::from_map(selector).to_string()
     } else {
-        labels::Selector::from_label_selector(selector).map(|selector| selector.to_string()).unwrap_or_default()
+        labels::Selector::from_label_selector(selector)
+            .map(|selector| selector.to_string())
+            .unwrap_or_default()
     };
     let mut metadata = serde_json::Map::new();
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {

@@ -9,7 +9,10 @@ use crate::generic::Profile;
 use crate::kinds::pod_spec::ip;
 use crate::rules::{self, Rule, Table};
 use crate::strategy::Context;
-use crate::tree::{Object, as_object, ensure, fill, fill_pointer, get, has, list, member, number, object_mut, put, text, texts, unset};
+use crate::tree::{
+    Object, as_object, ensure, fill, fill_pointer, get, has, list, member, number, object_mut, put, text,
+    texts, unset,
+};
 
 pub(super) const RULES: Table = &[("k8s.io.api.core.v1.Service", &[Rule::DefaultFn(default)])];
 
@@ -65,8 +68,11 @@ fn prepare(_: &Context<'_>, service: &mut Tree, old: Option<&Tree>) {
     // What was allocated stays unless the type no longer has it.
     let kind = text(service, "spec.type").to_owned();
     if kind == "ExternalName" {
-        if text(old, "spec.type") != "ExternalName" && let Some(spec) = object_mut(service, "spec") {
-            for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
+        if text(old, "spec.type") != "ExternalName"
+            && let Some(spec) = object_mut(service, "spec")
+        {
+            for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"]
+            {
                 if get(old, &format!("spec.{field}")) == spec.get(field).unwrap_or(&Tree::Null) {
                     spec.shift_remove(field);
                 }
@@ -97,7 +103,10 @@ fn prepare(_: &Context<'_>, service: &mut Tree, old: Option<&Tree>) {
             }
         }
         let external = spec.get("externalIPs").is_some_and(|ips| !unset(ips));
-        if !external && spec.get("externalTrafficPolicy") == old.get("spec").and_then(|s| s.get("externalTrafficPolicy")) {
+        if !external
+            && spec.get("externalTrafficPolicy")
+                == old.get("spec").and_then(|s| s.get("externalTrafficPolicy"))
+        {
             spec.shift_remove("externalTrafficPolicy");
         }
     }
@@ -140,9 +149,14 @@ fn keep_node_ports(service: &mut Tree, old: &Tree) {
         return;
     }
     let before = list(old, "spec.ports");
-    let Some(ports) = object_mut(service, "spec").and_then(|spec| spec.get_mut("ports")?.as_array_mut()) else { return };
+    let Some(ports) = object_mut(service, "spec").and_then(|spec| spec.get_mut("ports")?.as_array_mut())
+    else {
+        return;
+    };
     for port in ports {
-        let found = before.iter().find(|one| number(one, "port") == number(port, "port") && text(one, "protocol") == text(port, "protocol"));
+        let found = before.iter().find(|one| {
+            number(one, "port") == number(port, "port") && text(one, "protocol") == text(port, "protocol")
+        });
         if let Some(found) = found.filter(|one| number(one, "nodePort") != 0)
             && number(port, "nodePort") == 0
         {
@@ -307,7 +321,9 @@ fn affinity(spec: &Tree, errors: &mut Vec<Cause>) {
 
 fn addresses(spec: &Tree, errors: &mut Vec<Cause>) {
     let cluster = SPEC.field("clusterIPs");
-    for (index, address) in texts(spec, "clusterIPs").enumerate().filter(|(_, address)| !matches!(*address, "None" | "")) {
+    for (index, address) in
+        texts(spec, "clusterIPs").enumerate().filter(|(_, address)| !matches!(*address, "None" | ""))
+    {
         ip(address, &cluster.index(index), errors);
     }
     let external = SPEC.field("externalIPs");

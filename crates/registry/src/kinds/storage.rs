@@ -175,7 +175,9 @@ fn volume(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         errors.push(at.required(""));
     }
     match get(spec, "capacity.storage") {
-        Tree::Null => errors.push(at.not_supported(Shown::Plain(shown_or_empty(get(spec, "capacity"))), &["storage"])),
+        Tree::Null => {
+            errors.push(at.not_supported(Shown::Plain(shown_or_empty(get(spec, "capacity"))), &["storage"]))
+        }
         value => positive(value, &at.key("storage"), errors),
     }
     let policy = text(spec, "persistentVolumeReclaimPolicy");
@@ -227,9 +229,10 @@ fn class(_: &Context<'_>, class: &Tree, old: Option<&Tree>, errors: &mut Vec<Cau
     if entries(class, "parameters").any(|(key, _)| key.is_empty()) {
         errors.push(Path::new("parameters").invalid("", "field can not be empty."));
     }
-    for (field, values) in
-        [("reclaimPolicy", ["Delete", "Retain"]), ("volumeBindingMode", ["Immediate", "WaitForFirstConsumer"])]
-    {
+    for (field, values) in [
+        ("reclaimPolicy", ["Delete", "Retain"]),
+        ("volumeBindingMode", ["Immediate", "WaitForFirstConsumer"]),
+    ] {
         let value = text(class, field);
         if !values.contains(&value) {
             errors.push(Path::new(field).not_supported(value, &values));

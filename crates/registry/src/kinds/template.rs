@@ -19,7 +19,10 @@ fn check(template: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     labels::validate_labels(get(template, "metadata.labels"), &path.field("labels"), errors);
     validate_annotations(get(template, "metadata.annotations"), &path.field("annotations"), errors);
     if !list(template, "spec.ephemeralContainers").is_empty() {
-        errors.push(path.field("spec.ephemeralContainers").forbidden("ephemeral containers not allowed in pod template"));
+        errors.push(
+            path.field("spec.ephemeralContainers")
+                .forbidden("ephemeral containers not allowed in pod template"),
+        );
     }
 }
 
@@ -36,9 +39,15 @@ pub(super) fn running(template: &Tree, kind: &str, path: &Path<'_>, errors: &mut
 }
 
 /// The selector must select what the template makes.
-pub(super) fn selected(selector: &labels::Selector, template: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+pub(super) fn selected(
+    selector: &labels::Selector,
+    template: &Tree,
+    path: &Path<'_>,
+    errors: &mut Vec<Cause>,
+) {
     let made = get(template, "metadata.labels");
     if !selector.matches_map(made) {
-        errors.push(path.field("metadata.labels").invalid(made, "`selector` does not match template `labels`"));
+        errors
+            .push(path.field("metadata.labels").invalid(made, "`selector` does not match template `labels`"));
     }
 }

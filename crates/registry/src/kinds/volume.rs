@@ -3,7 +3,7 @@
 use api::Tree;
 use api::status::Cause;
 use machinery::fieldpath::Path;
-use machinery::Quantity;
+use machinery::{Quantity, names};
 
 use crate::kinds::container::{self, field_ref, local_path, no_backsteps, resource_ref};
 use crate::rules::{Literal, Rule, Table};
@@ -24,10 +24,23 @@ pub(super) const RULES: Table = &[
         "k8s.io.api.core.v1.ServiceAccountTokenProjection",
         &[Rule::Default("expirationSeconds", Literal::Number(3600))],
     ),
-    ("k8s.io.api.core.v1.HostPathVolumeSource", &[Rule::Default("type", Literal::Text("")), Rule::Check(host_path)]),
+    (
+        "k8s.io.api.core.v1.HostPathVolumeSource",
+        &[Rule::Default("type", Literal::Text("")), Rule::Check(host_path)],
+    ),
     ("k8s.io.api.core.v1.EmptyDirVolumeSource", &[Rule::Check(size_limit)]),
-    ("k8s.io.api.core.v1.ISCSIVolumeSource", &[Rule::Default("iscsiInterface", Literal::Text("default"))]),
-    ("k8s.io.api.core.v1.ISCSIPersistentVolumeSource", &[Rule::Default("iscsiInterface", Literal::Text("default"))]),
+    (
+        "k8s.io.api.core.v1.ISCSIVolumeSource",
+        &[
+            Rule::Default("iscsiInterface", Literal::Text("default")),
+            Rule::Required("targetPortal"),
+            Rule::Required("iqn"),
+        ],
+    ),
+    (
+        "k8s.io.api.core.v1.ISCSIPersistentVolumeSource",
+        &[Rule::Default("iscsiInterface", Literal::Text("default"))],
+    ),
     ("k8s.io.api.core.v1.RBDVolumeSource", RBD),
     ("k8s.io.api.core.v1.RBDPersistentVolumeSource", RBD),
     (
@@ -43,9 +56,20 @@ pub(super) const RULES: Table = &[
     ("k8s.io.api.core.v1.ScaleIOPersistentVolumeSource", SCALE_IO),
     ("k8s.io.api.core.v1.PersistentVolumeClaimVolumeSource", &[Rule::Required("claimName")]),
     ("k8s.io.api.core.v1.NFSVolumeSource", &[Rule::Required("server"), Rule::Check(nfs)]),
-    ("k8s.io.api.core.v1.CSIVolumeSource", &[Rule::Required("driver")]),
+    (
+        "k8s.io.api.core.v1.CSIVolumeSource",
+        &[Rule::Required("driver"), Rule::Format("driver", names::dns1123_subdomain)],
+    ),
+    ("k8s.io.api.core.v1.GitRepoVolumeSource", &[Rule::Required("repository")]),
     ("k8s.io.api.core.v1.EphemeralVolumeSource", &[Rule::Required("volumeClaimTemplate")]),
-    ("k8s.io.api.core.v1.ImageVolumeSource", &[Rule::DefaultFn(image), Rule::Required("reference")]),
+    (
+        "k8s.io.api.core.v1.ImageVolumeSource",
+        &[
+            Rule::DefaultFn(image),
+            Rule::Required("reference"),
+            Rule::OneOf("pullPolicy", &["Always", "IfNotPresent", "Never"]),
+        ],
+    ),
 ];
 
 const RBD: &[Rule] = &[
@@ -125,7 +149,10 @@ fn downward(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         if has(item, "fieldRef") {
             field_ref(get(item, "fieldRef"), &FIELDS, &path.field("fieldRef"), errors);
             if has(item, "resourceFieldRef") {
-                errors.push(path.invalid("resource", "fieldRef and resourceFieldRef can not be specified simultaneously"));
+                errors.push(path.invalid(
+                    "resource",
+                    "fieldRef and resourceFieldRef can not be specified simultaneously",
+                ));
             }
         } else if has(item, "resourceFieldRef") {
             resource_ref(get(item, "resourceFieldRef"), true, &path.field("resourceFieldRef"), errors);
@@ -144,6 +171,10 @@ fn projected(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     };
     let all = path.field("sources");
     for (index, one) in list(source, "sources").iter().enumerate() {
+        let kinds = one.as_object().into_iter().flatten().filter(|(_, source)| !source.is_null());
+        if kinds.count() > 1 {
+            errors.push(all.index(index).forbidden("may not specify more than 1 volume type per source"));
+        }
         if has(one, "serviceAccountToken") {
             let at = all.index(index);
             token(get(one, "serviceAccountToken"), &at.field("serviceAccountToken"), errors);
@@ -151,7 +182,9 @@ fn projected(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         if has(one, "serviceAccountToken") && text(one, "serviceAccountToken.path").is_empty() {
             errors.push(path.field("path").required(""));
         }
-        let items = ["secret.items", "configMap.items", "downwardAPI.items"].iter().flat_map(|items| list(one, items));
+        let items = ["secret.items", "configMap.items", "downwardAPI.items"]
+            .iter()
+            .flat_map(|items| list(one, items));
         for name in items.map(|item| text(item, "path")).chain([text(one, "serviceAccountToken.path")]) {
             if !name.is_empty() && seen.contains(&name) {
                 place(name, errors);
@@ -162,7 +195,8 @@ fn projected(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
 }
 
 fn token(projection: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
-    let (seconds, at) = (int(projection, "expirationSeconds").unwrap_or(3600), path.field("expirationSeconds"));
+    let (seconds, at) =
+        (int(projection, "expirationSeconds").unwrap_or(3600), path.field("expirationSeconds"));
     if seconds < 600 {
         errors.push(at.invalid(seconds, "may not specify a duration less than 10 minutes"));
     } else if seconds > 1 << 32 {

@@ -9,7 +9,9 @@ use crate::generic::{Generation, Profile};
 use crate::kinds::template;
 use crate::rules::{Literal, Rule, Table, not_negative};
 use crate::strategy::Context;
-use crate::tree::{Object, as_object, ensure, fill, fill_pointer, get, has, int, member, number, same, text, unset};
+use crate::tree::{
+    Object, as_object, ensure, fill, fill_pointer, get, has, int, list, member, number, same, text, unset,
+};
 
 const REPLICAS: Rule = Rule::Default("replicas", Literal::Number(1));
 const HISTORY: Rule = Rule::Default("revisionHistoryLimit", Literal::Number(10));
@@ -26,7 +28,10 @@ pub(super) const RULES: Table = &[
         ],
     ),
     ("k8s.io.api.apps.v1.ReplicaSetSpec", &[REPLICAS, Rule::Check(replica_set)]),
-    ("k8s.io.api.apps.v1.DaemonSetSpec", &[HISTORY, Rule::DefaultFn(daemon_strategy), Rule::Check(daemon_set)]),
+    (
+        "k8s.io.api.apps.v1.DaemonSetSpec",
+        &[HISTORY, Rule::DefaultFn(daemon_strategy), Rule::Check(daemon_set)],
+    ),
     (
         "k8s.io.api.apps.v1.StatefulSetSpec",
         &[
@@ -69,6 +74,7 @@ pub(super) const PROFILES: &[Profile] = &[
             ("spec.serviceName", "field is immutable"),
             ("spec.podManagementPolicy", "field is immutable"),
         ],
+        view: Some(with_claims),
         check: Some(check_stateful_set),
         ..WORKLOAD
     },
@@ -122,7 +128,8 @@ fn stateful_strategy(spec: &mut Object) {
 /// A controller's labels and selector are its template's where it has none.
 fn controller_labels(controller: &mut Object) {
     let Some(spec) = controller.get_mut("spec").and_then(Tree::as_object_mut) else { return };
-    let labels = spec.get("template").map(|template| get(template, "metadata.labels").clone()).unwrap_or_default();
+    let labels =
+        spec.get("template").map(|template| get(template, "metadata.labels").clone()).unwrap_or_default();
     if unset(&labels) {
         return;
     }
@@ -146,7 +153,9 @@ fn selector(spec: &Tree, kind: &str, path: &Path<'_>, errors: &mut Vec<Cause>) -
     let before = errors.len();
     labels::validate_label_selector(tree, &at, errors);
     if unset(get(tree, "matchLabels")) && unset(get(tree, "matchExpressions")) {
-        errors.push(at.invalid(Shown::Plain("{}".to_owned()), &format!("empty selector is invalid for {kind}")));
+        errors.push(
+            at.invalid(Shown::Plain("{}".to_owned()), &format!("empty selector is invalid for {kind}")),
+        );
     } else if errors.len() > before {
         errors.push(at.invalid(tree, "invalid label selector"));
         return None;
@@ -169,7 +178,9 @@ fn deployment(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
                 errors.push(at.field("rollingUpdate").forbidden(detail));
             }
         }
-        "RollingUpdate" => rolling_deployment(get(strategy, "rollingUpdate"), &at.field("rollingUpdate"), errors),
+        "RollingUpdate" => {
+            rolling_deployment(get(strategy, "rollingUpdate"), &at.field("rollingUpdate"), errors)
+        }
         _ => errors.push(at.not_supported(internal_strategy(strategy), &["Recreate", "RollingUpdate"])),
     }
     counts(spec, &["minReadySeconds", "revisionHistoryLimit"], path, errors);
@@ -184,7 +195,11 @@ fn deployment(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
 
 /// A strategy as error texts show it: with the names of its internal fields.
 fn internal_strategy(strategy: &Tree) -> Shown<'static> {
-    Shown::Plain(format!("{{\"Type\":{},\"RollingUpdate\":{}}}", get(strategy, "type"), get(strategy, "rollingUpdate")))
+    Shown::Plain(format!(
+        "{{\"Type\":{},\"RollingUpdate\":{}}}",
+        get(strategy, "type"),
+        get(strategy, "rollingUpdate")
+    ))
 }
 
 /// A number not below 0, or a percentage; answers whether it was good.
@@ -204,7 +219,9 @@ pub(super) fn number_or_percent(value: &Tree, path: &Path<'_>, errors: &mut Vec<
 }
 
 pub(super) fn not_above_hundred(value: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
-    if let Some(text) = value.as_str().filter(|text| intstr::percent(text).is_some_and(|percent| percent > 100)) {
+    if let Some(text) =
+        value.as_str().filter(|text| intstr::percent(text).is_some_and(|percent| percent > 100))
+    {
         errors.push(path.invalid(text, "must not be greater than 100%"));
     }
 }
@@ -263,7 +280,9 @@ fn rolling_daemon(rolling: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     not_above_hundred(surge, &path.field("maxSurge"), errors);
     match (zero(unavailable), zero(surge)) {
         (false, false) => {
-            errors.push(path.field("maxSurge").invalid(surge, "may not be set when maxUnavailable is non-zero"));
+            errors.push(
+                path.field("maxSurge").invalid(surge, "may not be set when maxUnavailable is non-zero"),
+            );
         }
         (true, true) => errors.push(path.field("maxUnavailable").required("cannot be 0 when maxSurge is 0")),
         _ => {}
@@ -324,6 +343,22 @@ fn stateful_set(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         errors.push(at.forbidden("activeDeadlineSeconds in StatefulSet is not Supported"));
     }
     counts(spec, &["revisionHistoryLimit"], path, errors);
+}
+
+/// Claims are volumes of the template's pods, and may be mounted.
+fn with_claims(object: &Tree) -> Tree {
+    let mut view = object.clone();
+    let claims = list(object, "spec.volumeClaimTemplates");
+    let name = |claim: &Tree| text(claim, "metadata.name").to_owned();
+    let own = list(object, "spec.template.spec.volumes").iter();
+    let own: Vec<Tree> =
+        own.filter(|v| !claims.iter().any(|c| name(c) == text(v, "name"))).cloned().collect();
+    let volume = |claim: &Tree| serde_json::json!({"name": name(claim), "persistentVolumeClaim": {"claimName": name(claim)}});
+    let all: Vec<Tree> = claims.iter().map(volume).chain(own).collect();
+    if !claims.is_empty() {
+        ensure(&mut view, "spec.template.spec").insert("volumes".to_owned(), Tree::Array(all));
+    }
+    view
 }
 
 fn check_stateful_set(_: &Context<'_>, object: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
@@ -410,7 +445,8 @@ fn check_status(context: &Context<'_>, object: &Tree, _: Option<&Tree>, errors: 
     }
     let (ready, available) = (number(status, "readyReplicas"), number(status, "availableReplicas"));
     if available > ready {
-        errors.push(path.field("availableReplicas").invalid(available, "cannot be greater than readyReplicas"));
+        errors
+            .push(path.field("availableReplicas").invalid(available, "cannot be greater than readyReplicas"));
     }
 }
 

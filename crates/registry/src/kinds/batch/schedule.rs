@@ -27,14 +27,20 @@ pub(super) fn check(line: &str) -> Result<(), String> {
     if fields.len() != 5 {
         return Err(format!("expected exactly 5 fields, found {}: [{}]", fields.len(), fields.join(" ")));
     }
-    fields.iter().zip(&FIELDS).try_for_each(|(text, field)| text.split(',').try_for_each(|part| range(part, field)))
+    fields
+        .iter()
+        .zip(&FIELDS)
+        .try_for_each(|(text, field)| text.split(',').try_for_each(|part| range(part, field)))
 }
 
 fn descriptor(line: &str) -> Result<(), String> {
     match line {
         "@yearly" | "@annually" | "@monthly" | "@weekly" | "@daily" | "@midnight" | "@hourly" => Ok(()),
         _ => match line.strip_prefix("@every ") {
-            Some(duration) if duration.ends_with(['s', 'm', 'h']) && duration.starts_with(|c: char| c.is_ascii_digit()) => {
+            Some(duration)
+                if duration.ends_with(['s', 'm', 'h'])
+                    && duration.starts_with(|c: char| c.is_ascii_digit()) =>
+            {
                 Ok(())
             }
             Some(duration) => {
@@ -85,6 +91,7 @@ fn number(text: &str, field: &Field) -> Result<u32, String> {
     if let Some(index) = field.names.iter().position(|name| *name == lower) {
         return Ok(index as u32 + field.low);
     }
-    text.parse::<u32>()
-        .map_err(|_| format!("failed to parse int from {text}: strconv.Atoi: parsing {text:?}: invalid syntax"))
+    text.parse::<u32>().map_err(|_| {
+        format!("failed to parse int from {text}: strconv.Atoi: parsing {text:?}: invalid syntax")
+    })
 }

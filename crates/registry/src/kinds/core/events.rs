@@ -28,7 +28,16 @@ fn namespace(event: &Tree, object: &str, errors: &mut Vec<Cause>) {
 pub(super) fn check_new(_: &Context<'_>, event: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
     namespace(event, "regarding", errors);
     if let Some(old) = old {
-        for field in ["regarding", "reason", "action", "eventTime", "type", "note", "reportingController", "reportingInstance"] {
+        for field in [
+            "regarding",
+            "reason",
+            "action",
+            "eventTime",
+            "type",
+            "note",
+            "reportingController",
+            "reportingInstance",
+        ] {
             let (now, before) = (get(event, field), get(old, field));
             if !same(now, before) {
                 let shown = match field {
