@@ -20,6 +20,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt as _, Limited};
 use parking_lot::Mutex;
+use registry::admission::Chain;
 
 use crate::body::Body;
 use crate::cache::Cache;
@@ -40,19 +41,33 @@ pub struct Server {
     pub reviews: Option<Arc<dyn Reviews>>,
     pub tokens: Option<Arc<dyn Tokens>>,
     pub hooks: Vec<Arc<dyn Hook>>,
+    pub admission: Chain,
     /// `host:port` under which clients reach it, for `/api`.
     pub address: std::sync::OnceLock<String>,
 }
 
 impl Server {
-    /// Ties the resources to the server, so that writes from within go its way.
+    /// With the admission plugins that run unless flags say otherwise.
     pub fn new(
         resources: Arc<Resources>,
         reviews: Option<Arc<dyn Reviews>>,
         tokens: Option<Arc<dyn Tokens>>,
         hooks: Vec<Arc<dyn Hook>>,
     ) -> Arc<Server> {
-        let server = Arc::new(Server { resources, reviews, tokens, hooks, address: std::sync::OnceLock::new() });
+        Server::with_plugins(resources, reviews, tokens, hooks, registry::admission::on_by_default)
+    }
+
+    /// With the admission plugins that `enabled` takes. Ties the resources to the server, so that writes from within go its way.
+    pub fn with_plugins(
+        resources: Arc<Resources>,
+        reviews: Option<Arc<dyn Reviews>>,
+        tokens: Option<Arc<dyn Tokens>>,
+        hooks: Vec<Arc<dyn Hook>>,
+        enabled: impl Fn(&str) -> bool,
+    ) -> Arc<Server> {
+        let admission = Chain::standard(resources.clone(), enabled);
+        let address = std::sync::OnceLock::new();
+        let server = Arc::new(Server { resources, reviews, tokens, hooks, admission, address });
         server.resources.tie(&server);
         server
     }

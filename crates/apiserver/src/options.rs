@@ -11,6 +11,11 @@ use ipnet::IpNet;
 
 pub use unsupported::UNSUPPORTED;
 
+/// Upstream's admission plugins, all of which a command line may name.
+const PLUGINS: &[&str] = &[
+    "AlwaysAdmit", "AlwaysDeny", "AlwaysPullImages", "CertificateApproval", "CertificateSigning", "CertificateSubjectRestriction", "ClusterTrustBundleAttest", "DefaultIngressClass", "DefaultStorageClass", "DefaultTolerationSeconds", "DenyServiceExternalIPs", "EventRateLimit", "ExtendedResourceToleration", "ImagePolicyWebhook", "LimitPodHardAntiAffinityTopology", "LimitRanger", "MutatingAdmissionPolicy", "MutatingAdmissionWebhook", "NamespaceAutoProvision", "NamespaceExists", "NamespaceLifecycle", "NodeDeclaredFeatureValidator", "NodeRestriction", "OwnerReferencesPermissionEnforcement", "PersistentVolumeClaimResize", "PodGroupProtection", "PodNodeSelector", "PodResizeValidator", "PodSecurity", "PodTolerationRestriction", "PodTopologyLabels", "Priority", "ResourceQuota", "RuntimeClass", "ServiceAccount", "StorageObjectInUseProtection", "TaintNodesByCondition", "ValidatingAdmissionPolicy", "ValidatingAdmissionWebhook"
+];
+
 /// The Kubernetes API server: validates and stores the cluster's objects and serves them to everyone.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "kube-apiserver")]
@@ -225,6 +230,14 @@ impl Options {
         for mode in &self.authorization_mode {
             if !matches!(mode.as_str(), "Node" | "RBAC" | "AlwaysAllow" | "AlwaysDeny") {
                 errors.push(format!("authorization-mode {mode:?} is not a valid mode"));
+            }
+        }
+        for (flag, names) in [
+            ("enable-admission-plugins", &self.enable_admission_plugins),
+            ("disable-admission-plugins", &self.disable_admission_plugins),
+        ] {
+            for name in names.iter().filter(|name| !PLUGINS.contains(&name.as_str())) {
+                errors.push(format!("{flag} plugin {name:?} is unknown"));
             }
         }
         if !errors.is_empty() {

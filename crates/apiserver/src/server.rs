@@ -4,6 +4,7 @@ mod assemble;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::features::{FeatureGates, Gate};
@@ -11,6 +12,7 @@ use daemon::serving::{self, TlsConfig};
 use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
+use store::Store;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -42,16 +44,18 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Er
     let address = SocketAddr::new(options.serving.bind_address, options.secure_port());
     let listener = serving::bind(address, options.serving.permit_port_sharing)
         .map_err(|source| Error::Listen { address, source })?;
-    serve(options, listener, shutdown).await
+    let options = options.complete().map_err(Error::Options)?;
+    let store = assemble::connect(&options).await?;
+    serve(options, store, listener, shutdown).await
 }
 
-/// [`run`] on a listener that is bound already, for tests on port 0.
+/// [`run`] with complete options on a store and a listener that are there already, for tests.
 pub async fn serve(
-    options: Options,
+    mut options: Options,
+    store: Arc<dyn Store>,
     listener: tokio::net::TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let mut options = options.complete().map_err(Error::Options)?;
     if let Ok(bound) = listener.local_addr() {
         options.serving.secure_port = Some(bound.port());
     }
@@ -70,7 +74,7 @@ pub async fn serve(
     tasks.spawn(tls.clone().watch(background.clone()));
     let stop = delayed(&shutdown, *options.shutdown_delay_duration, &mut tasks);
     let lives = assemble::Lives { shutdown: &shutdown, stop: &stop, background: &background };
-    let front = assemble::front(&options, advertise, &lives, &tunnels, &mut tasks).await?;
+    let front = assemble::front(&options, store, advertise, &lives, &tunnels, &mut tasks).await?;
 
     let service = service_fn(move |request: Request<Incoming>| {
         let front = front.clone();

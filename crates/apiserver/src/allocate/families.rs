@@ -24,6 +24,17 @@ pub fn asked(service: &Tree) -> Vec<IpAddr> {
     texts.into_iter().filter_map(|text| text.parse().ok()).collect()
 }
 
+/// The first of the addresses asked for that is none.
+pub fn not_an_address(service: &Tree) -> Option<(usize, String)> {
+    let spec = &service["spec"];
+    let mut texts: Vec<&str> = spec["clusterIPs"].as_array().into_iter().flatten().filter_map(Tree::as_str).collect();
+    if texts.is_empty() {
+        texts.extend(spec["clusterIP"].as_str());
+    }
+    let wrong = |text: &&str| !text.is_empty() && *text != "None" && text.parse::<IpAddr>().is_err();
+    texts.iter().position(wrong).map(|index| (index, texts[index].to_owned()))
+}
+
 /// Indexes into the ranges, one per family of the Service, in its order. `ipv4` tells each range's family.
 pub fn of(service: &Tree, ipv4: &[bool]) -> Vec<usize> {
     let families = service["spec"]["ipFamilies"].as_array().into_iter().flatten();

@@ -1,6 +1,6 @@
 //! The parts and how they hang together.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,13 +40,13 @@ pub struct Lives<'a> {
 /// Everything that answers requests, with its background work started.
 pub async fn front(
     options: &Options,
+    store: Arc<dyn Store>,
     advertise: IpAddr,
     lives: &Lives<'_>,
     tunnels: &TaskTracker,
     tasks: &mut JoinSet<()>,
 ) -> Result<Arc<Front>, Error> {
     let background = lives.background;
-    let store = connect(options).await?;
     let resources = Resources::new(store.clone(), lives.stop.clone());
     let feeding = resources.clone();
     tasks.spawn(async move { feeding.run().await });
@@ -67,12 +67,16 @@ pub async fn front(
 
     let reviews = Reviews { authenticator: authenticator.clone(), authorizer: authorizer.clone() };
     let escalation = Escalation { authorizer: authorizer.clone() };
-    let server = handlers::Server::new(
+    let (enabled, disabled) = (&options.enable_admission_plugins, &options.disable_admission_plugins);
+    let listed = |list: &[String], name: &str| list.iter().any(|own| own == name);
+    let server = handlers::Server::with_plugins(
         resources.clone(),
         Some(Arc::new(reviews)),
         Some(issuer.clone()),
         vec![services.clone(), Arc::new(escalation)],
+        |name| !listed(disabled, name) && (listed(enabled, name) || registry::admission::on_by_default(name)),
     );
+    let _ = server.address.set(SocketAddr::new(advertise, options.secure_port()).to_string());
 
     let (front_authorizer, proxied) = (authorizer.clone(), resources.clone());
     let hooks = Hooks::default();
@@ -117,7 +121,8 @@ pub async fn front(
     }))
 }
 
-async fn connect(options: &Options) -> Result<Arc<dyn Store>, Error> {
+/// etcd, by its flags. Does not wait for it.
+pub async fn connect(options: &Options) -> Result<Arc<dyn Store>, Error> {
     let etcd = Etcd::connect(&store::etcd::Options {
         servers: options.etcd_servers.clone(),
         ca_file: options.etcd_cafile.clone(),
@@ -150,7 +155,7 @@ fn issuer(options: &Options, advertise: IpAddr, resources: &Arc<Resources>) -> R
     let jwks_uri = match options.service_account_jwks_uri.as_str() {
         "" => {
             let host = match options.external_hostname.as_str() {
-                "" => std::net::SocketAddr::new(advertise, options.secure_port()).to_string(),
+                "" => SocketAddr::new(advertise, options.secure_port()).to_string(),
                 name => format!("{name}:{}", options.secure_port()),
             };
             format!("https://{host}/openid/v1/jwks")

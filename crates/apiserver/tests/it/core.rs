@@ -40,7 +40,10 @@ impl Rig {
         let running = Arc::clone(&resources);
         tasks.spawn(async move { running.run().await });
         resources.synced().await;
-        Rig { server: Server::new(resources, None, None, Vec::new()), _tasks: tasks }
+        let rig = Rig { server: Server::new(resources, None, None, Vec::new()), _tasks: tasks };
+        // there already where another server ran on the store before
+        rig.json(Method::POST, "/api/v1/namespaces", json!({"metadata": {"name": "default"}})).await;
+        rig
     }
 
     async fn send(&self, method: Method, uri: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Response<Body> {

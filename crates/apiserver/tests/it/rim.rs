@@ -1,0 +1,137 @@
+//! The server as clients meet it: TLS, who they are, what they may do, and what lies behind it.
+
+mod rig;
+
+use http::{Method, StatusCode};
+use rig::{Credentials, Rig, kubelet};
+use serde_json::json;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_from_nothing() {
+    let rig = Rig::start().await;
+    rig.ready().await;
+    let admin = rig.admin();
+    for (path, count) in [
+        ("/api/v1/namespaces", 4),
+        ("/apis/rbac.authorization.k8s.io/v1/clusterroles", 73),
+        ("/apis/rbac.authorization.k8s.io/v1/rolebindings", 7),
+        ("/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas", 11),
+        ("/apis/scheduling.k8s.io/v1/priorityclasses", 2),
+        ("/apis/apiregistration.k8s.io/v1/apiservices", 22),
+    ] {
+        let (code, list) = rig.get(&admin, path).await;
+        assert_eq!((code, list["items"].as_array().map(Vec::len)), (StatusCode::OK, Some(count)), "{path}");
+    }
+    let (_, service) = rig.get(&admin, "/api/v1/namespaces/default/services/kubernetes").await;
+    assert_eq!(service["spec"]["clusterIP"], "10.96.0.1");
+    let (_, address) = rig.get(&admin, "/apis/networking.k8s.io/v1/ipaddresses/10.96.0.1").await;
+    assert_eq!(address["spec"]["parentRef"]["name"], "kubernetes");
+    let (_, endpoints) = rig.get(&admin, "/api/v1/namespaces/default/endpoints/kubernetes").await;
+    assert_eq!(endpoints["subsets"][0]["addresses"][0]["ip"], "127.0.0.1");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_may_what() {
+    let rig = Rig::start().await;
+    rig.ready().await;
+    let anonymous = Credentials::None;
+    assert_eq!(rig.text(&anonymous, "/healthz").await, (StatusCode::OK, "ok".into()));
+    let (code, status) = rig.get(&anonymous, "/api/v1/pods").await;
+    assert_eq!(code, StatusCode::FORBIDDEN);
+    assert_eq!(
+        status["message"],
+        "pods is forbidden: User \"system:anonymous\" cannot list resource \"pods\" in API group \"\" at the cluster scope"
+    );
+    let (code, status) = rig.get(&Credentials::Token("nonsense".into()), "/healthz").await;
+    assert_eq!((code, status["reason"].as_str()), (StatusCode::UNAUTHORIZED, Some("Unauthorized")));
+    let (code, _) = rig.get(&rig.strangers_certificate(), "/healthz").await;
+    assert_eq!(code, StatusCode::UNAUTHORIZED);
+
+    let node = rig.certificate("system:node:n1", &["system:nodes"]);
+    let (code, status) = rig.get(&node, "/api/v1/namespaces/default/secrets/x").await;
+    assert_eq!(code, StatusCode::FORBIDDEN);
+    assert!(status["message"].as_str().unwrap().ends_with("node: no relationship found between node 'n1' and this object"));
+
+    // Who holds nothing grants nothing, even where he may write roles.
+    let admin = rig.admin();
+    let base = "/apis/rbac.authorization.k8s.io/v1";
+    let role = json!({"metadata": {"name": "role-writer"}, "rules": [{"verbs": ["*"], "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"]}]});
+    rig.post(&admin, &format!("{base}/clusterroles"), role).await;
+    let binding = json!({"metadata": {"name": "bob"}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "role-writer"},
+        "subjects": [{"kind": "User", "name": "bob", "apiGroup": "rbac.authorization.k8s.io"}]});
+    rig.post(&admin, &format!("{base}/clusterrolebindings"), binding).await;
+    let bob = rig.certificate("bob", &[]);
+    let mut refused = json!(null);
+    for _ in 0..100 {
+        let wanted = json!({"metadata": {"name": "mine"}, "rules": [{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]});
+        refused = rig.post(&bob, &format!("{base}/clusterroles"), wanted).await.1;
+        if !refused["message"].as_str().unwrap_or_default().contains("cannot create") {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    // The rule that let him in is one he does hold; `escalate` is among its verbs, as `*`.
+    assert_eq!(refused["metadata"]["name"], "mine", "{refused}");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_lives_as_long_as_what_it_is_bound_to() {
+    let rig = Rig::start().await;
+    rig.ready().await;
+    let admin = rig.admin();
+    let base = "/api/v1/namespaces/default";
+    rig.post(&admin, &format!("{base}/serviceaccounts"), json!({"metadata": {"name": "robot"}})).await;
+    let request = json!({"spec": {"audiences": [], "expirationSeconds": 600}});
+    let (code, issued) = rig.post(&admin, &format!("{base}/serviceaccounts/robot/token"), request).await;
+    assert_eq!(code, StatusCode::CREATED, "{issued}");
+    let robot = Credentials::Token(issued["status"]["token"].as_str().unwrap().to_owned());
+    let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
+    let (_, who) = rig.post(&robot, "/apis/authentication.k8s.io/v1/selfsubjectreviews", review).await;
+    assert_eq!(who["status"]["userInfo"]["username"], "system:serviceaccount:default:robot", "{who}");
+    let (_, keys) = rig.get(&admin, "/openid/v1/jwks").await;
+    assert_eq!(keys["keys"][0]["kty"], "EC");
+    rig.send(&admin, Method::DELETE, &format!("{base}/serviceaccounts/robot"), None).await;
+    let mut code = StatusCode::OK;
+    for _ in 0..100 {
+        code = rig.get(&robot, "/api").await.0;
+        if code == StatusCode::UNAUTHORIZED {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(code, StatusCode::UNAUTHORIZED);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logs_and_streams_go_through_the_kubelet() {
+    let rig = Rig::start().await;
+    rig.ready().await;
+    let admin = rig.admin();
+    let port = kubelet(&rig).await;
+    rig.post(&admin, "/api/v1/nodes", json!({"metadata": {"name": "n1"}})).await;
+    let status = json!({"status": {
+        "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
+    }});
+    let (code, node) = rig.patch(&admin, "/api/v1/nodes/n1/status", status).await;
+    assert_eq!(code, StatusCode::OK, "{node}");
+    let base = "/api/v1/namespaces/default";
+    rig.post(&admin, &format!("{base}/serviceaccounts"), json!({"metadata": {"name": "default"}})).await;
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n1", "containers": [{"name": "a", "image": "x"}]}});
+    let (code, pod) = rig.post(&admin, &format!("{base}/pods"), pod).await;
+    assert_eq!(code, StatusCode::CREATED, "{pod}");
+
+    let (code, text) = rig.text(&admin, &format!("{base}/pods/p/log?tailLines=2")).await;
+    assert_eq!((code, text.as_str()), (StatusCode::OK, "GET /containerLogs/default/p/a?tailLines=2 by kubelet-client"));
+    let (code, status) = rig.get(&admin, &format!("{base}/pods/p/log?previous=true")).await;
+    assert_eq!((code, status["message"].as_str()), (StatusCode::BAD_REQUEST, Some("no previous container")));
+    let (code, status) = rig.post(&admin, &format!("{base}/pods/p/exec?command=sh&stdout=true"), json!(null)).await;
+    assert_eq!((code, status["message"].as_str()), (StatusCode::BAD_REQUEST, Some("Upgrade request required")));
+
+    let echoed = rig.tunnel(&admin, &format!("{base}/pods/p/exec?command=sh&stdin=true"), b"ping").await;
+    assert_eq!(echoed, "POST /exec/default/p/a?input=1&command=sh\nping");
+    rig.stop().await;
+}
