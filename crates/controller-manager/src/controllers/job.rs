@@ -28,6 +28,8 @@ use plan::{Create, Plan};
 const FINALIZER: &str = "batch.kubernetes.io/job-tracking";
 const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 const INDEX_FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
+const JOB_NAME: &str = "batch.kubernetes.io/job-name";
+const JOB_UID: &str = "batch.kubernetes.io/controller-uid";
 /// The job controller proper; another value of `spec.managedBy` is somebody else's job.
 const MANAGER: &str = "kubernetes.io/job-controller";
 
@@ -52,14 +54,16 @@ pub async fn run(context: Context) -> Result<(), Error> {
     jobs.synced().await;
     let (touch, known) = (queue.clone(), jobs.clone());
     pod_cache.on_event(move |event| {
-        // Pods whose job is gone have a finalizer that nobody else takes away.
+        // Pods whose job is gone, or that were taken from it, have a finalizer that nobody else takes away.
         let pod = event.object();
-        let owner = pod.metadata.controller().filter(|owner| owner.kind == Job::KIND);
-        if let Some(owner) =
-            owner.filter(|_| is_tracked(&pod.metadata) && !matches!(event, Event::Deleted(_)))
+        let name = match pod.metadata.controller() {
+            Some(owner) => (owner.kind == Job::KIND).then_some(&owner.name),
+            None => pod.metadata.labels.get(JOB_NAME),
+        };
+        if let Some(name) = name.filter(|_| is_tracked(&pod.metadata) && !matches!(event, Event::Deleted(_)))
         {
-            let key = Key::new(&pod.metadata.namespace, &owner.name);
-            if known.get_key(&key).is_none_or(|job| job.metadata.uid != owner.uid) {
+            let key = Key::new(&pod.metadata.namespace, name);
+            if known.get_key(&key).is_none_or(|job| !owns(&job, pod)) {
                 touch.add(key);
             }
         }
@@ -82,6 +86,14 @@ pub async fn run(context: Context) -> Result<(), Error> {
         })
         .await;
     Ok(())
+}
+
+/// Whether a pod is the job's, or may be adopted by it.
+fn owns(job: &Job, pod: &Pod) -> bool {
+    match pod.metadata.controller() {
+        Some(owner) => owner.uid == job.metadata.uid,
+        None => !job.metadata.is_deleting() && pod.metadata.labels.get(JOB_UID) == Some(&job.metadata.uid),
+    }
 }
 
 fn is_tracked(meta: &Meta) -> bool {
@@ -204,23 +216,18 @@ impl Controller {
         }
     }
 
-    /// Pods of an earlier job of this name.
+    /// Pods of an earlier job of this name, or that were taken from this one.
     async fn free_orphans(&self, key: &Key, job: Option<&Job>) -> Result<(), Error> {
-        if job.is_some_and(|job| !job.metadata.is_deleting() && job.metadata.generation > 1) {
-            return Ok(());
-        }
         let orphaned = |pod: &Arc<Pod>| {
             is_tracked(&pod.metadata)
-                && pod.metadata.controller().is_some_and(|owner| {
-                    owner.kind == Job::KIND
-                        && *owner.name == *key.name
-                        && job.is_none_or(|job| job.metadata.uid != owner.uid)
-                })
+                && pod
+                    .metadata
+                    .controller()
+                    .is_none_or(|owner| owner.kind == Job::KIND && *owner.name == *key.name)
+                && job.is_none_or(|job| !owns(job, pod))
         };
-        let labelled = self.pod_cache.by_index(
-            crate::context::LABEL_INDEX,
-            &crate::context::label_key(&key.namespace, "batch.kubernetes.io/job-name", &key.name),
-        );
+        let label = crate::context::label_key(&key.namespace, JOB_NAME, &key.name);
+        let labelled = self.pod_cache.by_index(crate::context::LABEL_INDEX, &label);
         self.free(labelled.into_iter().filter(orphaned).collect()).await
     }
 
