@@ -33,7 +33,9 @@ pki=$CORTEN_DIR/pki
 conf=$CORTEN_DIR/conf
 log=$CORTEN_DIR/log
 run=$CORTEN_DIR/run
-cgroup=corten
+# A prefix of the cgroups' names lets several clusters stand beside each other, each in a network namespace of its own.
+cgroup_prefix=${CGROUP_PREFIX:-}
+cgroup=${cgroup_prefix}corten
 
 node_name() { echo "corten-node-$1"; }
 node_address() { echo "$node_network.$((10 + $1))"; }

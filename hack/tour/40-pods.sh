@@ -138,7 +138,7 @@ static_pod() {
 	# The mirror is only that: it comes back.
 	command "$KUBECTL" --namespace default delete pod static-corten-node-1 --force --grace-period=0 2>&1
 	sleep 1
-	eventually 30 has 'static-corten-node-1 +1/1 +Running' command "$KUBECTL" --namespace default get pods
+	eventually 100 has 'static-corten-node-1 +1/1 +Running' command "$KUBECTL" --namespace default get pods
 	rm "$manifests/static.yaml"
 	eventually 60 refuses 'not found' command "$KUBECTL" --namespace default get pod static-corten-node-1
 }
@@ -153,4 +153,4 @@ step "downward API" downward 150
 step "the service account's token" token
 step "requests and limits" resources
 step "selectors, taints and tolerations" placement
-step "a static pod and its mirror" static_pod 150
+step "a static pod and its mirror" static_pod 240

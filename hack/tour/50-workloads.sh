@@ -41,7 +41,7 @@ services() {
 	has 'name = cluster.tour.svc.cluster.local' k exec asker -- nslookup "$ip"
 	# Without endpoints the connection is refused at once.
 	k scale deployment/backend --replicas=0
-	eventually 20 refuses 'refused|can.t connect' nsenter --net=/run/netns/corten-node-1 curl --silent --show-error --max-time 2 "http://$ip/"
+	eventually 20 refuses 'refused|onnect' nsenter --net=/run/netns/corten-node-1 curl --silent --show-error --max-time 2 "http://$ip/"
 	k delete --filename "$here/manifests/services.yaml" --now
 }
 private_registry() {
