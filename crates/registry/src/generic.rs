@@ -52,6 +52,8 @@ pub struct Profile {
     pub unconditional_update: bool,
     /// Fields that never change, and what is said of an attempt.
     pub immutable: &'static [(&'static str, &'static str)],
+    /// The same, told before anything else is checked.
+    pub immutable_first: &'static [(&'static str, &'static str)],
     pub prepare: Option<Prepare>,
     /// The same for the status subresource.
     pub prepare_status: Option<Prepare>,
@@ -78,6 +80,7 @@ impl Profile {
             create_on_update: false,
             unconditional_update: true,
             immutable: &[],
+            immutable_first: &[],
             prepare: None,
             prepare_status: None,
             view: None,
@@ -288,12 +291,14 @@ impl Strategy for Generic {
             }
             return errors;
         }
-        self.check_rules(object, &mut errors);
-        for (path, detail) in self.profile.immutable {
-            if !same(get(object, path), get(old, path)) {
+        let fixed = |fields: &[(&str, &str)], errors: &mut Vec<Cause>| {
+            for (path, detail) in fields.iter().filter(|(path, _)| !same(get(object, path), get(old, path))) {
                 errors.push(Path::new(path).invalid(get(object, path), detail));
             }
-        }
+        };
+        fixed(self.profile.immutable_first, &mut errors);
+        self.check_rules(object, &mut errors);
+        fixed(self.profile.immutable, &mut errors);
         if let Some(check) = self.profile.check {
             check(context, object, Some(old), &mut errors);
         }

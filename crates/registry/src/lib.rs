@@ -7,6 +7,7 @@ pub mod admission;
 pub mod binding;
 pub mod columns;
 pub mod generic;
+mod internal;
 pub mod kinds;
 pub mod meta;
 pub mod rules;

@@ -31,6 +31,10 @@ pub enum Rule {
     Format(&'static str, fn(&str) -> Vec<String>),
     /// An associative list's key occurs once.
     Unique(&'static str, &'static str),
+    /// This field's own rules come before those of the fields that precede it.
+    Before(&'static str),
+    /// A check that comes when all below has been checked.
+    After(fn(&Tree, &Path<'_>, &mut Vec<Cause>)),
     /// A check that needs thought.
     Check(fn(&Tree, &Path<'_>, &mut Vec<Cause>)),
 }
@@ -84,7 +88,7 @@ static INDEX: LazyLock<Index> = LazyLock::new(|| {
 });
 
 fn validates(rule: &Rule) -> bool {
-    !matches!(rule, Rule::Default(..) | Rule::DefaultFn(_))
+    !matches!(rule, Rule::Default(..) | Rule::DefaultFn(_) | Rule::Before(_))
 }
 
 fn below(index: usize, rules: &[Vec<&'static [Rule]>], checked: &mut Vec<Option<bool>>) -> bool {
@@ -152,7 +156,9 @@ fn walk(tree: &Tree, index: u32, path: &Path<'_>, skip: &[&str], errors: &mut Ve
     for rule in rules_of(index) {
         check(rule, tree, path, errors);
     }
-    for field in api::tables::message_at(index).fields.iter() {
+    let early = |field: &&api::model::Field| rules_of(index).any(|rule| matches!(rule, Rule::Before(name) if *name == field.json));
+    let fields = &api::tables::message_at(index).fields;
+    for field in fields.iter().filter(early).chain(fields.iter().filter(|field| !early(field))) {
         let Type::Message(inner) = field.ty else { continue };
         if field.json.is_empty() {
             walk(tree, inner, path, skip, errors);
@@ -175,13 +181,18 @@ fn walk(tree: &Tree, index: u32, path: &Path<'_>, skip: &[&str], errors: &mut Ve
             _ => {}
         }
     }
+    for rule in rules_of(index) {
+        if let Rule::After(check) = rule {
+            check(tree, path, errors);
+        }
+    }
 }
 
 fn check(rule: &Rule, tree: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let text = |name: &str| tree.get(name).and_then(Tree::as_str).unwrap_or_default();
     let absent = |name: &str| tree.get(name).is_none_or(unset);
     match rule {
-        Rule::Default(..) | Rule::DefaultFn(_) => {}
+        Rule::Default(..) | Rule::DefaultFn(_) | Rule::Before(_) | Rule::After(_) => {}
         Rule::Required(name) if absent(name) => errors.push(path.field(name).required("")),
         Rule::RequiredBy(name, detail) if absent(name) => errors.push(path.field(name).required(detail)),
         Rule::Required(_) | Rule::RequiredBy(..) => {}

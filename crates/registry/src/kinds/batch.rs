@@ -4,11 +4,12 @@ mod schedule;
 
 use api::Tree;
 use api::status::Cause;
-use machinery::fieldpath::{Path, Shown};
+use machinery::fieldpath::Path;
 use machinery::{labels, names};
 use serde_json::json;
 
 use crate::generic::{Generation, Profile};
+use crate::internal;
 use crate::kinds::template;
 use crate::rules::{Literal, Rule, Table, not_negative};
 use crate::strategy::Context;
@@ -142,9 +143,9 @@ fn job(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             }
         }
         if has(spec, "successPolicy") {
-            let shown = format!("{{\"Rules\":{}}}", get(spec, "successPolicy.rules"));
+            let shown = internal::shown(get(spec, "successPolicy"), "batch.v1.SuccessPolicy");
             let detail = "requires indexed completion mode";
-            errors.push(path.field("successPolicy").invalid(Shown::Plain(shown), detail));
+            errors.push(path.field("successPolicy").invalid(shown, detail));
         }
     }
     let policy = text(spec, "podReplacementPolicy");
@@ -200,6 +201,10 @@ static SPEC: Path<'static> = Path::new("spec");
 fn check_job(_: &Context<'_>, job: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
     let spec = get(job, "spec");
     let selector = get(spec, "selector");
+    if old.is_none() && same(get(job, "metadata.labels"), get(spec, "template.metadata.labels")) {
+        // Labels it has from its template are the template's to answer for.
+        errors.retain(|cause| cause.field != "metadata.labels");
+    }
     if !flag(spec, "manualSelector") && old.is_none() {
         let wanted = json!({"matchLabels": {UID: text(job, "metadata.uid")}});
         if !same(selector, &wanted) {
@@ -228,8 +233,9 @@ fn check_job(_: &Context<'_>, job: &Tree, old: Option<&Tree>, errors: &mut Vec<C
     }
     immutable("selector", errors);
     let suspended = flag(before, "suspend") && !has(old, "status.startTime");
-    if !suspended {
-        immutable("template", errors);
+    if !suspended && !same(get(spec, "template"), get(before, "template")) {
+        let shown = internal::shown(get(spec, "template"), "core.v1.PodTemplateSpec");
+        errors.push(SPEC.field("template").invalid(shown, "field is immutable"));
     }
     for field in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"]
     {

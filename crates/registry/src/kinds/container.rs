@@ -117,14 +117,6 @@ pub(super) fn check(container: &Tree, path: &Path<'_>, place: &Place<'_>, errors
             errors.push(path.field("resizePolicy").not_supported(resource, &["cpu", "memory"]));
         }
     }
-    for (index, variable) in list(container, "env").iter().enumerate() {
-        let reference = get(variable, "valueFrom.fileKeyRef");
-        let volume = text(reference, "volumeName");
-        if !reference.is_null() && !place.volumes.contains(&volume) {
-            let at = path.field("env");
-            errors.push(at.index(index).field("valueFrom.fileKeyRef.volumeName").not_found(volume));
-        }
-    }
     let lonely_init = place.init && restart != "Always";
     for (field, kind) in [
         ("lifecycle", None),
@@ -473,34 +465,13 @@ fn security(context: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             (added, "`capabilities.Add` CAP_SYS_ADMIN"),
         ] {
             if wrong {
-                let shown = machinery::fieldpath::Shown::Plain(internal_security(context));
+                let shown = crate::internal::shown(context, "core.v1.SecurityContext");
                 let verb = if what.starts_with("`privileged") { "and" } else { "when adding" };
                 let detail = format!("cannot set `allowPrivilegeEscalation` to false {verb} {what}");
                 errors.push(path.invalid(shown, &detail));
             }
         }
     }
-}
-
-/// The context as the API's error texts show it: with the names of its internal fields.
-fn internal_security(context: &Tree) -> String {
-    const FIELDS: [(&str, &str); 12] = [
-        ("Capabilities", "capabilities"),
-        ("Privileged", "privileged"),
-        ("SELinuxOptions", "seLinuxOptions"),
-        ("WindowsOptions", "windowsOptions"),
-        ("RunAsUser", "runAsUser"),
-        ("RunAsGroup", "runAsGroup"),
-        ("RunAsNonRoot", "runAsNonRoot"),
-        ("ReadOnlyRootFilesystem", "readOnlyRootFilesystem"),
-        ("AllowPrivilegeEscalation", "allowPrivilegeEscalation"),
-        ("ProcMount", "procMount"),
-        ("SeccompProfile", "seccompProfile"),
-        ("AppArmorProfile", "appArmorProfile"),
-    ];
-    let fields: Vec<String> =
-        FIELDS.iter().map(|(name, field)| format!("\"{name}\":{}", get(context, field))).collect();
-    format!("{{{}}}", fields.join(","))
 }
 
 fn app_armor(profile: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {

@@ -154,9 +154,8 @@ fn check_node(_: &Context<'_>, node: &Tree, old: Option<&Tree>, errors: &mut Vec
         rules::format(value, names::label_value(value), &at.field("value"), errors);
         taint_effect(effect, false, &at.field("effect"), errors);
         if taints[..index].iter().any(|other| text(other, "key") == key && text(other, "effect") == effect) {
-            let shown =
-                format!("{{\"Key\":{key:?},\"Value\":{value:?},\"Effect\":{effect:?},\"TimeAdded\":null}}");
-            let mut cause = at.duplicate(Shown::Plain(shown));
+            let shown = crate::internal::shown(taint, "core.v1.Taint");
+            let mut cause = at.duplicate(shown);
             cause.message.push_str(": taints must be unique by key and effect pair");
             errors.push(cause);
         }

@@ -21,6 +21,7 @@ pub(super) const RULES: Table = &[
             Rule::Default("securityContext", Literal::Json("{}")),
             Rule::DefaultFn(service_account),
             Rule::Check(check),
+            Rule::After(file_volumes),
         ],
     ),
     ("k8s.io.api.core.v1.HostAlias", &[Rule::Check(host_alias)]),
@@ -91,6 +92,10 @@ fn check(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             }
         }
     }
+    if flag(spec, "securityContext.windowsOptions.hostProcess") && !host_network {
+        let detail = "hostNetwork must be true if pod contains any hostProcess containers";
+        errors.push(path.field("hostNetwork").invalid(false, detail));
+    }
     scalars(spec, path, errors);
     tolerations(list(spec, "tolerations"), &path.field("tolerations"), errors);
     dns(spec, path, errors);
@@ -113,6 +118,25 @@ fn check(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             let first = constraints.iter().position(|other| pair(other) == pair(one)).unwrap_or(index);
             let at = all.index(first);
             errors.push(at.field("{topologyKey, whenUnsatisfiable}").duplicate(&pair(one)));
+        }
+    }
+}
+
+/// Files that hold variables lie in the pod's own volumes.
+fn file_volumes(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let known = |name: &str| list(spec, "volumes").iter().any(|volume| text(volume, "name") == name);
+    for field in ["containers", "initContainers"] {
+        let all = path.field(field);
+        for (index, container) in list(spec, field).iter().enumerate() {
+            for (place, variable) in list(container, "env").iter().enumerate() {
+                let volume = text(variable, "valueFrom.fileKeyRef.volumeName");
+                if has(variable, "valueFrom.fileKeyRef") && !known(volume) {
+                    let at = all.index(index);
+                    let at = at.field("env");
+                    let at = at.index(place);
+                    errors.push(at.field("valueFrom.fileKeyRef.volumeName").not_found(volume));
+                }
+            }
         }
     }
 }
@@ -346,11 +370,8 @@ fn resource_claim(claim: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         }
         _ => return,
     };
-    let shown = format!(
-        "{{\"Name\":{},\"ResourceClaimName\":{one},\"ResourceClaimTemplateName\":{other}}}",
-        get(claim, "name")
-    );
-    errors.push(path.invalid(machinery::fieldpath::Shown::Plain(shown), detail));
+    let shown = crate::internal::shown(claim, "core.v1.PodResourceClaim");
+    errors.push(path.invalid(shown, detail));
 }
 
 fn weight(term: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {

@@ -4,6 +4,7 @@ use api::Tree;
 use api::status::Cause;
 use machinery::fieldpath::Path;
 
+use crate::internal;
 use crate::tree::{as_object, get, has, int, list, number, object_mut, put, same, text};
 
 static SPEC: Path<'static> = Path::new("spec");
@@ -49,9 +50,8 @@ pub(super) fn check(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
         }
     }
     if !same(get(&munged, "spec"), get(old, "spec")) {
-        errors.push(
-            SPEC.forbidden(&format!("{ALLOWED}\n{}", difference(get(&munged, "spec"), get(old, "spec")))),
-        );
+        let changed = internal::difference(get(old, "spec"), get(&munged, "spec"), "core.v1.PodSpec");
+        errors.push(SPEC.forbidden(&format!("{ALLOWED}\n{changed}")));
     }
 }
 
@@ -81,21 +81,6 @@ fn tolerations(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
         let detail = "existing toleration can not be modified except its tolerationSeconds";
         errors.push(SPEC.field("tolerations").forbidden(detail));
     }
-}
-
-/// The members that differ, old and new, a line each.
-fn difference(new: &Tree, old: &Tree) -> String {
-    let empty = serde_json::Map::new();
-    let (new, old) = (new.as_object().unwrap_or(&empty), old.as_object().unwrap_or(&empty));
-    let null = Tree::Null;
-    let mut lines = Vec::new();
-    for key in old.keys().chain(new.keys().filter(|key| !old.contains_key(*key))) {
-        let (now, before) = (new.get(key).unwrap_or(&null), old.get(key).unwrap_or(&null));
-        if !same(now, before) {
-            lines.push(format!("-\t{key}: {before},\n+\t{key}: {now},"));
-        }
-    }
-    lines.join("\n")
 }
 
 /// The `ephemeralcontainers` subresource: additions only.

@@ -2,7 +2,7 @@
 
 use api::Tree;
 use api::status::Cause;
-use machinery::fieldpath::{Path, Shown};
+use machinery::fieldpath::Path;
 use machinery::labels;
 
 use crate::generic::{Generation, Profile};
@@ -22,14 +22,8 @@ pub(super) const PROFILES: &[Profile] = &[Profile {
 
 fn budget(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     if has(spec, "minAvailable") && has(spec, "maxUnavailable") {
-        let shown = format!(
-            "{{\"MinAvailable\":{},\"Selector\":{},\"MaxUnavailable\":{},\"UnhealthyPodEvictionPolicy\":{}}}",
-            get(spec, "minAvailable"),
-            get(spec, "selector"),
-            get(spec, "maxUnavailable"),
-            get(spec, "unhealthyPodEvictionPolicy")
-        );
-        errors.push(path.invalid(Shown::Plain(shown), "minAvailable and maxUnavailable cannot be both set"));
+        let shown = crate::internal::shown(spec, "policy.v1.PodDisruptionBudgetSpec");
+        errors.push(path.invalid(shown, "minAvailable and maxUnavailable cannot be both set"));
     }
     for field in ["minAvailable", "maxUnavailable"] {
         if has(spec, field) {

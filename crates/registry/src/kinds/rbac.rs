@@ -124,8 +124,8 @@ fn binding(context: &Context<'_>, binding: &Tree, old: Option<&Tree>, errors: &m
     if let Some(old) = old
         && !same(reference, get(old, "roleRef"))
     {
-        let shown = format!("{{\"APIGroup\":{group:?},\"Kind\":{kind:?},\"Name\":{name:?}}}");
-        errors.push(path.invalid(machinery::fieldpath::Shown::Plain(shown), "field is immutable"));
+        let shown = crate::internal::shown(reference, "rbac.v1.RoleRef");
+        errors.push(path.invalid(shown, "field is immutable"));
     }
     if context.resource.plural == "clusterrolebindings" {
         let all = Path::new("subjects");

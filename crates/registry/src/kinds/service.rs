@@ -2,8 +2,10 @@
 
 use api::Tree;
 use api::status::Cause;
-use machinery::fieldpath::{Path, Shown};
+use machinery::fieldpath::Path;
 use machinery::{labels, names};
+
+use serde_json::json;
 
 use crate::generic::Profile;
 use crate::kinds::pod_spec::ip;
@@ -61,7 +63,7 @@ fn default(service: &mut Object) {
 
 fn prepare(_: &Context<'_>, service: &mut Tree, old: Option<&Tree>) {
     let Some(old) = old else {
-        put(as_object(service), "status", serde_json::json!({"loadBalancer": {}}));
+        put(as_object(service), "status", json!({"loadBalancer": {}}));
         same_addresses(service);
         return;
     };
@@ -116,7 +118,7 @@ fn prepare(_: &Context<'_>, service: &mut Tree, old: Option<&Tree>) {
                 spec.shift_remove(field);
             }
         }
-        put(as_object(service), "status", serde_json::json!({"loadBalancer": {}}));
+        put(as_object(service), "status", json!({"loadBalancer": {}}));
     }
 }
 
@@ -290,11 +292,9 @@ fn ports(spec: &Tree, kind: &str, errors: &mut Vec<Cause>) {
         }
         let identity = |port: &Tree| (number(port, "port"), text(port, "protocol").to_owned());
         if ports[..index].iter().any(|other| identity(other) == identity(port)) {
-            let shown = format!(
-                "{{\"Name\":\"\",\"Protocol\":{protocol:?},\"AppProtocol\":null,\"Port\":{},\"TargetPort\":0,\"NodePort\":0}}",
-                number(port, "port")
-            );
-            errors.push(at.duplicate(Shown::Plain(shown)));
+            let shown = json!({"port": get(port, "port"), "protocol": protocol});
+            let shown = crate::internal::shown(&shown, "core.v1.ServicePort");
+            errors.push(at.duplicate(shown));
         }
     }
 }
@@ -324,7 +324,18 @@ fn addresses(spec: &Tree, errors: &mut Vec<Cause>) {
     for (index, address) in
         texts(spec, "clusterIPs").enumerate().filter(|(_, address)| !matches!(*address, "None" | ""))
     {
+        let before = errors.len();
         ip(address, &cluster.index(index), errors);
+        let family = texts(spec, "ipFamilies").nth(index).unwrap_or_default();
+        let fits = match family {
+            "IPv4" => !address.contains(':'),
+            "IPv6" => address.contains(':'),
+            _ => true,
+        };
+        if errors.len() == before && !fits {
+            let detail = format!("expected an {family} value as indicated by `ipFamilies[{index}]`");
+            errors.push(cluster.index(index).invalid(address, &detail));
+        }
     }
     let external = SPEC.field("externalIPs");
     for (index, address) in texts(spec, "externalIPs").enumerate() {

@@ -8,6 +8,7 @@ use machinery::names;
 use serde_json::json;
 
 use crate::generic::Profile;
+use crate::internal;
 use crate::rules::{Literal, Rule, Table};
 use crate::strategy::Context;
 use crate::tree::{as_object, ensure, entries, get, has, list, put, same, text, texts};
@@ -143,7 +144,8 @@ fn check_claim(_: &Context<'_>, object: &Tree, old: Option<&Tree>, errors: &mut 
     };
     if !same(&fixed(object), &fixed(old)) {
         let detail = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
-        errors.push(Path::new("spec").forbidden(detail));
+        let changed = internal::difference(&fixed(old), &fixed(object), "core.v1.PersistentVolumeClaimSpec");
+        errors.push(Path::new("spec").forbidden(&format!("{detail}\n{changed}")));
     }
 }
 
@@ -202,7 +204,9 @@ fn check_volume(_: &Context<'_>, object: &Tree, old: Option<&Tree>, errors: &mut
     let (spec, before) = (get(object, "spec"), get(old, "spec"));
     if !sources(spec).eq(sources(before)) {
         let detail = "spec.persistentvolumesource is immutable after creation";
-        errors.push(Path::new("spec.persistentvolumesource").forbidden(detail));
+        let changed = internal::difference(before, spec, "core.v1.PersistentVolumeSource");
+        errors
+            .push(Path::new("spec.persistentvolumesource").forbidden(&format!("{detail}\n{changed}")));
     }
     if has(before, "volumeMode") && get(spec, "volumeMode") != get(before, "volumeMode") {
         errors.push(Path::new("volumeMode").invalid(get(spec, "volumeMode"), "field is immutable"));

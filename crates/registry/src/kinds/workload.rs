@@ -6,6 +6,7 @@ use machinery::fieldpath::{Path, Shown};
 use machinery::{intstr, labels, names};
 
 use crate::generic::{Generation, Profile};
+use crate::internal;
 use crate::kinds::template;
 use crate::rules::{Literal, Rule, Table, not_negative};
 use crate::strategy::Context;
@@ -39,6 +40,7 @@ pub(super) const RULES: Table = &[
             HISTORY,
             Rule::Default("podManagementPolicy", Literal::Text("OrderedReady")),
             Rule::DefaultFn(stateful_strategy),
+            Rule::Before("volumeClaimTemplates"),
             Rule::Check(stateful_set),
         ],
     ),
@@ -65,7 +67,7 @@ pub(super) const PROFILES: &[Profile] = &[
         ..WORKLOAD
     },
     Profile { plural: "replicasets", immutable: SELECTOR, ..WORKLOAD },
-    Profile { plural: "daemonsets", immutable: SELECTOR, prepare: Some(prepare_daemon_set), ..WORKLOAD },
+    Profile { plural: "daemonsets", immutable_first: SELECTOR, prepare: Some(prepare_daemon_set), ..WORKLOAD },
     Profile {
         plural: "statefulsets",
         name: names::dns1123_label,
@@ -181,7 +183,7 @@ fn deployment(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         "RollingUpdate" => {
             rolling_deployment(get(strategy, "rollingUpdate"), &at.field("rollingUpdate"), errors)
         }
-        _ => errors.push(at.not_supported(internal_strategy(strategy), &["Recreate", "RollingUpdate"])),
+        _ => errors.push(at.not_supported(internal::shown(strategy, "apps.v1.DeploymentStrategy"), &["Recreate", "RollingUpdate"])),
     }
     counts(spec, &["minReadySeconds", "revisionHistoryLimit"], path, errors);
     if let Some(deadline) = int(spec, "progressDeadlineSeconds") {
@@ -191,15 +193,6 @@ fn deployment(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             errors.push(at.invalid(deadline, "must be greater than minReadySeconds"));
         }
     }
-}
-
-/// A strategy as error texts show it: with the names of its internal fields.
-fn internal_strategy(strategy: &Tree) -> Shown<'static> {
-    Shown::Plain(format!(
-        "{{\"Type\":{},\"RollingUpdate\":{}}}",
-        get(strategy, "type"),
-        get(strategy, "rollingUpdate")
-    ))
 }
 
 /// A number not below 0, or a percentage; answers whether it was good.
@@ -263,7 +256,7 @@ fn daemon_set(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     match text(strategy, "type") {
         "OnDelete" => {}
         "RollingUpdate" => rolling_daemon(get(strategy, "rollingUpdate"), &at.field("rollingUpdate"), errors),
-        _ => errors.push(at.not_supported(internal_strategy(strategy), &["RollingUpdate", "OnDelete"])),
+        _ => errors.push(at.not_supported(internal::shown(strategy, "apps.v1.DaemonSetUpdateStrategy"), &["RollingUpdate", "OnDelete"])),
     }
     counts(spec, &["revisionHistoryLimit"], path, errors);
 }
@@ -302,13 +295,9 @@ fn stateful_set(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         "" => errors.push(at.required("")),
         "OnDelete" => {
             if !rolling.is_null() {
-                let shown = format!(
-                    "{{\"Partition\":{},\"MaxUnavailable\":{}}}",
-                    number(rolling, "partition"),
-                    get(rolling, "maxUnavailable")
-                );
+                let shown = internal::shown(rolling, "apps.v1.RollingUpdateStatefulSetStrategy");
                 let detail = "only allowed for updateStrategy 'RollingUpdate'";
-                errors.push(at.field("rollingUpdate").invalid(Shown::Plain(shown), detail));
+                errors.push(at.field("rollingUpdate").invalid(shown, detail));
             }
         }
         "RollingUpdate" => {
@@ -317,7 +306,7 @@ fn stateful_set(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             number_or_percent(get(rolling, "maxUnavailable"), &at, errors);
             not_above_hundred(get(rolling, "maxUnavailable"), &at, errors);
         }
-        _ => errors.push(at.invalid(internal_strategy(strategy), "must be 'RollingUpdate' or 'OnDelete'")),
+        _ => errors.push(at.invalid(internal::shown(strategy, "apps.v1.StatefulSetUpdateStrategy"), "must be 'RollingUpdate' or 'OnDelete'")),
     }
     let retention = path.field("persistentVolumeClaimRetentionPolicy");
     for field in ["whenDeleted", "whenScaled"] {
