@@ -74,7 +74,7 @@ impl Proxy {
                 self.pass(place, request).await
             }
             (resource, _) => {
-                let Some(path) = path_behind(&request, &info.parts) else {
+                let Some(path) = path_behind(request.uri().path()) else {
                     return Ok(with_slash(&request));
                 };
                 let mut place = match resource {
@@ -170,21 +170,13 @@ fn copy_headers(from: &HeaderMap, to: &mut HeaderMap, upgrade: bool) {
     }
 }
 
-/// The raw path after `…/<name>/proxy`; `None` when there is not even a slash.
-fn path_behind(request: &Request<Incoming>, parts: &[String]) -> Option<String> {
-    behind(request.uri().path(), parts.len())
-}
-
-/// `parts` counts from the resource on.
-fn behind(path: &str, _parts: usize) -> Option<String> {
-    // The name cannot hold a slash, so the first `/proxy` after `/<resource>/<name>` ends the prefix.
-    let after_resource = ["/pods/", "/services/", "/nodes/"]
-        .iter()
-        .filter_map(|mark| path.find(mark).map(|at| at + mark.len()))
-        .min()?;
-    let name_end = after_resource + path[after_resource..].find('/')?;
-    let rest = path[name_end..].strip_prefix("/proxy")?;
-    (!rest.is_empty()).then(|| rest.to_owned())
+/// The raw path after `…/<name>/proxy`; `None` when there is not even a slash. Names hold no slash, so that what comes before is
+/// three or five segments: `/api/v1`, the namespace where there is one, resource and name.
+fn path_behind(path: &str) -> Option<String> {
+    let after_version = path.strip_prefix("/api/v1/")?;
+    let segments = if after_version.starts_with("namespaces/") { 5 } else { 3 };
+    let (at, _) = after_version.match_indices('/').nth(segments - 1)?;
+    Some(after_version[at..].to_owned())
 }
 
 fn with_slash(request: &Request<Incoming>) -> Response<Body> {

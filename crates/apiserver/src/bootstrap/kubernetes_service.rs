@@ -73,7 +73,14 @@ pub async fn reconcile(bootstrap: &Bootstrap) -> Result<(), Status> {
         },
     });
     bootstrap.ensure(kinds::services(), "default", service).await?;
-    endpoints(bootstrap).await
+    match endpoints(bootstrap).await {
+        // An address that endpoints cannot have, such as a loopback one, stays what it is: the server serves without.
+        Err(status) if status.reason == "Invalid" => {
+            tracing::warn!(error = status.message, "Cannot publish this server's address");
+            Ok(())
+        }
+        other => other,
+    }
 }
 
 /// Keeps the endpoints right until `shutdown`, then takes this server out of them.

@@ -5,7 +5,7 @@ use super::*;
 
 #[test]
 fn paths_behind_the_prefix_stay_raw() {
-    let check = |path: &str, expect: Option<&str>| assert_eq!(behind(path, 0).as_deref(), expect, "{path}");
+    let check = |path: &str, expect: Option<&str>| assert_eq!(path_behind(path).as_deref(), expect, "{path}");
     check("/api/v1/nodes/n/proxy", None);
     check("/api/v1/nodes/n/proxy/", Some("/"));
     check("/api/v1/namespaces/a/pods/p:80/proxy/x%2Fy/", Some("/x%2Fy/"));

@@ -27,7 +27,7 @@ async fn a_cluster_from_nothing() {
     let (_, address) = rig.get(&admin, "/apis/networking.k8s.io/v1/ipaddresses/10.96.0.1").await;
     assert_eq!(address["spec"]["parentRef"]["name"], "kubernetes");
     let (_, endpoints) = rig.get(&admin, "/api/v1/namespaces/default/endpoints/kubernetes").await;
-    assert_eq!(endpoints["subsets"][0]["addresses"][0]["ip"], "127.0.0.1");
+    assert_eq!(endpoints["subsets"][0]["addresses"][0]["ip"], "192.0.2.10");
     rig.stop().await;
 }
 

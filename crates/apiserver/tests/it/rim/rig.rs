@@ -84,6 +84,7 @@ impl Rig {
         let flag = |name: &str, path: &Path| format!("--{name}={}", path.display());
         let arguments = vec![
             "--bind-address=127.0.0.1".to_owned(),
+            "--advertise-address=192.0.2.10".to_owned(),
             "--etcd-servers=memory".to_owned(),
             "--authorization-mode=Node,RBAC".to_owned(),
             "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
