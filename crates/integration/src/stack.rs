@@ -139,10 +139,11 @@ impl Stack {
         let arguments = self.daemon_flags(kind, &kubeconfig, port)?;
         let log = self.folder.path().join(format!("{}.log", kind.name()));
         let mut daemon = Daemon::start(&binaries.folder.join(kind.name()), &arguments, log)?;
-        let scheme = if kind == Kind::Proxy { "http" } else { "https" };
+        // A proxy is healthy only on a node that there is.
+        let (scheme, path) = if kind == Kind::Proxy { ("http", "/livez") } else { ("https", "/healthz") };
         let mut config = Config::new(&format!("{scheme}://127.0.0.1:{port}"))?;
         config.insecure = true;
-        answers(&mut daemon, &Client::new(config)?, "/healthz").await?;
+        answers(&mut daemon, &Client::new(config)?, path).await?;
         Ok(daemon)
     }
 

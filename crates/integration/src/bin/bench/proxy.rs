@@ -13,6 +13,7 @@ use tokio::process::Command;
 use crate::load::{self, milliseconds};
 use crate::{Bench, objects};
 
+const CHANGES: usize = 15;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub async fn run(bench: &mut Bench) -> Result<()> {
@@ -22,7 +23,7 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
         "the network is not the benches' own: use hack/bench"
     );
     bench.end_stacks().await?;
-    let (services, changes) = (bench.scaled(1000), bench.scaled(15));
+    let services = bench.scaled(1000);
     let stack = Stack::start(&bench.sides[0]).await?;
     let clients = stack.clients(8)?;
     let client = &clients[0];
@@ -53,7 +54,7 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
             // Upstream's gathers changes for a second, and looks through its rules after its start.
             tokio::time::sleep(Duration::from_secs(3)).await;
             let before = proxy.process.cpu()?;
-            for i in 0..changes {
+            for i in 0..CHANGES {
                 let endpoints = json!({"endpoints": [endpoint(i, round + 100 + side), endpoint(i, 2)]});
                 client
                     .patch::<EndpointSlice>(
@@ -65,7 +66,7 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
                     .await?;
                 tokio::time::sleep(Duration::from_millis(1100)).await;
             }
-            let cpu = milliseconds(proxy.process.cpu()? - before) / changes as f64;
+            let cpu = milliseconds(proxy.process.cpu()? - before) / CHANGES as f64;
             bench.table.record(side, "kube-proxy, 1k services: CPU of one endpoint's change (ms)", cpu, 3.0);
             bench.table.record(side, "kube-proxy, 1k services: RSS (MiB)", proxy.process.rss()?, None);
             proxy.stop().await?;

@@ -21,7 +21,7 @@ const PODS: usize = 100;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub async fn run(bench: &mut Bench) -> Result<()> {
-    let (watchers, calm, storm) = (bench.scaled(1000), bench.scaled(100), bench.scaled(1000));
+    let (watchers, calm, storm) = (bench.scaled(1000), bench.scaled(100), bench.scaled(300));
     let mut values: Vec<(usize, &str, f64, Option<f64>)> = Vec::new();
     for round in 0..bench.rounds {
         for (side, stack) in bench.stacks().await?.into_iter().enumerate() {
