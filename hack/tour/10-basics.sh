@@ -102,7 +102,7 @@ stuck() {
 	k set image deployment/hello web=localhost/web:none
 	refuses 'timed out|exceeded' k rollout status deployment/hello --timeout=5s
 	eventually 30 has 'ErrImagePull|ImagePullBackOff' k get pods --selector app=hello
-	has '(Failed|Error).*localhost/web:none' k describe pods --selector app=hello
+	has '(Failed|Error).*localhost/web:none' k describe pods --selector app=hello --show-events=true
 	k rollout undo deployment/hello
 	k rollout status deployment/hello --timeout=60s
 	eventually 30 lacks 'ImagePull' k get pods --selector app=hello

@@ -39,6 +39,9 @@ async fn sync(kubelet: &Kubelet, key: &str) -> client::Result<()> {
     };
     let wanted = kubelet.pods.get(namespace, name).filter(|pod| pods::is_static(pod));
     let hash = wanted.as_deref().and_then(|pod| pods::annotation(pod, CONFIG_HASH));
+    if wanted.is_none() && !kubelet.pods.manifests_known() {
+        return Ok(());
+    }
     if let Some(mirror) = kubelet.pods.mirror(namespace, name) {
         let fits = pods::annotation(&mirror, MIRROR) == hash && hash.is_some();
         if fits && mirror.metadata.deletion_timestamp.is_none() {
@@ -50,7 +53,8 @@ async fn sync(kubelet: &Kubelet, key: &str) -> client::Result<()> {
         let options = DeleteOptions::grace(0).uid(pods::uid(&mirror));
         match client.delete::<Pod>(Some(namespace), name, &options).await {
             Ok(()) => {}
-            Err(error) if error.is_not_found() || error.is_conflict() => {}
+            Err(error) if error.is_not_found() => {}
+            // Also where it changed under us, as by its last status: it is tried again.
             Err(error) => return Err(error),
         }
         // Its disappearance brings us back here, to make the new one.

@@ -307,7 +307,11 @@ pub fn should_restart(pod: &Pod, container: &Container, runtime: &RuntimePod) ->
 /// Plans a start, or a wait where the container is backing off.
 fn start(plan: &mut Plan, runtime: &RuntimePod, container: &Container, kind: Kind, context: &Context) {
     let last = runtime.container(&container.name);
-    let restart_count = last.map_or(0, |last| last.restart_count + 1);
+    // One that was made and never started, as when the kubelet ended in between, did not run before.
+    let restart_count = last.map_or(0, |last| match last.state {
+        State::Created => last.restart_count,
+        _ => last.restart_count + 1,
+    });
     let finished = runtime.instances(&container.name).find(|it| it.state == State::Exited);
     if let Some(finished) = finished
         && let Some((delay, remaining)) =

@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Notify;
 
 pub const SOURCE: &str = "kubernetes.io/config.source";
@@ -17,6 +18,8 @@ pub const MIRROR: &str = "kubernetes.io/config.mirror";
 pub struct PodManager {
     inner: RwLock<Inner>,
     wakers: Mutex<HashMap<String, Arc<Notify>>>,
+    /// Whether the folder of manifests was read: until then any mirror may be wanted.
+    manifests_known: AtomicBool,
 }
 
 #[derive(Default)]
@@ -81,6 +84,14 @@ impl PodManager {
 
     pub fn mirrors(&self) -> Vec<Arc<Pod>> {
         self.inner.read().mirrors.values().cloned().collect()
+    }
+
+    pub fn manifests_known(&self) -> bool {
+        self.manifests_known.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_manifests_known(&self) {
+        self.manifests_known.store(true, Ordering::Relaxed);
     }
 
     /// Has the pod's worker look again.

@@ -321,7 +321,9 @@ pub async fn serve(
     let pods = informers
         .as_ref()
         .map(|informers| sources::api::watch(informers, &kubelet.node_name, changes.clone()));
-    if !config.static_pod_path.is_empty() {
+    if config.static_pod_path.is_empty() {
+        kubelet.pods.set_manifests_known();
+    } else {
         let first_changes = changes.clone();
         let file = sources::file::run(
             config.static_pod_path.clone(),

@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 pub enum Change {
     Put(Arc<Pod>),
     Removed(Arc<Pod>),
+    /// All manifests were told at least once.
+    ManifestsRead,
 }
 
 /// Takes changes to the workers, one after the other.
@@ -29,6 +31,12 @@ pub async fn dispatch(
         };
         match change {
             None => return,
+            Some(Change::ManifestsRead) => {
+                kubelet.pods.set_manifests_known();
+                for mirror in kubelet.pods.mirrors() {
+                    crate::mirror::changed(&kubelet, pods::namespace(&mirror), pods::name(&mirror));
+                }
+            }
             Some(Change::Put(pod)) if is_mirror(&pod) => {
                 let (namespace, name) = (pods::namespace(&pod), pods::name(&pod));
                 kubelet.pods.put_mirror(pod.clone());

@@ -254,6 +254,10 @@ impl Worker {
             if let Some(finished) = finished {
                 self.backoffs.next(&self.uid, &planned.name, finished.finished_at, crate::images::now());
             }
+            // What was made and never started stands in the way of its like.
+            for unused in observed.instances(&planned.name).filter(|it| it.state == runtime::State::Created) {
+                kubelet.runtime.remove_container(&unused.id).await?;
+            }
             match start::start(&kubelet, pod, &container, planned, &sandbox, &config).await {
                 Ok(()) => {
                     self.reasons.remove(&planned.name);

@@ -32,6 +32,7 @@ pub async fn run(
         warn!(path, %error, "Cannot watch the static pod path, reading it from time to time only");
     }
     let mut known: HashMap<String, Arc<Pod>> = HashMap::new();
+    let mut first = true;
     loop {
         let mut found: HashMap<String, Arc<Pod>> = HashMap::new();
         for pod in read(Path::new(&path), &node) {
@@ -44,6 +45,9 @@ pub async fn run(
             // The first reading stays, with the time it was seen.
             let pod = known.entry(uid).or_insert(pod);
             let _ = changes.send(Change::Put(pod.clone()));
+        }
+        if std::mem::take(&mut first) {
+            let _ = changes.send(Change::ManifestsRead);
         }
         tokio::select! {
             () = shutdown.cancelled() => return,

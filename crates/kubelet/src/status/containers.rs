@@ -162,7 +162,7 @@ fn instance_state(input: &Input, instance: &Instance) -> ContainerState {
             running: Some(ContainerStateRunning { started_at: time(instance.started_at) }),
             ..Default::default()
         },
-        State::Created | State::Exited => ContainerState {
+        State::Exited => ContainerState {
             terminated: Some(ContainerStateTerminated {
                 exit_code: instance.exit_code,
                 reason: Some(instance.reason.clone()).filter(|text| !text.is_empty()),
@@ -174,7 +174,7 @@ fn instance_state(input: &Input, instance: &Instance) -> ContainerState {
             }),
             ..Default::default()
         },
-        State::Unknown => {
+        State::Created | State::Unknown => {
             ContainerState { waiting: Some(ContainerStateWaiting::default()), ..Default::default() }
         }
     }

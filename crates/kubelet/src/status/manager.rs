@@ -23,8 +23,9 @@ pub struct Manager {
 struct Entry {
     pod: Arc<Pod>,
     status: Arc<PodStatus>,
-    /// What was sent last, as JSON, and whether the API server has shown it to us since.
-    sent: Option<Value>,
+    /// What was sent last, as JSON, and the resource version that came of it: what others write later is
+    /// mended, an older copy is not.
+    sent: Option<(Value, u64)>,
     finished: bool,
 }
 
@@ -114,21 +115,20 @@ impl Manager {
         let remote_uid = pods::uid(&remote);
         let wanted = to_value(&status);
         let patch = difference(remote.status.as_ref(), &wanted);
-        if !patch.is_empty() && sent.as_ref() != Some(&wanted) {
+        let answered = sent.is_some_and(|(sent, version)| sent == wanted && version_of(&remote) <= version);
+        if !patch.is_empty() && !answered {
             let body = json!({"metadata": {"uid": remote_uid}, "status": patch});
             debug!(pod = name, namespace, %body, "Patching the pod's status");
             match client.patch::<Pod>(Some(namespace), name, Some("status"), Patch::Strategic(body)).await {
-                Ok(_) => {
+                Ok(answer) => {
                     if let Some(entry) = self.statuses.lock().get_mut(uid) {
-                        entry.sent = Some(wanted);
+                        entry.sent = Some((wanted, version_of(&answer)));
                     }
                 }
                 Err(error) if error.is_not_found() => {
                     debug!(pod = name, namespace, "The pod is gone, its status is not needed");
                     return Ok(());
                 }
-                // Another pod under the same name: this one's status interests nobody any more.
-                Err(error) if error.is_conflict() => return Ok(()),
                 Err(error) => return Err(error),
             }
         }
@@ -139,12 +139,17 @@ impl Manager {
                 Ok(()) => {
                     info!(pod = name, namespace, "Pod is fully terminated and was removed from the API")
                 }
-                Err(error) if error.is_not_found() || error.is_conflict() => {}
+                Err(error) if error.is_not_found() => {}
+                // Also where it changed under us; where another took its name, the watch tells and ends this.
                 Err(error) => return Err(error),
             }
         }
         Ok(())
     }
+}
+
+fn version_of(pod: &Pod) -> u64 {
+    pod.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
 }
 
 fn to_value(status: &PodStatus) -> Value {
