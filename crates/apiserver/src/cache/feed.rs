@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -31,6 +32,8 @@ pub struct Feed {
     /// By storage prefix: `pods`, `services/specs`, …
     caches: HashMap<String, Arc<Cache>>,
     revision: watch::Sender<Revision>,
+    /// What is older is gone from the store, whoever threw it away.
+    compacted: AtomicI64,
     ask: mpsc::Sender<Asking>,
     asked: parking_lot::Mutex<Option<mpsc::Receiver<Asking>>>,
 }
@@ -51,6 +54,7 @@ impl Feed {
             store,
             caches,
             revision: watch::Sender::new(0),
+            compacted: AtomicI64::new(0),
             ask,
             asked: parking_lot::Mutex::new(Some(asked)),
         }
@@ -67,6 +71,12 @@ impl Feed {
     /// Up to where the caches are true; 0 before the first load.
     pub fn revision(&self) -> Revision {
         *self.revision.borrow()
+    }
+
+    /// The oldest revision at which the store can still be read. Caches may know older ones, but a client's page of a
+    /// list must not be had or not had by which server it asks.
+    pub fn compacted(&self) -> Revision {
+        self.compacted.load(Ordering::Acquire)
     }
 
     /// Waits until the caches are true for `revision`; `false` when that takes longer than `timeout`.
@@ -220,14 +230,19 @@ impl Feed {
             let value = revision.to_string().into();
             match self.store.put(COMPACTION_KEY, value, expected, None).await {
                 Ok(store::Written::Done(at)) => {
-                    if revision > 0
-                        && let Err(error) = self.store.compact(revision).await
-                    {
-                        tracing::warn!(%error, revision, "the store was not compacted");
+                    if revision > 0 {
+                        match self.store.compact(revision).await {
+                            Ok(_) => self.compacted.store(revision, Ordering::Release),
+                            Err(error) => tracing::warn!(%error, revision, "the store was not compacted"),
+                        }
                     }
                     expected = at;
                 }
                 Ok(store::Written::Conflict(other)) => {
+                    let by_other = other.as_ref().and_then(|other| std::str::from_utf8(&other.value).ok());
+                    if let Some(by_other) = by_other.and_then(|text| text.parse().ok()) {
+                        self.compacted.fetch_max(by_other, Ordering::AcqRel);
+                    }
                     expected = other.map_or(0, |other| other.mod_revision);
                 }
                 Err(error) => tracing::warn!(%error, "the compaction key was not written"),

@@ -144,6 +144,9 @@ const COMPACTED: &str = "The provided resource version is too old to display a c
 
 /// The objects as of an earlier revision: from the cache when it still knows, else from the store while that keeps them.
 async fn at(call: &Call<'_>, cache: &Arc<Cache>, revision: i64, fed: i64) -> Result<Snapshot, Status> {
+    if revision < call.server.resources.feed.compacted() {
+        return Err(Status::expired(COMPACTED));
+    }
     if let Some(snapshot) = cache.snapshot_at(revision, fed) {
         return Ok(snapshot);
     }
