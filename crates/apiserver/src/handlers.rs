@@ -2,11 +2,13 @@
 
 mod collect;
 mod columns;
+mod delete_options;
 mod mutate;
 pub mod options;
 mod patch;
 mod read;
 pub mod render;
+mod route;
 mod subresources;
 pub mod table;
 mod watch;
@@ -17,7 +19,7 @@ use std::sync::Arc;
 use api::Status;
 use api::model::{Resource, Scope};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt as _, Limited};
 use parking_lot::Mutex;
 use registry::admission::Chain;
@@ -25,7 +27,7 @@ use registry::admission::Chain;
 use crate::body::Body;
 use crate::cache::Cache;
 use crate::delegate::{Hook, Reviews, Tokens};
-use crate::negotiate::{self, page_not_found, status_response};
+use crate::negotiate::{self, Form, page_not_found, status_response};
 use crate::request_info::RequestInfo;
 use crate::resources::Resources;
 use crate::user::User;
@@ -158,12 +160,21 @@ where
             false => Ok(page_not_found()),
         };
     };
-    let verb = verb(info, resource, &parts.method)?;
+    let verb = route::verb(info, resource, &parts.method)?;
     let accepted = match verb {
         "watch" => negotiate::accepted_stream(&parts.headers)?,
+        "list" => negotiate::accepted_list(&parts.headers)?,
         _ => negotiate::accepted(&parts.headers)?,
     };
+    if accepted.form == Form::Table && !has_table(resource, &info.subresource) {
+        return Err(Status::representation_not_acceptable(&[negotiate::JSON, negotiate::YAML, negotiate::PROTOBUF]));
+    }
+    check_form(accepted.form, verb, resource)?;
     let query = parts.uri.query().unwrap_or_default();
+    let include = match accepted.form {
+        Form::Table => table::Include::parse(query)?,
+        _ => table::Include::default(),
+    };
     let call = Call {
         server,
         user,
@@ -171,14 +182,14 @@ where
         resource,
         query,
         headers: &parts.headers,
-        target: Target::new(resource, accepted, table::Include::parse(query)),
+        target: Target::new(resource, accepted, include),
         warnings: Mutex::new(Vec::new()),
     };
     let body = match verb {
         "get" | "list" | "watch" => Bytes::new(),
         _ => collected(body).await?,
     };
-    let mut answer = if !info.subresource.is_empty() {
+    let answer = if !info.subresource.is_empty() {
         subresources::answer(&call, verb, body).await
     } else {
         match verb {
@@ -193,41 +204,40 @@ where
             "deletecollection" => collect::delete(&call, body).await,
             _ => Err(Status::method_not_allowed()),
         }
-    }?;
+    };
+    // what was wrong with the body is told of refused ones, too
+    let mut answer = answer.unwrap_or_else(|status| status_response(&parts.headers, &status));
     warn(&mut answer, &call.warnings.into_inner());
     Ok(answer)
 }
 
-/// The verb, where the resource has it at this path.
-fn verb<'a>(info: &'a RequestInfo, resource: &Resource, method: &Method) -> Result<&'a str, Status> {
-    let namespaced = resource.scope == Scope::Namespaced;
-    let verb = info.verb.as_str();
-    // the whole collection over all namespaces can only be read
-    let misplaced = match (namespaced, info.namespace.is_empty()) {
-        (true, true) => !matches!(verb, "list" | "watch"),
-        (false, false) => info.namespace != info.name || resource.plural != "namespaces",
-        _ => false,
-    };
-    let virtual_collection = resource.storage_prefix.is_empty() && namespaced && info.namespace.is_empty();
-    if misplaced && !(virtual_collection && verb == "create") {
-        return Err(Status::unknown_path());
+/// What upstream calls the unversioned form of a group.
+fn package_of(resource: &Resource) -> &str {
+    match resource.group.split('.').next() {
+        None | Some("") => "core",
+        Some(first) => first,
     }
-    let verbs = if info.subresource.is_empty() {
-        &resource.verbs
-    } else {
-        &resource.subresource(&info.subresource).ok_or_else(Status::unknown_path)?.verbs
+}
+
+/// Metadata alone of a list is a list, that of an object is not.
+fn check_form(form: Form, verb: &str, resource: &Resource) -> Result<(), Status> {
+    let (package, kind) = (package_of(resource), &resource.kind);
+    let message = match (form, verb) {
+        (Form::Metadata, "list") => {
+            format!("you requested PartialObjectMetadata, but the requested object is a list (*{package}.{kind}List)")
+        }
+        (Form::MetadataList, "get" | "create" | "update" | "patch") => format!(
+            "you requested PartialObjectMetadataList, but the requested object is not a list (*{package}.{kind})"
+        ),
+        _ => return Ok(()),
     };
-    let known = verbs.iter().any(|own| own == verb);
-    let at_collection = info.parts.len() < 2;
-    let fits = match verb {
-        "create" => at_collection || !info.subresource.is_empty(),
-        "update" | "patch" | "delete" => !at_collection,
-        _ => true,
-    };
-    if !known || !fits || method == Method::HEAD {
-        return Err(Status::method_not_allowed());
-    }
-    Ok(verb)
+    Err(Status::failure(406, "NotAcceptable", message))
+}
+
+/// Whether there are rows to show: not of what is answered and never stored, such as reviews, tokens and bindings.
+fn has_table(resource: &Resource, subresource: &str) -> bool {
+    let stored = !resource.storage_prefix.is_empty() || resource.plural == "componentstatuses";
+    stored && !matches!(subresource, "token" | "binding" | "eviction")
 }
 
 async fn collected<B>(body: B) -> Result<Bytes, Status>
@@ -260,7 +270,7 @@ pub fn status_of(error: store::Error) -> Status {
         store::Error::Compacted { .. } => Status::expired(
             "The provided resource version is too old to display a consistent list result. You can start a new list without the resource version.",
         ),
-        store::Error::TooLarge => Status::request_entity_too_large("etcdserver: request is too large"),
+        store::Error::TooLarge => Status::failure(500, "", "etcdserver: request is too large"),
         store::Error::NoSpace => Status::failure(500, "", "etcdserver: mvcc: database space exceeded"),
         store::Error::Unavailable(why) | store::Error::Other(why) => Status::failure(500, "", why),
     }

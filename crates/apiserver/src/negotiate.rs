@@ -21,6 +21,8 @@ pub enum Form {
     Table,
     /// Only metadata: `PartialObjectMetadata`.
     Metadata,
+    /// Only metadata of a list: `PartialObjectMetadataList`.
+    MetadataList,
 }
 
 /// What was agreed on.
@@ -34,13 +36,9 @@ pub const JSON: &str = "application/json";
 pub const YAML: &str = "application/yaml";
 pub const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
-const AVAILABLE: [&str; 5] = [
-    JSON,
-    YAML,
-    PROTOBUF,
-    "application/json;stream=watch",
-    "application/vnd.kubernetes.protobuf;stream=watch",
-];
+/// What can be had of an object, and what more of a collection, which can be watched.
+const OBJECTS: [&str; 3] = [JSON, YAML, PROTOBUF];
+const STREAMS: [&str; 2] = ["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"];
 
 impl MediaType {
     pub fn content_type(self) -> &'static str {
@@ -52,13 +50,21 @@ impl MediaType {
     }
 }
 
-/// The best of what the client accepts for an object or list.
+/// The best of what the client accepts for an object.
 pub fn accepted(headers: &HeaderMap) -> Result<Accepted, Status> {
+    route(headers, &OBJECTS)?;
+    choose(headers, &[MediaType::Json, MediaType::Yaml, MediaType::Protobuf])
+}
+
+/// The best of what the client accepts for a list.
+pub fn accepted_list(headers: &HeaderMap) -> Result<Accepted, Status> {
+    route(headers, &[&OBJECTS[..], &STREAMS].concat())?;
     choose(headers, &[MediaType::Json, MediaType::Yaml, MediaType::Protobuf])
 }
 
 /// The best of what the client accepts for a watch.
 pub fn accepted_stream(headers: &HeaderMap) -> Result<Accepted, Status> {
+    accepted_list(headers)?;
     choose(headers, &[MediaType::Json, MediaType::Protobuf])
 }
 
@@ -67,14 +73,27 @@ pub fn accepted_plain(headers: &HeaderMap) -> MediaType {
     accepted(headers).map_or(MediaType::Json, |accepted| accepted.media)
 }
 
+fn accept(headers: &HeaderMap) -> String {
+    headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",")
+}
+
+/// The first look, at types without their parameters. A range such as `application/*` is not known here.
+fn route(headers: &HeaderMap, available: &[&str]) -> Result<(), Status> {
+    let text = accept(headers);
+    let known = |clause: &str| {
+        let range = clause.split(';').next().unwrap_or_default().trim();
+        range == "*/*" || OBJECTS.contains(&range)
+    };
+    if text.is_empty() || text.split(',').any(known) { Ok(()) } else { Err(Status::not_acceptable(available)) }
+}
+
+/// The second, at the forms of them.
 fn choose(headers: &HeaderMap, offered: &[MediaType]) -> Result<Accepted, Status> {
-    let text =
-        headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",");
+    let text = accept(headers);
     if text.trim().is_empty() {
         return Ok(Accepted { media: MediaType::Json, form: Form::Object });
     }
-    let mut clauses: Vec<Clause<'_>> =
-        text.split(',').map(Clause::parse).filter(|clause| clause.quality > 0).collect();
+    let mut clauses: Vec<Clause<'_>> = text.split(',').map(Clause::parse).collect();
     // stable: among equals the client's order counts
     clauses.sort_by_key(|clause| std::cmp::Reverse(clause.quality));
     for clause in clauses {
@@ -90,7 +109,8 @@ fn choose(headers: &HeaderMap, offered: &[MediaType]) -> Result<Accepted, Status
             return Ok(Accepted { media, form });
         }
     }
-    Err(Status::not_acceptable(&AVAILABLE))
+    let streams = offered.len() < OBJECTS.len();
+    Err(Status::representation_not_acceptable(if streams { &STREAMS } else { &OBJECTS }))
 }
 
 struct Clause<'a> {
@@ -121,9 +141,8 @@ impl<'a> Clause<'a> {
         let form = match (kind, group, version) {
             ("", _, _) => Some(Form::Object),
             ("Table", "meta.k8s.io", "v1") => Some(Form::Table),
-            ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1") => {
-                Some(Form::Metadata)
-            }
+            ("PartialObjectMetadata", "meta.k8s.io", "v1") => Some(Form::Metadata),
+            ("PartialObjectMetadataList", "meta.k8s.io", "v1") => Some(Form::MetadataList),
             _ => None,
         };
         Clause { range, quality, form }

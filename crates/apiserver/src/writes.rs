@@ -138,7 +138,7 @@ pub async fn create(
     let cache = operation.cache()?;
     let mut body = body;
     metadata::check_namespace(&mut body, operation.namespace, cache.kind.is_namespaced())?;
-    if !metadata::text(&body, "resourceVersion").is_empty() {
+    if metadata::text(&body, "resourceVersion").parse::<u64>().is_ok_and(|version| version > 0) {
         return Err(Status::failure(500, "", "resourceVersion should not be set on objects to be created"));
     }
     operation.strategy(operation.resource).default(&mut body);
@@ -337,13 +337,14 @@ async fn update_once(
     convert(&mut tree, operation.resource, kind.resource);
     metadata::check_version(operation, strategy, &mut tree, entry)?;
     metadata::check_uid(operation, &mut tree, entry, key)?;
-    metadata::carry_over(&mut tree, &old);
+    let refused = metadata::carry_over(&mut tree, &old);
     admission::mutate(operation, kind.resource, &mut tree, Some(&old)).await?;
     let context = operation.context(kind.resource, operation.name);
     strategy.prepare_for_update(&context, &mut tree, &old);
     let held = begin(operation, kind.resource, &mut tree, Some(&old)).await?;
     let result = async {
-        let causes = strategy.validate_update(&context, &tree, &old);
+        let mut causes = refused;
+        causes.extend(strategy.validate_update(&context, &tree, &old));
         if !causes.is_empty() {
             return Err(operation.invalid(operation.name, causes));
         }

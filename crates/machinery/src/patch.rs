@@ -17,6 +17,9 @@ pub enum Error {
     /// The patch is not one.
     #[error("{0}")]
     Malformed(String),
+    /// There is too much of it.
+    #[error("Request entity too large: {0}")]
+    TooLarge(String),
     /// The patch cannot be applied to this object.
     #[error("the server rejected our request due to an error in our request")]
     Rejected,
@@ -29,6 +32,7 @@ impl From<Error> for Status {
     fn from(error: Error) -> Status {
         let (code, reason) = match error {
             Error::Malformed(_) => (400, "BadRequest"),
+            Error::TooLarge(_) => (413, "RequestEntityTooLarge"),
             Error::Rejected => (422, "Invalid"),
             Error::Internal(_) => (500, ""),
         };

@@ -5,14 +5,14 @@ use bytes::Bytes;
 use http::Response;
 
 use super::options::ListOptions;
-use super::{Call, mutate, read, render};
+use super::{Call, delete_options, read, render};
 use crate::body::Body;
 use crate::writes::delete::{self as deletion};
 use crate::writes::Operation;
 
 /// Deletes what a list with the same parameters would show, and answers with that list.
 pub async fn delete(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
-    let (options, dry_run) = mutate::delete_options(call, &body)?;
+    let (options, dry_run) = delete_options::of_request(call, &body)?;
     let list = ListOptions::parse(call.query, false)?;
     let filter = read::filter(call, &list)?;
     let (entries, meta) = read::select(call, &list, &filter).await?;

@@ -45,9 +45,9 @@ impl ListOptions {
                 }
                 "resourceVersion" => version = value.into_owned(),
                 "resourceVersionMatch" => matching = value.into_owned(),
-                "limit" if !value.is_empty() => options.limit = integer(&value)?.max(0),
+                "limit" => options.limit = integer(&value)?.max(0),
                 "continue" => options.continue_token = value.into_owned(),
-                "timeoutSeconds" if !value.is_empty() => {
+                "timeoutSeconds" => {
                     options.timeout_seconds = u64::try_from(integer(&value)?).ok();
                 }
                 "allowWatchBookmarks" => options.bookmarks = truth(&value),
@@ -57,66 +57,82 @@ impl ListOptions {
         }
         options.check(&version, &matching, watch)?;
         if !version.is_empty() {
-            options.resource_version = Some(parse_version(&version)?);
+            let parsed = parse_version(&version);
+            options.resource_version = Some(if watch { parsed.map_err(plainly)? } else { parsed? });
         }
         Ok(options)
     }
 
     fn check(&mut self, version: &str, matching: &str, watch: bool) -> Result<(), Status> {
         const MATCH: &str = "resourceVersionMatch";
-        let forbidden = |field: &str, detail: &str| {
-            Err(invalid("ListOptions", "FieldValueForbidden", field, format!("Forbidden: {detail}")))
-        };
+        let mut causes = Vec::new();
+        let mut forbidden = |field: &str, detail: &str| causes.push(forbidden(field, detail));
         self.version_match = match matching {
             "Exact" => VersionMatch::Exact,
             "NotOlderThan" => VersionMatch::NotOlderThan,
             _ => VersionMatch::Unset,
         };
+        let given = !matching.is_empty();
+        let paged = !self.continue_token.is_empty();
         if watch {
-            return match (self.send_initial_events, matching) {
-                (Some(_), "") => {
-                    forbidden(MATCH, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
-                }
-                (Some(_), "NotOlderThan") | (None, "") => Ok(()),
-                (Some(_), other) => Err(unsupported(MATCH, other, &["NotOlderThan"])),
-                (None, _) => forbidden(
-                    MATCH,
-                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-                ),
-            };
-        }
-        if self.send_initial_events.is_some() {
-            return forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list");
-        }
-        if matching.is_empty() {
-            return Ok(());
-        }
-        if !self.continue_token.is_empty() {
-            return forbidden(MATCH, "resourceVersionMatch is forbidden when continue is provided");
-        }
-        if version.is_empty() {
-            return forbidden(MATCH, "resourceVersionMatch is forbidden unless resourceVersion is provided");
-        }
-        match self.version_match {
-            VersionMatch::Unset => Err(unsupported(MATCH, matching, &["Exact", "NotOlderThan", ""])),
-            VersionMatch::Exact if version == "0" => {
-                forbidden(MATCH, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"")
+            let initial = self.send_initial_events.is_some();
+            if initial && matching != "NotOlderThan" {
+                forbidden(MATCH, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
             }
-            _ => Ok(()),
+            if given && !initial {
+                forbidden(MATCH, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
+            }
+            if paged {
+                forbidden(MATCH, "resourceVersionMatch is forbidden when continue is provided");
+            }
+            if given && matching != "NotOlderThan" {
+                causes.push(unsupported(MATCH, matching, &["NotOlderThan"]));
+            }
+        } else {
+            if given && version.is_empty() {
+                forbidden(MATCH, "resourceVersionMatch is forbidden unless resourceVersion is provided");
+            }
+            if given && paged {
+                forbidden(MATCH, "resourceVersionMatch is forbidden when continue is provided");
+            }
+            if self.version_match == VersionMatch::Exact && version == "0" {
+                forbidden(MATCH, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+            }
+            if self.send_initial_events.is_some() {
+                forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list");
+            }
+            if given && self.version_match == VersionMatch::Unset {
+                let at = causes.iter().take_while(|cause| cause.field == MATCH).count();
+                causes.insert(at, unsupported(MATCH, matching, &["Exact", "NotOlderThan", ""]));
+            }
         }
+        if causes.is_empty() { Ok(()) } else { Err(Status::invalid("meta.k8s.io", "ListOptions", "", causes)) }
     }
 }
 
-/// A failure of options, which are an object of `meta.k8s.io` to upstream.
-pub fn invalid(kind: &str, reason: &str, field: &str, message: String) -> Status {
-    let cause = Cause { reason: reason.to_owned(), message, field: field.to_owned() };
-    Status::invalid("meta.k8s.io", kind, "", vec![cause])
+/// The resource version of a `get`, which has no other parameters.
+pub fn get_version(query: &str) -> Result<Option<i64>, Status> {
+    let given = parameters(query).find(|(name, _)| name == "resourceVersion").map(|(_, value)| value);
+    given.filter(|text| !text.is_empty()).map(|text| parse_version(&text)).transpose().map_err(plainly)
 }
 
-fn unsupported(field: &str, value: &str, supported: &[&str]) -> Status {
+/// Reads of one object and watches show the failure as it is.
+fn plainly(mut status: Status) -> Status {
+    if let Some(rest) = status.message.strip_prefix("invalid resource version: ") {
+        status = Status::failure(500, "", rest);
+    }
+    status
+}
+
+fn forbidden(field: &str, detail: &str) -> Cause {
+    let message = format!("Forbidden: {detail}");
+    Cause { reason: "FieldValueForbidden".to_owned(), message, field: field.to_owned() }
+}
+
+fn unsupported(field: &str, value: &str, supported: &[&str]) -> Cause {
     let supported = supported.iter().map(|value| format!("{value:?}")).collect::<Vec<_>>().join(", ");
     let message = format!("Unsupported value: {value:?}: supported values: {supported}");
-    invalid("ListOptions", "FieldValueNotSupported", field, message)
+    Cause { reason: "FieldValueNotSupported".to_owned(), message, field: field.to_owned() }
 }
 
 fn parse_version(text: &str) -> Result<i64, Status> {
@@ -128,8 +144,16 @@ fn parse_version(text: &str) -> Result<i64, Status> {
     }
 }
 
-fn integer(text: &str) -> Result<i64, Status> {
-    text.parse().map_err(|_| Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))
+/// A number of a parameter, refused in the words of upstream's parser.
+pub fn integer(text: &str) -> Result<i64, Status> {
+    use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+    text.parse::<i64>().map_err(|error| {
+        let why = match error.kind() {
+            PosOverflow | NegOverflow => "value out of range",
+            _ => "invalid syntax",
+        };
+        Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: {why}"))
+    })
 }
 
 fn truth(text: &str) -> bool {
@@ -143,44 +167,71 @@ pub struct WriteOptions {
     pub strictness: api::decode::Strictness,
 }
 
+/// Longer names of field managers are refused.
+const MANAGER_BYTES: usize = 128;
+
 impl WriteOptions {
     /// `kind`: `CreateOptions`, `UpdateOptions`, `PatchOptions`.
     pub fn parse(query: &str, kind: &str) -> Result<WriteOptions, Status> {
         let mut options = WriteOptions::default();
-        let mut dry_run: Vec<String> = Vec::new();
+        let (mut dry_run, mut manager): (Vec<String>, String) = Default::default();
+        let mut causes = Vec::new();
+        let mut unknown = None;
         for (name, value) in parameters(query) {
             match name.as_ref() {
                 "dryRun" => dry_run.push(value.into_owned()),
+                "fieldManager" => manager = value.into_owned(),
+                "force" if kind == "PatchOptions" => {
+                    causes.push(forbidden("force", "may not be specified for non-apply patch"));
+                }
                 "fieldValidation" => {
                     options.strictness = match value.as_ref() {
                         "" | "Warn" => api::decode::Strictness::Warn,
                         "Ignore" => api::decode::Strictness::Ignore,
                         "Strict" => api::decode::Strictness::Strict,
                         other => {
-                            let message = format!(
-                                "Unsupported value: {other:?}: supported values: \"\", \"Ignore\", \"Strict\", \"Warn\""
-                            );
-                            return Err(invalid(kind, "FieldValueNotSupported", "fieldValidation", message));
+                            unknown = Some(unsupported("fieldValidation", other, &["", "Ignore", "Strict", "Warn"]));
+                            options.strictness
                         }
                     };
                 }
                 _ => {}
             }
         }
-        options.dry_run = check_dry_run(&dry_run, kind)?;
-        Ok(options)
+        causes.extend(check_manager(&manager));
+        let checked = check_dry_run(&dry_run);
+        causes.extend(checked.as_ref().err().cloned());
+        causes.extend(unknown);
+        if causes.is_empty() {
+            options.dry_run = checked.unwrap_or_default();
+            return Ok(options);
+        }
+        Err(Status::invalid("meta.k8s.io", kind, "", causes))
     }
 }
 
-/// `dryRun` can only be `All`.
-pub fn check_dry_run(values: &[String], kind: &str) -> Result<bool, Status> {
-    if values.is_empty() {
-        return Ok(false);
+fn check_manager(manager: &str) -> Option<Cause> {
+    let cause = |reason: &str, message: String| {
+        Some(Cause { reason: reason.to_owned(), message, field: "fieldManager".to_owned() })
+    };
+    if manager.len() > MANAGER_BYTES {
+        return cause("FieldValueTooLong", format!("Too long: may not be more than {MANAGER_BYTES} bytes"));
     }
+    let (at, c) = manager.char_indices().find(|(_, c)| c.is_control() || c.is_whitespace() && *c != ' ')?;
+    let shown: String = manager
+        .chars()
+        .map(|c| if c.is_ascii_control() { format!("\\x{:02x}", u32::from(c)) } else { c.to_string() })
+        .collect();
+    let code = u32::from(c);
+    cause("FieldValueInvalid", format!("Invalid value: \"{shown}\": invalid character U+{code:04X} (at position {at})"))
+}
+
+/// `dryRun` can only be `All`.
+pub fn check_dry_run(values: &[String]) -> Result<bool, Cause> {
     if values.iter().all(|value| value == "All") {
-        return Ok(true);
+        return Ok(!values.is_empty());
     }
     let shown = serde_json::to_string(values).unwrap_or_default();
     let message = format!("Unsupported value: {shown}: supported values: \"All\"");
-    Err(invalid(kind, "FieldValueNotSupported", "dryRun", message))
+    Err(Cause { reason: "FieldValueNotSupported".to_owned(), message, field: "dryRun".to_owned() })
 }

@@ -2,11 +2,12 @@
 
 use api::decode::Strictness;
 use api::model::{Message, Resource};
-use api::status::Cause;
+use api::status::{Cause, Details};
 use api::{Status, Tree};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Response, StatusCode};
+use serde_json::Map;
 
 use super::options::WriteOptions;
 use super::{Call, render};
@@ -27,23 +28,34 @@ const ACCEPTED: [&str; 3] =
 pub struct Patch {
     kind: Kind,
     body: Tree,
+    /// Fields that the body gives twice.
+    duplicates: Vec<String>,
     strictness: Strictness,
 }
 
 impl Patch {
-    pub fn parse(call: &Call<'_>, body: &Bytes, strictness: Strictness) -> Result<Patch, Status> {
+    /// The options come second: upstream looks at the type of the body first.
+    pub fn parse(call: &Call<'_>, body: &Bytes) -> Result<(Patch, WriteOptions), Status> {
         let text = call.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let kind = match text.split(';').next().unwrap_or_default().trim() {
             "application/json-patch+json" => Kind::Json,
             "application/merge-patch+json" => Kind::Merge,
             "application/strategic-merge-patch+json" => Kind::Strategic,
-            _ => return Err(Status::unsupported_media_type(&ACCEPTED)),
+            "application/apply-patch+yaml" => return Err(no_apply(call.query)),
+            _ => {
+                let mut refused = Status::failure(415, "UnsupportedMediaType", "415: Unsupported Media Type");
+                refused.details = Some(Details::default());
+                return Err(refused);
+            }
         };
-        let body = serde_json::from_slice(body).map_err(|error| match kind {
-            Kind::Merge => Status::bad_request("invalid JSON patch"),
-            _ => Status::bad_request(format!("error decoding patch: {error}")),
-        })?;
-        Ok(Patch { kind, body, strictness })
+        let options = WriteOptions::parse(call.query, "PatchOptions")?;
+        let parsed = api::decode::any(body, api::decode::Format::Json)
+            .map_err(|_| Status::bad_request("invalid JSON patch"))?;
+        let mut duplicates = parsed.warnings;
+        if matches!(kind, Kind::Json) {
+            duplicates.iter_mut().for_each(|text| text.insert_str(0, "json patch "));
+        }
+        Ok((Patch { kind, body: parsed.tree, duplicates, strictness: options.strictness }, options))
     }
 
     /// The patched object, in the model's order, with the warnings.
@@ -53,32 +65,164 @@ impl Patch {
         resource: &Resource,
         message: &'static Message,
     ) -> Result<(Tree, Vec<String>), Status> {
-        let patched = match self.kind {
+        let mut patched = match self.kind {
             Kind::Json => machinery::patch::json(old, &self.body),
             Kind::Merge => machinery::patch::merge(old, &self.body),
+            Kind::Strategic if self.body.is_null() => Ok(old.clone()),
             Kind::Strategic => machinery::patch::strategic(old, &self.body, message),
         }?;
-        let of_kind = |field: &str| patched.get(field).and_then(Tree::as_str).unwrap_or_default().to_owned();
-        let (kind, api_version) = (of_kind("kind"), of_kind("apiVersion"));
-        if kind != *resource.kind || api_version != resource.api_version() {
-            return Err(Status::bad_request(format!(
-                "{kind} in version \"{}\" cannot be handled as a {}: no kind \"{kind}\" is registered for version \"{api_version}\" in scheme \"pkg/runtime/scheme.go:111\"",
-                api_version.rsplit('/').next().unwrap_or_default(),
-                resource.kind
-            )));
+        self.check_type(&mut patched, resource)?;
+        self.sort(&mut patched);
+        let checked = match self.strictness {
+            Strictness::Strict => Strictness::Warn,
+            other => other,
+        };
+        let (tree, found) = writes::reordered(&patched, resource, message, checked)
+            .map_err(|error| self.refused(&patched, &self.worded(&error.to_string())))?;
+        let mut problems = match self.strictness {
+            Strictness::Ignore => Vec::new(),
+            _ => self.duplicates.clone(),
+        };
+        problems.extend(found);
+        if matches!(self.kind, Kind::Strategic) {
+            problems.sort();
         }
-        writes::reordered(&patched, resource, message, self.strictness).map_err(|error| {
-            let value = Tree::from(patched.to_string()).to_string();
-            let message = format!("Invalid value: {value}: {error}");
-            let cause = Cause { reason: "FieldValueInvalid".to_owned(), message, field: "patch".to_owned() };
-            Status::invalid("", "", "", vec![cause])
-        })
+        if self.strictness == Strictness::Strict && !problems.is_empty() {
+            return Err(self.refused(&patched, &format!("strict decoding error: {}", problems.join(", "))));
+        }
+        if text(&tree, "uid") != text(old, "uid") && !text(&tree, "uid").is_empty() {
+            let message = format!("Invalid value: {}: field is immutable", Tree::from(text(&tree, "uid")));
+            let cause =
+                Cause { reason: "FieldValueInvalid".to_owned(), message, field: "metadata.uid".to_owned() };
+            return Err(Status::invalid(&resource.group, &resource.kind, text(old, "name"), vec![cause]));
+        }
+        Ok((tree, problems))
+    }
+
+    /// A strategic patch cannot change what kind of object it is about, the others can take that away but not change it.
+    fn check_type(&self, patched: &mut Tree, resource: &Resource) -> Result<(), Status> {
+        let Some(map) = patched.as_object_mut() else { return Ok(()) };
+        let own = [("kind", resource.kind.to_string()), ("apiVersion", resource.api_version())];
+        for (field, value) in &own {
+            let missing = map.get(*field).and_then(Tree::as_str).unwrap_or_default().is_empty();
+            if missing || matches!(self.kind, Kind::Strategic) {
+                map.insert((*field).to_owned(), value.as_str().into());
+            }
+        }
+        let of = |field: &str| map.get(field).and_then(Tree::as_str).unwrap_or_default().to_owned();
+        let (kind, api_version) = (of("kind"), of("apiVersion"));
+        if (kind.as_str(), api_version.as_str()) == (own[0].1.as_str(), own[1].1.as_str()) {
+            return Ok(());
+        }
+        let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
+        let error = match api::tables::kind_message(group, version, &kind) {
+            None => format!(
+                "no kind \"{kind}\" is registered for version \"{api_version}\" in scheme \"pkg/runtime/scheme.go:111\""
+            ),
+            Some(other) => match api::decode::tree(patched, other, Strictness::Ignore) {
+                Err(error) => error.to_string(),
+                Ok(_) => format!(
+                    "converting ({version}.{kind}) to ({}.{}): unknown conversion",
+                    super::package_of(resource),
+                    resource.kind
+                ),
+            },
+        };
+        self.sort(patched);
+        Err(self.refused(patched, &error))
+    }
+
+    fn refused(&self, patched: &Tree, error: &str) -> Status {
+        let value = match self.kind {
+            Kind::Strategic => Tree::from(shown(&self.body)),
+            _ => Tree::from(patched.to_string()),
+        };
+        let message = format!("Invalid value: {value}: {error}");
+        let cause = Cause { reason: "FieldValueInvalid".to_owned(), message, field: "patch".to_owned() };
+        Status::invalid("", "", "", vec![cause])
+    }
+
+    /// A wrong type in the words of who applies the patch: a strategic one is not applied to JSON.
+    fn worded(&self, error: &str) -> String {
+        let parsed = error.strip_prefix("json: cannot unmarshal ").and_then(|rest| {
+            let (found, rest) = rest.split_once(" into Go ")?;
+            Some((found, rest.rsplit_once(" of type ")?.1))
+        });
+        let (Kind::Strategic, Some((found, wanted))) = (self.kind, parsed) else { return error.to_owned() };
+        let found = match found {
+            "array" => "slice",
+            "object" => "map",
+            "number" => "int64",
+            other => other,
+        };
+        match wanted {
+            _ if wanted.starts_with("[]") => format!("cannot restore slice from {found}"),
+            _ if wanted.starts_with("map[") => format!("cannot restore map from {found}"),
+            "string" | "bool" => format!("cannot convert {found} to {wanted}"),
+            "int32" | "int64" | "float64" => format!("unrecognized type: {wanted}"),
+            _ => format!("cannot restore struct from: {found}"),
+        }
+    }
+
+    /// Objects that a patch opened are written in order of their keys.
+    fn sort(&self, patched: &mut Tree) {
+        match self.kind {
+            Kind::Strategic => {}
+            Kind::Merge => sort_along(patched, &self.body),
+            Kind::Json => {
+                patched.as_object_mut().into_iter().for_each(Map::sort_keys);
+                let paths = self.body.as_array().into_iter().flatten().filter_map(|one| one.get("path")?.as_str());
+                for path in paths {
+                    for (at, _) in path.match_indices('/').skip(1) {
+                        let opened = patched.pointer_mut(&path[..at]).and_then(Tree::as_object_mut);
+                        opened.into_iter().for_each(Map::sort_keys);
+                    }
+                }
+            }
+        }
     }
 }
 
+fn text<'t>(tree: &'t Tree, field: &str) -> &'t str {
+    tree.get("metadata").and_then(|metadata| metadata.get(field)).and_then(Tree::as_str).unwrap_or_default()
+}
+
+fn sort_along(tree: &mut Tree, patch: &Tree) {
+    let (Some(map), Some(patch)) = (tree.as_object_mut(), patch.as_object()) else { return };
+    map.sort_keys();
+    for (key, inner) in patch {
+        map.get_mut(key).into_iter().for_each(|tree| sort_along(tree, inner));
+    }
+}
+
+/// A patch as upstream's messages show it: `map[a:1 b:[x y]]`.
+fn shown(tree: &Tree) -> String {
+    match tree {
+        Tree::Object(map) => {
+            let mut entries: Vec<_> = map.iter().map(|(key, value)| format!("{key}:{}", shown(value))).collect();
+            entries.sort();
+            format!("map[{}]", entries.join(" "))
+        }
+        Tree::Array(items) => format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(" ")),
+        Tree::String(text) => text.clone(),
+        Tree::Null => "<nil>".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// Server-side apply is not served; what it is asked without is said first.
+fn no_apply(query: &str) -> Status {
+    let manager = crate::request_info::parameter(query, "fieldManager").unwrap_or_default();
+    if !manager.is_empty() {
+        return Status::unsupported_media_type(&ACCEPTED);
+    }
+    let message = "Required value: is required for apply patch".to_owned();
+    let cause = Cause { reason: "FieldValueRequired".to_owned(), message, field: "fieldManager".to_owned() };
+    Status::invalid("meta.k8s.io", "PatchOptions", "", vec![cause])
+}
+
 pub async fn patch(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
-    let options = WriteOptions::parse(call.query, "PatchOptions")?;
-    let patch = Patch::parse(call, &body, options.strictness)?;
+    let (patch, options) = Patch::parse(call, &body)?;
     let message = api::tables::message_of(call.resource).ok_or_else(Status::unknown_path)?;
     let mut warnings = Vec::new();
     let noted = parking_lot::Mutex::new(Vec::new());

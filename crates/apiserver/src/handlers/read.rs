@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::options::{ListOptions, VersionMatch};
+use super::options::{ListOptions, VersionMatch, get_version};
 use super::render::{self, ListMeta};
 use super::{Call, status_of};
 use crate::body::Body;
@@ -38,8 +38,7 @@ pub async fn wait_for(call: &Call<'_>, version: Option<i64>) -> Result<(), Statu
 
 /// `GET` of one object.
 pub async fn get(call: &Call<'_>) -> Result<Response<Body>, Status> {
-    let options = ListOptions::parse(call.query, false)?;
-    wait_for(call, options.resource_version).await?;
+    wait_for(call, get_version(call.query)?).await?;
     let entry = call.cache()?.get(call.namespace(), call.name()).ok_or_else(|| call.not_found())?;
     Ok(render::object(StatusCode::OK, &entry, &call.target))
 }
@@ -185,6 +184,8 @@ async fn at(call: &Call<'_>, cache: &Arc<Cache>, revision: i64, fed: i64) -> Res
 
 /// Upstream's continue token.
 #[derive(Serialize, Deserialize)]
+#[serde(default)]
+#[derive(Default)]
 struct Token {
     v: String,
     rv: i64,
@@ -228,7 +229,7 @@ impl Token {
                 Err(not_valid(token.start.clone()))
             }
             ("meta.k8s.io/v1", _) => Ok(token),
-            (other, _) => Err(not_valid(format!("server does not recognize this encoded version {other:?}"))),
+            (other, _) => Err(not_valid(format!("server does not recognize this encoded version {other}"))),
         }
     }
 }

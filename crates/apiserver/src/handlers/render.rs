@@ -54,10 +54,11 @@ pub fn formed(entry: &Entry, target: &Target, headers: bool) -> Tree {
 pub fn form(tree: Tree, target: &Target, headers: bool) -> Tree {
     match target.form {
         Form::Object => tree,
-        Form::Metadata => metadata(&tree),
+        Form::Metadata | Form::MetadataList => metadata(&tree),
         Form::Table => {
             let version = tree.pointer("/metadata/resourceVersion").cloned();
-            table::table(target, std::iter::once(tree), headers, json!({ "resourceVersion": version }))
+            let meta = version.map_or_else(|| json!({}), |version| json!({ "resourceVersion": version }));
+            table::table(target, std::iter::once(tree), headers, meta)
         }
     }
 }
@@ -157,7 +158,7 @@ pub fn list(entries: Vec<Arc<Entry>>, meta: &ListMeta, target: &Target) -> Respo
         })
         .collect();
     let (kind, api_version) = match target.form {
-        Form::Metadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
+        Form::Metadata | Form::MetadataList => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
         _ => (kind, api_version),
     };
     let tree = json!({"kind": kind, "apiVersion": api_version, "metadata": meta.tree(), "items": items});

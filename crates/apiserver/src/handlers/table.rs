@@ -1,6 +1,6 @@
 //! `Table`: objects as rows, the way `kubectl get` asks for them.
 
-use api::Tree;
+use api::{Status, Tree};
 use serde_json::{Map, json};
 
 use super::render::{Target, metadata};
@@ -15,11 +15,14 @@ pub enum Include {
 }
 
 impl Include {
-    pub fn parse(query: &str) -> Include {
+    pub fn parse(query: &str) -> Result<Include, Status> {
         match crate::request_info::parameter(query, "includeObject").as_deref() {
-            Some("None") => Include::None,
-            Some("Object") => Include::Object,
-            _ => Include::Metadata,
+            Some("None") => Ok(Include::None),
+            Some("Object") => Ok(Include::Object),
+            None | Some("" | "Metadata") => Ok(Include::Metadata),
+            Some(other) => Err(Status::bad_request(format!(
+                "Unable to convert to Table as requested: includeObject: Invalid value: {other:?}: must be 'Metadata', 'Object', 'None', or empty"
+            ))),
         }
     }
 }

@@ -22,10 +22,13 @@ pub fn json(target: &Tree, patch: &Tree) -> Result<Tree, Error> {
         )));
     };
     if operations.len() > MAX_OPERATIONS {
-        return Err(Error::Malformed(format!(
+        return Err(Error::TooLarge(format!(
             "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
             operations.len()
         )));
+    }
+    for operation in operations {
+        check_types(operation)?;
     }
     let mut result = target.clone();
     for operation in operations {
@@ -34,9 +37,30 @@ pub fn json(target: &Tree, patch: &Tree) -> Result<Tree, Error> {
     Ok(result)
 }
 
+/// What names an operation and its places is text.
+fn check_types(operation: &Tree) -> Result<(), Error> {
+    for name in ["op", "path", "from"] {
+        let kind = match operation.get(name) {
+            None | Some(Tree::Null | Tree::String(_)) => continue,
+            Some(Tree::Number(_)) => "number",
+            Some(Tree::Bool(_)) => "bool",
+            Some(Tree::Array(_)) => "array",
+            Some(Tree::Object(_)) => "object",
+        };
+        return Err(Error::Malformed(format!(
+            "error decoding patch: json: cannot unmarshal {kind} into Go struct field jsonPatchOp.{name} of type string"
+        )));
+    }
+    Ok(())
+}
+
 fn apply(document: &mut Tree, operation: &Tree) -> Option<()> {
     let text = |name: &str| operation.get(name).and_then(Tree::as_str);
     let value = || operation.get("value").cloned().unwrap_or(Tree::Null);
+    if (text("op"), text("path")) == (Some("replace"), Some("")) {
+        *document = operation.get("value").filter(|value| value.is_object())?.clone();
+        return Some(());
+    }
     let path = pointer(text("path")?)?;
     match text("op")? {
         "add" => add(document, &path, value()),
@@ -58,7 +82,7 @@ fn apply(document: &mut Tree, operation: &Tree) -> Option<()> {
     }
 }
 
-/// The steps of a pointer; the whole document cannot be replaced.
+/// The steps of a pointer to anything but the whole document.
 fn pointer(text: &str) -> Option<Vec<String>> {
     let rest = text.strip_prefix('/')?;
     Some(rest.split('/').map(|step| step.replace("~1", "/").replace("~0", "~")).collect())

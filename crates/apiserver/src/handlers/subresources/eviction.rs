@@ -9,10 +9,10 @@ use machinery::labels::Selector;
 
 use super::super::mutate::decode;
 use super::super::options::WriteOptions;
-use super::super::Call;
+use super::super::{Call, delete_options};
 use crate::body::Body;
 use crate::negotiate::status_response;
-use crate::writes::delete::{DeleteOptions, Propagation, delete};
+use crate::writes::delete::delete;
 use crate::writes::{self, Operation};
 
 pub async fn evict(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
@@ -23,24 +23,13 @@ pub async fn evict(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Statu
     if name != call.name() {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }
-    let asked = eviction.get("deleteOptions");
-    let text = |pointer: &str| asked.and_then(|asked| asked.pointer(pointer)).and_then(Tree::as_str);
-    let deletion = DeleteOptions {
-        grace_period: asked.and_then(|asked| asked.get("gracePeriodSeconds")).and_then(Tree::as_i64),
-        propagation: text("/propagationPolicy").and_then(|policy| match policy {
-            "Foreground" => Some(Propagation::Foreground),
-            "Background" => Some(Propagation::Background),
-            "Orphan" => Some(Propagation::Orphan),
-            _ => None,
-        }),
-        uid: text("/preconditions/uid").map(str::to_owned),
-        resource_version: text("/preconditions/resourceVersion").map(str::to_owned),
-    };
+    let (deletion, also_dry) = delete_options::of_object(eviction.get("deleteOptions"))?;
+    let dry_run = options.dry_run || also_dry;
     let pod = super::fresh(call).await?.tree();
     if !needs_no_budget(&pod) {
-        check_budgets(call, &pod, options.dry_run).await?;
+        check_budgets(call, &pod, dry_run).await?;
     }
-    let operation = Operation { subresource: "", ..call.operation(options.dry_run) };
+    let operation = Operation { subresource: "", ..call.operation(dry_run) };
     delete(&operation, &deletion).await?;
     let mut done = Status::success(None);
     done.code = 201;

@@ -37,8 +37,7 @@ pub async fn update(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Stat
 }
 
 pub async fn patch(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
-    let options = WriteOptions::parse(call.query, "PatchOptions")?;
-    let patch = Patch::parse(call, &body, options.strictness)?;
+    let (patch, options) = Patch::parse(call, &body)?;
     let resource = api::model::Resource {
         group: "autoscaling".into(),
         version: "v1".into(),
@@ -69,9 +68,14 @@ async fn write(
         if let Some(spec) = new.get_mut("spec").and_then(Tree::as_object_mut) {
             spec.insert("replicas".to_owned(), replicas.into());
         }
-        let version = scale.pointer("/metadata/resourceVersion").and_then(Tree::as_str).unwrap_or_default();
+        let said = |field: &str| {
+            scale.get("metadata").and_then(|metadata| metadata.get(field)).and_then(Tree::as_str).unwrap_or_default()
+        };
         if let Some(metadata) = new.get_mut("metadata").and_then(Tree::as_object_mut) {
-            metadata.insert("resourceVersion".to_owned(), version.into());
+            metadata.insert("resourceVersion".to_owned(), said("resourceVersion").into());
+            if !said("uid").is_empty() {
+                metadata.insert("uid".to_owned(), said("uid").into());
+            }
         }
         Ok(new)
     };

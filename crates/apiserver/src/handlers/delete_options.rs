@@ -1,0 +1,127 @@
+//! `DeleteOptions`: from a delete's body, or from its query where there is no body.
+
+use api::decode::{Expected, Strictness};
+use api::status::Cause;
+use api::{Status, Tree};
+use bytes::Bytes;
+
+use super::options::{check_dry_run, integer};
+use super::{Call, mutate};
+use crate::request_info::parameters;
+use crate::writes::delete::{DeleteOptions, Propagation};
+
+/// What is asked for, as it was spelled.
+#[derive(Default)]
+struct Asked {
+    policy: Option<String>,
+    orphan: Option<bool>,
+    dry_run: Vec<String>,
+    options: DeleteOptions,
+}
+
+/// The options of a delete, and whether it is a dry run.
+pub fn of_request(call: &Call<'_>, body: &Bytes) -> Result<(DeleteOptions, bool), Status> {
+    let asked = if body.is_empty() { of_query(call.query)? } else { of_tree(&decode(call, body)?) };
+    asked.check()
+}
+
+/// Options within another object: an eviction's.
+pub fn of_object(tree: Option<&Tree>) -> Result<(DeleteOptions, bool), Status> {
+    of_tree(tree.unwrap_or(&Tree::Null)).check()
+}
+
+fn of_query(query: &str) -> Result<Asked, Status> {
+    let mut asked = Asked::default();
+    for (name, value) in parameters(query) {
+        match name.as_ref() {
+            "gracePeriodSeconds" => asked.options.grace_period = Some(integer(&value)?),
+            "propagationPolicy" => asked.policy = Some(value.into_owned()),
+            "orphanDependents" => {
+                asked.orphan = Some(!matches!(value.to_ascii_lowercase().as_str(), "false" | "0"));
+            }
+            "dryRun" => asked.dry_run.push(value.into_owned()),
+            _ => {}
+        }
+    }
+    Ok(asked)
+}
+
+fn of_tree(tree: &Tree) -> Asked {
+    let text = |pointer: &str| tree.pointer(pointer).and_then(Tree::as_str).map(str::to_owned);
+    let dry_run = tree.get("dryRun").and_then(Tree::as_array).into_iter().flatten();
+    Asked {
+        policy: text("/propagationPolicy"),
+        orphan: tree.get("orphanDependents").and_then(Tree::as_bool),
+        dry_run: dry_run.filter_map(Tree::as_str).map(str::to_owned).collect(),
+        options: DeleteOptions {
+            grace_period: tree.get("gracePeriodSeconds").and_then(Tree::as_i64),
+            uid: text("/preconditions/uid"),
+            resource_version: text("/preconditions/resourceVersion"),
+            propagation: None,
+        },
+    }
+}
+
+impl Asked {
+    fn check(self) -> Result<(DeleteOptions, bool), Status> {
+        const POLICY: &str = "propagationPolicy";
+        let mut options = self.options;
+        let mut causes = Vec::new();
+        let mut cause = |reason: &str, message: String| {
+            causes.push(Cause { reason: reason.to_owned(), message, field: POLICY.to_owned() });
+        };
+        if let (Some(policy), Some(_)) = (&self.policy, self.orphan) {
+            let shown = Tree::from(policy.as_str());
+            let why = "orphanDependents and deletionPropagation cannot be both set";
+            cause("FieldValueInvalid", format!("Invalid value: {shown}: {why}"));
+        }
+        options.propagation = match self.policy.as_deref() {
+            Some("Foreground") => Some(Propagation::Foreground),
+            Some("Background") => Some(Propagation::Background),
+            Some("Orphan") => Some(Propagation::Orphan),
+            None => self.orphan.map(|orphan| if orphan { Propagation::Orphan } else { Propagation::Background }),
+            Some(other) => {
+                let supported = "\"Foreground\", \"Background\", \"Orphan\", \"nil\"";
+                let message = format!("Unsupported value: {other:?}: supported values: {supported}");
+                cause("FieldValueNotSupported", message);
+                None
+            }
+        };
+        let dry_run = check_dry_run(&self.dry_run);
+        causes.extend(dry_run.as_ref().err().cloned());
+        if !causes.is_empty() {
+            return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", causes));
+        }
+        if options.grace_period.is_some_and(|grace| grace < 0) {
+            // upstream takes a negative period for the shortest there is
+            options.grace_period = Some(1);
+        }
+        Ok((options, dry_run.unwrap_or_default()))
+    }
+}
+
+/// The options may say that they are of the resource's own group, as old clients do. What is wrong with them is told
+/// without naming the kind that was expected.
+fn decode(call: &Call<'_>, body: &Bytes) -> Result<Tree, Status> {
+    let expected = Expected { group: "meta.k8s.io", version: "v1", kind: "DeleteOptions" };
+    let core = Expected { group: "", ..expected };
+    let format = mutate::format(call)?;
+    let attempt = |expected| api::decode::object(body, format, expected, Strictness::Ignore);
+    attempt(core).or_else(|first| attempt(expected).map_err(|_| first)).map(|object| object.tree).map_err(bare)
+}
+
+fn bare(mut status: Status) -> Status {
+    let unrecognized = "the object provided is unrecognized (must be of type DeleteOptions): ";
+    let message = std::mem::take(&mut status.message);
+    status.message = if let Some(rest) = message.strip_prefix(unrecognized) {
+        rest.rsplit_once(" (").map_or(rest, |(error, _)| error).to_owned()
+    } else if let Some((from, to)) = message.split_once("converting (").map(|(_, rest)| rest).and_then(|rest| rest.split_once(") to ("))
+        && to.ends_with("unknown conversion")
+    {
+        let (version, kind) = from.split_once('.').unwrap_or(("", from));
+        format!("no kind \"{kind}\" is registered for version \"{version}\" in scheme \"pkg/runtime/scheme.go:111\"")
+    } else {
+        message.split_once(" cannot be handled as a DeleteOptions: ").map_or(message.as_str(), |(_, error)| error).to_owned()
+    };
+    status
+}
