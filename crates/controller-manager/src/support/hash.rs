@@ -1,7 +1,9 @@
 //! Short names for templates, and equality of templates.
 //!
 //! A template's hash only names things: whether two templates are the same is decided by comparing
-//! them, so objects made by another implementation, with other hashes, are taken over as they are.
+//! them, so objects made by another version, with other hashes, are taken over as they are.
+
+mod print;
 
 use serde_json::Value;
 
@@ -10,20 +12,33 @@ const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 /// The label that tells the pods of a deployment's replica sets apart.
 pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";
 
-/// FNV-1a over the canonical form of a tree and a collision count, written in letters and digits that
-/// cannot form words.
-pub fn hash(tree: &Value, collisions: Option<i32>) -> String {
-    let mut state = 0x811c_9dc5_u32;
-    let mut feed = |bytes: &[u8]| {
-        for byte in bytes {
-            state = (state ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
-        }
-    };
-    write_canonical(tree, &mut feed);
+/// FNV-1a over the printed template and a collision count, written in letters and digits that cannot form
+/// words: what upstream computes.
+pub fn hash(template: &Value, collisions: Option<i32>) -> String {
+    let mut state = Fnv(0x811c_9dc5);
+    // Writing to a number cannot fail.
+    let _ = print::template(template, &mut state);
     if let Some(count) = collisions {
-        feed(&i64::from(count).to_le_bytes());
+        state.feed(&i64::from(count).to_le_bytes());
     }
-    safe_encode(&state.to_string())
+    safe_encode(&state.0.to_string())
+}
+
+struct Fnv(u32);
+
+impl Fnv {
+    fn feed(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+        }
+    }
+}
+
+impl std::fmt::Write for Fnv {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.feed(text.as_bytes());
+        Ok(())
+    }
 }
 
 /// Letters and digits that are safe in names, from any text of digits.
@@ -95,36 +110,6 @@ fn same(left: &Value, right: &Value, place: Place) -> bool {
     }
 }
 
-fn write_canonical(tree: &Value, feed: &mut impl FnMut(&[u8])) {
-    write_at(tree, Place::Template, feed);
-}
-
-fn write_at(tree: &Value, place: Place, feed: &mut impl FnMut(&[u8])) {
-    match tree {
-        Value::Object(fields) => {
-            let mut fields: Vec<_> = fields.iter().filter(|(key, value)| counts(place, key, value)).collect();
-            fields.sort_by_key(|(key, _)| key.as_str());
-            feed(b"{");
-            for (key, value) in fields {
-                feed(key.as_bytes());
-                feed(b":");
-                write_at(value, place.child(key), feed);
-                feed(b",");
-            }
-            feed(b"}");
-        }
-        Value::Array(items) => {
-            feed(b"[");
-            for item in items {
-                write_at(item, Place::Other, feed);
-                feed(b",");
-            }
-            feed(b"]");
-        }
-        other => feed(other.to_string().as_bytes()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,9 +119,6 @@ mod tests {
     fn templates_are_compared_by_meaning() {
         let check = |left: Value, right: Value, expect: bool| {
             assert_eq!(same_template(&left, &right), expect, "{left} {right}");
-            if expect {
-                assert_eq!(hash(&left, None), hash(&right, None), "{left} {right}");
-            }
         };
         let spec = json!({"containers": [{"name": "a", "image": "b", "resources": {}}]});
         check(
@@ -153,6 +135,36 @@ mod tests {
             json!({"metadata": {"labels": {"a": "c"}}}),
             false,
         );
+    }
+
+    /// Templates with the labels upstream gives their pods.
+    #[test]
+    fn hashes_are_upstreams() {
+        let recorded = [
+            (
+                r#"{"metadata":{"creationTimestamp":null,"labels":{"b":"x","a":"y"}},"spec":{"containers":[{"name":"c","image":"i","ports":[{"containerPort":80,"protocol":"TCP"}],"args":["a b","\"q\""],"resources":{"limits":{"memory":"128Mi","cpu":"100m"},"requests":{"cpu":"500m"}},"livenessProbe":{"httpGet":{"path":"/","port":"http","scheme":"HTTP"},"periodSeconds":10},"readinessProbe":{"tcpSocket":{"port":80}}}],"volumes":[{"name":"v","emptyDir":{"sizeLimit":"1Gi"}},{"name":"w","configMap":{"name":"cm","defaultMode":420,"optional":true}}],"restartPolicy":"Always","securityContext":{},"tolerations":[],"preemptionPolicy":"Never","terminationGracePeriodSeconds":30,"overhead":{"cpu":"1500m"}}}"#,
+                "7b688ff4b",
+            ),
+            (
+                r#"{"metadata":{"labels":{"app":"a"}},"spec":{"containers":[{"name":"c","image":"i","env":[{"name":"X","valueFrom":{"resourceFieldRef":{"resource":"limits.cpu"}}}]}]}}"#,
+                "5bfb94845b",
+            ),
+            (
+                r#"{"metadata":{"labels":{"app":"a"}},"spec":{"containers":[{"name":"c","image":"i","env":[{"name":"X","valueFrom":{"resourceFieldRef":{"resource":"limits.cpu","divisor":"0"}}}]}]}}"#,
+                "5bfb94845b",
+            ),
+            (
+                r#"{"metadata":{"labels":{"app":"a"},"annotations":{"k":"v"}},"spec":{"containers":[{"name":"c","image":"i","resources":{"limits":{"memory":"100Mi","cpu":"2"}},"securityContext":{"capabilities":{"drop":["ALL"]},"runAsUser":0}}],"nodeSelector":{"disk":"ssd"},"affinity":{"nodeAffinity":{"preferredDuringSchedulingIgnoredDuringExecution":[{"weight":1,"preference":{"matchExpressions":[{"key":"a","operator":"In","values":["x","y"]}]}}]}},"tolerations":[{"operator":"Exists"}],"topologySpreadConstraints":[{"maxSkew":1,"topologyKey":"z","whenUnsatisfiable":"DoNotSchedule","labelSelector":{"matchLabels":{"a":"b"}}}]}}"#,
+                "557546d755",
+            ),
+        ];
+        for (template, expect) in recorded {
+            let template: Value = serde_json::from_str(template).unwrap();
+            assert_eq!(hash(&template, None), expect, "{template}");
+            let mut labelled = template;
+            labelled["metadata"]["labels"][POD_TEMPLATE_HASH] = expect.into();
+            assert_eq!(hash(&labelled, None), expect, "the label itself does not count");
+        }
     }
 
     #[test]
