@@ -81,7 +81,7 @@ until_true() {
 running() {
 	local pid
 	pid=$(cat "$run/$1.pid" 2>/dev/null) || return 1
-	[[ -n $pid && $(cat "/proc/$pid/comm" 2>/dev/null) == "$(cat "$run/$1.comm")" ]]
+	[[ -n $pid && -e /proc/$pid/exe && $(cat "/proc/$pid/comm" 2>/dev/null) == "$(cat "$run/$1.comm")" ]] # the dead have no exe
 }
 
 # start NAME GROUP COMMAND...: starts a daemon in a session and a cgroup of its own unless it runs already
