@@ -6,6 +6,7 @@
 
 mod backend;
 mod kubelet;
+mod page;
 mod place;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use api::Status;
 use http::header::{CONNECTION, CONTENT_TYPE, LOCATION, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
 
@@ -24,6 +26,7 @@ use crate::kinds;
 use crate::options::Options;
 use crate::request_info::RequestInfo;
 use crate::resources::Resources;
+use page::View;
 use place::{Place, Transport};
 
 /// Opens connections to kubelets, pods and services.
@@ -74,8 +77,13 @@ impl Proxy {
                 self.pass(place, request).await
             }
             (resource, _) => {
-                let Some(path) = path_behind(request.uri().path()) else {
-                    return Ok(with_slash(&request));
+                let path = match path_behind(request.uri().path()) {
+                    Some(path) => path,
+                    // relative links of a page need the slash; other methods go to the root as they are
+                    None if matches!(*request.method(), Method::GET | Method::HEAD) && !upgrades(request.headers()) => {
+                        return Ok(with_slash(&request));
+                    }
+                    None => "/".to_owned(),
                 };
                 let mut place = match resource {
                     "nodes" => self.node_place(&info.name)?,
@@ -83,13 +91,41 @@ impl Proxy {
                     _ => self.service_place(&info.namespace, &info.name)?,
                 };
                 place.check()?;
+                let view = view_of(&request, &path, &place);
                 place.path = path;
                 if let Some(query) = request.uri().query() {
                     place.path = format!("{}?{query}", place.path);
                 }
-                self.pass(place, request).await
+                self.show(place, view, request).await
             }
         }
+    }
+
+    /// Passes a request for what a backend shows: it is told where it is seen, and its links are led there.
+    async fn show(
+        &self,
+        place: Place,
+        view: View,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Body>, Status> {
+        let seen = place.path.split('?').next().unwrap_or_default();
+        if let Ok(uri) = HeaderValue::from_str(&format!("{}{seen}", view.prefix)) {
+            request.headers_mut().insert("x-forwarded-uri", uri);
+        }
+        let answer = self.pass(place, request).await?;
+        let (mut parts, body) = answer.into_parts();
+        if parts.headers.contains_key(LOCATION) {
+            view.redirect(&mut parts.headers);
+        } else if page::is_page(&parts.headers) {
+            let whole = http_body_util::Limited::new(body, page::LONGEST).collect().await;
+            let whole = whole.map_err(|error| Status::internal(error.to_string()))?.to_bytes();
+            let body = match whole.is_empty() {
+                true => whole,
+                false => view.page(&mut parts.headers, whole).map_err(Status::internal)?,
+            };
+            return Ok(Response::from_parts(parts, body.into()));
+        }
+        Ok(Response::from_parts(parts, body))
     }
 
     /// Sends the request there and hands the answer back, tunnelling when both sides upgrade.
@@ -179,11 +215,21 @@ fn path_behind(path: &str) -> Option<String> {
     Some(after_version[at..].to_owned())
 }
 
+/// How the client sees a backend: `path` is what the backend is asked for.
+fn view_of(request: &Request<Incoming>, path: &str, place: &Place) -> View {
+    let asked = request.uri().path();
+    let host = request.headers().get(http::header::HOST).and_then(|value| value.to_str().ok());
+    let host = host.or_else(|| request.uri().authority().map(|authority| authority.as_str()));
+    View {
+        prefix: asked.strip_suffix(path).unwrap_or(asked).to_owned(),
+        backend: place.authority(),
+        host: host.unwrap_or_default().to_owned(),
+    }
+}
+
 fn with_slash(request: &Request<Incoming>) -> Response<Body> {
     let mut response = Response::new(Body::empty());
-    let redirect = matches!(*request.method(), Method::GET | Method::HEAD);
-    *response.status_mut() =
-        if redirect { StatusCode::MOVED_PERMANENTLY } else { StatusCode::TEMPORARY_REDIRECT };
+    *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
     let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
     if let Ok(location) = HeaderValue::from_str(&format!("{}/{query}", request.uri().path())) {
         response.headers_mut().insert(LOCATION, location);
