@@ -117,6 +117,23 @@ fn subdomain_text() -> String {
     )
 }
 
+/// [`dns1123_subdomain`] as kinds whose rules are declared word it.
+pub fn long_name(value: &str) -> Vec<String> {
+    in_bytes(dns1123_subdomain(value))
+}
+
+/// [`dns1123_label`] as kinds whose rules are declared word it.
+pub fn short_name(value: &str) -> Vec<String> {
+    in_bytes(dns1123_label(value))
+}
+
+fn in_bytes(problems: Vec<String>) -> Vec<String> {
+    problems.into_iter().map(|problem| match problem.strip_suffix(" characters") {
+            Some(start) => format!("{start} bytes"),
+            None => problem,
+        }).collect()
+}
+
 pub fn dns1035_label(value: &str) -> Vec<String> {
     let mut errors = Vec::new();
     if value.len() > LABEL_MAX {
@@ -225,7 +242,7 @@ pub fn label_value(value: &str) -> Vec<String> {
 pub fn config_key(value: &str) -> Vec<String> {
     let mut errors = Vec::new();
     if value.len() > SUBDOMAIN_MAX {
-        errors.push(max_length(SUBDOMAIN_MAX));
+        errors.push(format!("must be no more than {SUBDOMAIN_MAX} characters"));
     }
     let good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if value.is_empty() || !value.bytes().all(good) {
@@ -234,7 +251,8 @@ pub fn config_key(value: &str) -> Vec<String> {
             "[-._a-zA-Z0-9]+",
             &["key.name", "KEY_NAME", "key-name"],
         ));
-    } else if value == "." {
+    }
+    if value == "." {
         errors.push("must not be '.'".to_owned());
     } else if value == ".." {
         errors.push("must not be '..'".to_owned());

@@ -57,12 +57,6 @@ pub fn shown(tree: &Tree, message: &str) -> Shown<'static> {
     Shown::Plain(String::from_utf8(api::json::to_vec(&form(tree, message))).unwrap_or_default())
 }
 
-/// The elements of a list in that form.
-pub fn shown_list(items: &[Tree], message: &str) -> Shown<'static> {
-    let items = Tree::Array(items.iter().map(|item| form(item, message)).collect());
-    Shown::Plain(String::from_utf8(api::json::to_vec(&items)).unwrap_or_default())
-}
-
 /// What changed between two messages, as lines of their internal forms.
 pub fn difference(old: &Tree, new: &Tree, message: &str) -> String {
     let lines = |tree: &Tree| {

@@ -33,6 +33,8 @@ pub enum Rule {
     Unique(&'static str, &'static str),
     /// This field's own rules come before those of the fields that precede it.
     Before(&'static str),
+    /// This field is walked by a check of the message itself, by [`descend`].
+    Own(&'static str),
     /// A check that comes when all below has been checked.
     After(fn(&Tree, &Path<'_>, &mut Vec<Cause>)),
     /// A check that needs thought.
@@ -88,7 +90,7 @@ static INDEX: LazyLock<Index> = LazyLock::new(|| {
 });
 
 fn validates(rule: &Rule) -> bool {
-    !matches!(rule, Rule::Default(..) | Rule::DefaultFn(_) | Rule::Before(_))
+    !matches!(rule, Rule::Default(..) | Rule::DefaultFn(_) | Rule::Before(_) | Rule::Own(_))
 }
 
 fn below(index: usize, rules: &[Vec<&'static [Rule]>], checked: &mut Vec<Option<bool>>) -> bool {
@@ -149,6 +151,13 @@ pub fn validate(tree: &Tree, message: u32, skip: &[&str], errors: &mut Vec<Cause
     walk(tree, message, &Path::root(), skip, errors);
 }
 
+/// Checks a part of an object by the rules of its message.
+pub fn descend(tree: &Tree, message: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    if let Some(index) = api::tables::message_index(message) {
+        walk(tree, index, path, &[], errors);
+    }
+}
+
 fn walk(tree: &Tree, index: u32, path: &Path<'_>, skip: &[&str], errors: &mut Vec<Cause>) {
     if !INDEX.checked.get(index as usize).copied().unwrap_or(false) {
         return;
@@ -164,7 +173,8 @@ fn walk(tree: &Tree, index: u32, path: &Path<'_>, skip: &[&str], errors: &mut Ve
             walk(tree, inner, path, skip, errors);
             continue;
         }
-        if skip.contains(&field.json.as_ref()) {
+        let own = |rule: &Rule| matches!(rule, Rule::Own(name) if *name == field.json);
+        if skip.contains(&field.json.as_ref()) || rules_of(index).any(own) {
             continue;
         }
         let Some(value) = tree.get(field.json.as_ref()) else { continue };
@@ -192,13 +202,11 @@ fn check(rule: &Rule, tree: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let text = |name: &str| tree.get(name).and_then(Tree::as_str).unwrap_or_default();
     let absent = |name: &str| tree.get(name).is_none_or(unset);
     match rule {
-        Rule::Default(..) | Rule::DefaultFn(_) | Rule::Before(_) | Rule::After(_) => {}
+        Rule::Default(..) | Rule::DefaultFn(_) | Rule::Before(_) | Rule::After(_) | Rule::Own(_) => {}
         Rule::Required(name) if absent(name) => errors.push(path.field(name).required("")),
         Rule::RequiredBy(name, detail) if absent(name) => errors.push(path.field(name).required(detail)),
         Rule::Required(_) | Rule::RequiredBy(..) => {}
-        Rule::OneOf(name, values) if !text(name).is_empty() && !values.contains(&text(name)) => {
-            errors.push(path.field(name).not_supported(text(name), values));
-        }
+        Rule::OneOf(name, values) => one_of(tree, name, values, path, errors),
         Rule::MustBeOneOf(name, values) if text(name).is_empty() => {
             let _ = values;
             errors.push(path.field(name).required(""));
@@ -206,7 +214,7 @@ fn check(rule: &Rule, tree: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         Rule::MustBeOneOf(name, values) if !values.contains(&text(name)) => {
             errors.push(path.field(name).not_supported(text(name), values));
         }
-        Rule::OneOf(..) | Rule::MustBeOneOf(..) => {}
+        Rule::MustBeOneOf(..) => {}
         Rule::AtLeast(name, least) => {
             if let Some(value) = tree.get(*name).and_then(Tree::as_i64).filter(|value| value < least) {
                 let detail = format!("must be greater than or equal to {least}");
@@ -237,6 +245,31 @@ fn check(rule: &Rule, tree: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             }
         }
         Rule::Check(check) => check(tree, path, errors),
+    }
+}
+
+/// The string of a field that is there, empty or not: what a pointer holds.
+pub fn given<'t>(tree: &'t Tree, field: &str) -> Option<&'t str> {
+    tree.get(field).and_then(Tree::as_str)
+}
+
+/// One of the values, where the field is there at all.
+pub fn one_of(tree: &Tree, field: &str, values: &[&str], path: &Path<'_>, errors: &mut Vec<Cause>) {
+    if let Some(value) = given(tree, field).filter(|value| !values.contains(value)) {
+        errors.push(path.field(field).not_supported(value, values));
+    }
+}
+
+/// A string of a format, where the field is there at all.
+pub fn formatted(
+    tree: &Tree,
+    field: &str,
+    format: fn(&str) -> Vec<String>,
+    path: &Path<'_>,
+    errors: &mut Vec<Cause>,
+) {
+    if let Some(value) = given(tree, field) {
+        errors.extend(format(value).iter().map(|problem| path.field(field).invalid(value, problem)));
     }
 }
 

@@ -1,4 +1,6 @@
-//! Webhook configurations and admission policies, flow schemas and priority levels: defaults.
+//! Webhook configurations; admission policies, flow schemas and priority levels, of which only the defaults are here.
+
+mod webhooks;
 
 use api::Tree;
 
@@ -57,6 +59,8 @@ const fn hooks(plural: &'static str) -> Profile {
     Profile {
         generation: Generation::Spec,
         unconditional_update: false,
+        check: Some(webhooks::check),
+        full: true,
         ..Profile::new("admissionregistration.k8s.io", plural)
     }
 }

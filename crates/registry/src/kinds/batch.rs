@@ -1,5 +1,6 @@
 //! Jobs and CronJobs.
 
+mod policies;
 mod schedule;
 
 use api::Tree;
@@ -11,9 +12,9 @@ use serde_json::json;
 use crate::generic::{Generation, Profile};
 use crate::internal;
 use crate::kinds::template;
-use crate::rules::{Literal, Rule, Table, not_negative};
+use crate::rules::{self, Literal, Rule, Table, not_negative};
 use crate::strategy::Context;
-use crate::tree::{Object, ensure, fill_pointer, flag, get, has, int, list, number, same, text};
+use crate::tree::{Object, ensure, fill_pointer, flag, get, has, int, number, same, text, unset};
 
 const UID: &str = "batch.kubernetes.io/controller-uid";
 const NAME: &str = "batch.kubernetes.io/job-name";
@@ -29,15 +30,15 @@ pub(super) const RULES: Table = &[
             Rule::Default("suspend", Literal::Bool(false)),
             Rule::Default("successfulJobsHistoryLimit", Literal::Number(3)),
             Rule::Default("failedJobsHistoryLimit", Literal::Number(1)),
-            Rule::Check(cron_job),
+            Rule::Before("jobTemplate"),
+            Rule::After(cron_job),
         ],
     ),
-    ("k8s.io.api.batch.v1.JobSpec", &[Rule::Check(job)]),
+    ("k8s.io.api.batch.v1.JobSpec", &[Rule::Own("template"), Rule::Check(job)]),
     (
         "k8s.io.api.batch.v1.PodFailurePolicyOnPodConditionsPattern",
         &[Rule::Default("status", Literal::Text("True"))],
     ),
-    ("k8s.io.api.batch.v1.PodFailurePolicyRule", &[Rule::Check(failure_rule)]),
 ];
 
 const BATCH: Profile =
@@ -118,8 +119,8 @@ fn job(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         not_negative(number(spec, field), &path.field(field), errors);
     }
     let indexed = text(spec, "completionMode") == "Indexed";
-    match text(spec, "completionMode") {
-        "" | "NonIndexed" => {}
+    match rules::given(spec, "completionMode").unwrap_or("NonIndexed") {
+        "NonIndexed" => {}
         "Indexed" => {
             if !has(spec, "completions") {
                 let detail = "when completion mode is Indexed";
@@ -132,12 +133,20 @@ fn job(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         }
         other => errors.push(path.field("completionMode").not_supported(other, &["NonIndexed", "Indexed"])),
     }
+    not_negative(number(spec, "maxFailedIndexes"), &path.field("maxFailedIndexes"), errors);
+    if has(spec, "maxFailedIndexes") && !has(spec, "backoffLimitPerIndex") {
+        errors.push(path.field("backoffLimitPerIndex").required("when maxFailedIndexes is specified"));
+    }
+    if indexed {
+        let most = number(spec, "maxFailedIndexes");
+        if has(spec, "completions") && most > number(spec, "completions") {
+            let detail = "must be less than or equal to completions";
+            errors.push(path.field("maxFailedIndexes").invalid(most, detail));
+        }
+    }
+    let plain = matches!(rules::given(spec, "completionMode"), None | Some("NonIndexed"));
     if !indexed {
-        for field in ["backoffLimitPerIndex", "maxFailedIndexes"] {
-            if field == "maxFailedIndexes" && has(spec, field) && !has(spec, "backoffLimitPerIndex") {
-                let detail = "when maxFailedIndexes is specified";
-                errors.push(path.field("backoffLimitPerIndex").required(detail));
-            }
+        for field in ["backoffLimitPerIndex", "maxFailedIndexes"].into_iter().filter(|_| plain) {
             if let Some(value) = int(spec, field) {
                 errors.push(path.field(field).invalid(value, "requires indexed completion mode"));
             }
@@ -148,51 +157,50 @@ fn job(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             errors.push(path.field("successPolicy").invalid(shown, detail));
         }
     }
-    let policy = text(spec, "podReplacementPolicy");
-    if !matches!(policy, "" | "TerminatingOrFailed" | "Failed") {
-        errors.push(
-            path.field("podReplacementPolicy").not_supported(policy, &["Failed", "TerminatingOrFailed"]),
-        );
+    if has(spec, "podFailurePolicy") {
+        policies::failure(spec, &path.field("podFailurePolicy.rules"), errors);
     }
-    let manager = text(spec, "managedBy");
-    if !manager.is_empty() && !manager.contains('/') {
-        let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
-        errors.push(path.field("managedBy").invalid(manager, detail));
+    if indexed && has(spec, "successPolicy") {
+        policies::success(spec, &path.field("successPolicy.rules"), errors);
     }
+    let replacements: &[&str] =
+        if has(spec, "podFailurePolicy") { &["Failed"] } else { &["Failed", "TerminatingOrFailed"] };
+    rules::one_of(spec, "podReplacementPolicy", replacements, path, errors);
+    if let Some(manager) = rules::given(spec, "managedBy") {
+        let at = path.field("managedBy");
+        domain_path(manager, &at, errors);
+        if manager.len() > 63 {
+            errors.push(at.too_long(63));
+        }
+    }
+    rules::descend(get(spec, "template"), "k8s.io.api.core.v1.PodTemplateSpec", &path.field("template"), errors);
     let at = path.field("template.spec.restartPolicy");
     match text(spec, "template.spec.restartPolicy") {
         "" | "Always" => errors.push(at.required("valid values: \"OnFailure\", \"Never\"")),
         "OnFailure" | "Never" => {}
         other => errors.push(at.not_supported(other, &["OnFailure", "Never"])),
     }
-    if has(spec, "podFailurePolicy") && text(spec, "template.spec.restartPolicy") != "Never" {
-        let policy = text(spec, "template.spec.restartPolicy");
+    let policy = text(spec, "template.spec.restartPolicy");
+    if has(spec, "podFailurePolicy") && !matches!(policy, "" | "Always" | "Never") {
         let detail = "only \"Never\" is supported when podFailurePolicy is specified";
         errors.push(at.invalid(policy, detail));
     }
 }
 
-fn failure_rule(rule: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
-    const ACTIONS: [&str; 4] = ["Count", "FailIndex", "FailJob", "Ignore"];
-    let action = text(rule, "action");
-    if action.is_empty() {
-        errors.push(
-            path.field("action").required("valid values: \"Count\", \"FailIndex\", \"FailJob\", \"Ignore\""),
-        );
-    } else if !ACTIONS.contains(&action) {
-        errors.push(path.field("action").not_supported(action, &ACTIONS));
+/// A path behind a domain, which says whose it is.
+pub(super) fn domain_path(value: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    if value.is_empty() {
+        errors.push(path.required(""));
+        return;
     }
-    let plain = |detail: &str| Cause {
-        reason: "FieldValueInvalid".to_owned(),
-        message: format!("Invalid value: {detail}"),
-        field: path.to_string(),
-    };
-    match (has(rule, "onExitCodes"), list(rule, "onPodConditions").is_empty()) {
-        (true, false) => {
-            errors.push(plain("specifying both OnExitCodes and OnPodConditions is not supported"))
+    match value.split_once('/') {
+        Some((domain, rest)) if !domain.is_empty() && !rest.is_empty() => {
+            errors.extend(names::dns1123_subdomain(domain).iter().map(|problem| path.invalid(domain, problem)));
         }
-        (false, true) => errors.push(plain("specifying one of OnExitCodes and OnPodConditions is required")),
-        _ => {}
+        _ => {
+            let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+            errors.push(path.invalid(value, detail));
+        }
     }
 }
 
@@ -216,7 +224,10 @@ fn check_job(_: &Context<'_>, job: &Tree, old: Option<&Tree>, errors: &mut Vec<C
     } else {
         labels::validate_label_selector(selector, &SPEC.field("selector"), errors);
     }
-    if let Ok(selector) = labels::Selector::from_label_selector(selector) {
+    if let Ok(selector) = labels::Selector::from_label_selector(selector)
+        && !(unset(get(job, "spec.selector.matchLabels"))
+            && unset(get(job, "spec.selector.matchExpressions")))
+    {
         template::selected(&selector, get(spec, "template"), &SPEC.field("template"), errors);
     }
     let Some(old) = old else { return };

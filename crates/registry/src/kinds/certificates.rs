@@ -76,10 +76,9 @@ fn check(context: &Context<'_>, request: &Tree, old: Option<&Tree>, errors: &mut
     let spec = Path::new("spec");
     let encoded = text(request, "spec.request");
     // The bytes must be a PEM block; base64 of its first line tells.
-    if encoded.is_empty() {
-        errors.push(spec.field("request").required(""));
-    } else if !encoded.starts_with("LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNU") {
-        errors.push(spec.field("request").invalid(encoded, "PEM block type must be CERTIFICATE REQUEST"));
+    if !encoded.starts_with("LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNU") {
+        let detail = "PEM block type must be CERTIFICATE REQUEST";
+        errors.push(spec.field("request").invalid(get(request, "spec.request"), detail));
     }
     if list(request, "spec.usages").is_empty() {
         errors.push(spec.field("usages").required(""));
@@ -99,21 +98,37 @@ fn check(context: &Context<'_>, request: &Tree, old: Option<&Tree>, errors: &mut
     } else if signer == "kubernetes.io/legacy-unknown" {
         errors.push(path.invalid(signer, "the legacy signerName is not allowed via this API version"));
     } else {
-        match signer.split_once('/') {
-            Some((domain, name)) if !domain.is_empty() && !name.is_empty() => {
-                errors.extend(
-                    names::dns1123_subdomain(domain).iter().map(|problem| path.invalid(signer, problem)),
-                );
-            }
-            _ => {
-                let detail =
-                    "must be a fully qualified domain and path of the form 'example.com/signer-name'";
-                errors.push(path.invalid(signer, detail));
-            }
-        }
+        signer_name(signer, &path, errors);
     }
     if let Some(seconds) = int(request, "spec.expirationSeconds").filter(|seconds| *seconds < 600) {
         let detail = "may not specify a duration less than 600 seconds (10 minutes)";
         errors.push(spec.field("expirationSeconds").invalid(seconds, detail));
+    }
+}
+
+/// The name of a signer: a domain of two labels and more, and a path.
+pub(super) fn signer_name(signer: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    if signer.is_empty() {
+        errors.push(path.required(""));
+        return;
+    }
+    let parts: Vec<&str> = signer.split('/').collect();
+    let &[domain, name] = parts.as_slice() else {
+        let detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
+        errors.push(path.invalid(signer, detail));
+        return;
+    };
+    let labels: Vec<&str> = domain.split('.').collect();
+    for label in &labels {
+        for problem in names::dns1123_label(label) {
+            errors.push(path.invalid(domain, &format!("validating label {label:?}: {problem}")));
+        }
+    }
+    if labels.len() < 2 {
+        let detail = "should be a domain with at least two segments separated by dots";
+        errors.push(path.invalid(domain, detail));
+    }
+    for problem in names::dns1123_subdomain(name) {
+        errors.push(path.invalid(name, &format!("validating label {name:?}: {problem}")));
     }
 }

@@ -110,7 +110,12 @@ fn secret(_: &Context<'_>, object: &Tree, old: Option<&Tree>, errors: &mut Vec<C
         "kubernetes.io/tls" => require(&["tls.crt", "tls.key"]),
         "kubernetes.io/dockerconfigjson" => require(&[".dockerconfigjson"]),
         "kubernetes.io/dockercfg" => require(&[".dockercfg"]),
-        "kubernetes.io/ssh-auth" => require(&["ssh-privatekey"]),
+        "kubernetes.io/ssh-auth" => {
+            let key = get(object, "data").get("ssh-privatekey").and_then(Tree::as_str);
+            if key.is_none_or(str::is_empty) {
+                errors.push(DATA.key("ssh-privatekey").required(""));
+            }
+        }
         "kubernetes.io/basic-auth" if missing("username") && missing("password") => {
             require(&["username", "password"]);
         }
@@ -130,7 +135,10 @@ fn secret(_: &Context<'_>, object: &Tree, old: Option<&Tree>, errors: &mut Vec<C
         let value = get(object, "data").get(key).and_then(Tree::as_str).unwrap_or_default();
         if kind == kind_of && has(object, "data") && !missing(key) && !looks_like_json(value) {
             let first = first_byte(value) as char;
-            let detail = format!("invalid character '{first}' looking for beginning of value");
+            let detail = match value {
+                "" => "unexpected end of JSON input".to_owned(),
+                _ => format!("invalid character '{first}' looking for beginning of value"),
+            };
             errors.push(DATA.key(key).invalid("<secret contents redacted>", &detail));
         }
     }

@@ -92,9 +92,7 @@ pub(super) fn check(container: &Tree, path: &Path<'_>, place: &Place<'_>, errors
         errors.push(path.field("image").required(""));
     }
     let restart = text(container, "restartPolicy");
-    if !matches!(restart, "" | "Always" | "Never" | "OnFailure") {
-        errors.push(path.field("restartPolicy").not_supported(restart, &["Always", "Never", "OnFailure"]));
-    }
+    rules::one_of(container, "restartPolicy", &["Always", "Never", "OnFailure"], path, errors);
     one_of(container, "terminationMessagePolicy", &["File", "FallbackToLogsOnError"], path, errors);
     ports(container, path, place, errors);
     env_from(container, path, errors);
@@ -106,17 +104,7 @@ pub(super) fn check(container: &Tree, path: &Path<'_>, place: &Place<'_>, errors
         Some(place.claims),
         errors,
     );
-    for policy in list(container, "resizePolicy") {
-        let value = text(policy, "restartPolicy");
-        if !matches!(value, "NotRequired" | "RestartContainer") {
-            errors
-                .push(path.field("resizePolicy").not_supported(value, &["NotRequired", "RestartContainer"]));
-        }
-        let resource = text(policy, "resourceName");
-        if !matches!(resource, "cpu" | "memory") {
-            errors.push(path.field("resizePolicy").not_supported(resource, &["cpu", "memory"]));
-        }
-    }
+    resize(container, &path.field("resizePolicy"), errors);
     let lonely_init = place.init && restart != "Always";
     for (field, kind) in [
         ("lifecycle", None),
@@ -138,6 +126,25 @@ pub(super) fn check(container: &Tree, path: &Path<'_>, place: &Place<'_>, errors
                         probe::hook(get(value, hook), place.grace, &at.field(hook), errors);
                     }
                 }
+            }
+        }
+    }
+}
+
+fn resize(container: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let policies = list(container, "resizePolicy");
+    for (index, policy) in policies.iter().enumerate() {
+        let name = text(policy, "resourceName");
+        if policies[..index].iter().any(|other| text(other, "resourceName") == name) {
+            errors.push(path.index(index).duplicate(name));
+        }
+        for (field, values) in
+            [("resourceName", ["cpu", "memory"]), ("restartPolicy", ["NotRequired", "RestartContainer"])]
+        {
+            match text(policy, field) {
+                "" => errors.push(path.required("")),
+                value if values.contains(&value) => {}
+                value => errors.push(path.not_supported(value, &values)),
             }
         }
     }
@@ -276,12 +283,18 @@ pub fn key(key: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
 /// A reference to one of the pod's own fields.
 pub fn field_ref(reference: &Tree, supported: &[&str], path: &Path<'_>, errors: &mut Vec<Cause>) {
     let field = text(reference, "fieldPath");
-    if text(reference, "apiVersion").is_empty() {
+    let version = text(reference, "apiVersion");
+    if version.is_empty() {
         errors.push(path.field("apiVersion").required(""));
         return;
     }
     if field.is_empty() {
         errors.push(path.field("fieldPath").required(""));
+        return;
+    }
+    if version != "v1" {
+        let detail = format!("error converting fieldPath: unsupported pod version: {version}");
+        errors.push(path.field("fieldPath").invalid(field, &detail));
         return;
     }
     let subscript = field.strip_suffix("']").and_then(|rest| rest.split_once("['"));
@@ -399,8 +412,8 @@ fn mounts(container: &Tree, path: &Path<'_>, place: &Place<'_>, errors: &mut Vec
             let detail = "subPathExpr and subPath are mutually exclusive";
             errors.push(at.field("subPathExpr").invalid(expression, detail));
         }
-        match text(mount, "mountPropagation") {
-            "" | "None" | "HostToContainer" => {}
+        match rules::given(mount, "mountPropagation").unwrap_or("None") {
+            "None" | "HostToContainer" => {}
             "Bidirectional" if flag(container, "securityContext.privileged") => {}
             "Bidirectional" => errors.push(
                 all.field("mountPropagation")
@@ -412,18 +425,41 @@ fn mounts(container: &Tree, path: &Path<'_>, place: &Place<'_>, errors: &mut Vec
             ),
         }
     }
-    for (index, device) in list(container, "volumeDevices").iter().enumerate() {
-        let at = path.field("volumeDevices");
-        let at = at.index(index);
-        let name = text(device, "name");
+    devices(container, path, place, errors);
+}
+
+fn devices(container: &Tree, path: &Path<'_>, place: &Place<'_>, errors: &mut Vec<Cause>) {
+    let devices = list(container, "volumeDevices");
+    let all = path.field("volumeDevices");
+    for (index, device) in devices.iter().enumerate() {
+        let at = all.index(index);
+        let (name, device_path) = (text(device, "name"), text(device, "devicePath"));
+        let before = &devices[..index];
         if name.is_empty() {
             errors.push(at.field("name").required(""));
         }
-        if !place.volumes.contains(&name) {
+        if before.iter().any(|other| text(other, "name") == name) {
+            errors.push(at.field("name").invalid(name, "must be unique"));
+        }
+        if place.volumes.contains(&name) {
+            let own = list(place.spec, "volumes").iter().find(|volume| text(volume, "name") == name);
+            let block = |volume: &Tree| has(volume, "persistentVolumeClaim") || has(volume, "ephemeral");
+            if !own.is_none_or(block) {
+                let detail =
+                    "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
+                errors.push(at.field("name").invalid(name, detail));
+            }
+        } else {
             errors.push(at.field("name").not_found(name));
         }
-        if text(device, "devicePath").is_empty() {
+        if device_path.is_empty() {
             errors.push(at.field("devicePath").required(""));
+        }
+        if before.iter().any(|other| text(other, "devicePath") == device_path) {
+            errors.push(at.field("devicePath").invalid(device_path, "must be unique"));
+        }
+        if device_path.split('/').any(|step| step == "..") {
+            errors.push(at.field("devicePath").invalid(device_path, "can not contain backsteps ('..')"));
         }
     }
 }
@@ -454,10 +490,7 @@ fn security(context: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             user_id(id, &path.field(field), errors);
         }
     }
-    let mount = text(context, "procMount");
-    if !matches!(mount, "" | "Default" | "Unmasked") {
-        errors.push(path.field("procMount").not_supported(mount, &["Default", "Unmasked"]));
-    }
+    rules::one_of(context, "procMount", &["Default", "Unmasked"], path, errors);
     if get(context, "allowPrivilegeEscalation") == &Tree::Bool(false) {
         let added = texts(context, "capabilities.add").any(|capability| capability == "CAP_SYS_ADMIN");
         for (wrong, what) in [
@@ -498,24 +531,21 @@ fn app_armor(profile: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
 }
 
 pub(super) fn seccomp(profile: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
-    let local = text(profile, "localhostProfile");
-    match text(profile, "type") {
-        "Localhost" if local.is_empty() => {
-            errors
-                .push(path.field("localhostProfile").required("must be set when seccomp type is Localhost"));
-        }
-        "Localhost" => local_path(local, &path.field("localhostProfile"), errors),
-        "RuntimeDefault" | "Unconfined" => {
-            if !local.is_empty() {
-                let detail = "can only be set when seccomp type is Localhost";
-                errors.push(path.field("localhostProfile").invalid(local, detail));
-            }
-        }
+    const TYPES: [&str; 3] = ["Localhost", "RuntimeDefault", "Unconfined"];
+    let (kind, local, at) =
+        (text(profile, "type"), text(profile, "localhostProfile"), path.field("localhostProfile"));
+    match kind {
         "" => errors.push(path.field("type").required("type is required when seccompProfile is set")),
-        other => {
-            errors.push(
-                path.field("type").not_supported(other, &["Localhost", "RuntimeDefault", "Unconfined"]),
-            );
+        kind if TYPES.contains(&kind) => {}
+        other => errors.push(path.field("type").not_supported(other, &TYPES)),
+    }
+    match (kind, local) {
+        ("Localhost", "") => errors.push(at.required("must be set when seccomp type is Localhost")),
+        ("Localhost", local) => local_path(local, &at, errors),
+        _ if has(profile, "localhostProfile") => {
+            let shown = crate::internal::shown(profile, "core.v1.SeccompProfile");
+            errors.push(at.invalid(shown, "can only be set when seccomp type is Localhost"));
         }
+        _ => {}
     }
 }

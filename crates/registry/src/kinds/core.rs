@@ -24,6 +24,7 @@ pub(super) const RULES: Table = &[
     ("k8s.io.api.core.v1.EndpointSubset", &[Rule::Check(subset)]),
     ("k8s.io.api.core.v1.Node", &[Rule::DefaultFn(node)]),
     ("k8s.io.api.core.v1.LimitRangeItem", &[Rule::DefaultFn(limits::default), Rule::Check(limits::item)]),
+    ("k8s.io.api.core.v1.LimitRangeSpec", &[Rule::After(limits::items)]),
 ];
 
 pub(super) const PROFILES: &[Profile] = &[
@@ -60,7 +61,7 @@ pub(super) const PROFILES: &[Profile] = &[
         ..Profile::new("", "events")
     },
     Profile {
-        name: |_| Vec::new(),
+        name: events::name,
         create_on_update: true,
         check: Some(events::check_new),
         full: true,
@@ -166,6 +167,12 @@ fn check_node(_: &Context<'_>, node: &Tree, old: Option<&Tree>, errors: &mut Vec
             errors.push(cidrs.index(index).invalid(cidr, CIDR));
         }
     }
+    let v6 = |cidr: &str| cidr.contains(':');
+    let all: Vec<&str> = texts(node, "spec.podCIDRs").collect();
+    if all.len() > 1 && !(all.len() == 2 && v6(all[0]) != v6(all[1])) {
+        let detail = "may specify no more than one CIDR for each IP family";
+        errors.push(cidrs.invalid(get(node, "spec.podCIDRs"), detail));
+    }
     let Some(old) = old else {
         for field in ["status.capacity", "status.allocatable"] {
             for (name, value) in entries(node, field) {
@@ -205,7 +212,7 @@ fn subset(subset: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             if !host.is_empty() {
                 rules::format(host, names::dns1123_label(host), &at.field("hostname"), errors);
             }
-            if !node.is_empty() {
+            if rules::given(address, "nodeName").is_some() {
                 rules::format(node, names::dns1123_subdomain(node), &at.field("nodeName"), errors);
             }
         }
@@ -225,6 +232,7 @@ fn subset(subset: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         if !matches!(protocol, "TCP" | "UDP" | "SCTP") {
             errors.push(at.field("protocol").not_supported(protocol, &["SCTP", "TCP", "UDP"]));
         }
+        rules::formatted(port, "appProtocol", names::qualified_name, &at, errors);
     }
 }
 

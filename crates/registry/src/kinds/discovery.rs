@@ -46,16 +46,8 @@ fn check(_: &Context<'_>, slice: &Tree, old: Option<&Tree>, errors: &mut Vec<Cau
         if ports[..index].iter().any(|other| text(other, "name") == name) {
             errors.push(at.field("name").duplicate(name));
         }
-        let protocol = text(port, "protocol");
-        if protocol.is_empty() {
-            errors.push(at.field("protocol").required(""));
-        } else if !matches!(protocol, "TCP" | "UDP" | "SCTP") {
-            errors.push(at.field("protocol").not_supported(protocol, &["SCTP", "TCP", "UDP"]));
-        }
-        let application = text(port, "appProtocol");
-        if !application.is_empty() {
-            rules::format(application, names::qualified_name(application), &at.field("appProtocol"), errors);
-        }
+        rules::one_of(port, "protocol", &["SCTP", "TCP", "UDP"], &at, errors);
+        rules::formatted(port, "appProtocol", names::qualified_name, &at, errors);
     }
 }
 
@@ -96,10 +88,16 @@ fn endpoints(slice: &Tree, kind: &str, errors: &mut Vec<Cause>) {
             ("nodeName", names::dns1123_subdomain as crate::meta::NameFormat),
             ("hostname", names::dns1123_label),
         ] {
-            let value = text(endpoint, field);
-            if !value.is_empty() {
-                rules::format(value, format(value), &at.field(field), errors);
+            rules::formatted(endpoint, field, format, &at, errors);
+        }
+        let zones = at.field("hints.forZones");
+        let named = list(endpoint, "hints.forZones");
+        for (index, zone) in named.iter().enumerate() {
+            let (name, at) = (text(zone, "name"), zones.index(index));
+            if named[..index].iter().any(|other| text(other, "name") == name) {
+                errors.push(at.field("name").duplicate(name));
             }
+            rules::format(name, names::label_value(name), &at.field("name"), errors);
         }
     }
 }

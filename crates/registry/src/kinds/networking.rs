@@ -6,6 +6,7 @@ use machinery::fieldpath::Path;
 use machinery::{labels, names};
 
 use crate::generic::{Generation, Profile};
+use crate::kinds::batch::domain_path;
 use crate::kinds::probe;
 use crate::kinds::service::CIDR;
 use crate::rules::{self, Literal, Rule, Table};
@@ -42,6 +43,7 @@ pub(super) const PROFILES: &[Profile] = &[
     Profile {
         generation: Generation::Spec,
         immutable: &[("spec.controller", "field is immutable")],
+        check: Some(class),
         full: true,
         ..Profile::new(GROUP, "ingressclasses")
     },
@@ -65,10 +67,7 @@ fn ingress(_: &Context<'_>, ingress: &Tree, _: Option<&Tree>, errors: &mut Vec<C
             "either `defaultBackend` or `rules` must be specified",
         ));
     }
-    let class = text(spec, "ingressClassName");
-    if !class.is_empty() {
-        rules::format(class, names::dns1123_subdomain(class), &path.field("ingressClassName"), errors);
-    }
+    rules::formatted(spec, "ingressClassName", names::dns1123_subdomain, &path, errors);
     let all = path.field("rules");
     for (index, rule) in list(spec, "rules").iter().enumerate() {
         let at = all.index(index);
@@ -81,11 +80,15 @@ fn ingress(_: &Context<'_>, ingress: &Tree, _: Option<&Tree>, errors: &mut Vec<C
         for (position, name) in texts(tls, "hosts").enumerate() {
             host(name, false, &hosts.index(position), errors);
         }
+        let secret = text(tls, "secretName");
+        if !secret.is_empty() {
+            rules::format(secret, names::dns1123_subdomain(secret), &at.field("secretName"), errors);
+        }
     }
 }
 
 fn host(host: &str, no_address: bool, path: &Path<'_>, errors: &mut Vec<Cause>) {
-    if host.is_empty() {
+    if host.is_empty() && no_address {
         return;
     }
     if no_address && host.parse::<std::net::IpAddr>().is_ok() {
@@ -97,7 +100,11 @@ fn host(host: &str, no_address: bool, path: &Path<'_>, errors: &mut Vec<Cause>) 
 }
 
 fn http_path(path_rule: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
-    let (value, kind) = (text(path_rule, "path"), text(path_rule, "pathType"));
+    let value = text(path_rule, "path");
+    let Some(kind) = rules::given(path_rule, "pathType") else {
+        errors.push(path.field("pathType").required("pathType must be specified"));
+        return;
+    };
     match kind {
         "Exact" | "Prefix" => {
             let at = path.field("path");
@@ -122,7 +129,6 @@ fn http_path(path_rule: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
                 errors.push(path.field("path").invalid(value, "must be an absolute path"));
             }
         }
-        "" => errors.push(path.field("pathType").required("pathType must be specified")),
         other => {
             let values = ["Exact", "ImplementationSpecific", "Prefix"];
             errors.push(path.field("pathType").not_supported(other, &values));
@@ -134,11 +140,7 @@ fn backend(backend: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     match (has(backend, "resource"), has(backend, "service")) {
         (true, true) => errors.push(path.invalid("", "cannot set both resource and service backends")),
         (true, false) => {
-            for field in ["kind", "name"] {
-                if text(get(backend, "resource"), field).is_empty() {
-                    errors.push(path.field("resource").field(field).required(""));
-                }
-            }
+            reference(get(backend, "resource"), &path.field("resource"), errors);
         }
         (false, true) => {
             let (service, at) = (get(backend, "service"), path.field("service"));
@@ -160,6 +162,49 @@ fn backend(backend: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     }
 }
 
+/// A reference to an object by group, kind and name.
+fn reference(reference: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    rules::formatted(reference, "apiGroup", names::dns1123_subdomain, path, errors);
+    for field in ["kind", "name"] {
+        match text(reference, field) {
+            "" => errors.push(path.field(field).required("")),
+            value => rules::format(value, names::path_segment(value), &path.field(field), errors),
+        }
+    }
+}
+
+fn class(_: &Context<'_>, class: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
+    let path = Path::new("spec");
+    let controller = text(class, "spec.controller");
+    if old.is_none() {
+        if controller.len() > 250 {
+            errors.push(path.field("controller").too_long(250));
+        }
+        domain_path(controller, &path.field("controller"), errors);
+    }
+    let (parameters, at) = (get(class, "spec.parameters"), path.field("parameters"));
+    if parameters.is_null() {
+        return;
+    }
+    reference(parameters, &at, errors);
+    let namespace = rules::given(parameters, "namespace");
+    match rules::given(parameters, "scope") {
+        None => errors.push(at.field("scope").required("")),
+        Some("Namespace") => match namespace {
+            None => {
+                errors.push(at.field("namespace").required("`parameters.scope` is set to 'Namespace'"));
+            }
+            Some(name) => rules::format(name, names::dns1123_label(name), &at.field("namespace"), errors),
+        },
+        Some("Cluster") => {
+            if namespace.is_some() {
+                errors.push(at.field("namespace").forbidden("`parameters.scope` is set to 'Cluster'"));
+            }
+        }
+        Some(other) => errors.push(at.field("scope").not_supported(other, &["Cluster", "Namespace"])),
+    }
+}
+
 fn policy(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     labels::validate_label_selector(get(spec, "podSelector"), &path.field("podSelector"), errors);
     let types = list(spec, "policyTypes");
@@ -176,10 +221,7 @@ fn policy(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
 }
 
 fn policy_port(port: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
-    let protocol = text(port, "protocol");
-    if !matches!(protocol, "" | "TCP" | "UDP" | "SCTP") {
-        errors.push(path.field("protocol").not_supported(protocol, &["TCP", "UDP", "SCTP"]));
-    }
+    rules::one_of(port, "protocol", &["TCP", "UDP", "SCTP"], path, errors);
     let end = int(port, "endPort");
     match get(port, "port") {
         Tree::Null => {
@@ -197,11 +239,13 @@ fn policy_port(port: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
                     let detail = "may not be specified when `port` is non-numeric";
                     errors.push(path.field("endPort").invalid(get(port, "endPort"), detail));
                 }
-                Some(end) if end < value.as_i64().unwrap_or(0) => {
-                    errors
-                        .push(path.field("endPort").invalid(end, "must be greater than or equal to `port`"));
+                Some(end) => {
+                    let at = path.field("endPort");
+                    if end < value.as_i64().unwrap_or(0) {
+                        errors.push(at.invalid(end, "must be greater than or equal to `port`"));
+                    }
+                    rules::port(end, &at, errors);
                 }
-                Some(end) => rules::port(end, &path.field("endPort"), errors),
                 None => {}
             }
         }

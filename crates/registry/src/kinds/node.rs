@@ -4,12 +4,13 @@ use api::Tree;
 use api::status::Cause;
 use machinery::Quantity;
 use machinery::fieldpath::{Path, Shown};
-use machinery::names;
+use machinery::{labels, names};
 
 use crate::generic::Profile;
+use crate::kinds::pod_spec;
 use crate::rules::{self, Table};
 use crate::strategy::Context;
-use crate::tree::{entries, text};
+use crate::tree::{entries, get, list, same, text};
 
 pub(super) const RULES: Table = &[];
 
@@ -32,7 +33,19 @@ fn check(_: &Context<'_>, class: &Tree, old: Option<&Tree>, errors: &mut Vec<Cau
     if handler.is_empty() {
         errors.push(path.required(""));
     } else {
-        rules::format(handler, names::dns1123_label(handler), &path, errors);
+        rules::format(handler, names::short_name(handler), &path, errors);
+    }
+    let path = Path::new("scheduling");
+    let selector = get(class, "scheduling.nodeSelector");
+    labels::validate_labels(selector, &path.field("nodeSelector"), errors);
+    let tolerations = list(class, "scheduling.tolerations");
+    let all = path.field("tolerations");
+    pod_spec::tolerations(tolerations, &all, errors);
+    for (index, toleration) in tolerations.iter().enumerate() {
+        if tolerations[..index].iter().any(|other| same(other, toleration)) {
+            let shown = crate::internal::shown(toleration, "core.v1.Toleration");
+            errors.push(all.index(index).duplicate(shown));
+        }
     }
     let overhead = Path::new("overhead.limits");
     for (name, value) in entries(class, "overhead.podFixed") {

@@ -21,18 +21,22 @@ pub(super) const RULES: Table = &[
             Rule::Default("securityContext", Literal::Json("{}")),
             Rule::DefaultFn(service_account),
             Rule::Check(check),
+            Rule::Own("volumes"),
             Rule::After(file_volumes),
         ],
     ),
     ("k8s.io.api.core.v1.HostAlias", &[Rule::Check(host_alias)]),
-    ("k8s.io.api.core.v1.PodReadinessGate", &[Rule::Format("conditionType", names::qualified_name)]),
+    ("k8s.io.api.core.v1.PodReadinessGate", &[Rule::Check(readiness_gate)]),
     ("k8s.io.api.core.v1.TopologySpreadConstraint", &[Rule::Check(spread)]),
     (
         "k8s.io.api.core.v1.NodeSelector",
-        &[Rule::RequiredBy("nodeSelectorTerms", "must have at least one node selector term")],
+        &[
+            Rule::RequiredBy("nodeSelectorTerms", "must have at least one node selector term"),
+            Rule::After(node_values),
+        ],
     ),
     ("k8s.io.api.core.v1.NodeSelectorRequirement", &[Rule::Check(node_requirement)]),
-    ("k8s.io.api.core.v1.NodeSelectorTerm", &[Rule::Check(node_fields)]),
+    ("k8s.io.api.core.v1.NodeSelectorTerm", &[Rule::Own("matchFields"), Rule::After(node_fields)]),
     ("k8s.io.api.core.v1.PodResourceClaim", &[Rule::Check(resource_claim)]),
     ("k8s.io.api.core.v1.PreferredSchedulingTerm", &[Rule::Check(weight)]),
     ("k8s.io.api.core.v1.WeightedPodAffinityTerm", &[Rule::Check(weight)]),
@@ -55,17 +59,24 @@ fn service_account(spec: &mut Object) {
 }
 
 fn check(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
-    let volumes: Vec<&str> = list(spec, "volumes").iter().map(|volume| text(volume, "name")).collect();
+    // Volumes that are wrong in themselves are none.
+    let mut volumes: Vec<&str> = Vec::new();
     for (index, volume) in list(spec, "volumes").iter().enumerate() {
         let name = text(volume, "name");
         let at = path.field("volumes");
         let at = at.index(index);
+        let before = errors.len();
+        rules::descend(volume, "k8s.io.api.core.v1.Volume", &at, errors);
         if name.is_empty() {
             errors.push(at.field("name").required(""));
-        } else if volumes[..index].contains(&name) {
-            errors.push(at.field("name").duplicate(name));
         } else {
             rules::format(name, names::dns1123_label(name), &at.field("name"), errors);
+        }
+        if volumes.contains(&name) {
+            errors.push(at.field("name").duplicate(name));
+        }
+        if errors.len() == before {
+            volumes.push(name);
         }
     }
     let claims: Vec<&str> = list(spec, "resourceClaims").iter().map(|claim| text(claim, "name")).collect();
@@ -102,7 +113,11 @@ fn check(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     labels::validate_labels(get(spec, "nodeSelector"), &path.field("nodeSelector"), errors);
     for (index, gate) in list(spec, "schedulingGates").iter().enumerate() {
         let name = text(gate, "name");
-        rules::format(name, names::qualified_name(name), &path.field("schedulingGates").index(index), errors);
+        let at = path.field("schedulingGates");
+        rules::format(name, names::qualified_name(name), &at.index(index), errors);
+        if list(spec, "schedulingGates")[..index].iter().any(|other| text(other, "name") == name) {
+            errors.push(at.index(index).duplicate(name));
+        }
     }
     if !list(spec, "schedulingGates").is_empty() && !text(spec, "nodeName").is_empty() {
         errors.push(
@@ -177,13 +192,10 @@ fn scalars(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         let detail = "ShareProcessNamespace and HostPID cannot both be enabled";
         errors.push(path.field("shareProcessNamespace").invalid(true, detail));
     }
-    let policy = text(spec, "preemptionPolicy");
-    if !matches!(policy, "" | "PreemptLowerPriority" | "Never") {
-        errors.push(path.field("preemptionPolicy").not_supported(policy, &["Never", "PreemptLowerPriority"]));
-    }
+    rules::one_of(spec, "preemptionPolicy", &["Never", "PreemptLowerPriority"], path, errors);
     if has(spec, "os") {
         match text(spec, "os.name") {
-            "" => errors.push(path.field("os.name").required("cannot be empty")),
+            "" => errors.push(path.field("os.name").required("")),
             "linux" | "windows" => {}
             other => errors.push(path.field("os").not_supported(other, &["linux", "windows"])),
         }
@@ -269,9 +281,7 @@ fn dns(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let all = at.field("searches");
     for (index, search) in texts(config, "searches").enumerate() {
         let search = search.strip_suffix('.').unwrap_or(search);
-        if !search.is_empty() {
-            rules::format(search, names::dns_search(search), &all.index(index), errors);
-        }
+        rules::format(search, names::dns_search(search), &all.index(index), errors);
     }
     for (index, option) in list(config, "options").iter().enumerate() {
         if text(option, "name").is_empty() {
@@ -320,11 +330,9 @@ fn spread(constraint: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         }
     }
     for field in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
-        let value = text(constraint, field);
-        if !matches!(value, "" | "Honor" | "Ignore") {
-            errors.push(path.field(field).not_supported(value, &["Honor", "Ignore"]));
-        }
+        rules::one_of(constraint, field, &["Honor", "Ignore"], path, errors);
     }
+    label_keys(constraint, path, errors);
     labels::validate_label_selector(get(constraint, "labelSelector"), &path.field("labelSelector"), errors);
 }
 
@@ -354,9 +362,22 @@ fn node_requirement(requirement: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>
 fn node_fields(term: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let all = path.field("matchFields");
     for (index, requirement) in list(term, "matchFields").iter().enumerate() {
-        let key = text(requirement, "key");
+        let (key, at) = (text(requirement, "key"), all.index(index));
+        match text(requirement, "operator") {
+            "In" | "NotIn" if list(requirement, "values").len() != 1 => {
+                let detail = "must be only one value when `operator` is 'In' or 'NotIn' for node field selector";
+                errors.push(at.field("values").required(detail));
+            }
+            "In" | "NotIn" => {}
+            other => errors.push(at.field("operator").invalid(other, "not a valid selector operator")),
+        }
         if key != "metadata.name" {
-            errors.push(all.index(index).field("key").invalid(key, "not a valid field selector key"));
+            errors.push(at.field("key").invalid(key, "not a valid field selector key"));
+            continue;
+        }
+        let values = at.field("values");
+        for (index, value) in texts(requirement, "values").enumerate() {
+            rules::format(value, names::dns1123_subdomain(value), &values.index(index), errors);
         }
     }
 }
@@ -393,6 +414,41 @@ fn pod_affinity(term: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         errors.push(path.field("topologyKey").required("can not be empty"));
     }
     rules::format(key, names::qualified_name(key), &path.field("topologyKey"), errors);
+    label_keys(term, path, errors);
+}
+
+/// Keys of the pod's own labels that a selector is narrowed by.
+fn label_keys(term: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    for field in ["matchLabelKeys", "mismatchLabelKeys"] {
+        let at = path.field(field);
+        if !list(term, field).is_empty() && !has(term, "labelSelector") {
+            errors.push(at.forbidden("must not be specified when labelSelector is not set"));
+        }
+        for (index, key) in texts(term, field).enumerate() {
+            rules::format(key, names::qualified_name(key), &at.index(index), errors);
+        }
+    }
+}
+
+fn readiness_gate(gate: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let kind = text(gate, "conditionType");
+    rules::format(kind, names::qualified_name(kind), &path.field("conditionType"), errors);
+}
+
+/// What must be so has to be a label's value; a preference may be anything.
+fn node_values(selector: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let terms = path.field("nodeSelectorTerms");
+    for (index, term) in list(selector, "nodeSelectorTerms").iter().enumerate() {
+        let at = terms.index(index);
+        let all = at.field("matchExpressions");
+        for (index, requirement) in list(term, "matchExpressions").iter().enumerate() {
+            let at = all.index(index);
+            let values = at.field("values");
+            for (index, value) in texts(requirement, "values").enumerate() {
+                rules::format(value, names::label_value(value), &values.index(index), errors);
+            }
+        }
+    }
 }
 
 fn security(context: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
@@ -419,13 +475,12 @@ fn security(context: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             errors.push(at.field("name").duplicate(name));
         }
     }
-    let policy = text(context, "fsGroupChangePolicy");
-    if !matches!(policy, "" | "OnRootMismatch" | "Always") {
-        errors.push(path.field("fsGroupChangePolicy").not_supported(policy, &["Always", "OnRootMismatch"]));
-    }
-    let policy = text(context, "supplementalGroupsPolicy");
-    if !matches!(policy, "" | "Merge" | "Strict") {
-        errors.push(path.field("supplementalGroupsPolicy").not_supported(policy, &["Merge", "Strict"]));
+    for (field, values) in [
+        ("fsGroupChangePolicy", ["Always", "OnRootMismatch"]),
+        ("supplementalGroupsPolicy", ["Merge", "Strict"]),
+        ("seLinuxChangePolicy", ["MountOption", "Recursive"]),
+    ] {
+        rules::one_of(context, field, &values, path, errors);
     }
 }
 

@@ -3,18 +3,19 @@
 use api::Tree;
 use api::status::Cause;
 use machinery::fieldpath::Path;
-use machinery::labels;
+use machinery::{labels, names};
 
 use crate::generic::{Generation, Profile};
 use crate::kinds::workload::{not_above_hundred, number_or_percent};
-use crate::rules::{Rule, Table};
-use crate::tree::{get, has, text};
+use crate::rules::{self, Rule, Table};
+use crate::tree::{get, has};
 
 pub(super) const RULES: Table = &[("k8s.io.api.policy.v1.PodDisruptionBudgetSpec", &[Rule::Check(budget)])];
 
 pub(super) const PROFILES: &[Profile] = &[Profile {
     generation: Generation::Spec,
     status: true,
+    name: names::path_segment,
     unconditional_update: false,
     full: true,
     ..Profile::new("policy", "poddisruptionbudgets")
@@ -32,9 +33,6 @@ fn budget(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         }
     }
     labels::validate_label_selector(get(spec, "selector"), &path.field("selector"), errors);
-    let policy = text(spec, "unhealthyPodEvictionPolicy");
-    if !matches!(policy, "" | "IfHealthyBudget" | "AlwaysAllow") {
-        let values = ["AlwaysAllow", "IfHealthyBudget"];
-        errors.push(path.field("unhealthyPodEvictionPolicy").not_supported(policy, &values));
-    }
+    let values = ["AlwaysAllow", "IfHealthyBudget"];
+    rules::one_of(spec, "unhealthyPodEvictionPolicy", &values, path, errors);
 }

@@ -48,7 +48,7 @@ pub(super) fn check(probe: &Tree, kind: Kind, grace: i64, path: &Path<'_>, error
         }
     }
     let threshold = number(probe, "successThreshold");
-    if kind != Kind::Readiness && threshold != 1 && threshold >= 0 {
+    if kind != Kind::Readiness && threshold != 1 {
         errors.push(path.field("successThreshold").invalid(threshold, "must be 1"));
     }
 }

@@ -2,7 +2,7 @@
 
 use api::Tree;
 use api::status::Cause;
-use machinery::fieldpath::Path;
+use machinery::fieldpath::{Path, Shown};
 use machinery::{labels, names};
 
 use crate::generic::Profile;
@@ -36,9 +36,7 @@ fn subject_group(subject: &mut Object) {
 
 fn subject(subject: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let [kind, name, group] = ["kind", "name", "apiGroup"].map(|field| text(subject, field));
-    if name.is_empty() {
-        errors.push(path.field("name").required(""));
-    }
+    let unnamed = name.is_empty().then(|| path.field("name").required(""));
     match kind {
         "ServiceAccount" => {
             if !name.is_empty() {
@@ -55,18 +53,18 @@ fn subject(subject: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         }
         other => errors.push(path.field("kind").not_supported(other, &["ServiceAccount", "User", "Group"])),
     }
+    errors.extend(unnamed);
 }
 
 fn rule(rule: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
-    if list(rule, "verbs").is_empty() {
-        errors.push(path.field("verbs").required(""));
-    }
+    let idle = list(rule, "verbs").is_empty().then(|| path.field("verbs").required(""));
     let empty = |field: &str| list(rule, field).is_empty();
     if !empty("nonResourceURLs") {
         if !empty("apiGroups") || !empty("resources") || !empty("resourceNames") {
             let detail = "rules cannot apply to both regular resources and non-resource URLs";
             errors.push(path.field("nonResourceURLs").invalid(get(rule, "nonResourceURLs"), detail));
         }
+        errors.extend(idle);
         return;
     }
     if empty("apiGroups") {
@@ -75,6 +73,7 @@ fn rule(rule: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     if empty("resources") {
         errors.push(path.field("resources").required("resource rules must supply at least one resource"));
     }
+    errors.extend(idle);
 }
 
 fn role(_: &Context<'_>, role: &Tree, _: Option<&Tree>, errors: &mut Vec<Cause>) {
@@ -100,7 +99,11 @@ fn cluster_role(_: &Context<'_>, role: &Tree, _: Option<&Tree>, errors: &mut Vec
         errors.push(path.required("at least one clusterRoleSelector required if aggregationRule is non-nil"));
     }
     for (index, selector) in selectors.iter().enumerate() {
+        let before = errors.len();
         labels::validate_label_selector(selector, &path.index(index), errors);
+        if errors.len() > before {
+            errors.push(path.index(index).invalid(Shown::Null, "invalid label selector."));
+        }
     }
 }
 

@@ -31,7 +31,7 @@ fn not_negative(value: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     }
 }
 
-fn container_name(name: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
+pub(super) fn container_name(name: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let problems = names::qualified_name(name);
     errors.extend(problems.iter().map(|problem| path.invalid(name, problem)));
     if problems.is_empty() && !name.contains('/') && !standard(name) {

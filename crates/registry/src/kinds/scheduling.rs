@@ -60,7 +60,9 @@ fn check(_: &Context<'_>, class: &Tree, old: Option<&Tree>, errors: &mut Vec<Cau
         )));
     }
     let policy = text(class, "preemptionPolicy");
-    if !matches!(policy, "PreemptLowerPriority" | "Never") {
+    if policy.is_empty() {
+        errors.push(Path::new("preemptionPolicy").required(""));
+    } else if !matches!(policy, "PreemptLowerPriority" | "Never") {
         let values = ["PreemptLowerPriority", "Never"];
         errors.push(Path::new("preemptionPolicy").not_supported(policy, &values));
     }

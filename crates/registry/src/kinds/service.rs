@@ -196,51 +196,62 @@ fn check(_: &Context<'_>, service: &Tree, old: Option<&Tree>, errors: &mut Vec<C
     ports(spec, kind, errors);
     labels::validate_labels(get(spec, "selector"), &SPEC.field("selector"), errors);
     affinity(spec, errors);
-    let one_of = |field: &str, values: &[&str], errors: &mut Vec<Cause>| {
-        let value = text(spec, field);
-        if !value.is_empty() && !values.contains(&value) {
-            errors.push(SPEC.field(field).not_supported(value, values));
-        }
-    };
     addresses(spec, errors);
+    load_balancer(spec, kind, errors);
     let external = matches!(kind, "NodePort" | "LoadBalancer") || !list(spec, "externalIPs").is_empty();
     let policy = text(spec, "externalTrafficPolicy");
     if !policy.is_empty() && !external {
         let detail = "may only be set for externally-accessible services";
         errors.push(SPEC.field("externalTrafficPolicy").invalid(policy, detail));
     } else {
-        one_of("externalTrafficPolicy", &["Cluster", "Local"], errors);
+        rules::one_of(spec, "externalTrafficPolicy", &["Cluster", "Local"], &SPEC, errors);
     }
-    one_of("internalTrafficPolicy", &["Cluster", "Local"], errors);
-    one_of("ipFamilyPolicy", &["PreferDualStack", "RequireDualStack", "SingleStack"], errors);
-    one_of("trafficDistribution", &["PreferClose", "PreferSameZone", "PreferSameNode"], errors);
-    for (index, family) in texts(spec, "ipFamilies").enumerate() {
-        if !matches!(family, "IPv4" | "IPv6") {
-            let at = SPEC.field("ipFamilies");
-            errors.push(at.index(index).not_supported(family, &["IPv4", "IPv6"]));
+    for (field, values) in [
+        ("internalTrafficPolicy", ["Cluster", "Local"].as_slice()),
+        ("ipFamilyPolicy", &["PreferDualStack", "RequireDualStack", "SingleStack"]),
+        ("trafficDistribution", &["PreferClose", "PreferSameZone", "PreferSameNode"]),
+    ] {
+        rules::one_of(spec, field, values, &SPEC, errors);
+    }
+    let families: Vec<&str> = texts(spec, "ipFamilies").collect();
+    for (index, family) in families.iter().enumerate() {
+        let at = SPEC.field("ipFamilies");
+        if !matches!(*family, "IPv4" | "IPv6") {
+            errors.push(at.index(index).not_supported(*family, &["IPv4", "IPv6"]));
+        }
+        if families[..index].contains(family) {
+            errors.push(at.index(index).duplicate(*family));
         }
     }
-    if kind != "LoadBalancer" {
-        load_balancer_only(spec, errors);
-    }
-    source_ranges(spec, errors);
     let check = number(spec, "healthCheckNodePort");
+    let open = kind == "LoadBalancer" && policy == "Local";
+    if check != 0 && open {
+        rules::port(check, &SPEC.field("healthCheckNodePort"), errors);
+    }
     if check != 0 && !(kind == "LoadBalancer" && policy == "Local") {
         let detail = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
         errors.push(SPEC.field("healthCheckNodePort").invalid(check, detail));
     }
 }
 
-fn load_balancer_only(spec: &Tree, errors: &mut Vec<Cause>) {
+/// What only services behind a load balancer have.
+fn load_balancer(spec: &Tree, kind: &str, errors: &mut Vec<Cause>) {
     let detail = "may only be used when `type` is 'LoadBalancer'";
-    if has(spec, "loadBalancerClass") {
-        errors.push(SPEC.field("loadBalancerClass").forbidden(detail));
+    let other = kind != "LoadBalancer";
+    if !list(spec, "loadBalancerSourceRanges").is_empty() {
+        if other {
+            errors.push(SPEC.field("LoadBalancerSourceRanges").forbidden(detail));
+        }
+        source_ranges(spec, errors);
     }
-    if has(spec, "allocateLoadBalancerNodePorts") {
+    if other && has(spec, "allocateLoadBalancerNodePorts") {
         errors.push(SPEC.field("allocateLoadBalancerNodePorts").forbidden(detail));
     }
-    if !list(spec, "loadBalancerSourceRanges").is_empty() {
-        errors.push(SPEC.field("LoadBalancerSourceRanges").forbidden(detail));
+    if let Some(class) = rules::given(spec, "loadBalancerClass") {
+        if other {
+            errors.push(SPEC.field("loadBalancerClass").forbidden(detail));
+        }
+        rules::format(class, names::qualified_name(class), &SPEC.field("loadBalancerClass"), errors);
     }
 }
 
@@ -285,10 +296,19 @@ fn ports(spec: &Tree, kind: &str, errors: &mut Vec<Cause>) {
         if !application.is_empty() {
             rules::format(application, names::qualified_name(application), &at.field("appProtocol"), errors);
         }
+        if rules::given(port, "appProtocol") == Some("") {
+            rules::format("", names::qualified_name(""), &at.field("appProtocol"), errors);
+        }
         let node = number(port, "nodePort");
-        if node != 0 && !matches!(kind, "NodePort" | "LoadBalancer") {
+        if node != 0 && matches!(kind, "ClusterIP" | "ExternalName") {
             let detail = format!("may not be used when `type` is '{kind}'");
             errors.push(at.field("nodePort").forbidden(&detail));
+        }
+        let taken = |other: &Tree| {
+            number(other, "nodePort") == node && text(other, "protocol") == protocol
+        };
+        if node != 0 && ports[..index].iter().any(taken) {
+            errors.push(at.field("nodePort").duplicate(node));
         }
         let identity = |port: &Tree| (number(port, "port"), text(port, "protocol").to_owned());
         if ports[..index].iter().any(|other| identity(other) == identity(port)) {

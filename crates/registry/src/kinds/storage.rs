@@ -1,15 +1,19 @@
 //! Persistent volumes, their claims, storage classes and what CSI drivers register.
 
+mod csi;
+mod topology;
+
 use api::Tree;
 use api::status::Cause;
 use machinery::Quantity;
 use machinery::fieldpath::{Path, Shown};
-use machinery::names;
+use machinery::{labels, names};
 use serde_json::json;
 
 use crate::generic::Profile;
 use crate::internal;
-use crate::rules::{Literal, Rule, Table};
+use crate::kinds::container;
+use crate::rules::{self, Literal, Rule, Table};
 use crate::strategy::Context;
 use crate::tree::{as_object, ensure, entries, get, has, list, put, same, text, texts};
 
@@ -68,8 +72,18 @@ pub(super) const PROFILES: &[Profile] = &[
         ..Profile::new("", "persistentvolumes")
     },
     Profile { check: Some(class), full: true, ..Profile::new(GROUP, "storageclasses") },
-    Profile { unconditional_update: false, ..Profile::new(GROUP, "csidrivers") },
-    Profile { unconditional_update: false, ..Profile::new(GROUP, "csinodes") },
+    Profile {
+        unconditional_update: false,
+        check: Some(csi::driver),
+        full: true,
+        ..Profile::new(GROUP, "csidrivers")
+    },
+    Profile {
+        unconditional_update: false,
+        check: Some(csi::node),
+        full: true,
+        ..Profile::new(GROUP, "csinodes")
+    },
 ];
 
 fn prepare_claim(_: &Context<'_>, claim: &mut Tree, old: Option<&Tree>) {
@@ -95,10 +109,7 @@ fn modes(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             errors.push(at.not_supported(mode, &MODES));
         }
     }
-    let mode = text(spec, "volumeMode");
-    if !matches!(mode, "" | "Block" | "Filesystem") {
-        errors.push(path.field("volumeMode").not_supported(mode, &["Block", "Filesystem"]));
-    }
+    rules::one_of(spec, "volumeMode", &["Block", "Filesystem"], path, errors);
     let class = text(spec, "storageClassName");
     if !class.is_empty() {
         let at = path.field("storageClassName");
@@ -117,11 +128,44 @@ fn claim(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     if list(spec, "accessModes").is_empty() {
         errors.push(path.field("accessModes").required("at least 1 access mode is required"));
     }
+    labels::validate_label_selector(get(spec, "selector"), &path.field("selector"), errors);
     modes(spec, path, errors);
     let at = path.field("resources");
     match get(spec, "resources.requests.storage") {
         Tree::Null => errors.push(at.key("storage").required("")),
         value => positive(value, &at.key("storage"), errors),
+    }
+    // The one says what the other says where both can.
+    let (old, new) = (get(spec, "dataSource"), get(spec, "dataSourceRef"));
+    if !old.is_null() {
+        data_source(old, &path.field("dataSource"), errors);
+    }
+    if !new.is_null() {
+        data_source(new, &path.field("dataSourceRef"), errors);
+    } else if !old.is_null() {
+        data_source(old, &path.field("dataSourceRef"), errors);
+    }
+    if let Some(class) = rules::given(spec, "volumeAttributesClassName").filter(|class| !class.is_empty()) {
+        let at = path.field("volumeAttributesClassName");
+        rules::format(class, names::dns1123_subdomain(class), &at, errors);
+    }
+}
+
+/// What a volume is filled from.
+fn data_source(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let [group, kind, name] = ["apiGroup", "kind", "name"].map(|field| text(source, field));
+    for (field, value) in [("name", name), ("kind", kind)] {
+        if value.is_empty() {
+            errors.push(path.field(field).required(""));
+        }
+    }
+    if group.is_empty() {
+        if kind != "PersistentVolumeClaim" {
+            let detail = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
+            errors.push(path.invalid(kind, detail));
+        }
+    } else {
+        rules::format(group, names::dns1123_subdomain(group), &path.field("apiGroup"), errors);
     }
 }
 
@@ -177,10 +221,15 @@ fn volume(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         errors.push(at.required(""));
     }
     match get(spec, "capacity.storage") {
-        Tree::Null => {
-            errors.push(at.not_supported(Shown::Plain(shown_or_empty(get(spec, "capacity"))), &["storage"]))
+        Tree::Null => errors.push(at.not_supported(get(spec, "capacity"), &["storage"])),
+        value => {
+            let amount = Quantity::from_tree(value).unwrap_or(Quantity::ZERO);
+            if amount.nanos() < 0 {
+                let shown = Shown::Plain(amount.to_string());
+                errors.push(at.key("storage").invalid(shown, "must be a valid resource quantity"));
+            }
+            positive(value, &at.key("storage"), errors);
         }
-        value => positive(value, &at.key("storage"), errors),
     }
     let policy = text(spec, "persistentVolumeReclaimPolicy");
     if !matches!(policy, "Delete" | "Recycle" | "Retain") {
@@ -193,10 +242,22 @@ fn volume(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     for (extra, _) in sources(spec).skip(1) {
         errors.push(path.field(extra).forbidden("may not specify more than 1 volume type"));
     }
-}
-
-fn shown_or_empty(tree: &Tree) -> String {
-    if tree.is_null() { "{}".to_owned() } else { tree.to_string() }
+    if has(spec, "nodeAffinity") && !has(spec, "nodeAffinity.required") {
+        let detail = "must specify required node constraints";
+        errors.push(path.field("nodeAffinity.required").required(detail));
+    }
+    if has(spec, "csi") {
+        csi::volume(get(spec, "csi"), &path.field("csi"), errors);
+    }
+    if has(spec, "local") {
+        match text(spec, "local.path") {
+            "" => errors.push(path.field("local.path").required("")),
+            place => container::no_backsteps(place, &path.field("local.path"), errors),
+        }
+        if !has(spec, "nodeAffinity") {
+            errors.push(path.field("nodeAffinity").required("Local volume requires node affinity"));
+        }
+    }
 }
 
 fn check_volume(_: &Context<'_>, object: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
@@ -233,6 +294,7 @@ fn class(_: &Context<'_>, class: &Tree, old: Option<&Tree>, errors: &mut Vec<Cau
     if entries(class, "parameters").any(|(key, _)| key.is_empty()) {
         errors.push(Path::new("parameters").invalid("", "field can not be empty."));
     }
+    topology::check(list(class, "allowedTopologies"), errors);
     for (field, values) in [
         ("reclaimPolicy", ["Delete", "Retain"]),
         ("volumeBindingMode", ["Immediate", "WaitForFirstConsumer"]),

@@ -3,10 +3,10 @@
 use api::Tree;
 use api::status::Cause;
 use machinery::fieldpath::Path;
-use machinery::{Quantity, names};
+use machinery::{Quantity, labels, names};
 
 use crate::kinds::container::{self, field_ref, local_path, no_backsteps, resource_ref};
-use crate::rules::{Literal, Rule, Table};
+use crate::rules::{self, Literal, Rule, Table};
 use crate::tree::{Object, fill, get, has, int, list, member, text};
 
 const MODE: Rule = Rule::Default("defaultMode", Literal::Number(0o644));
@@ -35,6 +35,7 @@ pub(super) const RULES: Table = &[
             Rule::Default("iscsiInterface", Literal::Text("default")),
             Rule::Required("targetPortal"),
             Rule::Required("iqn"),
+            Rule::Check(iscsi),
         ],
     ),
     (
@@ -58,10 +59,11 @@ pub(super) const RULES: Table = &[
     ("k8s.io.api.core.v1.NFSVolumeSource", &[Rule::Required("server"), Rule::Check(nfs)]),
     (
         "k8s.io.api.core.v1.CSIVolumeSource",
-        &[Rule::Required("driver"), Rule::Format("driver", names::dns1123_subdomain)],
+        &[Rule::Check(csi)],
     ),
     ("k8s.io.api.core.v1.GitRepoVolumeSource", &[Rule::Required("repository")]),
     ("k8s.io.api.core.v1.EphemeralVolumeSource", &[Rule::Required("volumeClaimTemplate")]),
+    ("k8s.io.api.core.v1.PersistentVolumeClaimTemplate", &[Rule::Check(claim_template)]),
     (
         "k8s.io.api.core.v1.ImageVolumeSource",
         &[
@@ -166,9 +168,6 @@ fn downward(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
 fn projected(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     mode(source, "defaultMode", path, errors);
     let mut seen: Vec<&str> = Vec::new();
-    let place = |name: &'_ str, errors: &mut Vec<Cause>| {
-        errors.push(path.invalid(name, "conflicting duplicate paths"));
-    };
     let all = path.field("sources");
     for (index, one) in list(source, "sources").iter().enumerate() {
         let kinds = one.as_object().into_iter().flatten().filter(|(_, source)| !source.is_null());
@@ -182,16 +181,94 @@ fn projected(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         if has(one, "serviceAccountToken") && text(one, "serviceAccountToken.path").is_empty() {
             errors.push(path.field("path").required(""));
         }
-        let items = ["secret.items", "configMap.items", "downwardAPI.items"]
-            .iter()
-            .flat_map(|items| list(one, items));
-        for name in items.map(|item| text(item, "path")).chain([text(one, "serviceAccountToken.path")]) {
-            if !name.is_empty() && seen.contains(&name) {
-                place(name, errors);
+        let token = text(one, "serviceAccountToken.path");
+        if !token.is_empty() {
+            local_path(token, &path.field("path"), errors);
+        }
+        if has(one, "clusterTrustBundle") {
+            let at = all.index(index);
+            trust_bundle(get(one, "clusterTrustBundle"), &at.field("clusterTrustBundle"), errors);
+        }
+        // The source is named, where it has a name.
+        let named = |source: &str| text(one, &format!("{source}.name"));
+        let items = ["secret", "configMap", "downwardAPI"].into_iter().flat_map(|source| {
+            let items = list(one, &format!("{source}.items"));
+            items.iter().map(move |item| (text(item, "path"), named(source)))
+        });
+        for (place, name) in items.chain([(token, ""), (text(one, "clusterTrustBundle.path"), "")]) {
+            if !place.is_empty() && seen.contains(&place) {
+                let shown = if name.is_empty() { place } else { name };
+                errors.push(path.invalid(shown, "conflicting duplicate paths"));
             }
-            seen.push(name);
+            seen.push(place);
         }
     }
+}
+
+fn trust_bundle(bundle: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    match (rules::given(bundle, "name"), rules::given(bundle, "signerName")) {
+        (Some(_), Some(_)) => errors.push(path.invalid(
+            crate::internal::shown(bundle, "core.v1.ClusterTrustBundleProjection"),
+            "only one of name and signerName may be used",
+        )),
+        (Some(""), None) => errors.push(path.field("name").required("must be a valid object name")),
+        (Some(name), None) => {
+            let problems = names::dns1123_subdomain(&name.replace(':', "."));
+            rules::format(name, problems, &path.field("name"), errors);
+            if has(bundle, "labelSelector") {
+                let selector = get(bundle, "labelSelector");
+                let detail = "labelSelector must be unset if name is specified";
+                errors.push(path.field("labelSelector").invalid(selector, detail));
+            }
+        }
+        (None, Some(signer)) => {
+            let at = path.field("signerName");
+            if signer.is_empty() {
+                errors.push(at.required("must be a valid signer name"));
+            }
+            super::certificates::signer_name(signer, &at, errors);
+            let selector = path.field("labelSelector");
+            labels::validate_label_selector(get(bundle, "labelSelector"), &selector, errors);
+        }
+        (None, None) => errors.push(path.required("either name or signerName must be specified")),
+    }
+    match text(bundle, "path") {
+        "" => errors.push(path.field("path").required("")),
+        place => local_path(place, &path.field("path"), errors),
+    }
+}
+
+fn iscsi(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let (iqn, lun) = (text(source, "iqn"), int(source, "lun").unwrap_or(0));
+    if !iqn.is_empty() && !["iqn", "eui", "naa"].iter().any(|prefix| iqn.starts_with(prefix)) {
+        errors.push(path.field("iqn").invalid(iqn, "must be valid format starting with iqn, eui, or naa"));
+    }
+    if !(0..=255).contains(&lun) {
+        errors.push(path.field("lun").invalid(lun, "must be between 0 and 255, inclusive"));
+    }
+}
+
+fn csi(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    driver_name(text(source, "driver"), &path.field("driver"), errors);
+    if has(source, "nodePublishSecretRef") {
+        match text(source, "nodePublishSecretRef.name") {
+            "" => errors.push(path.field("nodePublishSecretRef.name").required("")),
+            name => rules::format(name, names::dns1123_subdomain(name), &path.field("name"), errors),
+        }
+    }
+}
+
+/// The name of a storage driver.
+pub(super) fn driver_name(name: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    if name.is_empty() {
+        errors.push(path.required(""));
+        return;
+    }
+    if name.len() > 63 {
+        errors.push(path.too_long(63));
+    }
+    let lower = name.to_lowercase();
+    errors.extend(names::dns1123_subdomain(&lower).iter().map(|problem| path.invalid(name, problem)));
 }
 
 fn token(projection: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
@@ -225,11 +302,22 @@ fn size_limit(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     }
 }
 
+fn claim_template(template: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let at = path.field("metadata");
+    labels::validate_labels(get(template, "metadata.labels"), &at.field("labels"), errors);
+    crate::meta::validate_annotations(
+        get(template, "metadata.annotations"),
+        &at.field("annotations"),
+        errors,
+    );
+}
+
 fn nfs(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let at = text(source, "path");
     if at.is_empty() {
         errors.push(path.field("path").required(""));
-    } else if !at.starts_with('/') {
+    }
+    if !at.starts_with('/') {
         errors.push(path.field("path").invalid(at, "must be an absolute path"));
     }
 }

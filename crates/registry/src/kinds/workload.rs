@@ -8,7 +8,7 @@ use machinery::{intstr, labels, names};
 use crate::generic::{Generation, Profile};
 use crate::internal;
 use crate::kinds::template;
-use crate::rules::{Literal, Rule, Table, not_negative};
+use crate::rules::{self, Literal, Rule, Table, not_negative};
 use crate::strategy::Context;
 use crate::tree::{
     Object, as_object, ensure, fill, fill_pointer, get, has, int, list, member, number, same, text, unset,
@@ -80,7 +80,7 @@ pub(super) const PROFILES: &[Profile] = &[
         check: Some(check_stateful_set),
         ..WORKLOAD
     },
-    Profile { group: "", plural: "replicationcontrollers", ..WORKLOAD },
+    Profile { group: "", plural: "replicationcontrollers", name: names::long_name, ..WORKLOAD },
     Profile {
         plural: "controllerrevisions",
         check: Some(check_revision),
@@ -149,7 +149,9 @@ fn counts(spec: &Tree, fields: &[&str], path: &Path<'_>, errors: &mut Vec<Cause>
 fn selector(spec: &Tree, kind: &str, path: &Path<'_>, errors: &mut Vec<Cause>) -> Option<labels::Selector> {
     let (tree, at) = (get(spec, "selector"), path.field("selector"));
     if tree.is_null() {
-        errors.push(at.required(""));
+        if kind != "daemonset" || !has(spec, "template.metadata.labels") {
+            errors.push(at.required(""));
+        }
         return Some(labels::Selector::nothing());
     }
     let before = errors.len();
@@ -159,7 +161,11 @@ fn selector(spec: &Tree, kind: &str, path: &Path<'_>, errors: &mut Vec<Cause>) -
             at.invalid(Shown::Plain("{}".to_owned()), &format!("empty selector is invalid for {kind}")),
         );
     } else if errors.len() > before {
-        errors.push(at.invalid(tree, "invalid label selector"));
+        match kind {
+            "daemonset" => {}
+            "statefulset" => errors.push(at.invalid(tree, "")),
+            _ => errors.push(at.invalid(tree, "invalid label selector")),
+        }
         return None;
     }
     labels::Selector::from_label_selector(tree).ok()
@@ -304,6 +310,9 @@ fn stateful_set(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             counts(rolling, &["partition"], &at.field("rollingUpdate"), errors);
             let at = at.field("rollingUpdate.maxUnavailable");
             number_or_percent(get(rolling, "maxUnavailable"), &at, errors);
+            if has(rolling, "maxUnavailable") && zero(get(rolling, "maxUnavailable")) {
+                errors.push(at.invalid(get(rolling, "maxUnavailable"), "cannot be 0"));
+            }
             not_above_hundred(get(rolling, "maxUnavailable"), &at, errors);
         }
         _ => errors.push(at.invalid(internal::shown(strategy, "apps.v1.StatefulSetUpdateStrategy"), "must be 'RollingUpdate' or 'OnDelete'")),
@@ -317,11 +326,14 @@ fn stateful_set(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     }
     counts(spec, &["replicas", "minReadySeconds"], path, errors);
     counts(get(spec, "ordinals"), &["start"], &path.field("ordinals"), errors);
-    let before = errors.len();
     if let Some(selector) = selector(spec, "statefulset", path, errors)
-        && errors.len() == before
+        && !selector.is_everything()
     {
         template::selected(&selector, get(spec, "template"), &path.field("template"), errors);
+    }
+    let service = text(spec, "serviceName");
+    if !service.is_empty() {
+        rules::format(service, names::dns1123_label(service), &path.field("serviceName"), errors);
     }
     let policy = text(spec, "template.spec.restartPolicy");
     if policy != "Always" {

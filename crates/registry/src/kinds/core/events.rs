@@ -6,7 +6,7 @@ use machinery::fieldpath::Path;
 use machinery::names;
 
 use crate::strategy::Context;
-use crate::tree::{get, has, same, text};
+use crate::tree::{get, has, number, same, text};
 
 /// An event that came in by the core group: little is asked of it.
 pub(super) fn check(_: &Context<'_>, event: &Tree, _: Option<&Tree>, errors: &mut Vec<Cause>) {
@@ -22,6 +22,11 @@ fn namespace(event: &Tree, object: &str, errors: &mut Vec<Cause>) {
         let path = Path::new("involvedObject.namespace");
         errors.push(path.invalid(about, "does not match event.namespace"));
     }
+}
+
+/// Its name is an object's name and a time, which upper case may stand in.
+pub(super) fn name(name: &str) -> Vec<String> {
+    names::dns1123_subdomain(name)
 }
 
 /// An event of `events.k8s.io`, which must be complete.
@@ -71,7 +76,20 @@ pub(super) fn check_new(_: &Context<'_>, event: &Tree, old: Option<&Tree>, error
             errors.push(Path::new(field).required(""));
         }
     }
+    for field in ["reportingInstance", "action", "reason"] {
+        if text(event, field).len() > 128 {
+            errors.push(Path::new(field).invalid("", "can have at most 128 characters"));
+        }
+    }
     errors.extend(kind());
+    if has(event, "series") {
+        if number(event, "series.count") < 2 {
+            errors.push(Path::new("series.count").invalid("", "should be at least 2"));
+        }
+        if !has(event, "series.lastObservedTime") {
+            errors.push(Path::new("series.lastObservedTime").required(""));
+        }
+    }
     if text(event, "note").len() > 1024 {
         errors.push(Path::new("message").invalid("", "can have at most 1024 characters"));
     }

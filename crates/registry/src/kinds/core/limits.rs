@@ -7,7 +7,7 @@ use machinery::{Quantity, names};
 
 use crate::kinds::resources::extended;
 use crate::strategy::Context;
-use crate::tree::{Object, as_object, entries, get, has, text, texts};
+use crate::tree::{Object, as_object, entries, get, has, list, text, texts};
 
 /// Defaults follow from one another for containers: a maximum is the default, that the default request.
 pub(super) fn default(item: &mut Object) {
@@ -65,11 +65,48 @@ pub(super) fn item(item: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             if less <= more {
                 continue;
             }
-            // The complaint is about the field that the author is to mend.
-            let field = if high == "defaultRequest" { high } else { low };
+            // The complaint is about the field that the author is to mend, and not always about its value.
+            let field = if matches!(high, "defaultRequest" | "default") && low == "min" { high } else { low };
+            let shown = match (low, high) {
+                ("min", "defaultRequest") | ("default", "max") => more,
+                _ => less,
+            };
             let detail = format!("{low_name} {less} is greater than {high_name} {more}");
             let at = path.field(field);
-            errors.push(at.key(name).invalid(&*less.to_string(), &detail));
+            errors.push(at.key(name).invalid(&*shown.to_string(), &detail));
+        }
+        if let Some(ratio) = find("maxLimitRequestRatio", name) {
+            let at = path.field("maxLimitRequestRatio");
+            let one = 1_000_000_000;
+            if ratio.nanos() < one {
+                let detail = format!("ratio {ratio} is less than 1");
+                errors.push(at.key(name).invalid(&*ratio.to_string(), &detail));
+            }
+            if let (Some(least), Some(most)) = (find("min", name), find("max", name))
+                && least.nanos() != 0
+            {
+                let limit = most.nanos() as f64 / least.nanos() as f64;
+                if ratio.nanos() as f64 / one as f64 > limit {
+                    let detail = format!("ratio {ratio} is greater than max/min = {limit:.6}");
+                    errors.push(at.key(name).invalid(&*ratio.to_string(), &detail));
+                }
+            }
+        }
+    }
+    if kind == "PersistentVolumeClaim" && find("min", "storage").is_none() && find("max", "storage").is_none() {
+        let detail = "either minimum or maximum storage value is required, but neither was provided";
+        errors.push(path.field("limits").required(detail));
+    }
+}
+
+/// Each type is limited once.
+pub(super) fn items(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let items = list(spec, "limits");
+    let all = path.field("limits");
+    for (index, item) in items.iter().enumerate() {
+        let kind = text(item, "type");
+        if items[..index].iter().any(|other| text(other, "type") == kind) {
+            errors.push(all.index(index).field("type").duplicate(kind));
         }
     }
 }
@@ -120,16 +157,8 @@ pub(super) fn quota(_: &Context<'_>, quota: &Tree, old: Option<&Tree>, errors: &
             errors.push(at.invalid(&*amount.to_string(), "must be an integer"));
         }
     }
+    scope_selector(quota, errors);
     let path = Path::new("spec.scopes");
-    const SCOPES: [&str; 7] = [
-        "Terminating",
-        "NotTerminating",
-        "BestEffort",
-        "NotBestEffort",
-        "PriorityClass",
-        "CrossNamespacePodAffinity",
-        "VolumeAttributesClass",
-    ];
     let scopes = get(quota, "spec.scopes");
     if texts(quota, "spec.scopes").any(|scope| !SCOPES.contains(&scope)) {
         errors.push(path.invalid(scopes, "unsupported scope"));
@@ -145,5 +174,67 @@ pub(super) fn quota(_: &Context<'_>, quota: &Tree, old: Option<&Tree>, errors: &
         && !crate::tree::same(scopes, get(old, "spec.scopes"))
     {
         errors.push(path.invalid(scopes, "field is immutable"));
+    }
+}
+
+const SCOPES: [&str; 7] = [
+    "Terminating",
+    "NotTerminating",
+    "BestEffort",
+    "NotBestEffort",
+    "PriorityClass",
+    "CrossNamespacePodAffinity",
+    "VolumeAttributesClass",
+];
+
+/// Whether a quota of some scope can count a resource: pods and what they ask for, mostly.
+fn scope_counts(scope: &str, resource: &str) -> bool {
+    match scope {
+        "BestEffort" => resource == "pods",
+        "VolumeAttributesClass" => {
+            matches!(resource, "persistentvolumeclaims" | "requests.storage" | "count/persistentvolumeclaims")
+        }
+        _ => {
+            matches!(
+                resource,
+                "pods" | "cpu" | "memory" | "requests.cpu" | "requests.memory" | "limits.cpu" | "limits.memory"
+            ) || resource.contains("hugepages-")
+                || extended(resource.strip_prefix("requests.").unwrap_or(resource))
+        }
+    }
+}
+
+fn scope_selector(quota: &Tree, errors: &mut Vec<Cause>) {
+    let selector = get(quota, "spec.scopeSelector");
+    let path = Path::new("spec.scopeSelector.matchExpressions");
+    for requirement in list(selector, "matchExpressions") {
+        let [scope, operator] = ["scopeName", "operator"].map(|field| text(requirement, field));
+        if !SCOPES.contains(&scope) {
+            errors.push(path.field("scopeName").invalid(scope, "unsupported scope"));
+        } else if entries(quota, "spec.hard").any(|(resource, _)| !scope_counts(scope, resource)) {
+            let shown = crate::internal::shown(selector, "core.v1.ScopeSelector");
+            errors.push(path.invalid(shown, "unsupported scope applied to resource"));
+        }
+        match (scope, operator) {
+            ("Terminating" | "NotTerminating" | "BestEffort" | "NotBestEffort" | "CrossNamespacePodAffinity", operator)
+                if operator != "Exists" =>
+            {
+                let detail = "must be 'Exist' only operator when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
+                errors.push(path.field("operator").invalid(operator, detail));
+            }
+            _ => {}
+        }
+        let empty = list(requirement, "values").is_empty();
+        match operator {
+            "In" | "NotIn" if empty => errors.push(path.field("values").required(
+                "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector",
+            )),
+            "Exists" | "DoesNotExist" if !empty => errors.push(path.field("values").invalid(
+                get(requirement, "values"),
+                "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector",
+            )),
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            other => errors.push(path.field("operator").invalid(other, "not a valid selector operator")),
+        }
     }
 }
