@@ -6,6 +6,7 @@ mod node_restriction;
 mod node_taints;
 mod priority;
 mod requester;
+mod runtime_class;
 mod service_account;
 mod tolerations;
 
@@ -22,6 +23,7 @@ pub use node_restriction::NodeRestriction;
 pub use node_taints::TaintNodesByCondition;
 pub use priority::Priority;
 pub use requester::CertificateRequester;
+pub use runtime_class::RuntimeClass;
 pub use service_account::ServiceAccount;
 pub use tolerations::DefaultTolerationSeconds;
 
@@ -103,6 +105,21 @@ pub trait Plugin: Send + Sync {
     }
 }
 
+/// What flags say to plugins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `--default-not-ready-toleration-seconds`.
+    pub not_ready_seconds: i64,
+    /// `--default-unreachable-toleration-seconds`.
+    pub unreachable_seconds: i64,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { not_ready_seconds: 300, unreachable_seconds: 300 }
+    }
+}
+
 /// Plugins in the order in which they run.
 pub struct Chain {
     plugins: Vec<Box<dyn Plugin>>,
@@ -114,17 +131,23 @@ impl Chain {
     }
 
     /// What runs unless flags say otherwise, in upstream's order, with `NodeRestriction` where it is enabled.
-    pub fn standard(lookup: Arc<dyn Lookup>, enabled: impl Fn(&str) -> bool) -> Chain {
+    pub fn standard(lookup: Arc<dyn Lookup>, settings: Settings, enabled: impl Fn(&str) -> bool) -> Chain {
         let all: Vec<Box<dyn Plugin>> = vec![
             Box::new(NamespaceLifecycle::new(lookup.clone())),
             Box::new(ServiceAccount::new(lookup.clone())),
             Box::new(NodeRestriction::new(lookup.clone())),
             Box::new(TaintNodesByCondition),
-            Box::new(Priority::new(lookup)),
-            Box::new(DefaultTolerationSeconds::default()),
+            Box::new(Priority::new(lookup.clone())),
+            Box::new(DefaultTolerationSeconds::new(settings.not_ready_seconds, settings.unreachable_seconds)),
+            Box::new(RuntimeClass::new(lookup)),
             Box::new(CertificateRequester),
         ];
         Chain { plugins: all.into_iter().filter(|plugin| enabled(plugin.name())).collect() }
+    }
+
+    /// Of the plugins that run, as flags name them.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.plugins.iter().map(|plugin| plugin.name())
     }
 
     pub async fn admit(&self, attributes: &Attributes<'_>, object: &mut Tree) -> Result<(), Status> {

@@ -173,10 +173,13 @@ fn spec_changed(object: &Tree, old: &Tree) -> bool {
     keys.into_iter().any(|key| !same(new.get(key).unwrap_or(&null), old.get(key).unwrap_or(&null)))
 }
 
-/// Of an approval nothing is taken but the conditions.
+/// Of an approval nothing is taken but the conditions, and metadata.
 fn prepare_approval(object: &mut Tree, old: &Tree) {
     let conditions = get(object, "status.conditions").clone();
     let mut result = old.clone();
+    if let Some(metadata) = object.get("metadata") {
+        as_object(&mut result).insert("metadata".to_owned(), metadata.clone());
+    }
     put(ensure(&mut result, "status"), "conditions", conditions);
     *object = result;
 }
@@ -227,6 +230,7 @@ impl Strategy for Generic {
         if context.resource.scope == api::model::Scope::Cluster {
             ensure(object, "metadata").shift_remove("namespace");
         }
+        meta::one_of_each_owner(object);
         self.set_generation(object, i64::from(self.profile.generation != Generation::Unset));
         if let Some(prepare) = self.profile.prepare {
             prepare(context, object, None);
@@ -241,6 +245,7 @@ impl Strategy for Generic {
                 ensure(object, "metadata").insert(field.to_owned(), value);
             }
         }
+        meta::one_of_each_owner(object);
         let created = get(old, "metadata.creationTimestamp").clone();
         if let Some(metadata) = object_mut(object, "metadata") {
             put(metadata, "creationTimestamp", created);
@@ -265,6 +270,8 @@ impl Strategy for Generic {
         let changed = |path: &str| !same(get(object, path), get(old, path));
         let raised = match self.profile.generation {
             Generation::Unset | Generation::One => false,
+            // where a pod runs is not of its owner's making
+            _ if context.subresource == Some("binding") => false,
             Generation::Spec => spec_changed(object, old),
             Generation::SpecAndAnnotations => spec_changed(object, old) || changed("metadata.annotations"),
             Generation::SpecAndLabels => spec_changed(object, old) || changed("metadata.labels"),

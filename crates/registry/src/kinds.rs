@@ -1,5 +1,6 @@
 //! What is particular about each kind: its profile and the rules of its messages, a module per family.
 
+pub mod addresses;
 pub mod admission;
 pub mod aggregation;
 pub mod autoscaling;
@@ -25,7 +26,9 @@ pub mod scheduling;
 pub mod service;
 pub mod storage;
 pub mod template;
+pub mod trust;
 pub mod volume;
+pub mod warnings;
 pub mod workload;
 
 use crate::generic::Profile;
@@ -55,6 +58,7 @@ pub(crate) fn tables()
         service::RULES,
         storage::RULES,
         template::RULES,
+        trust::RULES,
         volume::RULES,
         workload::RULES,
     ];
@@ -64,6 +68,7 @@ pub(crate) fn tables()
 /// The profile of a resource, at any of its versions.
 pub fn profile(group: &str, plural: &str) -> Option<&'static Profile> {
     static PROFILES: &[&[Profile]] = &[
+        addresses::PROFILES,
         admission::PROFILES,
         aggregation::PROFILES,
         autoscaling::PROFILES,
@@ -82,6 +87,7 @@ pub fn profile(group: &str, plural: &str) -> Option<&'static Profile> {
         service::PROFILES,
         storage::PROFILES,
         template::PROFILES,
+        trust::PROFILES,
         workload::PROFILES,
     ];
     PROFILES

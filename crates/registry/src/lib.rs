@@ -10,6 +10,7 @@ pub mod generic;
 mod internal;
 pub mod kinds;
 pub mod meta;
+pub mod privileged;
 pub mod rules;
 pub mod selectable;
 pub mod strategy;

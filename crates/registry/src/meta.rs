@@ -6,7 +6,7 @@ use api::status::Cause;
 use machinery::fieldpath::Path;
 use machinery::{labels, names};
 
-use crate::tree::{get, has, list, number, text, texts};
+use crate::tree::{get, object_mut, has, list, number, text, texts};
 
 /// What a kind's names must look like.
 pub type NameFormat = fn(&str) -> Vec<String>;
@@ -109,6 +109,22 @@ pub fn validate_annotations(annotations: &Tree, path: &Path<'_>, errors: &mut Ve
     }
     if size > ANNOTATIONS_MAX {
         errors.push(path.too_long(ANNOTATIONS_MAX));
+    }
+}
+
+/// Owners that are named twice are named once.
+pub fn one_of_each_owner(object: &mut Tree) {
+    let Some(owners) = object_mut(object, "metadata")
+        .and_then(|metadata| metadata.get_mut("ownerReferences"))
+        .and_then(Tree::as_array_mut)
+    else {
+        return;
+    };
+    let all = std::mem::take(owners);
+    for owner in all {
+        if !owners.contains(&owner) {
+            owners.push(owner);
+        }
     }
 }
 

@@ -101,13 +101,10 @@ pub fn fields(resource: &Resource) -> &'static [Field] {
 /// An object's value for a label: numbers and booleans in words, zero and false where the field is absent.
 pub fn value<'t>(object: &'t Tree, field: &Field) -> Cow<'t, str> {
     match get(object, field.1) {
-        Tree::String(value) => {
-            if field.0 == "reportingComponent" && value.is_empty() {
-                text(object, "source.component").into()
-            } else {
-                value.into()
-            }
+        Tree::String(value) if field.0 == "source" && value.is_empty() => {
+            text(object, "reportingComponent").into()
         }
+        Tree::String(value) => value.into(),
         Tree::Bool(value) => if *value { "true" } else { "false" }.into(),
         Tree::Number(number) => number.to_string().into(),
         _ => match field.0 {

@@ -62,7 +62,7 @@ fn ready<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn run(case: &Case<'_>, mut object: Tree, old: Option<&Tree>) -> Result<Tree, String> {
-    let chain = Chain::standard(Arc::new(objects()), |_| true);
+    let chain = Chain::standard(Arc::new(objects()), Settings::default(), |_| true);
     let groups =
         if case.user.starts_with("system:node:") { vec!["system:nodes".to_owned()] } else { Vec::new() };
     let (extra, options) = (BTreeMap::new(), Tree::Null);

@@ -19,12 +19,6 @@ impl DefaultTolerationSeconds {
     }
 }
 
-impl Default for DefaultTolerationSeconds {
-    fn default() -> Self {
-        Self::new(300, 300)
-    }
-}
-
 /// Whether a toleration covers a `NoExecute` taint with this key.
 fn covers(toleration: &Tree, key: &str) -> bool {
     ["", key].contains(&text(toleration, "key")) && matches!(text(toleration, "effect"), "" | "NoExecute")

@@ -18,6 +18,8 @@ pub(super) const RULES: Table = &[
             Rule::Default("minReplicas", Literal::Number(1)),
             Rule::Default("targetCPUUtilizationPercentage", Literal::Number(80)),
             Rule::Check(common),
+            Rule::Check(utilization),
+            Rule::After(most),
         ],
     ),
     (
@@ -29,6 +31,7 @@ pub(super) const RULES: Table = &[
             Rule::Check(common),
             Rule::Check(metrics::check),
             Rule::Check(behavior::check),
+            Rule::After(most),
         ],
     ),
 ];
@@ -58,7 +61,7 @@ fn default_behavior(spec: &mut Object) {
             fill_pointer(rules, "stabilizationWindowSeconds", 0);
         }
         fill_pointer(rules, "selectPolicy", "Max");
-        if rules.get("policies").is_none_or(unset) {
+        if rules.get("policies").is_none_or(Tree::is_null) {
             rules.insert("policies".to_owned(), Tree::Array(policies));
         }
     }
@@ -71,21 +74,37 @@ fn common(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         errors.push(path.field("minReplicas").invalid(least, detail));
     }
     let most = number(spec, "maxReplicas");
-    let at = path.field("maxReplicas");
-    if most != 0 && most < 1 {
-        errors.push(at.invalid(most, "must be greater than or equal to 1"));
-    }
     if most < least {
+        let at = path.field("maxReplicas");
         errors.push(at.invalid(most, "must be greater than or equal to `minReplicas`"));
-    }
-    if most == 0 {
-        errors.push(at.required(""));
     }
     metrics::reference(get(spec, "scaleTargetRef"), &path.field("scaleTargetRef"), errors);
     let version = text(spec, "scaleTargetRef.apiVersion");
     let kind = text(spec, "scaleTargetRef.kind");
-    if (version.is_empty() || version == "v1") && !matches!(kind, "ReplicationController" | "Pod") {
+    if !version.contains('/') && !matches!(kind, "ReplicationController" | "Pod") {
         let detail = "apiVersion must specify API group";
         errors.push(path.field("scaleTargetRef.apiVersion").invalid(version, detail));
+    }
+}
+
+fn most(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let at = path.field("maxReplicas");
+    match number(spec, "maxReplicas") {
+        0 => errors.push(at.required("")),
+        most if most < 1 => errors.push(at.invalid(most, "must be greater than or equal to 1")),
+        _ => {}
+    }
+}
+
+/// The first version's one metric, which is told of as the second version's.
+fn utilization(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    if let Some(percent) = int(spec, "targetCPUUtilizationPercentage").filter(|percent| *percent < 1) {
+        let at = path.field("metrics[0].resource.target.averageUtilization");
+        errors.push(at.invalid(percent, "must be greater than 0"));
+    }
+    if int(spec, "minReplicas") == Some(0) {
+        errors.push(path.field("metrics").forbidden(
+            "must specify at least one Object or External metric to support scaling to zero replicas",
+        ));
     }
 }

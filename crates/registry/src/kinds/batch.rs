@@ -11,10 +11,10 @@ use serde_json::json;
 
 use crate::generic::{Generation, Profile};
 use crate::internal;
-use crate::kinds::template;
+use crate::kinds::{template, warnings};
 use crate::rules::{self, Literal, Rule, Table, not_negative};
 use crate::strategy::Context;
-use crate::tree::{Object, ensure, fill_pointer, flag, get, has, int, number, same, text, unset};
+use crate::tree::{Object, ensure, fill_pointer, flag, get, has, int, number, same, text};
 
 const UID: &str = "batch.kubernetes.io/controller-uid";
 const NAME: &str = "batch.kubernetes.io/job-name";
@@ -45,8 +45,8 @@ const BATCH: Profile =
     Profile { generation: Generation::Spec, status: true, full: true, ..Profile::new("batch", "") };
 
 pub(super) const PROFILES: &[Profile] = &[
-    Profile { plural: "jobs", prepare: Some(prepare_job), check: Some(check_job), ..BATCH },
-    Profile { plural: "cronjobs", name: cron_name, ..BATCH },
+    Profile { plural: "jobs", warn: Some(warnings::workload), prepare: Some(prepare_job), check: Some(check_job), ..BATCH },
+    Profile { plural: "cronjobs", warn: Some(warnings::cron_job), name: cron_name, ..BATCH },
 ];
 
 /// The names of its jobs have eleven characters more.
@@ -181,7 +181,7 @@ fn job(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         other => errors.push(at.not_supported(other, &["OnFailure", "Never"])),
     }
     let policy = text(spec, "template.spec.restartPolicy");
-    if has(spec, "podFailurePolicy") && !matches!(policy, "" | "Always" | "Never") {
+    if has(spec, "podFailurePolicy") && policy == "OnFailure" {
         let detail = "only \"Never\" is supported when podFailurePolicy is specified";
         errors.push(at.invalid(policy, detail));
     }
@@ -208,8 +208,16 @@ static SPEC: Path<'static> = Path::new("spec");
 
 fn check_job(_: &Context<'_>, job: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
     let spec = get(job, "spec");
+    if old.is_none() && text(spec, "completionMode") == "Indexed" && number(spec, "completions") > 0 {
+        // The last of its pods has the longest name.
+        let pod = format!("{}-{}", text(job, "metadata.name"), number(spec, "completions") - 1);
+        if !names::is_dns1123_label(&pod) {
+            let detail = format!("will not able to create pod with invalid DNS label: {pod}");
+            errors.push(Path::new("metadata.name").invalid(get(job, "metadata.name").as_str().unwrap_or(""), &detail));
+        }
+    }
     let selector = get(spec, "selector");
-    if old.is_none() && same(get(job, "metadata.labels"), get(spec, "template.metadata.labels")) {
+    if old.is_none() && !flag(spec, "manualSelector") && same(get(job, "metadata.labels"), get(spec, "template.metadata.labels")) {
         // Labels it has from its template are the template's to answer for.
         errors.retain(|cause| cause.field != "metadata.labels");
     }
@@ -219,14 +227,15 @@ fn check_job(_: &Context<'_>, job: &Tree, old: Option<&Tree>, errors: &mut Vec<C
             errors.push(SPEC.field("selector").invalid(selector, "`selector` not auto-generated"));
         }
     }
+    let before = errors.len();
     if selector.is_null() {
         errors.push(SPEC.field("selector").required(""));
     } else {
         labels::validate_label_selector(selector, &SPEC.field("selector"), errors);
     }
+    let good = selector.is_null() || errors.len() == before;
     if let Ok(selector) = labels::Selector::from_label_selector(selector)
-        && !(unset(get(job, "spec.selector.matchLabels"))
-            && unset(get(job, "spec.selector.matchExpressions")))
+        && good
     {
         template::selected(&selector, get(spec, "template"), &SPEC.field("template"), errors);
     }

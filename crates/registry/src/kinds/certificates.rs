@@ -13,7 +13,7 @@ use crate::tree::{as_object, get, int, list, put, same, text, texts};
 pub(super) const RULES: Table = &[];
 
 pub(super) const PROFILES: &[Profile] = &[Profile {
-    name: |_| Vec::new(),
+    name: names::path_segment,
     status: true,
     prepare: Some(prepare),
     prepare_status: Some(prepare_status),

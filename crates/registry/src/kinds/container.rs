@@ -49,6 +49,9 @@ fn pull_policy(container: &mut Object) {
 
 /// The pull policy of an image reference by its tag and digest.
 pub fn default_pull_policy(image: &str) -> &'static str {
+    if !reference(image) {
+        return "IfNotPresent";
+    }
     let (name, digest) = image.split_once('@').map_or((image, false), |(name, _)| (name, true));
     let tag = name.rsplit('/').next().and_then(|last| last.split_once(':')).map(|(_, tag)| tag);
     match tag {
@@ -56,6 +59,24 @@ pub fn default_pull_policy(image: &str) -> &'static str {
         None if !digest && !image.is_empty() => "Always",
         _ => "IfNotPresent",
     }
+}
+
+/// Whether an image's name is well formed: a domain, maybe, and steps of small letters and digits.
+fn reference(image: &str) -> bool {
+    let name = image.split_once('@').map_or(image, |(name, _)| name);
+    let mut steps: Vec<&str> = name.split('/').collect();
+    if let Some(last) = steps.last_mut() {
+        *last = last.split_once(':').map_or(*last, |(last, _)| last);
+    }
+    if steps.len() > 1 && (steps[0].contains(['.', ':']) || steps[0] == "localhost") {
+        steps.remove(0);
+    }
+    let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    steps.iter().all(|step| {
+        let bytes = step.as_bytes();
+        matches!((bytes.first(), bytes.last()), (Some(&first), Some(&last)) if good(first) && good(last))
+            && bytes.iter().all(|&b| good(b) || matches!(b, b'.' | b'_' | b'-'))
+    })
 }
 
 /// Requests that are unset take the limits' values.
@@ -540,7 +561,7 @@ pub(super) fn seccomp(profile: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) 
         other => errors.push(path.field("type").not_supported(other, &TYPES)),
     }
     match (kind, local) {
-        ("Localhost", "") => errors.push(at.required("must be set when seccomp type is Localhost")),
+        ("Localhost", _) if !has(profile, "localhostProfile") => errors.push(at.required("must be set when seccomp type is Localhost")),
         ("Localhost", local) => local_path(local, &at, errors),
         _ if has(profile, "localhostProfile") => {
             let shown = crate::internal::shown(profile, "core.v1.SeccompProfile");

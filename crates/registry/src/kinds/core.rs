@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::generic::Profile;
 use crate::kinds::pod_spec::taint_effect;
+use crate::kinds::warnings;
 use crate::kinds::service::{CIDR, special_ip};
 use crate::rules::{self, Literal, Rule, Table};
 use crate::strategy::Context;
@@ -39,9 +40,7 @@ pub(super) const PROFILES: &[Profile] = &[
     Profile { full: true, ..Profile::new("", "serviceaccounts") },
     Profile {
         create_on_update: true,
-        warn: Some(|_, _| {
-            vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned()]
-        }),
+        warn: Some(warnings::endpoints),
         full: true,
         ..Profile::new("", "endpoints")
     },
@@ -49,12 +48,13 @@ pub(super) const PROFILES: &[Profile] = &[
         status: true,
         status_on_create: true,
         prepare: Some(prepare_node),
+        warn: Some(warnings::node),
         check: Some(check_node),
         full: true,
         ..Profile::new("", "nodes")
     },
     Profile {
-        name: |_| Vec::new(),
+        name: names::path_segment,
         create_on_update: true,
         check: Some(events::check),
         full: true,
@@ -67,7 +67,12 @@ pub(super) const PROFILES: &[Profile] = &[
         full: true,
         ..Profile::new("events.k8s.io", "events")
     },
-    Profile { create_on_update: true, full: true, ..Profile::new("", "limitranges") },
+    Profile {
+        create_on_update: true,
+        prepare: Some(limits::prepare),
+        full: true,
+        ..Profile::new("", "limitranges")
+    },
     Profile { status: true, check: Some(limits::quota), full: true, ..Profile::new("", "resourcequotas") },
     Profile { name: names::path_segment, check: Some(binding), full: true, ..Profile::new("", "bindings") },
 ];

@@ -16,7 +16,7 @@ use crate::tree::{Object, get, has, int, list, number, text, texts, unset};
 const GROUP: &str = "networking.k8s.io";
 
 pub(super) const RULES: Table = &[
-    ("k8s.io.api.networking.v1.HTTPIngressPath", &[Rule::Check(http_path)]),
+    ("k8s.io.api.networking.v1.HTTPIngressPath", &[Rule::Own("backend"), Rule::Check(http_path)]),
     ("k8s.io.api.networking.v1.HTTPIngressRuleValue", &[Rule::Required("paths")]),
     ("k8s.io.api.networking.v1.IngressBackend", &[Rule::Check(backend)]),
     (
@@ -40,6 +40,7 @@ pub(super) const PROFILES: &[Profile] = &[
         ..Profile::new(GROUP, "ingresses")
     },
     Profile { generation: Generation::Spec, full: true, ..Profile::new(GROUP, "networkpolicies") },
+    Profile { status: true, ..Profile::new(GROUP, "servicecidrs") },
     Profile {
         generation: Generation::Spec,
         immutable: &[("spec.controller", "field is immutable")],
@@ -134,6 +135,12 @@ fn http_path(path_rule: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             errors.push(path.field("pathType").not_supported(other, &values));
         }
     }
+    rules::descend(
+        get(path_rule, "backend"),
+        "k8s.io.api.networking.v1.IngressBackend",
+        &path.field("backend"),
+        errors,
+    );
 }
 
 fn backend(backend: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {

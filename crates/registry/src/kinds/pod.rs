@@ -20,7 +20,7 @@ pub(super) const PROFILES: &[Profile] = &[Profile {
     prepare_status: Some(prepare_status),
     check_status: Some(check_status),
     grace_period: Some(grace_period),
-    warn: Some(crate::kinds::pod_update::warnings),
+    warn: Some(crate::kinds::warnings::pod),
     full: true,
     ..Profile::new("", "pods")
 }];
@@ -40,6 +40,9 @@ fn prepare(context: &Context<'_>, pod: &mut Tree, old: Option<&Tree>) {
         }
         return;
     }
+    if int(pod, "spec.terminationGracePeriodSeconds").is_some_and(|seconds| seconds < 0) {
+        put(ensure(pod, "spec"), "terminationGracePeriodSeconds", 1.into());
+    }
     let mut status = Object::new();
     status.insert("phase".to_owned(), "Pending".into());
     status.insert("qosClass".to_owned(), qos::class(get(pod, "spec")).into());
@@ -47,7 +50,8 @@ fn prepare(context: &Context<'_>, pod: &mut Tree, old: Option<&Tree>) {
         let condition = serde_json::json!({
             "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
             "message": "Scheduling is blocked due to non-empty scheduling gates",
-            "lastProbeTime": null, "lastTransitionTime": null,
+            "lastProbeTime": null,
+            "lastTransitionTime": context.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         });
         status.insert("conditions".to_owned(), Tree::Array(vec![condition]));
     }

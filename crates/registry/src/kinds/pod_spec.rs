@@ -313,8 +313,6 @@ fn spread(constraint: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let key = text(constraint, "topologyKey");
     if key.is_empty() {
         errors.push(path.field("topologyKey").required("can not be empty"));
-    } else {
-        rules::format(key, names::qualified_name(key), &path.field("topologyKey"), errors);
     }
     let when = text(constraint, "whenUnsatisfiable");
     if !matches!(when, "DoNotSchedule" | "ScheduleAnyway") {

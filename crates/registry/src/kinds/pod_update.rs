@@ -1,4 +1,4 @@
-//! What may change about a pod once it is there, and the warnings about pods.
+//! What may change about a pod once it is there.
 
 use api::Tree;
 use api::status::Cause;
@@ -147,37 +147,4 @@ pub(super) fn resize(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
             "Pod QOS Class may not change as a result of resizing",
         ));
     }
-}
-
-/// What is allowed but probably not meant.
-pub(super) fn warnings(pod: &Tree, old: Option<&Tree>) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if old.is_some() {
-        return warnings;
-    }
-    for (index, secret) in list(pod, "spec.imagePullSecrets").iter().enumerate() {
-        if text(secret, "name").is_empty() {
-            warnings.push(format!("spec.imagePullSecrets[{index}].name: invalid empty name \"\""));
-        }
-    }
-    for volume in list(pod, "spec.volumes") {
-        let empty = has(volume, "projected")
-            && list(volume, "projected.sources")
-                .iter()
-                .all(|source| source.as_object().is_none_or(|source| source.values().all(Tree::is_null)));
-        if empty {
-            warnings.push(format!("volume {:?} (Projected) has no sources provided", text(volume, "name")));
-        }
-    }
-    for (index, container) in list(pod, "spec.containers").iter().enumerate() {
-        for set in ["limits", "requests"] {
-            for name in ["memory", "ephemeral-storage"] {
-                let value = text(container, &format!("resources.{set}.{name}"));
-                if machinery::Quantity::parse(value).is_ok_and(|amount| !amount.is_integer()) {
-                    warnings.push(format!("spec.containers[{index}].resources.{set}[{name}]: fractional byte value {value:?} is invalid, must be an integer"));
-                }
-            }
-        }
-    }
-    warnings
 }

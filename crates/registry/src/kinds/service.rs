@@ -24,6 +24,7 @@ pub(super) const PROFILES: &[Profile] = &[Profile {
     create_on_update: true,
     prepare: Some(prepare),
     check: Some(check),
+    warn: Some(super::warnings::service),
     full: true,
     ..Profile::new("", "services")
 }];
@@ -198,7 +199,8 @@ fn check(_: &Context<'_>, service: &Tree, old: Option<&Tree>, errors: &mut Vec<C
     affinity(spec, errors);
     addresses(spec, errors);
     load_balancer(spec, kind, errors);
-    let external = matches!(kind, "NodePort" | "LoadBalancer") || !list(spec, "externalIPs").is_empty();
+    let listed = kind == "ClusterIP" && !list(spec, "externalIPs").is_empty();
+    let external = matches!(kind, "NodePort" | "LoadBalancer") || listed;
     let policy = text(spec, "externalTrafficPolicy");
     if !policy.is_empty() && !external {
         let detail = "may only be set for externally-accessible services";

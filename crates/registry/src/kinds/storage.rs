@@ -15,7 +15,7 @@ use crate::internal;
 use crate::kinds::container;
 use crate::rules::{self, Literal, Rule, Table};
 use crate::strategy::Context;
-use crate::tree::{as_object, ensure, entries, get, has, list, put, same, text, texts};
+use crate::tree::{Object, as_object, ensure, entries, get, has, list, put, same, text, texts};
 
 const GROUP: &str = "storage.k8s.io";
 
@@ -75,6 +75,7 @@ pub(super) const PROFILES: &[Profile] = &[
     Profile {
         unconditional_update: false,
         check: Some(csi::driver),
+        warn: Some(super::warnings::csi_driver),
         full: true,
         ..Profile::new(GROUP, "csidrivers")
     },
@@ -84,11 +85,41 @@ pub(super) const PROFILES: &[Profile] = &[
         full: true,
         ..Profile::new(GROUP, "csinodes")
     },
+    Profile { status: true, ..Profile::new(GROUP, "volumeattachments") },
 ];
 
 fn prepare_claim(_: &Context<'_>, claim: &mut Tree, old: Option<&Tree>) {
     if old.is_none() {
         put(as_object(claim), "status", json!({"phase": "Pending"}));
+    }
+    same_source(claim);
+}
+
+/// `dataSource` can say less than `dataSourceRef`, and is dropped where it says what it cannot; each is filled from the
+/// other.
+fn same_source(claim: &mut Tree) {
+    let Some(spec) = claim.get_mut("spec").and_then(Tree::as_object_mut) else { return };
+    let null = |spec: &Object, field: &str| spec.get(field).is_none_or(Tree::is_null);
+    if let Some(source) = spec.get("dataSource").filter(|source| !source.is_null()) {
+        let known = matches!(
+            (text(source, "apiGroup"), text(source, "kind")),
+            ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot")
+        );
+        if !known {
+            spec.shift_remove("dataSource");
+        }
+    }
+    match (null(spec, "dataSource"), null(spec, "dataSourceRef")) {
+        (false, true) => {
+            let source = spec["dataSource"].clone();
+            spec.insert("dataSourceRef".to_owned(), source);
+        }
+        (true, false) if text(&spec["dataSourceRef"], "namespace").is_empty() => {
+            let mut source = spec["dataSourceRef"].clone();
+            as_object(&mut source).shift_remove("namespace");
+            spec.insert("dataSource".to_owned(), source);
+        }
+        _ => {}
     }
 }
 
@@ -142,8 +173,6 @@ fn claim(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     }
     if !new.is_null() {
         data_source(new, &path.field("dataSourceRef"), errors);
-    } else if !old.is_null() {
-        data_source(old, &path.field("dataSourceRef"), errors);
     }
     if let Some(class) = rules::given(spec, "volumeAttributesClassName").filter(|class| !class.is_empty()) {
         let at = path.field("volumeAttributesClassName");
@@ -300,7 +329,7 @@ fn class(_: &Context<'_>, class: &Tree, old: Option<&Tree>, errors: &mut Vec<Cau
         ("volumeBindingMode", ["Immediate", "WaitForFirstConsumer"]),
     ] {
         let value = text(class, field);
-        if !values.contains(&value) {
+        if !value.is_empty() && !values.contains(&value) {
             errors.push(Path::new(field).not_supported(value, &values));
         }
     }

@@ -7,7 +7,7 @@ use machinery::{intstr, labels, names};
 
 use crate::generic::{Generation, Profile};
 use crate::internal;
-use crate::kinds::template;
+use crate::kinds::{template, warnings};
 use crate::rules::{self, Literal, Rule, Table, not_negative};
 use crate::strategy::Context;
 use crate::tree::{
@@ -55,6 +55,7 @@ const WORKLOAD: Profile = Profile {
     status: true,
     prepare_status: None,
     check_status: Some(check_status),
+    warn: Some(warnings::workload),
     full: true,
     ..Profile::new("apps", "")
 };
@@ -67,10 +68,11 @@ pub(super) const PROFILES: &[Profile] = &[
         ..WORKLOAD
     },
     Profile { plural: "replicasets", immutable: SELECTOR, ..WORKLOAD },
-    Profile { plural: "daemonsets", immutable_first: SELECTOR, prepare: Some(prepare_daemon_set), ..WORKLOAD },
+    Profile { plural: "daemonsets", warn: None, immutable_first: SELECTOR, prepare: Some(prepare_daemon_set), ..WORKLOAD },
     Profile {
         plural: "statefulsets",
         name: names::dns1123_label,
+        warn: Some(warnings::stateful_set),
         immutable: &[
             ("spec.selector", "field is immutable"),
             ("spec.serviceName", "field is immutable"),
@@ -111,8 +113,14 @@ fn daemon_strategy(spec: &mut Object) {
 
 fn stateful_strategy(spec: &mut Object) {
     let strategy = as_object(spec.entry("updateStrategy").or_insert(Tree::Null));
+    // Where the type is said, what is not said of it stays so.
+    let rolling = match member(strategy, "type") {
+        "" => true,
+        "RollingUpdate" => strategy.get("rollingUpdate").is_some_and(|rolling| !rolling.is_null()),
+        _ => false,
+    };
     fill(strategy, "type", "RollingUpdate");
-    if member(strategy, "type") == "RollingUpdate" {
+    if rolling {
         let rolling = as_object(strategy.entry("rollingUpdate").or_insert(Tree::Null));
         fill_pointer(rolling, "partition", 0);
         fill_pointer(rolling, "maxUnavailable", 1);
@@ -149,7 +157,7 @@ fn counts(spec: &Tree, fields: &[&str], path: &Path<'_>, errors: &mut Vec<Cause>
 fn selector(spec: &Tree, kind: &str, path: &Path<'_>, errors: &mut Vec<Cause>) -> Option<labels::Selector> {
     let (tree, at) = (get(spec, "selector"), path.field("selector"));
     if tree.is_null() {
-        if kind != "daemonset" || !has(spec, "template.metadata.labels") {
+        if kind != "daemonset" {
             errors.push(at.required(""));
         }
         return Some(labels::Selector::nothing());
@@ -343,7 +351,6 @@ fn stateful_set(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         let at = path.field("template.spec.activeDeadlineSeconds");
         errors.push(at.forbidden("activeDeadlineSeconds in StatefulSet is not Supported"));
     }
-    counts(spec, &["revisionHistoryLimit"], path, errors);
 }
 
 /// Claims are volumes of the template's pods, and may be mounted.
@@ -355,7 +362,9 @@ fn with_claims(object: &Tree) -> Tree {
     let own: Vec<Tree> =
         own.filter(|v| !claims.iter().any(|c| name(c) == text(v, "name"))).cloned().collect();
     let volume = |claim: &Tree| serde_json::json!({"name": name(claim), "persistentVolumeClaim": {"claimName": name(claim)}});
-    let all: Vec<Tree> = claims.iter().map(volume).chain(own).collect();
+    let first = |(index, claim): &(usize, &Tree)| !claims[..*index].iter().any(|other| name(other) == name(claim));
+    let claimed = claims.iter().enumerate().filter(first).map(|(_, claim)| volume(claim));
+    let all: Vec<Tree> = claimed.chain(own).collect();
     if !claims.is_empty() {
         ensure(&mut view, "spec.template.spec").insert("volumes".to_owned(), Tree::Array(all));
     }

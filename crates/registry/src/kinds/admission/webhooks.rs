@@ -154,12 +154,13 @@ fn url(url: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
 }
 
 fn service(service: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
-    for field in ["name", "namespace"] {
+    // Each is complained of by the other's name.
+    for (field, shown) in [("namespace", "name"), ("name", "namespace")] {
         if text(service, field).is_empty() {
-            errors.push(path.field(field).required(""));
+            errors.push(path.field(shown).required(""));
         }
     }
-    if let Some(place) = rules::given(service, "path") {
+    if let Some(place) = rules::given(service, "path").filter(|place| !place.is_empty()) {
         service_path(place, &path.field("path"), errors);
     }
     let port = int(service, "port").unwrap_or(443);

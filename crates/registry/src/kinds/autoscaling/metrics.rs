@@ -3,7 +3,7 @@
 use api::Tree;
 use api::status::Cause;
 use machinery::fieldpath::Path;
-use machinery::{Quantity, labels, names};
+use machinery::{Quantity, names};
 
 use crate::kinds::resources;
 use crate::rules;
@@ -76,7 +76,14 @@ fn source(source: &Tree, kind: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
             }
             if kind == "containerResource" {
                 if !name.is_empty() {
-                    resources::container_name(name, &path.field("name"), errors);
+                    let at = path.field("name");
+                    let before = errors.len();
+                    resources::container_name(name, &at, errors);
+                    if errors.len() > before && name.contains('/') {
+                        errors.push(at.invalid(name, "doesn't follow extended resource name standard"));
+                    } else if errors.len() > before {
+                        errors.push(at.invalid(name, "must be a standard resource for containers"));
+                    }
                 }
                 match text(source, "container") {
                     "" => errors.push(path.field("container").required("must specify a container")),
@@ -93,7 +100,6 @@ fn source(source: &Tree, kind: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
                 "" => errors.push(at.field("name").required("must specify a metric name")),
                 name => rules::format(name, names::path_segment(name), &at.field("name"), errors),
             }
-            labels::validate_label_selector(get(metric, "selector"), &at.field("selector"), errors);
         }
     }
     let at = path.field("target");

@@ -23,6 +23,14 @@ pub(super) fn default(item: &mut Object) {
     }
 }
 
+/// One that nobody named gets a name all the same.
+pub(super) fn prepare(_: &Context<'_>, range: &mut Tree, old: Option<&Tree>) {
+    if old.is_none() && text(range, "metadata.name").is_empty() {
+        let name = uuid::Uuid::new_v4().to_string();
+        crate::tree::ensure(range, "metadata").insert("name".to_owned(), name.into());
+    }
+}
+
 pub(super) fn item(item: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let kind = text(item, "type");
     let known = matches!(kind, "Pod" | "Container" | "PersistentVolumeClaim");
@@ -53,10 +61,10 @@ pub(super) fn item(item: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     }
     const ORDER: [(&str, &str, &str, &str); 6] = [
         ("min", "min value", "max", "max value"),
-        ("min", "min value", "default", "default value"),
         ("min", "min value", "defaultRequest", "default request value"),
         ("defaultRequest", "default request value", "max", "max value"),
         ("defaultRequest", "default request value", "default", "default limit value"),
+        ("min", "min value", "default", "default value"),
         ("default", "default value", "max", "max value"),
     ];
     for name in resources {

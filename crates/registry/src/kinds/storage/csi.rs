@@ -41,11 +41,6 @@ pub(super) fn driver(_: &Context<'_>, driver: &Tree, old: Option<&Tree>, errors:
                 errors.push(SPEC.field(field).invalid(get(spec, field), "field is immutable"));
             }
         }
-    } else {
-        let name = text(driver, "metadata.name");
-        if name.len() > 63 {
-            errors.push(Path::new("metadata.name").too_long(63));
-        }
     }
     for mode in texts(spec, "volumeLifecycleModes") {
         if !matches!(mode, "Persistent" | "Ephemeral") {
