@@ -10,6 +10,8 @@ use rustc_hash::{FxHashMap, FxHashSet, FxHasher};
 
 use crate::{ObjectReference, Report};
 
+/// How the message of a combined event begins.
+pub(super) const COMBINED: &str = "(combined from similar events): ";
 const SIMILAR: usize = 10;
 const SIMILAR_WITHIN: Duration = Duration::from_secs(600);
 const BURST: f64 = 25.0;
@@ -64,7 +66,7 @@ impl Correlator {
         texts.insert(text);
         *seen = now;
         let (key, message) = if texts.len() >= SIMILAR {
-            (group, format!("(combined from similar events): {}", report.message))
+            (group, format!("{COMBINED}{}", report.message))
         } else {
             (hash(&(group, text)), report.message.clone())
         };

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::correlate::{Correlator, Verdict, hash};
+use super::correlate::{COMBINED, Correlator, Verdict, hash};
 use super::{EventStyle, Report, event_name};
 use crate::{Client, Error, Request, ResourceRef, Result};
 
@@ -115,6 +115,11 @@ impl Sender {
             "reportingInstance": self.host,
         });
         annotate(&mut event, report);
+        if message.starts_with(COMBINED) {
+            // Upstream makes these without saying whom they are from a second time.
+            event["reportingComponent"] = "".into();
+            event["reportingInstance"] = "".into();
+        }
         if self.host.is_empty() {
             event["source"] = json!({"component": self.component});
         }

@@ -24,7 +24,7 @@ use serde_json::json;
 use crate::context::{Context, Error};
 use crate::support::discovery::{self, Discovery};
 use crate::views::Partial;
-use graph::{Graph, Identity, Owner, Todo, Verdict};
+use graph::{Graph, Identity, Named, Owner, Todo, Verdict};
 
 pub(super) const FOREGROUND: &str = "foregroundDeletion";
 pub(super) const ORPHAN: &str = "orphan";
@@ -205,7 +205,7 @@ impl Controller {
 
     /// Judges an object, asking the API server about owners the graph cannot vouch for.
     async fn judge(&self, uid: &str) -> Result<Option<(Identity, Verdict)>, Error> {
-        let mut answers: HashMap<Box<str>, bool> = HashMap::new();
+        let mut answers: HashMap<Named, bool> = HashMap::new();
         loop {
             let asked = {
                 let graph = self.graph.lock();
@@ -219,7 +219,7 @@ impl Controller {
                 if !alive {
                     self.graph.lock().note_absent(&owner, &namespace);
                 }
-                answers.insert(owner.uid.clone(), alive);
+                answers.insert(owner.named(&namespace), alive);
             }
         }
     }

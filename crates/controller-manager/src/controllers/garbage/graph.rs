@@ -1,17 +1,22 @@
 //! Who owns whom, and what follows from it. Pure: what happens to an object is judged from the graph and from
 //! what was found out about owners that are not in it.
 
-use std::collections::{HashMap, VecDeque};
+mod absent;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use client::{Propagation, ResourceRef};
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
 
+pub(super) use absent::Named;
+use absent::{Absent, group};
+
 type Uid = Arc<str>;
 
 /// An owner reference as it stands on an object.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Owner {
     pub(super) api_version: Box<str>,
@@ -22,6 +27,13 @@ pub(super) struct Owner {
     pub(super) controller: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) block_owner_deletion: Option<bool>,
+}
+
+impl Owner {
+    /// The owner, as an object of this namespace names it.
+    pub(super) fn named(&self, namespace: &str) -> Named {
+        Named::new(&self.api_version, &self.kind, &self.name, &self.uid, namespace)
+    }
 }
 
 /// An object as a watch told it.
@@ -92,33 +104,6 @@ struct Node {
 pub(super) struct Graph {
     nodes: FxHashMap<Uid, Node>,
     absent: Absent,
-}
-
-/// Owners found to be gone, by reference; bounded, the oldest are forgotten (and would be asked for again).
-#[derive(Default)]
-struct Absent {
-    known: FxHashSet<(Box<str>, Box<str>)>,
-    order: VecDeque<(Box<str>, Box<str>)>,
-}
-
-const ABSENT: usize = 5000;
-
-impl Absent {
-    fn add(&mut self, uid: &str, namespace: &str) {
-        let key = (Box::from(uid), Box::from(namespace));
-        if self.known.insert(key.clone()) {
-            self.order.push_back(key);
-        }
-        while self.order.len() > ABSENT {
-            if let Some(oldest) = self.order.pop_front() {
-                self.known.remove(&oldest);
-            }
-        }
-    }
-
-    fn has(&self, uid: &str, namespace: &str) -> bool {
-        self.known.contains(&(Box::from(uid), Box::from(namespace)))
-    }
 }
 
 impl Graph {
@@ -202,7 +187,7 @@ impl Graph {
             let going = node.deleting && node.foreground;
             return if misnamed || going { vec![Todo(uid.clone())] } else { Vec::new() };
         }
-        if self.absent.has(&owner.uid, namespace) {
+        if self.absent.has(&owner.named(namespace)) {
             return vec![Todo(uid.clone())];
         }
         let owner_uid: Uid = Uid::from(&*owner.uid);
@@ -262,13 +247,14 @@ impl Graph {
             .filter_map(|uid| self.nodes.get(uid))
             .map(|dependent| dependent.identity.namespace.clone())
             .collect();
+        let gone = &node.identity;
         for namespace in namespaces {
-            self.absent.add(&node.identity.uid, &namespace);
+            self.absent.add(Named::new(&gone.api_version, &gone.kind, &gone.name, &gone.uid, &namespace));
         }
     }
 
     pub(super) fn note_absent(&mut self, owner: &Owner, namespace: &str) {
-        self.absent.add(&owner.uid, namespace);
+        self.absent.add(owner.named(namespace));
     }
 
     fn waits(&self, uid: &str) -> bool {
@@ -276,12 +262,12 @@ impl Graph {
     }
 
     /// What to do about an object, or which owners must be asked for first, with the namespace they would be in.
-    /// `answers` tells of owners, by uid, whether they are alive.
+    /// `answers` tells of owners whether they are alive.
     #[expect(clippy::type_complexity, reason = "either an answer or the questions")]
     pub(super) fn judge(
         &self,
         uid: &str,
-        answers: &HashMap<Box<str>, bool>,
+        answers: &HashMap<Named, bool>,
     ) -> Result<Option<(Identity, Verdict)>, Vec<(Owner, Box<str>)>> {
         let Some(node) = self.nodes.get(uid) else { return Ok(None) };
         let answer = |verdict| Ok(Some((node.identity.clone(), verdict)));
@@ -364,13 +350,9 @@ impl Graph {
         Verdict::DeleteDependents(blocking.into_iter().filter(idle).collect())
     }
 
-    fn state(&self, owner: &Owner, namespace: &str, answers: &HashMap<Box<str>, bool>) -> State {
-        if self.absent.has(&owner.uid, namespace) {
-            return State::Gone;
-        }
+    fn state(&self, owner: &Owner, namespace: &str, answers: &HashMap<Named, bool>) -> State {
         if let Some(node) = self.nodes.get(&*owner.uid).filter(|node| !node.virtual_) {
             let known = &node.identity;
-            let group = |version: &str| version.split_once('/').map_or("", |(group, _)| group).to_owned();
             let right = known.kind == owner.kind
                 && known.name == owner.name
                 && group(&known.api_version) == group(&owner.api_version)
@@ -379,7 +361,11 @@ impl Graph {
                 return if node.deleting && node.foreground { State::Going } else { State::Alive };
             }
         }
-        match answers.get(&owner.uid) {
+        let named = owner.named(namespace);
+        if self.absent.has(&named) {
+            return State::Gone;
+        }
+        match answers.get(&named) {
             Some(true) => State::Alive,
             Some(false) => State::Gone,
             None => State::Unknown,

@@ -103,6 +103,29 @@ fn an_owner_nobody_saw_is_asked_for() {
     assert!(graph.absent("x").is_empty());
 }
 
+/// A reference that misnames an owner must not cost the owner's other dependents their lives.
+#[test]
+fn a_wrong_name_is_nobody() {
+    let mut graph = Graph::default();
+    see(&mut graph, "a", &[], PLAIN);
+    see(&mut graph, "b", &[owner("a", true)], PLAIN);
+    let wrong = Owner { name: "z".into(), ..owner("a", true) };
+    assert_eq!(see(&mut graph, "c", &[wrong.clone()], PLAIN), ["c"]);
+    let asked = graph.judge("c", &HashMap::new()).unwrap_err();
+    assert_eq!(asked, [(wrong.clone(), "d".into())]);
+    graph.note_absent(&wrong, "d");
+    assert_eq!(verdict(&graph, "c"), delete(Propagation::Background));
+    assert_eq!(verdict(&graph, "b"), Some(Verdict::Keep));
+    // The same when the owner is seen last.
+    let mut graph = Graph::default();
+    see(&mut graph, "c", &[wrong.clone()], PLAIN);
+    see(&mut graph, "b", &[owner("a", true)], PLAIN);
+    graph.note_absent(&wrong, "d");
+    assert_eq!(see(&mut graph, "a", &[], PLAIN), ["b", "c"]);
+    assert_eq!(verdict(&graph, "b"), Some(Verdict::Keep));
+    assert_eq!(verdict(&graph, "c"), delete(Propagation::Background));
+}
+
 #[test]
 fn foreground() {
     let mut graph = Graph::default();
@@ -167,7 +190,7 @@ fn a_reference_into_another_namespace_is_checked() {
     graph.insert(seen);
     assert_eq!(see(&mut graph, "b", &[owner("a", true)], PLAIN), ["b"]);
     assert!(graph.judge("b", &HashMap::new()).is_err());
-    let answers = HashMap::from([("a".into(), false)]);
+    let answers = HashMap::from([(owner("a", true).named("d"), false)]);
     let found = graph.judge("b", &answers).unwrap().unwrap().1;
     assert_eq!(Some(found), delete(Propagation::Background));
 }
