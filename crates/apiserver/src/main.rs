@@ -7,12 +7,10 @@ use apiserver::server;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
-    daemon::install_crypto();
+    daemon::prepare();
     let (options, ignored) = daemon::flags::parse_with::<Options>(UNSUPPORTED);
     options.logging.init();
-    for flag in ignored {
-        tracing::warn!("Flag --{flag} is not supported and has no effect");
-    }
+    daemon::absent::warn_of_flags(ignored);
     daemon::limits::raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| {

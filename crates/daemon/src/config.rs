@@ -24,9 +24,7 @@ pub enum Error {
 pub fn load<T: DeserializeOwned>(path: &Path, api_version: &str, kind: &str) -> Result<T, Error> {
     let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.into(), source })?;
     let (value, unread) = parse(&text, path, api_version, kind)?;
-    for field in unread {
-        tracing::warn!(path = %path.display(), field, "Config field is not supported and has no effect");
-    }
+    crate::absent::warn_of_fields(unread);
     Ok(value)
 }
 

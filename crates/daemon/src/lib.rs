@@ -5,6 +5,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod absent;
 pub mod config;
 pub mod features;
 pub mod flags;
@@ -15,6 +16,12 @@ pub mod metrics;
 pub mod serving;
 pub mod shutdown;
 pub mod version;
+
+/// What every daemon's `main` does first.
+pub fn prepare() {
+    limits::small_pages();
+    install_crypto();
+}
 
 /// Makes aws-lc-rs the process' TLS provider. Call once, first thing in `main` (a second call is harmless).
 pub fn install_crypto() {

@@ -9,12 +9,10 @@ use kube_proxy::options::{self, Options};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    daemon::install_crypto();
+    daemon::prepare();
     let (options, ignored) = daemon::flags::parse_with::<Options>(options::UNSUPPORTED);
     options.logging.init();
-    for flag in ignored {
-        tracing::warn!(flag, "flag is accepted and has no effect");
-    }
+    daemon::absent::warn_of_flags(ignored);
     let filter = Arc::new(packetfilter::Nft);
     let result = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

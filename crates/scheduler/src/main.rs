@@ -6,12 +6,10 @@ use scheduler::options::{Options, WITHOUT_EFFECT};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
-    daemon::install_crypto();
+    daemon::prepare();
     let (options, ignored) = daemon::flags::parse_with::<Options>(WITHOUT_EFFECT);
     options.logging.init();
-    if !ignored.is_empty() {
-        tracing::info!(flags = ?ignored, "Flags without effect");
-    }
+    daemon::absent::warn_of_flags(ignored);
     match start(options) {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
