@@ -55,6 +55,8 @@ pub fn filter(call: &Call<'_>, options: &ListOptions) -> Result<Filter, Status> 
         // events are stored in the old group's form
         if let Some(rest) = term.field.strip_prefix("regarding.") {
             term.field = format!("involvedObject.{rest}");
+        } else if term.field == "reportingController" {
+            term.field = "reportingComponent".to_owned();
         }
     }
     Filter::new(&cache.kind, call.namespace(), options.labels.clone(), &fields)
