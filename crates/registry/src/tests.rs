@@ -122,6 +122,58 @@ fn created_objects() {
     assert_eq!(failures, 0);
 }
 
+/// Changes of an object, a base and what was made of it, and what was said: nothing, or this.
+#[test]
+fn changed_objects() {
+    let mut failures = 0;
+    let mut base = Tree::Null;
+    for case in recorded("changes.jsonl", include_str!("tests/changes.jsonl")) {
+        if let Some(object) = case.get("base") {
+            base = object.clone();
+            continue;
+        }
+        let mut input = base.clone();
+        apply(&mut input, case["at"].as_array().unwrap(), case.get("put"));
+        let resource = resource(&input);
+        ensure(&mut input, "metadata").insert("uid".to_owned(), NO_UID.into());
+        let strategy = crate::strategy_for(resource, None);
+        strategy.default(&mut input);
+        let before = input.clone();
+        let context = context(resource, &before, None);
+        strategy.prepare_for_create(&context, &mut input);
+        let got = complaint(&strategy.validate(&context, &input));
+        if got.as_deref() != case["invalid"].as_str() {
+            failures += 1;
+            println!("---\n got {got:?}\nwant {}\n for {} {case}", case["invalid"], resource.kind);
+        }
+    }
+    assert_eq!(failures, 0);
+}
+
+/// Puts a value where the path leads, or takes away what is there.
+fn apply(tree: &mut Tree, path: &[Tree], value: Option<&Tree>) {
+    let (last, steps) = path.split_last().unwrap();
+    let mut place = tree;
+    for step in steps {
+        place = match step {
+            Tree::Number(index) => &mut place[index.as_u64().unwrap() as usize],
+            step => &mut place[step.as_str().unwrap()],
+        };
+    }
+    match (last, value) {
+        (Tree::Number(index), None) => {
+            place.as_array_mut().unwrap().remove(index.as_u64().unwrap() as usize);
+        }
+        (Tree::Number(index), Some(value)) => place[index.as_u64().unwrap() as usize] = value.clone(),
+        (key, None) => {
+            as_object(place).shift_remove(key.as_str().unwrap());
+        }
+        (key, Some(value)) => place[key.as_str().unwrap()] = value.clone(),
+    }
+}
+
+const NO_UID: &str = "00000000-0000-0000-0000-000000000000";
+
 fn complaint(errors: &[api::status::Cause]) -> Option<String> {
     (!errors.is_empty()).then(|| aggregate(errors))
 }
@@ -135,7 +187,7 @@ fn refused_objects() {
         let resource = resource(&input);
         let strategy = crate::strategy_for(resource, None);
         ensure(&mut input, "metadata")
-            .insert("uid".to_owned(), "00000000-0000-0000-0000-000000000000".into());
+            .insert("uid".to_owned(), NO_UID.into());
         strategy.default(&mut input);
         let before = input.clone();
         let context = context(resource, &before, None);

@@ -19,7 +19,7 @@ pub(super) const RULES: Table = &[(
 
 pub(super) const PROFILES: &[Profile] = &[
     Profile { check: Some(config_map), full: true, ..Profile::new("", "configmaps") },
-    Profile { check: Some(secret), full: true, ..Profile::new("", "secrets") },
+    Profile { check: Some(secret), warn: Some(super::warnings::secret), full: true, ..Profile::new("", "secrets") },
 ];
 
 /// `stringData` is written only: its values go to `data`, encoded.

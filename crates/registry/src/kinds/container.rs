@@ -68,6 +68,11 @@ fn reference(image: &str) -> bool {
     if let Some(last) = steps.last_mut() {
         *last = last.split_once(':').map_or(*last, |(last, _)| last);
     }
+    let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    // That would be an identity; and the name has its default domain before it.
+    if (name.len() == 64 && name.bytes().all(hex)) || name.len() > 255 - "docker.io/library/".len() {
+        return false;
+    }
     if steps.len() > 1 && (steps[0].contains(['.', ':']) || steps[0] == "localhost") {
         steps.remove(0);
     }

@@ -329,7 +329,8 @@ fn class(_: &Context<'_>, class: &Tree, old: Option<&Tree>, errors: &mut Vec<Cau
         ("volumeBindingMode", ["Immediate", "WaitForFirstConsumer"]),
     ] {
         let value = text(class, field);
-        if !value.is_empty() && !values.contains(&value) {
+        let unsaid = value.is_empty() && field == "reclaimPolicy";
+        if !unsaid && !values.contains(&value) {
             errors.push(Path::new(field).not_supported(value, &values));
         }
     }

@@ -79,6 +79,15 @@ pub(super) fn csi_driver(driver: &Tree, _: Option<&Tree>) -> Vec<String> {
     if unsaid { vec![text.to_owned()] } else { Vec::new() }
 }
 
+/// A certificate that is none.
+pub(super) fn secret(secret: &Tree, _: Option<&Tree>) -> Vec<String> {
+    let certificate = get(secret, "data").get("tls.crt").and_then(Tree::as_str);
+    // How `-----BEGIN` begins in base64, at any line.
+    let none = text(secret, "type") == "kubernetes.io/tls" && certificate.is_some_and(|text| !text.contains("LS0tLS1CRUdJTi"));
+    let text = "tls: failed to find any PEM data in certificate input";
+    if none { vec![text.to_owned()] } else { Vec::new() }
+}
+
 pub(super) fn service(service: &Tree, _: Option<&Tree>) -> Vec<String> {
     let mut warnings = Vec::new();
     if !list(service, "spec.externalIPs").is_empty() {
@@ -176,7 +185,7 @@ fn paths(volume: &Tree, warnings: &mut Vec<String>) {
         }
     }
     let said = |source: &Tree| source.as_object().is_some_and(|kinds| kinds.values().any(|kind| !kind.is_null()));
-    if has(volume, "projected") && !list(volume, "projected.sources").iter().any(said) {
+    if list(volume, "projected.sources").iter().any(|source| !said(source)) {
         warnings.push(format!("volume {name:?} (Projected) has no sources provided"));
     }
 }

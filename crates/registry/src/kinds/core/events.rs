@@ -31,6 +31,9 @@ pub(super) fn name(name: &str) -> Vec<String> {
 
 /// An event of `events.k8s.io`, which must be complete.
 pub(super) fn check_new(_: &Context<'_>, event: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
+    if text(event, "regarding.namespace").is_empty() {
+        namespace(event, "regarding", errors);
+    }
     if let Some(old) = old {
         for field in [
             "regarding",
