@@ -1,25 +1,65 @@
 //! `/api`, `/apis`, `/version` and what is below them: documents made from the model.
 
-use std::sync::{Arc, LazyLock};
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
-use api::Tree;
+use api::{Status, Tree};
 use api::discovery::{self, Group};
 use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use parking_lot::Mutex;
 use sha2::{Digest as _, Sha512};
 
 use crate::body::Body;
 use crate::handlers::Server;
-use crate::negotiate::{JSON, accepted_plain, response, tree_response};
+use crate::negotiate::{JSON, accepted_plain, response, status_response, tree_response};
 
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
-/// The groups that are served, in discovery's order.
-pub static GROUPS: LazyLock<Vec<Group<'static>>> = LazyLock::new(discovery::built_in);
+/// What a server says of the groups it serves; each document is made when it is first asked for.
+pub struct Documents {
+    /// In discovery's order.
+    pub groups: Vec<Group<'static>>,
+    core: OnceLock<Document>,
+    others: OnceLock<Document>,
+    /// OpenAPI v2, the index of v3, and v3 by path.
+    pub(crate) swagger: OnceLock<Document>,
+    pub(crate) index: OnceLock<Document>,
+    pub(crate) by_path: Mutex<HashMap<String, Arc<Document>>>,
+}
 
-static CORE: LazyLock<Document> = LazyLock::new(|| Document::aggregated(true));
-static OTHERS: LazyLock<Document> = LazyLock::new(|| Document::aggregated(false));
+impl Documents {
+    pub fn new(groups: Vec<Group<'static>>) -> Documents {
+        Documents {
+            groups,
+            core: OnceLock::new(),
+            others: OnceLock::new(),
+            swagger: OnceLock::new(),
+            index: OnceLock::new(),
+            by_path: Mutex::default(),
+        }
+    }
+
+    fn aggregated(&self, core: bool) -> &Document {
+        let place = if core { &self.core } else { &self.others };
+        place.get_or_init(|| {
+            let groups: Vec<Group<'static>> =
+                self.groups.iter().filter(|group| group.name.is_empty() == core).cloned().collect();
+            Document::new(&discovery::aggregated(&groups))
+        })
+    }
+
+    fn group(&self, name: &str) -> Option<&Group<'static>> {
+        self.groups.iter().find(|group| group.name == name && !name.is_empty())
+    }
+
+    fn resource_list(&self, name: &str, version: &str) -> Option<Tree> {
+        let group = self.groups.iter().find(|group| group.name == name)?;
+        let version = group.versions.iter().find(|own| own.version == version)?;
+        Some(discovery::api_resource_list(name, version.version, &version.resources))
+    }
+}
 
 /// A document with the hash by which a client knows whether it has changed.
 pub struct Document {
@@ -32,12 +72,6 @@ impl Document {
         let bytes = serde_json::to_vec(tree).unwrap_or_default();
         let etag = Sha512::digest(&bytes).iter().map(|byte| format!("{byte:02X}")).collect();
         Document { bytes: bytes.into(), etag }
-    }
-
-    fn aggregated(core: bool) -> Document {
-        let groups: Vec<Group<'static>> =
-            GROUPS.iter().filter(|group| group.name.is_empty() == core).cloned().collect();
-        Document::new(&discovery::aggregated(&groups))
     }
 
     /// The document, or that the client has it already.
@@ -59,22 +93,51 @@ impl Document {
 
 /// The answer, where one of these documents is asked for.
 pub fn answer(server: &Arc<Server>, method: &Method, path: &str, headers: &HeaderMap) -> Option<Response<Body>> {
+    let documents = &server.documents;
+    if path.starts_with("//") {
+        return None;
+    }
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    // these are resources to upstream's router: found or not, they answer with a `Status`
+    let refused = match parts.as_slice() {
+        ["api", version] if *version != "v1" => Some(Status::unknown_path()),
+        ["apis", name, version] if documents.group(name).is_some() && documents.resource_list(name, version).is_none() => {
+            Some(Status::unknown_path())
+        }
+        ["api" | "version"] | ["api", _] if method != Method::GET => Some(Status::method_not_allowed()),
+        ["apis", name, _] if method != Method::GET && documents.group(name).is_some() => Some(Status::method_not_allowed()),
+        _ => None,
+    };
+    if let Some(status) = refused {
+        return Some(status_response(headers, &status));
+    }
     if method != Method::GET && method != Method::HEAD {
         return None;
     }
     let media = accepted_plain(headers);
     let plain = |tree: &Tree| Some(tree_response(StatusCode::OK, media, tree));
-    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     match parts.as_slice() {
         [""] => {
             let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
-            for group in GROUPS.iter().filter(|group| !group.name.is_empty()) {
+            for group in documents.groups.iter().filter(|group| !group.name.is_empty()) {
                 paths.push(format!("/apis/{}", group.name));
                 paths.extend(group.versions.iter().map(|version| format!("/apis/{}/{}", group.name, version.version)));
             }
-            let others =
-                ["/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"];
+            let others = [
+                "/.well-known/openid-configuration",
+                "/apis/",
+                "/healthz",
+                "/livez",
+                "/metrics",
+                "/openapi/v2",
+                "/openapi/v3",
+                "/openapi/v3/",
+                "/openid/v1/jwks",
+                "/readyz",
+                "/version",
+            ];
             paths.extend(others.map(str::to_owned));
+            paths.sort_unstable();
             let pretty = serde_json::to_vec_pretty(&serde_json::json!({"paths": paths})).unwrap_or_default();
             Some(response(StatusCode::OK, JSON, pretty))
         }
@@ -82,30 +145,20 @@ pub fn answer(server: &Arc<Server>, method: &Method, path: &str, headers: &Heade
             let pretty = serde_json::to_vec_pretty(&daemon::version::info()).unwrap_or_default();
             Some(response(StatusCode::OK, JSON, pretty))
         }
-        ["api"] if wants_aggregated(headers) => Some(aggregated(&CORE, headers)),
-        ["apis"] if wants_aggregated(headers) => Some(aggregated(&OTHERS, headers)),
+        ["api"] if wants_aggregated(headers) => Some(aggregated(documents.aggregated(true), headers)),
+        ["apis"] if wants_aggregated(headers) => Some(aggregated(documents.aggregated(false), headers)),
         ["api"] => plain(&discovery::api_versions(server.address.get().map_or("", String::as_str))),
         ["apis"] => {
             let groups: Vec<Group<'static>> =
-                GROUPS.iter().filter(|group| !group.name.is_empty()).cloned().collect();
+                documents.groups.iter().filter(|group| !group.name.is_empty()).cloned().collect();
             plain(&discovery::api_group_list(&groups))
         }
-        ["apis", name] => plain(&discovery::api_group(group(name)?)),
-        ["api", version] => plain(&resource_list("", version)?),
-        ["apis", name, version] => plain(&resource_list(name, version)?),
-        ["openapi", ..] => crate::openapi::answer(&parts[1..], headers),
+        ["apis", name] => plain(&discovery::api_group(documents.group(name)?)),
+        ["api", version] => plain(&documents.resource_list("", version)?),
+        ["apis", name, version] => plain(&documents.resource_list(name, version)?),
+        ["openapi", ..] => crate::openapi::answer(documents, &parts[1..], headers),
         _ => None,
     }
-}
-
-fn group(name: &str) -> Option<&'static Group<'static>> {
-    GROUPS.iter().find(|group| group.name == name && !name.is_empty())
-}
-
-fn resource_list(name: &str, version: &str) -> Option<Tree> {
-    let group = GROUPS.iter().find(|group| group.name == name)?;
-    let version = group.versions.iter().find(|own| own.version == version)?;
-    Some(discovery::api_resource_list(name, version.version, &version.resources))
 }
 
 fn aggregated(document: &Document, headers: &HeaderMap) -> Response<Body> {

@@ -2,6 +2,7 @@
 
 mod collect;
 mod columns;
+mod components;
 mod delete_options;
 mod mutate;
 pub mod options;
@@ -28,8 +29,10 @@ use crate::body::Body;
 use crate::cache::Cache;
 use crate::delegate::{Hook, Reviews, Tokens};
 use crate::negotiate::{self, Form, page_not_found, status_response};
+use crate::discovery::Documents;
 use crate::request_info::RequestInfo;
 use crate::resources::Resources;
+use crate::settings::Settings;
 use crate::user::User;
 use crate::writes::Operation;
 use render::Target;
@@ -44,32 +47,44 @@ pub struct Server {
     pub tokens: Option<Arc<dyn Tokens>>,
     pub hooks: Vec<Arc<dyn Hook>>,
     pub admission: Chain,
+    pub settings: Settings,
+    /// What discovery and OpenAPI say.
+    pub documents: Documents,
     /// `host:port` under which clients reach it, for `/api`.
     pub address: std::sync::OnceLock<String>,
 }
 
 impl Server {
-    /// With the admission plugins that run unless flags say otherwise.
+    /// With the settings and admission plugins that hold unless flags say otherwise.
     pub fn new(
         resources: Arc<Resources>,
         reviews: Option<Arc<dyn Reviews>>,
         tokens: Option<Arc<dyn Tokens>>,
         hooks: Vec<Arc<dyn Hook>>,
     ) -> Arc<Server> {
-        Server::with_plugins(resources, reviews, tokens, hooks, registry::admission::on_by_default)
+        Server::with_settings(
+            resources,
+            reviews,
+            tokens,
+            hooks,
+            Settings::default(),
+            registry::admission::on_by_default,
+        )
     }
 
     /// With the admission plugins that `enabled` takes. Ties the resources to the server, so that writes from within go its way.
-    pub fn with_plugins(
+    pub fn with_settings(
         resources: Arc<Resources>,
         reviews: Option<Arc<dyn Reviews>>,
         tokens: Option<Arc<dyn Tokens>>,
         hooks: Vec<Arc<dyn Hook>>,
+        settings: Settings,
         enabled: impl Fn(&str) -> bool,
     ) -> Arc<Server> {
-        let admission = Chain::standard(resources.clone(), enabled);
+        let admission = Chain::standard(resources.clone(), settings.tolerations, enabled);
+        let documents = Documents::new(settings.served.groups());
         let address = std::sync::OnceLock::new();
-        let server = Arc::new(Server { resources, reviews, tokens, hooks, admission, address });
+        let server = Arc::new(Server { resources, reviews, tokens, hooks, admission, settings, documents, address });
         server.resources.tie(&server);
         server
     }
@@ -153,9 +168,10 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Display + Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let Some(resource) = api::tables::resource(&info.group, &info.version, &info.resource).filter(|row| row.enabled)
+    let Some(resource) = api::tables::resource(&info.group, &info.version, &info.resource)
+        .filter(|row| server.settings.served.includes(row))
     else {
-        return match api::tables::groups().iter().any(|group| group.name == info.group) {
+        return match server.documents.groups.iter().any(|group| group.name == info.group) {
             true => Err(Status::unknown_path()),
             false => Ok(page_not_found()),
         };
@@ -193,7 +209,7 @@ where
         subresources::answer(&call, verb, body).await
     } else {
         match verb {
-            "get" | "list" if resource.plural == "componentstatuses" => subresources::components(&call),
+            "get" | "list" if resource.plural == "componentstatuses" => components::answer(&call).await,
             "get" => read::get(&call).await,
             "list" => read::list(&call).await,
             "watch" => watch::watch(&call).await,

@@ -4,6 +4,7 @@
 // The core: watch cache, verbs, discovery.
 pub mod body;
 pub mod cache;
+pub mod components;
 mod compress;
 mod convert;
 pub mod delegate;
@@ -13,6 +14,8 @@ pub mod negotiate;
 pub mod openapi;
 pub mod request_info;
 pub mod resources;
+pub mod served;
+pub mod settings;
 pub mod user;
 pub mod writes;
 mod yaml;

@@ -1,31 +1,36 @@
 //! `/openapi/v2` and `/openapi/v3`, built when first asked for.
 
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use api::openapi;
 use http::{HeaderMap, Response, StatusCode};
-use parking_lot::Mutex;
 
 use crate::body::Body;
-use crate::discovery::{Document, GROUPS};
+use crate::discovery::{Document, Documents};
 use crate::negotiate::{JSON, response};
 
-static SWAGGER: LazyLock<Document> = LazyLock::new(|| Document::new(&openapi::v2(&GROUPS)));
-static INDEX: LazyLock<Document> = LazyLock::new(|| Document::new(&index()));
-static DOCUMENTS: LazyLock<Mutex<HashMap<String, Arc<Document>>>> = LazyLock::new(Mutex::default);
-
 /// `parts`: the path below `/openapi`.
-pub fn answer(parts: &[&str], headers: &HeaderMap) -> Option<Response<Body>> {
+pub fn answer(documents: &Documents, parts: &[&str], headers: &HeaderMap) -> Option<Response<Body>> {
     match parts {
         ["v2"] if wants_only_protobuf(headers) => {
             Some(response(StatusCode::NOT_ACCEPTABLE, "text/plain; charset=utf-8", "Not Acceptable\n"))
         }
-        ["v2"] => Some(SWAGGER.answer(headers, JSON)),
-        ["v3"] => Some(INDEX.answer(headers, JSON)),
-        ["v3", "api", version] => document("", version).map(|document| document.answer(headers, JSON)),
-        ["v3", "apis", group, version] => {
-            document(group, version).map(|document| document.answer(headers, JSON))
+        ["v2"] => Some(documents
+            .swagger
+            .get_or_init(|| Document::new(&openapi::v2(&documents.groups)))
+            .answer(headers, JSON)),
+        ["v3"] => Some(documents.index.get_or_init(|| Document::new(&index(documents))).answer(headers, JSON)),
+        ["v3", "api", version] if document(documents, "", version).is_some() => {
+            document(documents, "", version).map(|document| document.answer(headers, JSON))
+        }
+        ["v3", "apis", group, version] if document(documents, group, version).is_some() => {
+            document(documents, group, version).map(|document| document.answer(headers, JSON))
+        }
+        // nothing at all, as upstream answers
+        ["v3", ..] => {
+            let mut nothing = Response::new(Body::empty());
+            *nothing.status_mut() = StatusCode::NOT_FOUND;
+            Some(nothing)
         }
         _ => None,
     }
@@ -37,8 +42,9 @@ fn wants_only_protobuf(headers: &HeaderMap) -> bool {
     accept.contains("proto-openapi") && !accept.contains("json") && !accept.contains("*/*")
 }
 
-fn index() -> api::Tree {
-    let entries: Vec<(String, String)> = GROUPS
+fn index(documents: &Documents) -> api::Tree {
+    let entries: Vec<(String, String)> = documents
+        .groups
         .iter()
         .flat_map(|group| {
             group.versions.iter().map(|version| {
@@ -50,15 +56,15 @@ fn index() -> api::Tree {
     openapi::v3_index(entries.iter().map(|(path, hash)| (path.as_str(), hash.clone())))
 }
 
-fn document(group: &str, version: &str) -> Option<Arc<Document>> {
-    let found = GROUPS.iter().find(|own| own.name == group)?;
+fn document(documents: &Documents, group: &str, version: &str) -> Option<Arc<Document>> {
+    let found = documents.groups.iter().find(|own| own.name == group)?;
     let found = found.versions.iter().find(|own| own.version == version)?;
     let path = openapi::path_of(group, version);
-    if let Some(document) = DOCUMENTS.lock().get(&path) {
+    if let Some(document) = documents.by_path.lock().get(&path) {
         return Some(Arc::clone(document));
     }
     // two who ask at the same time both build it, which does no harm
     let document = Arc::new(Document::new(&openapi::v3(group, found.version, &found.resources)));
-    DOCUMENTS.lock().insert(path, Arc::clone(&document));
+    documents.by_path.lock().insert(path, Arc::clone(&document));
     Some(document)
 }

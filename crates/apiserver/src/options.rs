@@ -1,5 +1,6 @@
 //! The command line of `kube-apiserver`, by upstream's names and defaults.
 
+mod plugins;
 mod unsupported;
 
 use std::net::IpAddr;
@@ -9,12 +10,12 @@ use clap::{ArgAction, Parser};
 use daemon::flags::{self, Duration};
 use ipnet::IpNet;
 
+use crate::served::Served;
+
 pub use unsupported::UNSUPPORTED;
 
-/// Upstream's admission plugins, all of which a command line may name.
-const PLUGINS: &[&str] = &[
-    "AlwaysAdmit", "AlwaysDeny", "AlwaysPullImages", "CertificateApproval", "CertificateSigning", "CertificateSubjectRestriction", "ClusterTrustBundleAttest", "DefaultIngressClass", "DefaultStorageClass", "DefaultTolerationSeconds", "DenyServiceExternalIPs", "EventRateLimit", "ExtendedResourceToleration", "ImagePolicyWebhook", "LimitPodHardAntiAffinityTopology", "LimitRanger", "MutatingAdmissionPolicy", "MutatingAdmissionWebhook", "NamespaceAutoProvision", "NamespaceExists", "NamespaceLifecycle", "NodeDeclaredFeatureValidator", "NodeRestriction", "OwnerReferencesPermissionEnforcement", "PersistentVolumeClaimResize", "PodGroupProtection", "PodNodeSelector", "PodResizeValidator", "PodSecurity", "PodTolerationRestriction", "PodTopologyLabels", "Priority", "ResourceQuota", "RuntimeClass", "ServiceAccount", "StorageObjectInUseProtection", "TaintNodesByCondition", "ValidatingAdmissionPolicy", "ValidatingAdmissionWebhook"
-];
+/// What `--storage-media-type` may be.
+const STORED_AS: [&str; 3] = ["application/json", "application/vnd.kubernetes.protobuf", "application/yaml"];
 
 /// The Kubernetes API server: validates and stores the cluster's objects and serves them to everyone.
 #[derive(Clone, Debug, Parser)]
@@ -48,7 +49,7 @@ pub struct Options {
     #[arg(long, default_value = "1m0s")]
     pub request_timeout: Duration,
     #[arg(long, default_value_t = 1800)]
-    pub min_request_timeout: u64,
+    pub min_request_timeout: i64,
     #[arg(long, default_value = "0s")]
     pub shutdown_delay_duration: Duration,
     #[arg(long, default_value_t = true, action = ArgAction::Set)]
@@ -232,13 +233,25 @@ impl Options {
                 errors.push(format!("authorization-mode {mode:?} is not a valid mode"));
             }
         }
-        for (flag, names) in [
-            ("enable-admission-plugins", &self.enable_admission_plugins),
-            ("disable-admission-plugins", &self.disable_admission_plugins),
-        ] {
-            for name in names.iter().filter(|name| !PLUGINS.contains(&name.as_str())) {
-                errors.push(format!("{flag} plugin {name:?} is unknown"));
-            }
+        errors.extend(plugins::mistakes(&self.enable_admission_plugins, &self.disable_admission_plugins));
+        if self.min_request_timeout < 0 {
+            errors.push("--min-request-timeout can not be negative value".to_owned());
+        }
+        if !matches!(self.storage_backend.as_str(), "" | "etcd3") {
+            errors.push(
+                "--storage-backend invalid, allowed values: etcd3. If not specified, it will default to 'etcd3'"
+                    .to_owned(),
+            );
+        }
+        if !STORED_AS.contains(&self.storage_media_type.as_str()) {
+            let allowed = STORED_AS.join(", ");
+            errors.push(format!("--storage-media-type {:?} invalid, allowed values: {allowed}", self.storage_media_type));
+        }
+        if self.etcd_prefix.trim_end_matches('/') != "/registry" {
+            errors.push(format!("--etcd-prefix {:?} is not supported yet, only /registry", self.etcd_prefix));
+        }
+        if let Err(mistakes) = Served::parse(&self.runtime_config) {
+            errors.extend(mistakes);
         }
         if !errors.is_empty() {
             return Err(match errors.as_slice() {
@@ -272,6 +285,42 @@ impl Options {
         Ok(self)
     }
 
+    /// What `--runtime-config` comes to; [`Options::complete`] has refused a wrong one.
+    pub fn served(&self) -> Served {
+        Served::parse(&self.runtime_config).unwrap_or_default()
+    }
+
+    /// Objects are to be stored as JSON.
+    pub fn stores_json(&self) -> bool {
+        self.storage_media_type == "application/json"
+    }
+
+    /// Flags that are set to something that is not done.
+    pub fn without_effect(&self) -> Vec<&'static str> {
+        let set = [
+            ("watch-cache=false", !self.watch_cache),
+            ("storage-media-type=application/yaml", self.storage_media_type == "application/yaml"),
+            ("enable-aggregator-routing", self.enable_aggregator_routing),
+            ("proxy-client-cert-file", self.proxy_client_cert_file.is_some()),
+            ("proxy-client-key-file", self.proxy_client_key_file.is_some()),
+        ];
+        set.into_iter().filter(|(_, set)| *set).map(|(name, _)| name).collect()
+    }
+
+    /// Whether an admission plugin is to run.
+    pub fn admits(&self, plugin: &str) -> bool {
+        let listed = |list: &[String]| list.iter().any(|own| own == plugin);
+        !listed(&self.disable_admission_plugins)
+            && (listed(&self.enable_admission_plugins) || registry::admission::on_by_default(plugin))
+    }
+
+    /// Upstream's plugins that are to run and are not among `known`.
+    pub fn absent_plugins(&self, known: &[&str]) -> Vec<&'static str> {
+        plugins::wanted(&self.enable_admission_plugins, &self.disable_admission_plugins)
+            .filter(|name| !known.contains(name))
+            .collect()
+    }
+
     /// The port of the secure listener.
     pub fn secure_port(&self) -> u16 {
         self.serving.secure_port.unwrap_or(6443)
@@ -297,5 +346,53 @@ mod tests {
             options.complete().unwrap_err(),
             "[--etcd-servers must be specified, service-account-issuer is a required flag, either `--service-account-key-file` or `--service-account-signing-endpoint` must be set, --service-account-signing-key-file and --service-account-issuer are required flags]"
         );
+    }
+
+    fn complete(more: &[&str]) -> Result<Options, String> {
+        let needed = [
+            "kube-apiserver",
+            "--etcd-servers=x",
+            "--service-account-issuer=x",
+            "--service-account-key-file=x",
+            "--service-account-signing-key-file=x",
+        ];
+        Options::parse_from(needed.iter().chain(more)).complete()
+    }
+
+    #[test]
+    fn wrong_values_are_refused_in_upstreams_words() {
+        let check = |flag: &str, expected: &str| assert_eq!(complete(&[flag]).unwrap_err(), expected);
+        check(
+            "--storage-backend=etcd2",
+            "--storage-backend invalid, allowed values: etcd3. If not specified, it will default to 'etcd3'",
+        );
+        check(
+            "--storage-media-type=foo",
+            "--storage-media-type \"foo\" invalid, allowed values: application/json, application/vnd.kubernetes.protobuf, application/yaml",
+        );
+        check("--min-request-timeout=-1", "--min-request-timeout can not be negative value");
+        check("--runtime-config=foo/v1=true", "unknown api groups foo/v1");
+        check("--enable-admission-plugins=Foo", "enable-admission-plugins plugin \"Foo\" is unknown");
+        assert_eq!(
+            complete(&["--enable-admission-plugins=LimitRanger", "--disable-admission-plugins=LimitRanger"])
+                .unwrap_err(),
+            "[LimitRanger] in enable-admission-plugins and disable-admission-plugins overlapped"
+        );
+    }
+
+    #[test]
+    fn what_has_no_effect_is_named() {
+        assert!(complete(&[]).unwrap().without_effect().is_empty());
+        let given = ["--enable-aggregator-routing", "--watch-cache=false"].map(str::to_owned);
+        match flags::parse_from::<Options>(given, &[]) {
+            flags::Outcome::Run { options, .. } => {
+                assert_eq!(options.without_effect(), ["watch-cache=false", "enable-aggregator-routing"]);
+            }
+            other => panic!("{other:?}"),
+        }
+        let options = complete(&["--enable-admission-plugins=AlwaysPullImages", "--disable-admission-plugins=Priority"]);
+        let absent = options.unwrap().absent_plugins(&["NamespaceLifecycle", "NodeRestriction"]);
+        assert!(absent.contains(&"AlwaysPullImages") && absent.contains(&"ServiceAccount"));
+        assert!(!absent.contains(&"Priority") && !absent.contains(&"NamespaceLifecycle"));
     }
 }

@@ -13,6 +13,7 @@ mod tests;
 mod tls;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::Status;
 use http::header::{CONNECTION, CONTENT_TYPE, LOCATION, UPGRADE};
@@ -26,13 +27,16 @@ use crate::kinds;
 use crate::options::Options;
 use crate::request_info::RequestInfo;
 use crate::resources::Resources;
+pub(crate) use backend::words as dial_error;
 use page::View;
 use place::{Place, Transport};
+pub(crate) use tls::trusting_anyone;
 
 /// Opens connections to kubelets, pods and services.
 pub struct Proxy {
     resources: Arc<Resources>,
     address_types: Vec<String>,
+    kubelet_timeout: Duration,
     tls: tls::Client,
     /// Connections and tunnels, ended with the server.
     tasks: TaskTracker,
@@ -43,6 +47,7 @@ impl Proxy {
         Ok(Proxy {
             resources,
             address_types: options.kubelet_preferred_address_types.clone(),
+            kubelet_timeout: *options.kubelet_timeout,
             tls: tls::Client::new(options)?,
             tasks,
         })

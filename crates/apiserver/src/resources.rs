@@ -8,7 +8,7 @@ use api::{Status, Tree};
 use store::Store;
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::feed::Feed;
+use crate::cache::feed::{Feed, Storage};
 use crate::cache::filter::Filter;
 use crate::cache::{Cache, Subscription};
 use crate::handlers::Server;
@@ -28,9 +28,18 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// Caches for every stored kind that is served. Nothing happens before [`Resources::run`].
+    /// Caches for every stored kind that is served by default. Nothing happens before [`Resources::run`].
     pub fn new(store: Arc<dyn Store>, shutdown: CancellationToken) -> Arc<Resources> {
-        let feed = Arc::new(Feed::new(Arc::clone(&store), api::tables::resources()));
+        Resources::with_storage(store, shutdown, &Storage::default())
+    }
+
+    /// [`Resources::new`] for these kinds.
+    pub fn with_storage(
+        store: Arc<dyn Store>,
+        shutdown: CancellationToken,
+        storage: &Storage,
+    ) -> Arc<Resources> {
+        let feed = Arc::new(Feed::new(Arc::clone(&store), storage));
         Arc::new(Resources { store, feed, shutdown, server: OnceLock::new() })
     }
 

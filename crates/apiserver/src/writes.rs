@@ -24,8 +24,6 @@ use crate::delegate::{Reservation, Write};
 use crate::handlers::{Server, status_of};
 use crate::user::User;
 
-/// How long an event is kept.
-const EVENT_TTL: u32 = 3600;
 /// Names tried for a `generateName` whose suffix is taken.
 const NAME_ATTEMPTS: usize = 8;
 
@@ -86,7 +84,7 @@ pub fn encode(kind: &Kind, mut tree: Tree) -> Result<Bytes, Status> {
         metadata.shift_remove("selfLink");
     }
     let mut out = Vec::with_capacity(1024);
-    if kind.resource.storage_json {
+    if kind.json {
         let mut ordered = reordered(&tree, kind.resource, kind.message, api::decode::Strictness::Ignore)
             .map_err(Status::internal)?
             .0;
@@ -125,8 +123,19 @@ pub fn reordered(
     Ok((whole.into(), decoded.warnings))
 }
 
-fn ttl(kind: &Kind) -> Option<u32> {
-    (kind.resource.storage_prefix == "events").then_some(EVENT_TTL)
+/// Seconds that an object lives: events come to an end.
+fn ttl(operation: &Operation<'_>, kind: &Kind) -> Option<u32> {
+    let seconds = u32::try_from(operation.server.settings.event_ttl.as_secs()).unwrap_or(u32::MAX);
+    (kind.resource.storage_prefix == "events" && seconds > 0).then_some(seconds)
+}
+
+/// What a cluster without privileged containers has against an object. Of subresources, only one brings containers.
+fn privileged(operation: &Operation<'_>, resource: &Resource, tree: &Tree) -> Vec<api::status::Cause> {
+    match operation.server.settings.allow_privileged || !matches!(operation.subresource, "" | "ephemeralcontainers")
+    {
+        true => Vec::new(),
+        false => registry::privileged::causes(resource, tree),
+    }
 }
 
 /// Creates an object given at the request's version, defaults not yet applied.
@@ -169,7 +178,8 @@ async fn create_once(
     strategy.prepare_for_create(&context, &mut tree);
     let held = begin(&named, kind.resource, &mut tree, None).await?;
     let result = async {
-        let causes = strategy.validate(&context, &tree);
+        let mut causes = strategy.validate(&context, &tree);
+        causes.extend(privileged(&named, kind.resource, &tree));
         if !causes.is_empty() {
             return Err(named.invalid(&name, causes));
         }
@@ -184,7 +194,7 @@ async fn create_once(
             }
         } else {
             let store = &named.server.resources.store;
-            match store.put(key.as_bytes(), value.clone(), 0, ttl(kind)).await.map_err(status_of)? {
+            match store.put(key.as_bytes(), value.clone(), 0, ttl(&named, kind)).await.map_err(status_of)? {
                 Written::Done(revision) => revision,
                 Written::Conflict(_) => return Err(already_exists(&named)),
             }
@@ -345,6 +355,7 @@ async fn update_once(
     let result = async {
         let mut causes = refused;
         causes.extend(strategy.validate_update(&context, &tree, &old));
+        causes.extend(privileged(operation, kind.resource, &tree));
         if !causes.is_empty() {
             return Err(operation.invalid(operation.name, causes));
         }
@@ -391,7 +402,7 @@ async fn put(
             other => Ok(Attempt::Lost(other)),
         };
     }
-    match store.put(key.as_bytes(), value.clone(), expected, ttl(kind)).await.map_err(status_of)? {
+    match store.put(key.as_bytes(), value.clone(), expected, ttl(operation, kind)).await.map_err(status_of)? {
         Written::Done(revision) => Ok(Attempt::Done(Arc::new(decoded(kind, key, &value, revision)?))),
         Written::Conflict(other) => Ok(Attempt::Lost(other)),
     }

@@ -13,7 +13,7 @@ fn main() -> std::process::ExitCode {
     match start(options) {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = %format!("{error:#}"), "command failed");
+            tracing::error!(error = %error, "command failed");
             std::process::ExitCode::FAILURE
         }
     }

@@ -163,7 +163,12 @@ pub async fn api_services(bootstrap: &Bootstrap) -> Result<(), Status> {
             }]},
         })
     };
-    let objects: Vec<Tree> = file().api_services.into_iter().map(object).collect();
+    let groups = bootstrap.options.served().groups();
+    let served = |spec: &Value| {
+        let group = groups.iter().find(|group| group.name == spec["group"].as_str().unwrap_or_default());
+        group.is_some_and(|group| group.versions.iter().any(|version| spec["version"] == version.version))
+    };
+    let objects: Vec<Tree> = file().api_services.into_iter().filter(served).map(object).collect();
     bootstrap
         .ensure_all(objects.iter().map(|object| (resource, String::new(), object.clone())).collect())
         .await?;

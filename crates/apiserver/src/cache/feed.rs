@@ -20,11 +20,30 @@ use super::{Cache, Objects};
 
 const ROOT: &str = "/registry/";
 const PAGE: i64 = 1000;
-/// How often history of the store is thrown away, and so for how long old revisions can be read.
-const COMPACTION: Duration = Duration::from_secs(300);
 const COMPACTION_KEY: &[u8] = b"compact_rev_key";
 
 type Asking = oneshot::Sender<Result<Revision, String>>;
+
+/// What is stored, and how.
+#[derive(Clone, Debug)]
+pub struct Storage {
+    /// The kinds of these.
+    pub resources: Vec<&'static api::model::Resource>,
+    /// How often history of the store is thrown away, and so for how long old revisions can be read; zero leaves it to others.
+    pub compaction: Duration,
+    /// New objects of all kinds are written as JSON.
+    pub json: bool,
+}
+
+impl Default for Storage {
+    fn default() -> Storage {
+        Storage {
+            resources: api::tables::resources().iter().collect(),
+            compaction: Duration::from_secs(300),
+            json: false,
+        }
+    }
+}
 
 /// All caches, and the revision up to which they are true.
 pub struct Feed {
@@ -34,17 +53,18 @@ pub struct Feed {
     revision: watch::Sender<Revision>,
     /// What is older is gone from the store, whoever threw it away.
     compacted: AtomicI64,
+    compaction: Duration,
     ask: mpsc::Sender<Asking>,
     asked: parking_lot::Mutex<Option<mpsc::Receiver<Asking>>>,
 }
 
 impl Feed {
-    /// Caches for all stored kinds among `resources`. [`Feed::run`] fills them.
-    pub fn new(store: Arc<dyn Store>, resources: &[api::model::Resource]) -> Feed {
+    /// Caches for all kinds of `storage`. [`Feed::run`] fills them.
+    pub fn new(store: Arc<dyn Store>, storage: &Storage) -> Feed {
         let mut caches = HashMap::new();
-        for resource in resources {
+        for resource in &storage.resources {
             if !caches.contains_key(resource.storage_prefix.as_ref())
-                && let Some(kind) = Kind::of(resource)
+                && let Some(kind) = Kind::of(resource, storage.json)
             {
                 caches.insert(resource.storage_prefix.to_string(), Arc::new(Cache::new(kind)));
             }
@@ -55,6 +75,7 @@ impl Feed {
             caches,
             revision: watch::Sender::new(0),
             compacted: AtomicI64::new(0),
+            compaction: storage.compaction,
             ask,
             asked: parking_lot::Mutex::new(Some(asked)),
         }
@@ -221,9 +242,12 @@ impl Feed {
         Some((cache, &key[end + 1..]))
     }
 
-    /// Every five minutes, one of the API servers throws away the history older than five minutes. Who does it is settled by a
-    /// conditional write of the revision to a key that all of them know.
+    /// Once in a while, five minutes mostly, one of the API servers throws away the history older than that. Who does it is
+    /// settled by a conditional write of the revision to a key that all of them know.
     async fn compact(&self) {
+        if self.compaction.is_zero() {
+            return std::future::pending().await;
+        }
         let (mut expected, mut revision) = (0, 0);
         loop {
             let target = self.revision();
@@ -247,7 +271,7 @@ impl Feed {
                 }
                 Err(error) => tracing::warn!(%error, "the compaction key was not written"),
             }
-            tokio::time::sleep(COMPACTION).await;
+            tokio::time::sleep(self.compaction).await;
             revision = target;
         }
     }

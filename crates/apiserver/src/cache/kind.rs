@@ -15,13 +15,16 @@ pub struct Kind {
     pub api_version: String,
     /// Field labels beyond `metadata.name` and `metadata.namespace`, and where they stand.
     pub fields: Vec<(&'static str, Path)>,
+    /// Stored as JSON rather than protobuf.
+    pub json: bool,
     /// Of the key: `/registry/pods/`.
     pub prefix: String,
 }
 
 impl Kind {
     /// The kind that stores this resource's objects. `None` for what is never stored.
-    pub fn of(resource: &Resource) -> Option<Arc<Kind>> {
+    /// `json`: stored so even where protobuf is the custom.
+    pub fn of(resource: &Resource, json: bool) -> Option<Arc<Kind>> {
         if resource.storage_prefix.is_empty() {
             return None;
         }
@@ -43,6 +46,7 @@ impl Kind {
             message,
             api_version: stored.api_version(),
             fields,
+            json: json || stored.storage_json,
             prefix: format!("/registry/{}/", stored.storage_prefix),
         }))
     }

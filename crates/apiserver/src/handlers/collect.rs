@@ -2,6 +2,7 @@
 
 use api::Status;
 use bytes::Bytes;
+use futures::StreamExt as _;
 use http::Response;
 
 use super::options::ListOptions;
@@ -16,15 +17,24 @@ pub async fn delete(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Stat
     let list = ListOptions::parse(call.query, false)?;
     let filter = read::filter(call, &list)?;
     let (entries, meta) = read::select(call, &list, &filter).await?;
-    for entry in &entries {
-        let operation =
-            Operation { name: &entry.name, namespace: &entry.namespace, ..call.operation(dry_run) };
-        match deletion::delete(&operation, &options).await {
-            // someone else was quicker
-            Err(status) if status.code == 404 => {}
-            Err(status) => return Err(status),
-            Ok(_) => {}
-        }
+    let options = &options;
+    let deletes: Vec<_> = entries
+        .iter()
+        .map(|entry| async move {
+            let operation =
+                Operation { name: &entry.name, namespace: &entry.namespace, ..call.operation(dry_run) };
+            match deletion::delete(&operation, options).await {
+                // someone else was quicker
+                Err(status) if status.code == 404 => Ok(()),
+                other => other.map(|_| ()),
+            }
+        })
+        .collect();
+    let mut deletes =
+        futures::stream::iter(deletes).buffer_unordered(call.server.settings.delete_collection_workers);
+    while let Some(deleted) = deletes.next().await {
+        deleted?;
     }
+    drop(deletes);
     Ok(render::list(entries, &meta, &call.target))
 }

@@ -8,7 +8,6 @@ use api::decode::Expected;
 use api::{Status, Tree};
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use serde_json::json;
 
 use super::mutate::decode;
 use super::options::WriteOptions;
@@ -53,15 +52,6 @@ async fn token(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
     let tokens = call.server.tokens.as_ref().ok_or_else(Status::unknown_path)?;
     let answer = tokens.issue(call.user, &account.tree(), request).await?;
     Ok(render::tree_object(StatusCode::CREATED, answer, &call.target))
-}
-
-/// `componentstatuses`: deprecated; what could be said of other components is not known here.
-pub fn components(call: &Call<'_>) -> Result<Response<Body>, Status> {
-    if !call.name().is_empty() {
-        return Err(call.not_found());
-    }
-    let list = json!({"kind": "ComponentStatusList", "apiVersion": "v1", "metadata": {}, "items": []});
-    Ok(render::tree_object(StatusCode::OK, list, &call.target))
 }
 
 /// All objects of another kind in the call's namespace, as trees.

@@ -1,4 +1,8 @@
 //! `watch`: what there is, what was since, and what comes, as a stream of frames.
+//!
+//! A watcher that does not keep up loses its subscription, and then its stream ends, as upstream's does, without an error
+//! frame: the client watches again from the last version it has seen, and only where history no longer reaches back that far
+//! it is told so (410) and lists anew.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,8 +28,8 @@ use crate::cache::feed::Feed;
 use crate::cache::filter::Filter;
 use crate::negotiate::{MediaType, encode_tree, response};
 
-/// A watch that names no timeout ends after this long, or up to twice as long.
-const SHORTEST: u64 = 1800;
+/// As good as never, in seconds.
+const YEAR: u64 = 365 * 24 * 3600;
 const BOOKMARK: Duration = Duration::from_secs(60);
 
 /// `GET ?watch=true`.
@@ -39,7 +43,7 @@ pub async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let initial = options.send_initial_events.unwrap_or(from_now);
     let format = Format { target: call.target, columns_sent: false };
     let timeout = options.timeout_seconds.filter(|seconds| *seconds > 0);
-    let timeout = timeout.unwrap_or_else(|| rand::rng().random_range(SHORTEST..2 * SHORTEST));
+    let timeout = timeout.unwrap_or_else(|| unasked_timeout(server.settings.min_request_timeout));
     let deadline = Instant::now() + Duration::from_secs(timeout);
     let mut frames = Frames {
         format,
@@ -94,6 +98,14 @@ pub async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
     Ok(response(StatusCode::OK, content_type, Body::stream(stream)))
 }
 
+/// Of a watch that names none, in seconds: spread out, so that not all watches are begun again at once.
+fn unasked_timeout(shortest: u64) -> u64 {
+    match shortest.min(YEAR) {
+        0 => YEAR,
+        shortest => rand::rng().random_range(shortest..2 * shortest),
+    }
+}
+
 /// The last bookmark goes out shortly before the end.
 fn next_bookmark(deadline: Instant) -> Instant {
     let now = Instant::now();
@@ -143,7 +155,7 @@ impl Frames {
             tokio::select! {
                 biased;
                 event = subscription.events.recv() => {
-                    // closed: too slow, the client starts over
+                    // closed: too slow, the client goes on from where it is
                     let Some(event) = event else {
                         self.subscription = None;
                         return None;

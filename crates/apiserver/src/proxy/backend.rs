@@ -23,7 +23,12 @@ impl Proxy {
         request: Request<Body>,
     ) -> Result<Response<Incoming>, String> {
         let authority = place.authority();
-        let connecting = tokio::time::timeout(CONNECT, TcpStream::connect((place.host.as_str(), place.port)));
+        // `--kubelet-timeout`: its kubelet is there or is not; how long an answer takes is the client's business
+        let limit = match place.transport {
+            Transport::Kubelet => self.kubelet_timeout,
+            _ => CONNECT,
+        };
+        let connecting = tokio::time::timeout(limit, TcpStream::connect((place.host.as_str(), place.port)));
         let stream = match connecting.await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(format!("dial tcp {authority}: connect: {}", words(&error))),
@@ -37,7 +42,7 @@ impl Proxy {
         let name =
             rustls_pki_types::ServerName::try_from(place.host.clone()).map_err(|error| error.to_string())?;
         let connector = tokio_rustls::TlsConnector::from(config);
-        match tokio::time::timeout(CONNECT, connector.connect(name, stream)).await {
+        match tokio::time::timeout(limit, connector.connect(name, stream)).await {
             Ok(Ok(stream)) => self.exchange(stream, request).await,
             Ok(Err(error)) => Err(format!("tls: {error}")),
             Err(_) => Err("net/http: TLS handshake timeout".to_owned()),
@@ -59,7 +64,8 @@ impl Proxy {
     }
 }
 
-fn words(error: &std::io::Error) -> String {
+/// As Go words a failed `connect`.
+pub(crate) fn words(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::ConnectionRefused => "connection refused".into(),
         std::io::ErrorKind::HostUnreachable => "no route to host".into(),

@@ -18,6 +18,7 @@ use crate::authn::{Authenticator, RequestHeader, ServiceAccounts, StaticTokens};
 use crate::authz::escalation::Escalation;
 use crate::authz::{Authorizer, node, rbac};
 use crate::bootstrap::{Bootstrap, Hooks};
+use crate::cache::feed::Storage;
 use crate::handlers;
 use crate::keys;
 use crate::layers::Front;
@@ -25,6 +26,7 @@ use crate::options::Options;
 use crate::proxy::Proxy;
 use crate::resources::Resources;
 use crate::reviews::Reviews;
+use crate::settings::Settings;
 use crate::tokens::Issuer;
 
 /// When what ends.
@@ -47,7 +49,17 @@ pub async fn front(
     tasks: &mut JoinSet<()>,
 ) -> Result<Arc<Front>, Error> {
     let background = lives.background;
-    let resources = Resources::new(store.clone(), lives.stop.clone());
+    let settings = Settings::of(options);
+    let storage = Storage {
+        // what the server itself uses is there even where it is not served
+        resources: api::tables::all_resources()
+            .iter()
+            .filter(|resource| resource.enabled || settings.served.includes(resource))
+            .collect(),
+        compaction: *options.etcd_compaction_interval,
+        json: options.stores_json(),
+    };
+    let resources = Resources::with_storage(store.clone(), lives.stop.clone(), &storage);
     let feeding = resources.clone();
     tasks.spawn(async move { feeding.run().await });
     let services = Arc::new(ServiceHook::new(
@@ -67,15 +79,19 @@ pub async fn front(
 
     let reviews = Reviews { authenticator: authenticator.clone(), authorizer: authorizer.clone() };
     let escalation = Escalation { authorizer: authorizer.clone() };
-    let (enabled, disabled) = (&options.enable_admission_plugins, &options.disable_admission_plugins);
-    let listed = |list: &[String], name: &str| list.iter().any(|own| own == name);
-    let server = handlers::Server::with_plugins(
+    let server = handlers::Server::with_settings(
         resources.clone(),
         Some(Arc::new(reviews)),
         Some(issuer.clone()),
         vec![services.clone(), Arc::new(escalation)],
-        |name| !listed(disabled, name) && (listed(enabled, name) || registry::admission::on_by_default(name)),
+        settings,
+        |name| options.admits(name),
     );
+    let absent = options.absent_plugins(&server.admission.names().collect::<Vec<_>>());
+    if !absent.is_empty() {
+        tracing::warn!("admission plugins {} are accepted and have no effect yet", absent.join(", "));
+    }
+    daemon::absent::warn_of_flags(options.without_effect());
     let _ = server.address.set(SocketAddr::new(advertise, options.secure_port()).to_string());
 
     let (front_authorizer, proxied) = (authorizer.clone(), resources.clone());

@@ -114,7 +114,7 @@ async fn attempt(
     let strategy = registry::strategy_for(kind.resource, None);
     let grace = strategy.grace_period(&old, options.grace_period);
     let pending = mark(&mut tree, grace, options);
-    let finalizers_changed = set_finalizers(&mut tree, options);
+    let finalizers_changed = operation.server.settings.garbage_collector && set_finalizers(&mut tree, options);
     let has_finalizers = !finalizers(&tree).is_empty();
     let waits_for_spec = is_namespace(kind) && !is_namespace_done(&tree);
     if is_namespace(kind) && (waits_for_spec || has_finalizers) {
