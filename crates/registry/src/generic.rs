@@ -257,6 +257,9 @@ impl Strategy for Generic {
         }
         if context.subresource == Some("approval") {
             prepare_approval(object, old);
+            if let Some(prepare) = self.profile.prepare {
+                prepare(context, object, Some(old));
+            }
             return;
         }
         if self.profile.status {

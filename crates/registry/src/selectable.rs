@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use api::Tree;
 use api::model::Resource;
 
-use crate::tree::{get, number, text};
+use crate::tree::{get, number};
 
-/// A label of `fieldSelector=` and where its value stands.
+/// A label of `fieldSelector=` and where its value stands; of several places, `|` between them, the first that is not empty counts.
 pub type Field = (&'static str, &'static str);
 
 const META: [Field; 2] = [("metadata.name", "metadata.name"), ("metadata.namespace", "metadata.namespace")];
@@ -24,7 +24,7 @@ const EVENT: &[Field] = &[
     ("involvedObject.fieldPath", "involvedObject.fieldPath"),
     ("reason", "reason"),
     ("reportingComponent", "reportingComponent"),
-    ("source", "source.component"),
+    ("source", "source.component|reportingComponent"),
     ("type", "type"),
 ];
 
@@ -100,17 +100,14 @@ pub fn fields(resource: &Resource) -> &'static [Field] {
 
 /// An object's value for a label: numbers and booleans in words, zero and false where the field is absent.
 pub fn value<'t>(object: &'t Tree, field: &Field) -> Cow<'t, str> {
-    match get(object, field.1) {
-        Tree::String(value) if field.0 == "source" && value.is_empty() => {
-            text(object, "reportingComponent").into()
-        }
+    let mut places = field.1.split('|').map(|path| get(object, path));
+    match places.find(|value| !value.is_null() && *value != "").unwrap_or(&Tree::Null) {
         Tree::String(value) => value.into(),
         Tree::Bool(value) => if *value { "true" } else { "false" }.into(),
         Tree::Number(number) => number.to_string().into(),
         _ => match field.0 {
             "spec.hostNetwork" | "spec.unschedulable" => "false".into(),
             "status.replicas" | "status.successful" => number(object, field.1).to_string().into(),
-            "source" => text(object, "reportingComponent").into(),
             _ => "".into(),
         },
     }

@@ -153,11 +153,20 @@ pub struct Path {
     tags: Vec<u32>,
     ty: Type,
     json: String,
+    /// Read when this one is empty.
+    otherwise: Option<Box<Path>>,
 }
 
 impl Path {
-    /// From a path of JSON names, `spec.nodeName`. `None` when the message has no such field.
+    /// From a path of JSON names, `spec.nodeName`, or several between `|`, of which the first that is not empty counts. `None`
+    /// when the message has no such field.
     pub fn compile(message: &Message, path: &str) -> Option<Path> {
+        let Some((first, others)) = path.split_once('|') else { return Path::single(message, path) };
+        let otherwise = Some(Box::new(Path::compile(message, others)?));
+        Some(Path { otherwise, ..Path::single(message, first)? })
+    }
+
+    fn single(message: &Message, path: &str) -> Option<Path> {
         let mut tags = Vec::new();
         let mut owner = message;
         let mut parts = path.trim_start_matches('.').split('.').peekable();
@@ -167,7 +176,7 @@ impl Path {
             tags.push(field.tag);
             if parts.peek().is_none() {
                 let pointer = format!("/{}", path.trim_start_matches('.').replace('.', "/"));
-                return Some(Path { tags, ty: field.ty.clone(), json: pointer });
+                return Some(Path { tags, ty: field.ty.clone(), json: pointer, otherwise: None });
             }
             let Type::Message(index) = field.ty else { return None };
             owner = api::tables::message_at(index);
@@ -176,6 +185,13 @@ impl Path {
 
     /// The field's text in a protobuf object; numbers and booleans as written in JSON.
     pub fn read(&self, raw: &[u8]) -> String {
+        match (self.read_own(raw), &self.otherwise) {
+            (own, Some(otherwise)) if own.is_empty() => otherwise.read(raw),
+            (own, _) => own,
+        }
+    }
+
+    fn read_own(&self, raw: &[u8]) -> String {
         let mut bytes = raw;
         let (last, parents) = match self.tags.split_last() {
             Some(split) => split,
@@ -198,10 +214,14 @@ impl Path {
 
     /// The field's text in a JSON tree.
     pub fn read_tree(&self, tree: &api::Tree) -> String {
-        match tree.pointer(&self.json) {
+        let own = match tree.pointer(&self.json) {
             None | Some(api::Tree::Null) => self.zero(),
             Some(api::Tree::String(text)) => text.clone(),
             Some(other) => other.to_string(),
+        };
+        match &self.otherwise {
+            Some(otherwise) if own.is_empty() => otherwise.read_tree(tree),
+            _ => own,
         }
     }
 

@@ -49,20 +49,58 @@ const USAGES: [&str; 23] = [
 ];
 
 /// The spec never changes. `approval` writes conditions, as a part of the status, and nothing else.
-fn prepare(_: &Context<'_>, request: &mut Tree, old: Option<&Tree>) {
+fn prepare(context: &Context<'_>, request: &mut Tree, old: Option<&Tree>) {
     let Some(old) = old else { return };
     put(as_object(request), "spec", get(old, "spec").clone());
+    if context.subresource == Some("approval") {
+        let mut conditions = list(request, "status.conditions").to_vec();
+        stamp(context, &mut conditions, list(old, "status.conditions"));
+        if !conditions.is_empty() {
+            crate::tree::ensure(request, "status").insert("conditions".to_owned(), Tree::Array(conditions));
+        }
+    }
 }
 
 /// Approval, denial and their like are not for the status subresource.
-fn prepare_status(_: &Context<'_>, request: &mut Tree, old: Option<&Tree>) {
+fn prepare_status(context: &Context<'_>, request: &mut Tree, old: Option<&Tree>) {
     let Some(old) = old else { return };
     let reserved = |condition: &Tree| matches!(text(condition, "type"), "Approved" | "Denied");
-    let mut conditions: Vec<Tree> =
-        list(request, "status.conditions").iter().filter(|condition| !reserved(condition)).cloned().collect();
-    conditions.extend(list(old, "status.conditions").iter().filter(|condition| reserved(condition)).cloned());
+    let mut kept: Vec<&Tree> =
+        list(old, "status.conditions").iter().filter(|condition| reserved(condition)).collect();
+    let mut conditions = Vec::new();
+    for condition in list(request, "status.conditions") {
+        if !reserved(condition) {
+            conditions.push(condition.clone());
+            continue;
+        }
+        // in its place, but as it was
+        if let Some(at) = kept.iter().position(|own| text(own, "type") == text(condition, "type")) {
+            conditions.push(kept.remove(at).clone());
+        }
+    }
+    conditions.extend(kept.into_iter().cloned());
+    stamp(context, &mut conditions, list(old, "status.conditions"));
     if !conditions.is_empty() {
         crate::tree::ensure(request, "status").insert("conditions".to_owned(), Tree::Array(conditions));
+    }
+}
+
+/// Dates the conditions that bring no times.
+fn stamp(context: &Context<'_>, conditions: &mut [Tree], old: &[Tree]) {
+    let now: Tree = context.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into();
+    for condition in conditions {
+        if text(condition, "lastUpdateTime").is_empty() {
+            put(as_object(condition), "lastUpdateTime", now.clone());
+        }
+        if text(condition, "lastTransitionTime").is_empty() {
+            let same = |one: &&Tree| {
+                text(one, "type") == text(condition, "type")
+                    && text(one, "status") == text(condition, "status")
+            };
+            let since = old.iter().find(same).map(|one| get(one, "lastTransitionTime"));
+            let since = since.filter(|since| since.is_string()).unwrap_or(&now).clone();
+            put(as_object(condition), "lastTransitionTime", since);
+        }
     }
 }
 

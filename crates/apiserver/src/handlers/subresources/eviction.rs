@@ -6,6 +6,7 @@ use api::{Status, Tree};
 use bytes::Bytes;
 use http::Response;
 use machinery::labels::Selector;
+use serde_json::json;
 
 use super::super::mutate::decode;
 use super::super::options::WriteOptions;
@@ -29,6 +30,7 @@ pub async fn evict(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Statu
     if !needs_no_budget(&pod) {
         check_budgets(call, &pod, dry_run).await?;
     }
+    mark(call, dry_run).await?;
     let operation = Operation { subresource: "", ..call.operation(dry_run) };
     delete(&operation, &deletion).await?;
     let mut done = Status::success(None);
@@ -36,11 +38,62 @@ pub async fn evict(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Statu
     Ok(status_response(call.headers, &done))
 }
 
+/// Writes why the pod ends, for whoever looks at how it ended.
+async fn mark(call: &Call<'_>, dry_run: bool) -> Result<(), Status> {
+    let operation = Operation { subresource: "status", ..call.operation(dry_run) };
+    let change = |old: &Tree| {
+        let mut pod = old.clone();
+        let same = |condition: &Tree| condition.get("type").and_then(Tree::as_str) == Some(DISRUPTED);
+        let is_set = |condition: &Tree| {
+            same(condition) && condition.get("status").and_then(Tree::as_str) == Some("True")
+        };
+        let status = pod.as_object_mut().map(|pod| pod.entry("status").or_insert_with(|| json!({})));
+        let Some(status) = status.and_then(Tree::as_object_mut) else { return Ok(pod) };
+        let conditions = status.entry("conditions").or_insert_with(|| json!([]));
+        if conditions.is_null() {
+            *conditions = json!([]);
+        }
+        let Some(conditions) = conditions.as_array_mut() else { return Ok(pod) };
+        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let before = conditions.iter().find(|condition| is_set(condition));
+        let since = before.and_then(|condition| condition.get("lastTransitionTime")).cloned();
+        let condition = json!({
+            "type": DISRUPTED, "status": "True", "reason": "EvictionByEvictionAPI",
+            "message": "Eviction API: evicting", "lastProbeTime": null,
+            "lastTransitionTime": since.unwrap_or_else(|| now.into()),
+        });
+        match conditions.iter_mut().find(|condition| same(condition)) {
+            Some(place) => *place = condition,
+            None => conditions.push(condition),
+        }
+        Ok(pod)
+    };
+    writes::update(&operation, &change, None, &mut Vec::new()).await.map(|_| ())
+}
+
+const DISRUPTED: &str = "DisruptionTarget";
+
 /// Pods that do not run, or already end, can always go.
 fn needs_no_budget(pod: &Tree) -> bool {
     let phase = pod.pointer("/status/phase").and_then(Tree::as_str).unwrap_or_default();
     matches!(phase, "Succeeded" | "Failed" | "Pending")
         || pod.pointer("/metadata/deletionTimestamp").is_some_and(Tree::is_string)
+}
+
+fn is_ready(pod: &Tree) -> bool {
+    let conditions = pod.pointer("/status/conditions").and_then(Tree::as_array);
+    let says = |condition: &Tree, field: &str, value: &str| {
+        condition.get(field).and_then(Tree::as_str) == Some(value)
+    };
+    conditions.into_iter().flatten().any(|one| says(one, "type", "Ready") && says(one, "status", "True"))
+}
+
+/// Whether a pod that is not ready can go without being counted: where the policy says so, or else where enough others are.
+fn spares_unhealthy(budget: &Tree) -> bool {
+    let number = |pointer: &str| budget.pointer(pointer).and_then(Tree::as_i64).unwrap_or_default();
+    let policy = budget.pointer("/spec/unhealthyPodEvictionPolicy").and_then(Tree::as_str);
+    let desired = number("/status/desiredHealthy");
+    policy == Some("AlwaysAllow") || (desired > 0 && number("/status/currentHealthy") >= desired)
 }
 
 async fn check_budgets(call: &Call<'_>, pod: &Tree, dry_run: bool) -> Result<(), Status> {
@@ -60,6 +113,9 @@ async fn check_budgets(call: &Call<'_>, pod: &Tree, dry_run: bool) -> Result<(),
         ));
     }
     let Some(budget) = budgets.first() else { return Ok(()) };
+    if !is_ready(pod) && spares_unhealthy(budget) {
+        return Ok(());
+    }
     let name = budget.pointer("/metadata/name").and_then(Tree::as_str).unwrap_or_default();
     let Some(resource) = api::tables::resource("policy", "v1", "poddisruptionbudgets") else { return Ok(()) };
     let operation = Operation { resource, subresource: "status", name, ..call.operation(dry_run) };
@@ -67,15 +123,17 @@ async fn check_budgets(call: &Call<'_>, pod: &Tree, dry_run: bool) -> Result<(),
     let take = |old: &Tree| {
         let mut budget = old.clone();
         let number = |pointer: &str| old.pointer(pointer).and_then(Tree::as_i64).unwrap_or_default();
-        let mut refused = Status::too_many_requests(
-            "Cannot evict pod as it would violate the pod's disruption budget.",
-            0,
-        );
+        let mut refused =
+            Status::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", 0);
         if number("/status/observedGeneration") < number("/metadata/generation") {
             refused.message = "Cannot evict pod as it would violate the pod's disruption budget.".to_owned();
             let message = format!("The disruption budget {name} is still being processed by the server.");
             let details = refused.details.get_or_insert_with(Details::default);
-            details.causes.push(Cause { reason: "DisruptionBudget".to_owned(), message, field: String::new() });
+            details.causes.push(Cause {
+                reason: "DisruptionBudget".to_owned(),
+                message,
+                field: String::new(),
+            });
             details.retry_after_seconds = 10;
             return Err(refused);
         }
@@ -87,7 +145,11 @@ async fn check_budgets(call: &Call<'_>, pod: &Tree, dry_run: bool) -> Result<(),
                 number("/status/currentHealthy")
             );
             let details = refused.details.get_or_insert_with(Details::default);
-            details.causes.push(Cause { reason: "DisruptionBudget".to_owned(), message, field: String::new() });
+            details.causes.push(Cause {
+                reason: "DisruptionBudget".to_owned(),
+                message,
+                field: String::new(),
+            });
             return Err(refused);
         }
         if let Some(status) = budget.get_mut("status").and_then(Tree::as_object_mut) {
