@@ -11,6 +11,7 @@ mod place;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod websocket;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,10 +71,17 @@ impl Proxy {
     pub async fn answer(
         &self,
         info: &RequestInfo,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> Result<Response<Body>, Status> {
         match (info.resource.as_str(), info.subresource.as_str()) {
-            ("pods", "log") => self.log(info, &request).await,
+            ("pods", "log") => {
+                let handshake = websocket::asked(&mut request);
+                let answer = self.log(info, &request).await?;
+                let Some(handshake) = handshake else { return Ok(answer) };
+                let (answer, sending) = handshake.serve(answer.into_body());
+                self.tasks.spawn(sending);
+                Ok(answer)
+            }
             ("pods", "exec" | "attach" | "portforward") => {
                 let place = self.stream_place(info, &request)?;
                 if !upgrades(request.headers()) {
