@@ -12,7 +12,7 @@ use api::Status;
 use daemon::health::Checks;
 use daemon::serving::Peer;
 use futures::FutureExt as _;
-use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
@@ -53,6 +53,10 @@ impl Front {
     /// Answers one request, whatever happens.
     pub async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let audit_id = request.headers().get(AUDIT_ID).cloned().unwrap_or_else(new_audit_id);
+        let head = request.method() == Method::HEAD;
+        if !well_escaped(request.uri().path()) {
+            return bad_request();
+        }
         let info = RequestInfo::of(request.method(), request.uri());
         let observed =
             observe::Observed::begin(&info, request.method(), request.uri().query().unwrap_or_default());
@@ -64,7 +68,11 @@ impl Front {
             tracing::error!("A request made the server panic");
             Err(Status::internal("This request caused apiserver to panic. Look in the logs for details."))
         });
-        let mut response = answer.unwrap_or_else(|refusal| status_response(&accept, &refusal));
+        let mut response = answer.unwrap_or_else(|refusal| refused(&accept, &refusal));
+        if head {
+            // HTTP/2 takes what follows a HEAD's answer for an error
+            *response.body_mut() = Body::empty();
+        }
         observed.end(response.status());
         let headers = response.headers_mut();
         headers.insert(AUDIT_ID, audit_id);
@@ -111,8 +119,13 @@ impl Front {
             return self.dispatch(info, user, request).await;
         }
         let asked = request.uri().query().and_then(|query| parameter(query, "timeout"));
+        let negative = asked.as_ref().is_some_and(|text| {
+            text.strip_prefix('-').is_some_and(|rest| rest.parse::<daemon::flags::Duration>().is_ok())
+        });
         let limit = match asked.map(|text| text.parse::<daemon::flags::Duration>()) {
             Some(Ok(asked)) if !asked.is_zero() => asked.0.min(self.timeout),
+            // one that is over already counts as none
+            Some(Err(_)) if negative => self.timeout,
             Some(Err(error)) => {
                 return Err(Status::bad_request(format!("invalid timeout specified in the request URL - {error}")));
             }
@@ -167,7 +180,12 @@ impl Front {
             _ => None,
         };
         if let Some(checks) = checks {
-            return Ok(checks.answer_uri(request.uri()).await.map(Body::wrap));
+            let mut answer = checks.answer_uri(request.uri()).await.map(Body::wrap);
+            let single = info.path.trim_matches('/').contains('/');
+            if single && answer.status() == StatusCode::OK {
+                answer.headers_mut().remove(X_CONTENT_TYPE_OPTIONS);
+            }
+            return Ok(answer);
         }
         let read = matches!(*request.method(), Method::GET | Method::HEAD);
         Ok(match info.path.as_str() {
@@ -189,6 +207,28 @@ impl Front {
             _ => handlers::handle(&self.server, info, user, request).await,
         })
     }
+}
+
+/// A refusal by one of the layers: what it quotes is not to be taken for anything but text.
+fn refused(accept: &HeaderMap, status: &Status) -> Response<Body> {
+    let mut response = status_response(accept, status);
+    let quotes = status.code == 403 || status.message.ends_with("without impersonating a user name");
+    if quotes {
+        response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    }
+    response
+}
+
+fn well_escaped(path: &str) -> bool {
+    let hex = |at: usize| path.as_bytes().get(at).is_some_and(u8::is_ascii_hexdigit);
+    path.match_indices('%').all(|(at, _)| hex(at + 1) && hex(at + 2))
+}
+
+/// The answer to what is not HTTP.
+fn bad_request() -> Response<Body> {
+    let mut response = content("text/plain; charset=utf-8", "400 Bad Request".to_owned());
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response
 }
 
 /// What a backend must not see.

@@ -36,12 +36,12 @@ impl RequestInfo {
             verb: method.as_str().to_ascii_lowercase(),
             ..RequestInfo::default()
         };
-        let mut parts: Vec<String> =
-            uri.path().trim_matches('/').split('/').map(|part| decode(part).into_owned()).collect();
+        let path = decode(uri.path());
+        let mut parts: Vec<String> = path.trim_matches('/').split('/').map(str::to_owned).collect();
         if parts.first().is_some_and(String::is_empty) {
             parts.clear();
         }
-        if parts.len() < 3 {
+        if parts.len() < 3 || path.starts_with("//") {
             return info;
         }
         match parts[0].as_str() {

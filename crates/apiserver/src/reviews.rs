@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use api::model::Resource;
+use api::status::Cause;
 use api::{Status, Tree};
 use async_trait::async_trait;
 use serde_json::{Map, Value, json};
@@ -27,16 +28,11 @@ impl delegate::Reviews for Reviews {
         namespace: &str,
         mut object: Tree,
     ) -> Result<Tree, Status> {
+        check(&resource.plural, namespace, &object)?;
         let status = match &*resource.plural {
             "tokenreviews" => self.token(&object["spec"])?,
             "subjectaccessreviews" => self.access(&subject(&object["spec"])?, &object["spec"])?,
             "localsubjectaccessreviews" => {
-                let asked = object["spec"]["resourceAttributes"]["namespace"].as_str().unwrap_or_default();
-                if asked != namespace {
-                    return Err(Status::bad_request(format!(
-                        "spec.resourceAttributes.namespace must match namespace: {namespace}"
-                    )));
-                }
                 self.access(&subject(&object["spec"])?, &object["spec"])?
             }
             "selfsubjectaccessreviews" => self.access(user, &object["spec"])?,
@@ -47,7 +43,11 @@ impl delegate::Reviews for Reviews {
                 }
                 self.rules(user, asked)
             }
-            "selfsubjectreviews" => json!({"userInfo": user_info(user)}),
+            "selfsubjectreviews" => {
+                let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+                object["metadata"] = json!({"creationTimestamp": now});
+                json!({"userInfo": user_info(user)})
+            }
             other => return Err(Status::not_found(&resource.group, other, "")),
         };
         object["status"] = status;
@@ -75,11 +75,6 @@ impl Reviews {
     fn access(&self, user: &User, spec: &Tree) -> Result<Tree, Status> {
         let resource = &spec["resourceAttributes"];
         let other = &spec["nonResourceAttributes"];
-        if resource.is_object() == other.is_object() {
-            return Err(Status::bad_request(
-                "spec: Invalid value: exactly one of nonResourceAttributes or resourceAttributes must be specified",
-            ));
-        }
         let text = |field: &str| resource[field].as_str().unwrap_or_default();
         let selector = field_selector(&resource["fieldSelector"]);
         let attributes = if resource.is_object() {
@@ -151,6 +146,59 @@ impl Reviews {
     }
 }
 
+/// What makes a question about access one that can be answered.
+fn check(plural: &str, namespace: &str, object: &Tree) -> Result<(), Status> {
+    if !plural.ends_with("accessreviews") {
+        return Ok(());
+    }
+    let spec = &object["spec"];
+    let mut causes = Vec::new();
+    let mut invalid = |field: &str, value: &Tree, why: &str| {
+        let message = format!("Invalid value: {value}: {why}");
+        causes.push(Cause { reason: "FieldValueInvalid".to_owned(), message, field: field.to_owned() });
+    };
+    let (resource, path) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
+    if resource.is_object() == path.is_object() {
+        let text = |field: &str| path[field].as_str().unwrap_or_default();
+        let value = match path.is_object() {
+            true => json!({"Path": text("path"), "Verb": text("verb")}),
+            false => Tree::Null,
+        };
+        invalid("spec", &value, "exactly one of nonResourceAttributes or resourceAttributes must be specified");
+    }
+    let of_other = plural != "selfsubjectaccessreviews";
+    if of_other
+        && spec["user"].as_str().unwrap_or_default().is_empty()
+        && spec["groups"].as_array().is_none_or(Vec::is_empty)
+    {
+        invalid("spec.user", &json!(""), "at least one of user or group must be specified");
+    }
+    for selector in ["fieldSelector", "labelSelector"] {
+        let given = &resource[selector];
+        if !given["rawSelector"].as_str().unwrap_or_default().is_empty()
+            && given["requirements"].as_array().is_some_and(|list| !list.is_empty())
+        {
+            let field = format!("spec.resourceAttributes.{selector}.rawSelector");
+            invalid(&field, &given["rawSelector"], "may not specified at the same time as requirements");
+        }
+    }
+    if let Some(metadata) = object["metadata"].as_object() {
+        let local = plural == "localsubjectaccessreviews";
+        let mut rest = metadata.clone();
+        rest.shift_remove("managedFields");
+        if local {
+            rest.shift_remove("namespace");
+        }
+        if !rest.is_empty() {
+            invalid("metadata", &Tree::Object(rest), "must be empty");
+        }
+    }
+    if plural == "localsubjectaccessreviews" && resource.is_object() && resource["namespace"].as_str().unwrap_or_default() != namespace {
+        invalid("spec.resourceAttributes.namespace", &resource["namespace"], "must match metadata.namespace");
+    }
+    if causes.is_empty() { Ok(()) } else { Err(Status::invalid("authorization.k8s.io", "", "", causes)) }
+}
+
 fn subject(spec: &Tree) -> Result<User, Status> {
     let text = |field: &str| spec[field].as_str().unwrap_or_default().to_owned();
     let user = User {
@@ -159,11 +207,6 @@ fn subject(spec: &Tree) -> Result<User, Status> {
         groups: serde_json::from_value(spec["groups"].clone()).unwrap_or_default(),
         extra: serde_json::from_value(spec["extra"].clone()).unwrap_or_default(),
     };
-    if user.name.is_empty() && user.groups.is_empty() {
-        return Err(Status::bad_request(
-            "spec.user: Invalid value: \"\": at least one of user or group must be specified",
-        ));
-    }
     Ok(user)
 }
 

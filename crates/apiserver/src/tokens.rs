@@ -60,14 +60,14 @@ impl Issuer {
     fn bound(&self, namespace: &str, reference: &Value) -> Result<BoundTo, Status> {
         let text = |name: &str| reference[name].as_str().unwrap_or_default();
         let (kind, name, uid) = (text("kind"), text("name"), text("uid"));
-        let (resource, plural, namespace) = match (text("apiVersion"), kind) {
-            ("v1", "Pod") => (kinds::pods(), "pods", namespace),
-            ("v1", "Secret") => (kinds::secrets(), "secrets", namespace),
-            ("v1", "Node") => (kinds::nodes(), "nodes", ""),
-            (version, _) => {
-                let version = if version.is_empty() { String::new() } else { format!("{version}, Kind=") };
+        let (group, version) = text("apiVersion").split_once('/').unwrap_or(("", text("apiVersion")));
+        let (resource, plural, namespace) = match (group, kind) {
+            ("", "Pod") => (kinds::pods(), "pods", namespace),
+            ("", "Secret") => (kinds::secrets(), "secrets", namespace),
+            ("", "Node") => (kinds::nodes(), "nodes", ""),
+            _ => {
                 return Err(Status::bad_request(format!(
-                    "cannot bind token for serviceaccount to type {version}{kind}"
+                    "cannot bind token to object of type {group}/{version}, Kind={kind}"
                 )));
             }
         };
@@ -78,7 +78,7 @@ impl Issuer {
         if !uid.is_empty() && uid != &*entry.uid {
             return Err(Status::conflict(
                 "",
-                plural,
+                kind,
                 name,
                 &format!(
                     "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
@@ -125,6 +125,7 @@ impl delegate::Tokens for Issuer {
     async fn issue(&self, _user: &User, service_account: &Tree, mut request: Tree) -> Result<Tree, Status> {
         let text = |name: &str| service_account["metadata"][name].as_str().unwrap_or_default().to_owned();
         let (namespace, name, uid) = (text("namespace"), text("name"), text("uid"));
+        check_names(&request, &namespace, &name)?;
         let spec = &mut request["spec"];
         if spec["audiences"].as_array().is_none_or(Vec::is_empty) {
             spec["audiences"] = json!(self.api_audiences);
@@ -180,10 +181,25 @@ impl delegate::Tokens for Issuer {
         }
         metadata["name"] = created;
         metadata["namespace"] = json!(namespace);
+        metadata["uid"] = json!(uuid::Uuid::new_v4().to_string());
         metadata["creationTimestamp"] =
             json!(jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
         Ok(request)
     }
+}
+
+/// A request may name the account that its path names.
+fn check_names(request: &Tree, namespace: &str, name: &str) -> Result<(), Status> {
+    let said = |field: &str| request["metadata"][field].as_str().filter(|text| !text.is_empty());
+    if said("namespace").is_some_and(|said| said != namespace) {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    let Some(other) = said("name").filter(|said| *said != name) else { return Ok(()) };
+    let message = format!("Invalid value: {other:?}: must match the service account name if specified");
+    let cause = api::status::Cause { reason: "FieldValueInvalid".into(), message, field: "metadata.name".into() };
+    Err(Status::invalid("authentication.k8s.io", "TokenRequest", name, vec![cause]))
 }
 
 fn check_seconds(seconds: i64) -> Result<(), Status> {

@@ -6,6 +6,7 @@
 pub mod admission;
 pub mod delete;
 mod metadata;
+pub use metadata::wrong_uid;
 
 use std::sync::Arc;
 
@@ -347,14 +348,13 @@ async fn update_once(
     convert(&mut tree, operation.resource, kind.resource);
     metadata::check_version(operation, strategy, &mut tree, entry)?;
     metadata::check_uid(operation, &mut tree, entry, key)?;
-    let refused = metadata::carry_over(&mut tree, &old);
+    metadata::carry_over(&mut tree, &old);
     admission::mutate(operation, kind.resource, &mut tree, Some(&old)).await?;
     let context = operation.context(kind.resource, operation.name);
     strategy.prepare_for_update(&context, &mut tree, &old);
     let held = begin(operation, kind.resource, &mut tree, Some(&old)).await?;
     let result = async {
-        let mut causes = refused;
-        causes.extend(strategy.validate_update(&context, &tree, &old));
+        let mut causes = strategy.validate_update(&context, &tree, &old);
         causes.extend(privileged(operation, kind.resource, &tree));
         if !causes.is_empty() {
             return Err(operation.invalid(operation.name, causes));

@@ -75,7 +75,26 @@ impl<'a> From<&'a Value> for Node<'a> {
     }
 }
 
+/// The first of the documents in `bytes`.
+fn first_document(bytes: &[u8]) -> &[u8] {
+    let mut begun = false;
+    let mut at = 0;
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        let text = line.trim_ascii_end();
+        if text == b"---" || text.starts_with(b"--- ") || text == b"..." {
+            if begun {
+                return &bytes[..at];
+            }
+        } else {
+            begun |= !text.is_empty() && !text.starts_with(b"#") && !text.starts_with(b"%");
+        }
+        at += line.len();
+    }
+    bytes
+}
+
 pub(super) fn parse_yaml(bytes: &[u8]) -> Result<Node<'static>, String> {
+    let bytes = first_document(bytes);
     let mut options = serde_saphyr::Options::default();
     options.duplicate_keys = serde_saphyr::DuplicateKeyPolicy::PassThrough;
     options.legacy_octal_numbers = true;

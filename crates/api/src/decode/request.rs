@@ -55,6 +55,12 @@ pub fn object(
     let result;
     match format {
         Format::Protobuf => {
+            if body.is_empty() {
+                return Err(unrecognized("empty data"));
+            }
+            if body.len() == wire::envelope::MAGIC.len() && wire::envelope::is_enveloped(body) {
+                return Err(unrecognized("empty body"));
+            }
             if !wire::envelope::is_enveloped(body) {
                 return Err(unrecognized(
                     "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]",

@@ -91,7 +91,7 @@ fn nobody(uid: &str, groups: &[String], extra: &BTreeMap<String, Vec<String>>) -
     } else {
         let pairs: Vec<String> = extra
             .iter()
-            .map(|(key, values)| format!("{key:?}:{}", list(values).trim_start_matches("[]string")))
+            .map(|(key, values)| format!("{key:?}:{}", list(values)))
             .collect();
         format!("map[string][]string{{{}}}", pairs.join(", "))
     };

@@ -1,8 +1,6 @@
 //! Brings the stored roles and bindings up to the default policy: what is missing is added; what someone added stays;
 //! an object annotated `autoupdate: "false"` is left alone.
 
-use std::collections::BTreeMap;
-
 use api::{Status, Tree};
 use futures::StreamExt as _;
 use serde_json::json;
@@ -15,8 +13,8 @@ use crate::kinds;
 const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 
 pub async fn reconcile(bootstrap: &Bootstrap) -> Result<(), Status> {
-    let (mut roles, bindings) = policy::objects();
-    aggregate(&mut roles);
+    // what admin, edit and view gather from other roles is a controller's to write
+    let (roles, bindings) = policy::objects();
     bootstrap.namespaces_known().await;
     for objects in [roles, bindings] {
         let writes: Vec<_> = objects
@@ -104,65 +102,9 @@ fn merge(stored: &mut Tree, default: &Tree) -> bool {
     changed
 }
 
-/// Gives admin, edit and view the rules they gather by label, so that they hold before any controller runs.
-fn aggregate(roles: &mut [(&'static str, String, Tree)]) {
-    let sources: Vec<(Tree, Vec<Rule>)> =
-        roles.iter().map(|(_, _, role)| (role["metadata"]["labels"].clone(), role_rules(role))).collect();
-    // edit gathers view's and admin gathers edit's through labels on edit and view: twice reaches the end.
-    let mut gathered: BTreeMap<String, Vec<Rule>> = BTreeMap::new();
-    for _ in 0..3 {
-        for (index, (_, _, role)) in roles.iter().enumerate() {
-            let Some(selectors) = role["aggregationRule"]["clusterRoleSelectors"].as_array() else {
-                continue;
-            };
-            let name = role["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-            let mut rules = gathered.get(&name).cloned().unwrap_or_default();
-            for (other, (labels, own)) in sources.iter().enumerate() {
-                let selected = selectors.iter().any(|selector| {
-                    selector["matchLabels"].as_object().is_some_and(|wanted| {
-                        wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
-                    })
-                });
-                if other == index || !selected {
-                    continue;
-                }
-                let theirs = roles[other].2["metadata"]["name"]
-                    .as_str()
-                    .and_then(|name| gathered.get(name))
-                    .unwrap_or(own);
-                for rule in theirs {
-                    if !rules.contains(rule) {
-                        rules.push(rule.clone());
-                    }
-                }
-            }
-            gathered.insert(name, rules);
-        }
-    }
-    for (_, _, role) in roles {
-        let name = role["metadata"]["name"].as_str().unwrap_or_default();
-        if let Some(rules) = gathered.get(name) {
-            role["rules"] = json!(rules);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn built_in_roles_gather_their_rules() {
-        let (mut roles, _) = policy::objects();
-        aggregate(&mut roles);
-        let rules = |name: &str| {
-            role_rules(&roles.iter().find(|(_, _, role)| role["metadata"]["name"] == name).unwrap().2)
-        };
-        let (view, edit, admin) = (rules("view"), rules("edit"), rules("admin"));
-        assert!(!view.is_empty());
-        assert!(uncovered(&edit, &view).is_empty() && uncovered(&admin, &edit).is_empty());
-        assert!(!uncovered(&view, &edit).is_empty());
-    }
 
     #[test]
     fn only_what_is_missing_is_added() {

@@ -25,7 +25,10 @@ impl Proxy {
         let options = log_options(&info.name, query)?;
         let container = container(&pod, parameter(query, "container").unwrap_or_default())?;
         let Some(node) = node_of(&pod) else {
-            return Ok(text_response(Body::empty()));
+            // nothing has been written where nothing runs
+            let mut nothing = Response::new(Body::empty());
+            *nothing.status_mut() = StatusCode::NO_CONTENT;
+            return Ok(nothing);
         };
         let mut place = self.kubelet(node)?;
         if flag(query, "insecureSkipTLSVerifyBackend") {
@@ -175,6 +178,13 @@ pub(super) fn log_options(pod: &str, query: &str) -> Result<String, Status> {
     }
     if !causes.is_empty() {
         return Err(Status::invalid("", "PodLogOptions", pod, causes));
+    }
+    if let Some(text) = parameter(query, "sinceTime").filter(|text| !text.is_empty())
+        && api::text::parse_time(&text).is_none()
+    {
+        return Err(Status::bad_request(format!(
+            "parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?} as \"2006\""
+        )));
     }
     for name in ["sinceTime", "stream"] {
         if let Some(text) = parameter(query, name).filter(|text| !text.is_empty()) {

@@ -153,6 +153,7 @@ impl Proxy {
                         || own["port"].as_u64().is_some_and(|number| number.to_string() == port)
                 })
                 .map(|own| own["name"].as_str().unwrap_or_default().to_owned())
+                .or_else(|| port.parse::<u16>().is_err().then(|| port.to_owned()))
                 .ok_or_else(|| {
                     Status::failure(
                         503,

@@ -124,12 +124,13 @@ async fn attempt(
         // already on its way, and not asked to be quicker
         Grace::Waiting if !finalizers_changed => return Ok(Some(Deleted::Pending(Arc::clone(entry)))),
         Grace::Waiting | Grace::Started => true,
-        Grace::Over => false,
+        Grace::Now | Grace::Over => false,
     };
     if !wait && (has_finalizers || waits_for_spec) {
         mark_now(&mut tree);
     }
-    if !wait && !has_finalizers && !waits_for_spec {
+    let gone = !wait && !has_finalizers && !waits_for_spec;
+    if gone && !matches!(pending, Grace::Now) {
         return remove(operation, kind, key, entry).await;
     }
     let value = encode(kind, tree)?;
@@ -138,12 +139,15 @@ async fn attempt(
         return Ok(Some(Deleted::Pending(Arc::clone(entry))));
     }
     if operation.dry_run {
-        return Ok(Some(Deleted::Pending(Arc::new(same))));
+        let same = Arc::new(same);
+        return Ok(Some(if gone { Deleted::Gone(same) } else { Deleted::Pending(same) }));
     }
     let store = &operation.server.resources.store;
     match store.put(key.as_bytes(), value.clone(), entry.resource_version, None).await.map_err(status_of)? {
         Written::Done(revision) => {
-            Ok(Some(Deleted::Pending(Arc::new(decoded(kind, key, &value, revision)?))))
+            let marked = Arc::new(decoded(kind, key, &value, revision)?);
+            // those who watch see that it ends before it is gone
+            if gone { remove(operation, kind, key, &marked).await } else { Ok(Some(Deleted::Pending(marked))) }
         }
         Written::Conflict(_) => Ok(None),
     }
@@ -216,6 +220,8 @@ enum Grace {
     Started,
     /// It had that already.
     Waiting,
+    /// Its time is over as of now, and has to be shown as such.
+    Now,
     /// There is nothing to wait for.
     Over,
 }
@@ -239,14 +245,11 @@ fn mark(tree: &mut Tree, grace: Option<i64>, options: &DeleteOptions) -> Grace {
         }
         let sooner = ends - SignedDuration::from_secs(running) + SignedDuration::from_secs(grace);
         put_end(object, sooner.max(now.min(ends)), grace);
-        return if grace == 0 { Grace::Over } else { Grace::Started };
-    }
-    if grace == 0 {
-        return Grace::Over;
+        return if grace == 0 { Grace::Now } else { Grace::Started };
     }
     put_end(object, now + SignedDuration::from_secs(grace), grace);
     raise_generation(object);
-    Grace::Started
+    if grace == 0 { Grace::Now } else { Grace::Started }
 }
 
 fn put_end(object: &mut Map<String, Tree>, ends: Timestamp, grace: i64) {

@@ -144,34 +144,28 @@ pub fn check_uid(operation: &Operation<'_>, tree: &mut Tree, entry: &Entry, key:
         set(tree, "uid", &*entry.uid);
         return Ok(());
     }
-    Err(operation.conflict(&format!(
-        "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {own}, UID in object meta: {}",
-        entry.uid
-    )))
+    Err(operation.conflict(&wrong_uid(key, own, &entry.uid)))
+}
+
+/// Why an object is not the one that was meant.
+pub fn wrong_uid(key: &str, asked: &str, own: &str) -> String {
+    format!(
+        "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {asked}, UID in object meta: {own}"
+    )
 }
 
 /// What an update cannot change.
-pub fn carry_over(tree: &mut Tree, old: &Tree) -> Vec<Cause> {
-    let mut causes = Vec::new();
-    for (field, why) in [
-        ("deletionGracePeriodSeconds", "field is immutable; may only be changed via deletion"),
-        ("deletionTimestamp", "field is immutable"),
-        ("generation", ""),
-    ] {
-        let given = tree.get("metadata").and_then(|metadata| metadata.get(field)).filter(|value| !value.is_null());
-        match (old.get("metadata").and_then(|metadata| metadata.get(field)), given) {
-            (Some(value), _) => set(tree, field, value.clone()),
-            (None, Some(given)) if !why.is_empty() => {
-                let message = format!("Invalid value: {given}: {why}");
-                let field = format!("metadata.{field}");
-                causes.push(Cause { reason: "FieldValueInvalid".to_owned(), message, field });
-            }
-            (None, _) => unset(tree, field),
+pub fn carry_over(tree: &mut Tree, old: &Tree) {
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
+        match old.get("metadata").and_then(|metadata| metadata.get(field)) {
+            Some(value) => set(tree, field, value.clone()),
+            None if field == "generation" => unset(tree, field),
+            // to set what only a delete sets is refused, not forgotten
+            None => {}
         }
     }
     unset(tree, "selfLink");
     if text(tree, "creationTimestamp").is_empty() {
         set(tree, "creationTimestamp", text(old, "creationTimestamp"));
     }
-    causes
 }

@@ -34,14 +34,12 @@ pub async fn bind_tree(call: &Call<'_>, binding: &Tree, options: &WriteOptions) 
     }
     let kind = text("/target/kind");
     if !matches!(kind, "" | "Node") || text("/target/name").is_empty() {
-        let (field, reason, message) = if text("/target/name").is_empty() {
-            ("target.name", "FieldValueRequired", "Required value".to_owned())
+        let (field, message) = if text("/target/name").is_empty() {
+            ("target.name", "Required value".to_owned())
         } else {
-            let message = format!("Unsupported value: {kind:?}: supported values: \"Node\", \"<empty>\"");
-            ("target.kind", "FieldValueNotSupported", message)
+            ("target.kind", format!("Unsupported value: {kind:?}: supported values: \"Node\", \"<empty>\""))
         };
-        let cause = api::status::Cause { reason: reason.to_owned(), message, field: field.to_owned() };
-        return Err(Status::invalid("", "Binding", name, vec![cause]));
+        return Err(Status::failure(500, "", format!("{field}: {message}")));
     }
     let Some(pods) = api::tables::resource("", "v1", "pods") else { return Err(Status::unknown_path()) };
     let operation = Operation {
@@ -60,6 +58,11 @@ pub async fn bind_tree(call: &Call<'_>, binding: &Tree, options: &WriteOptions) 
                 "Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {current}"
             );
             return Err(registry::binding::conflict(name, &problem));
+        }
+        let (uid, own) = (text("/metadata/uid"), old.pointer("/metadata/uid").and_then(Tree::as_str).unwrap_or_default());
+        if !uid.is_empty() && uid != own {
+            let key = format!("/registry/pods/{}/{name}", call.info.namespace);
+            return Err(operation.conflict(&writes::wrong_uid(&key, uid, own)));
         }
         registry::binding::assign(&mut pod, binding, jiff::Timestamp::now())
             .map_err(|problem| registry::binding::conflict(name, &problem))?;
