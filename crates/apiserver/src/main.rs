@@ -7,7 +7,7 @@ use apiserver::server;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
-    daemon::prepare();
+    daemon::install_crypto();
     let (options, ignored) = daemon::flags::parse_with::<Options>(UNSUPPORTED);
     options.logging.init();
     daemon::absent::warn_of_flags(ignored);

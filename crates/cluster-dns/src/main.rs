@@ -6,7 +6,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    daemon::prepare();
+    daemon::install_crypto();
     let options = daemon::flags::parse::<cluster_dns::options::Options>();
     options.logging.init();
     let result = tokio::runtime::Builder::new_multi_thread()

@@ -6,7 +6,7 @@ use controller_manager::{Options, options, run};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
-    daemon::prepare();
+    daemon::install_crypto();
     let (options, ignored) = daemon::flags::parse_with::<Options>(&options::WITHOUT_EFFECT);
     options.logging.init();
     daemon::absent::warn_of_flags(ignored);

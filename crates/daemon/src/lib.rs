@@ -17,12 +17,6 @@ pub mod serving;
 pub mod shutdown;
 pub mod version;
 
-/// What every daemon's `main` does first.
-pub fn prepare() {
-    limits::small_pages();
-    install_crypto();
-}
-
 /// Makes aws-lc-rs the process' TLS provider. Call once, first thing in `main` (a second call is harmless).
 pub fn install_crypto() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();

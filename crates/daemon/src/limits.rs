@@ -18,13 +18,6 @@ pub fn raise_open_files() -> u64 {
     }
 }
 
-/// Has the kernel map memory in small pages. The allocator asks for huge ones, and a daemon that uses one megabyte would hold ten.
-pub fn small_pages() {
-    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
-        tracing::warn!(%error, "Cannot do without huge pages, going on");
-    }
-}
-
 /// Sets this process' `oom_score_adj`; lowering it takes CAP_SYS_RESOURCE.
 pub fn set_oom_score(adjustment: i32) {
     if let Err(error) = std::fs::write("/proc/self/oom_score_adj", adjustment.to_string()) {

@@ -9,7 +9,7 @@ use kube_proxy::options::{self, Options};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    daemon::prepare();
+    daemon::install_crypto();
     let (options, ignored) = daemon::flags::parse_with::<Options>(options::UNSUPPORTED);
     options.logging.init();
     daemon::absent::warn_of_flags(ignored);
