@@ -16,6 +16,8 @@ pub enum Error {
     Content { path: PathBuf, message: String },
     #[error("cannot make a self-signed certificate: {0}")]
     Make(String),
+    #[error("{0}")]
+    Flag(String),
     #[error("TLS configuration: {0}")]
     Tls(#[from] rustls::Error),
 }

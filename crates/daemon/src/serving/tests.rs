@@ -102,3 +102,22 @@ async fn tls_offers_http2_and_sees_the_client_certificate() {
     let _ = driver.await;
     std::fs::remove_dir_all(directory).unwrap();
 }
+
+#[test]
+fn versions_and_suites_are_those_of_the_flags() {
+    crate::install_crypto();
+    let tls = || TlsConfig::self_signed(std::path::Path::new(""), "t", &["localhost".into()], &[]).unwrap();
+    let restrict = |version: &str, suites: &[&str]| {
+        tls().restrict(version, &suites.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+    };
+    assert_eq!(restrict("FOO", &[]).unwrap_err().to_string(), "unknown tls version \"FOO\"");
+    assert_eq!(
+        restrict("", &["FOO"]).unwrap_err().to_string(),
+        "Cipher suite FOO not supported or doesn't exist"
+    );
+    let suites = ["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305", "TLS_AES_128_GCM_SHA256"];
+    restrict("VersionTLS12", &suites).unwrap().acceptor(true);
+    // too weak: TLS 1.3 alone is left
+    restrict("VersionTLS12", &["TLS_RSA_WITH_AES_128_CBC_SHA"]).unwrap().acceptor(true);
+    restrict("VersionTLS13", &[]).unwrap().acceptor(true);
+}

@@ -26,6 +26,8 @@ pub struct TlsConfig {
     current: Arc<Current>,
     files: Option<KeyPair>,
     min_tls13: bool,
+    /// Of TLS 1.2; all that the provider has, where not given.
+    suites: Option<Vec<rustls::CipherSuite>>,
 }
 
 #[derive(Debug)]
@@ -45,6 +47,7 @@ impl TlsConfig {
             current: Arc::new(Current(ArcSwap::from_pointee(certified))),
             files: Some(pair),
             min_tls13: false,
+            suites: None,
         })
     }
 
@@ -60,6 +63,7 @@ impl TlsConfig {
             current: Arc::new(Current(ArcSwap::from_pointee(certified))),
             files,
             min_tls13: false,
+            suites: None,
         })
     }
 
@@ -72,15 +76,43 @@ impl TlsConfig {
     ) -> Result<TlsConfig, Error> {
         let given =
             !flags.tls_cert_file.as_os_str().is_empty() && !flags.tls_private_key_file.as_os_str().is_empty();
-        let mut config = if given {
+        let config = if given {
             let pair =
                 KeyPair { certificate: flags.tls_cert_file.clone(), key: flags.tls_private_key_file.clone() };
             TlsConfig::from_files(pair)?
         } else {
             TlsConfig::self_signed(&flags.cert_dir, name, names, addresses)?
         };
-        config.min_tls13 = flags.tls_min_version == "VersionTLS13";
-        Ok(config)
+        config.restrict(&flags.tls_min_version, &flags.tls_cipher_suites)
+    }
+
+    /// By `--tls-min-version` and `--tls-cipher-suites`; empty is the provider's choice. As with upstream, the suites of
+    /// TLS 1.3 are always on. Suites of Go's that the provider leaves out as too weak are said to be, and left out.
+    pub fn restrict(mut self, min_version: &str, suites: &[String]) -> Result<TlsConfig, Error> {
+        self.min_tls13 = match min_version {
+            // versions before 1.2 are not spoken, which only makes this server stricter
+            "" | "VersionTLS10" | "VersionTLS11" | "VersionTLS12" => false,
+            "VersionTLS13" => true,
+            other => return Err(Error::Flag(format!("unknown tls version {other:?}"))),
+        };
+        let mut chosen = Vec::new();
+        for name in suites.iter().filter(|name| !name.is_empty()) {
+            let plain = name.strip_suffix("_POLY1305").map_or(name.clone(), |rest| format!("{rest}_POLY1305_SHA256"));
+            let known = aws_lc_rs::ALL_CIPHER_SUITES.iter().find(|suite| suite_name(suite) == plain);
+            match known {
+                Some(suite) => chosen.push(suite.suite()),
+                None if WEAK.contains(&name.as_str()) => {
+                    tracing::warn!("--tls-cipher-suites: {name} is too weak and is not offered");
+                }
+                None => {
+                    return Err(Error::Flag(format!("Cipher suite {name} not supported or doesn't exist")));
+                }
+            }
+        }
+        if !suites.is_empty() {
+            self.suites = Some(chosen);
+        }
+        Ok(self)
     }
 
     /// Only TLS 1.3.
@@ -123,9 +155,17 @@ impl TlsConfig {
     }
 
     pub(super) fn acceptor(&self, http2: bool) -> tokio_rustls::TlsAcceptor {
-        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut provider = aws_lc_rs::default_provider();
+        if let Some(suites) = &self.suites {
+            provider.cipher_suites.retain(|own| own.tls13().is_some() || suites.contains(&own.suite()));
+        }
+        let provider = Arc::new(provider);
         let versions: &[&rustls::SupportedProtocolVersion] =
-            if self.min_tls13 { &[&rustls::version::TLS13] } else { rustls::ALL_VERSIONS };
+            if self.min_tls13 || provider.cipher_suites.iter().all(|suite| suite.tls13().is_some()) {
+                &[&rustls::version::TLS13]
+            } else {
+                rustls::ALL_VERSIONS
+            };
         let mut config = ServerConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(versions)
             .expect("the provider has suites for both versions")
@@ -137,6 +177,32 @@ impl TlsConfig {
         };
         tokio_rustls::TlsAcceptor::from(Arc::new(config))
     }
+}
+
+/// Go's names of suites that are not offered here: with CBC, RC4, 3DES, or without forward secrecy.
+const WEAK: [&str; 17] = [
+    "TLS_RSA_WITH_RC4_128_SHA",
+    "TLS_RSA_WITH_3DES_EDE_CBC_SHA",
+    "TLS_RSA_WITH_AES_128_CBC_SHA",
+    "TLS_RSA_WITH_AES_256_CBC_SHA",
+    "TLS_RSA_WITH_AES_128_CBC_SHA256",
+    "TLS_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_ECDSA_WITH_RC4_128_SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA",
+    "TLS_ECDHE_RSA_WITH_RC4_128_SHA",
+    "TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA",
+    "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256",
+    "TLS_FALLBACK_SCSV",
+];
+
+/// As Go names it: `TLS_AES_128_GCM_SHA256`.
+fn suite_name(suite: &rustls::SupportedCipherSuite) -> String {
+    format!("{:?}", suite.suite()).replace("TLS13_", "TLS_")
 }
 
 pub(super) fn modified(path: &Path) -> Option<SystemTime> {
