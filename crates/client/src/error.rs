@@ -23,7 +23,7 @@ pub enum Error {
     Encode(serde_json::Error),
     #[error("invalid configuration: {0}")]
     Config(String),
-    #[error("{path}: {source}")]
+    #[error("open {path}: {}", in_words(source))]
     File { path: String, source: std::io::Error },
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
@@ -32,6 +32,15 @@ pub enum Error {
     /// The owner of the operation asked it to stop.
     #[error("shutting down")]
     Shutdown,
+}
+
+/// The commonest failures as the system words them, without their numbers.
+fn in_words(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 impl Error {

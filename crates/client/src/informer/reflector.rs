@@ -49,7 +49,7 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Reflector<V> {
                 }
                 Err(error) => {
                     tracing::warn!(resource = %resource.plural, group = %resource.group, %error, "listing failed");
-                    backoff.wait(longest(&error)).await;
+                    backoff.wait(Trouble::of(&error)).await;
                     continue;
                 }
             }
@@ -66,9 +66,9 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Reflector<V> {
                     }
                 }
                 if let Err(error) = &result {
-                    backoff.wait(longest(error)).await;
+                    backoff.wait(Trouble::of(error)).await;
                 } else if started.elapsed() < SHORT {
-                    backoff.wait(LONGEST).await;
+                    backoff.wait(Trouble::Unwell).await;
                 }
                 if matches!(result, Ok(End::Relist)) {
                     break;
@@ -206,34 +206,77 @@ fn identity<'a>(head: &'a Head<'_>) -> Identity<'a> {
     }
 }
 
-/// A server that is not there costs nothing by being asked again, and is to be found soon when it is back; one that
-/// answers with errors is to be left in peace.
-fn longest(error: &Error) -> Duration {
-    match error {
-        Error::Transport { .. } => Duration::from_secs(4),
-        _ => LONGEST,
+/// Why there is a wait.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Trouble {
+    /// A server that is not there costs nothing by being asked again, and is to be found soon when it is back.
+    Away,
+    /// One that answers with errors is to be left in peace.
+    Unwell,
+}
+
+impl Trouble {
+    fn of(error: &Error) -> Trouble {
+        if matches!(error, Error::Transport { .. }) { Trouble::Away } else { Trouble::Unwell }
+    }
+
+    fn longest(self) -> Duration {
+        match self {
+            Trouble::Away => Duration::from_secs(4),
+            Trouble::Unwell => LONGEST,
+        }
     }
 }
+
+const SHORTEST: Duration = Duration::from_millis(800);
 
 /// 0.8 s, doubled up to a limit, each with as much again of chance.
 struct Backoff {
     next: Duration,
+    away: bool,
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        Backoff { next: Duration::from_millis(800) }
+        Backoff { next: SHORTEST, away: false }
     }
 }
 
 impl Backoff {
-    async fn wait(&mut self, longest: Duration) {
-        let wait = self.next.min(longest).mul_f64(1.0 + rand::rng().random::<f64>());
-        self.next = (self.next * 2).min(longest);
-        tokio::time::sleep(wait).await;
+    async fn wait(&mut self, trouble: Trouble) {
+        let chance = 1.0 + rand::rng().random::<f64>();
+        tokio::time::sleep(self.pause(trouble).mul_f64(chance)).await;
+    }
+
+    /// The next wait, before chance.
+    fn pause(&mut self, trouble: Trouble) -> Duration {
+        // A server that has come back refuses for a moment while it starts: that is no fresh trouble.
+        if std::mem::replace(&mut self.away, trouble == Trouble::Away) && trouble == Trouble::Unwell {
+            self.next = SHORTEST;
+        }
+        let pause = self.next.min(trouble.longest());
+        self.next = (self.next * 2).min(trouble.longest());
+        pause
     }
 
     fn reset(&mut self) {
         *self = Backoff::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_back_is_asked_again_soon() {
+        let mut backoff = Backoff::default();
+        let mut pause = |trouble| backoff.pause(trouble).as_secs_f64();
+        let away: Vec<_> = (0..4).map(|_| pause(Trouble::Away)).collect();
+        assert_eq!(away, [0.8, 1.6, 3.2, 4.0]);
+        assert_eq!([pause(Trouble::Unwell), pause(Trouble::Unwell)], [0.8, 1.6]);
+        let unwell: Vec<_> = (0..5).map(|_| pause(Trouble::Unwell)).collect();
+        assert_eq!(unwell, [3.2, 6.4, 12.8, 25.6, 30.0]);
+        assert_eq!(pause(Trouble::Away), 4.0);
     }
 }
