@@ -81,7 +81,7 @@ pub fn parse_from<T: Parser>(
                 None | Some("true") => {
                     return Outcome::Print(format!("Kubernetes {}", crate::version::GIT_VERSION));
                 }
-                Some("raw") => return Outcome::Print(crate::version::info().to_string()),
+                Some("raw") => return Outcome::Print(crate::version::raw()),
                 Some(_) => continue,
             },
             _ => {}

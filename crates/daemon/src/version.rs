@@ -24,6 +24,26 @@ pub fn info() -> serde_json::Value {
     })
 }
 
+/// What `--version=raw` prints.
+pub fn raw() -> String {
+    let info = info();
+    let text = |key: &str| info[key].as_str().unwrap_or_default().to_owned();
+    format!(
+        "version.Info{{Major:{:?}, Minor:{:?}, EmulationMajor:\"\", EmulationMinor:\"\", MinCompatibilityMajor:\"\", \
+         MinCompatibilityMinor:\"\", GitVersion:{:?}, GitCommit:{:?}, GitTreeState:{:?}, BuildDate:{:?}, \
+         GoVersion:{:?}, Compiler:{:?}, Platform:{:?}}}",
+        text("major"),
+        text("minor"),
+        text("gitVersion"),
+        text("gitCommit"),
+        text("gitTreeState"),
+        text("buildDate"),
+        text("goVersion"),
+        text("compiler"),
+        text("platform"),
+    )
+}
+
 /// `linux/amd64`, as Go names platforms.
 pub fn platform() -> &'static str {
     match std::env::consts::ARCH {

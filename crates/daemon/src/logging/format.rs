@@ -83,7 +83,7 @@ impl Visit for Line {
         let text = format!("{value:?}");
         match field.name() {
             "message" => self.message = text,
-            _ if text.starts_with('"') => self.add(field, &text, false),
+            _ if is_quoted(&text) => self.add(field, &text, false),
             _ => self.add(field, &text, true),
         }
     }
@@ -102,6 +102,19 @@ impl Visit for Line {
     fn record_bool(&mut self, field: &Field, value: bool) {
         self.add(field, &value.to_string(), false);
     }
+}
+
+/// Whether a text is one quoted string already, as the debug form of a string is. A message that merely begins
+/// with a quoted name is not.
+fn is_quoted(text: &str) -> bool {
+    let Some(inner) = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else { return false };
+    let mut escaped = false;
+    let bare = |byte: u8| {
+        let ends = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        ends
+    };
+    !inner.bytes().any(bare)
 }
 
 /// Upstream's JSON form: `ts`, `caller`, `msg`, then the fields.
@@ -160,4 +173,23 @@ impl Visit for Fields {
 
 fn file(path: Option<&str>) -> &str {
     path.and_then(|path| path.rsplit('/').next()).unwrap_or("unknown")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_quoted;
+
+    #[test]
+    fn quoted_texts() {
+        for (text, expect) in [
+            (r#""a""#, true),
+            (r#""a \"b\" c""#, true),
+            (r#""zzz" is not known"#, false),
+            (r#""a" and "b""#, false),
+            ("a", false),
+            (r#"""#, false),
+        ] {
+            assert_eq!(is_quoted(text), expect, "{text}");
+        }
+    }
 }
