@@ -2,6 +2,7 @@
 //! [`Lookup`] of cached ones and do no I/O of their own.
 
 mod lifecycle;
+mod limit_ranger;
 mod node_restriction;
 mod node_taints;
 mod priority;
@@ -19,6 +20,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 pub use lifecycle::NamespaceLifecycle;
+pub use limit_ranger::LimitRanger;
 pub use node_restriction::NodeRestriction;
 pub use node_taints::TaintNodesByCondition;
 pub use priority::Priority;
@@ -134,6 +136,7 @@ impl Chain {
     pub fn standard(lookup: Arc<dyn Lookup>, settings: Settings, enabled: impl Fn(&str) -> bool) -> Chain {
         let all: Vec<Box<dyn Plugin>> = vec![
             Box::new(NamespaceLifecycle::new(lookup.clone())),
+            Box::new(LimitRanger::new(lookup.clone())),
             Box::new(ServiceAccount::new(lookup.clone())),
             Box::new(NodeRestriction::new(lookup.clone())),
             Box::new(TaintNodesByCondition),
