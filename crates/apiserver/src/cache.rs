@@ -8,6 +8,7 @@ pub mod filter;
 mod history;
 pub mod kind;
 pub(crate) mod legacy;
+mod postings;
 pub mod scan;
 
 use std::collections::{HashMap, VecDeque};
@@ -24,6 +25,7 @@ use event::{Event, EventType};
 use filter::{Filter, Handle};
 use history::History;
 use kind::Kind;
+use postings::Postings;
 
 /// All objects of a kind at a moment.
 pub type Objects = OrdMap<Arc<str>, Arc<Entry>>;
@@ -43,6 +45,7 @@ pub struct Cache {
 #[derive(Default)]
 struct State {
     objects: Objects,
+    postings: Postings,
     /// Of the last change to this kind.
     revision: i64,
     history: History,
@@ -63,6 +66,8 @@ struct Watcher {
 #[derive(Clone)]
 pub struct Snapshot {
     pub objects: Objects,
+    /// `None` for one that did not come out of a cache.
+    postings: Option<Postings>,
     /// Of the last change in it.
     since: i64,
     pub revision: i64,
@@ -113,14 +118,14 @@ impl Cache {
     /// The objects now. `fed` is the feed's revision, read before.
     pub fn snapshot(&self, fed: i64) -> Snapshot {
         let state = self.state.lock();
-        Snapshot { objects: state.objects.clone(), since: state.revision, revision: fed.max(state.revision) }
+        state.snapshot(fed.max(state.revision))
     }
 
     /// The objects as they were at a revision that is not later than `fed`, when they are still known.
     pub fn snapshot_at(&self, revision: i64, fed: i64) -> Option<Snapshot> {
         let state = self.state.lock();
         if revision >= state.revision && revision <= fed.max(state.revision) {
-            return Some(Snapshot { objects: state.objects.clone(), since: state.revision, revision });
+            return Some(state.snapshot(revision));
         }
         let kept =
             state.snapshots.iter().find(|(kept, _)| kept.since <= revision && revision <= kept.revision)?;
@@ -158,11 +163,7 @@ impl Cache {
     /// Watches from the present, with what is there now.
     pub fn watch_from_now(self: &Arc<Self>, filter: Arc<Filter>, fed: i64) -> (Snapshot, Subscription) {
         let mut state = self.state.lock();
-        let snapshot = Snapshot {
-            objects: state.objects.clone(),
-            since: state.revision,
-            revision: fed.max(state.revision),
-        };
+        let snapshot = state.snapshot(fed.max(state.revision));
         (snapshot, state.subscribe(self, filter))
     }
 
@@ -182,8 +183,10 @@ impl Cache {
 
     /// Replaces everything, without events: the first load.
     fn load(&self, objects: Objects, revision: i64) {
+        let postings = Postings::of(objects.values());
         let mut state = self.state.lock();
         state.objects = objects;
+        state.postings = postings;
         state.revision = revision;
         state.history.start(revision);
     }
@@ -214,8 +217,10 @@ impl Cache {
         let new = objects.iter().filter(|(key, _)| !old.contains_key(*key));
         changes.extend(new.map(|(_, entry)| Arc::new(Event::new(EventType::Added, Arc::clone(entry), None))));
         changes.sort_by_key(|event| event.revision());
+        let postings = Postings::of(objects.values());
         let mut state = self.state.lock();
         state.objects = objects;
+        state.postings = postings;
         state.revision = revision;
         state.history.start(revision);
         for event in changes {
@@ -241,11 +246,13 @@ impl Cache {
                     event_type.name(),
                 )?);
                 state.objects.insert(key, Arc::clone(&entry));
+                state.postings.replace(previous.as_deref(), Some(&entry));
                 Event::new(event_type, entry, previous)
             }
             None => {
                 let Some(previous) = previous else { return Ok(()) };
                 state.objects.remove(key);
+                state.postings.replace(Some(&previous), None);
                 let last = previous.at(revision, EventType::Deleted.name())?;
                 Event::new(EventType::Deleted, Arc::new(last), Some(previous))
             }
@@ -259,6 +266,15 @@ impl Cache {
 }
 
 impl State {
+    fn snapshot(&self, revision: i64) -> Snapshot {
+        Snapshot {
+            objects: self.objects.clone(),
+            postings: Some(self.postings.clone()),
+            since: self.revision,
+            revision,
+        }
+    }
+
     fn subscribe(&mut self, cache: &Arc<Cache>, filter: Arc<Filter>) -> Subscription {
         let (sender, events) = mpsc::channel(WATCHER_QUEUE);
         let handle = filter.handle();
@@ -331,7 +347,7 @@ impl State {
 impl Snapshot {
     /// A snapshot that did not come out of a cache.
     pub fn of(objects: Objects, revision: i64) -> Snapshot {
-        Snapshot { objects, since: revision, revision }
+        Snapshot { objects, postings: None, since: revision, revision }
     }
 
     /// The objects that match, in order of keys, after `start` (a key below the kind's prefix; empty: from the first).
@@ -355,10 +371,15 @@ impl Snapshot {
             }
             _ => (String::new(), None),
         };
-        let from: Bound<Arc<str>> =
-            Bound::Included(if start > from.as_str() { start.into() } else { from.into() });
-        self.objects
-            .range((from, Bound::Unbounded))
+        let from: Arc<str> = if start > from.as_str() { start.into() } else { from.into() };
+        let posted = self
+            .postings
+            .as_ref()
+            .zip(filter.term())
+            .map(|(postings, term)| postings.find(term, Arc::clone(&from)));
+        let scanned = posted.is_none().then(|| self.objects.range((Bound::Included(from), Bound::Unbounded)));
+        let candidates = posted.into_iter().flatten().chain(scanned.into_iter().flatten());
+        candidates
             .take_while(move |(key, _)| within.as_ref().is_none_or(|within| key.starts_with(within.as_str())))
             .map(|(_, entry)| entry)
             .filter(move |entry| filter.matches(entry))

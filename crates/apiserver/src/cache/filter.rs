@@ -6,6 +6,7 @@ use machinery::{fields, labels};
 
 use super::entry::Entry;
 use super::kind::Kind;
+use super::postings::Term;
 
 /// A selection within one kind.
 #[derive(Clone, Default)]
@@ -13,11 +14,13 @@ pub struct Filter {
     /// Empty: all namespaces.
     pub namespace: String,
     pub labels: Option<labels::Selector>,
-    terms: Vec<Term>,
+    terms: Vec<FieldTerm>,
+    /// What all that matches is posted under.
+    posted: Option<Term>,
 }
 
 #[derive(Clone)]
-struct Term {
+struct FieldTerm {
     field: FieldOf,
     value: String,
     negated: bool,
@@ -54,10 +57,20 @@ impl Filter {
                 "metadata.namespace" => FieldOf::Namespace,
                 label => FieldOf::Index(kind.field(label).ok_or_else(|| label.to_owned())?),
             };
-            terms.push(Term { field, value: term.value.clone(), negated: term.negated });
+            terms.push(FieldTerm { field, value: term.value.clone(), negated: term.negated });
         }
         let labels = labels.filter(|labels| !labels.is_everything());
-        Ok(Filter { namespace: namespace.to_owned(), labels, terms })
+        let field = terms.iter().find_map(|term| match term.field {
+            FieldOf::Index(index)
+                if !term.negated && !term.value.is_empty() && kind.indexed.contains(&index) =>
+            {
+                Some(Term::field(index, &term.value))
+            }
+            _ => None,
+        });
+        let label = || labels.as_ref()?.requirements().iter().find_map(one_value);
+        let posted = field.or_else(label);
+        Ok(Filter { namespace: namespace.to_owned(), labels, terms, posted })
     }
 
     /// Everything in a namespace, or everywhere.
@@ -79,6 +92,11 @@ impl Filter {
         self.terms.iter().find(|term| !term.negated && term.field == field).map(|term| term.value.as_str())
     }
 
+    /// What all that matches is posted under, where there is such a thing.
+    pub fn term(&self) -> Option<Term> {
+        self.posted
+    }
+
     pub fn handle(&self) -> Handle {
         if let Some(name) = self.name() {
             return Handle::Name(name.into());
@@ -98,7 +116,7 @@ impl Filter {
         if !self.namespace.is_empty() && *entry.namespace != *self.namespace {
             return false;
         }
-        let field = |term: &Term| -> Cow<'_, str> {
+        let field = |term: &FieldTerm| -> Cow<'_, str> {
             match term.field {
                 FieldOf::Name => Cow::Borrowed(&*entry.name),
                 FieldOf::Namespace => Cow::Borrowed(&*entry.namespace),
@@ -107,5 +125,15 @@ impl Filter {
         };
         self.terms.iter().all(|term| (field(term) == term.value.as_str()) != term.negated)
             && self.labels.as_ref().is_none_or(|labels| labels.matches_with(|key| entry.label(key)))
+    }
+}
+
+/// What objects with the one value that the requirement leaves to a label are posted under.
+fn one_value(requirement: &labels::Requirement) -> Option<Term> {
+    match (requirement.operator, requirement.values.as_slice()) {
+        (labels::Operator::In | labels::Operator::Equals, [value]) => {
+            Some(Term::label(&requirement.key, value))
+        }
+        _ => None,
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use api::model::{Message, Resource, Scope};
 
+use super::postings;
 use super::scan::Path;
 
 /// A kind at its storage version.
@@ -15,11 +16,18 @@ pub struct Kind {
     pub api_version: String,
     /// Field labels beyond `metadata.name` and `metadata.namespace`, and where they stand.
     pub fields: Vec<(&'static str, Path)>,
+    /// Those of them that objects are indexed by.
+    pub indexed: Vec<usize>,
     /// Stored as JSON rather than protobuf.
     pub json: bool,
     /// Of the key: `/registry/pods/`.
     pub prefix: String,
+    /// Whether objects are stored without defaults that they are read with, so that each has to be looked into.
+    pub completed_on_read: bool,
 }
+
+/// Kinds for which upstream's strategy takes away on create what its defaults had put there.
+const COMPLETED_ON_READ: [(&str, &str); 2] = [("", "persistentvolumeclaims"), ("batch", "jobs")];
 
 impl Kind {
     /// The kind that stores this resource's objects. `None` for what is never stored.
@@ -36,18 +44,22 @@ impl Kind {
         let stored =
             stored.or_else(|| api::tables::resource(&resource.group, &resource.version, &resource.plural))?;
         let message = api::tables::message_of(stored)?;
-        let fields = registry::selectable::fields(stored)
+        let fields: Vec<_> = registry::selectable::fields(stored)
             .iter()
             .filter(|(label, _)| !label.starts_with("metadata."))
             .filter_map(|(label, path)| Some((*label, Path::compile(message, path)?)))
             .collect();
+        let indexed =
+            (0..fields.len()).filter(|index| postings::INDEXED.contains(&fields[*index].0)).collect();
         Some(Arc::new(Kind {
             resource: stored,
             message,
             api_version: stored.api_version(),
             fields,
+            indexed,
             json: json || stored.storage_json,
             prefix: format!("/registry/{}/", stored.storage_prefix),
+            completed_on_read: COMPLETED_ON_READ.contains(&(&stored.group, &stored.plural)),
         }))
     }
 

@@ -277,3 +277,32 @@ async fn a_new_server_sees_what_an_old_one_wrote() {
     second.json(Method::DELETE, &format!("{MAPS}/a"), Tree::Null).await;
     assert_eq!(first.get(&format!("{MAPS}/a")).await.code, 404);
 }
+
+#[tokio::test]
+async fn lists_by_label_follow_changes() {
+    let rig = Rig::start().await;
+    let labelled = |name: &str, colour: &str| json!({"metadata": {"name": name, "labels": {"colour": colour, "kind": "map"}}});
+    let names = |tree: &Tree| -> Vec<String> {
+        let items = tree["items"].as_array().unwrap();
+        items.iter().map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+    rig.json(Method::POST, "/api/v1/namespaces", json!({"metadata": {"name": "other"}})).await;
+    for (name, colour) in [("a", "red"), ("b", "blue"), ("c", "red"), ("d", "red")] {
+        rig.create(MAPS, labelled(name, colour)).await;
+    }
+    rig.create("/api/v1/namespaces/other/configmaps", labelled("e", "red")).await;
+    let list = async |query: &str| names(&rig.get(query).await.tree);
+    assert_eq!(list(&format!("{MAPS}?labelSelector=colour%3Dred")).await, ["a", "c", "d"]);
+    assert_eq!(list("/api/v1/configmaps?labelSelector=colour%3Dred").await, ["a", "c", "d", "e"]);
+    assert_eq!(list(&format!("{MAPS}?labelSelector=kind%3Dmap,colour!%3Dred")).await, ["b"]);
+
+    rig.json(Method::PUT, &format!("{MAPS}/c"), labelled("c", "blue")).await;
+    rig.json(Method::DELETE, &format!("{MAPS}/a"), Tree::Null).await;
+    assert_eq!(list(&format!("{MAPS}?labelSelector=colour%20in%20(red)")).await, ["d"]);
+    assert_eq!(list(&format!("{MAPS}?labelSelector=colour%3Dblue")).await, ["b", "c"]);
+
+    let page = rig.get(&format!("{MAPS}?labelSelector=kind%3Dmap&limit=2")).await.tree;
+    assert_eq!(names(&page), ["b", "c"]);
+    let rest = page["metadata"]["continue"].as_str().unwrap();
+    assert_eq!(list(&format!("{MAPS}?labelSelector=kind%3Dmap&limit=2&continue={rest}")).await, ["d"]);
+}
