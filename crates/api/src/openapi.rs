@@ -7,6 +7,7 @@
 //! Absent on purpose: watch paths under `/watch/` (deprecated upstream).
 
 mod descriptions;
+mod enums;
 mod kinds;
 mod paths;
 pub mod protobuf;

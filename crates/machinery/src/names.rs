@@ -128,10 +128,13 @@ pub fn short_name(value: &str) -> Vec<String> {
 }
 
 fn in_bytes(problems: Vec<String>) -> Vec<String> {
-    problems.into_iter().map(|problem| match problem.strip_suffix(" characters") {
+    problems
+        .into_iter()
+        .map(|problem| match problem.strip_suffix(" characters") {
             Some(start) => format!("{start} bytes"),
             None => problem,
-        }).collect()
+        })
+        .collect()
 }
 
 pub fn dns1035_label(value: &str) -> Vec<String> {

@@ -1,5 +1,19 @@
 //! A strategy per resource: defaults, validation, columns, selectable fields, subresources; and the admission
 //! plugins. Pure but for admission plugins that read caches. No HTTP.
+//!
+//! # What is not checked
+//! These kinds have the rules that all share (metadata, immutable identity, status kept apart, generation) and, of
+//! their own, at most defaults. What is wrong in their specs is stored as it comes:
+//! `customresourcedefinitions`, `apiservices` (the API server checks these where it serves what they describe),
+//! `validatingadmissionpolicies`, `validatingadmissionpolicybindings`, `mutatingadmissionpolicies`,
+//! `mutatingadmissionpolicybindings`, `flowschemas`, `prioritylevelconfigurations`,
+//! `podcertificaterequests`, `servicecidrs`, `csistoragecapacities`, `volumeattachments`,
+//! `volumeattributesclasses`, `deviceclasses`, `devicetaintrules`, `resourceclaims`, `resourceclaimtemplates`,
+//! `resourceslices`, `storageversionmigrations`, `componentstatuses`, and the reviews, which are answered and not kept.
+//!
+//! Of the kinds whose rules are complete, these are left out: the CEL of webhooks' match conditions is taken as it
+//! comes; a list or map that is given and empty is told of as null; the finalizers that protect persistent volumes
+//! and claims in use are not set, as nothing takes them away yet.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

@@ -6,7 +6,7 @@ use api::status::Cause;
 use machinery::fieldpath::Path;
 use machinery::{labels, names};
 
-use crate::tree::{get, object_mut, has, list, number, text, texts};
+use crate::tree::{get, has, list, number, object_mut, text, texts};
 
 /// What a kind's names must look like.
 pub type NameFormat = fn(&str) -> Vec<String>;

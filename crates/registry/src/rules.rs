@@ -165,7 +165,9 @@ fn walk(tree: &Tree, index: u32, path: &Path<'_>, skip: &[&str], errors: &mut Ve
     for rule in rules_of(index) {
         check(rule, tree, path, errors);
     }
-    let early = |field: &&api::model::Field| rules_of(index).any(|rule| matches!(rule, Rule::Before(name) if *name == field.json));
+    let early = |field: &&api::model::Field| {
+        rules_of(index).any(|rule| matches!(rule, Rule::Before(name) if *name == field.json))
+    };
     let fields = &api::tables::message_at(index).fields;
     for field in fields.iter().filter(early).chain(fields.iter().filter(|field| !early(field))) {
         let Type::Message(inner) = field.ty else { continue };

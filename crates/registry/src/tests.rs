@@ -55,7 +55,11 @@ fn strip(object: &mut Tree) {
             metadata.shift_remove(field);
         }
         // Of an admission plugin.
-        if metadata.get("finalizers").and_then(|all| all[0].as_str()).is_some_and(|one| one.ends_with("c-protection") || one.ends_with("pv-protection")) {
+        if metadata
+            .get("finalizers")
+            .and_then(|all| all[0].as_str())
+            .is_some_and(|one| one.ends_with("c-protection") || one.ends_with("pv-protection"))
+        {
             metadata.shift_remove("finalizers");
         }
     }
@@ -84,7 +88,9 @@ fn created_objects() {
         ensure(&mut input, "metadata").insert("uid".to_owned(), get(&expect, "metadata.uid").clone());
         let foreign: &[&str] = match &*resource.kind {
             "Pod" => POD_ADMISSION,
-            "Service" => &["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "ports", "healthCheckNodePort"],
+            "Service" => {
+                &["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "ports", "healthCheckNodePort"]
+            }
             "Node" => &["taints"],
             "CertificateSigningRequest" => &["username", "groups", "extra"],
             _ => &[],
@@ -100,14 +106,16 @@ fn created_objects() {
         let context = context(resource, &before, None);
         strategy.prepare_for_create(&context, &mut input);
         let expected_warnings = &pair["warnings"];
-        if !expected_warnings.is_null() && Tree::from(strategy.warnings(&context, &input, None)) != *expected_warnings {
+        if !expected_warnings.is_null()
+            && Tree::from(strategy.warnings(&context, &input, None)) != *expected_warnings
+        {
             failures += 1;
             let got = strategy.warnings(&context, &input, None);
             println!("--- {} warnings\n got {got:?}\nwant {expected_warnings}", resource.kind);
         }
         let errors = strategy.validate(&context, &input);
-        strip(&mut input);
         stored(resource, &mut input);
+        strip(&mut input);
         strip(&mut expect);
         let (got, want) = (input.to_string(), expect.to_string());
         if got != want {
@@ -186,8 +194,7 @@ fn refused_objects() {
         let mut input = case["object"].clone();
         let resource = resource(&input);
         let strategy = crate::strategy_for(resource, None);
-        ensure(&mut input, "metadata")
-            .insert("uid".to_owned(), NO_UID.into());
+        ensure(&mut input, "metadata").insert("uid".to_owned(), NO_UID.into());
         strategy.default(&mut input);
         let before = input.clone();
         let context = context(resource, &before, None);
@@ -228,6 +235,17 @@ fn refused_updates() {
         }
     }
     assert_eq!(failures, 0);
+}
+
+/// The crate's documentation names every kind that has no rules of its own.
+#[test]
+fn kinds_without_rules_are_told_of() {
+    let text = include_str!("lib.rs");
+    for (resource, full) in crate::coverage() {
+        let review = resource.storage_prefix.is_empty() && resource.plural != "componentstatuses";
+        let told = text.contains(&format!("`{}`", resource.plural));
+        assert!(told || full || review, "{}", resource.plural);
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
 
-use super::descriptions;
+use super::{descriptions, enums};
 use crate::model::{Field, Leaf, ListType, Message, PatchStrategy, Shape, Type};
 use crate::tables;
 
@@ -53,7 +53,9 @@ pub(super) fn collect(message: &'static Message, dialect: Dialect, refer: &mut d
         schema.extend(leaf_schema(leaf, dialect));
         return Value::Object(schema);
     }
-    let mut builder = Builder { dialect, refer, properties: BTreeMap::new(), required: Vec::new() };
+    let definition = &*message.openapi;
+    let mut builder =
+        Builder { dialect, definition, refer, properties: BTreeMap::new(), required: Vec::new() };
     builder.fields(message, texts);
     let Builder { properties, required, .. } = builder;
     if !properties.is_empty() {
@@ -135,6 +137,7 @@ fn everywhere(field: &str) -> Option<&'static String> {
 
 struct Builder<'r> {
     dialect: Dialect,
+    definition: &'r str,
     refer: &'r mut dyn FnMut(&str),
     properties: BTreeMap<String, Value>,
     required: Vec<String>,
@@ -165,8 +168,23 @@ impl Builder<'_> {
             Shape::Map => json!({"additionalProperties": self.value(&field.ty), "type": "object"}),
         };
         let Some(map) = property.as_object_mut() else { return property };
+        let values = enums::of(self.definition, &field.json);
         if let Some(description) = description {
+            let mut description = description.to_owned();
+            // Upstream tells of those of single values only.
+            if let Some(values) = values.filter(|_| field.shape == Shape::One) {
+                description.push_str(&enums::told(values));
+            }
             map.insert("description".to_owned(), Value::from(description));
+        }
+        if let Some(values) = values {
+            let place = match field.shape {
+                Shape::One => Some(&mut *map),
+                _ => map.get_mut("items").and_then(Value::as_object_mut),
+            };
+            if let Some(place) = place {
+                place.insert("enum".to_owned(), json!(values));
+            }
         }
         if self.dialect == Dialect::V3
             && let Some(default) = default(field)

@@ -262,11 +262,23 @@ fn autoscaler(object: &Tree, now: Timestamp) -> Vec<Tree> {
 
 /// What the metrics are and should be: `cpu: 10%/80%`, the first two of them.
 fn targets(object: &Tree) -> String {
-    if let Some(wanted) = int(object, "spec.targetCPUUtilizationPercentage") {
-        let now = int(object, "status.currentCPUUtilizationPercentage");
-        let now = now.map_or_else(|| UNKNOWN.to_owned(), |now| format!("{now}%"));
-        return format!("cpu: {now}/{wanted}%");
-    }
+    // The first version keeps all metrics but one in annotations.
+    let mut newer = Tree::Null;
+    let first = api::tables::resource("autoscaling", "v1", "horizontalpodautoscalers");
+    let object = match first.filter(|first| text(object, "apiVersion") == first.api_version()) {
+        Some(first) => {
+            newer.clone_from(object);
+            let converted = api::convert::convert(&mut newer, first, "autoscaling", "v2");
+            // The one it keeps stands first, as it does by default.
+            if has(object, "spec.targetCPUUtilizationPercentage")
+                && let Some(metrics) = newer.pointer_mut("/spec/metrics").and_then(Tree::as_array_mut)
+            {
+                metrics.rotate_right(1);
+            }
+            if converted.is_ok() { &newer } else { object }
+        }
+        None => object,
+    };
     let metrics = list(object, "spec.metrics");
     let current = list(object, "status.currentMetrics");
     let shown = |(index, metric): (usize, &Tree)| {

@@ -168,7 +168,11 @@ fn phase(object: &Tree) -> Tree {
 
 fn claim(object: &Tree, now: Timestamp) -> Vec<Tree> {
     let bound = !text(object, "spec.volumeName").is_empty();
-    let capacity = if bound { text(object, "status.capacity.storage") } else { "" };
+    let capacity = match text(object, "status.capacity.storage") {
+        _ if !bound => "",
+        "" => "0",
+        capacity => capacity,
+    };
     let modes = if bound { modes(object, "status.accessModes") } else { String::new() };
     vec![
         name(object),

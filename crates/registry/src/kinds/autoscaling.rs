@@ -81,7 +81,8 @@ fn common(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     metrics::reference(get(spec, "scaleTargetRef"), &path.field("scaleTargetRef"), errors);
     let version = text(spec, "scaleTargetRef.apiVersion");
     let kind = text(spec, "scaleTargetRef.kind");
-    if !version.find('/').is_some_and(|place| place > 0) && !matches!(kind, "ReplicationController" | "Pod") {
+    let grouped = version.find('/').is_some_and(|place| place > 0);
+    if !grouped && !matches!(kind, "ReplicationController" | "Pod") {
         let detail = "apiVersion must specify API group";
         errors.push(path.field("scaleTargetRef.apiVersion").invalid(version, detail));
     }

@@ -5,7 +5,7 @@ mod schedule;
 
 use api::Tree;
 use api::status::Cause;
-use machinery::fieldpath::Path;
+use machinery::fieldpath::{Path, Shown};
 use machinery::{labels, names};
 use serde_json::json;
 
@@ -45,7 +45,13 @@ const BATCH: Profile =
     Profile { generation: Generation::Spec, status: true, full: true, ..Profile::new("batch", "") };
 
 pub(super) const PROFILES: &[Profile] = &[
-    Profile { plural: "jobs", warn: Some(warnings::workload), prepare: Some(prepare_job), check: Some(check_job), ..BATCH },
+    Profile {
+        plural: "jobs",
+        warn: Some(warnings::workload),
+        prepare: Some(prepare_job),
+        check: Some(check_job),
+        ..BATCH
+    },
     Profile { plural: "cronjobs", warn: Some(warnings::cron_job), name: cron_name, ..BATCH },
 ];
 
@@ -173,7 +179,12 @@ fn job(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             errors.push(at.too_long(63));
         }
     }
-    rules::descend(get(spec, "template"), "k8s.io.api.core.v1.PodTemplateSpec", &path.field("template"), errors);
+    rules::descend(
+        get(spec, "template"),
+        "k8s.io.api.core.v1.PodTemplateSpec",
+        &path.field("template"),
+        errors,
+    );
     let at = path.field("template.spec.restartPolicy");
     match text(spec, "template.spec.restartPolicy") {
         "" | "Always" => errors.push(at.required("valid values: \"OnFailure\", \"Never\"")),
@@ -195,7 +206,8 @@ pub(super) fn domain_path(value: &str, path: &Path<'_>, errors: &mut Vec<Cause>)
     }
     match value.split_once('/') {
         Some((domain, rest)) if !domain.is_empty() && !rest.is_empty() => {
-            errors.extend(names::dns1123_subdomain(domain).iter().map(|problem| path.invalid(domain, problem)));
+            errors
+                .extend(names::dns1123_subdomain(domain).iter().map(|problem| path.invalid(domain, problem)));
         }
         _ => {
             let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
@@ -213,11 +225,16 @@ fn check_job(_: &Context<'_>, job: &Tree, old: Option<&Tree>, errors: &mut Vec<C
         let pod = format!("{}-{}", text(job, "metadata.name"), number(spec, "completions") - 1);
         if !names::is_dns1123_label(&pod) {
             let detail = format!("will not able to create pod with invalid DNS label: {pod}");
-            errors.push(Path::new("metadata.name").invalid(get(job, "metadata.name").as_str().unwrap_or(""), &detail));
+            errors.push(
+                Path::new("metadata.name").invalid(get(job, "metadata.name").as_str().unwrap_or(""), &detail),
+            );
         }
     }
     let selector = get(spec, "selector");
-    if old.is_none() && !flag(spec, "manualSelector") && same(get(job, "metadata.labels"), get(spec, "template.metadata.labels")) {
+    if old.is_none()
+        && !flag(spec, "manualSelector")
+        && same(get(job, "metadata.labels"), get(spec, "template.metadata.labels"))
+    {
         // Labels it has from its template are the template's to answer for.
         errors.retain(|cause| cause.field != "metadata.labels");
     }
@@ -246,10 +263,13 @@ fn check_job(_: &Context<'_>, job: &Tree, old: Option<&Tree>, errors: &mut Vec<C
             errors.push(SPEC.field(field).invalid(get(spec, field), "field is immutable"));
         }
     };
-    let elastic =
-        text(spec, "completionMode") == "Indexed" && get(spec, "completions") == get(spec, "parallelism");
-    if !elastic {
+    let together = get(spec, "completions") == get(spec, "parallelism");
+    let indexed = text(before, "completionMode") == "Indexed" && has(spec, "completions");
+    if !indexed {
         immutable("completions", errors);
+    } else if !together && !same(get(spec, "completions"), get(before, "completions")) {
+        let detail = "can only be modified in tandem with spec.parallelism";
+        errors.push(SPEC.field("completions").invalid(get(spec, "completions"), detail));
     }
     immutable("selector", errors);
     let suspended = flag(before, "suspend") && !has(old, "status.startTime");
@@ -257,9 +277,19 @@ fn check_job(_: &Context<'_>, job: &Tree, old: Option<&Tree>, errors: &mut Vec<C
         let shown = internal::shown(get(spec, "template"), "core.v1.PodTemplateSpec");
         errors.push(SPEC.field("template").invalid(shown, "field is immutable"));
     }
-    for field in ["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"]
+    immutable("completionMode", errors);
+    for (field, message) in
+        [("podFailurePolicy", "batch.v1.PodFailurePolicy"), ("successPolicy", "batch.v1.SuccessPolicy")]
     {
-        immutable(field, errors);
+        if !same(get(spec, field), get(before, field)) {
+            let value = get(spec, field);
+            let shown = if value.is_null() { Shown::Null } else { internal::shown(value, message) };
+            errors.push(SPEC.field(field).invalid(shown, "field is immutable"));
+        }
+        if field == "podFailurePolicy" {
+            immutable("backoffLimitPerIndex", errors);
+            immutable("managedBy", errors);
+        }
     }
 }
 

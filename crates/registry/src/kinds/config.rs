@@ -19,7 +19,12 @@ pub(super) const RULES: Table = &[(
 
 pub(super) const PROFILES: &[Profile] = &[
     Profile { check: Some(config_map), full: true, ..Profile::new("", "configmaps") },
-    Profile { check: Some(secret), warn: Some(super::warnings::secret), full: true, ..Profile::new("", "secrets") },
+    Profile {
+        check: Some(secret),
+        warn: Some(super::warnings::secret),
+        full: true,
+        ..Profile::new("", "secrets")
+    },
 ];
 
 /// `stringData` is written only: its values go to `data`, encoded.
@@ -133,7 +138,11 @@ fn secret(_: &Context<'_>, object: &Tree, old: Option<&Tree>, errors: &mut Vec<C
         [("kubernetes.io/dockerconfigjson", ".dockerconfigjson"), ("kubernetes.io/dockercfg", ".dockercfg")]
     {
         let value = get(object, "data").get(key).and_then(Tree::as_str).unwrap_or_default();
-        if kind == kind_of && has(object, "data") && !missing(key) && (value.is_empty() || !looks_like_json(value)) {
+        if kind == kind_of
+            && has(object, "data")
+            && !missing(key)
+            && (value.is_empty() || !looks_like_json(value))
+        {
             let first = first_byte(value) as char;
             let detail = match value {
                 "" => "unexpected end of JSON input".to_owned(),

@@ -11,8 +11,8 @@ use serde_json::json;
 
 use crate::generic::Profile;
 use crate::kinds::pod_spec::taint_effect;
-use crate::kinds::warnings;
 use crate::kinds::service::{CIDR, special_ip};
+use crate::kinds::warnings;
 use crate::rules::{self, Literal, Rule, Table};
 use crate::strategy::Context;
 use crate::tree::{
@@ -196,7 +196,13 @@ fn check_node(_: &Context<'_>, node: &Tree, old: Option<&Tree>, errors: &mut Vec
         errors.push(cidrs.forbidden("node updates may not change podCIDR except from \"\" to valid"));
     }
     if has(old, "spec.providerID") && text(node, "spec.providerID") != text(old, "spec.providerID") {
-        errors.push(Path::new("spec.providerID").invalid(Shown::Null, "field cannot be modified once set"));
+        let cleared = text(node, "spec.providerID").is_empty();
+        let detail =
+            if cleared { "field cannot be cleared once set" } else { "field cannot be modified once set" };
+        errors.push(Path::new("spec.providerID").invalid(Shown::Null, detail));
+    }
+    if text(node, "spec.externalID") != text(old, "spec.externalID") {
+        errors.push(Path::new("spec.externalID").forbidden("may not be updated"));
     }
 }
 

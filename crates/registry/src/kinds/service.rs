@@ -1,5 +1,7 @@
 //! Services. Addresses and node ports are allocated by the API server, not here.
 
+mod prepare;
+
 use api::Tree;
 use api::status::Cause;
 use machinery::fieldpath::Path;
@@ -16,6 +18,8 @@ use crate::tree::{
     texts, unset,
 };
 
+use prepare::prepare;
+
 pub(super) const RULES: Table = &[("k8s.io.api.core.v1.Service", &[Rule::DefaultFn(default)])];
 
 pub(super) const PROFILES: &[Profile] = &[Profile {
@@ -30,7 +34,7 @@ pub(super) const PROFILES: &[Profile] = &[Profile {
 }];
 
 fn default(service: &mut Object) {
-    let Some(spec) = service.get_mut("spec").and_then(Tree::as_object_mut) else { return };
+    let spec = as_object(service.entry("spec").or_insert(Tree::Null));
     fill(spec, "type", "ClusterIP");
     fill(spec, "sessionAffinity", "None");
     if member(spec, "sessionAffinity") == "None" {
@@ -62,113 +66,6 @@ fn default(service: &mut Object) {
     }
 }
 
-fn prepare(_: &Context<'_>, service: &mut Tree, old: Option<&Tree>) {
-    let Some(old) = old else {
-        put(as_object(service), "status", json!({"loadBalancer": {}}));
-        same_addresses(service);
-        return;
-    };
-    // What was allocated stays unless the type no longer has it.
-    let kind = text(service, "spec.type").to_owned();
-    if kind == "ExternalName" {
-        if text(old, "spec.type") != "ExternalName"
-            && let Some(spec) = object_mut(service, "spec")
-        {
-            for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"]
-            {
-                if get(old, &format!("spec.{field}")) == spec.get(field).unwrap_or(&Tree::Null) {
-                    spec.shift_remove(field);
-                }
-            }
-        }
-    } else if text(old, "spec.type") != "ExternalName" {
-        if text(service, "spec.clusterIP").is_empty() && list(service, "spec.clusterIPs").len() <= 1 {
-            let (one, all) = (get(old, "spec.clusterIP").clone(), get(old, "spec.clusterIPs").clone());
-            let spec = ensure(service, "spec");
-            put(spec, "clusterIP", one);
-            put(spec, "clusterIPs", all);
-        }
-        for field in ["ipFamilies", "ipFamilyPolicy"] {
-            if unset(get(service, &format!("spec.{field}"))) {
-                put(ensure(service, "spec"), field, get(old, &format!("spec.{field}")).clone());
-            }
-        }
-        keep_node_ports(service, old);
-        same_addresses(service);
-    }
-    let spec = ensure(service, "spec");
-    if !matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
-        // A service that needs no node ports any more gives up those it did not ask for.
-        let before: Vec<i64> = list(old, "spec.ports").iter().map(|port| number(port, "nodePort")).collect();
-        for port in spec.get_mut("ports").and_then(Tree::as_array_mut).into_iter().flatten() {
-            if before.contains(&number(port, "nodePort")) {
-                as_object(port).shift_remove("nodePort");
-            }
-        }
-        let external = spec.get("externalIPs").is_some_and(|ips| !unset(ips));
-        if !external
-            && spec.get("externalTrafficPolicy")
-                == old.get("spec").and_then(|s| s.get("externalTrafficPolicy"))
-        {
-            spec.shift_remove("externalTrafficPolicy");
-        }
-    }
-    if kind != "LoadBalancer" && text(old, "spec.type") == "LoadBalancer" {
-        for field in ["allocateLoadBalancerNodePorts", "loadBalancerClass", "healthCheckNodePort"] {
-            if spec.get(field) == old.get("spec").and_then(|spec| spec.get(field)) {
-                spec.shift_remove(field);
-            }
-        }
-        put(as_object(service), "status", json!({"loadBalancer": {}}));
-    }
-}
-
-/// `clusterIP` and the first of `clusterIPs` are one.
-fn same_addresses(service: &mut Tree) {
-    let one = text(service, "spec.clusterIP").to_owned();
-    let spec = ensure(service, "spec");
-    let first = spec.get("clusterIPs").and_then(|ips| ips.get(0)).and_then(Tree::as_str).map(str::to_owned);
-    match (one.as_str(), first) {
-        ("", Some(first)) => {
-            spec.insert("clusterIP".to_owned(), first.into());
-        }
-        (_, None) if !one.is_empty() => {
-            spec.insert("clusterIPs".to_owned(), Tree::Array(vec![one.into()]));
-        }
-        (_, Some(first)) if first != one => {
-            if let Some(ips) = spec.get_mut("clusterIPs").and_then(Tree::as_array_mut)
-                && ips.len() == 1
-            {
-                ips[0] = one.into();
-            }
-        }
-        _ => {}
-    }
-}
-
-/// Ports that name no node port keep the one they had.
-fn keep_node_ports(service: &mut Tree, old: &Tree) {
-    if !matches!(text(service, "spec.type"), "NodePort" | "LoadBalancer") {
-        return;
-    }
-    let before = list(old, "spec.ports");
-    let Some(ports) = object_mut(service, "spec").and_then(|spec| spec.get_mut("ports")?.as_array_mut())
-    else {
-        return;
-    };
-    for port in ports {
-        let found = before.iter().find(|one| {
-            number(one, "port") == number(port, "port") && text(one, "protocol") == text(port, "protocol")
-        });
-        if let Some(found) = found.filter(|one| number(one, "nodePort") != 0)
-            && number(port, "nodePort") == 0
-        {
-            let number = number(found, "nodePort");
-            as_object(port).insert("nodePort".to_owned(), number.into());
-        }
-    }
-}
-
 static SPEC: Path<'static> = Path::new("spec");
 
 fn check(_: &Context<'_>, service: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
@@ -177,6 +74,7 @@ fn check(_: &Context<'_>, service: &Tree, old: Option<&Tree>, errors: &mut Vec<C
     let headless = text(spec, "clusterIP") == "None";
     if let Some(old) = old {
         cluster_ip_kept(spec, get(old, "spec"), errors);
+        load_balancer_kept(spec, get(old, "spec"), errors);
     }
     if list(spec, "ports").is_empty() && !headless && kind != "ExternalName" {
         errors.push(SPEC.field("ports").required(""));
@@ -306,9 +204,7 @@ fn ports(spec: &Tree, kind: &str, errors: &mut Vec<Cause>) {
             let detail = format!("may not be used when `type` is '{kind}'");
             errors.push(at.field("nodePort").forbidden(&detail));
         }
-        let taken = |other: &Tree| {
-            number(other, "nodePort") == node && text(other, "protocol") == protocol
-        };
+        let taken = |other: &Tree| number(other, "nodePort") == node && text(other, "protocol") == protocol;
         if node != 0 && ports[..index].iter().any(taken) {
             errors.push(at.field("nodePort").duplicate(node));
         }
@@ -343,6 +239,16 @@ fn affinity(spec: &Tree, errors: &mut Vec<Cause>) {
 
 fn addresses(spec: &Tree, errors: &mut Vec<Cause>) {
     let cluster = SPEC.field("clusterIPs");
+    let all: Vec<&str> = texts(spec, "clusterIPs").collect();
+    if all.first() == Some(&"None") && all.len() > 1 {
+        let detail = "'None' must be the first and only value";
+        errors.push(cluster.invalid(get(spec, "clusterIPs"), detail));
+    }
+    let v6 = |address: &str| address.contains(':');
+    if all.len() > 1 && all[0] != "None" && (all.len() > 2 || v6(all[0]) == v6(all[1])) {
+        let detail = "may specify no more than one IP for each IP family";
+        errors.push(cluster.invalid(get(spec, "clusterIPs"), detail));
+    }
     for (index, address) in
         texts(spec, "clusterIPs").enumerate().filter(|(_, address)| !matches!(*address, "None" | ""))
     {
@@ -398,6 +304,20 @@ pub(super) fn special_ip(address: &str, path: &Path<'_>, errors: &mut Vec<Cause>
         errors.push(path.invalid(address, "may not be in the loopback range (127.0.0.0/8, ::1/128)"));
     } else if link_local {
         errors.push(path.invalid(address, "may not be in the link-local range (169.254.0.0/16, fe80::/10)"));
+    }
+}
+
+/// What a load balancer was told once stays.
+fn load_balancer_kept(spec: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
+    let stays = text(spec, "type") == "LoadBalancer" && text(old, "type") == "LoadBalancer";
+    if stays && get(spec, "loadBalancerClass") != get(old, "loadBalancerClass") {
+        let class = get(spec, "loadBalancerClass");
+        errors.push(SPEC.field("loadBalancerClass").invalid(class, "may not change once set"));
+    }
+    let asks =
+        |spec: &Tree| text(spec, "type") == "LoadBalancer" && text(spec, "externalTrafficPolicy") == "Local";
+    if asks(spec) && asks(old) && number(spec, "healthCheckNodePort") != number(old, "healthCheckNodePort") {
+        errors.push(SPEC.field("healthCheckNodePort").forbidden("field is immutable"));
     }
 }
 

@@ -92,15 +92,15 @@ fn prepare_claim(_: &Context<'_>, claim: &mut Tree, old: Option<&Tree>) {
     if old.is_none() {
         put(as_object(claim), "status", json!({"phase": "Pending"}));
     }
-    same_source(claim);
+    same_source(claim, old.is_none());
 }
 
 /// `dataSource` can say less than `dataSourceRef`, and is dropped where it says what it cannot; each is filled from the
 /// other.
-fn same_source(claim: &mut Tree) {
+fn same_source(claim: &mut Tree, new: bool) {
     let Some(spec) = claim.get_mut("spec").and_then(Tree::as_object_mut) else { return };
     let null = |spec: &Object, field: &str| spec.get(field).is_none_or(Tree::is_null);
-    if let Some(source) = spec.get("dataSource").filter(|source| !source.is_null()) {
+    if let Some(source) = spec.get("dataSource").filter(|source| new && !source.is_null()) {
         let known = matches!(
             (text(source, "apiGroup"), text(source, "kind")),
             ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot")
@@ -220,6 +220,16 @@ fn check_claim(_: &Context<'_>, object: &Tree, old: Option<&Tree>, errors: &mut 
         let changed = internal::difference(&fixed(old), &fixed(object), "core.v1.PersistentVolumeClaimSpec");
         errors.push(Path::new("spec").forbidden(&format!("{detail}\n{changed}")));
     }
+    let amount = |tree: &Tree, path: &str| Quantity::from_tree(get(tree, path)).unwrap_or(Quantity::ZERO);
+    let (wanted, before) =
+        ("spec.resources.requests.storage", amount(old, "spec.resources.requests.storage"));
+    if amount(object, wanted) < before && amount(object, wanted) < amount(old, "status.capacity.storage") {
+        errors.push(Path::new(wanted).forbidden("field can not be less than status.capacity"));
+    }
+    if get(object, "spec.volumeMode") != get(old, "spec.volumeMode") {
+        let path = Path::new("volumeMode");
+        errors.push(path.invalid(get(object, "spec.volumeMode"), "field is immutable"));
+    }
 }
 
 const NOT_SOURCES: [&str; 10] = [
@@ -295,8 +305,16 @@ fn check_volume(_: &Context<'_>, object: &Tree, old: Option<&Tree>, errors: &mut
     if !sources(spec).eq(sources(before)) {
         let detail = "spec.persistentvolumesource is immutable after creation";
         let changed = internal::difference(before, spec, "core.v1.PersistentVolumeSource");
-        errors
-            .push(Path::new("spec.persistentvolumesource").forbidden(&format!("{detail}\n{changed}")));
+        errors.push(Path::new("spec.persistentvolumesource").forbidden(&format!("{detail}\n{changed}")));
+    }
+    if has(before, "nodeAffinity") && !same(get(spec, "nodeAffinity"), get(before, "nodeAffinity")) {
+        let affinity = get(spec, "nodeAffinity");
+        let shown = match affinity {
+            Tree::Null => Shown::Null,
+            affinity => internal::shown(affinity, "core.v1.VolumeNodeAffinity"),
+        };
+        let detail = "field is immutable, except for updating from beta label to GA";
+        errors.push(Path::new("nodeAffinity").invalid(shown, detail));
     }
     if has(before, "volumeMode") && get(spec, "volumeMode") != get(before, "volumeMode") {
         errors.push(Path::new("volumeMode").invalid(get(spec, "volumeMode"), "field is immutable"));

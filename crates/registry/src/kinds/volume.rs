@@ -57,10 +57,7 @@ pub(super) const RULES: Table = &[
     ("k8s.io.api.core.v1.ScaleIOPersistentVolumeSource", SCALE_IO),
     ("k8s.io.api.core.v1.PersistentVolumeClaimVolumeSource", &[Rule::Required("claimName")]),
     ("k8s.io.api.core.v1.NFSVolumeSource", &[Rule::Required("server"), Rule::Check(nfs)]),
-    (
-        "k8s.io.api.core.v1.CSIVolumeSource",
-        &[Rule::Check(csi)],
-    ),
+    ("k8s.io.api.core.v1.CSIVolumeSource", &[Rule::Check(csi)]),
     ("k8s.io.api.core.v1.GitRepoVolumeSource", &[Rule::Required("repository")]),
     ("k8s.io.api.core.v1.EphemeralVolumeSource", &[Rule::Required("volumeClaimTemplate")]),
     ("k8s.io.api.core.v1.PersistentVolumeClaimTemplate", &[Rule::Check(claim_template)]),

@@ -74,7 +74,8 @@ pub(super) fn node(node: &Tree, _: Option<&Tree>) -> Vec<String> {
 }
 
 pub(super) fn csi_driver(driver: &Tree, _: Option<&Tree>) -> Vec<String> {
-    let unsaid = !list(driver, "spec.tokenRequests").is_empty() && !has(driver, "spec.serviceAccountTokenInSecrets");
+    let unsaid =
+        !list(driver, "spec.tokenRequests").is_empty() && !has(driver, "spec.serviceAccountTokenInSecrets");
     let text = "spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent possible logging of tokens in volume attributes";
     if unsaid { vec![text.to_owned()] } else { Vec::new() }
 }
@@ -83,7 +84,8 @@ pub(super) fn csi_driver(driver: &Tree, _: Option<&Tree>) -> Vec<String> {
 pub(super) fn secret(secret: &Tree, _: Option<&Tree>) -> Vec<String> {
     let certificate = get(secret, "data").get("tls.crt").and_then(Tree::as_str);
     // How `-----BEGIN` begins in base64, at any line.
-    let none = text(secret, "type") == "kubernetes.io/tls" && certificate.is_some_and(|text| !text.contains("LS0tLS1CRUdJTi"));
+    let none = text(secret, "type") == "kubernetes.io/tls"
+        && certificate.is_some_and(|text| !text.contains("LS0tLS1CRUdJTi"));
     let text = "tls: failed to find any PEM data in certificate input";
     if none { vec![text.to_owned()] } else { Vec::new() }
 }
@@ -91,8 +93,9 @@ pub(super) fn secret(secret: &Tree, _: Option<&Tree>) -> Vec<String> {
 pub(super) fn service(service: &Tree, _: Option<&Tree>) -> Vec<String> {
     let mut warnings = Vec::new();
     if !list(service, "spec.externalIPs").is_empty() {
-        warnings
-            .push("spec.externalIPs is deprecated and may no longer be implemented in some clusters".to_owned());
+        warnings.push(
+            "spec.externalIPs is deprecated and may no longer be implemented in some clusters".to_owned(),
+        );
     }
     if text(service, "spec.trafficDistribution") == "PreferClose" {
         warnings.push(
@@ -156,7 +159,9 @@ fn affinity(spec: &Tree, at: &str, warnings: &mut Vec<String>) {
     }
     for kind in ["podAffinity", "podAntiAffinity"] {
         let affinity = get(spec, "affinity").get(kind).unwrap_or(&Tree::Null);
-        for (field, inner) in [("requiredDuringSchedulingIgnoredDuringExecution", ""), (PREFERRED, ".podAffinityTerm")] {
+        for (field, inner) in
+            [("requiredDuringSchedulingIgnoredDuringExecution", ""), (PREFERRED, ".podAffinityTerm")]
+        {
             for (index, term) in list(affinity, field).iter().enumerate() {
                 let term = if inner.is_empty() { term } else { get(term, "podAffinityTerm") };
                 if !has(term, "labelSelector") {
@@ -180,11 +185,13 @@ fn paths(volume: &Tree, warnings: &mut Vec<String>) {
         let title = if named.is_empty() { kind.to_owned() } else { format!("{kind} {named:?}") };
         for (index, path) in items.iter().enumerate() {
             if items[..index].contains(path) {
-                warnings.push(format!("volume {name:?} ({title}): overlapping paths: {path:?} with {path:?}"));
+                warnings
+                    .push(format!("volume {name:?} ({title}): overlapping paths: {path:?} with {path:?}"));
             }
         }
     }
-    let said = |source: &Tree| source.as_object().is_some_and(|kinds| kinds.values().any(|kind| !kind.is_null()));
+    let said =
+        |source: &Tree| source.as_object().is_some_and(|kinds| kinds.values().any(|kind| !kind.is_null()));
     if list(volume, "projected.sources").iter().any(|source| !said(source)) {
         warnings.push(format!("volume {name:?} (Projected) has no sources provided"));
     }

@@ -114,7 +114,9 @@ fn resources(rule: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         }
     }
     if whole("*/*") && all.len() > 1 {
-        errors.push(path.invalid(get(rule, "resources"), "if '*/*' is present, must not specify other resources"));
+        errors.push(
+            path.invalid(get(rule, "resources"), "if '*/*' is present, must not specify other resources"),
+        );
     }
     if whole("*") && all.iter().any(|resource| *resource != "*" && !resource.contains('/')) {
         let detail = "if '*' is present, must not specify other resources without subresources";
@@ -137,7 +139,8 @@ fn url(url: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
         let detail = format!("'https' is the only allowed URL scheme{FORM}");
         errors.push(path.invalid(scheme, &detail));
     }
-    let authority = if scheme.is_empty() { "" } else { rest.split(['/', '?', '#']).next().unwrap_or_default() };
+    let authority =
+        if scheme.is_empty() { "" } else { rest.split(['/', '?', '#']).next().unwrap_or_default() };
     if authority.is_empty() {
         errors.push(path.invalid(authority, &format!("host must be specified{FORM}")));
     }

@@ -142,7 +142,9 @@ fn count(text: &str, completions: i64) -> Result<i64, String> {
         };
         let ends: Vec<&str> = part.split('-').collect();
         if ends.len() > 2 {
-            return Err(format!("the fragment {part:?} violates the requirement that an index interval can have at most two parts separated by '-'"));
+            return Err(format!(
+                "the fragment {part:?} violates the requirement that an index interval can have at most two parts separated by '-'"
+            ));
         }
         let first = parse(ends[0])?;
         if last.is_some_and(|last| first <= last) {

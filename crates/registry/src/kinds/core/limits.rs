@@ -101,7 +101,8 @@ pub(super) fn item(item: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             }
         }
     }
-    if kind == "PersistentVolumeClaim" && find("min", "storage").is_none() && find("max", "storage").is_none() {
+    if kind == "PersistentVolumeClaim" && find("min", "storage").is_none() && find("max", "storage").is_none()
+    {
         let detail = "either minimum or maximum storage value is required, but neither was provided";
         errors.push(path.field("limits").required(detail));
     }
@@ -205,7 +206,13 @@ fn scope_counts(scope: &str, resource: &str) -> bool {
         _ => {
             matches!(
                 resource,
-                "pods" | "cpu" | "memory" | "requests.cpu" | "requests.memory" | "limits.cpu" | "limits.memory"
+                "pods"
+                    | "cpu"
+                    | "memory"
+                    | "requests.cpu"
+                    | "requests.memory"
+                    | "limits.cpu"
+                    | "limits.memory"
             ) || resource.contains("hugepages-")
                 || extended(resource.strip_prefix("requests.").unwrap_or(resource))
         }
@@ -224,9 +231,14 @@ fn scope_selector(quota: &Tree, errors: &mut Vec<Cause>) {
             errors.push(path.invalid(shown, "unsupported scope applied to resource"));
         }
         match (scope, operator) {
-            ("Terminating" | "NotTerminating" | "BestEffort" | "NotBestEffort" | "CrossNamespacePodAffinity", operator)
-                if operator != "Exists" =>
-            {
+            (
+                "Terminating"
+                | "NotTerminating"
+                | "BestEffort"
+                | "NotBestEffort"
+                | "CrossNamespacePodAffinity",
+                operator,
+            ) if operator != "Exists" => {
                 let detail = "must be 'Exist' only operator when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
                 errors.push(path.field("operator").invalid(operator, detail));
             }

@@ -32,7 +32,8 @@ pub(super) fn check(terms: &[Tree], errors: &mut Vec<Cause>) {
                 errors.push(at.field("key").duplicate(key));
             }
         }
-        let twin = |other: &&Tree| same(get(other, "matchLabelExpressions"), get(term, "matchLabelExpressions"));
+        let twin =
+            |other: &&Tree| same(get(other, "matchLabelExpressions"), get(term, "matchLabelExpressions"));
         if expressions.is_empty() || terms[..index].iter().any(|other| twin(&other)) {
             errors.push(path.duplicate(""));
         }

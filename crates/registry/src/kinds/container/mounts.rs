@@ -1,0 +1,97 @@
+//! What a container mounts, and paths in it.
+
+use super::*;
+
+pub(super) fn mounts(container: &Tree, path: &Path<'_>, place: &Place<'_>, errors: &mut Vec<Cause>) {
+    let mounts = list(container, "volumeMounts");
+    let all = path.field("volumeMounts");
+    for (index, mount) in mounts.iter().enumerate() {
+        let at = all.index(index);
+        let (name, to) = (text(mount, "name"), text(mount, "mountPath"));
+        if name.is_empty() {
+            errors.push(at.field("name").required(""));
+        }
+        if !place.volumes.contains(&name) {
+            errors.push(at.field("name").not_found(name));
+        }
+        if to.is_empty() {
+            errors.push(at.field("mountPath").required(""));
+        }
+        if mounts[..index].iter().any(|other| text(other, "mountPath") == to) {
+            errors.push(at.field("mountPath").invalid(to, "must be unique"));
+        }
+        let (sub, expression) = (text(mount, "subPath"), text(mount, "subPathExpr"));
+        for (field, value) in [("subPath", sub), ("subPathExpr", expression)] {
+            if !value.is_empty() {
+                local_path(value, &all.field(field), errors);
+            }
+        }
+        if !sub.is_empty() && !expression.is_empty() {
+            let detail = "subPathExpr and subPath are mutually exclusive";
+            errors.push(at.field("subPathExpr").invalid(expression, detail));
+        }
+        match rules::given(mount, "mountPropagation").unwrap_or("None") {
+            "None" | "HostToContainer" => {}
+            "Bidirectional" if flag(container, "securityContext.privileged") => {}
+            "Bidirectional" => errors.push(
+                all.field("mountPropagation")
+                    .forbidden("Bidirectional mount propagation is available only to privileged containers"),
+            ),
+            other => errors.push(
+                all.field("mountPropagation")
+                    .not_supported(other, &["Bidirectional", "HostToContainer", "None"]),
+            ),
+        }
+    }
+    devices(container, path, place, errors);
+}
+
+pub(super) fn devices(container: &Tree, path: &Path<'_>, place: &Place<'_>, errors: &mut Vec<Cause>) {
+    let devices = list(container, "volumeDevices");
+    let all = path.field("volumeDevices");
+    for (index, device) in devices.iter().enumerate() {
+        let at = all.index(index);
+        let (name, device_path) = (text(device, "name"), text(device, "devicePath"));
+        let before = &devices[..index];
+        if name.is_empty() {
+            errors.push(at.field("name").required(""));
+        }
+        if before.iter().any(|other| text(other, "name") == name) {
+            errors.push(at.field("name").invalid(name, "must be unique"));
+        }
+        if place.volumes.contains(&name) {
+            let own = list(place.spec, "volumes").iter().find(|volume| text(volume, "name") == name);
+            let block = |volume: &Tree| has(volume, "persistentVolumeClaim") || has(volume, "ephemeral");
+            if !own.is_none_or(block) {
+                let detail =
+                    "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
+                errors.push(at.field("name").invalid(name, detail));
+            }
+        } else {
+            errors.push(at.field("name").not_found(name));
+        }
+        if device_path.is_empty() {
+            errors.push(at.field("devicePath").required(""));
+        }
+        if before.iter().any(|other| text(other, "devicePath") == device_path) {
+            errors.push(at.field("devicePath").invalid(device_path, "must be unique"));
+        }
+        if device_path.split('/').any(|step| step == "..") {
+            errors.push(at.field("devicePath").invalid(device_path, "can not contain backsteps ('..')"));
+        }
+    }
+}
+
+/// A path below some root: relative, and never up.
+pub fn local_path(value: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    if value.starts_with('/') {
+        errors.push(path.invalid(value, "must be a relative path"));
+    }
+    no_backsteps(value, path, errors);
+}
+
+pub fn no_backsteps(value: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    if value.split('/').any(|step| step == "..") {
+        errors.push(path.invalid(value, "must not contain '..'"));
+    }
+}

@@ -1,0 +1,110 @@
+//! What an update of a service carries over from the old one.
+
+use super::*;
+
+pub(super) fn prepare(_: &Context<'_>, service: &mut Tree, old: Option<&Tree>) {
+    let Some(old) = old else {
+        put(as_object(service), "status", json!({"loadBalancer": {}}));
+        same_addresses(service);
+        return;
+    };
+    // What was allocated stays unless the type no longer has it.
+    let kind = text(service, "spec.type").to_owned();
+    if kind == "ExternalName" {
+        if text(old, "spec.type") != "ExternalName"
+            && let Some(spec) = object_mut(service, "spec")
+        {
+            for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"]
+            {
+                if get(old, &format!("spec.{field}")) == spec.get(field).unwrap_or(&Tree::Null) {
+                    spec.shift_remove(field);
+                }
+            }
+        }
+    } else if text(old, "spec.type") != "ExternalName" {
+        if text(service, "spec.clusterIP").is_empty() && list(service, "spec.clusterIPs").len() <= 1 {
+            let (one, all) = (get(old, "spec.clusterIP").clone(), get(old, "spec.clusterIPs").clone());
+            let spec = ensure(service, "spec");
+            put(spec, "clusterIP", one);
+            put(spec, "clusterIPs", all);
+        }
+        for field in ["ipFamilies", "ipFamilyPolicy"] {
+            if unset(get(service, &format!("spec.{field}"))) {
+                put(ensure(service, "spec"), field, get(old, &format!("spec.{field}")).clone());
+            }
+        }
+        keep_node_ports(service, old);
+        same_addresses(service);
+    }
+    let spec = ensure(service, "spec");
+    if !matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+        // A service that needs no node ports any more gives up those it did not ask for.
+        let before: Vec<i64> = list(old, "spec.ports").iter().map(|port| number(port, "nodePort")).collect();
+        for port in spec.get_mut("ports").and_then(Tree::as_array_mut).into_iter().flatten() {
+            if before.contains(&number(port, "nodePort")) {
+                as_object(port).shift_remove("nodePort");
+            }
+        }
+        let external = spec.get("externalIPs").is_some_and(|ips| !unset(ips));
+        if !external
+            && spec.get("externalTrafficPolicy")
+                == old.get("spec").and_then(|s| s.get("externalTrafficPolicy"))
+        {
+            spec.shift_remove("externalTrafficPolicy");
+        }
+    }
+    if kind != "LoadBalancer" && text(old, "spec.type") == "LoadBalancer" {
+        for field in ["allocateLoadBalancerNodePorts", "loadBalancerClass", "healthCheckNodePort"] {
+            if spec.get(field) == old.get("spec").and_then(|spec| spec.get(field)) {
+                spec.shift_remove(field);
+            }
+        }
+        put(as_object(service), "status", json!({"loadBalancer": {}}));
+    }
+}
+
+/// `clusterIP` and the first of `clusterIPs` are one.
+pub(super) fn same_addresses(service: &mut Tree) {
+    let one = text(service, "spec.clusterIP").to_owned();
+    let spec = ensure(service, "spec");
+    let first = spec.get("clusterIPs").and_then(|ips| ips.get(0)).and_then(Tree::as_str).map(str::to_owned);
+    match (one.as_str(), first) {
+        ("", Some(first)) => {
+            spec.insert("clusterIP".to_owned(), first.into());
+        }
+        (_, None) if !one.is_empty() => {
+            spec.insert("clusterIPs".to_owned(), Tree::Array(vec![one.into()]));
+        }
+        (_, Some(first)) if first != one => {
+            if let Some(ips) = spec.get_mut("clusterIPs").and_then(Tree::as_array_mut)
+                && ips.len() == 1
+            {
+                ips[0] = one.into();
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Ports that name no node port keep the one they had.
+pub(super) fn keep_node_ports(service: &mut Tree, old: &Tree) {
+    if !matches!(text(service, "spec.type"), "NodePort" | "LoadBalancer") {
+        return;
+    }
+    let before = list(old, "spec.ports");
+    let Some(ports) = object_mut(service, "spec").and_then(|spec| spec.get_mut("ports")?.as_array_mut())
+    else {
+        return;
+    };
+    for port in ports {
+        let found = before.iter().find(|one| {
+            number(one, "port") == number(port, "port") && text(one, "protocol") == text(port, "protocol")
+        });
+        if let Some(found) = found.filter(|one| number(one, "nodePort") != 0)
+            && number(port, "nodePort") == 0
+        {
+            let number = number(found, "nodePort");
+            as_object(port).insert("nodePort".to_owned(), number.into());
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! StatefulSets.
+
+use super::*;
+
+pub(super) fn stateful_strategy(spec: &mut Object) {
+    let strategy = as_object(spec.entry("updateStrategy").or_insert(Tree::Null));
+    // Where the type is said, what is not said of it stays so.
+    let rolling = match member(strategy, "type") {
+        "" => true,
+        "RollingUpdate" => strategy.get("rollingUpdate").is_some_and(|rolling| !rolling.is_null()),
+        _ => false,
+    };
+    fill(strategy, "type", "RollingUpdate");
+    if rolling {
+        let rolling = as_object(strategy.entry("rollingUpdate").or_insert(Tree::Null));
+        fill_pointer(rolling, "partition", 0);
+        fill_pointer(rolling, "maxUnavailable", 1);
+    }
+    let retention = as_object(spec.entry("persistentVolumeClaimRetentionPolicy").or_insert(Tree::Null));
+    fill(retention, "whenDeleted", "Retain");
+    fill(retention, "whenScaled", "Retain");
+    for claim in spec.get_mut("volumeClaimTemplates").and_then(Tree::as_array_mut).into_iter().flatten() {
+        let claim = as_object(claim);
+        fill(claim, "kind", "PersistentVolumeClaim");
+        fill(claim, "apiVersion", "v1");
+    }
+}
+
+pub(super) fn stateful_set(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    match text(spec, "podManagementPolicy") {
+        "" => errors.push(path.field("podManagementPolicy").required("")),
+        "OrderedReady" | "Parallel" => {}
+        other => errors
+            .push(path.field("podManagementPolicy").invalid(other, "must be 'OrderedReady' or 'Parallel'")),
+    }
+    let (strategy, at) = (get(spec, "updateStrategy"), path.field("updateStrategy"));
+    let rolling = get(strategy, "rollingUpdate");
+    match text(strategy, "type") {
+        "" => errors.push(at.required("")),
+        "OnDelete" => {
+            if !rolling.is_null() {
+                let shown = internal::shown(rolling, "apps.v1.RollingUpdateStatefulSetStrategy");
+                let detail = "only allowed for updateStrategy 'RollingUpdate'";
+                errors.push(at.field("rollingUpdate").invalid(shown, detail));
+            }
+        }
+        "RollingUpdate" => {
+            counts(rolling, &["partition"], &at.field("rollingUpdate"), errors);
+            let at = at.field("rollingUpdate.maxUnavailable");
+            number_or_percent(get(rolling, "maxUnavailable"), &at, errors);
+            if has(rolling, "maxUnavailable") && zero(get(rolling, "maxUnavailable")) {
+                errors.push(at.invalid(get(rolling, "maxUnavailable"), "cannot be 0"));
+            }
+            not_above_hundred(get(rolling, "maxUnavailable"), &at, errors);
+        }
+        _ => errors.push(at.invalid(
+            internal::shown(strategy, "apps.v1.StatefulSetUpdateStrategy"),
+            "must be 'RollingUpdate' or 'OnDelete'",
+        )),
+    }
+    let retention = path.field("persistentVolumeClaimRetentionPolicy");
+    for field in ["whenDeleted", "whenScaled"] {
+        let value = text(get(spec, "persistentVolumeClaimRetentionPolicy"), field);
+        if !matches!(value, "Retain" | "Delete") {
+            errors.push(retention.field(field).not_supported(value, &["Retain", "Delete"]));
+        }
+    }
+    counts(spec, &["replicas", "minReadySeconds"], path, errors);
+    counts(get(spec, "ordinals"), &["start"], &path.field("ordinals"), errors);
+    if let Some(selector) = selector(spec, "statefulset", path, errors)
+        && !selector.is_everything()
+    {
+        template::selected(&selector, get(spec, "template"), &path.field("template"), errors);
+    }
+
+    let policy = text(spec, "template.spec.restartPolicy");
+    if policy != "Always" {
+        errors.push(path.field("template.spec.restartPolicy").not_supported(policy, &["Always"]));
+    }
+    if has(spec, "template.spec.activeDeadlineSeconds") {
+        let at = path.field("template.spec.activeDeadlineSeconds");
+        errors.push(at.forbidden("activeDeadlineSeconds in StatefulSet is not Supported"));
+    }
+}
+
+/// Claims are volumes of the template's pods, and may be mounted.
+pub(super) fn with_claims(object: &Tree) -> Tree {
+    let mut view = object.clone();
+    let claims = list(object, "spec.volumeClaimTemplates");
+    let name = |claim: &Tree| text(claim, "metadata.name").to_owned();
+    let own = list(object, "spec.template.spec.volumes").iter();
+    let own: Vec<Tree> =
+        own.filter(|v| !claims.iter().any(|c| name(c) == text(v, "name"))).cloned().collect();
+    let volume = |claim: &Tree| serde_json::json!({"name": name(claim), "persistentVolumeClaim": {"claimName": name(claim)}});
+    let first =
+        |(index, claim): &(usize, &Tree)| !claims[..*index].iter().any(|other| name(other) == name(claim));
+    let claimed = claims.iter().enumerate().filter(first).map(|(_, claim)| volume(claim));
+    let all: Vec<Tree> = claimed.chain(own).collect();
+    if !claims.is_empty() {
+        ensure(&mut view, "spec.template.spec").insert("volumes".to_owned(), Tree::Array(all));
+    }
+    view
+}
+
+pub(super) fn check_stateful_set(
+    _: &Context<'_>,
+    object: &Tree,
+    old: Option<&Tree>,
+    errors: &mut Vec<Cause>,
+) {
+    let Some(old) = old else {
+        let service = text(object, "spec.serviceName");
+        if !service.is_empty() {
+            rules::format(service, names::dns1123_label(service), &Path::new("spec.serviceName"), errors);
+        }
+        return;
+    };
+    let (new, old) = (get(object, "spec"), get(old, "spec"));
+    const MUTABLE: [&str; 10] = [
+        "replicas",
+        "ordinals",
+        "template",
+        "updateStrategy",
+        "revisionHistoryLimit",
+        "persistentVolumeClaimRetentionPolicy",
+        "minReadySeconds",
+        // These have their own complaint.
+        "selector",
+        "serviceName",
+        "podManagementPolicy",
+    ];
+    let fixed = |spec: &Tree| {
+        let mut spec = spec.clone();
+        MUTABLE.iter().for_each(|field| drop(as_object(&mut spec).shift_remove(*field)));
+        spec
+    };
+    if !same(&fixed(new), &fixed(old)) {
+        let detail = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden";
+        errors.push(Path::new("spec").forbidden(detail));
+    }
+}
