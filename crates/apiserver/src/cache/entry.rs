@@ -1,6 +1,6 @@
 //! One object of a cache: its bytes as they are sent, and what can be asked of it without decoding them.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use api::Tree;
 use api::wire::envelope;
@@ -22,6 +22,8 @@ pub struct Entry {
     /// Values of [`Kind::fields`], in that order.
     fields: Box<[Box<str>]>,
     bytes: Stored,
+    /// As JSON, with kind and apiVersion: made when it is first read as that, and then kept. Events make do without.
+    json: OnceLock<Bytes>,
 }
 
 enum Stored {
@@ -60,8 +62,10 @@ impl Entry {
             return Entry::from_tree(kind, key, tree, revision);
         }
         let opened = envelope::unwrap(value).map_err(|error| failed(error.to_string()))?;
-        let mut raw = Vec::with_capacity(opened.raw.len() + version.len() + 4);
-        scan::with_resource_version(opened.raw, version, &mut raw);
+        let completed = if kind.completed_on_read { completed(kind, value) } else { None };
+        let stored = completed.as_deref().unwrap_or(opened.raw);
+        let mut raw = Vec::with_capacity(stored.len() + version.len() + 4);
+        scan::with_resource_version(stored, version, &mut raw);
         let mut object = Vec::with_capacity(raw.len() + 64);
         envelope::wrap(opened.type_meta, &raw, &mut object);
         let frame = proto_frame(frame_type, &object);
@@ -80,6 +84,7 @@ impl Entry {
             labels: meta.labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
             fields: kind.fields.iter().map(|(_, path)| path.read(&raw).into()).collect(),
             bytes: Stored::Proto { frame: frame.into(), object: at, raw: raw_range, frame_type },
+            json: OnceLock::new(),
             key,
         };
         Ok(entry)
@@ -102,6 +107,7 @@ impl Entry {
                 .collect(),
             fields: kind.fields.iter().map(|(_, path)| path.read_tree(&tree).into()).collect(),
             bytes: Stored::Json(serde_json::to_vec(&tree).unwrap_or_default().into()),
+            json: OnceLock::new(),
             key,
         })
     }
@@ -139,8 +145,25 @@ impl Entry {
         }
     }
 
-    /// Appends the object as JSON at its storage version, with kind and apiVersion.
+    /// The object as JSON at its storage version, with kind and apiVersion.
+    pub fn json(&self) -> &Bytes {
+        self.json.get_or_init(|| match &self.bytes {
+            Stored::Json(json) => json.clone(),
+            Stored::Proto { .. } => {
+                let mut out = Vec::with_capacity(self.size() * 2);
+                self.write_json(&mut out);
+                out.shrink_to_fit();
+                out.into()
+            }
+        })
+    }
+
+    /// Appends what [`Entry::json`] answers, without making it if it is not there.
     pub fn write_json(&self, out: &mut Vec<u8>) {
+        if let Some(json) = self.json.get() {
+            out.extend_from_slice(json);
+            return;
+        }
         match &self.bytes {
             Stored::Proto { frame, object, .. } => {
                 // bytes in the cache were read when they came in; what fails here is a hole in the model
@@ -154,15 +177,14 @@ impl Entry {
 
     /// Appends the object as JSON without kind and apiVersion, as it stands in a list.
     pub fn write_json_item(&self, out: &mut Vec<u8>) {
-        match &self.bytes {
-            Stored::Proto { raw, .. } => {
-                let raw = self.slice(*raw);
-                if let Err(error) = api::wire::proto_to_json(raw, self.kind.message, None, out) {
-                    tracing::error!(key = %self.key, %error, "object cannot be shown as JSON");
-                    out.extend_from_slice(b"{}");
-                }
+        let kind = &self.kind;
+        let head = format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\",", kind.resource.kind, kind.api_version);
+        match self.json().strip_prefix(head.as_bytes()) {
+            Some(rest) => {
+                out.push(b'{');
+                out.extend_from_slice(rest);
             }
-            Stored::Json(_) => {
+            None => {
                 let mut tree = self.tree();
                 if let Some(map) = tree.as_object_mut() {
                     map.shift_remove("kind");
@@ -225,6 +247,19 @@ impl Entry {
             Stored::Json(json) => json.len() + 300,
         }
     }
+}
+
+/// The object's content with the defaults that it was stored without; `None` when it has them.
+fn completed(kind: &Kind, value: &[u8]) -> Option<Vec<u8>> {
+    let before = api::wire::object_to_tree(value, kind.message).ok()?;
+    let mut tree = before.clone();
+    registry::strategy_for(kind.resource, None).default(&mut tree);
+    if tree == before {
+        return None;
+    }
+    let mut raw = Vec::with_capacity(value.len() + 64);
+    api::wire::tree_to_proto(&tree, kind.message, &mut raw).ok()?;
+    Some(raw)
 }
 
 /// A `WatchEvent` with the object's envelope inside, length in front.

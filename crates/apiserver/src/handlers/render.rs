@@ -82,8 +82,9 @@ pub fn object(code: StatusCode, entry: &Entry, target: &Target) -> Response<Body
                 }
             }
             _ => {
-                let mut out = Vec::with_capacity(entry.size() * 2);
-                entry.write_json(&mut out);
+                let json = entry.json();
+                let mut out = Vec::with_capacity(json.len() + 1);
+                out.extend_from_slice(json);
                 out.push(b'\n');
                 return response(code, MediaType::Json.content_type(), out);
             }

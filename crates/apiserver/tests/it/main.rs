@@ -2,4 +2,5 @@
 #![allow(clippy::unwrap_used)]
 
 mod core;
+mod requests;
 mod rim;

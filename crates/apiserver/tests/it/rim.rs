@@ -1,6 +1,6 @@
 //! The server as clients meet it: TLS, who they are, what they may do, and what lies behind it.
 
-mod rig;
+pub mod rig;
 
 use http::{Method, StatusCode};
 use rig::{Credentials, Rig, kubelet};

@@ -88,7 +88,9 @@ impl Rig {
             "--etcd-servers=memory".to_owned(),
             "--authorization-mode=Node,RBAC".to_owned(),
             "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
-            "--service-account-issuer=https://issuer".to_owned(),
+            "--allow-privileged".to_owned(),
+            "--enable-admission-plugins=NodeRestriction".to_owned(),
+            "--service-account-issuer=https://kubernetes.default.svc.cluster.local".to_owned(),
             "--kubelet-preferred-address-types=InternalIP".to_owned(),
             flag("service-account-key-file", &at("sa.key")),
             flag("service-account-signing-key-file", &at("sa.key")),
@@ -142,8 +144,20 @@ impl Rig {
 
     /// By an authority that nobody here knows.
     pub fn strangers_certificate(&self) -> Credentials {
+        Rig::certificate_of_nobody()
+    }
+
+    pub fn certificate_of_nobody() -> Credentials {
         let (certificate, key) = Pki::new().issue("admin", &["system:masters"]);
         Credentials::Certificate(certificate.der().clone(), key.serialize_der())
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn authority(&self) -> CertificateDer<'static> {
+        self.pki.parameters.self_signed(&self.pki.key).unwrap().der().clone()
     }
 
     async fn connect(&self, credentials: &Credentials) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
