@@ -13,6 +13,7 @@ use super::super::rules::Rule;
 use super::references::{Kind, of_pod, secrets_of_volume};
 use crate::kinds;
 use crate::cache::event::EventType;
+use crate::cache::scan::Fields;
 use crate::resources::{Entry, Resources};
 
 /// A kind, its namespace and name.
@@ -62,6 +63,7 @@ impl Graph {
                 let mut state = change.state.write();
                 match event.event_type {
                     EventType::Deleted => state.remove(&event.entry),
+                    _ if event.previous.as_ref().is_some_and(|previous| names_the_same(previous, &event.entry)) => {}
                     _ => state.put(&event.entry),
                 }
             },
@@ -126,6 +128,20 @@ impl Graph {
                 .any(|(place, secret)| secret == name && place.as_deref().unwrap_or(&home) == namespace)
         })
     }
+}
+
+/// Whether two states of a pod name the same objects, seen without decoding them: most changes are of the status, which names none but
+/// the claims made for the pod.
+fn names_the_same(previous: &Entry, now: &Entry) -> bool {
+    const SPEC: u32 = 2;
+    const STATUS: u32 = 3;
+    const RESOURCE_CLAIM_STATUSES: u32 = 15;
+    fn part(raw: &[u8], tag: u32) -> &[u8] {
+        Fields(raw).find(|field| field.tag == tag).map_or(&[], |field| field.bytes)
+    }
+    let (Some(before), Some(after)) = (previous.proto_raw(), now.proto_raw()) else { return false };
+    let claims = |raw| Fields(part(raw, STATUS)).any(|field| field.tag == RESOURCE_CLAIM_STATUSES);
+    part(&before, SPEC) == part(&after, SPEC) && !claims(&before) && !claims(&after)
 }
 
 impl State {
