@@ -173,6 +173,7 @@ impl Configuration {
             *own = given.unwrap_or(*own);
         }
         for (own, given) in [
+            (&mut election.resource_lock, &options.leader_elect_resource_lock),
             (&mut election.resource_name, &options.leader_elect_resource_name),
             (&mut election.resource_namespace, &options.leader_elect_resource_namespace),
         ] {
@@ -217,6 +218,14 @@ impl Configuration {
             }
         }
         let election = &self.leader_election;
+        if election.leader_elect && election.resource_lock != "leases" {
+            return invalid(&match election.resource_lock.as_str() {
+                "endpoints" | "configmaps" => {
+                    format!("couldn't create resource lock: {} lock is removed, migrate to leases", election.resource_lock)
+                }
+                other => format!("couldn't create resource lock: Invalid lock-type {other}"),
+            });
+        }
         if election.leader_elect && election.lease_duration <= election.renew_deadline {
             return invalid("leaderElection.leaseDuration: must be greater than RenewDeadline");
         }

@@ -4,6 +4,7 @@
 pub mod algorithm;
 pub mod profile;
 pub mod queue;
+pub mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +14,12 @@ use rand::rngs::SmallRng;
 use rustc_hash::FxHashMap;
 
 use crate::cluster::{Node, Pod, Symbol, Table};
-use crate::framework::{Change, Diagnosis, Permit};
+use crate::framework::{Change, Diagnosis};
 use crate::plugins::{Preemption, Victims};
 use algorithm::Choice;
 use profile::Profile;
 use queue::{Entry, Queue};
+use waiting::WaitingPod;
 
 /// The state of a scheduler.
 pub struct Core {
@@ -30,9 +32,8 @@ pub struct Core {
 
 /// What became of a pod that was taken from the queue.
 pub enum Attempt {
-    /// Assumed on a node: bind it, then [`Core::bound`] or [`Core::bind_failed`]. Wait first where a permit
-    /// plugin asks for it.
-    Bind { entry: Entry, node: Symbol, choice: Choice, profile: Arc<Profile>, wait: Duration },
+    /// Assumed on a node: bind it, then [`Core::bound`] or [`Core::bind_failed`]. Wait first where permit plugins hold it back.
+    Bind { entry: Entry, node: Symbol, choice: Choice, profile: Arc<Profile>, wait: Option<WaitingPod> },
     /// Fits nowhere; it is in the queue again.
     Unschedulable { pod: Arc<Pod>, message: String, victims: Option<Victims> },
     /// It need not be scheduled.
@@ -98,6 +99,9 @@ impl Core {
     pub fn remove_pod(&mut self, pod: &Arc<Pod>, now: Duration) {
         self.queue.remove(&pod.uid);
         self.table.denominate(&pod.uid);
+        if let Some(profile) = self.profile(pod) {
+            profile.waiting.reject(&pod.uid, "removed");
+        }
         if let Some((placed, node)) = self.table.remove_pod(&pod.uid) {
             self.changed(&Change::PodRemoved { pod: &placed, node }, now);
         }
@@ -145,11 +149,8 @@ impl Core {
                 self.table.assume(&pod, node);
                 self.table.denominate(&pod.uid);
                 match profile.reserve(&pod, node) {
-                    Ok(Permit::Allow) => {
-                        Some(Attempt::Bind { entry, node, choice, profile, wait: Duration::ZERO })
-                    }
-                    Ok(Permit::Wait(wait)) => Some(Attempt::Bind { entry, node, choice, profile, wait }),
-                    Ok(Permit::Reject(message)) | Err(message) => {
+                    Ok(wait) => Some(Attempt::Bind { entry, node, choice, profile, wait }),
+                    Err(message) => {
                         profile.unreserve(&pod, node);
                         self.table.forget(&pod.uid);
                         self.queue.failed(entry, now);

@@ -196,14 +196,23 @@ impl Scheduler {
                     "Attempting to bind pod to node"
                 );
                 // The queue's bound is here: while too many bindings are under way, nothing more is scheduled.
-                let permit = tokio::select! {
-                    permit = self.bindings.clone().acquire_owned() => permit.ok(),
-                    () = shutdown.cancelled() => return,
+                // One that waits has to let others come through, for whose sake it may be waiting.
+                let permit = match wait {
+                    Some(_) => None,
+                    None => tokio::select! {
+                        permit = self.bindings.clone().acquire_owned() => permit.ok(),
+                        () = shutdown.cancelled() => return,
+                    },
                 };
-                let own = self.clone();
+                let (own, shutdown) = (self.clone(), shutdown.clone());
                 self.tasks.spawn(async move {
-                    if !wait.is_zero() {
-                        tokio::time::sleep(wait).await;
+                    let mut permit = permit;
+                    if let Some(waiting) = wait {
+                        match shutdown.run_until_cancelled(waiting.decided()).await {
+                            Some(Ok(())) => permit = own.bindings.clone().acquire_owned().await.ok(),
+                            Some(Err(message)) => return own.held_back(entry, node, &profile, &message, started).await,
+                            None => return,
+                        }
                     }
                     own.bind(entry, node, &profile, started).await;
                     drop(permit);
@@ -229,6 +238,18 @@ impl Scheduler {
         let labels = [result, pod.scheduler.as_str()];
         metrics::ATTEMPTS.with(&labels).inc();
         metrics::ATTEMPT_DURATION.with(&labels).observe(started.elapsed().as_secs_f64());
+    }
+
+    /// A permit plugin did not let the pod through.
+    async fn held_back(&self, entry: Entry, node: Symbol, profile: &Profile, message: &str, started: Instant) {
+        let pod = entry.pod.clone();
+        let again = self.core.lock().bind_failed(profile, entry, node, false, self.now());
+        self.wake.notify_one();
+        self.record("unschedulable", &pod, started);
+        tracing::info!(pod = %pod.key, %node, err = message, "Pod rejected while waiting on permit");
+        if again {
+            self.unschedulable(&pod, "Unschedulable", message, None).await;
+        }
     }
 
     async fn bind(&self, entry: Entry, node: Symbol, profile: &Profile, started: Instant) {

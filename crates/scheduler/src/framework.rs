@@ -4,11 +4,13 @@
 //! cycle is a function of pod and table.
 
 use std::any::Any;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
 use crate::cluster::{Pod, Row, Symbol, Table};
+use crate::core::waiting::WaitingPods;
 
 /// The highest score.
 pub const MAX_SCORE: i64 = 100;
@@ -101,6 +103,7 @@ pub enum PreFilter {
 /// A permit plugin's answer.
 pub enum Permit {
     Allow,
+    /// Until the plugin allows the pod, for so long at most: then it is rejected.
     Wait(Duration),
     Reject(String),
 }
@@ -208,6 +211,9 @@ pub trait Plugin: Send + Sync {
     }
 
     fn unreserve(&self, _pod: &Pod, _node: Symbol) {}
+
+    /// Where a plugin allows and rejects the pods that it has held back.
+    fn connect(&self, _waiting: &Arc<WaitingPods>) {}
 
     fn permit(&self, _pod: &Pod, _node: Symbol) -> Permit {
         Permit::Allow

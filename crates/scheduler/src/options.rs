@@ -43,6 +43,9 @@ pub struct Options {
     pub leader_elect_renew_deadline: Option<Duration>,
     #[arg(long)]
     pub leader_elect_retry_period: Option<Duration>,
+    /// The kind of the lock; only leases.
+    #[arg(long)]
+    pub leader_elect_resource_lock: Option<String>,
     #[arg(long)]
     pub leader_elect_resource_name: Option<String>,
     #[arg(long)]
@@ -76,7 +79,6 @@ pub const WITHOUT_EFFECT: &[Unsupported] = &[
     value("kube-api-content-type"),
     value("kube-api-qps"),
     value("pod-max-in-unschedulable-pods-duration"),
-    value("leader-elect-resource-lock"),
     value("emulated-version"),
     value("min-compatibility-version"),
     value("feature-gates"),

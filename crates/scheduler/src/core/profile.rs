@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::waiting::{WaitingPod, WaitingPods};
 use crate::cluster::{Pod, Row, Symbol};
 use crate::framework::{Cycle, Permit, Plugin, Point};
 
@@ -15,6 +16,8 @@ pub struct Profile {
     pub percentage: i64,
     /// Preemption is enabled.
     pub preempts: bool,
+    /// Those that its permit plugins hold back.
+    pub waiting: Arc<WaitingPods>,
 }
 
 /// The most plugins of a profile: a rejected pod keeps those that rejected it as bits.
@@ -37,8 +40,12 @@ impl Profile {
             }
         }
         let preempts = !points[Point::PostFilter as usize].is_empty();
+        let waiting = Arc::new(WaitingPods::default());
+        for (plugin, _) in &plugins {
+            plugin.connect(&waiting);
+        }
         let (plugins, weights) = plugins.into_iter().take(MOST_PLUGINS).unzip();
-        Profile { name: Symbol::new(name), plugins, points, weights, percentage, preempts }
+        Profile { name: Symbol::new(name), plugins, points, weights, percentage, preempts, waiting }
     }
 
     pub fn at(&self, point: Point) -> &[usize] {
@@ -64,21 +71,20 @@ impl Profile {
         active.iter().all(|place| self.plugins[*place].filter(*place, cycle, pod, row).is_ok())
     }
 
-    /// Runs reserve and permit plugins.
-    pub fn reserve(&self, pod: &Pod, node: Symbol) -> Result<Permit, String> {
+    /// Runs reserve and permit plugins. Answers the pod that waits where one of these holds it back, or why it is rejected.
+    pub fn reserve(&self, pod: &Pod, node: Symbol) -> Result<Option<WaitingPod>, String> {
         for (_, plugin) in self.each(Point::Reserve) {
             plugin.reserve(pod, node)?;
         }
-        let mut longest = Permit::Allow;
+        let mut held = Vec::new();
         for (_, plugin) in self.each(Point::Permit) {
-            match (plugin.permit(pod, node), &longest) {
-                (Permit::Allow, _) => {}
-                (Permit::Wait(wait), Permit::Wait(other)) if wait <= *other => {}
-                (Permit::Wait(wait), _) => longest = Permit::Wait(wait),
-                (reject @ Permit::Reject(_), _) => return Ok(reject),
+            match plugin.permit(pod, node) {
+                Permit::Allow => {}
+                Permit::Wait(limit) => held.push((plugin.name(), limit)),
+                Permit::Reject(message) => return Err(message),
             }
         }
-        Ok(longest)
+        Ok((!held.is_empty()).then(|| self.waiting.add(&pod.uid, &held)))
     }
 
     pub fn unreserve(&self, pod: &Pod, node: Symbol) {
