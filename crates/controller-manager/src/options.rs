@@ -127,7 +127,7 @@ pub struct Options {
     /// The authority published to every namespace for verifying the API server.
     #[arg(long, default_value = "", value_parser = daemon::flags::path())]
     pub root_ca_file: PathBuf,
-    /// The key tokens were signed with; tokens are requested from the API server, so it is only checked to exist.
+    /// The key that tokens in secrets are signed with; the controller that makes them is absent.
     #[arg(long, default_value = "", value_parser = daemon::flags::path())]
     pub service_account_private_key_file: PathBuf,
 
@@ -172,6 +172,43 @@ pub struct Options {
     pub concurrent_ttl_after_finished_syncs: usize,
 }
 
+impl Options {
+    /// What is wrong, in upstream's words.
+    pub fn check(&self) -> Result<(), String> {
+        if self.leader_elect_resource_lock != "leases" {
+            return Err("resourceLock value must be \"leases\"".to_owned());
+        }
+        let key = &self.service_account_private_key_file;
+        if !key.as_os_str().is_empty() {
+            let failed = |why: String| format!("error reading key for service account token controller: {why}");
+            let text = std::fs::read_to_string(key).map_err(|error| {
+                failed(match error.kind() {
+                    std::io::ErrorKind::NotFound => format!("open {}: no such file or directory", key.display()),
+                    _ => format!("open {}: {error}", key.display()),
+                })
+            })?;
+            let begins = ["RSA PRIVATE KEY", "EC PRIVATE KEY", "PRIVATE KEY"];
+            if !begins.iter().any(|kind| text.contains(&format!("-----BEGIN {kind}-----"))) {
+                return Err(failed(format!(
+                    "error reading private key file {}: data does not contain a valid RSA or ECDSA private key",
+                    key.display()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Flags that are set to something that is not done.
+    pub fn without_effect(&self) -> Vec<&'static str> {
+        let set = [
+            // it names load balancers and routes of clouds
+            ("cluster-name", self.cluster_name != "kubernetes"),
+            ("service-account-private-key-file", !self.service_account_private_key_file.as_os_str().is_empty()),
+        ];
+        set.into_iter().filter(|(_, set)| *set).map(|(name, _)| name).collect()
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         <Options as clap::Parser>::parse_from(["kube-controller-manager"])
@@ -187,7 +224,7 @@ const fn switch(name: &'static str) -> Unsupported {
 }
 
 /// Upstream's flags that are taken and change nothing here.
-pub const WITHOUT_EFFECT: [Unsupported; 80] = [
+pub const WITHOUT_EFFECT: [Unsupported; 81] = [
     switch("contention-profiling"),
     switch("profiling"),
     switch("enable-leader-migration"),
@@ -267,5 +304,25 @@ pub const WITHOUT_EFFECT: [Unsupported; 80] = [
     switch("log-text-split-stream"),
     switch("show-hidden-metrics-for-version"),
     value("allow-metric-labels"),
+    value("allow-metric-labels-manifest"),
     value("disabled-metrics"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_values_are_refused_in_upstreams_words() {
+        let lock = Options { leader_elect_resource_lock: "endpoints".into(), ..Options::default() };
+        assert_eq!(lock.check().unwrap_err(), "resourceLock value must be \"leases\"");
+        let key = |path: &str| Options { service_account_private_key_file: path.into(), ..Options::default() }.check();
+        assert_eq!(
+            key("/nowhere").unwrap_err(),
+            "error reading key for service account token controller: open /nowhere: no such file or directory"
+        );
+        assert!(key("/proc/self/status").unwrap_err().ends_with("data does not contain a valid RSA or ECDSA private key"));
+        assert_eq!(Options::default().check(), Ok(()));
+        assert!(Options::default().without_effect().is_empty());
+    }
+}

@@ -17,6 +17,8 @@ pub enum Error {
     #[error("{0}")]
     Controllers(String),
     #[error("{0}")]
+    Options(String),
+    #[error("{0}")]
     Features(#[from] daemon::features::Error),
     #[error(transparent)]
     Client(#[from] client::Error),
@@ -30,6 +32,8 @@ pub enum Error {
 
 /// Runs until `shutdown`, or until the lead is lost.
 pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Error> {
+    options.check().map_err(Error::Options)?;
+    daemon::absent::warn_of_flags(options.without_effect());
     let selection = registry::select(&options.controllers).map_err(Error::Controllers)?;
     for name in &selection.absent {
         tracing::error!(controller = name, "Controller is not implemented and will not run");

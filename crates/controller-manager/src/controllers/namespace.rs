@@ -34,13 +34,29 @@ pub async fn run(context: Context) -> Result<(), Error> {
     });
     namespaces.synced().await;
     let workers = context.options.concurrent_namespace_syncs;
-    let controller = Arc::new(Controller { client, namespaces, queue: queue.clone() });
-    context
-        .work(queue, workers, move |key| {
-            let controller = controller.clone();
-            async move { controller.reconcile(&key).await }
-        })
-        .await;
+    let period = *context.options.namespace_sync_period;
+    let controller = Arc::new(Controller { client, namespaces: namespaces.clone(), queue: queue.clone() });
+    let again = queue.clone();
+    let work = context.work(queue, workers, move |key| {
+        let controller = controller.clone();
+        async move { controller.reconcile(&key).await }
+    });
+    // `--namespace-sync-period`: what is on its way out is looked at without cause, too
+    let resync = async {
+        if period.is_zero() {
+            return std::future::pending::<()>().await;
+        }
+        loop {
+            tokio::time::sleep(period).await;
+            for namespace in namespaces.list().into_iter().filter(|namespace| namespace.metadata.is_deleting()) {
+                again.add(Key::new("", &namespace.metadata.name));
+            }
+        }
+    };
+    tokio::select! {
+        _ = work => {}
+        () = resync => {}
+    }
     Ok(())
 }
 
