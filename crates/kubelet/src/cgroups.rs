@@ -17,6 +17,7 @@ pub struct Cgroups {
     v2: bool,
     cfs_quota: bool,
     period: i64,
+    pids: Option<i64>,
 }
 
 impl Cgroups {
@@ -30,7 +31,13 @@ impl Cgroups {
             v2: mount.join("cgroup.controllers").exists(),
             cfs_quota,
             period,
+            pids: None,
         }
+    }
+
+    /// `podPidsLimit`: so many processes and threads a pod may have; none where it is not above zero.
+    pub fn with_pids_limit(self, limit: i64) -> Self {
+        Self { pids: (limit > 0).then_some(limit), ..self }
     }
 
     pub fn is_v2(&self) -> bool {
@@ -96,6 +103,7 @@ impl Cgroups {
         if !new {
             return Ok(());
         }
+        self.limit_pids(&group);
         let requests = qos::pod_total(pod, |it| it.requests.as_ref());
         let limits = qos::pod_total(pod, |it| it.limits.as_ref());
         let amount = |all: &qos::Amounts, name: &str, unit: i128| {
@@ -127,6 +135,12 @@ impl Cgroups {
             self.set(&group, "memory", &[("memory.limit_in_bytes", &text), ("memory.max", &text)]);
         }
         Ok(())
+    }
+
+    fn limit_pids(&self, group: &str) {
+        if let Some(limit) = self.pids {
+            self.set(group, "pids", &[("pids.max", &limit.to_string())]);
+        }
     }
 
     /// Makes a group and those above it in all hierarchies; whether any was missing.
@@ -292,5 +306,23 @@ mod tests {
         assert!(cgroups.is_v2());
         cgroups.ensure_pod(&pod).unwrap();
         assert!(v2.join("kubepods/burstable/podu").is_dir());
+    }
+
+    #[test]
+    fn a_pod_has_so_many_processes() {
+        let folder = tempfile::tempdir().unwrap();
+        let group = folder.path().join("kubepods/besteffort/podu");
+        std::fs::write(folder.path().join("cgroup.controllers"), "pids").unwrap();
+        let cgroups = Cgroups::new(folder.path(), "", true, true, 100_000).with_pids_limit(100);
+        // the kernel makes the file together with the folder
+        std::fs::create_dir_all(group.parent().unwrap()).unwrap();
+        cgroups.make("/kubepods/besteffort/podu").unwrap();
+        std::fs::write(group.join("pids.max"), "max").unwrap();
+        cgroups.limit_pids("/kubepods/besteffort/podu");
+        assert_eq!(std::fs::read_to_string(group.join("pids.max")).unwrap(), "100");
+        let cgroups = Cgroups::new(folder.path(), "", true, true, 100_000).with_pids_limit(-1);
+        std::fs::write(group.join("pids.max"), "max").unwrap();
+        cgroups.limit_pids("/kubepods/besteffort/podu");
+        assert_eq!(std::fs::read_to_string(group.join("pids.max")).unwrap(), "max");
     }
 }

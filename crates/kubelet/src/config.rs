@@ -1,13 +1,17 @@
 //! `KubeletConfiguration` of `kubelet.config.k8s.io/v1beta1`, with upstream's defaults.
 
+mod access;
+
+pub use access::*;
+
 use daemon::flags::Duration;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 pub const API_VERSION: &str = "kubelet.config.k8s.io/v1beta1";
 pub const KIND: &str = "KubeletConfiguration";
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct KubeletConfiguration {
     pub static_pod_path: String,
@@ -31,7 +35,9 @@ pub struct KubeletConfiguration {
     pub node_status_update_frequency: Duration,
     pub node_status_report_frequency: Duration,
     pub node_lease_duration_seconds: i32,
+    #[serde(rename = "imageMinimumGCAge")]
     pub image_minimum_gc_age: Duration,
+    #[serde(rename = "imageMaximumGCAge")]
     pub image_maximum_gc_age: Duration,
     #[serde(rename = "imageGCHighThresholdPercent")]
     pub image_gc_high_threshold_percent: i32,
@@ -48,7 +54,9 @@ pub struct KubeletConfiguration {
     pub max_pods: i32,
     pub pod_pids_limit: i64,
     pub resolv_conf: Option<String>,
+    #[serde(rename = "cpuCFSQuota")]
     pub cpu_cfs_quota: bool,
+    #[serde(rename = "cpuCFSQuotaPeriod")]
     pub cpu_cfs_quota_period: Duration,
     pub node_status_max_images: i32,
     pub max_open_files: i64,
@@ -85,12 +93,14 @@ pub struct KubeletConfiguration {
     pub feature_gates: BTreeMap<String, bool>,
     pub read_only_port: u16,
     pub hairpin_mode: String,
+    #[serde(rename = "podCIDR")]
     pub pod_cidr: String,
     pub memory_swap: serde_json::Value,
     pub logging: serde_json::Value,
     pub cpu_manager_policy: String,
     pub cpu_manager_reconcile_period: Duration,
     pub topology_manager_policy: String,
+    #[serde(rename = "eventRecordQPS")]
     pub event_record_qps: i32,
     pub event_burst: i32,
     #[serde(rename = "kubeAPIQPS")]
@@ -102,89 +112,15 @@ pub struct KubeletConfiguration {
     pub tls_cipher_suites: Vec<String>,
     pub tls_min_version: String,
     pub protect_kernel_defaults: bool,
+    #[serde(rename = "registryPullQPS")]
     pub registry_pull_qps: i32,
     pub registry_burst: i32,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CrashLoopBackOff {
     pub max_container_restart_period: Option<Duration>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Authentication {
-    pub x509: X509,
-    pub webhook: WebhookAuthentication,
-    pub anonymous: Anonymous,
-}
-
-impl Default for Authentication {
-    fn default() -> Self {
-        let cache_ttl = Duration(std::time::Duration::from_secs(120));
-        Self {
-            x509: X509::default(),
-            webhook: WebhookAuthentication { enabled: true, cache_ttl },
-            anonymous: Anonymous::default(),
-        }
-    }
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct X509 {
-    #[serde(rename = "clientCAFile")]
-    pub client_ca_file: String,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default)]
-pub struct WebhookAuthentication {
-    pub enabled: bool,
-    #[serde(rename = "cacheTTL")]
-    pub cache_ttl: Duration,
-}
-
-impl Default for WebhookAuthentication {
-    fn default() -> Self {
-        Authentication::default().webhook
-    }
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Anonymous {
-    pub enabled: bool,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default)]
-pub struct Authorization {
-    /// `Webhook` or `AlwaysAllow`.
-    pub mode: String,
-    pub webhook: WebhookAuthorization,
-}
-
-impl Default for Authorization {
-    fn default() -> Self {
-        Self { mode: "Webhook".into(), webhook: WebhookAuthorization::default() }
-    }
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default)]
-pub struct WebhookAuthorization {
-    #[serde(rename = "cacheAuthorizedTTL")]
-    pub cache_authorized_ttl: Duration,
-    #[serde(rename = "cacheUnauthorizedTTL")]
-    pub cache_unauthorized_ttl: Duration,
-}
-
-impl Default for WebhookAuthorization {
-    fn default() -> Self {
-        Self { cache_authorized_ttl: seconds(300), cache_unauthorized_ttl: seconds(30) }
-    }
 }
 
 fn seconds(count: u64) -> Duration {
@@ -287,5 +223,116 @@ impl Default for KubeletConfiguration {
             registry_pull_qps: 5,
             registry_burst: 10,
         }
+    }
+}
+
+/// Fields that nothing reads yet.
+const WITHOUT_EFFECT: [&str; 27] = [
+    "streamingConnectionIdleTimeout",
+    "imageMaximumGCAge",
+    "volumeStatsAggPeriod",
+    "kubeletCgroups",
+    "systemCgroups",
+    "maxOpenFiles",
+    "evictionSoft",
+    "enforceNodeAllocatable",
+    "shutdownGracePeriod",
+    "shutdownGracePeriodCriticalPods",
+    "rotateCertificates",
+    "serverTLSBootstrap",
+    "configMapAndSecretChangeDetectionStrategy",
+    "readOnlyPort",
+    "hairpinMode",
+    "memorySwap",
+    "cpuManagerPolicy",
+    "cpuManagerReconcilePeriod",
+    "topologyManagerPolicy",
+    "eventRecordQPS",
+    "eventBurst",
+    "kubeAPIQPS",
+    "kubeAPIBurst",
+    "contentType",
+    "makeIPTablesUtilChains",
+    "protectKernelDefaults",
+    "registryPullQPS",
+];
+
+impl KubeletConfiguration {
+    /// Fields that are set to something other than the default, and that nothing reads yet.
+    pub fn without_effect(&self) -> Vec<&'static str> {
+        let tree = |config: &KubeletConfiguration| serde_json::to_value(config).unwrap_or_default();
+        let (own, default) = (tree(self), tree(&KubeletConfiguration::default()));
+        let empty = |value: &serde_json::Value| value.as_object().is_some_and(|fields| fields.is_empty());
+        WITHOUT_EFFECT
+            .into_iter()
+            .filter(|name| own[*name] != default[*name] && !(empty(&own[*name]) && default[*name].is_null()))
+            .collect()
+    }
+
+    /// Files written by tools say `0s` where they leave a duration to the kubelet.
+    pub fn fill_durations(&mut self) {
+        let default = KubeletConfiguration::default();
+        for (own, default) in [
+            (&mut self.file_check_frequency, default.file_check_frequency),
+            (&mut self.sync_frequency, default.sync_frequency),
+            (&mut self.streaming_connection_idle_timeout, default.streaming_connection_idle_timeout),
+            (&mut self.node_status_update_frequency, default.node_status_update_frequency),
+            (&mut self.node_status_report_frequency, default.node_status_report_frequency),
+            (&mut self.image_minimum_gc_age, default.image_minimum_gc_age),
+            (&mut self.volume_stats_agg_period, default.volume_stats_agg_period),
+            (&mut self.cpu_cfs_quota_period, default.cpu_cfs_quota_period),
+            (&mut self.runtime_request_timeout, default.runtime_request_timeout),
+            (&mut self.eviction_pressure_transition_period, default.eviction_pressure_transition_period),
+            (&mut self.cpu_manager_reconcile_period, default.cpu_manager_reconcile_period),
+            (&mut self.authentication.webhook.cache_ttl, default.authentication.webhook.cache_ttl),
+            (
+                &mut self.authorization.webhook.cache_authorized_ttl,
+                default.authorization.webhook.cache_authorized_ttl,
+            ),
+            (
+                &mut self.authorization.webhook.cache_unauthorized_ttl,
+                default.authorization.webhook.cache_unauthorized_ttl,
+            ),
+        ] {
+            if own.0.is_zero() {
+                *own = default;
+            }
+        }
+    }
+
+    /// `maxPods`, or what `podsPerCore` makes of it on a machine of so many cores.
+    pub fn most_pods(&self, cores: i64) -> i32 {
+        match i64::from(self.pods_per_core) {
+            per_core if per_core > 0 => {
+                self.max_pods.min(i32::try_from(per_core.saturating_mul(cores)).unwrap_or(i32::MAX))
+            }
+            _ => self.max_pods,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_effect_is_named_where_it_was_set() {
+        assert!(KubeletConfiguration::default().without_effect().is_empty());
+        let mut config: KubeletConfiguration = serde_json::from_value(serde_json::json!({
+            "syncFrequency": "0s", "cpuManagerReconcilePeriod": "0s", "memorySwap": {}, "maxPods": 7,
+            "cpuManagerPolicy": "static", "rotateCertificates": true,
+        }))
+        .unwrap();
+        config.fill_durations();
+        assert_eq!(config.without_effect(), ["rotateCertificates", "cpuManagerPolicy"]);
+        assert_eq!(config.sync_frequency, seconds(60));
+    }
+
+    #[test]
+    fn cores_bound_the_pods() {
+        let pods = |pods_per_core: i32, cores: i64| {
+            KubeletConfiguration { pods_per_core, ..Default::default() }.most_pods(cores)
+        };
+        assert_eq!((pods(0, 2), pods(10, 2), pods(100, 2)), (110, 20, 110));
     }
 }

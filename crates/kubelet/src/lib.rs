@@ -18,6 +18,7 @@ pub mod eviction;
 pub mod hooks;
 pub mod housekeeping;
 pub mod images;
+pub mod log_rotation;
 pub mod metrics;
 pub mod mirror;
 pub mod node;

@@ -3,6 +3,7 @@
 //! reaches the volumes made of it at once.
 
 mod fake;
+mod standalone;
 mod watched;
 
 use async_trait::async_trait;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use tokio::sync::broadcast;
 
 pub use fake::Fake;
+pub use standalone::Standalone;
 use watched::Watched;
 
 #[derive(Clone, Debug, thiserror::Error)]

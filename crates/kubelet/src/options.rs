@@ -65,6 +65,13 @@ pub struct Options {
     pub resolv_conf: Option<String>,
     #[arg(long)]
     pub max_pods: Option<i32>,
+    /// Processes and threads of a pod; -1 is no limit.
+    #[arg(long, allow_hyphen_values = true)]
+    pub pod_max_pids: Option<i64>,
+    #[arg(long)]
+    pub tls_min_version: Option<String>,
+    #[arg(long, value_delimiter = ',')]
+    pub tls_cipher_suites: Option<Vec<String>>,
     #[arg(long)]
     pub tls_cert_file: Option<String>,
     #[arg(long)]
@@ -134,7 +141,6 @@ pub const WITHOUT_EFFECT: &[Unsupported] = &[
     flag("minimum-container-ttl-duration", false),
     flag("oom-score-adj", false),
     flag("pod-infra-container-image", false),
-    flag("pod-max-pids", false),
     flag("protect-kernel-defaults", true),
     flag("read-only-port", false),
     flag("rotate-certificates", true),
@@ -167,6 +173,7 @@ impl Options {
             "" => KubeletConfiguration::default(),
             path => daemon::config::load(Path::new(path), API_VERSION, KIND)?,
         };
+        config.fill_durations();
         let set = |target: &mut String, flag: &Option<String>| {
             if let Some(value) = flag {
                 target.clone_from(value);
@@ -206,6 +213,11 @@ impl Options {
         }
         config.port = self.port.unwrap_or(config.port);
         config.healthz_port = self.healthz_port.unwrap_or(config.healthz_port);
+        config.pod_pids_limit = self.pod_max_pids.unwrap_or(config.pod_pids_limit);
+        set(&mut config.tls_min_version, &self.tls_min_version);
+        if let Some(value) = &self.tls_cipher_suites {
+            config.tls_cipher_suites.clone_from(value);
+        }
         config.max_pods = self.max_pods.unwrap_or(config.max_pods);
         if let Some(value) = &self.cluster_dns {
             config.cluster_dns.clone_from(value);

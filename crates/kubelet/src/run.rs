@@ -9,7 +9,7 @@ use crate::housekeeping::Housekeeping;
 use crate::images::{self, Puller};
 use crate::mirror;
 use crate::node;
-use crate::objects::{ApiObjects, Fake, Objects};
+use crate::objects::{ApiObjects, Objects, Standalone};
 use crate::options::Options;
 use crate::paths::Paths;
 use crate::pleg::Pleg;
@@ -85,9 +85,11 @@ pub struct Parts {
 
 impl Kubelet {
     pub fn new(config: KubeletConfiguration, parts: Parts) -> Arc<Self> {
+        let machine = node::machine::Machine::read();
+        let mut config = config;
+        config.max_pods = config.most_pods(machine.cpus);
         let config = Arc::new(config);
         let pods = Arc::new(PodManager::new());
-        let machine = node::machine::Machine::read();
         let period = i64::try_from(config.cpu_cfs_quota_period.0.as_micros()).unwrap_or(100_000);
         let cgroups = Cgroups::new(
             &parts.cgroup_mount,
@@ -95,7 +97,8 @@ impl Kubelet {
             config.cgroups_per_qos,
             config.cpu_cfs_quota,
             period,
-        );
+        )
+        .with_pids_limit(config.pod_pids_limit);
         let container_node = container_config::Node {
             memory_capacity: machine.memory_bytes,
             cgroup_v2: cgroups.is_v2(),
@@ -177,6 +180,7 @@ impl Kubelet {
 pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
     let config = options.configuration()?;
     info!(version = daemon::version::GIT_VERSION, "Kubelet version");
+    daemon::absent::warn_of_fields(config.without_effect());
     if options.kubeconfig.is_empty() && !options.bootstrap_kubeconfig.is_empty()
         || !options.bootstrap_kubeconfig.is_empty() && !Path::new(&options.kubeconfig).exists()
     {
@@ -216,7 +220,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         (Some(client), Some(informers)) => {
             Arc::new(ApiObjects::new(client.clone(), informers.all::<Service>()))
         }
-        _ => Arc::new(Fake::default()),
+        _ => Arc::new(Standalone::default()),
     };
     let recorder = client.clone().map(|client| EventRecorder::new(client, "kubelet", &node_name));
     let mut paths = Paths::new(&options.root_dir);
@@ -307,6 +311,7 @@ pub async fn serve(
     tasks.spawn(kubelet.status.clone().run(shutdown.clone()));
     tasks.spawn(mirror::run(kubelet.clone(), shutdown.clone()));
     tasks.spawn(kubelet.volumes.clone().run(kubelet.pods.clone(), shutdown.clone()));
+    tasks.spawn(crate::log_rotation::run(kubelet.clone(), shutdown.clone()));
     tasks.spawn(images::gc::run(kubelet.clone(), shutdown.clone()));
     tasks.spawn(crate::eviction::run(kubelet.clone(), shutdown.clone()));
     let relist = kubelet.clone();
@@ -317,7 +322,8 @@ pub async fn serve(
         tasks.spawn(node::lease::run(kubelet.clone(), shutdown.clone()));
     }
 
-    let (changes, received) = tokio::sync::mpsc::unbounded_channel();
+    let changes = sources::Changes::default();
+    let received = changes.clone();
     let pods = informers
         .as_ref()
         .map(|informers| sources::api::watch(informers, &kubelet.node_name, changes.clone()));
@@ -341,7 +347,7 @@ pub async fn serve(
                 && tokio::time::timeout(Duration::from_secs(2), pods.synced()).await.is_ok()
             {
                 for mirror in pods.list().into_iter().filter(|pod| crate::pods::is_mirror(pod)) {
-                    let _ = first.send(sources::Change::Put(mirror));
+                    first.send(sources::Change::Put(mirror));
                 }
             }
             file.await;

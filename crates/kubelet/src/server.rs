@@ -118,9 +118,11 @@ pub fn certificate(
     if !config.tls_cert_file.is_empty() && !config.tls_private_key_file.is_empty() {
         let certificate = config.tls_cert_file.clone().into();
         let key = config.tls_private_key_file.clone().into();
-        return Ok(TlsConfig::from_files(KeyPair { certificate, key })?);
+        let tls = TlsConfig::from_files(KeyPair { certificate, key })?;
+        return Ok(tls.restrict(&config.tls_min_version, &config.tls_cipher_suites)?);
     }
-    Ok(TlsConfig::self_signed(directory, "kubelet", &[node_name.to_owned()], addresses)?)
+    let tls = TlsConfig::self_signed(directory, "kubelet", &[node_name.to_owned()], addresses)?;
+    Ok(tls.restrict(&config.tls_min_version, &config.tls_cipher_suites)?)
 }
 
 /// Serves until the shutdown; running sessions are ended by it.

@@ -2,12 +2,13 @@
 
 pub mod api;
 pub mod file;
+mod queue;
 
 use crate::pods::{self, is_mirror};
 use crate::run::Kubelet;
 use k8s_openapi::api::core::v1::Pod;
+pub use queue::Changes;
 use std::sync::Arc;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug)]
@@ -21,40 +22,39 @@ pub enum Change {
 /// Takes changes to the workers, one after the other.
 pub async fn dispatch(
     kubelet: Arc<Kubelet>,
-    mut changes: mpsc::UnboundedReceiver<Change>,
+    changes: Changes,
     shutdown: CancellationToken,
 ) {
     loop {
         let change = tokio::select! {
             () = shutdown.cancelled() => return,
-            change = changes.recv() => change,
+            change = changes.next() => change,
         };
         match change {
-            None => return,
-            Some(Change::ManifestsRead) => {
+            Change::ManifestsRead => {
                 kubelet.pods.set_manifests_known();
                 for mirror in kubelet.pods.mirrors() {
                     crate::mirror::changed(&kubelet, pods::namespace(&mirror), pods::name(&mirror));
                 }
             }
-            Some(Change::Put(pod)) if is_mirror(&pod) => {
+            Change::Put(pod) if is_mirror(&pod) => {
                 let (namespace, name) = (pods::namespace(&pod), pods::name(&pod));
                 kubelet.pods.put_mirror(pod.clone());
                 crate::mirror::changed(&kubelet, namespace, name);
             }
-            Some(Change::Removed(pod)) if is_mirror(&pod) => {
+            Change::Removed(pod) if is_mirror(&pod) => {
                 let (namespace, name) = (pods::namespace(&pod), pods::name(&pod));
                 kubelet.pods.remove_mirror(namespace, name);
                 crate::mirror::changed(&kubelet, namespace, name);
             }
-            Some(Change::Put(pod)) => {
+            Change::Put(pod) => {
                 let is_static = pods::is_static(&pod);
                 kubelet.supervisor.update(&kubelet, pod.clone(), &shutdown);
                 if is_static {
                     crate::mirror::changed(&kubelet, pods::namespace(&pod), pods::name(&pod));
                 }
             }
-            Some(Change::Removed(pod)) => {
+            Change::Removed(pod) => {
                 kubelet.supervisor.remove(pods::uid(&pod));
                 if pods::is_static(&pod) {
                     crate::mirror::changed(&kubelet, pods::namespace(&pod), pods::name(&pod));

@@ -1,19 +1,17 @@
 //! Pods bound to this node, by an informer over `spec.nodeName`.
 
-use super::Change;
+use super::{Change, Changes};
 use client::{Event, Informer, Informers, Scope, Selectors};
 use k8s_openapi::api::core::v1::Pod;
-use tokio::sync::mpsc;
 
-pub fn watch(informers: &Informers, node: &str, changes: mpsc::UnboundedSender<Change>) -> Informer<Pod> {
+pub fn watch(informers: &Informers, node: &str, changes: Changes) -> Informer<Pod> {
     let informer = informers.watch::<Pod>(Scope::All, Selectors::fields(format!("spec.nodeName={node}")));
     informer.on_event(move |event| {
         let change = match event {
             Event::Added(pod) | Event::Modified { new: pod, .. } => Change::Put(pod.clone()),
             Event::Deleted(pod) => Change::Removed(pod.clone()),
         };
-        // Fails only when the kubelet is ending.
-        let _ = changes.send(change);
+        changes.send(change);
     });
     informer
 }

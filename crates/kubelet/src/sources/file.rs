@@ -2,7 +2,7 @@
 //!
 //! The uid of a static pod is a hash of its file and node, so that a changed manifest is another pod.
 
-use super::Change;
+use super::{Change, Changes};
 use crate::pods::{self, CONFIG_HASH, CONFIG_SEEN, SOURCE};
 use k8s_openapi::api::core::v1::{Pod, Toleration};
 use md5::{Digest, Md5};
@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -19,7 +19,7 @@ pub async fn run(
     path: String,
     node: String,
     period: Duration,
-    changes: mpsc::UnboundedSender<Change>,
+    changes: Changes,
     shutdown: CancellationToken,
 ) {
     let changed = Arc::new(Notify::new());
@@ -39,15 +39,15 @@ pub async fn run(
             found.insert(pods::uid(&pod).to_owned(), Arc::new(pod));
         }
         for (_, pod) in known.extract_if(|uid, _| !found.contains_key(uid)) {
-            let _ = changes.send(Change::Removed(pod));
+            changes.send(Change::Removed(pod));
         }
         for (uid, pod) in found {
             // The first reading stays, with the time it was seen.
             let pod = known.entry(uid).or_insert(pod);
-            let _ = changes.send(Change::Put(pod.clone()));
+            changes.send(Change::Put(pod.clone()));
         }
         if std::mem::take(&mut first) {
-            let _ = changes.send(Change::ManifestsRead);
+            changes.send(Change::ManifestsRead);
         }
         tokio::select! {
             () = shutdown.cancelled() => return,

@@ -1,0 +1,46 @@
+//! Without an API server there is nothing that a pod could refer to by name.
+
+use super::{CHANGES, Change, Error, Objects};
+use async_trait::async_trait;
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use std::sync::Arc;
+use tokio::sync::broadcast;
+
+/// What a kubelet without `--kubeconfig` knows: nothing.
+pub struct Standalone {
+    changes: broadcast::Sender<Change>,
+}
+
+impl Default for Standalone {
+    fn default() -> Self {
+        Self { changes: broadcast::Sender::new(CHANGES) }
+    }
+}
+
+#[async_trait]
+impl Objects for Standalone {
+    async fn config_map(&self, namespace: &str, name: &str) -> Result<Arc<ConfigMap>, Error> {
+        Err(Error::Other(format!(
+            "failed to get configmap {namespace}/{name}: the kubelet runs standalone, without an API server"
+        )))
+    }
+
+    async fn secret(&self, namespace: &str, name: &str) -> Result<Arc<Secret>, Error> {
+        Err(Error::Other(format!(
+            "failed to get secret {namespace}/{name}: the kubelet runs standalone, without an API server"
+        )))
+    }
+
+    async fn service_account_token(&self, _: &str, _: &str, _: TokenRequest) -> Result<TokenRequest, Error> {
+        Err(Error::Other("cannot use TokenManager when kubelet is in standalone mode".into()))
+    }
+
+    fn services(&self) -> Vec<Arc<Service>> {
+        Vec::new()
+    }
+
+    fn changes(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
+    }
+}
