@@ -4,6 +4,7 @@
 //! always `localhost`: HTTP/2 does not take a socket's path there.
 
 use crate::error::{Code, Error, Result};
+use crate::observed::{Observed, Observer};
 use crate::v1::image_service_client::ImageServiceClient;
 use crate::v1::runtime_service_client::RuntimeServiceClient;
 use crate::v1::*;
@@ -15,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::net::UnixStream;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::{Endpoint, Uri};
 
 /// What one message may hold, as upstream's client allows.
 const LARGEST_MESSAGE: usize = 16 * 1024 * 1024;
@@ -23,14 +24,19 @@ const LARGEST_MESSAGE: usize = 16 * 1024 * 1024;
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Client {
-    runtime: RuntimeServiceClient<Channel>,
-    image: ImageServiceClient<Channel>,
+    runtime: RuntimeServiceClient<Observed>,
+    image: ImageServiceClient<Observed>,
     timeout: Duration,
 }
 
 impl Client {
     /// `endpoint` is `unix:///path` or a bare path; `timeout` bounds calls that should return promptly.
     pub fn new(endpoint: &str, timeout: Duration) -> Result<Self> {
+        Self::observed(endpoint, timeout, None)
+    }
+
+    /// As [`Client::new`]; the observer hears of every call.
+    pub fn observed(endpoint: &str, timeout: Duration, observer: Option<Observer>) -> Result<Self> {
         let path = socket_path(endpoint)?;
         let channel = Endpoint::from_static("http://localhost").connect_with_connector_lazy(
             tower::service_fn(move |_: Uri| {
@@ -38,6 +44,7 @@ impl Client {
                 async move { UnixStream::connect(path).await.map(TokioIo::new) }
             }),
         );
+        let channel = Observed { channel, observer };
         Ok(Self {
             runtime: RuntimeServiceClient::new(channel.clone())
                 .max_decoding_message_size(LARGEST_MESSAGE)

@@ -1,9 +1,11 @@
 //! A runtime in memory. Containers run until told otherwise ([`FakeRuntime::exit`]) or stopped; any call can
 //! be made to fail ([`FakeRuntime::fail`]); calls are recorded by name and subject.
 
+mod images;
+
+use crate::RuntimeService;
 use crate::error::{Code, Error, Result};
 use crate::v1::*;
-use crate::{ImageService, RuntimeService};
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -382,42 +384,5 @@ impl RuntimeService for FakeRuntime {
 
     async fn container_events(&self) -> Result<BoxStream<'static, Result<ContainerEventResponse>>> {
         Ok(futures::stream::pending().boxed())
-    }
-}
-
-#[async_trait]
-impl ImageService for FakeRuntime {
-    async fn list_images(&self, _filter: Option<ImageFilter>) -> Result<Vec<Image>> {
-        let image =
-            |name: &String| Image { id: name.clone(), repo_tags: vec![name.clone()], ..Default::default() };
-        Ok(self.state.lock().images.iter().map(image).collect())
-    }
-
-    async fn image_status(&self, image: ImageSpec) -> Result<Option<Image>> {
-        let present = self.state.lock().images.contains(&image.image);
-        Ok(present.then(|| Image { id: image.image.clone(), size: 1, ..Default::default() }))
-    }
-
-    async fn pull_image(
-        &self,
-        image: ImageSpec,
-        _auth: Option<AuthConfig>,
-        _sandbox_config: Option<PodSandboxConfig>,
-    ) -> Result<String> {
-        let mut state = self.state.lock();
-        state.call("PullImage", &image.image)?;
-        state.images.insert(image.image.clone());
-        Ok(image.image)
-    }
-
-    async fn remove_image(&self, image: ImageSpec) -> Result<()> {
-        let mut state = self.state.lock();
-        state.call("RemoveImage", &image.image)?;
-        state.images.remove(&image.image);
-        Ok(())
-    }
-
-    async fn image_fs_info(&self) -> Result<ImageFsInfoResponse> {
-        Ok(ImageFsInfoResponse::default())
     }
 }

@@ -5,6 +5,7 @@
 pub mod client;
 pub mod error;
 pub mod fake;
+pub mod observed;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;

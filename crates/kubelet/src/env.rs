@@ -24,7 +24,7 @@ pub enum Error {
     Key { key: String, kind: &'static str, namespace: String, name: String },
     #[error(transparent)]
     Field(#[from] fields::Error),
-    #[error("missing value for {0:?}")]
+    #[error("missing value for {0}")]
     Missing(String),
     #[error("{0}")]
     Unsupported(String),

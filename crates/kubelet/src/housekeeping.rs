@@ -7,13 +7,14 @@ use crate::worker::terminate;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::Mutex;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 const PERIOD: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 /// Every how many rounds the disk is looked at.
 const DISK_ROUNDS: u32 = 15;
 
@@ -30,12 +31,24 @@ impl Housekeeping {
     /// Only once the sources have told all their pods: before, everything looks like an orphan.
     pub async fn run(&self, kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
         let mut round = 0;
+        // What the runtime cannot let go of is tried less and less often.
+        let mut failed: HashMap<String, (Duration, Instant)> = HashMap::new();
         loop {
-            let orphans: Vec<String> = self.orphans.lock().drain().collect();
+            let orphans: HashSet<String> = self.orphans.lock().drain().collect();
+            failed.retain(|uid, _| orphans.contains(uid));
             for uid in orphans.into_iter().filter(|uid| !kubelet.supervisor.knows(uid)) {
+                let pause = match failed.get(&uid) {
+                    Some((pause, since)) if since.elapsed() < *pause => continue,
+                    Some((pause, _)) => (*pause * 2).min(LONGEST_PAUSE),
+                    None => PERIOD,
+                };
                 info!(uid, "Ending a pod that nobody wants any more");
-                if let Err(error) = end(&kubelet, &uid).await {
-                    warn!(uid, %error, "Failed to end an orphaned pod, will retry");
+                match end(&kubelet, &uid).await {
+                    Ok(()) => drop(failed.remove(&uid)),
+                    Err(error) => {
+                        warn!(uid, %error, "Failed to end an orphaned pod, will retry");
+                        failed.insert(uid, (pause, Instant::now()));
+                    }
                 }
             }
             if round % DISK_ROUNDS == 0 {

@@ -1,6 +1,7 @@
 //! Has a container's image present: inspects, pulls with the pod's credentials, backs off where that fails.
 
 pub mod gc;
+pub mod records;
 pub mod reference;
 
 use crate::events::{Events, Normal, Warning};
@@ -8,13 +9,14 @@ use crate::objects::Objects;
 use crate::plan::backoff::Backoffs;
 use crate::pods;
 use cri::ImageService;
-use cri::v1::{Image, ImageSpec, PodSandboxConfig};
+use cri::v1::{AuthConfig, Image, ImageSpec, PodSandboxConfig};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
+use tracing::warn;
 
 /// Why a container has to wait: `reason` is what its status shows.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -31,6 +33,7 @@ pub struct Puller {
     /// `None` pulls without a limit.
     slots: Option<Semaphore>,
     backoffs: Mutex<Backoffs>,
+    records: records::Records,
     /// Why the last pull failed, by pod uid and image.
     failures: Mutex<HashMap<(String, String), String>>,
 }
@@ -47,12 +50,14 @@ impl Puller {
         service: Arc<dyn ImageService>,
         objects: Arc<dyn Objects>,
         events: Arc<Events>,
+        records: records::Records,
         at_once: Option<usize>,
     ) -> Self {
         Self {
             service,
             objects,
             events,
+            records,
             slots: at_once.map(Semaphore::new),
             backoffs: Mutex::default(),
             failures: Mutex::default(),
@@ -88,6 +93,7 @@ impl Puller {
         })?;
         match (policy, found) {
             ("Always", _) | ("IfNotPresent", None) => {}
+            ("IfNotPresent", Some(found)) if !self.may_use(pod, &found, &spec.image).await => {}
             (_, Some(image_found)) => {
                 let message = format!(
                     "Container image {image:?} already present on machine and can be accessed by the pod"
@@ -133,8 +139,8 @@ impl Puller {
         };
         event(Normal, "Pulling", &format!("Pulling image {image:?}"));
         let pulling = Instant::now();
-        match self.try_pull(pod, &spec, sandbox).await {
-            Ok(()) => {}
+        let credential = match self.try_pull(pod, &spec, sandbox).await {
+            Ok(credential) => credential,
             Err(error) => {
                 // Of an error without a code of its own only the words are told.
                 let message = match error.code {
@@ -146,9 +152,12 @@ impl Puller {
                 self.failures.lock().insert(key, format!("ErrImagePull: {message}"));
                 return Err(Error { reason: "ErrImagePull", message });
             }
-        }
+        };
         self.failures.lock().remove(&key);
         let image_found = self.service.image_status(spec.clone()).await.ok().flatten().unwrap_or_default();
+        if let Err(error) = self.records.note(&image_found.id, name, credential.as_ref()) {
+            warn!(image, %error, "Cannot note who may use an image");
+        }
         event(
             Normal,
             "Pulled",
@@ -162,21 +171,35 @@ impl Puller {
         Ok(present(spec, image_found))
     }
 
-    /// With each credential that fits, or none.
-    async fn try_pull(&self, pod: &Pod, spec: &ImageSpec, sandbox: &PodSandboxConfig) -> cri::Result<()> {
+    async fn may_use(&self, pod: &Pod, found: &Image, image: &str) -> bool {
+        let credentials = crate::credentials::for_image(&*self.objects, pod, image).await;
+        self.records.allows(&found.id, image, &credentials)
+    }
+
+    /// With each credential that fits, or none. Answers with the one that served.
+    async fn try_pull(
+        &self,
+        pod: &Pod,
+        spec: &ImageSpec,
+        sandbox: &PodSandboxConfig,
+    ) -> cri::Result<Option<AuthConfig>> {
         let credentials = crate::credentials::for_image(&*self.objects, pod, &spec.image).await;
         let mut attempts: Vec<_> = credentials.into_iter().map(Some).collect();
         if attempts.is_empty() {
             attempts.push(None);
         }
-        let mut last = Ok(());
+        let mut last = Ok(None);
         for auth in attempts {
-            match self.service.pull_image(spec.clone(), auth, Some(sandbox.clone())).await {
-                Ok(_) => return Ok(()),
+            match self.service.pull_image(spec.clone(), auth.clone(), Some(sandbox.clone())).await {
+                Ok(_) => return Ok(auth),
                 Err(error) => last = Err(error),
             }
         }
         last
+    }
+
+    pub(crate) fn forget_image(&self, id: &str) {
+        self.records.forget(id);
     }
 
     /// A pod is gone: its back-offs are forgotten.

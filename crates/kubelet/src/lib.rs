@@ -15,6 +15,7 @@ pub mod env;
 pub mod etc_hosts;
 pub mod events;
 pub mod eviction;
+pub mod figures;
 pub mod hooks;
 pub mod housekeeping;
 pub mod images;

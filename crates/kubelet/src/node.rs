@@ -70,9 +70,10 @@ pub(crate) fn threshold(config: &KubeletConfiguration, signal: &str, capacity: i
     let Some(text) = config.eviction_hard.get(signal) else { return 0 };
     match text.strip_suffix('%') {
         Some(percent) => {
-            let percent: f64 = percent.trim().parse().unwrap_or_default();
+            // A share is kept in single precision, as upstream does: the figure is visible to the byte.
+            let percent: f32 = percent.trim().parse().unwrap_or_default();
             #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
-            let bytes = (capacity as f64 * percent / 100.0) as i64;
+            let bytes = (capacity as f64 * f64::from(percent / 100.0)) as i64;
             bytes
         }
         None => Quantity::parse(text).map(|it| it.value()).unwrap_or_default(),

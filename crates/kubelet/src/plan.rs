@@ -8,7 +8,7 @@ use crate::pods;
 use crate::qos::is_sidecar;
 use crate::runtime::{Container as Instance, RuntimePod, State};
 use backoff::Backoffs;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, ContainerRestartRule, Pod};
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -42,6 +42,17 @@ pub enum Kind {
     Init,
     Regular,
     Ephemeral,
+}
+
+impl Kind {
+    /// As metrics name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Init => "init_container",
+            Kind::Regular => "container",
+            Kind::Ephemeral => "ephemeral_container",
+        }
+    }
 }
 
 /// A container that must wait before its next start.
@@ -147,7 +158,7 @@ pub fn plan(pod: &Pod, runtime: &RuntimePod, context: &Context) -> Plan {
         match verdict(container, current, context, "Container") {
             None => kept += 1,
             Some((message, grace, always)) => {
-                let restart = always || pods::restart_policy(pod) != "Never";
+                let restart = always || restarts_after(pod, container, 137);
                 let message = if restart { format!("{message}, will be restarted") } else { message };
                 let (id, name) = (current.id.clone(), container.name.clone());
                 plan.kill.push(Kill { id, name, message, grace });
@@ -239,7 +250,9 @@ fn plan_init(
             Some(found) => match found.state {
                 State::Running => return InitOutcome::Waiting,
                 State::Exited if found.exit_code == 0 => {}
-                State::Exited if pods::restart_policy(pod) == "Never" => return InitOutcome::Failed,
+                State::Exited if !restarts_after(pod, container, found.exit_code) => {
+                    return InitOutcome::Failed;
+                }
                 State::Exited | State::Created => {
                     start(plan, runtime, container, Kind::Init, context);
                     return InitOutcome::Waiting;
@@ -296,11 +309,27 @@ pub fn should_restart(pod: &Pod, container: &Container, runtime: &RuntimePod) ->
     match current.state {
         State::Running => false,
         State::Created | State::Unknown => true,
-        State::Exited => match container.restart_policy.as_deref().unwrap_or(pods::restart_policy(pod)) {
-            "Never" => false,
-            "OnFailure" => current.exit_code != 0,
-            _ => true,
-        },
+        State::Exited => restarts_after(pod, container, current.exit_code),
+    }
+}
+
+/// Whether a container that ended so starts again: its own rules, then its policy, then the pod's.
+pub fn restarts_after(pod: &Pod, container: &Container, exit_code: i32) -> bool {
+    let matches = |rule: &ContainerRestartRule| {
+        let codes = rule.exit_codes.as_ref();
+        rule.action == "Restart"
+            && codes.is_some_and(|codes| {
+                let named = codes.values.iter().flatten().any(|code| *code == exit_code);
+                named == (codes.operator == "In")
+            })
+    };
+    if container.restart_policy_rules.iter().flatten().any(matches) {
+        return true;
+    }
+    match container.restart_policy.as_deref().unwrap_or(pods::restart_policy(pod)) {
+        "Never" => false,
+        "OnFailure" => exit_code != 0,
+        _ => true,
     }
 }
 

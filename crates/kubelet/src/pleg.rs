@@ -1,11 +1,12 @@
 //! Notices what changed in the runtime, by relisting it every second, and wakes the pods concerned.
 
+use crate::figures::FIGURES;
 use crate::run::Kubelet;
 use crate::runtime::POD_UID;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -37,8 +38,14 @@ impl Pleg {
 
     pub async fn run(&self, kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
         let mut before: HashMap<String, Fingerprint> = HashMap::new();
+        let mut last_began = Instant::now();
         loop {
-            match relist(&kubelet).await {
+            let began = Instant::now();
+            let interval = began.duration_since(std::mem::replace(&mut last_began, began));
+            FIGURES.relist_interval_seconds.with(&[]).observe(interval.as_secs_f64());
+            let listed = relist(&kubelet).await;
+            FIGURES.relist_seconds.with(&[]).observe(began.elapsed().as_secs_f64());
+            match listed {
                 Ok(now) => {
                     self.last.store(jiff::Timestamp::now().as_second(), Ordering::Relaxed);
                     let gone = before.keys().filter(|uid| !now.contains_key(*uid));

@@ -124,7 +124,13 @@ impl Kubelet {
         });
         Arc::new(Self {
             status: status::manager::Manager::new(parts.client.clone(), pods.clone()),
-            puller: Puller::new(parts.images.clone(), parts.objects.clone(), parts.events.clone(), at_once),
+            puller: Puller::new(
+                parts.images.clone(),
+                parts.objects.clone(),
+                parts.events.clone(),
+                images::records::Records::new(&parts.paths.root),
+                at_once,
+            ),
             probes: Probes::default(),
             mirrors: mirror::queue(),
             pleg: Pleg::default(),
@@ -201,8 +207,10 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     daemon::limits::set_oom_score(-999);
 
     let timeout = config.runtime_request_timeout.0;
-    let runtime = cri::Client::new(&config.container_runtime_endpoint, timeout)?;
-    let image_client = cri::Client::new(&config.image_service_endpoint, timeout)?;
+    let observer: cri::observed::Observer = Arc::new(crate::figures::runtime_call);
+    let connect = |endpoint: &str| cri::Client::observed(endpoint, timeout, Some(observer.clone()));
+    let runtime = connect(&config.container_runtime_endpoint)?;
+    let image_client = connect(&config.image_service_endpoint)?;
     let version = wait_for_runtime(&runtime, &shutdown).await?;
     info!(runtime = version.runtime_name, version = version.runtime_version, "Container runtime initialized");
 

@@ -163,6 +163,14 @@ pub fn state(value: i32) -> State {
     }
 }
 
+/// The runtime gives up a start when the kubelet that asked for it goes away: the container never ran.
+fn start_was_called_off(status: &v1::ContainerStatus) -> bool {
+    let called_off = ["context canceled", "failed to start shim: start failed: : signal: killed"];
+    status.started_at <= 0
+        && status.reason == "StartError"
+        && called_off.iter().any(|text| status.message.contains(text))
+}
+
 fn container(status: v1::ContainerStatus, sandbox_id: &str) -> Container {
     let annotation = |key: &str| status.annotations.get(key).cloned().unwrap_or_default();
     let name = status.labels.get(CONTAINER_NAME).cloned();
@@ -171,7 +179,10 @@ fn container(status: v1::ContainerStatus, sandbox_id: &str) -> Container {
         name: name.unwrap_or(metadata.name),
         sandbox_id: sandbox_id.into(),
         restart_count: annotation(RESTART_COUNT).parse().unwrap_or(metadata.attempt),
-        state: state(status.state),
+        state: match state(status.state) {
+            State::Exited if start_was_called_off(&status) => State::Created,
+            state => state,
+        },
         created_at: status.created_at,
         started_at: status.started_at,
         finished_at: status.finished_at,

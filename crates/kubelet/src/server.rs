@@ -2,6 +2,7 @@
 //! may see them. Every request is authenticated and authorized as upstream's kubelet does it.
 
 mod access;
+mod cadvisor;
 mod files;
 mod log_reader;
 mod logs;
@@ -170,7 +171,8 @@ async fn route(host: &Arc<Host>, request: Request<Incoming>) -> Response<Body> {
         ["runningpods"] if read => pods::running(host).await,
         ["metrics"] if read => metrics(&daemon::metrics::registry().text()),
         ["metrics", "resource"] if read => metrics(&stats::resource_metrics(host).await),
-        ["metrics", "cadvisor" | "probes" | "slis"] if read => metrics(""),
+        ["metrics", "cadvisor"] if read => metrics(&cadvisor::metrics(host).await),
+        ["metrics", "probes" | "slis"] if read => metrics(""),
         ["stats", "summary"] if read => stats::summary(host).await,
         ["configz"] if read => json(&serde_json::json!({"kubeletconfig": config_view(&host.config)})),
         ["logs", rest @ ..] if read => files::serve(Path::new(files::ROOT), rest, path.ends_with('/')).await,
@@ -205,25 +207,21 @@ async fn route(host: &Arc<Host>, request: Request<Incoming>) -> Response<Body> {
     }
 }
 
-/// What of the configuration others read here.
+/// The configuration in force, without what is empty in it.
 fn config_view(config: &KubeletConfiguration) -> serde_json::Value {
-    serde_json::json!({
-        "kind": crate::config::KIND,
-        "apiVersion": crate::config::API_VERSION,
-        "address": config.address,
-        "port": config.port,
-        "clusterDNS": config.cluster_dns,
-        "clusterDomain": config.cluster_domain,
-        "cgroupDriver": config.cgroup_driver,
-        "cgroupsPerQOS": config.cgroups_per_qos,
-        "maxPods": config.max_pods,
-        "evictionHard": config.eviction_hard,
-        "featureGates": config.feature_gates,
-        "containerRuntimeEndpoint": config.container_runtime_endpoint,
-        "staticPodPath": config.static_pod_path,
-        "serializeImagePulls": config.serialize_image_pulls,
-        "configMapAndSecretChangeDetectionStrategy": config.config_map_and_secret_change_detection_strategy,
-    })
+    let mut view = serde_json::to_value(config).unwrap_or_default();
+    if let Some(fields) = view.as_object_mut() {
+        fields.insert("kind".into(), crate::config::KIND.into());
+        fields.insert("apiVersion".into(), crate::config::API_VERSION.into());
+        fields.retain(|_, value| match value {
+            serde_json::Value::Null => false,
+            serde_json::Value::String(text) => !text.is_empty(),
+            serde_json::Value::Array(items) => !items.is_empty(),
+            serde_json::Value::Object(fields) => !fields.is_empty(),
+            _ => true,
+        });
+    }
+    view
 }
 
 fn body(bytes: impl Into<Bytes>) -> Body {

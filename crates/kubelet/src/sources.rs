@@ -20,11 +20,7 @@ pub enum Change {
 }
 
 /// Takes changes to the workers, one after the other.
-pub async fn dispatch(
-    kubelet: Arc<Kubelet>,
-    changes: Changes,
-    shutdown: CancellationToken,
-) {
+pub async fn dispatch(kubelet: Arc<Kubelet>, changes: Changes, shutdown: CancellationToken) {
     loop {
         let change = tokio::select! {
             () = shutdown.cancelled() => return,

@@ -61,7 +61,12 @@ pub fn generate(input: &Input) -> PodStatus {
     let init_statuses = of(&init, &old.init_container_statuses, true);
     let ephemeral: Vec<Container> =
         spec.ephemeral_containers.iter().flatten().filter_map(as_container).collect();
-    let ephemeral_statuses = of(&ephemeral, &old.ephemeral_container_statuses, false);
+    let mut ephemeral_statuses = of(&ephemeral, &old.ephemeral_container_statuses, false);
+    for status in ephemeral_statuses.iter_mut().flatten() {
+        // They are not part of what the pod serves.
+        status.ready = false;
+        status.started = None;
+    }
 
     let mut status = PodStatus {
         phase: None,
@@ -142,7 +147,7 @@ pub fn rejected(pod: &Pod, reason: &str, message: &str) -> PodStatus {
         observed_generation: pod.metadata.generation,
         qos_class: Some(qos::class(pod).name().into()),
         start_time: Some(Time(Timestamp::now())),
-        conditions: pod.status.as_ref().and_then(|status| status.conditions.clone()),
+        conditions: conditions::foreign(pod.status.as_ref()),
         ..Default::default()
     }
 }
@@ -168,6 +173,14 @@ fn phase(input: &Input, status: &PodStatus) -> &'static str {
     let find = |all: &Option<Vec<ContainerStatus>>, name: &str| {
         all.iter().flatten().find(|status| status.name == name).cloned()
     };
+    // A container with a policy or rules of its own may start again where the pod's policy says otherwise.
+    let comes_back = |container: &Container, found: &ContainerStatus| {
+        let last = found.last_state.as_ref().and_then(|it| it.terminated.as_ref());
+        let ended = found.state.as_ref().and_then(|it| it.terminated.as_ref()).or(last);
+        container.restart_policy.is_some()
+            && !input.terminal
+            && ended.is_some_and(|it| crate::plan::restarts_after(input.pod, container, it.exit_code))
+    };
     let mut pending_init = 0;
     let mut failed_init = 0;
     let mut sidecars_stopped = true;
@@ -186,6 +199,10 @@ fn phase(input: &Input, status: &PodStatus) -> &'static str {
             }
             continue;
         }
+        if comes_back(container, &found) && !found.ready {
+            pending_init += 1;
+            continue;
+        }
         match (&state.running, &state.terminated, &state.waiting) {
             (Some(_), _, _) => pending_init += 1,
             (_, Some(terminated), _) if terminated.exit_code != 0 => failed_init += 1,
@@ -199,11 +216,13 @@ fn phase(input: &Input, status: &PodStatus) -> &'static str {
         }
     }
     let (mut unknown, mut running, mut waiting, mut stopped, mut succeeded) = (0, 0, 0, 0, 0);
+    let mut returning = false;
     for container in &spec.containers {
         let Some(found) = find(&status.container_statuses, &container.name) else {
             unknown += 1;
             continue;
         };
+        returning |= comes_back(container, &found);
         let state = found.state.unwrap_or_default();
         let last = found.last_state.unwrap_or_default();
         if state.running.is_some() {
@@ -244,6 +263,7 @@ fn phase(input: &Input, status: &PodStatus) -> &'static str {
         }
         return match policy {
             "Always" => "Running",
+            _ if returning => "Running",
             _ if stopped == succeeded => "Succeeded",
             "Never" => "Failed",
             _ => "Running",

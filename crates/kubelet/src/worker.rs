@@ -9,6 +9,7 @@ pub mod terminate;
 pub use orders::Orders;
 
 use crate::events::{Normal, Warning};
+use crate::figures::FIGURES;
 use crate::plan::backoff::Backoffs;
 use crate::plan::{self, Context, Kind, Plan};
 use crate::pods::{self, title};
@@ -69,7 +70,7 @@ impl Worker {
                 }
             } else {
                 tokio::select! {
-                    result = self.sync(&pod) => match result {
+                    result = self.timed_sync(&pod) => match result {
                         Ok(pause) => Some(pause),
                         Err(error) => {
                             error!(pod = title(&pod), %error, "Error syncing pod, skipping");
@@ -134,6 +135,11 @@ impl Worker {
             runtime_name: &self.kubelet.runtime_name,
             now: jiff::Timestamp::now(),
         })
+    }
+
+    async fn timed_sync(&mut self, pod: &Arc<Pod>) -> Result<Duration, Error> {
+        let _timer = FIGURES.pod_worker_seconds.with(&["sync"]).timer();
+        self.sync(pod).await
     }
 
     /// One step towards what the spec asks for. Returns when to look again.
@@ -224,13 +230,17 @@ impl Worker {
 
         let config = start::sandbox_config(&kubelet, pod, plan.create_sandbox.unwrap_or_default());
         let sandbox = match (plan.create_sandbox, &plan.sandbox) {
-            (Some(_), _) => match start::create_sandbox(&kubelet, pod, config.clone()).await {
+            (Some(attempt), _) => match start::create_sandbox(&kubelet, pod, config.clone()).await {
                 Ok(id) => {
+                    if attempt == 0 {
+                        FIGURES.started_pods.with(&[]).inc();
+                    }
                     let observed = self.observe().await?;
                     kubelet.status.set(pod, self.generate(pod, &observed, false));
                     id
                 }
                 Err(error) => {
+                    FIGURES.started_pods_errors.with(&[]).inc();
                     let text = format!("Failed to create pod sandbox: {error}");
                     kubelet.events.event(pod, Warning, "FailedCreatePodSandBox", &text);
                     return Err(Error::Retry);
@@ -255,11 +265,16 @@ impl Worker {
                 self.backoffs.next(&self.uid, &planned.name, finished.finished_at, crate::images::now());
             }
             // What was made and never started stands in the way of its like.
+            let mut planned = planned.clone();
             for unused in observed.instances(&planned.name).filter(|it| it.state == runtime::State::Created) {
-                kubelet.runtime.remove_container(&unused.id).await?;
+                if let Err(error) = kubelet.runtime.remove_container(&unused.id).await {
+                    debug!(id = unused.id, %error, "Cannot remove a container that was never started");
+                    planned.restart_count = planned.restart_count.max(unused.restart_count + 1);
+                }
             }
-            match start::start(&kubelet, pod, &container, planned, &sandbox, &config).await {
+            match start::start(&kubelet, pod, &container, &planned, &sandbox, &config).await {
                 Ok(()) => {
+                    FIGURES.started_containers.with(&[planned.kind.name()]).inc();
                     self.reasons.remove(&planned.name);
                     if planned.kind == Kind::Init {
                         // The next one waits for this one's end or start-up.
@@ -268,6 +283,8 @@ impl Worker {
                 }
                 Err(error) => {
                     failed = true;
+                    let of = [planned.kind.name(), error.reason];
+                    FIGURES.started_containers_errors.with(&of).inc();
                     debug!(pod = title(pod), container = planned.name, %error, "Container did not start");
                     self.reasons.insert(planned.name.clone(), (error.reason.into(), error.message));
                 }

@@ -23,8 +23,13 @@ pub fn quota(milli_cpu: i64, period: i64) -> i64 {
 pub fn linux(pod: &Pod, container: &Container, node: &Node) -> LinuxContainerResources {
     let resources = container.resources.clone().unwrap_or_default();
     let request = qos::amount(resources.requests.as_ref(), "cpu");
-    let cpu_limit = qos::amount(resources.limits.as_ref(), "cpu").unwrap_or_default();
-    let memory_limit = qos::amount(resources.limits.as_ref(), "memory").unwrap_or_default();
+    // Where a container has no limit of its own, the pod's holds for it.
+    let whole = pod.spec.as_ref().and_then(|spec| spec.resources.as_ref()).and_then(|it| it.limits.as_ref());
+    let limit = |name: &str| {
+        let own = qos::amount(resources.limits.as_ref(), name).filter(|value| *value > 0);
+        own.or_else(|| qos::amount(whole, name)).unwrap_or_default()
+    };
+    let (cpu_limit, memory_limit) = (limit("cpu"), limit("memory"));
     let mut unified = BTreeMap::new();
     if node.cgroup_v2 {
         unified.insert("memory.oom.group".to_owned(), "1".to_owned());
@@ -53,5 +58,29 @@ mod tests {
         assert_eq!(quota(500, 100_000), 50_000);
         assert_eq!(quota(1, 100_000), 1000);
         assert_eq!(quota(0, 100_000), 0);
+    }
+
+    #[test]
+    fn limits_of_the_pod_hold_for_containers_without_any() {
+        let pod: Pod = serde_json::from_value(serde_json::json!({"spec": {
+            "resources": {"limits": {"cpu": "200m", "memory": "96Mi"}, "requests": {"cpu": "100m"}},
+            "containers": [{"name": "a"}, {"name": "b", "resources": {"limits": {"memory": "1Mi"}}}]
+        }}))
+        .unwrap();
+        let node = |cgroup_v2| Node {
+            memory_capacity: 1 << 30,
+            cgroup_v2,
+            cfs_quota: true,
+            cfs_period_microseconds: 100_000,
+            seccomp_default: false,
+            seccomp_root: "/s".into(),
+        };
+        let containers = &pod.spec.as_ref().unwrap().containers;
+        let first = linux(&pod, &containers[0], &node(false));
+        assert_eq!((first.cpu_shares, first.cpu_quota), (204, 20_000));
+        assert_eq!((first.memory_limit_in_bytes, first.unified.len()), (96 << 20, 0));
+        let second = linux(&pod, &containers[1], &node(true));
+        assert_eq!(second.memory_limit_in_bytes, 1 << 20);
+        assert_eq!(second.unified["memory.oom.group"], "1");
     }
 }

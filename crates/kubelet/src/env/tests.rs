@@ -61,7 +61,7 @@ fn expansion() {
         assert_eq!(expand(text, &variables), want, "{text}");
     }
     assert_eq!(expand_strict("x/$(A)", &variables).unwrap(), "x/1");
-    assert_eq!(expand_strict("x/$(C)", &variables).unwrap_err().to_string(), "missing value for \"C\"");
+    assert_eq!(expand_strict("x/$(C)", &variables).unwrap_err().to_string(), "missing value for C");
 }
 
 #[tokio::test]

@@ -78,7 +78,10 @@ async fn collect(kubelet: &Kubelet, seen: &mut HashMap<String, Seen>) -> cri::Re
         }
         let spec = cri::v1::ImageSpec { image: image.id.clone(), ..Default::default() };
         match kubelet.images.remove_image(spec).await {
-            Ok(()) => to_free = to_free.saturating_sub(image.size),
+            Ok(()) => {
+                kubelet.puller.forget_image(&image.id);
+                to_free = to_free.saturating_sub(image.size);
+            }
             Err(error) => warn!(image = image.id, %error, "Failed to remove image"),
         }
     }

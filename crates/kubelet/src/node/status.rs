@@ -60,6 +60,7 @@ pub async fn generate(kubelet: &Kubelet, old: Option<&NodeStatus>) -> NodeStatus
             swap: (machine.swap_bytes > 0).then_some(NodeSwapStatus { capacity: Some(machine.swap_bytes) }),
             running_in_user_namespace: Some(false),
         }),
+        declared_features: Some(vec!["ExtendWebSocketsToKubelet".into()]),
         runtime_handlers: (!handlers.is_empty()).then_some(handlers),
         ..Default::default()
     }
@@ -88,7 +89,7 @@ fn resources(kubelet: &Kubelet) -> (Resources, Resources) {
     for (name, total, left) in [
         ("cpu", machine.cpus.to_string(), cpu),
         ("memory", kib(machine.memory_bytes), kib(free.memory_bytes)),
-        ("ephemeral-storage", kib(storage), free.ephemeral_storage_bytes.to_string()),
+        ("ephemeral-storage", storage.to_string(), free.ephemeral_storage_bytes.to_string()),
         ("pods", max_pods.clone(), max_pods),
     ] {
         capacity.insert(name.into(), Quantity(total));

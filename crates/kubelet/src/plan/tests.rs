@@ -162,3 +162,21 @@ fn probes_hash_and_backoff() {
     backoffs.next("u", "a", 0, 1);
     check_with(&always, "ready", &["a:exit:1"], &ProbeResults::default(), &backoffs, &["wait a"]);
 }
+
+#[test]
+fn a_container_may_have_rules_of_its_own() {
+    let rules = json!([{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]);
+    let pod = pod(json!({"restartPolicy": "Never", "containers": [
+        {"name": "a", "image": "i", "restartPolicy": "Never", "restartPolicyRules": rules}]}));
+    check(&pod, "ready", &["a:exit:42"], &["start a"]);
+    check(&pod, "ready", &["a:exit:1"], &["killpod"]);
+}
+
+#[test]
+fn what_never_started_did_not_restart() {
+    let pod = pod(json!({"containers": [{"name": "a", "image": "i"}]}));
+    let context = Context { probes: &ProbeResults::default(), backoffs: &Backoffs::default(), now: 1 };
+    let count = |state| plan(&pod, &runtime(&pod, "ready", &[state]), &context).start[0].restart_count;
+    assert_eq!(count("a:created"), 0);
+    assert_eq!(count("a:exit:1"), 1);
+}

@@ -22,7 +22,11 @@ pub fn known(host: &Host) -> Response<Body> {
         .map(|pod| {
             let status = host.pods.status(uid(pod)).map(|status| (*status).clone());
             let pod = Pod { status: status.or_else(|| pod.status.clone()), ..(**pod).clone() };
-            serde_json::to_value(pod).unwrap_or_default()
+            let mut value = serde_json::to_value(pod).unwrap_or_default();
+            if let Some(fields) = value.as_object_mut() {
+                fields.retain(|field, _| field != "apiVersion" && field != "kind");
+            }
+            value
         })
         .collect();
     list(items)

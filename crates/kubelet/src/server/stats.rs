@@ -126,7 +126,7 @@ impl Families {
 }
 
 /// The runtime's figures by pod uid; `None` when it gives none.
-async fn containers(host: &Arc<Host>) -> Option<BTreeMap<String, Vec<ContainerStats>>> {
+pub(super) async fn containers(host: &Arc<Host>) -> Option<BTreeMap<String, Vec<ContainerStats>>> {
     let all = match host.runtime.list_container_stats(None).await {
         Ok(all) => all,
         Err(error) => {
@@ -142,7 +142,7 @@ async fn containers(host: &Arc<Host>) -> Option<BTreeMap<String, Vec<ContainerSt
     Some(pods)
 }
 
-fn container_name(stats: &ContainerStats) -> String {
+pub(super) fn container_name(stats: &ContainerStats) -> String {
     let attributes = stats.attributes.as_ref();
     attributes.and_then(|attributes| attributes.labels.get(CONTAINER_NAME)).cloned().unwrap_or_default()
 }

@@ -9,6 +9,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 const OWNED: &[&str] =
     &["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
 
+pub(super) fn is_owned(kind: &str) -> bool {
+    OWNED.contains(&kind)
+}
+
 struct Draft {
     status: bool,
     reason: String,
@@ -56,7 +60,7 @@ pub(super) fn generate(input: &Input, status: &PodStatus, old: &PodStatus) -> Ve
             }
         })
         .collect();
-    let foreign = old.conditions.iter().flatten().filter(|it| !OWNED.contains(&it.type_.as_str()));
+    let foreign = old.conditions.iter().flatten().filter(|it| !is_owned(&it.type_));
     conditions.extend(foreign.cloned());
     conditions
 }
@@ -85,6 +89,13 @@ fn sandbox_ready(input: &Input) -> Draft {
     no("PodSandboxNotReady", problem.into())
 }
 
+/// The conditions of a status that are not the kubelet's.
+pub(super) fn foreign(status: Option<&PodStatus>) -> Option<Vec<PodCondition>> {
+    let mut conditions = status?.conditions.clone()?;
+    conditions.retain(|it| !is_owned(&it.type_));
+    (!conditions.is_empty()).then_some(conditions)
+}
+
 fn find<'a>(statuses: &'a Option<Vec<ContainerStatus>>, name: &str) -> Option<&'a ContainerStatus> {
     statuses.iter().flatten().find(|status| status.name == name)
 }
@@ -95,7 +106,7 @@ pub fn with_foreign(ours: Option<&PodStatus>, theirs: Option<&PodStatus>) -> Opt
     let gates = theirs.and_then(|status| status.conditions.as_ref());
     for condition in gates.into_iter().flatten() {
         let conditions = merged.conditions.get_or_insert_default();
-        if OWNED.contains(&condition.type_.as_str()) {
+        if is_owned(&condition.type_) {
             continue;
         }
         match conditions.iter_mut().find(|it| it.type_ == condition.type_) {

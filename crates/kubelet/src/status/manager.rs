@@ -178,7 +178,11 @@ fn difference(from: Option<&PodStatus>, to: &Value) -> Map<String, Value> {
                 patch.insert(field.clone(), value.clone());
             }
             Some((_, key)) => {
-                let items = merged(from.get(field), value, key, field == "conditions");
+                let of_others = |item: &Value| {
+                    let kind = item.get("type").and_then(Value::as_str).unwrap_or_default();
+                    field == "conditions" && !super::conditions::is_owned(kind)
+                };
+                let items = merged(from.get(field), value, key, of_others);
                 if !items.is_empty() {
                     patch.insert(field.clone(), Value::Array(items));
                 }
@@ -191,7 +195,7 @@ fn difference(from: Option<&PodStatus>, to: &Value) -> Map<String, Value> {
     patch
 }
 
-fn merged(from: Option<&Value>, to: &Value, key: &str, keep: bool) -> Vec<Value> {
+fn merged(from: Option<&Value>, to: &Value, key: &str, keep: impl Fn(&Value) -> bool) -> Vec<Value> {
     let empty = Vec::new();
     let from = from.and_then(Value::as_array).unwrap_or(&empty);
     let to = to.as_array().unwrap_or(&empty);
@@ -217,10 +221,8 @@ fn merged(from: Option<&Value>, to: &Value, key: &str, keep: bool) -> Vec<Value>
             None => items.push(item.clone()),
         }
     }
-    if !keep {
-        for gone in from.iter().filter(|it| !to.iter().any(|item| same_key(it, item))) {
-            items.push(json!({key: gone.get(key), "$patch": "delete"}));
-        }
+    for gone in from.iter().filter(|it| !keep(it) && !to.iter().any(|item| same_key(it, item))) {
+        items.push(json!({key: gone.get(key), "$patch": "delete"}));
     }
     items
 }

@@ -24,6 +24,14 @@ pub fn set_up(source: &HostPathVolumeSource) -> Result<(), String> {
         return Ok(());
     }
     let file_type = std::fs::metadata(path).map(|metadata| metadata.file_type()).ok();
+    let missing = file_type.is_none();
+    let failed = |text: &str| match (failed(text), missing) {
+        (Err(_), true) => Err(format!(
+            "hostPath type check failed, {0} {text}, unable to determine its type: path {0:?} does not exist",
+            source.path
+        )),
+        (result, _) => result,
+    };
     let is = |test: fn(&std::fs::FileType) -> bool| file_type.as_ref().is_some_and(test);
     match kind {
         "Directory" | "DirectoryOrCreate" if !is(std::fs::FileType::is_dir) => failed("is not a directory"),
@@ -71,7 +79,13 @@ mod tests {
         ];
         for (name, kind, want) in table {
             let source = HostPathVolumeSource { path: at(name), type_: Some(kind.into()) };
-            let want = want.map_err(|text| format!("hostPath type check failed: {} {text}", at(name)));
+            let path = at(name);
+            let want = want.map_err(|text| match name {
+                "missing" => format!(
+                    "hostPath type check failed, {path} {text}, unable to determine its type: path {path:?} does not exist"
+                ),
+                _ => format!("hostPath type check failed: {path} {text}"),
+            });
             assert_eq!(set_up(&source), want, "{name} as {kind}");
         }
         let null = HostPathVolumeSource { path: "/dev/null".into(), type_: Some("CharDevice".into()) };
