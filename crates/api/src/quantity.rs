@@ -33,11 +33,11 @@ pub fn canonical(text: &str) -> Result<String, &'static str> {
         fraction = &after[..digits(after)];
         suffix = &after[fraction.len()..];
     }
-    if whole.is_empty() && fraction.is_empty() {
-        return Err(if rest.starts_with('.') { NUMERIC } else { FORMAT_WRONG });
-    }
     if suffix.bytes().any(|byte| !b"eEinumkKMGTP+-0123456789".contains(&byte)) {
         return Err(FORMAT_WRONG);
+    }
+    if whole.is_empty() && fraction.is_empty() {
+        return Err(if rest.starts_with('.') { NUMERIC } else { FORMAT_WRONG });
     }
     let (format, base, exponent) = suffix_of(suffix).ok_or(SUFFIX)?;
     let amount = amount(whole, fraction, base, exponent);
