@@ -101,12 +101,12 @@ impl View {
         let mut copied = 0;
         for (attribute, from, to) in values(text) {
             if attributes.iter().any(|own| own.eq_ignore_ascii_case(attribute)) {
-                out.extend_from_slice(text[copied..from].as_bytes());
+                out.extend_from_slice(&text.as_bytes()[copied..from]);
                 out.extend_from_slice(self.link(&text[from..to]).as_bytes());
                 copied = to;
             }
         }
-        out.extend_from_slice(text[copied..].as_bytes());
+        out.extend_from_slice(&text.as_bytes()[copied..]);
     }
 }
 
