@@ -312,8 +312,9 @@ impl ServiceHook {
         families::complete(service, &self.ranges())
             .map_err(|(field, message)| invalid(&name_of(write, service), field, message))?;
         if let Some((index, text)) = families::not_an_address(service) {
-            let message =
-                format!("Invalid value: {text:?}: must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
+            let message = format!(
+                "Invalid value: {text:?}: must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+            );
             return Err(invalid(&name_of(write, service), &format!("spec.clusterIPs[{index}]"), message));
         }
         if service["spec"]["clusterIP"] != "None" {

@@ -36,7 +36,8 @@ enum Check {
 impl Component {
     pub fn all(options: &Options) -> Vec<Component> {
         let healthz = |name: &str, port| Component { name: name.to_owned(), check: Check::Healthz(port) };
-        let mut all = vec![healthz("scheduler", SCHEDULER), healthz("controller-manager", CONTROLLER_MANAGER)];
+        let mut all =
+            vec![healthz("scheduler", SCHEDULER), healthz("controller-manager", CONTROLLER_MANAGER)];
         all.extend(options.etcd_servers.iter().enumerate().map(|(number, server)| Component {
             name: format!("etcd-{number}"),
             check: Check::Etcd(store::etcd::Options {
@@ -56,7 +57,9 @@ impl Component {
                 let url = format!("https://127.0.0.1:{port}/healthz");
                 match tokio::time::timeout(TIMEOUT, healthz(*port)).await {
                     Ok(Ok((status, body))) if status.is_success() || status.is_redirection() => Ok(body),
-                    Ok(Ok((status, _))) => Err(format!("HTTP probe failed with statuscode: {}", status.as_u16())),
+                    Ok(Ok((status, _))) => {
+                        Err(format!("HTTP probe failed with statuscode: {}", status.as_u16()))
+                    }
                     Ok(Err(error)) => Err(format!("Get \"{url}\": {error}")),
                     Err(_) => Err(format!(
                         "Get \"{url}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
@@ -94,7 +97,8 @@ async fn healthz(port: u16) -> Result<(StatusCode, String), String> {
     let exchange = async move {
         let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), LONGEST).collect().await.map_err(|error| error.to_string())?;
+        let body =
+            Limited::new(answer.into_body(), LONGEST).collect().await.map_err(|error| error.to_string())?;
         Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
     };
     // a connection that fails shows in the exchange, too

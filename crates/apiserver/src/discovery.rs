@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-use api::{Status, Tree};
 use api::discovery::{self, Group};
+use api::{Status, Tree};
 use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
@@ -92,7 +92,12 @@ impl Document {
 }
 
 /// The answer, where one of these documents is asked for.
-pub fn answer(server: &Arc<Server>, method: &Method, path: &str, headers: &HeaderMap) -> Option<Response<Body>> {
+pub fn answer(
+    server: &Arc<Server>,
+    method: &Method,
+    path: &str,
+    headers: &HeaderMap,
+) -> Option<Response<Body>> {
     let documents = &server.documents;
     if path.starts_with("//") {
         return None;
@@ -101,11 +106,15 @@ pub fn answer(server: &Arc<Server>, method: &Method, path: &str, headers: &Heade
     // these are resources to upstream's router: found or not, they answer with a `Status`
     let refused = match parts.as_slice() {
         ["api", version] if *version != "v1" => Some(Status::unknown_path()),
-        ["apis", name, version] if documents.group(name).is_some() && documents.resource_list(name, version).is_none() => {
+        ["apis", name, version]
+            if documents.group(name).is_some() && documents.resource_list(name, version).is_none() =>
+        {
             Some(Status::unknown_path())
         }
         ["api" | "version"] | ["api", _] if method != Method::GET => Some(Status::method_not_allowed()),
-        ["apis", name, _] if method != Method::GET && documents.group(name).is_some() => Some(Status::method_not_allowed()),
+        ["apis", name, _] if method != Method::GET && documents.group(name).is_some() => {
+            Some(Status::method_not_allowed())
+        }
         _ => None,
     };
     if let Some(status) = refused {
@@ -121,7 +130,9 @@ pub fn answer(server: &Arc<Server>, method: &Method, path: &str, headers: &Heade
             let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
             for group in documents.groups.iter().filter(|group| !group.name.is_empty()) {
                 paths.push(format!("/apis/{}", group.name));
-                paths.extend(group.versions.iter().map(|version| format!("/apis/{}/{}", group.name, version.version)));
+                paths.extend(
+                    group.versions.iter().map(|version| format!("/apis/{}/{}", group.name, version.version)),
+                );
             }
             let others = [
                 "/.well-known/openid-configuration",
@@ -170,7 +181,8 @@ fn aggregated(document: &Document, headers: &HeaderMap) -> Response<Body> {
 
 /// Whether the first clause that can be served is the aggregated document.
 fn wants_aggregated(headers: &HeaderMap) -> bool {
-    let accept = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",");
+    let accept =
+        headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",");
     for clause in accept.split(',') {
         let mut parts = clause.split(';').map(str::trim);
         let range = parts.next().unwrap_or_default();

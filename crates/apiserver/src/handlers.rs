@@ -28,8 +28,8 @@ use registry::admission::Chain;
 use crate::body::Body;
 use crate::cache::Cache;
 use crate::delegate::{Hook, Reviews, Tokens};
-use crate::negotiate::{self, Form, page_not_found, status_response};
 use crate::discovery::Documents;
+use crate::negotiate::{self, Form, page_not_found, status_response};
 use crate::request_info::RequestInfo;
 use crate::resources::Resources;
 use crate::settings::Settings;
@@ -84,7 +84,8 @@ impl Server {
         let admission = Chain::standard(resources.clone(), settings.tolerations, enabled);
         let documents = Documents::new(settings.served.groups());
         let address = std::sync::OnceLock::new();
-        let server = Arc::new(Server { resources, reviews, tokens, hooks, admission, settings, documents, address });
+        let server =
+            Arc::new(Server { resources, reviews, tokens, hooks, admission, settings, documents, address });
         server.resources.tie(&server);
         server
     }
@@ -183,7 +184,11 @@ where
         _ => negotiate::accepted(&parts.headers)?,
     };
     if accepted.form == Form::Table && !has_table(resource, &info.subresource) {
-        return Err(Status::representation_not_acceptable(&[negotiate::JSON, negotiate::YAML, negotiate::PROTOBUF]));
+        return Err(Status::representation_not_acceptable(&[
+            negotiate::JSON,
+            negotiate::YAML,
+            negotiate::PROTOBUF,
+        ]));
     }
     check_form(accepted.form, verb, resource)?;
     let query = parts.uri.query().unwrap_or_default();
@@ -240,7 +245,9 @@ fn check_form(form: Form, verb: &str, resource: &Resource) -> Result<(), Status>
     let (package, kind) = (package_of(resource), &resource.kind);
     let message = match (form, verb) {
         (Form::Metadata, "list") => {
-            format!("you requested PartialObjectMetadata, but the requested object is a list (*{package}.{kind}List)")
+            format!(
+                "you requested PartialObjectMetadata, but the requested object is a list (*{package}.{kind}List)"
+            )
         }
         (Form::MetadataList, "get" | "create" | "update" | "patch") => format!(
             "you requested PartialObjectMetadataList, but the requested object is not a list (*{package}.{kind})"
@@ -263,9 +270,9 @@ where
 {
     match Limited::new(body, BODY_LIMIT).collect().await {
         Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Status::request_entity_too_large(
-            &format!("limit is {BODY_LIMIT}"),
-        )),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(Status::request_entity_too_large(&format!("limit is {BODY_LIMIT}")))
+        }
         Err(error) => Err(Status::bad_request(error.to_string())),
     }
 }

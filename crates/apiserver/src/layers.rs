@@ -82,7 +82,11 @@ impl Front {
         response
     }
 
-    async fn admit(&self, info: RequestInfo, mut request: Request<Incoming>) -> Result<Response<Body>, Status> {
+    async fn admit(
+        &self,
+        info: RequestInfo,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Body>, Status> {
         let Some(peer) = request.extensions().get::<Peer>().cloned() else {
             return Err(Status::internal("no connection behind the request"));
         };
@@ -127,7 +131,9 @@ impl Front {
             // one that is over already counts as none
             Some(Err(_)) if negative => self.timeout,
             Some(Err(error)) => {
-                return Err(Status::bad_request(format!("invalid timeout specified in the request URL - {error}")));
+                return Err(Status::bad_request(format!(
+                    "invalid timeout specified in the request URL - {error}"
+                )));
             }
             _ => self.timeout,
         };

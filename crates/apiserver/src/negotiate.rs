@@ -38,7 +38,8 @@ pub const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 /// What can be had of an object, and what more of a collection, which can be watched.
 const OBJECTS: [&str; 3] = [JSON, YAML, PROTOBUF];
-const STREAMS: [&str; 2] = ["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"];
+const STREAMS: [&str; 2] =
+    ["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"];
 
 impl MediaType {
     pub fn content_type(self) -> &'static str {
@@ -84,7 +85,11 @@ fn route(headers: &HeaderMap, available: &[&str]) -> Result<(), Status> {
         let range = clause.split(';').next().unwrap_or_default().trim();
         range == "*/*" || OBJECTS.contains(&range)
     };
-    if text.is_empty() || text.split(',').any(known) { Ok(()) } else { Err(Status::not_acceptable(available)) }
+    if text.is_empty() || text.split(',').any(known) {
+        Ok(())
+    } else {
+        Err(Status::not_acceptable(available))
+    }
 }
 
 /// The second, at the forms of them.

@@ -15,11 +15,15 @@ pub fn answer(documents: &Documents, parts: &[&str], headers: &HeaderMap) -> Opt
         ["v2"] if wants_only_protobuf(headers) => {
             Some(response(StatusCode::NOT_ACCEPTABLE, "text/plain; charset=utf-8", "Not Acceptable\n"))
         }
-        ["v2"] => Some(documents
-            .swagger
-            .get_or_init(|| Document::new(&openapi::v2(&documents.groups)))
-            .answer(headers, JSON)),
-        ["v3"] => Some(documents.index.get_or_init(|| Document::new(&index(documents))).answer(headers, JSON)),
+        ["v2"] => Some(
+            documents
+                .swagger
+                .get_or_init(|| Document::new(&openapi::v2(&documents.groups)))
+                .answer(headers, JSON),
+        ),
+        ["v3"] => {
+            Some(documents.index.get_or_init(|| Document::new(&index(documents))).answer(headers, JSON))
+        }
         ["v3", "api", version] if document(documents, "", version).is_some() => {
             document(documents, "", version).map(|document| document.answer(headers, JSON))
         }

@@ -245,7 +245,10 @@ impl Options {
         }
         if !STORED_AS.contains(&self.storage_media_type.as_str()) {
             let allowed = STORED_AS.join(", ");
-            errors.push(format!("--storage-media-type {:?} invalid, allowed values: {allowed}", self.storage_media_type));
+            errors.push(format!(
+                "--storage-media-type {:?} invalid, allowed values: {allowed}",
+                self.storage_media_type
+            ));
         }
         if self.etcd_prefix.trim_end_matches('/') != "/registry" {
             errors.push(format!("--etcd-prefix {:?} is not supported yet, only /registry", self.etcd_prefix));
@@ -390,7 +393,10 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
-        let options = complete(&["--enable-admission-plugins=AlwaysPullImages", "--disable-admission-plugins=Priority"]);
+        let options = complete(&[
+            "--enable-admission-plugins=AlwaysPullImages",
+            "--disable-admission-plugins=Priority",
+        ]);
         let absent = options.unwrap().absent_plugins(&["NamespaceLifecycle", "NodeRestriction"]);
         assert!(absent.contains(&"AlwaysPullImages") && absent.contains(&"ServiceAccount"));
         assert!(!absent.contains(&"Priority") && !absent.contains(&"NamespaceLifecycle"));

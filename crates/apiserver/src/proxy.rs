@@ -93,7 +93,9 @@ impl Proxy {
                 let path = match path_behind(request.uri().path()) {
                     Some(path) => path,
                     // relative links of a page need the slash; other methods go to the root as they are
-                    None if matches!(*request.method(), Method::GET | Method::HEAD) && !upgrades(request.headers()) => {
+                    None if matches!(*request.method(), Method::GET | Method::HEAD)
+                        && !upgrades(request.headers()) =>
+                    {
                         return Ok(with_slash(&request));
                     }
                     None => "/".to_owned(),

@@ -121,8 +121,15 @@ impl Resources {
         change: &(dyn Fn(&mut Tree) -> Result<bool, Status> + Send + Sync),
     ) -> Result<Tree, Status> {
         let (server, user) = (self.server()?, User::apiserver());
-        let operation =
-            Operation { server: &server, user: &user, resource, subresource, namespace, name, dry_run: false };
+        let operation = Operation {
+            server: &server,
+            user: &user,
+            resource,
+            subresource,
+            namespace,
+            name,
+            dry_run: false,
+        };
         let change = |old: &Tree| {
             let mut tree = old.clone();
             change(&mut tree)?;
@@ -139,15 +146,23 @@ impl Resources {
         name: &str,
     ) -> Result<(), Status> {
         let (server, user) = (self.server()?, User::apiserver());
-        let operation =
-            Operation { server: &server, user: &user, resource, subresource: "", namespace, name, dry_run: false };
+        let operation = Operation {
+            server: &server,
+            user: &user,
+            resource,
+            subresource: "",
+            namespace,
+            name,
+            dry_run: false,
+        };
         delete::delete(&operation, &delete::DeleteOptions::default()).await.map(|_| ())
     }
 }
 
 /// In the model's order, with kind and apiVersion.
 fn typed(tree: Tree, resource: &'static Resource) -> Result<Tree, Status> {
-    let message = api::tables::message_of(resource).ok_or_else(|| Status::internal("a kind without a message"))?;
+    let message =
+        api::tables::message_of(resource).ok_or_else(|| Status::internal("a kind without a message"))?;
     writes::reordered(&tree, resource, message, api::decode::Strictness::Ignore)
         .map(|(tree, _)| tree)
         .map_err(Status::internal)

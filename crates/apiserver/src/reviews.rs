@@ -32,9 +32,7 @@ impl delegate::Reviews for Reviews {
         let status = match &*resource.plural {
             "tokenreviews" => self.token(&object["spec"])?,
             "subjectaccessreviews" => self.access(&subject(&object["spec"])?, &object["spec"])?,
-            "localsubjectaccessreviews" => {
-                self.access(&subject(&object["spec"])?, &object["spec"])?
-            }
+            "localsubjectaccessreviews" => self.access(&subject(&object["spec"])?, &object["spec"])?,
             "selfsubjectaccessreviews" => self.access(user, &object["spec"])?,
             "selfsubjectrulesreviews" => {
                 let asked = object["spec"]["namespace"].as_str().unwrap_or_default();
@@ -164,7 +162,11 @@ fn check(plural: &str, namespace: &str, object: &Tree) -> Result<(), Status> {
             true => json!({"Path": text("path"), "Verb": text("verb")}),
             false => Tree::Null,
         };
-        invalid("spec", &value, "exactly one of nonResourceAttributes or resourceAttributes must be specified");
+        invalid(
+            "spec",
+            &value,
+            "exactly one of nonResourceAttributes or resourceAttributes must be specified",
+        );
     }
     let of_other = plural != "selfsubjectaccessreviews";
     if of_other
@@ -193,7 +195,10 @@ fn check(plural: &str, namespace: &str, object: &Tree) -> Result<(), Status> {
             invalid("metadata", &Tree::Object(rest), "must be empty");
         }
     }
-    if plural == "localsubjectaccessreviews" && resource.is_object() && resource["namespace"].as_str().unwrap_or_default() != namespace {
+    if plural == "localsubjectaccessreviews"
+        && resource.is_object()
+        && resource["namespace"].as_str().unwrap_or_default() != namespace
+    {
         invalid("spec.resourceAttributes.namespace", &resource["namespace"], "must match metadata.namespace");
     }
     if causes.is_empty() { Ok(()) } else { Err(Status::invalid("authorization.k8s.io", "", "", causes)) }

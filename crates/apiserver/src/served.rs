@@ -67,7 +67,8 @@ impl Served {
                 ["v1"] => _ = served.versions.insert(key.to_owned(), on),
                 [group, _] | [group, _, _] if group.is_empty() || known(group).is_none() => unknown.push(key),
                 [group, version] | [group, version, _] if !registered(group, version) => {
-                    unregistered.push(format!("group version {group}/{version} that has not been registered"));
+                    unregistered
+                        .push(format!("group version {group}/{version} that has not been registered"));
                 }
                 [_, _] => _ = served.versions.insert(key.to_owned(), on),
                 [_, _, _] => _ = served.resources.insert(key.to_owned(), on),
@@ -79,7 +80,9 @@ impl Served {
         }
         invalid.extend(unregistered);
         if pairs == ["api/all=false"] {
-            invalid.push("--runtime-config=api/all=false conflicts with --enable-priority-and-fairness=true".into());
+            invalid.push(
+                "--runtime-config=api/all=false conflicts with --enable-priority-and-fairness=true".into(),
+            );
             invalid.push("invalid runtime-config with only api/all=false".into());
         }
         if invalid.is_empty() { Ok(served) } else { Err(invalid) }

@@ -198,7 +198,8 @@ fn check_names(request: &Tree, namespace: &str, name: &str) -> Result<(), Status
     }
     let Some(other) = said("name").filter(|said| *said != name) else { return Ok(()) };
     let message = format!("Invalid value: {other:?}: must match the service account name if specified");
-    let cause = api::status::Cause { reason: "FieldValueInvalid".into(), message, field: "metadata.name".into() };
+    let cause =
+        api::status::Cause { reason: "FieldValueInvalid".into(), message, field: "metadata.name".into() };
     Err(Status::invalid("authentication.k8s.io", "TokenRequest", name, vec![cause]))
 }
 

@@ -5,7 +5,9 @@
 
 pub mod admission;
 pub mod delete;
+mod encode;
 mod metadata;
+pub use encode::{encode, reordered};
 pub use metadata::wrong_uid;
 
 use std::sync::Arc;
@@ -78,52 +80,6 @@ impl<'a> Operation<'a> {
     }
 }
 
-/// Encodes an object as it is stored: without resource version.
-pub fn encode(kind: &Kind, mut tree: Tree) -> Result<Bytes, Status> {
-    if let Some(metadata) = tree.get_mut("metadata").and_then(Tree::as_object_mut) {
-        metadata.shift_remove("resourceVersion");
-        metadata.shift_remove("selfLink");
-    }
-    let mut out = Vec::with_capacity(1024);
-    if kind.json {
-        let mut ordered = reordered(&tree, kind.resource, kind.message, api::decode::Strictness::Ignore)
-            .map_err(Status::internal)?
-            .0;
-        crate::cache::legacy::downgrade(kind, &mut ordered).map_err(Status::internal)?;
-        serde_json::to_writer(&mut out, &ordered).map_err(Status::internal)?;
-        out.push(b'\n');
-    } else {
-        let type_meta = api::wire::TypeMeta { api_version: &kind.api_version, kind: &kind.resource.kind };
-        api::wire::envelope::wrap_with(type_meta, &mut out, |out| {
-            api::wire::tree_to_proto(&tree, kind.message, out)
-        })
-        .map_err(Status::internal)?;
-    }
-    Ok(out.into())
-}
-
-/// Checks a tree against its model and puts its fields in order, kind and apiVersion first. Answers the warnings, too.
-pub fn reordered(
-    tree: &Tree,
-    resource: &Resource,
-    message: &api::model::Message,
-    strictness: api::decode::Strictness,
-) -> Result<(Tree, Vec<String>), api::decode::Error> {
-    let mut bare = tree.clone();
-    if let Some(map) = bare.as_object_mut() {
-        map.shift_remove("kind");
-        map.shift_remove("apiVersion");
-    }
-    let decoded = api::decode::tree(&bare, message, strictness)?;
-    let mut whole = serde_json::Map::new();
-    whole.insert("kind".to_owned(), resource.kind.as_ref().into());
-    whole.insert("apiVersion".to_owned(), resource.api_version().into());
-    if let Tree::Object(fields) = decoded.tree {
-        whole.extend(fields);
-    }
-    Ok((whole.into(), decoded.warnings))
-}
-
 /// Seconds that an object lives: events come to an end.
 fn ttl(operation: &Operation<'_>, kind: &Kind) -> Option<u32> {
     let seconds = u32::try_from(operation.server.settings.event_ttl.as_secs()).unwrap_or(u32::MAX);
@@ -132,7 +88,8 @@ fn ttl(operation: &Operation<'_>, kind: &Kind) -> Option<u32> {
 
 /// What a cluster without privileged containers has against an object. Of subresources, only one brings containers.
 fn privileged(operation: &Operation<'_>, resource: &Resource, tree: &Tree) -> Vec<api::status::Cause> {
-    match operation.server.settings.allow_privileged || !matches!(operation.subresource, "" | "ephemeralcontainers")
+    match operation.server.settings.allow_privileged
+        || !matches!(operation.subresource, "" | "ephemeralcontainers")
     {
         true => Vec::new(),
         false => registry::privileged::causes(resource, tree),

@@ -71,9 +71,20 @@ fn pad(indent: usize, out: &mut String) {
     out.extend(std::iter::repeat_n(' ', indent));
 }
 
+/// What begins with a digit and would not be read as text.
+fn is_number_or_time(text: &str) -> bool {
+    let bare = text.replace('_', "");
+    let first_four = text.len() > 4 && text.bytes().take(4).all(|byte| byte.is_ascii_digit());
+    text.starts_with(|first: char| first.is_ascii_digit())
+        && (bare.parse::<f64>().is_ok()
+            || matches!(bare.get(..2), Some("0x" | "0b" | "0o"))
+            || first_four && text.as_bytes()[4] == b'-')
+}
+
 /// Plain where that cannot be read as anything else; JSON's quotes, which YAML knows too, otherwise.
 fn scalar(text: &str, out: &mut String) {
-    let plain = text.starts_with(|first: char| first.is_ascii_alphabetic() || first == '/')
+    let plain = text.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '/')
+        && !is_number_or_time(text)
         && text.chars().all(|each| each.is_ascii_alphanumeric() || "-_./ ".contains(each))
         && !text.ends_with(' ')
         && !matches!(

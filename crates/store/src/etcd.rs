@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use etcd_client::{
-    Certificate, Client, CompactionOptions, Compare, CompareOp, ConnectOptions, EventType, GetOptions, Identity,
-    PutOptions, TlsOptions, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchStream,
+    Certificate, Client, CompactionOptions, Compare, CompareOp, ConnectOptions, EventType, GetOptions,
+    Identity, PutOptions, TlsOptions, Txn, TxnOp, TxnOpResponse, WatchOptions, WatchStream,
 };
 use futures::stream::{self, StreamExt as _};
 use tokio::sync::Mutex;
@@ -200,11 +200,9 @@ fn change(event: &etcd_client::Event) -> Option<Change> {
     let previous = event.prev_kv().cloned().map(key_value);
     Some(match event.event_type() {
         EventType::Put => Change::Put { now: key_value(now.clone()), previous },
-        EventType::Delete => Change::Delete {
-            key: Bytes::copy_from_slice(now.key()),
-            revision: now.mod_revision(),
-            previous,
-        },
+        EventType::Delete => {
+            Change::Delete { key: Bytes::copy_from_slice(now.key()), revision: now.mod_revision(), previous }
+        }
     })
 }
 

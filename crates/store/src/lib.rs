@@ -117,7 +117,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// Puts when the key's mod revision equals `expected` (0: the key does not exist). `ttl`: seconds to live, for events; the key may live a
     /// little longer, since leases are shared.
-    async fn put(&self, key: &[u8], value: Bytes, expected: Revision, ttl: Option<u32>) -> Result<Written, Error>;
+    async fn put(
+        &self,
+        key: &[u8],
+        value: Bytes,
+        expected: Revision,
+        ttl: Option<u32>,
+    ) -> Result<Written, Error>;
 
     /// Deletes when the key's mod revision equals `expected`.
     async fn delete(&self, key: &[u8], expected: Revision) -> Result<Written, Error>;

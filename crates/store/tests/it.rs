@@ -14,7 +14,8 @@ use store::{Change, Error, Etcd, Memory, Options, Store, Written, prefix_end};
 async fn take(changes: &mut store::Changes, count: usize) -> Vec<Change> {
     let mut taken = Vec::new();
     while taken.len() < count {
-        let batch = tokio::time::timeout(Duration::from_secs(10), changes.next()).await.unwrap().unwrap().unwrap();
+        let batch =
+            tokio::time::timeout(Duration::from_secs(10), changes.next()).await.unwrap().unwrap().unwrap();
         assert_eq!(batch.revision, batch.changes.last().unwrap().revision());
         taken.extend(batch.changes);
     }
@@ -93,10 +94,8 @@ async fn watches_replay_and_follow(store: &dyn Store) {
     assert!(
         matches!(&rest[0], Change::Put { now, previous: Some(previous) } if now.value == bytes("2") && previous.value == bytes("1"))
     );
-    assert!(
-        matches!(&rest[1], Change::Delete { key, revision, previous: Some(previous) }
-            if *key == bytes("/c/a") && *revision == deleted && previous.value == bytes("2"))
-    );
+    assert!(matches!(&rest[1], Change::Delete { key, revision, previous: Some(previous) }
+            if *key == bytes("/c/a") && *revision == deleted && previous.value == bytes("2")));
 }
 
 async fn a_watch_of_everything_reaches_every_revision(store: &dyn Store) {
@@ -176,7 +175,9 @@ async fn etcd_keeps_the_contract_and_reconnects() {
     let client = format!("http://127.0.0.1:{}", free_port());
     let peer = format!("http://127.0.0.1:{}", free_port());
     let server = start(folder.path(), &client, &peer);
-    let etcd = Arc::new(Etcd::connect(&Options { servers: vec![client.clone()], ..Options::default() }).await.unwrap());
+    let etcd = Arc::new(
+        Etcd::connect(&Options { servers: vec![client.clone()], ..Options::default() }).await.unwrap(),
+    );
     ready(&etcd).await;
     contract(etcd.clone()).await;
 

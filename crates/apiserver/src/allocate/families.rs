@@ -27,7 +27,8 @@ pub fn asked(service: &Tree) -> Vec<IpAddr> {
 /// The first of the addresses asked for that is none.
 pub fn not_an_address(service: &Tree) -> Option<(usize, String)> {
     let spec = &service["spec"];
-    let mut texts: Vec<&str> = spec["clusterIPs"].as_array().into_iter().flatten().filter_map(Tree::as_str).collect();
+    let mut texts: Vec<&str> =
+        spec["clusterIPs"].as_array().into_iter().flatten().filter_map(Tree::as_str).collect();
     if texts.is_empty() {
         texts.extend(spec["clusterIP"].as_str());
     }

@@ -89,10 +89,8 @@ fn nobody(uid: &str, groups: &[String], extra: &BTreeMap<String, Vec<String>>) -
     let extra = if extra.is_empty() {
         "map[string][]string(nil)".to_owned()
     } else {
-        let pairs: Vec<String> = extra
-            .iter()
-            .map(|(key, values)| format!("{key:?}:{}", list(values)))
-            .collect();
+        let pairs: Vec<String> =
+            extra.iter().map(|(key, values)| format!("{key:?}:{}", list(values))).collect();
         format!("map[string][]string{{{}}}", pairs.join(", "))
     };
     format!(

@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::rules::Rule;
 use super::{Answer, Attributes, follow};
-use crate::kinds;
 use crate::cache::event::EventType;
+use crate::kinds;
 use crate::resources::Resources;
 use crate::user::User;
 use state::State;

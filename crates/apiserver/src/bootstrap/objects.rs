@@ -32,7 +32,8 @@ pub const NAMESPACES: [&str; 4] = ["kube-system", "kube-public", "kube-node-leas
 
 pub async fn namespaces(bootstrap: &Bootstrap) -> Result<(), Status> {
     let namespace = |name: &str| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-    let objects = NAMESPACES.iter().map(|name| (kinds::namespaces(), String::new(), namespace(name))).collect();
+    let objects =
+        NAMESPACES.iter().map(|name| (kinds::namespaces(), String::new(), namespace(name))).collect();
     bootstrap.ensure_all(objects).await
 }
 

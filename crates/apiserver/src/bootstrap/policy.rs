@@ -71,8 +71,11 @@ pub fn role(name: &str) -> Vec<Rule> {
     found.map(|role| role.rules.into_iter().map(Rule::from).collect()).unwrap_or_default()
 }
 
-/// All default roles, then all default bindings: plural, namespace, object.
-pub fn objects() -> (Vec<(&'static str, String, Tree)>, Vec<(&'static str, String, Tree)>) {
+/// Plural, namespace, object.
+pub type Object = (&'static str, String, Tree);
+
+/// All default roles, then all default bindings.
+pub fn objects() -> (Vec<Object>, Vec<Object>) {
     let File { roles, bindings } = file();
     let roles = roles.into_iter().map(Role::object).collect();
     let bindings = bindings.into_iter().map(Binding::object).collect();

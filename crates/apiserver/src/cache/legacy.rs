@@ -23,5 +23,6 @@ pub fn downgrade(kind: &Kind, tree: &mut Tree) -> Result<(), String> {
     if own.storage_group == own.group && own.storage_version == own.version {
         return Ok(());
     }
-    api::convert::convert(tree, own, &own.storage_group, &own.storage_version).map_err(|error| error.to_string())
+    api::convert::convert(tree, own, &own.storage_group, &own.storage_version)
+        .map_err(|error| error.to_string())
 }

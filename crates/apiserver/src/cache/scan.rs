@@ -122,7 +122,7 @@ pub fn meta(raw: &[u8]) -> Meta<'_> {
 /// Appends the object's bytes with `metadata.resourceVersion` (tag 6) set to `version`.
 pub fn with_resource_version(raw: &[u8], version: &str, out: &mut Vec<u8>) {
     let mut rest = Fields(raw);
-    while let Some(field) = rest.next() {
+    for field in rest.by_ref() {
         if field.tag != 1 {
             out.extend_from_slice(field.whole);
             continue;

@@ -8,8 +8,8 @@ use http::Response;
 use super::options::ListOptions;
 use super::{Call, delete_options, read, render};
 use crate::body::Body;
-use crate::writes::delete::{self as deletion};
 use crate::writes::Operation;
+use crate::writes::delete::{self as deletion};
 
 /// Deletes what a list with the same parameters would show, and answers with that list.
 pub async fn delete(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {

@@ -79,7 +79,9 @@ impl Asked {
             Some("Foreground") => Some(Propagation::Foreground),
             Some("Background") => Some(Propagation::Background),
             Some("Orphan") => Some(Propagation::Orphan),
-            None => self.orphan.map(|orphan| if orphan { Propagation::Orphan } else { Propagation::Background }),
+            None => {
+                self.orphan.map(|orphan| if orphan { Propagation::Orphan } else { Propagation::Background })
+            }
             Some(other) => {
                 let supported = "\"Foreground\", \"Background\", \"Orphan\", \"nil\"";
                 let message = format!("Unsupported value: {other:?}: supported values: {supported}");
@@ -107,7 +109,10 @@ fn decode(call: &Call<'_>, body: &Bytes) -> Result<Tree, Status> {
     let core = Expected { group: "", ..expected };
     let format = mutate::format(call)?;
     let attempt = |expected| api::decode::object(body, format, expected, Strictness::Ignore);
-    attempt(core).or_else(|first| attempt(expected).map_err(|_| first)).map(|object| object.tree).map_err(bare)
+    attempt(core)
+        .or_else(|first| attempt(expected).map_err(|_| first))
+        .map(|object| object.tree)
+        .map_err(bare)
 }
 
 fn bare(mut status: Status) -> Status {
@@ -115,13 +120,19 @@ fn bare(mut status: Status) -> Status {
     let message = std::mem::take(&mut status.message);
     status.message = if let Some(rest) = message.strip_prefix(unrecognized) {
         rest.rsplit_once(" (").map_or(rest, |(error, _)| error).to_owned()
-    } else if let Some((from, to)) = message.split_once("converting (").map(|(_, rest)| rest).and_then(|rest| rest.split_once(") to ("))
+    } else if let Some((from, to)) =
+        message.split_once("converting (").map(|(_, rest)| rest).and_then(|rest| rest.split_once(") to ("))
         && to.ends_with("unknown conversion")
     {
         let (version, kind) = from.split_once('.').unwrap_or(("", from));
-        format!("no kind \"{kind}\" is registered for version \"{version}\" in scheme \"pkg/runtime/scheme.go:111\"")
+        format!(
+            "no kind \"{kind}\" is registered for version \"{version}\" in scheme \"pkg/runtime/scheme.go:111\""
+        )
     } else {
-        message.split_once(" cannot be handled as a DeleteOptions: ").map_or(message.as_str(), |(_, error)| error).to_owned()
+        message
+            .split_once(" cannot be handled as a DeleteOptions: ")
+            .map_or(message.as_str(), |(_, error)| error)
+            .to_owned()
     };
     status
 }

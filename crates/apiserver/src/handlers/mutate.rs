@@ -17,7 +17,9 @@ pub fn format(call: &Call<'_>) -> Result<Format, Status> {
     let text = call.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut parts = text.split(';');
     let media = parts.next().unwrap_or_default().trim();
-    let well_formed = parts.all(|parameter| parameter.contains('=') || parameter.trim().is_empty() && text.matches(';').count() == 1);
+    let well_formed = parts.all(|parameter| {
+        parameter.contains('=') || parameter.trim().is_empty() && text.matches(';').count() == 1
+    });
     match media {
         "" | negotiate::JSON if well_formed => Ok(Format::Json),
         negotiate::YAML if well_formed => Ok(Format::Yaml),
@@ -27,7 +29,12 @@ pub fn format(call: &Call<'_>) -> Result<Format, Status> {
 }
 
 /// The body as an object of a kind; warnings go to the answer.
-pub fn decode(call: &Call<'_>, body: &Bytes, expected: Expected<'_>, options: &WriteOptions) -> Result<Tree, Status> {
+pub fn decode(
+    call: &Call<'_>,
+    body: &Bytes,
+    expected: Expected<'_>,
+    options: &WriteOptions,
+) -> Result<Tree, Status> {
     let Object { tree, warnings } = api::decode::object(body, format(call)?, expected, options.strictness)?;
     if options.strictness == api::decode::Strictness::Warn {
         call.warnings.lock().extend(warnings);

@@ -80,7 +80,10 @@ impl ListOptions {
                 forbidden(MATCH, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
             }
             if given && !initial {
-                forbidden(MATCH, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
+                forbidden(
+                    MATCH,
+                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                );
             }
             if paged {
                 forbidden(MATCH, "resourceVersionMatch is forbidden when continue is provided");
@@ -106,7 +109,11 @@ impl ListOptions {
                 causes.insert(at, unsupported(MATCH, matching, &["Exact", "NotOlderThan", ""]));
             }
         }
-        if causes.is_empty() { Ok(()) } else { Err(Status::invalid("meta.k8s.io", "ListOptions", "", causes)) }
+        if causes.is_empty() {
+            Ok(())
+        } else {
+            Err(Status::invalid("meta.k8s.io", "ListOptions", "", causes))
+        }
     }
 }
 
@@ -190,7 +197,11 @@ impl WriteOptions {
                         "Ignore" => api::decode::Strictness::Ignore,
                         "Strict" => api::decode::Strictness::Strict,
                         other => {
-                            unknown = Some(unsupported("fieldValidation", other, &["", "Ignore", "Strict", "Warn"]));
+                            unknown = Some(unsupported(
+                                "fieldValidation",
+                                other,
+                                &["", "Ignore", "Strict", "Warn"],
+                            ));
                             options.strictness
                         }
                     };
@@ -223,7 +234,10 @@ fn check_manager(manager: &str) -> Option<Cause> {
         .map(|c| if c.is_ascii_control() { format!("\\x{:02x}", u32::from(c)) } else { c.to_string() })
         .collect();
     let code = u32::from(c);
-    cause("FieldValueInvalid", format!("Invalid value: \"{shown}\": invalid character U+{code:04X} (at position {at})"))
+    cause(
+        "FieldValueInvalid",
+        format!("Invalid value: \"{shown}\": invalid character U+{code:04X} (at position {at})"),
+    )
 }
 
 /// `dryRun` can only be `All`.

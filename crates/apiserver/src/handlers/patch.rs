@@ -171,7 +171,8 @@ impl Patch {
             Kind::Merge => sort_along(patched, &self.body),
             Kind::Json => {
                 patched.as_object_mut().into_iter().for_each(Map::sort_keys);
-                let paths = self.body.as_array().into_iter().flatten().filter_map(|one| one.get("path")?.as_str());
+                let paths =
+                    self.body.as_array().into_iter().flatten().filter_map(|one| one.get("path")?.as_str());
                 for path in paths {
                     for (at, _) in path.match_indices('/').skip(1) {
                         let opened = patched.pointer_mut(&path[..at]).and_then(Tree::as_object_mut);
@@ -199,7 +200,8 @@ fn sort_along(tree: &mut Tree, patch: &Tree) {
 fn shown(tree: &Tree) -> String {
     match tree {
         Tree::Object(map) => {
-            let mut entries: Vec<_> = map.iter().map(|(key, value)| format!("{key}:{}", shown(value))).collect();
+            let mut entries: Vec<_> =
+                map.iter().map(|(key, value)| format!("{key}:{}", shown(value))).collect();
             entries.sort();
             format!("map[{}]", entries.join(" "))
         }

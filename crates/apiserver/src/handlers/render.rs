@@ -159,7 +159,9 @@ pub fn list(entries: Vec<Arc<Entry>>, meta: &ListMeta, target: &Target) -> Respo
         })
         .collect();
     let (kind, api_version) = match target.form {
-        Form::Metadata | Form::MetadataList => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
+        Form::Metadata | Form::MetadataList => {
+            ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned())
+        }
         _ => (kind, api_version),
     };
     let tree = json!({"kind": kind, "apiVersion": api_version, "metadata": meta.tree(), "items": items});

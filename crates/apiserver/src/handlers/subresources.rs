@@ -33,7 +33,11 @@ pub async fn answer(call: &Call<'_>, verb: &str, body: Bytes) -> Result<Response
 }
 
 /// Kinds that are answered instead of stored: reviews, and bindings posted to the namespace.
-pub async fn virtual_kind(call: &Call<'_>, tree: Tree, options: &WriteOptions) -> Result<Response<Body>, Status> {
+pub async fn virtual_kind(
+    call: &Call<'_>,
+    tree: Tree,
+    options: &WriteOptions,
+) -> Result<Response<Body>, Status> {
     if call.resource.plural == "bindings" {
         return pods::bind_tree(call, &tree, options).await;
     }

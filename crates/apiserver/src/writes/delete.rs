@@ -114,7 +114,8 @@ async fn attempt(
     let strategy = registry::strategy_for(kind.resource, None);
     let grace = strategy.grace_period(&old, options.grace_period);
     let pending = mark(&mut tree, grace, options);
-    let finalizers_changed = operation.server.settings.garbage_collector && set_finalizers(&mut tree, options);
+    let finalizers_changed =
+        operation.server.settings.garbage_collector && set_finalizers(&mut tree, options);
     let has_finalizers = !finalizers(&tree).is_empty();
     let waits_for_spec = is_namespace(kind) && !is_namespace_done(&tree);
     if is_namespace(kind) && (waits_for_spec || has_finalizers) {
@@ -147,7 +148,11 @@ async fn attempt(
         Written::Done(revision) => {
             let marked = Arc::new(decoded(kind, key, &value, revision)?);
             // those who watch see that it ends before it is gone
-            if gone { remove(operation, kind, key, &marked).await } else { Ok(Some(Deleted::Pending(marked))) }
+            if gone {
+                remove(operation, kind, key, &marked).await
+            } else {
+                Ok(Some(Deleted::Pending(marked)))
+            }
         }
         Written::Conflict(_) => Ok(None),
     }

@@ -11,20 +11,23 @@ use tokio_util::sync::CancellationToken;
 use super::super::follow;
 use super::super::rules::Rule;
 use super::references::{Kind, of_pod, secrets_of_volume};
-use crate::kinds;
 use crate::cache::event::EventType;
 use crate::cache::scan::Fields;
+use crate::kinds;
 use crate::resources::{Entry, Resources};
 
 /// A kind, its namespace and name.
 type Target = (Kind, Arc<str>, String);
+
+/// A pod's node and what the pod names there.
+type Uses = (String, Vec<(Kind, String)>);
 
 #[derive(Default)]
 struct State {
     /// Node → what its pods use, with the number of pods that do.
     nodes: HashMap<String, HashMap<Target, u32>>,
     /// Pod (namespace, name) → its node and what it added.
-    pods: HashMap<(Arc<str>, Arc<str>), (String, Vec<(Kind, String)>)>,
+    pods: HashMap<(Arc<str>, Arc<str>), Uses>,
 }
 
 pub struct Graph {
@@ -63,7 +66,10 @@ impl Graph {
                 let mut state = change.state.write();
                 match event.event_type {
                     EventType::Deleted => state.remove(&event.entry),
-                    _ if event.previous.as_ref().is_some_and(|previous| names_the_same(previous, &event.entry)) => {}
+                    _ if event
+                        .previous
+                        .as_ref()
+                        .is_some_and(|previous| names_the_same(previous, &event.entry)) => {}
                     _ => state.put(&event.entry),
                 }
             },

@@ -5,9 +5,9 @@ use api::{Status, Tree};
 use bytes::Bytes;
 use http::Response;
 
+use super::super::Call;
 use super::super::mutate::decode;
 use super::super::options::WriteOptions;
-use super::super::Call;
 use crate::body::Body;
 use crate::negotiate::status_response;
 use crate::writes::{self, Operation};
@@ -20,7 +20,11 @@ pub async fn bind(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status
 }
 
 /// Assigns the pod that the binding names, or the path.
-pub async fn bind_tree(call: &Call<'_>, binding: &Tree, options: &WriteOptions) -> Result<Response<Body>, Status> {
+pub async fn bind_tree(
+    call: &Call<'_>,
+    binding: &Tree,
+    options: &WriteOptions,
+) -> Result<Response<Body>, Status> {
     let text = |pointer: &str| binding.pointer(pointer).and_then(Tree::as_str).unwrap_or_default();
     let name = text("/metadata/name");
     if !call.name().is_empty() && name != call.name() {
@@ -59,7 +63,8 @@ pub async fn bind_tree(call: &Call<'_>, binding: &Tree, options: &WriteOptions) 
             );
             return Err(registry::binding::conflict(name, &problem));
         }
-        let (uid, own) = (text("/metadata/uid"), old.pointer("/metadata/uid").and_then(Tree::as_str).unwrap_or_default());
+        let (uid, own) =
+            (text("/metadata/uid"), old.pointer("/metadata/uid").and_then(Tree::as_str).unwrap_or_default());
         if !uid.is_empty() && uid != own {
             let key = format!("/registry/pods/{}/{name}", call.info.namespace);
             return Err(operation.conflict(&writes::wrong_uid(&key, uid, own)));

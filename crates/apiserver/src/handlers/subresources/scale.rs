@@ -61,7 +61,8 @@ async fn write(
         let replicas = scale.pointer("/spec/replicas").and_then(Tree::as_i64).unwrap_or_default();
         if replicas < 0 {
             let message = format!("Invalid value: {replicas}: must be greater than or equal to 0");
-            let cause = Cause { reason: "FieldValueInvalid".to_owned(), message, field: "spec.replicas".to_owned() };
+            let cause =
+                Cause { reason: "FieldValueInvalid".to_owned(), message, field: "spec.replicas".to_owned() };
             return Err(Status::invalid("autoscaling", "Scale", call.name(), vec![cause]));
         }
         let mut new = old.clone();
@@ -69,7 +70,11 @@ async fn write(
             spec.insert("replicas".to_owned(), replicas.into());
         }
         let said = |field: &str| {
-            scale.get("metadata").and_then(|metadata| metadata.get(field)).and_then(Tree::as_str).unwrap_or_default()
+            scale
+                .get("metadata")
+                .and_then(|metadata| metadata.get(field))
+                .and_then(Tree::as_str)
+                .unwrap_or_default()
         };
         if let Some(metadata) = new.get_mut("metadata").and_then(Tree::as_object_mut) {
             metadata.insert("resourceVersion".to_owned(), said("resourceVersion").into());
@@ -97,7 +102,9 @@ fn scale_of(tree: &Tree) -> Tree {
     }
     let mut status = json!({"replicas": at("/status/replicas").unwrap_or_else(|| 0.into())});
     let selector = match at("/spec/selector") {
-        Some(selector) if selector.get("matchLabels").is_some() || selector.get("matchExpressions").is_some() => {
+        Some(selector)
+            if selector.get("matchLabels").is_some() || selector.get("matchExpressions").is_some() =>
+        {
             Selector::from_label_selector(&selector).map(|selector| selector.to_string()).unwrap_or_default()
         }
         // a replication controller's selector is a plain map
