@@ -46,7 +46,13 @@ impl Rig {
         rig
     }
 
-    async fn send(&self, method: Method, uri: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Response<Body> {
+    async fn send(
+        &self,
+        method: Method,
+        uri: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Response<Body> {
         let mut request = Request::builder().method(method.clone()).uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -63,11 +69,13 @@ impl Rig {
         };
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let answer = self.send(method, uri, &[("content-type", content)], body).await;
-        let warnings = answer.headers().get_all("warning").iter().map(|value| value.to_str().unwrap().to_owned());
+        let warnings =
+            answer.headers().get_all("warning").iter().map(|value| value.to_str().unwrap().to_owned());
         let warnings = warnings.collect();
         let code = answer.status().as_u16();
         let bytes = answer.into_body().collect().await.unwrap().to_bytes();
-        let tree = serde_json::from_slice(&bytes).unwrap_or_else(|_| Tree::from(String::from_utf8_lossy(&bytes)));
+        let tree =
+            serde_json::from_slice(&bytes).unwrap_or_else(|_| Tree::from(String::from_utf8_lossy(&bytes)));
         Answer { code, tree, warnings }
     }
 
@@ -102,7 +110,8 @@ impl Watch {
                 let event: Tree = serde_json::from_slice(&line).unwrap();
                 return (event["type"].as_str().unwrap().to_owned(), event["object"].clone());
             }
-            let frame = tokio::time::timeout(Duration::from_secs(5), self.body.frame()).await.expect("an event");
+            let frame =
+                tokio::time::timeout(Duration::from_secs(5), self.body.frame()).await.expect("an event");
             self.rest.extend(frame.expect("the watch goes on").unwrap().into_data().unwrap());
         }
     }
@@ -151,7 +160,8 @@ async fn an_object_lives_and_dies() {
 async fn finalizers_hold_a_delete() {
     let rig = Rig::start().await;
     rig.create(MAPS, map("a")).await;
-    let waits = rig.json(Method::DELETE, &format!("{MAPS}/a"), json!({"propagationPolicy": "Foreground"})).await;
+    let waits =
+        rig.json(Method::DELETE, &format!("{MAPS}/a"), json!({"propagationPolicy": "Foreground"})).await;
     assert_eq!(waits.tree["metadata"]["finalizers"], json!(["foregroundDeletion"]));
     assert_eq!(waits.tree["metadata"]["deletionGracePeriodSeconds"], 0);
     let last = rig.json(Method::PATCH, &format!("{MAPS}/a"), json!({"metadata": {"finalizers": null}})).await;
@@ -175,7 +185,10 @@ async fn lists_select_and_page() {
     assert_eq!(names(&rig.get(&format!("{MAPS}?labelSelector=name+in+(b,c)")).await.tree), ["b", "c"]);
     assert_eq!(names(&rig.get("/api/v1/configmaps?fieldSelector=metadata.name%3Dd").await.tree), ["d"]);
     let first = rig.get(&format!("{MAPS}?limit=2")).await.tree;
-    assert_eq!((names(&first), &first["metadata"]["remainingItemCount"]), (vec!["a".into(), "b".into()], &json!(3)));
+    assert_eq!(
+        (names(&first), &first["metadata"]["remainingItemCount"]),
+        (vec!["a".into(), "b".into()], &json!(3))
+    );
     rig.json(Method::DELETE, &format!("{MAPS}/c"), Tree::Null).await;
     let token = first["metadata"]["continue"].as_str().unwrap();
     let second = rig.get(&format!("{MAPS}?limit=2&continue={token}")).await.tree;
@@ -195,13 +208,17 @@ async fn watches_start_anywhere() {
     let version = first["metadata"]["resourceVersion"].as_str().unwrap();
     let mut from_now = rig.watch(&format!("{MAPS}?watch=1")).await;
     let mut since = rig.watch(&format!("{MAPS}?watch=1&resourceVersion={version}")).await;
-    let mut selected = rig.watch(&format!("{MAPS}?watch=1&resourceVersion={version}&labelSelector=on%3Dyes")).await;
+    let mut selected =
+        rig.watch(&format!("{MAPS}?watch=1&resourceVersion={version}&labelSelector=on%3Dyes")).await;
     let marked = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
     let mut marked = rig.watch(&format!("{MAPS}?{marked}")).await;
     assert_eq!(from_now.next_name().await, ("ADDED".into(), "a".into()));
     assert_eq!(marked.next_name().await, ("ADDED".into(), "a".into()));
     let (event, object) = marked.next().await;
-    assert_eq!((event.as_str(), &object["metadata"]["annotations"]), ("BOOKMARK", &json!({"k8s.io/initial-events-end": "true"})));
+    assert_eq!(
+        (event.as_str(), &object["metadata"]["annotations"]),
+        ("BOOKMARK", &json!({"k8s.io/initial-events-end": "true"}))
+    );
     rig.create(MAPS, map("b")).await;
     for watch in [&mut from_now, &mut since, &mut marked] {
         assert_eq!(watch.next_name().await, ("ADDED".into(), "b".into()));
@@ -229,7 +246,10 @@ async fn watches_start_anywhere() {
 async fn bad_requests_are_answered_as_upstream_does() {
     let rig = Rig::start().await;
     let check = async |method: Method, uri: &str, body: &str, code: u16, message: &str| {
-        let headers = [("content-type", if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" })];
+        let headers = [(
+            "content-type",
+            if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" },
+        )];
         let answer = rig.send(method, uri, &headers, body.to_owned()).await;
         let got = answer.status().as_u16();
         let bytes = answer.into_body().collect().await.unwrap().to_bytes();
@@ -238,16 +258,52 @@ async fn bad_requests_are_answered_as_upstream_does() {
     };
     let (get, post, put) = (Method::GET, Method::POST, Method::PUT);
     rig.create(MAPS, map("a")).await;
-    check(get.clone(), "/api/v1/pods?limit=x", "", 400, "strconv.ParseInt: parsing \"x\": invalid syntax").await;
+    check(get.clone(), "/api/v1/pods?limit=x", "", 400, "strconv.ParseInt: parsing \"x\": invalid syntax")
+        .await;
     check(get.clone(), "/api/v1/pods?fieldSelector=a=b", "", 400, "field label not supported: a").await;
     check(get.clone(), "/api/v1/foo", "", 404, "the server could not find the requested resource").await;
     check(get.clone(), "/api/v1/pods?continue=abc", "", 400, "invalid continue token: continue key is not valid: invalid character 'i' looking for beginning of value").await;
-    check(post.clone(), &format!("{MAPS}/a"), "{}", 405, "the server does not allow this method on the requested resource").await;
+    check(
+        post.clone(),
+        &format!("{MAPS}/a"),
+        "{}",
+        405,
+        "the server does not allow this method on the requested resource",
+    )
+    .await;
     check(post.clone(), MAPS, "{", 400, "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: unexpected end of JSON input ({)").await;
-    check(post.clone(), MAPS, "{\"metadata\":{\"name\":\"b\",\"resourceVersion\":\"5\"}}", 500, "resourceVersion should not be set on objects to be created").await;
-    check(post.clone(), MAPS, "{\"metadata\":{\"name\":\"b\",\"namespace\":\"x\"}}", 400, "the namespace of the provided object does not match the namespace sent on the request").await;
-    check(put.clone(), &format!("{MAPS}/a"), "{\"metadata\":{\"name\":\"b\"}}", 400, "the name of the object (b) does not match the name on the URL (a)").await;
-    check(put.clone(), &format!("{MAPS}/no"), "{\"metadata\":{\"name\":\"no\"}}", 404, "configmaps \"no\" not found").await;
+    check(
+        post.clone(),
+        MAPS,
+        "{\"metadata\":{\"name\":\"b\",\"resourceVersion\":\"5\"}}",
+        500,
+        "resourceVersion should not be set on objects to be created",
+    )
+    .await;
+    check(
+        post.clone(),
+        MAPS,
+        "{\"metadata\":{\"name\":\"b\",\"namespace\":\"x\"}}",
+        400,
+        "the namespace of the provided object does not match the namespace sent on the request",
+    )
+    .await;
+    check(
+        put.clone(),
+        &format!("{MAPS}/a"),
+        "{\"metadata\":{\"name\":\"b\"}}",
+        400,
+        "the name of the object (b) does not match the name on the URL (a)",
+    )
+    .await;
+    check(
+        put.clone(),
+        &format!("{MAPS}/no"),
+        "{\"metadata\":{\"name\":\"no\"}}",
+        404,
+        "configmaps \"no\" not found",
+    )
+    .await;
     check(Method::PATCH, &format!("{MAPS}/a"), "{", 400, "invalid JSON patch").await;
     check(post, MAPS, &" ".repeat(4 << 20), 413, "Request entity too large: limit is 3145728").await;
     let warned = rig.json(Method::POST, MAPS, json!({"metadata": {"name": "w"}, "foo": 1})).await;
@@ -259,7 +315,14 @@ async fn protobuf_goes_in_and_out() {
     let rig = Rig::start().await;
     rig.create(MAPS, map("a")).await;
     let accept = [("accept", "application/vnd.kubernetes.protobuf")];
-    let one = rig.send(Method::GET, &format!("{MAPS}/a"), &accept, "").await.into_body().collect().await.unwrap().to_bytes();
+    let one = rig
+        .send(Method::GET, &format!("{MAPS}/a"), &accept, "")
+        .await
+        .into_body()
+        .collect()
+        .await
+        .unwrap()
+        .to_bytes();
     let message = api::tables::message("k8s.io.api.core.v1.ConfigMap").unwrap();
     assert_eq!(api::wire::object_to_tree(&one, message).unwrap(), rig.get(&format!("{MAPS}/a")).await.tree);
     let list = rig.send(Method::GET, MAPS, &accept, "").await.into_body().collect().await.unwrap().to_bytes();

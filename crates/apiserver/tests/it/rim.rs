@@ -51,7 +51,12 @@ async fn who_may_what() {
     let node = rig.certificate("system:node:n1", &["system:nodes"]);
     let (code, status) = rig.get(&node, "/api/v1/namespaces/default/secrets/x").await;
     assert_eq!(code, StatusCode::FORBIDDEN);
-    assert!(status["message"].as_str().unwrap().ends_with("node: no relationship found between node 'n1' and this object"));
+    assert!(
+        status["message"]
+            .as_str()
+            .unwrap()
+            .ends_with("node: no relationship found between node 'n1' and this object")
+    );
 
     // Who holds nothing grants nothing, even where he may write roles.
     let admin = rig.admin();
@@ -125,11 +130,18 @@ async fn logs_and_streams_go_through_the_kubelet() {
     assert_eq!(code, StatusCode::CREATED, "{pod}");
 
     let (code, text) = rig.text(&admin, &format!("{base}/pods/p/log?tailLines=2")).await;
-    assert_eq!((code, text.as_str()), (StatusCode::OK, "GET /containerLogs/default/p/a?tailLines=2 by kubelet-client"));
+    assert_eq!(
+        (code, text.as_str()),
+        (StatusCode::OK, "GET /containerLogs/default/p/a?tailLines=2 by kubelet-client")
+    );
     let (code, status) = rig.get(&admin, &format!("{base}/pods/p/log?previous=true")).await;
     assert_eq!((code, status["message"].as_str()), (StatusCode::BAD_REQUEST, Some("no previous container")));
-    let (code, status) = rig.post(&admin, &format!("{base}/pods/p/exec?command=sh&stdout=true"), json!(null)).await;
-    assert_eq!((code, status["message"].as_str()), (StatusCode::BAD_REQUEST, Some("Upgrade request required")));
+    let (code, status) =
+        rig.post(&admin, &format!("{base}/pods/p/exec?command=sh&stdout=true"), json!(null)).await;
+    assert_eq!(
+        (code, status["message"].as_str()),
+        (StatusCode::BAD_REQUEST, Some("Upgrade request required"))
+    );
 
     let echoed = rig.tunnel(&admin, &format!("{base}/pods/p/exec?command=sh&stdin=true"), b"ping").await;
     assert_eq!(echoed, "POST /exec/default/p/a?input=1&command=sh\nping");

@@ -94,7 +94,10 @@ impl Client {
         let credentials = |name: &str| {
             let path = |end: &str| directory.join(format!("{name}.{end}"));
             let key = PrivateKeyDer::from_pem_file(path("key")).unwrap();
-            Credentials::Certificate(CertificateDer::from_pem_file(path("crt")).unwrap(), key.secret_der().to_vec())
+            Credentials::Certificate(
+                CertificateDer::from_pem_file(path("crt")).unwrap(),
+                key.secret_der().to_vec(),
+            )
         };
         Client {
             address: address.to_owned(),
@@ -125,7 +128,8 @@ impl Client {
         let stream = tokio::net::TcpStream::connect(&self.address).await.unwrap();
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
         let stream = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
         let mut out = http::Request::builder()
             .method(request.method.as_str())

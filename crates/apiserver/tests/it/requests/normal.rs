@@ -14,8 +14,12 @@ pub fn answer(parts: &http::response::Parts, body: &[u8]) -> Value {
     for name in HEADERS {
         out.extend(header(&parts.headers, name).map(|value| (name.to_owned(), value.into())));
     }
-    let warnings: Vec<Value> =
-        parts.headers.get_all("warning").iter().map(|value| text(value.to_str().unwrap_or_default()).into()).collect();
+    let warnings: Vec<Value> = parts
+        .headers
+        .get_all("warning")
+        .iter()
+        .map(|value| text(value.to_str().unwrap_or_default()).into())
+        .collect();
     if !warnings.is_empty() {
         out.insert("warnings".to_owned(), warnings.into());
     }
@@ -40,7 +44,9 @@ fn value(key: &str, tree: Value) -> Value {
     match tree {
         Value::Object(map) => {
             let column = map.contains_key("priority") && map.contains_key("format");
-            let kept = map.into_iter().filter(|(key, _)| *key != "managedFields" && !(column && key == "description"));
+            let kept = map
+                .into_iter()
+                .filter(|(key, _)| *key != "managedFields" && !(column && key == "description"));
             Value::Object(kept.map(|(key, inner)| (key.clone(), value(&key, inner))).collect())
         }
         Value::Array(items) => items.into_iter().map(|inner| value(key, inner)).collect::<Vec<_>>().into(),
@@ -90,7 +96,12 @@ fn text(whole: &str) -> String {
         fits.then_some(20)
     });
     for (mark, length) in [("kube-api-access-", 5), ("gen-", 5), ("Gen_", 5), ("X509SHA256=", 64)] {
-        replace_after(&mut out, mark, |rest| rest.get(..length).filter(|own| is_word(own)).map(str::len), "<random>");
+        replace_after(
+            &mut out,
+            mark,
+            |rest| rest.get(..length).filter(|own| is_word(own)).map(str::len),
+            "<random>",
+        );
     }
     for mark in [
         "ResourceVersion in record (",

@@ -52,7 +52,8 @@ impl Pki {
     }
 
     fn issue(&self, name: &str, groups: &[&str]) -> (rcgen::Certificate, rcgen::KeyPair) {
-        let mut parameters = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        let mut parameters =
+            CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
         parameters.distinguished_name.push(DnType::CommonName, name);
         for group in groups {
             parameters.distinguished_name.push(DnType::OrganizationName, *group);
@@ -160,7 +161,10 @@ impl Rig {
         self.pki.parameters.self_signed(&self.pki.key).unwrap().der().clone()
     }
 
-    async fn connect(&self, credentials: &Credentials) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+    async fn connect(
+        &self,
+        credentials: &Credentials,
+    ) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
         let mut roots = rustls::RootCertStore::empty();
         let ca = self.pki.parameters.self_signed(&self.pki.key).unwrap();
         roots.add(ca.der().clone()).unwrap();
@@ -177,9 +181,17 @@ impl Rig {
         connector.connect("localhost".try_into().unwrap(), stream).await.unwrap()
     }
 
-    async fn exchange(&self, credentials: &Credentials, method: Method, path: &str, kind: &str, body: Option<Tree>) -> Response<Incoming> {
+    async fn exchange(
+        &self,
+        credentials: &Credentials,
+        method: Method,
+        path: &str,
+        kind: &str,
+        body: Option<Tree>,
+    ) -> Response<Incoming> {
         let stream = self.connect(credentials).await;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection.with_upgrades());
         let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
         if let Credentials::Token(token) = credentials {
@@ -199,7 +211,13 @@ impl Rig {
         (code, String::from_utf8(body.to_vec()).unwrap())
     }
 
-    pub async fn send(&self, credentials: &Credentials, method: Method, path: &str, body: Option<Tree>) -> (StatusCode, Tree) {
+    pub async fn send(
+        &self,
+        credentials: &Credentials,
+        method: Method,
+        path: &str,
+        body: Option<Tree>,
+    ) -> (StatusCode, Tree) {
         let kind = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
         let response = self.exchange(credentials, method, path, kind, body).await;
         let code = response.status();
@@ -222,7 +240,9 @@ impl Rig {
     /// Upgrades and sends `text`; what comes back until the other side closes.
     pub async fn tunnel(&self, credentials: &Credentials, path: &str, text: &[u8]) -> String {
         let mut stream = self.connect(credentials).await;
-        let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n");
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n"
+        );
         stream.write_all(head.as_bytes()).await.unwrap();
         stream.write_all(text).await.unwrap();
         let mut answer = Vec::new();
@@ -240,7 +260,13 @@ pub async fn kubelet(rig: &Rig) -> u16 {
     let listener = serving::bind("127.0.0.1:0".parse().unwrap(), false).unwrap();
     let port = listener.local_addr().unwrap().port();
     let service = service_fn(|request| async move { Ok::<_, Infallible>(answer(request)) });
-    tokio::spawn(serving::serve(listener, Some(tls), service, serving::Options::default(), rig.shutdown.clone()));
+    tokio::spawn(serving::serve(
+        listener,
+        Some(tls),
+        service,
+        serving::Options::default(),
+        rig.shutdown.clone(),
+    ));
     port
 }
 
