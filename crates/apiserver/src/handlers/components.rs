@@ -13,7 +13,8 @@ use crate::components::Component;
 pub async fn answer(call: &Call<'_>) -> Result<Response<Body>, Status> {
     call.warnings.lock().push("v1 ComponentStatus is deprecated in v1.19+".to_owned());
     let components = &call.server.settings.components;
-    if !call.name().is_empty() {
+    // a list that is selected by name has one, too
+    if call.info.verb == "get" {
         let found = components.iter().find(|component| component.name == call.name());
         let component = found.ok_or_else(|| Status::not_found("", "componentstatus", call.name()))?;
         let mut tree = json!({"kind": "ComponentStatus", "apiVersion": "v1"});

@@ -4,3 +4,4 @@
 mod core;
 mod requests;
 mod rim;
+mod settings;

@@ -108,7 +108,8 @@ impl Drop for WaitingPod {
 mod tests {
     use super::*;
 
-    const PLUGINS: [(&str, Duration); 2] = [("A", Duration::from_millis(20)), ("B", Duration::from_millis(40))];
+    const PLUGINS: [(&str, Duration); 2] =
+        [("A", Duration::from_millis(20)), ("B", Duration::from_millis(40))];
 
     #[tokio::test]
     async fn all_have_to_allow() {
