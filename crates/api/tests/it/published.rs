@@ -57,6 +57,8 @@ fn without_descriptions(tree: &Tree) -> Tree {
             .iter()
             .filter(|(key, value)| !(*key == "description" && value.is_string()))
             .filter(|(key, value)| !(*key == "x-kubernetes-patch-strategy" && *value == "replace"))
+            // what is served tells of enumerated values, what is published does not
+            .filter(|(key, value)| !(*key == "enum" && value.is_array()))
             .filter(|(key, _)| {
                 !(*key == "x-kubernetes-list-type"
                     && map.get("format").is_some_and(|format| format == "byte"))
