@@ -6,6 +6,7 @@
 //! a crash in the middle.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod configz;
 pub mod context;
 pub mod controllers;
 mod identity;

@@ -180,10 +180,13 @@ impl Options {
         }
         let key = &self.service_account_private_key_file;
         if !key.as_os_str().is_empty() {
-            let failed = |why: String| format!("error reading key for service account token controller: {why}");
+            let failed =
+                |why: String| format!("error reading key for service account token controller: {why}");
             let text = std::fs::read_to_string(key).map_err(|error| {
                 failed(match error.kind() {
-                    std::io::ErrorKind::NotFound => format!("open {}: no such file or directory", key.display()),
+                    std::io::ErrorKind::NotFound => {
+                        format!("open {}: no such file or directory", key.display())
+                    }
                     _ => format!("open {}: {error}", key.display()),
                 })
             })?;
@@ -203,7 +206,10 @@ impl Options {
         let set = [
             // it names load balancers and routes of clouds
             ("cluster-name", self.cluster_name != "kubernetes"),
-            ("service-account-private-key-file", !self.service_account_private_key_file.as_os_str().is_empty()),
+            (
+                "service-account-private-key-file",
+                !self.service_account_private_key_file.as_os_str().is_empty(),
+            ),
         ];
         set.into_iter().filter(|(_, set)| *set).map(|(name, _)| name).collect()
     }
@@ -316,12 +322,18 @@ mod tests {
     fn wrong_values_are_refused_in_upstreams_words() {
         let lock = Options { leader_elect_resource_lock: "endpoints".into(), ..Options::default() };
         assert_eq!(lock.check().unwrap_err(), "resourceLock value must be \"leases\"");
-        let key = |path: &str| Options { service_account_private_key_file: path.into(), ..Options::default() }.check();
+        let key = |path: &str| {
+            Options { service_account_private_key_file: path.into(), ..Options::default() }.check()
+        };
         assert_eq!(
             key("/nowhere").unwrap_err(),
             "error reading key for service account token controller: open /nowhere: no such file or directory"
         );
-        assert!(key("/proc/self/status").unwrap_err().ends_with("data does not contain a valid RSA or ECDSA private key"));
+        assert!(
+            key("/proc/self/status")
+                .unwrap_err()
+                .ends_with("data does not contain a valid RSA or ECDSA private key")
+        );
         assert_eq!(Options::default().check(), Ok(()));
         assert!(Options::default().without_effect().is_empty());
     }

@@ -19,6 +19,7 @@ use hyper::service::service_fn;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::configz;
 use crate::options::Options;
 
 const PORT: u16 = 10257;
@@ -47,6 +48,7 @@ struct Port {
     checks: Checks,
     authentication: Authentication,
     authorization: Authorization,
+    configuration: String,
 }
 
 /// Listens, unless the port is 0.
@@ -68,6 +70,7 @@ pub async fn start(options: &Options, root: &Client, stop: CancellationToken) ->
     )?;
     tasks.spawn(tls.clone().watch(stop.clone()));
     let port = Arc::new(Port {
+        configuration: configz::document(options).to_string(),
         checks: Checks::new(),
         authentication: Authentication::new(
             delegate(&options.authentication_kubeconfig, root)?,
@@ -124,7 +127,8 @@ async fn answer(port: &Port, request: Request<Incoming>) -> Response<Full<Bytes>
             response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
             response
         }
-        "/version" => text(StatusCode::OK, daemon::version::info().to_string()),
+        "/configz" => json(port.configuration.clone()),
+        "/version" => json(daemon::version::info().to_string()),
         _ if ["/healthz", "/livez", "/readyz"].iter().any(|prefix| path.starts_with(prefix)) => {
             port.checks.answer_uri(request.uri()).await
         }
@@ -153,6 +157,13 @@ async fn permit(port: &Port, request: &Request<Incoming>, path: &str) -> Result<
             Err(text(StatusCode::FORBIDDEN, message))
         }
     }
+}
+
+fn json(body: String) -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::OK, body);
+    let kind = http::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+    response
 }
 
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {

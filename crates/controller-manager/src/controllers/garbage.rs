@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::{
-    Client, DeleteOptions, Event, Informer, Informers, Key, Patch, Propagation, ResourceRef, Scope,
-    Selectors, WorkQueue,
+    Client, DeleteOptions, Event, EventRecorder, EventType, Informer, Informers, Key, ObjectReference, Patch,
+    Propagation, ResourceRef, Scope, Selectors, WorkQueue,
 };
 use parking_lot::{Mutex, RwLock};
 use serde::Deserialize;
@@ -53,6 +53,7 @@ struct Meta {
 
 struct Controller {
     client: Client,
+    events: EventRecorder,
     informers: Informers,
     graph: Mutex<Graph>,
     queue: WorkQueue<Key>,
@@ -69,6 +70,7 @@ pub async fn run(context: Context) -> Result<(), Error> {
     let client = context.client("generic-garbage-collector").await?;
     let queue = context.queue("garbage_collector");
     let controller = Arc::new(Controller {
+        events: context.events(&client, "garbage-collector-controller"),
         client,
         informers: context.informers.clone(),
         graph: Mutex::default(),
@@ -215,6 +217,7 @@ impl Controller {
                 }
             };
             for (owner, namespace) in asked {
+                self.tell_of_foreign_owner(uid, &owner, &namespace);
                 let alive = self.is_alive(&owner, &namespace).await?;
                 if !alive {
                     self.graph.lock().note_absent(&owner, &namespace);
@@ -222,6 +225,30 @@ impl Controller {
                 answers.insert(owner.named(&namespace), alive);
             }
         }
+    }
+
+    /// References do not reach into other namespaces; whoever wrote one is told, as its object may go.
+    fn tell_of_foreign_owner(&self, uid: &str, owner: &Owner, namespace: &str) {
+        let object = {
+            let graph = self.graph.lock();
+            if !graph.lives_elsewhere(owner, namespace) {
+                return;
+            }
+            let Some(identity) = graph.identity(uid) else { return };
+            ObjectReference {
+                api_version: identity.api_version.to_string(),
+                kind: identity.kind.to_string(),
+                namespace: identity.namespace.to_string(),
+                name: identity.name.to_string(),
+                uid: identity.uid.to_string(),
+                ..Default::default()
+            }
+        };
+        let Owner { api_version, kind, name, uid, .. } = owner;
+        let message = format!(
+            "ownerRef [{api_version}/{kind}, namespace: {namespace}, name: {name}, uid: {uid}] does not exist in namespace {namespace:?}"
+        );
+        self.events.event(&object, EventType::Warning, "OwnerRefInvalidNamespace", &message);
     }
 
     /// Whether the owner a reference names is there, with that uid.

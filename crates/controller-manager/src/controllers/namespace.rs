@@ -48,7 +48,9 @@ pub async fn run(context: Context) -> Result<(), Error> {
         }
         loop {
             tokio::time::sleep(period).await;
-            for namespace in namespaces.list().into_iter().filter(|namespace| namespace.metadata.is_deleting()) {
+            for namespace in
+                namespaces.list().into_iter().filter(|namespace| namespace.metadata.is_deleting())
+            {
                 again.add(Key::new("", &namespace.metadata.name));
             }
         }

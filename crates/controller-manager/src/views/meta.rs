@@ -6,7 +6,7 @@ use client::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use serde::{Deserialize, Serialize};
 
-use super::{is_default, null_default};
+use super::{compact, is_default, null_default};
 
 /// `metadata` without `managedFields`: an update that leaves these out keeps the stored ones.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -34,9 +34,9 @@ pub struct Meta {
     pub labels: BTreeMap<String, String>,
     #[serde(deserialize_with = "null_default", skip_serializing_if = "is_default")]
     pub annotations: BTreeMap<String, String>,
-    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "compact", skip_serializing_if = "is_default")]
     pub owner_references: Vec<OwnerReference>,
-    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "compact", skip_serializing_if = "is_default")]
     pub finalizers: Vec<String>,
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, Meta, is_default, null_default};
+use super::{Condition, Meta, compact, is_default, null_default};
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -20,12 +20,12 @@ pub struct Node {
 pub struct NodeSpec {
     #[serde(rename = "podCIDR")]
     pub pod_cidr: String,
-    #[serde(rename = "podCIDRs", deserialize_with = "null_default")]
+    #[serde(rename = "podCIDRs", deserialize_with = "compact")]
     pub pod_cidrs: Vec<String>,
     #[serde(rename = "providerID")]
     pub provider_id: String,
     pub unschedulable: bool,
-    #[serde(deserialize_with = "null_default")]
+    #[serde(deserialize_with = "compact")]
     pub taints: Vec<Taint>,
 }
 
@@ -43,7 +43,7 @@ pub struct Taint {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NodeStatus {
-    #[serde(deserialize_with = "null_default")]
+    #[serde(deserialize_with = "compact")]
     pub conditions: Vec<Condition>,
     #[serde(deserialize_with = "null_default")]
     pub allocatable: BTreeMap<String, String>,

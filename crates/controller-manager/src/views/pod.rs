@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, Meta, is_default, null_default};
+use super::{Condition, Meta, compact, is_default};
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -23,11 +23,11 @@ pub struct PodSpec {
     pub host_network: bool,
     pub service_account_name: String,
     pub active_deadline_seconds: Option<i64>,
-    #[serde(deserialize_with = "null_default")]
+    #[serde(deserialize_with = "compact")]
     pub tolerations: Vec<Toleration>,
-    #[serde(deserialize_with = "null_default")]
+    #[serde(deserialize_with = "compact")]
     pub containers: Vec<Container>,
-    #[serde(deserialize_with = "null_default")]
+    #[serde(deserialize_with = "compact")]
     pub init_containers: Vec<Container>,
     /// Kept as it came; a daemon pod's names its node.
     pub affinity: Option<Box<serde_json::Value>>,
@@ -38,7 +38,7 @@ pub struct PodSpec {
 pub struct Container {
     pub name: String,
     pub restart_policy: String,
-    #[serde(deserialize_with = "null_default")]
+    #[serde(deserialize_with = "compact")]
     pub ports: Vec<ContainerPort>,
 }
 
@@ -72,14 +72,14 @@ pub struct PodStatus {
     pub reason: String,
     #[serde(rename = "podIP")]
     pub pod_ip: String,
-    #[serde(rename = "podIPs", deserialize_with = "null_default")]
+    #[serde(rename = "podIPs", deserialize_with = "compact")]
     pub pod_ips: Vec<PodIp>,
     pub start_time: Option<Time>,
-    #[serde(deserialize_with = "null_default")]
+    #[serde(deserialize_with = "compact")]
     pub conditions: Vec<Condition>,
-    #[serde(deserialize_with = "null_default")]
+    #[serde(deserialize_with = "compact")]
     pub container_statuses: Vec<ContainerStatus>,
-    #[serde(deserialize_with = "null_default")]
+    #[serde(deserialize_with = "compact")]
     pub init_container_statuses: Vec<ContainerStatus>,
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::{Deserialize, Serialize};
 
-use super::{Condition, Meta, is_default, null_default};
+use super::{Condition, Meta, compact, is_default, null_default};
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -23,9 +23,9 @@ pub struct ServiceSpec {
     pub cluster_ip: String,
     #[serde(deserialize_with = "null_default")]
     pub selector: BTreeMap<String, String>,
-    #[serde(deserialize_with = "null_default")]
+    #[serde(deserialize_with = "compact")]
     pub ports: Vec<ServicePort>,
-    #[serde(deserialize_with = "null_default")]
+    #[serde(deserialize_with = "compact")]
     pub ip_families: Vec<String>,
     pub publish_not_ready_addresses: bool,
     pub traffic_distribution: String,
@@ -46,9 +46,9 @@ pub struct ServicePort {
 pub struct EndpointSlice {
     pub metadata: Meta,
     pub address_type: String,
-    #[serde(deserialize_with = "null_default")]
+    #[serde(deserialize_with = "compact")]
     pub endpoints: Vec<Endpoint>,
-    #[serde(deserialize_with = "null_default")]
+    #[serde(deserialize_with = "compact")]
     pub ports: Vec<EndpointPort>,
 }
 
@@ -125,7 +125,7 @@ pub struct EndpointPort {
 #[serde(rename_all = "camelCase", default)]
 pub struct Endpoints {
     pub metadata: Meta,
-    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "compact", skip_serializing_if = "is_default")]
     pub subsets: Vec<serde_json::Value>,
 }
 
@@ -140,7 +140,7 @@ pub struct Namespace {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NamespaceSpec {
-    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "compact", skip_serializing_if = "is_default")]
     pub finalizers: Vec<String>,
 }
 
@@ -149,7 +149,7 @@ pub struct NamespaceSpec {
 pub struct NamespaceStatus {
     #[serde(skip_serializing_if = "is_default")]
     pub phase: String,
-    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "compact", skip_serializing_if = "is_default")]
     pub conditions: Vec<Condition>,
 }
 

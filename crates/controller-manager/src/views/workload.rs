@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Condition, Meta, is_default, null_default};
+use super::{Condition, Meta, compact, is_default};
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -61,7 +61,7 @@ pub struct DeploymentStatus {
     pub unavailable_replicas: i32,
     #[serde(skip_serializing_if = "is_default")]
     pub terminating_replicas: Option<i32>,
-    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "compact", skip_serializing_if = "is_default")]
     pub conditions: Vec<Condition>,
     #[serde(skip_serializing_if = "is_default")]
     pub collision_count: Option<i32>,
@@ -98,7 +98,7 @@ pub struct ReplicaSetStatus {
     pub terminating_replicas: Option<i32>,
     #[serde(skip_serializing_if = "is_default")]
     pub observed_generation: i64,
-    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "compact", skip_serializing_if = "is_default")]
     pub conditions: Vec<Condition>,
 }
 
@@ -172,7 +172,7 @@ pub struct DaemonSetStatus {
     pub number_unavailable: i32,
     #[serde(skip_serializing_if = "is_default")]
     pub collision_count: Option<i32>,
-    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "compact", skip_serializing_if = "is_default")]
     pub conditions: Vec<Condition>,
 }
 
@@ -228,7 +228,7 @@ pub struct SuccessRule {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct JobStatus {
-    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "compact", skip_serializing_if = "is_default")]
     pub conditions: Vec<Condition>,
     #[serde(skip_serializing_if = "is_default")]
     pub start_time: Option<Time>,
@@ -256,9 +256,9 @@ pub struct JobStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct UncountedPods {
-    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "compact", skip_serializing_if = "is_default")]
     pub succeeded: Vec<String>,
-    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "compact", skip_serializing_if = "is_default")]
     pub failed: Vec<String>,
 }
 

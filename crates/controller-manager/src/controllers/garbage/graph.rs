@@ -64,7 +64,6 @@ pub(super) struct Identity {
     pub(super) version: Box<str>,
 }
 
-/// An object to judge (again).
 #[derive(Debug, PartialEq)]
 pub(super) struct Todo(pub(super) Uid);
 
@@ -246,6 +245,8 @@ impl Graph {
             .iter()
             .filter_map(|uid| self.nodes.get(uid))
             .map(|dependent| dependent.identity.namespace.clone())
+            // Nobody elsewhere could refer to it, so that it is gone says nothing of what they refer to.
+            .filter(|namespace| node.identity.namespace.is_empty() || *namespace == node.identity.namespace)
             .collect();
         let gone = &node.identity;
         for namespace in namespaces {
@@ -255,6 +256,22 @@ impl Graph {
 
     pub(super) fn note_absent(&mut self, owner: &Owner, namespace: &str) {
         self.absent.add(owner.named(namespace));
+    }
+
+    /// Whether the owner is there but in a namespace that an object of this one cannot refer to.
+    pub(super) fn lives_elsewhere(&self, owner: &Owner, namespace: &str) -> bool {
+        self.nodes.get(&*owner.uid).is_some_and(|node| {
+            let known = &node.identity;
+            !node.virtual_
+                && known.kind == owner.kind
+                && known.name == owner.name
+                && !known.namespace.is_empty()
+                && *known.namespace != *namespace
+        })
+    }
+
+    pub(super) fn identity(&self, uid: &str) -> Option<&Identity> {
+        self.nodes.get(uid).map(|node| &node.identity)
     }
 
     fn waits(&self, uid: &str) -> bool {

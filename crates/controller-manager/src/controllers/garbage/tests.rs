@@ -110,7 +110,7 @@ fn a_wrong_name_is_nobody() {
     see(&mut graph, "a", &[], PLAIN);
     see(&mut graph, "b", &[owner("a", true)], PLAIN);
     let wrong = Owner { name: "z".into(), ..owner("a", true) };
-    assert_eq!(see(&mut graph, "c", &[wrong.clone()], PLAIN), ["c"]);
+    assert_eq!(see(&mut graph, "c", std::slice::from_ref(&wrong), PLAIN), ["c"]);
     let asked = graph.judge("c", &HashMap::new()).unwrap_err();
     assert_eq!(asked, [(wrong.clone(), "d".into())]);
     graph.note_absent(&wrong, "d");
@@ -118,7 +118,7 @@ fn a_wrong_name_is_nobody() {
     assert_eq!(verdict(&graph, "b"), Some(Verdict::Keep));
     // The same when the owner is seen last.
     let mut graph = Graph::default();
-    see(&mut graph, "c", &[wrong.clone()], PLAIN);
+    see(&mut graph, "c", std::slice::from_ref(&wrong), PLAIN);
     see(&mut graph, "b", &[owner("a", true)], PLAIN);
     graph.note_absent(&wrong, "d");
     assert_eq!(see(&mut graph, "a", &[], PLAIN), ["b", "c"]);
@@ -190,7 +190,31 @@ fn a_reference_into_another_namespace_is_checked() {
     graph.insert(seen);
     assert_eq!(see(&mut graph, "b", &[owner("a", true)], PLAIN), ["b"]);
     assert!(graph.judge("b", &HashMap::new()).is_err());
+    assert!(graph.lives_elsewhere(&owner("a", true), "d"));
+    assert!(!graph.lives_elsewhere(&owner("a", true), "elsewhere"));
+    assert!(!graph.lives_elsewhere(&Owner { name: "z".into(), ..owner("a", true) }, "d"), "that is nobody");
     let answers = HashMap::from([(owner("a", true).named("d"), false)]);
     let found = graph.judge("b", &answers).unwrap().unwrap().1;
     assert_eq!(Some(found), delete(Propagation::Background));
+}
+
+/// An object of the whole cluster cannot refer to a namespaced owner: it is never collected for it.
+#[test]
+fn a_cluster_scoped_dependent_outlives_a_namespaced_owner() {
+    let mut graph = Graph::default();
+    see(&mut graph, "a", &[], PLAIN);
+    let owners = [owner("a", true)];
+    graph.insert(Seen {
+        resource: resource(),
+        name: "c",
+        namespace: "",
+        uid: "c",
+        version: "1",
+        owners: &owners,
+        deleting: false,
+        foreground: false,
+        orphan: false,
+    });
+    assert_eq!(names(graph.remove("a")), ["c"]);
+    assert!(graph.judge("c", &HashMap::new()).is_err(), "it is to be asked for, and then kept");
 }
