@@ -32,7 +32,12 @@ pub struct Responder<'a, F> {
 }
 
 impl<F: Facts> Responder<'_, F> {
-    pub fn answer(&self, name: &Name, question: &Question<'_>, kind: RecordType) -> Result<Answer, ProtoError> {
+    pub fn answer(
+        &self,
+        name: &Name,
+        question: &Question<'_>,
+        kind: RecordType,
+    ) -> Result<Answer, ProtoError> {
         let mut answer = Answer { exists: true, ..Answer::default() };
         match question {
             Question::Apex => {}
@@ -47,15 +52,19 @@ impl<F: Facts> Responder<'_, F> {
             }
             Question::Endpoint { namespace, service, label } => {
                 let endpoints = self.endpoints(namespace, service);
-                let found: Vec<IpAddr> =
-                    endpoints.iter().filter(|endpoint| endpoint.label == *label).map(|endpoint| endpoint.address).collect();
+                let found: Vec<IpAddr> = endpoints
+                    .iter()
+                    .filter(|endpoint| endpoint.label == *label)
+                    .map(|endpoint| endpoint.address)
+                    .collect();
                 answer.exists = !found.is_empty();
                 answer.records.extend(addresses(name, &found, kind));
             }
             Question::Port { namespace, service, port, protocol } => {
                 let asked = |candidate: &Port| candidate.is(port, protocol);
                 self.ports(&mut answer, name, namespace, service, kind, &asked)?;
-                answer.exists = answer.exists && (!answer.records.is_empty() || !wants(kind, RecordType::SRV));
+                answer.exists =
+                    answer.exists && (!answer.records.is_empty() || !wants(kind, RecordType::SRV));
             }
             Question::Pod { namespace, address } => {
                 answer.exists = self.facts.has_namespace(namespace);
@@ -141,14 +150,18 @@ impl<F: Facts> Responder<'_, F> {
         } else {
             for port in found.spec.ports.iter().filter(|port| asked(port)) {
                 let Some(number) = port.port else { continue };
-                targets.extend(found.addresses().into_iter().map(|address| (service_name.clone(), address, number)));
+                targets.extend(
+                    found.addresses().into_iter().map(|address| (service_name.clone(), address, number)),
+                );
             }
         }
         let weight = u16::try_from(100 / targets.len().max(1)).unwrap_or(1).max(1);
         for (target, address, port) in targets {
             answer.records.push(record(name, RData::SRV(SRV::new(0, weight, port, target.clone()))));
             let glue = addresses(&target, &[address], RecordType::ANY);
-            answer.additional.extend(glue.into_iter().filter(|glue| !answer.additional.contains(glue)).collect::<Vec<_>>());
+            answer.additional.extend(
+                glue.into_iter().filter(|glue| !answer.additional.contains(glue)).collect::<Vec<_>>(),
+            );
         }
         Ok(())
     }

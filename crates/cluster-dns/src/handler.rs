@@ -4,8 +4,8 @@ use hickory_proto::op::{Metadata, ResponseCode};
 use hickory_proto::rr::rdata::SOA;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use hickory_resolver::TokioResolver;
-use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::net::runtime::Time;
+use hickory_resolver::net::{DnsError, NetError};
 use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use hickory_server::zone_handler::MessageResponseBuilder;
 
@@ -30,7 +30,13 @@ struct Reply {
 
 impl Reply {
     fn code(code: ResponseCode) -> Reply {
-        Reply { code, authoritative: false, answers: Vec::new(), authority: Vec::new(), additional: Vec::new() }
+        Reply {
+            code,
+            authoritative: false,
+            answers: Vec::new(),
+            authority: Vec::new(),
+            additional: Vec::new(),
+        }
     }
 }
 
@@ -48,7 +54,8 @@ impl Handler {
         let responder = Responder { facts: &self.directory, domain: &self.domain };
         let depth = usize::from(self.domain.num_labels());
         if self.domain.zone_of(name) {
-            let question = question::read(labels.get(..labels.len().saturating_sub(depth)).unwrap_or_default());
+            let question =
+                question::read(labels.get(..labels.len().saturating_sub(depth)).unwrap_or_default());
             return match responder.answer(name, &question, kind) {
                 Ok(answer) => self.authoritative(answer, kind).await,
                 Err(error) => {
@@ -96,15 +103,27 @@ impl Handler {
     fn start_of_authority(&self) -> Record {
         let under = |label: &str| Name::from_ascii(label).and_then(|label| label.append_domain(&self.domain));
         let (Ok(server), Ok(contact)) = (under("ns.dns"), under("hostmaster")) else {
-            return Record::from_rdata(self.domain.clone(), TTL, RData::SOA(SOA::new(Name::root(), Name::root(), 1, 7200, 1800, 86400, TTL)));
+            return Record::from_rdata(
+                self.domain.clone(),
+                TTL,
+                RData::SOA(SOA::new(Name::root(), Name::root(), 1, 7200, 1800, 86400, TTL)),
+            );
         };
-        Record::from_rdata(self.domain.clone(), TTL, RData::SOA(SOA::new(server, contact, 1, 7200, 1800, 86400, TTL)))
+        Record::from_rdata(
+            self.domain.clone(),
+            TTL,
+            RData::SOA(SOA::new(server, contact, 1, 7200, 1800, 86400, TTL)),
+        )
     }
 }
 
 #[async_trait::async_trait]
 impl RequestHandler for Handler {
-    async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, mut response: R) -> ResponseInfo {
+    async fn handle_request<R: ResponseHandler, T: Time>(
+        &self,
+        request: &Request,
+        mut response: R,
+    ) -> ResponseInfo {
         let mut metadata = Metadata::response_from_request(&request.metadata);
         metadata.recursion_available = true;
         let reply = match request.request_info() {

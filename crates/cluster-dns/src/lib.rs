@@ -38,7 +38,11 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     let checks = daemon::health::Checks::new();
     let synced = directory.clone();
     checks.add("informer-sync", move || {
-        if synced.has_synced() { Ok(()) } else { Err("services and endpoint slices are not listed yet".into()) }
+        if synced.has_synced() {
+            Ok(())
+        } else {
+            Err("services and endpoint slices are not listed yet".into())
+        }
     });
     let health_listener = daemon::serving::bind(options.health_listen, false).context("health address")?;
     let health = daemon::serving::serve(

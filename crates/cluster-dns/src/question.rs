@@ -11,10 +11,25 @@ pub enum Question<'a> {
     Namespace(&'a str),
     /// `dns-version`: the version of the specification.
     Version,
-    Service { namespace: &'a str, name: &'a str },
-    Endpoint { namespace: &'a str, service: &'a str, label: &'a str },
-    Port { namespace: &'a str, service: &'a str, port: &'a str, protocol: &'a str },
-    Pod { namespace: &'a str, address: IpAddr },
+    Service {
+        namespace: &'a str,
+        name: &'a str,
+    },
+    Endpoint {
+        namespace: &'a str,
+        service: &'a str,
+        label: &'a str,
+    },
+    Port {
+        namespace: &'a str,
+        service: &'a str,
+        port: &'a str,
+        protocol: &'a str,
+    },
+    Pod {
+        namespace: &'a str,
+        address: IpAddr,
+    },
     Unknown,
 }
 
@@ -25,10 +40,12 @@ pub fn read<'a>(labels: &[&'a str]) -> Question<'a> {
         ["dns-version"] => Question::Version,
         [namespace, "svc" | "pod"] => Question::Namespace(namespace),
         [name, namespace, "svc"] => Question::Service { namespace, name },
-        [port, protocol, service, namespace, "svc"] => match (port.strip_prefix('_'), protocol.strip_prefix('_')) {
-            (Some(port), Some(protocol)) => Question::Port { namespace, service, port, protocol },
-            _ => Question::Unknown,
-        },
+        [port, protocol, service, namespace, "svc"] => {
+            match (port.strip_prefix('_'), protocol.strip_prefix('_')) {
+                (Some(port), Some(protocol)) => Question::Port { namespace, service, port, protocol },
+                _ => Question::Unknown,
+            }
+        }
         [label, service, namespace, "svc"] => Question::Endpoint { namespace, service, label },
         [address, namespace, "pod"] => match dashed(address) {
             Some(address) => Question::Pod { namespace, address },
@@ -60,7 +77,8 @@ pub fn reverse(labels: &[&str]) -> Option<IpAddr> {
         [parts @ .., "ip6", "arpa"] if parts.len() == 32 => {
             let mut bits: u128 = 0;
             for part in parts.iter().rev() {
-                bits = bits << 4 | u128::from(u8::from_str_radix(part, 16).ok().filter(|nibble| *nibble < 16)?);
+                bits =
+                    bits << 4 | u128::from(u8::from_str_radix(part, 16).ok().filter(|nibble| *nibble < 16)?);
             }
             Some(IpAddr::V6(bits.into()))
         }
@@ -90,7 +108,10 @@ mod tests {
         );
         check("http.tcp.web.default.svc", Question::Unknown);
         check("10-1-2-3.default.pod", Question::Pod { namespace: "default", address: [10, 1, 2, 3].into() });
-        check("fd00--1.default.pod", Question::Pod { namespace: "default", address: "fd00::1".parse().unwrap() });
+        check(
+            "fd00--1.default.pod",
+            Question::Pod { namespace: "default", address: "fd00::1".parse().unwrap() },
+        );
         check("nonsense.default.pod", Question::Unknown);
         check("dns-version", Question::Version);
         check("x.y", Question::Unknown);

@@ -54,7 +54,8 @@ impl Service {
     }
 
     pub fn addresses(&self) -> Vec<IpAddr> {
-        let mut addresses: Vec<IpAddr> = self.spec.cluster_ips.iter().filter_map(|ip| ip.parse().ok()).collect();
+        let mut addresses: Vec<IpAddr> =
+            self.spec.cluster_ips.iter().filter_map(|ip| ip.parse().ok()).collect();
         if addresses.is_empty() {
             addresses.extend(self.spec.cluster_ip.parse::<IpAddr>());
         }

@@ -80,7 +80,8 @@ pub fn ruleset(settings: &Settings, node_addresses: &[IpAddr]) -> Ruleset {
 
     let destination = format!("{family} daddr");
     let to_service = |map: &str| format!("{destination} . meta l4proto . th dport vmap @{map}");
-    let to_node_port = |map: &str| format!("{destination} @{NODE_PORT_IPS} meta l4proto . th dport vmap @{map}");
+    let to_node_port =
+        |map: &str| format!("{destination} @{NODE_PORT_IPS} meta l4proto . th dport vmap @{map}");
     chain("services", "", &[to_service(SERVICE_IPS), to_node_port(SERVICE_NODE_PORTS)]);
     chain("service-endpoints-check", "", &[to_service(NO_ENDPOINT_SERVICES)]);
     chain("nodeport-endpoints-check", "", &[to_node_port(NO_ENDPOINT_NODE_PORTS)]);

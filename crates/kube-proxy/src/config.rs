@@ -77,7 +77,12 @@ impl Configuration {
     }
 
     pub fn sync_period(&self) -> Duration {
-        self.nftables.sync_period.as_ref().map(|period| **period).filter(|period| !period.is_zero()).unwrap_or(FULL_SYNC)
+        self.nftables
+            .sync_period
+            .as_ref()
+            .map(|period| **period)
+            .filter(|period| !period.is_zero())
+            .unwrap_or(FULL_SYNC)
     }
 
     pub fn health_address(&self) -> anyhow::Result<SocketAddr> {

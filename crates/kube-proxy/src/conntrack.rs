@@ -32,12 +32,14 @@ pub fn stale(change: &Changed) -> BTreeSet<Flow> {
 }
 
 fn same_port(one: &Forward, other: &Forward) -> bool {
-    (&one.protocol, one.port, one.cluster_ip, one.node_port) == (&other.protocol, other.port, other.cluster_ip, other.node_port)
+    (&one.protocol, one.port, one.cluster_ip, one.node_port)
+        == (&other.protocol, other.port, other.cluster_ip, other.node_port)
 }
 
 /// Every way to reach the Service's port.
 fn entries(forward: &Forward, endpoint: Option<IpAddr>) -> Vec<Flow> {
-    let addresses = std::iter::once(&forward.cluster_ip).chain(&forward.external_ips).chain(&forward.load_balancer_ips);
+    let addresses =
+        std::iter::once(&forward.cluster_ip).chain(&forward.external_ips).chain(&forward.load_balancer_ips);
     let mut flows: Vec<Flow> =
         addresses.map(|address| Flow { destination: Some(*address), port: forward.port, endpoint }).collect();
     if forward.node_port != 0 {
@@ -55,7 +57,8 @@ pub fn set_limits(limits: &Conntrack) {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let wanted = (per_core * cores as u64).max(limits.min.unwrap_or(131_072));
     let path = "/proc/sys/net/netfilter/nf_conntrack_max";
-    let now = std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0);
+    let now =
+        std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0);
     if now < wanted
         && let Err(error) = std::fs::write(path, wanted.to_string())
     {
@@ -75,7 +78,8 @@ mod tests {
         let mut spec = http();
         spec["ports"][0]["nodePort"] = json!(30053);
         let mut forward =
-            crate::model::forwards(&service(spec), &[slice(json!([]))], packetfilter::Family::Ip, "n").remove(0);
+            crate::model::forwards(&service(spec), &[slice(json!([]))], packetfilter::Family::Ip, "n")
+                .remove(0);
         forward.protocol = "udp".into();
         forward.cluster =
             targets.iter().map(|address| Target { address: address.parse().unwrap(), port: 53 }).collect();

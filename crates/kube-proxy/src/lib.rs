@@ -38,7 +38,8 @@ pub async fn run(
     let informers = Informers::new(client.clone());
     let events = EventRecorder::new(client, "kube-proxy", &node);
     let health = Arc::new(sync::Health::default());
-    let proxier = sync::Proxier::new(&informers, configuration.clone(), node.clone(), filter, health.clone())?;
+    let proxier =
+        sync::Proxier::new(&informers, configuration.clone(), node.clone(), filter, health.clone())?;
     let started = client::ObjectReference {
         kind: "Node".into(),
         name: node.clone(),
@@ -46,7 +47,8 @@ pub async fn run(
         ..client::ObjectReference::default()
     };
     events.event(&started, client::EventType::Normal, "Starting", "");
-    let (served, ()) = tokio::join!(rim::serve(&configuration, health, shutdown.clone()), proxier.run(shutdown.clone()));
+    let (served, ()) =
+        tokio::join!(rim::serve(&configuration, health, shutdown.clone()), proxier.run(shutdown.clone()));
     events.shutdown().await;
     informers.shutdown().await;
     served

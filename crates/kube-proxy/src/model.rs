@@ -65,7 +65,8 @@ pub fn forwards(service: &Service, slices: &[impl AsRef<Slice>], family: Family,
         return Vec::new();
     }
     let of_family = |address: &IpAddr| is_of(family, address);
-    let mut cluster_ips = spec.cluster_ips.iter().chain(std::iter::once(&spec.cluster_ip)).filter_map(|ip| ip.parse().ok());
+    let mut cluster_ips =
+        spec.cluster_ips.iter().chain(std::iter::once(&spec.cluster_ip)).filter_map(|ip| ip.parse().ok());
     let Some(cluster_ip) = cluster_ips.find(of_family) else { return Vec::new() };
     let ingress = service.status.load_balancer.ingress.iter();
     let load_balancer_ips: Vec<IpAddr> = ingress
@@ -113,17 +114,24 @@ struct Candidate<'a> {
     terminating: bool,
 }
 
-fn endpoints<'a>(slices: &'a [impl AsRef<Slice>], port_name: &str, protocol: &str, family: Family) -> Vec<Candidate<'a>> {
+fn endpoints<'a>(
+    slices: &'a [impl AsRef<Slice>],
+    port_name: &str,
+    protocol: &str,
+    family: Family,
+) -> Vec<Candidate<'a>> {
     let address_type = if family == Family::Ip { "IPv4" } else { "IPv6" };
     let mut found = Vec::new();
     for slice in slices.iter().map(AsRef::as_ref).filter(|slice| slice.address_type == address_type) {
         let mut ports = slice.ports.iter().flatten();
         let port = ports.find(|port| {
-            port.name.as_deref().unwrap_or_default() == port_name && port.protocol.as_deref().unwrap_or("TCP") == protocol
+            port.name.as_deref().unwrap_or_default() == port_name
+                && port.protocol.as_deref().unwrap_or("TCP") == protocol
         });
         let Some(port) = port.and_then(|port| port.port) else { continue };
         for endpoint in slice.endpoints.iter().flatten() {
-            let Some(address) = endpoint.addresses.first().copied().filter(|address| is_of(family, address)) else {
+            let Some(address) = endpoint.addresses.first().copied().filter(|address| is_of(family, address))
+            else {
                 continue;
             };
             let ready = endpoint.conditions.ready.unwrap_or(true);
@@ -142,7 +150,11 @@ fn endpoints<'a>(slices: &'a [impl AsRef<Slice>], port_name: &str, protocol: &st
 /// Ready endpoints, or, where there are none, those that end but still serve (KEP-1669).
 fn usable(candidates: &[&Candidate<'_>]) -> BTreeSet<Target> {
     let of = |keep: fn(&Candidate<'_>) -> bool| -> BTreeSet<Target> {
-        candidates.iter().filter(|candidate| keep(candidate)).map(|candidate| candidate.target.clone()).collect()
+        candidates
+            .iter()
+            .filter(|candidate| keep(candidate))
+            .map(|candidate| candidate.target.clone())
+            .collect()
     };
     let ready = of(|candidate| candidate.ready);
     if ready.is_empty() { of(|candidate| candidate.serving && candidate.terminating) } else { ready }
@@ -157,7 +169,8 @@ pub mod tests {
     use super::*;
 
     pub fn service(spec: Value) -> Service {
-        serde_json::from_value(json!({"metadata": {"name": "web", "namespace": "default"}, "spec": spec})).unwrap()
+        serde_json::from_value(json!({"metadata": {"name": "web", "namespace": "default"}, "spec": spec}))
+            .unwrap()
     }
 
     pub fn slice(endpoints: Value) -> Arc<Slice> {
@@ -213,9 +226,15 @@ pub mod tests {
 
     #[test]
     fn headless_and_external_names_are_not_forwarded() {
-        for spec in [json!({"clusterIP": "None", "ports": [{"port": 80}]}), json!({"type": "ExternalName", "externalName": "x"})] {
+        for spec in [
+            json!({"clusterIP": "None", "ports": [{"port": 80}]}),
+            json!({"type": "ExternalName", "externalName": "x"}),
+        ] {
             assert!(forwards(&service(spec), &[slice(json!([]))], Family::Ip, "n").is_empty());
         }
-        assert!(forwards(&service(http()), &[slice(json!([]))], Family::Ip6, "n").is_empty(), "no address of the family");
+        assert!(
+            forwards(&service(http()), &[slice(json!([]))], Family::Ip6, "n").is_empty(),
+            "no address of the family"
+        );
     }
 }

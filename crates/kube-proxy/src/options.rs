@@ -58,7 +58,9 @@ pub const UNSUPPORTED: &[Unsupported] = &[
 impl Options {
     pub fn configuration(self) -> anyhow::Result<Configuration> {
         let mut configuration = match &self.config {
-            Some(path) => daemon::config::load(path, "kubeproxy.config.k8s.io/v1alpha1", "KubeProxyConfiguration")?,
+            Some(path) => {
+                daemon::config::load(path, "kubeproxy.config.k8s.io/v1alpha1", "KubeProxyConfiguration")?
+            }
             None => {
                 let mut configuration = Configuration::default();
                 configuration.client_connection.kubeconfig = self.kubeconfig.unwrap_or_default();
@@ -76,7 +78,9 @@ impl Options {
         }
         match configuration.mode.as_str() {
             "" | "nftables" => Ok(configuration),
-            "iptables" | "ipvs" => bail!("proxy mode {:?} is not supported, only \"nftables\" is", configuration.mode),
+            "iptables" | "ipvs" => {
+                bail!("proxy mode {:?} is not supported, only \"nftables\" is", configuration.mode)
+            }
             other => bail!("unknown proxy mode {other:?}"),
         }
     }

@@ -22,15 +22,19 @@ pub async fn serve(
     health: Arc<Health>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let health_listener = serving::bind(configuration.health_address()?, false).context("healthzBindAddress")?;
-    let metrics_listener = serving::bind(configuration.metrics_address()?, false).context("metricsBindAddress")?;
+    let health_listener =
+        serving::bind(configuration.health_address()?, false).context("healthzBindAddress")?;
+    let metrics_listener =
+        serving::bind(configuration.metrics_address()?, false).context("metricsBindAddress")?;
     let healthy = service_fn(move |request: Request<Incoming>| {
         let health = health.clone();
         async move { Ok::<_, Infallible>(answer_health(request.uri().path(), &health)) }
     });
     let metrics = service_fn(|request: Request<Incoming>| async move {
         Ok::<_, Infallible>(match request.uri().path() {
-            "/metrics" => text(StatusCode::OK, daemon::metrics::CONTENT_TYPE, daemon::metrics::registry().text()),
+            "/metrics" => {
+                text(StatusCode::OK, daemon::metrics::CONTENT_TYPE, daemon::metrics::registry().text())
+            }
             "/proxyMode" => text(StatusCode::OK, "text/plain; charset=utf-8", "nftables".to_owned()),
             "/healthz" => text(StatusCode::OK, "text/plain; charset=utf-8", "ok".to_owned()),
             _ => text(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", "404 page not found\n".to_owned()),
@@ -49,9 +53,11 @@ fn answer_health(path: &str, health: &Health) -> Response<Full<Bytes>> {
         return text(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", "404 page not found\n".to_owned());
     }
     let programmed = health.programmed.load(Ordering::Relaxed);
-    let timestamp = |millis: u64| jiff::Timestamp::from_millisecond(millis as i64).unwrap_or_default().to_string();
+    let timestamp =
+        |millis: u64| jiff::Timestamp::from_millisecond(millis as i64).unwrap_or_default().to_string();
     let current = timestamp(jiff::Timestamp::now().as_millisecond() as u64);
-    let status = if programmed == 0 && path == "/healthz" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let status =
+        if programmed == 0 && path == "/healthz" { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     let body = format!("{{\"lastUpdated\": {:?},\"currentTime\": {current:?}}}", timestamp(programmed));
     text(status, "application/json", body)
 }

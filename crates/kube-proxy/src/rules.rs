@@ -104,7 +104,8 @@ fn balance(
     settings: &Settings,
 ) {
     let family = settings.family;
-    let to_cluster_ip = format!("{family} daddr {} {} dport {}", forward.cluster_ip, forward.protocol, forward.port);
+    let to_cluster_ip =
+        format!("{family} daddr {} {} dport {}", forward.cluster_ip, forward.protocol, forward.port);
     let mut lines = Vec::new();
     if settings.masquerade_all {
         lines.push(format!("{to_cluster_ip} jump {MARK_FOR_MASQUERADE}"));
@@ -113,11 +114,18 @@ fn balance(
     }
     if let Some(seconds) = forward.affinity {
         for target in targets {
-            lines.push(format!("{family} saddr @{} goto {}", names.affinity(target, seconds), names.endpoint(target)));
+            lines.push(format!(
+                "{family} saddr @{} goto {}",
+                names.affinity(target, seconds),
+                names.endpoint(target)
+            ));
         }
     }
-    let choices: Vec<String> =
-        targets.iter().enumerate().map(|(index, target)| format!("{index} : goto {}", names.endpoint(target))).collect();
+    let choices: Vec<String> = targets
+        .iter()
+        .enumerate()
+        .map(|(index, target)| format!("{index} : goto {}", names.endpoint(target)))
+        .collect();
     lines.push(format!("numgen random mod {} vmap {{ {} }}", targets.len(), choices.join(", ")));
     rules.chain(chain, lines);
 }
@@ -179,7 +187,8 @@ struct Names {
 
 impl Names {
     fn new(forward: &Forward) -> Names {
-        let words = format!("{}/{}/{}/{}", forward.namespace, forward.name, forward.protocol, forward.port_name);
+        let words =
+            format!("{}/{}/{}/{}", forward.namespace, forward.name, forward.protocol, forward.port_name);
         let base = format!("{}-{words}", hash(&words));
         Names {
             cluster: format!("service-{base}"),
@@ -196,13 +205,22 @@ impl Names {
     }
 
     fn affinity(&self, target: &Target, seconds: u32) -> String {
-        format!("affinity-{seconds}-{}__{}/{}", self.base, target.address.to_string().replace(':', "."), target.port)
+        format!(
+            "affinity-{seconds}-{}__{}/{}",
+            self.base,
+            target.address.to_string().replace(':', "."),
+            target.port
+        )
     }
 }
 
 fn hash(words: &str) -> String {
     const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-    Sha256::digest(words.as_bytes()).iter().take(8).map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect()
+    Sha256::digest(words.as_bytes())
+        .iter()
+        .take(8)
+        .map(|byte| char::from(ALPHABET[usize::from(byte % 32)]))
+        .collect()
 }
 
 #[cfg(test)]

@@ -102,7 +102,12 @@ mod tests {
     use crate::model::tests::{http, service, slice};
 
     fn table() -> Table {
-        Table::new(Settings { family: Family::Ip, mark: 0x4000, masquerade_all: false, cluster_networks: Vec::new() })
+        Table::new(Settings {
+            family: Family::Ip,
+            mark: 0x4000,
+            masquerade_all: false,
+            cluster_networks: Vec::new(),
+        })
     }
 
     fn web(addresses: &[&str]) -> Vec<Forward> {
@@ -116,11 +121,13 @@ mod tests {
         let key = Key::new("default", "web");
         let (script, _) = table.update(Ruleset::default(), vec![(key.clone(), web(&["10.244.0.2"]))]);
         assert!(script.starts_with("add table ip kube-proxy\ndelete table ip kube-proxy\n"));
-        let (script, changes) = table.update(Ruleset::default(), vec![(key.clone(), web(&["10.244.0.2", "10.244.0.3"]))]);
+        let (script, changes) =
+            table.update(Ruleset::default(), vec![(key.clone(), web(&["10.244.0.2", "10.244.0.3"]))]);
         assert!(!script.contains("10.244.0.2:8080"), "the endpoint that stays is left alone: {script}");
         assert!(script.contains("10.244.0.3:8080"));
         assert_eq!(changes[0].old[0].cluster.len(), 1);
-        let (script, _) = table.update(Ruleset::default(), vec![(key.clone(), web(&["10.244.0.2", "10.244.0.3"]))]);
+        let (script, _) =
+            table.update(Ruleset::default(), vec![(key.clone(), web(&["10.244.0.2", "10.244.0.3"]))]);
         assert_eq!(script, "");
         table.update(Ruleset::default(), vec![(key, Vec::new())]);
         assert!(table.is_empty());
@@ -133,7 +140,8 @@ mod tests {
         let mut first = web(&["10.244.0.2"]);
         first[0].name = "old".into();
         table.update(Ruleset::default(), vec![(old.clone(), first)]);
-        let (script, _) = table.update(Ruleset::default(), vec![(new, web(&["10.244.0.2"])), (old, Vec::new())]);
+        let (script, _) =
+            table.update(Ruleset::default(), vec![(new, web(&["10.244.0.2"])), (old, Vec::new())]);
         let position = |text: &str| script.find(text).unwrap_or_else(|| panic!("no {text} in {script}"));
         assert!(
             position("delete element ip kube-proxy service-ips { 10.96.0.7 . tcp . 80 }")

@@ -66,10 +66,12 @@ impl Proxier {
         filter: Arc<dyn PacketFilter>,
         health: Arc<Health>,
     ) -> anyhow::Result<Proxier> {
-        let ours = Selectors::labels("!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name");
+        let ours =
+            Selectors::labels("!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name");
         let services = informers.watch::<Service>(Scope::All, ours.clone());
         let slices = informers.watch::<Slice>(Scope::All, ours);
-        let node = informers.watch::<Node>(Scope::All, Selectors::fields(format!("metadata.name={node_name}")));
+        let node =
+            informers.watch::<Node>(Scope::All, Selectors::fields(format!("metadata.name={node_name}")));
         slices.add_index(BY_SERVICE, |slice| {
             slice.service().map(|name| format!("{}/{name}", slice.metadata.namespace)).into_iter().collect()
         });
@@ -100,7 +102,18 @@ impl Proxier {
         };
         let tables = families.into_iter().map(|family| Table::new(settings(family))).collect();
         let metrics = Metrics::new();
-        Ok(Proxier { configuration, node_name, services, slices, node, dirty, filter, health, tables, metrics })
+        Ok(Proxier {
+            configuration,
+            node_name,
+            services,
+            slices,
+            node,
+            dirty,
+            filter,
+            health,
+            tables,
+            metrics,
+        })
     }
 
     pub async fn run(mut self, shutdown: CancellationToken) {
@@ -157,7 +170,8 @@ impl Proxier {
                 });
                 ((*key).clone(), forwards.unwrap_or_default())
             });
-            let (script, changes) = table.update(base::ruleset(&table.settings, &addresses), services.collect());
+            let (script, changes) =
+                table.update(base::ruleset(&table.settings, &addresses), services.collect());
             if !script.is_empty()
                 && let Err(error) = self.filter.apply(&script).await
             {
@@ -234,8 +248,10 @@ impl Metrics {
             ),
             failures: registry
                 .counter("kubeproxy_sync_proxy_rules_nftables_sync_failures_total", "Syncs that failed."),
-            last: registry
-                .gauge("kubeproxy_sync_proxy_rules_last_timestamp_seconds", "When rules were last programmed."),
+            last: registry.gauge(
+                "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
+                "When rules were last programmed.",
+            ),
         }
     }
 }

@@ -132,7 +132,8 @@ pub struct NodeAddress {
 impl Node {
     /// The node's own addresses: internal ones first, as upstream takes them.
     pub fn addresses(&self) -> Vec<IpAddr> {
-        let of = |kind: &'static str| self.status.addresses.iter().filter(move |address| address.kind == kind);
+        let of =
+            |kind: &'static str| self.status.addresses.iter().filter(move |address| address.kind == kind);
         of("InternalIP").chain(of("ExternalIP")).filter_map(|address| address.address.parse().ok()).collect()
     }
 }

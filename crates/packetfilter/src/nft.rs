@@ -47,8 +47,13 @@ impl PacketFilter for Nft {
 
     async fn forget(&self, flow: &Flow) -> Result<(), Error> {
         let port = flow.port.to_string();
-        let mut arguments: Vec<String> = ["-D", "-p", "udp", "--orig-port-dst", &port].map(str::to_owned).to_vec();
-        let family = if [flow.destination, flow.endpoint].iter().flatten().any(IpAddr::is_ipv6) { "ipv6" } else { "ipv4" };
+        let mut arguments: Vec<String> =
+            ["-D", "-p", "udp", "--orig-port-dst", &port].map(str::to_owned).to_vec();
+        let family = if [flow.destination, flow.endpoint].iter().flatten().any(IpAddr::is_ipv6) {
+            "ipv6"
+        } else {
+            "ipv4"
+        };
         arguments.extend(["-f".to_owned(), family.to_owned()]);
         for (flag, address) in [("--orig-dst", flow.destination), ("--reply-src", flow.endpoint)] {
             if let Some(address) = address {

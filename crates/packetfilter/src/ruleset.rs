@@ -42,7 +42,9 @@ impl Ruleset {
 
     /// The script that makes the table anew with exactly this content.
     pub fn replace(&self, family: Family, table: &str) -> String {
-        let mut script = format!("add table {family} {table}\ndelete table {family} {table}\nadd table {family} {table}\n");
+        let mut script = format!(
+            "add table {family} {table}\ndelete table {family} {table}\nadd table {family} {table}\n"
+        );
         Ruleset::default().difference(self, family, table, &mut script);
         script
     }
@@ -130,8 +132,14 @@ mod tests {
 
     #[test]
     fn only_what_changed_is_written() {
-        let old = ruleset(&[("a", &["goto b"]), ("b", &["drop"]), ("c", &["accept"])], &[("m", "1", "goto a"), ("s", "x", "")]);
-        let new = ruleset(&[("a", &["goto d"]), ("c", &["accept"]), ("d", &[])], &[("m", "1", "goto c"), ("s", "y", "")]);
+        let old = ruleset(
+            &[("a", &["goto b"]), ("b", &["drop"]), ("c", &["accept"])],
+            &[("m", "1", "goto a"), ("s", "x", "")],
+        );
+        let new = ruleset(
+            &[("a", &["goto d"]), ("c", &["accept"]), ("d", &[])],
+            &[("m", "1", "goto c"), ("s", "y", "")],
+        );
         check(
             &old,
             &new,

@@ -82,7 +82,9 @@ fn wrong_edges(metadata: &Metadata) -> Vec<String> {
 
 /// Whether `name` is one of `from` or of what those may use.
 fn reaches(table: &BTreeMap<&str, Option<&[&str]>>, from: &[&str], name: &str) -> bool {
-    from.iter().any(|below| *below == name || table.get(below).is_some_and(|next| reaches(table, next.unwrap_or(&[]), name)))
+    from.iter().any(|below| {
+        *below == name || table.get(below).is_some_and(|next| reaches(table, next.unwrap_or(&[]), name))
+    })
 }
 
 #[cfg(test)]
@@ -90,8 +92,10 @@ mod tests {
     use super::*;
 
     fn package(name: &str, uses: &[&str]) -> Package {
-        let dependencies =
-            uses.iter().map(|name| Dependency { name: (*name).to_owned(), path: Some(String::new()) }).collect();
+        let dependencies = uses
+            .iter()
+            .map(|name| Dependency { name: (*name).to_owned(), path: Some(String::new()) })
+            .collect();
         Package { name: name.to_owned(), dependencies }
     }
 

@@ -20,7 +20,8 @@ impl Facts for Fixed {
         self.services.iter().find(|service| service.addresses().contains(&address)).cloned()
     }
     fn slices_at(&self, address: IpAddr) -> Vec<Arc<Slice>> {
-        let has = |slice: &&Arc<Slice>| slice.endpoints.iter().flatten().any(|e| e.addresses.contains(&address));
+        let has =
+            |slice: &&Arc<Slice>| slice.endpoints.iter().flatten().any(|e| e.addresses.contains(&address));
         self.slices.iter().filter(has).cloned().collect()
     }
     fn has_namespace(&self, namespace: &str) -> bool {
@@ -59,13 +60,18 @@ fn ask(prefix: &str, kind: RecordType) -> (bool, Vec<String>) {
     let domain = Name::from_ascii("cluster.local.").unwrap();
     let labels: Vec<&str> = prefix.split('.').filter(|label| !label.is_empty()).collect();
     let name = Name::from_ascii(prefix).unwrap().append_domain(&domain).unwrap();
-    let answer = Responder { facts: &fixed(), domain: &domain }.answer(&name, &question::read(&labels), kind).unwrap();
+    let answer =
+        Responder { facts: &fixed(), domain: &domain }.answer(&name, &question::read(&labels), kind).unwrap();
     (answer.exists, answer.records.iter().map(|record| record.data.to_string()).collect())
 }
 
 fn check(prefix: &str, kind: RecordType, exists: bool, expect: &[&str]) {
     let (found, records) = ask(prefix, kind);
-    assert_eq!((found, records), (exists, expect.iter().map(|text| (*text).to_owned()).collect()), "{prefix} {kind}");
+    assert_eq!(
+        (found, records),
+        (exists, expect.iter().map(|text| (*text).to_owned()).collect()),
+        "{prefix} {kind}"
+    );
 }
 
 #[test]
@@ -90,7 +96,10 @@ fn headless_services_give_their_ready_endpoints() {
         "_sql._tcp.db.default.svc",
         RecordType::SRV,
         true,
-        &["0 50 15432 db-0.db.default.svc.cluster.local.", "0 50 15432 10-244-0-6.db.default.svc.cluster.local."],
+        &[
+            "0 50 15432 db-0.db.default.svc.cluster.local.",
+            "0 50 15432 10-244-0-6.db.default.svc.cluster.local.",
+        ],
     );
 }
 

@@ -45,10 +45,16 @@ fn a_cluster_ip_is_spread_over_its_endpoints() {
     let rules = rules(|_| {}, both());
     assert!(element(&rules, SERVICE_IPS, "10.96.0.7 . tcp . 80").unwrap().starts_with("goto service-"));
     let lines = chain(&rules, "service-");
-    assert_eq!(lines[0], "ip daddr 10.96.0.7 tcp dport 80 ip saddr != 10.244.0.0/16 jump mark-for-masquerade");
+    assert_eq!(
+        lines[0],
+        "ip daddr 10.96.0.7 tcp dport 80 ip saddr != 10.244.0.0/16 jump mark-for-masquerade"
+    );
     assert!(lines[1].starts_with("numgen random mod 2 vmap { 0 : goto endpoint-"));
     let lines = chain(&rules, "endpoint-");
-    assert_eq!(lines, ["ip saddr 10.244.0.2 jump mark-for-masquerade", "meta l4proto tcp dnat to 10.244.0.2:8080"]);
+    assert_eq!(
+        lines,
+        ["ip saddr 10.244.0.2 jump mark-for-masquerade", "meta l4proto tcp dnat to 10.244.0.2:8080"]
+    );
 }
 
 #[test]
