@@ -221,7 +221,10 @@ impl Configuration {
         if election.leader_elect && election.resource_lock != "leases" {
             return invalid(&match election.resource_lock.as_str() {
                 "endpoints" | "configmaps" => {
-                    format!("couldn't create resource lock: {} lock is removed, migrate to leases", election.resource_lock)
+                    format!(
+                        "couldn't create resource lock: {} lock is removed, migrate to leases",
+                        election.resource_lock
+                    )
                 }
                 other => format!("couldn't create resource lock: Invalid lock-type {other}"),
             });

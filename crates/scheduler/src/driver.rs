@@ -210,7 +210,9 @@ impl Scheduler {
                     if let Some(waiting) = wait {
                         match shutdown.run_until_cancelled(waiting.decided()).await {
                             Some(Ok(())) => permit = own.bindings.clone().acquire_owned().await.ok(),
-                            Some(Err(message)) => return own.held_back(entry, node, &profile, &message, started).await,
+                            Some(Err(message)) => {
+                                return own.held_back(entry, node, &profile, &message, started).await;
+                            }
                             None => return,
                         }
                     }
@@ -241,7 +243,14 @@ impl Scheduler {
     }
 
     /// A permit plugin did not let the pod through.
-    async fn held_back(&self, entry: Entry, node: Symbol, profile: &Profile, message: &str, started: Instant) {
+    async fn held_back(
+        &self,
+        entry: Entry,
+        node: Symbol,
+        profile: &Profile,
+        message: &str,
+        started: Instant,
+    ) {
         let pod = entry.pod.clone();
         let again = self.core.lock().bind_failed(profile, entry, node, false, self.now());
         self.wake.notify_one();

@@ -115,7 +115,11 @@ fn versions_and_suites_are_those_of_the_flags() {
         restrict("", &["FOO"]).unwrap_err().to_string(),
         "Cipher suite FOO not supported or doesn't exist"
     );
-    let suites = ["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305", "TLS_AES_128_GCM_SHA256"];
+    let suites = [
+        "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+        "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305",
+        "TLS_AES_128_GCM_SHA256",
+    ];
     restrict("VersionTLS12", &suites).unwrap().acceptor(true);
     // too weak: TLS 1.3 alone is left
     restrict("VersionTLS12", &["TLS_RSA_WITH_AES_128_CBC_SHA"]).unwrap().acceptor(true);

@@ -97,7 +97,8 @@ impl TlsConfig {
         };
         let mut chosen = Vec::new();
         for name in suites.iter().filter(|name| !name.is_empty()) {
-            let plain = name.strip_suffix("_POLY1305").map_or(name.clone(), |rest| format!("{rest}_POLY1305_SHA256"));
+            let plain =
+                name.strip_suffix("_POLY1305").map_or(name.clone(), |rest| format!("{rest}_POLY1305_SHA256"));
             let known = aws_lc_rs::ALL_CIPHER_SUITES.iter().find(|suite| suite_name(suite) == plain);
             match known {
                 Some(suite) => chosen.push(suite.suite()),
