@@ -56,7 +56,8 @@ private_registry() {
 		auth: {htpasswd: {realm: tour, path: $work/htpasswd}}
 	EOF
 	behind docker-registry serve "$work/registry.yml"
-	eventually 15 skopeo copy --quiet --insecure-policy --dest-tls-verify=false --dest-creds "tour:$secret" \
+	# In another format, and so another image to the kubelet: it remembers which images were pulled with a password.
+	eventually 15 skopeo copy --quiet --format oci --insecure-policy --dest-tls-verify=false --dest-creds "tour:$secret" \
 		"docker-archive:$CORTEN_DIR/images/web-v2.tar" "docker://$control_plane:$port/private/web:v2"
 	local i certs
 	for ((i = 1; i <= ${NODES:-1}; i++)); do
