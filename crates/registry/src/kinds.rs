@@ -10,7 +10,9 @@ pub mod config;
 pub mod container;
 pub mod coordination;
 pub mod core;
+pub mod devices;
 pub mod discovery;
+pub mod extensions;
 pub mod networking;
 pub mod node;
 pub mod pod;
@@ -39,6 +41,7 @@ pub(crate) fn tables()
 -> impl Iterator<Item = std::slice::Iter<'static, (&'static str, &'static [crate::rules::Rule])>> {
     const TABLES: &[Table] = &[
         admission::RULES,
+        aggregation::RULES,
         autoscaling::RULES,
         batch::RULES,
         certificates::RULES,
@@ -46,7 +49,9 @@ pub(crate) fn tables()
         container::RULES,
         coordination::RULES,
         core::RULES,
+        devices::RULES,
         discovery::RULES,
+        extensions::RULES,
         networking::RULES,
         node::RULES,
         pod::RULES,
@@ -77,7 +82,9 @@ pub fn profile(group: &str, plural: &str) -> Option<&'static Profile> {
         config::PROFILES,
         coordination::PROFILES,
         core::PROFILES,
+        devices::PROFILES,
         discovery::PROFILES,
+        extensions::PROFILES,
         networking::PROFILES,
         node::PROFILES,
         pod::PROFILES,

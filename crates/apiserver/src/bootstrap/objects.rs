@@ -138,7 +138,6 @@ pub async fn api_services(bootstrap: &Bootstrap) -> Result<(), Status> {
     let Some(resource) = api::tables::resource("apiregistration.k8s.io", "v1", "apiservices") else {
         return Ok(());
     };
-    let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let object = |mut spec: Value| {
         let text = |field: &str| spec[field].as_str().unwrap_or_default().to_owned();
         let (group, version) = (text("group"), text("version"));
@@ -155,13 +154,6 @@ pub async fn api_services(bootstrap: &Bootstrap) -> Result<(), Status> {
                 "labels": {"kube-aggregator.kubernetes.io/automanaged": "onstart"},
             },
             "spec": spec,
-            "status": {"conditions": [{
-                "type": "Available",
-                "status": "True",
-                "lastTransitionTime": now,
-                "reason": "Local",
-                "message": "Local APIServices are always available",
-            }]},
         })
     };
     let groups = bootstrap.options.served().groups();
@@ -170,27 +162,7 @@ pub async fn api_services(bootstrap: &Bootstrap) -> Result<(), Status> {
         group.is_some_and(|group| group.versions.iter().any(|version| spec["version"] == version.version))
     };
     let objects: Vec<Tree> = file().api_services.into_iter().filter(served).map(object).collect();
-    bootstrap
-        .ensure_all(objects.iter().map(|object| (resource, String::new(), object.clone())).collect())
-        .await?;
-    for object in objects {
-        // The status goes its own way where it was not taken with the object.
-        let name = object["metadata"]["name"].as_str().unwrap_or_default();
-        let stored =
-            bootstrap.resources.get(resource, "", name).map(|entry| entry.tree()).unwrap_or_default();
-        if stored["status"]["conditions"].is_array() {
-            continue;
-        }
-        let change = |stored: &mut Tree| {
-            if stored["status"]["conditions"].is_array() {
-                return Ok(false);
-            }
-            stored["status"] = object["status"].clone();
-            Ok(true)
-        };
-        bootstrap.resources.update(resource, "status", "", name, &change).await?;
-    }
-    Ok(())
+    bootstrap.ensure_all(objects.into_iter().map(|object| (resource, String::new(), object)).collect()).await
 }
 
 #[cfg(test)]

@@ -30,6 +30,10 @@ pub(super) const RULES: Table = &[
         &[Rule::Default("failurePolicy", Literal::Text("Fail"))],
     ),
     (
+        "k8s.io.api.admissionregistration.v1.MutatingAdmissionPolicySpec",
+        &[Rule::Default("failurePolicy", Literal::Text("Fail"))],
+    ),
+    (
         "k8s.io.api.admissionregistration.v1.MatchResources",
         &[
             Rule::Default("matchPolicy", Literal::Text("Equivalent")),
@@ -52,8 +56,22 @@ pub(super) const RULES: Table = &[
     ),
 ];
 
-pub(super) const PROFILES: &[Profile] =
-    &[hooks("validatingwebhookconfigurations"), hooks("mutatingwebhookconfigurations")];
+pub(super) const PROFILES: &[Profile] = &[
+    hooks("validatingwebhookconfigurations"),
+    hooks("mutatingwebhookconfigurations"),
+    Profile { status: true, ..policies("validatingadmissionpolicies") },
+    policies("validatingadmissionpolicybindings"),
+    policies("mutatingadmissionpolicies"),
+    policies("mutatingadmissionpolicybindings"),
+];
+
+const fn policies(plural: &'static str) -> Profile {
+    Profile {
+        generation: Generation::Spec,
+        unconditional_update: false,
+        ..Profile::new("admissionregistration.k8s.io", plural)
+    }
+}
 
 const fn hooks(plural: &'static str) -> Profile {
     Profile {

@@ -85,7 +85,13 @@ pub(super) const PROFILES: &[Profile] = &[
         full: true,
         ..Profile::new(GROUP, "csinodes")
     },
-    Profile { status: true, ..Profile::new(GROUP, "volumeattachments") },
+    Profile { status: true, unconditional_update: false, ..Profile::new(GROUP, "volumeattachments") },
+    Profile { unconditional_update: false, ..Profile::new(GROUP, "csistoragecapacities") },
+    Profile {
+        status: true,
+        unconditional_update: false,
+        ..Profile::new("storagemigration.k8s.io", "storageversionmigrations")
+    },
 ];
 
 fn prepare_claim(_: &Context<'_>, claim: &mut Tree, old: Option<&Tree>) {

@@ -1,0 +1,56 @@
+//! Definitions of custom resources: their defaults, and which versions are stored. What is wrong in them is not told here.
+
+use api::Tree;
+use serde_json::json;
+
+use crate::generic::{Generation, Profile};
+use crate::rules::{Literal, Rule, Table};
+use crate::strategy::Context;
+use crate::tree::{Object, as_object, ensure, fill, fill_pointer, flag, list, member, put, text};
+
+pub(super) const RULES: Table = &[
+    (
+        "k8s.io.apiextensions_apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinitionSpec",
+        &[Rule::DefaultFn(spec)],
+    ),
+    (
+        "k8s.io.apiextensions_apiserver.pkg.apis.apiextensions.v1.ServiceReference",
+        &[Rule::Default("port", Literal::Number(443))],
+    ),
+];
+
+pub(super) const PROFILES: &[Profile] = &[Profile {
+    generation: Generation::Spec,
+    status: true,
+    unconditional_update: false,
+    prepare: Some(prepare),
+    ..Profile::new("apiextensions.k8s.io", "customresourcedefinitions")
+}];
+
+/// Of the names only those in `spec` have defaults: an accepted name is empty until it is accepted.
+fn spec(spec: &mut Object) {
+    fill_pointer(spec, "conversion", json!({"strategy": "None"}));
+    let names = as_object(spec.entry("names").or_insert(Tree::Null));
+    let kind = member(names, "kind").to_owned();
+    if !kind.is_empty() {
+        fill(names, "singular", kind.to_lowercase());
+        fill(names, "listKind", format!("{kind}List"));
+    }
+}
+
+/// A version that was ever the stored one is remembered, for objects may still be of it.
+fn prepare(_: &Context<'_>, definition: &mut Tree, old: Option<&Tree>) {
+    if old.is_none() {
+        let status =
+            json!({"conditions": null, "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": []});
+        put(as_object(definition), "status", status);
+    }
+    let versions = list(definition, "spec.versions").iter().filter(|version| flag(version, "storage"));
+    let mut stored: Vec<Tree> = list(definition, "status.storedVersions").to_vec();
+    for name in versions.map(|version| Tree::from(text(version, "name"))) {
+        if !stored.contains(&name) {
+            stored.push(name);
+        }
+    }
+    ensure(definition, "status").insert("storedVersions".to_owned(), stored.into());
+}
