@@ -23,8 +23,9 @@ pub struct Documents {
     pub groups: Vec<Group<'static>>,
     core: OnceLock<Document>,
     others: OnceLock<Document>,
-    /// OpenAPI v2, the index of v3, and v3 by path.
+    /// OpenAPI v2 in its two encodings, the index of v3, and v3 by path.
     pub(crate) swagger: OnceLock<Document>,
+    pub(crate) swagger_protobuf: OnceLock<Document>,
     pub(crate) index: OnceLock<Document>,
     pub(crate) by_path: Mutex<HashMap<String, Arc<Document>>>,
 }
@@ -36,6 +37,7 @@ impl Documents {
             core: OnceLock::new(),
             others: OnceLock::new(),
             swagger: OnceLock::new(),
+            swagger_protobuf: OnceLock::new(),
             index: OnceLock::new(),
             by_path: Mutex::default(),
         }
@@ -69,7 +71,10 @@ pub struct Document {
 
 impl Document {
     pub fn new(tree: &Tree) -> Document {
-        let bytes = serde_json::to_vec(tree).unwrap_or_default();
+        Document::of(serde_json::to_vec(tree).unwrap_or_default())
+    }
+
+    pub fn of(bytes: Vec<u8>) -> Document {
         let etag = Sha512::digest(&bytes).iter().map(|byte| format!("{byte:02X}")).collect();
         Document { bytes: bytes.into(), etag }
     }

@@ -118,6 +118,17 @@ fn choose(headers: &HeaderMap, offered: &[MediaType]) -> Result<Accepted, Status
     Err(Status::representation_not_acceptable(if streams { &STREAMS } else { &OBJECTS }))
 }
 
+/// The best of what the client accepts for a document that has no other form; the first that is offered, if it accepts any.
+pub fn best(headers: &HeaderMap, offered: &[&'static str]) -> Option<&'static str> {
+    let text = accept(headers);
+    let mut clauses: Vec<Clause<'_>> = text.split(',').map(Clause::parse).collect();
+    clauses.sort_by_key(|clause| std::cmp::Reverse(clause.quality));
+    clauses.iter().find_map(|clause| match clause.range.trim() {
+        "" | "*/*" | "application/*" => offered.first().copied(),
+        range => offered.iter().copied().find(|offered| *offered == range),
+    })
+}
+
 struct Clause<'a> {
     range: &'a str,
     /// In thousandths.

@@ -1,49 +1,50 @@
 //! `/openapi/v2` and `/openapi/v3`, built when first asked for.
+//!
+//! Absent: v3 as protobuf, which is refused with 406.
 
 use std::sync::Arc;
 
-use api::openapi;
+use api::openapi::{self, protobuf};
 use http::{HeaderMap, Response, StatusCode};
 
 use crate::body::Body;
 use crate::discovery::{Document, Documents};
-use crate::negotiate::{JSON, response};
+use crate::negotiate::{JSON, best};
 
 /// `parts`: the path below `/openapi`.
 pub fn answer(documents: &Documents, parts: &[&str], headers: &HeaderMap) -> Option<Response<Body>> {
-    match parts {
-        ["v2"] if wants_only_protobuf(headers) => {
-            Some(response(StatusCode::NOT_ACCEPTABLE, "text/plain; charset=utf-8", "Not Acceptable\n"))
-        }
-        ["v2"] => Some(
-            documents
-                .swagger
-                .get_or_init(|| Document::new(&openapi::v2(&documents.groups)))
-                .answer(headers, JSON),
-        ),
-        ["v3"] => {
-            Some(documents.index.get_or_init(|| Document::new(&index(documents))).answer(headers, JSON))
-        }
-        ["v3", "api", version] if document(documents, "", version).is_some() => {
-            document(documents, "", version).map(|document| document.answer(headers, JSON))
-        }
-        ["v3", "apis", group, version] if document(documents, group, version).is_some() => {
-            document(documents, group, version).map(|document| document.answer(headers, JSON))
-        }
-        // nothing at all, as upstream answers
-        ["v3", ..] => {
-            let mut nothing = Response::new(Body::empty());
-            *nothing.status_mut() = StatusCode::NOT_FOUND;
-            Some(nothing)
-        }
-        _ => None,
+    let document = match parts {
+        ["v2"] => return Some(swagger(documents, headers)),
+        ["v3"] => return Some(documents.index.get_or_init(|| Document::new(&index(documents))).answer(headers, JSON)),
+        ["v3", "api", version] => document(documents, "", version),
+        ["v3", "apis", group, version] => document(documents, group, version),
+        ["v3", ..] => None,
+        _ => return None,
+    };
+    Some(match document {
+        Some(document) if best(headers, &[JSON]).is_some() => document.answer(headers, JSON),
+        Some(_) => nothing(StatusCode::NOT_ACCEPTABLE),
+        None => nothing(StatusCode::NOT_FOUND),
+    })
+}
+
+fn swagger(documents: &Documents, headers: &HeaderMap) -> Response<Body> {
+    let tree = || openapi::v2(&documents.groups);
+    match best(headers, &[JSON, protobuf::ACCEPT, protobuf::MEDIA_TYPE]) {
+        Some(JSON) => documents.swagger.get_or_init(|| Document::new(&tree())).answer(headers, JSON),
+        Some(_) => documents
+            .swagger_protobuf
+            .get_or_init(|| Document::of(protobuf::encode(&tree())))
+            .answer(headers, protobuf::MEDIA_TYPE),
+        None => nothing(StatusCode::NOT_ACCEPTABLE),
     }
 }
 
-/// The gnostic form of the document, which clients older than 1.24 ask for, is not made here.
-fn wants_only_protobuf(headers: &HeaderMap) -> bool {
-    let accept = headers.get(http::header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    accept.contains("proto-openapi") && !accept.contains("json") && !accept.contains("*/*")
+/// An answer without a body, as upstream gives it here.
+fn nothing(status: StatusCode) -> Response<Body> {
+    let mut nothing = Response::new(Body::empty());
+    *nothing.status_mut() = status;
+    nothing
 }
 
 fn index(documents: &Documents) -> api::Tree {

@@ -331,6 +331,27 @@ async fn protobuf_goes_in_and_out() {
 }
 
 #[tokio::test]
+async fn openapi_comes_in_the_form_that_is_accepted() {
+    const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+    let rig = Rig::start().await;
+    let asked = PROTOBUF.replace("v2.v1.0", "v2@v1.0");
+    for (path, accept, code, media) in [
+        ("/openapi/v2", asked.as_str(), 200, PROTOBUF),
+        ("/openapi/v2", PROTOBUF, 200, PROTOBUF),
+        ("/openapi/v2", "application/json", 200, "application/json"),
+        ("/openapi/v2", "text/plain, */*;q=0.1", 200, "application/json"),
+        ("/openapi/v2", "text/plain", 406, ""),
+        ("/openapi/v3/apis/apps/v1", "*/*", 200, "application/json"),
+        ("/openapi/v3/apis/apps/v1", "text/plain", 406, ""),
+        ("/openapi/v3/apis/apps/v9", "*/*", 404, ""),
+    ] {
+        let answer = rig.send(Method::GET, path, &[("accept", accept)], String::new()).await;
+        let found = answer.headers().get("content-type").map_or("", |value| value.to_str().unwrap());
+        assert_eq!((answer.status().as_u16(), found), (code, media), "{path} as {accept}");
+    }
+}
+
+#[tokio::test]
 async fn a_new_server_sees_what_an_old_one_wrote() {
     let store: Arc<dyn Store> = Arc::new(Memory::new());
     let first = Rig::on(Arc::clone(&store)).await;
