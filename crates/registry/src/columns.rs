@@ -6,6 +6,7 @@ mod cluster;
 mod format;
 mod network;
 mod pods;
+mod server;
 mod storage;
 
 use api::Tree;
@@ -78,8 +79,14 @@ struct Printer {
     cells: fn(&Tree, Timestamp) -> Vec<Tree>,
 }
 
-static PRINTERS: &[&[Printer]] =
-    &[pods::PRINTERS, apps::PRINTERS, network::PRINTERS, storage::PRINTERS, cluster::PRINTERS];
+static PRINTERS: &[&[Printer]] = &[
+    pods::PRINTERS,
+    apps::PRINTERS,
+    network::PRINTERS,
+    storage::PRINTERS,
+    cluster::PRINTERS,
+    server::PRINTERS,
+];
 
 static PLAIN: Printer = Printer { group: "", plural: "", columns: &[NAME, CREATED], cells: plain };
 /// Kinds without columns of their own that are defined by others show their age.
