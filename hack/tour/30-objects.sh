@@ -25,7 +25,7 @@ patches() {
 	k patch deployment hello --type=strategic --patch '{"spec":{"template":{"spec":{"containers":[{"name":"web","env":[{"name":"X","value":"1"}]}]}}}}'
 	has 'localhost/web:v1' k get deployment hello --output 'jsonpath={.spec.template.spec.containers[0].image}'
 	has '"name":"X"' k get deployment hello --output 'jsonpath={.spec.template.spec.containers[0].env}'
-	refuses 'the server rejected our request|the JSON Patch|doc is missing|nonexistent|error' k patch configmap patched --type=json --patch '[{"op":"remove","path":"/data/none"}]'
+	refuses 'the server rejected our request|request is invalid|the JSON Patch|doc is missing|nonexistent|error' k patch configmap patched --type=json --patch '[{"op":"remove","path":"/data/none"}]'
 	k rollout status deployment/hello --timeout=60s
 	k delete configmap patched
 }

@@ -49,7 +49,7 @@ hooks() {
 	has 'postStart' k exec hooks -- cat /shared/started
 	k delete pod hooks --wait=false
 	eventually 15 has 'preStop' k exec hooks-witness -- cat /shared/stopped
-	k wait --for=delete pod/hooks --timeout=30s
+	eventually 30 refuses "not found" k get pod hooks # gone already, perhaps: an older kubectl does not wait for that
 	gone hooks-witness
 }
 configuration() {
