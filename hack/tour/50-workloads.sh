@@ -71,7 +71,7 @@ private_registry() {
 	k create secret docker-registry registry --docker-server="$control_plane:$port" --docker-username=tour --docker-password="$secret"
 	k run private --image="$control_plane:$port/private/web:v2" --overrides='{"spec":{"imagePullSecrets":[{"name":"registry"}]}}'
 	k wait --for=condition=Ready pod/private --timeout=60s
-	eventually 10 has 'Pulled.*Successfully pulled image' k describe pod private
+	eventually 10 has 'Pulled.*(Successfully pulled image|can be accessed by the pod)' k describe pod private
 	k delete pod private --now
 	k delete secret registry
 }
