@@ -84,16 +84,21 @@ impl Context {
     pub fn pods(&self) -> Informer<Pod> {
         let pods: Informer<Pod> = self.informers.all();
         pods.add_index(CONTROLLER_INDEX, |pod| {
-            pod.metadata.controller().map(|owner| owner.uid.clone()).into_iter().collect()
+            pod.metadata.controller().map(|owner| owner.uid.to_string()).into_iter().collect()
         });
         pods.add_index(ORPHAN_INDEX, |pod| {
-            pod.metadata.controller().is_none().then(|| pod.metadata.namespace.clone()).into_iter().collect()
+            pod.metadata
+                .controller()
+                .is_none()
+                .then(|| pod.metadata.namespace.to_string())
+                .into_iter()
+                .collect()
         });
         pods.add_index(LABEL_INDEX, |pod| {
-            let pair = |(key, value): (&String, &String)| label_key(&pod.metadata.namespace, key, value);
+            let pair = |(key, value): (&str, &str)| label_key(&pod.metadata.namespace, key, value);
             pod.metadata.labels.iter().map(pair).collect()
         });
-        pods.add_index(NODE_INDEX, |pod| vec![pod.spec.node_name.clone()]);
+        pods.add_index(NODE_INDEX, |pod| vec![pod.spec.node_name.to_string()]);
         pods
     }
 }

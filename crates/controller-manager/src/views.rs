@@ -5,17 +5,19 @@
 //! fields this binary does not know. Statuses are written from here too: zero values are left out on
 //! the way back, as the API's own encoding does.
 
+mod labels;
 mod meta;
 mod node;
 mod pod;
 mod service;
 mod workload;
 
-pub use meta::{Condition, Meta, Object, Partial};
+pub use labels::Labels;
+pub use meta::{Condition, Meta, Object, OwnerReference, Partial};
 pub use node::{Lease, LeaseSpec, Node, NodeSpec, NodeStatus, Taint};
 pub use pod::{
-    Container, ContainerPort, ContainerState, ContainerStatus, Pod, PodIp, PodSpec, PodStatus, Terminated,
-    Toleration,
+    Container, ContainerPort, ContainerState, ContainerStatus, Pod, PodCondition, PodIp, PodSpec, PodStatus,
+    Terminated, Toleration, annotation,
 };
 pub use service::{
     ConfigMap, Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, Endpoints,

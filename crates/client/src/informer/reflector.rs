@@ -12,7 +12,7 @@ use super::store::{Identity, Shared};
 use super::{Scope, Selectors};
 use crate::resource::Head;
 use crate::watch::RawEvent;
-use crate::{Api, Client, Error, Key, ListOptions, Result, Watch, WatchOptions};
+use crate::{Api, Client, Error, Key, ListOptions, Result, Text, Watch, WatchOptions};
 
 const PAGE: u32 = 500;
 /// The longest wait between tries.
@@ -200,7 +200,8 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Reflector<V> {
 fn identity<'a>(head: &'a Head<'_>) -> Identity<'a> {
     let metadata = &head.metadata;
     Identity {
-        key: Key::new(&metadata.namespace, &metadata.name),
+        // Kept with the object, and many objects share a namespace.
+        key: Key { namespace: Text::from(&*metadata.namespace).into(), name: (&*metadata.name).into() },
         uid: &metadata.uid,
         resource_version: &metadata.resource_version,
     }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Event;
-use crate::{Key, ResourceRef};
+use crate::{Key, ResourceRef, Text};
 
 type Handler<V> = Box<dyn Fn(&Key, &Event<V>) + Send + Sync>;
 type IndexKeys<V> = Box<dyn Fn(&V) -> Vec<String> + Send + Sync>;
@@ -24,20 +24,26 @@ pub(super) struct Shared<V> {
 }
 
 pub(super) struct Store<V> {
-    objects: FxHashMap<Key, Entry<V>>,
+    places: FxHashMap<Key, Place>,
+    /// By place; none where an object was removed.
+    entries: Vec<Option<Entry<V>>>,
+    free: Vec<Place>,
     indexes: Vec<Index<V>>,
 }
 
+/// Where an object's entry is, for as long as the object is cached. Indexes hold these, which are small.
+type Place = u32;
+
 struct Entry<V> {
     object: Arc<V>,
-    uid: Box<str>,
+    uid: Text,
     resource_version: Box<str>,
 }
 
 struct Index<V> {
     name: &'static str,
     keys: IndexKeys<V>,
-    entries: FxHashMap<String, FxHashSet<Key>>,
+    places: FxHashMap<String, FxHashSet<Place>>,
 }
 
 /// What identifies a state of an object.
@@ -51,7 +57,7 @@ impl<V> Shared<V> {
     pub fn new(resource: ResourceRef, cancel: CancellationToken) -> Shared<V> {
         Shared {
             resource,
-            store: RwLock::new(Store { objects: FxHashMap::default(), indexes: Vec::new() }),
+            store: RwLock::new(Store::new()),
             synced: watch::Sender::new(false),
             resource_version: Mutex::default(),
             cancel,
@@ -69,7 +75,7 @@ impl<V> Shared<V> {
 
     /// Whether exactly this state is cached, so that it need not be decoded.
     pub fn has(&self, identity: &Identity<'_>) -> bool {
-        self.store.read().objects.get(&identity.key).is_some_and(|entry| {
+        self.store.read().entry(&identity.key).is_some_and(|entry| {
             *entry.resource_version == *identity.resource_version && *entry.uid == *identity.uid
         })
     }
@@ -107,7 +113,7 @@ impl<V> Shared<V> {
     pub fn retain(&self, listed: &FxHashSet<Key>) {
         let gone: Vec<Key> = {
             let store = self.store.read();
-            store.objects.keys().filter(|key| !listed.contains(*key)).cloned().collect()
+            store.places.keys().filter(|key| !listed.contains(*key)).cloned().collect()
         };
         for key in gone {
             self.remove(&key, None);
@@ -122,78 +128,107 @@ fn tell<V>(handlers: &[Handler<V>], key: &Key, event: &Event<V>) {
 }
 
 impl<V> Store<V> {
+    fn new() -> Store<V> {
+        Store { places: FxHashMap::default(), entries: Vec::new(), free: Vec::new(), indexes: Vec::new() }
+    }
+
+    fn at(&self, place: Place) -> Option<&Entry<V>> {
+        self.entries.get(place as usize)?.as_ref()
+    }
+
+    fn entry(&self, key: &Key) -> Option<&Entry<V>> {
+        self.at(*self.places.get(key)?)
+    }
+
     pub fn get(&self, key: &Key) -> Option<Arc<V>> {
-        self.objects.get(key).map(|entry| entry.object.clone())
+        self.entry(key).map(|entry| entry.object.clone())
     }
 
     pub fn list(&self) -> Vec<Arc<V>> {
-        self.objects.values().map(|entry| entry.object.clone()).collect()
+        self.entries.iter().flatten().map(|entry| entry.object.clone()).collect()
     }
 
     pub fn list_keyed(&self) -> Vec<(Key, Arc<V>)> {
-        self.objects.iter().map(|(key, entry)| (key.clone(), entry.object.clone())).collect()
+        let keyed = |(key, place): (&Key, &Place)| Some((key.clone(), self.at(*place)?.object.clone()));
+        self.places.iter().filter_map(keyed).collect()
     }
 
     pub fn list_in(&self, namespace: &str) -> Vec<Arc<V>> {
-        let own = self.objects.iter().filter(|(key, _)| *key.namespace == *namespace);
-        own.map(|(_, entry)| entry.object.clone()).collect()
+        let own = self.places.iter().filter(|(key, _)| *key.namespace == *namespace);
+        own.filter_map(|(_, place)| Some(self.at(*place)?.object.clone())).collect()
     }
 
     pub fn len(&self) -> usize {
-        self.objects.len()
+        self.places.len()
     }
 
     pub fn by_index(&self, index: &str, key: &str) -> Vec<Arc<V>> {
         let index = self.indexes.iter().find(|other| other.name == index);
-        let keys = index.and_then(|index| index.entries.get(key));
-        keys.into_iter().flatten().filter_map(|key| self.get(key)).collect()
+        let places = index.and_then(|index| index.places.get(key));
+        places.into_iter().flatten().filter_map(|place| Some(self.at(*place)?.object.clone())).collect()
     }
 
     pub fn add_index(&mut self, name: &'static str, keys: IndexKeys<V>) {
         if self.indexes.iter().any(|index| index.name == name) {
             return;
         }
-        let mut index = Index { name, keys, entries: FxHashMap::default() };
-        for (key, entry) in &self.objects {
-            index.insert(key, &entry.object);
+        let mut index = Index { name, keys, places: FxHashMap::default() };
+        for (place, entry) in (0..).zip(&self.entries) {
+            if let Some(entry) = entry {
+                index.insert(place, &entry.object);
+            }
         }
         self.indexes.push(index);
     }
 
     fn insert(&mut self, key: Key, entry: Entry<V>) -> Option<Entry<V>> {
         let object = entry.object.clone();
-        let old = self.objects.insert(key.clone(), entry);
+        let (place, old) = match self.places.get(&key) {
+            Some(place) => (*place, self.entries[*place as usize].replace(entry)),
+            None => {
+                let place = self.free.pop().unwrap_or_else(|| {
+                    self.entries.push(None);
+                    Place::try_from(self.entries.len() - 1)
+                        .expect("memory ends before four thousand million objects")
+                });
+                self.entries[place as usize] = Some(entry);
+                self.places.insert(key, place);
+                (place, None)
+            }
+        };
         for index in &mut self.indexes {
             if let Some(old) = &old {
-                index.remove(&key, &old.object);
+                index.remove(place, &old.object);
             }
-            index.insert(&key, &object);
+            index.insert(place, &object);
         }
         old
     }
 
     fn remove(&mut self, key: &Key) -> Option<Entry<V>> {
-        let old = self.objects.remove(key)?;
+        let place = self.places.remove(key)?;
+        let old = self.entries[place as usize].take()?;
+        self.free.push(place);
         for index in &mut self.indexes {
-            index.remove(key, &old.object);
+            index.remove(place, &old.object);
         }
         Some(old)
     }
 }
 
 impl<V> Index<V> {
-    fn insert(&mut self, key: &Key, object: &V) {
-        for entry in (self.keys)(object) {
-            self.entries.entry(entry).or_default().insert(key.clone());
+    fn insert(&mut self, place: Place, object: &V) {
+        for key in (self.keys)(object) {
+            self.places.entry(key).or_default().insert(place);
         }
     }
 
-    fn remove(&mut self, key: &Key, object: &V) {
-        for entry in (self.keys)(object) {
-            if let Some(keys) = self.entries.get_mut(&entry) {
-                keys.remove(key);
-                if keys.is_empty() {
-                    self.entries.remove(&entry);
+    fn remove(&mut self, place: Place, object: &V) {
+        for key in (self.keys)(object) {
+            if let Some(places) = self.places.get_mut(&key) {
+                places.remove(&place);
+                if places.is_empty() {
+                    self.places.remove(&key);
                 }
             }
         }

@@ -53,14 +53,14 @@ pub async fn run(context: Context) -> Result<(), Error> {
     let nodes: Informer<Node> = context.informers.all();
     let revisions: Informer<ControllerRevision> = context.informers.all();
     revisions.add_index(OWNER, |revision| {
-        revision.metadata.controller().map(|owner| owner.uid.clone()).into_iter().collect()
+        revision.metadata.controller().map(|owner| owner.uid.to_string()).into_iter().collect()
     });
     revisions.add_index(ORPHANS, |revision| {
         revision
             .metadata
             .controller()
             .is_none()
-            .then(|| revision.metadata.namespace.clone())
+            .then(|| revision.metadata.namespace.to_string())
             .into_iter()
             .collect()
     });
@@ -151,12 +151,12 @@ impl Controller {
             return Ok(());
         }
         let (current, old) = self.history(&set, &selector).await?;
-        let revision = current.metadata.labels.get(REVISION_HASH).cloned().unwrap_or_default();
+        let revision = current.metadata.labels.get(REVISION_HASH).unwrap_or_default();
         let settled = self.expectations.satisfied(&text);
         let pods = pods::claim(&self.client, &self.pod_cache, &*set, &selector).await?;
         let nodes = self.nodes.list();
         let now = jiff::Timestamp::now();
-        let input = plan::Input { set: &set, nodes: &nodes, pods: &pods, revision: &revision, now };
+        let input = plan::Input { set: &set, nodes: &nodes, pods: &pods, revision, now };
         let mut failure = None;
         if settled {
             let plan = plan::plan(&input, &mut self.failures.lock());

@@ -42,10 +42,10 @@ pub async fn run(context: Context) -> Result<(), Error> {
     let deployments: Informer<Deployment> = context.informers.all();
     let sets: Informer<ReplicaSet> = context.informers.all();
     sets.add_index(OWNER, |set| {
-        set.metadata.controller().map(|owner| owner.uid.clone()).into_iter().collect()
+        set.metadata.controller().map(|owner| owner.uid.to_string()).into_iter().collect()
     });
     sets.add_index(ORPHANS, |set| {
-        set.metadata.controller().is_none().then(|| set.metadata.namespace.clone()).into_iter().collect()
+        set.metadata.controller().is_none().then(|| set.metadata.namespace.to_string()).into_iter().collect()
     });
     let pods = context.pods();
     deployments.enqueue_to(queue.clone());

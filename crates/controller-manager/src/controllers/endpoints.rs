@@ -115,10 +115,10 @@ fn plan(
 ) -> Option<Endpoints> {
     let (subsets, truncated) = subsets(service, pods);
     let mut labels = service.metadata.labels.clone();
-    labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
+    labels.insert(MANAGED_BY, MANAGER);
     labels.remove(HEADLESS);
     if headless(service) {
-        labels.insert(HEADLESS.to_owned(), String::new());
+        labels.insert(HEADLESS, "");
     }
     let mut wanted = current.cloned().unwrap_or_default();
     let over = wanted.metadata.annotation(OVER_CAPACITY).is_some();

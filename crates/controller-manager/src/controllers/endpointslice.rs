@@ -10,7 +10,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use client::{Client, DeleteOptions, Event, EventRecorder, EventType, Informer, Key, WorkQueue};
+use client::{Client, DeleteOptions, Event, EventRecorder, EventType, Informer, Key, Text, WorkQueue};
 use serde_json::json;
 
 use crate::context::{Context, Error, LABEL_INDEX, label_key};
@@ -165,7 +165,7 @@ impl Triggers {
         let mut seen = rustc_hash::FxHashMap::default();
         for pod in pods {
             let time = pod.ready_since().or_else(|| {
-                let ready = crate::views::Condition::find(&pod.status.conditions, "Ready")?;
+                let ready = pod.condition("Ready")?;
                 ready.last_transition_time.as_ref().map(|time| time.0)
             });
             let time = time.unwrap_or_else(|| pod.metadata.created());
@@ -205,7 +205,7 @@ impl Controller {
         let trigger = self.triggers.newest(&service, &pods);
         let changes = slices::plan(&service, &pods, &existing, &zone, self.per_slice, trigger);
         let created = changes.iter().filter(|change| matches!(change, Change::Create(_))).count();
-        let deleted: Vec<String> = changes
+        let deleted: Vec<Text> = changes
             .iter()
             .filter_map(|change| match change {
                 Change::Delete(slice) => Some(slice.metadata.uid.clone()),

@@ -15,16 +15,17 @@ use std::time::Duration;
 
 use client::{
     Client, DeleteOptions, Event, EventRecorder, EventType, Informer, Informers, Key, ObjectReference, Patch,
-    Propagation, ResourceRef, Scope, Selectors, WorkQueue,
+    Propagation, ResourceRef, Scope, Selectors, Text, WorkQueue,
 };
 use parking_lot::{Mutex, RwLock};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::json;
 
 use crate::context::{Context, Error};
 use crate::support::discovery::{self, Discovery};
-use crate::views::Partial;
-use graph::{Graph, Identity, Named, Owner, Todo, Verdict};
+use crate::views::{self, OwnerReference as Owner, Partial, Pod};
+use graph::{Graph, Identity, Named, Seen, Todo, Verdict, named};
 
 pub(super) const FOREGROUND: &str = "foregroundDeletion";
 pub(super) const ORPHAN: &str = "orphan";
@@ -43,23 +44,40 @@ struct Object {
 #[serde(rename_all = "camelCase", default)]
 struct Meta {
     name: Box<str>,
-    namespace: Box<str>,
-    uid: Box<str>,
+    namespace: Text,
+    uid: Text,
     resource_version: Box<str>,
-    deletion_timestamp: Option<Box<str>>,
-    finalizers: Box<[Box<str>]>,
+    deletion_timestamp: Option<IgnoredAny>,
+    finalizers: Box<[Text]>,
     owner_references: Box<[Owner]>,
+}
+
+/// Where the graph hears of a resource's objects.
+enum Monitor {
+    Metadata(Informer<Object>),
+    /// Pods are cached whole for other controllers already, and there are more of them than of all else.
+    Pods(Informer<Pod>),
+}
+
+impl Monitor {
+    async fn synced(&self) {
+        match self {
+            Monitor::Metadata(informer) => informer.synced().await,
+            Monitor::Pods(informer) => informer.synced().await,
+        }
+    }
 }
 
 struct Controller {
     client: Client,
     events: EventRecorder,
     informers: Informers,
+    pods: Informer<Pod>,
     graph: Mutex<Graph>,
     queue: WorkQueue<Key>,
     /// By group and kind, as owner references name them.
     kinds: RwLock<HashMap<(String, String), ResourceRef>>,
-    monitors: Mutex<HashMap<ResourceRef, Informer<Object>>>,
+    monitors: Mutex<HashMap<ResourceRef, Arc<Monitor>>>,
 }
 
 pub async fn run(context: Context) -> Result<(), Error> {
@@ -73,6 +91,7 @@ pub async fn run(context: Context) -> Result<(), Error> {
         events: context.events(&client, "garbage-collector-controller"),
         client,
         informers: context.informers.clone(),
+        pods: context.pods(),
         graph: Mutex::default(),
         queue: queue.clone(),
         kinds: RwLock::default(),
@@ -87,7 +106,7 @@ pub async fn run(context: Context) -> Result<(), Error> {
     }
     let started: Vec<_> = controller.monitors.lock().values().cloned().collect();
     // A resource that cannot be listed must not keep the others from being collected.
-    let synced = futures::future::join_all(started.iter().map(Informer::synced));
+    let synced = futures::future::join_all(started.iter().map(|monitor| monitor.synced()));
     if tokio::time::timeout(Duration::from_secs(30), synced).await.is_err() {
         tracing::warn!("not every resource could be listed yet, collecting garbage of the others");
     }
@@ -132,49 +151,47 @@ impl Controller {
             .collect();
         let mut monitors = self.monitors.lock();
         if failed.is_empty() {
-            monitors.retain(|resource, informer| {
-                let keep = wanted.contains(resource);
-                if !keep {
+            monitors.retain(|resource, monitor| match &**monitor {
+                Monitor::Metadata(informer) if !wanted.contains(resource) => {
                     self.informers.stop(informer);
+                    false
                 }
-                keep
+                _ => true,
             });
         }
         for resource in wanted {
             if monitors.contains_key(&resource) {
                 continue;
             }
-            let informer =
-                self.informers.watch_at::<Object>(resource.clone(), Scope::All, Selectors::none(), true);
-            let (controller, shared) = (Arc::downgrade(self), Arc::new(resource.clone()));
-            informer.on_event(move |event| {
-                if let Some(controller) = controller.upgrade() {
-                    controller.take_in(&shared, event);
-                }
-            });
-            monitors.insert(resource, informer);
+            let monitor = self.follow(&resource);
+            monitors.insert(resource, Arc::new(monitor));
         }
         Ok(())
     }
 
-    fn take_in(&self, resource: &Arc<ResourceRef>, event: &Event<Object>) {
-        let meta = &event.object().metadata;
+    fn follow(self: &Arc<Self>, resource: &ResourceRef) -> Monitor {
+        let (controller, shared) = (Arc::downgrade(self), Arc::new(resource.clone()));
+        if resource == self.pods.resource() {
+            self.pods.on_event(move |event| {
+                if let Some(controller) = controller.upgrade() {
+                    controller.take_in(pod_seen(&shared, &event.object().metadata), is_deletion(event));
+                }
+            });
+            return Monitor::Pods(self.pods.clone());
+        }
+        let informer = self.informers.watch_at(resource.clone(), Scope::All, Selectors::none(), true);
+        informer.on_event(move |event: &Event<Object>| {
+            if let Some(controller) = controller.upgrade() {
+                controller.take_in(seen(&shared, &event.object().metadata), is_deletion(event));
+            }
+        });
+        Monitor::Metadata(informer)
+    }
+
+    fn take_in(&self, seen: Seen, deletion: bool) {
         let todo = {
             let mut graph = self.graph.lock();
-            match event {
-                Event::Deleted(_) => graph.remove(&meta.uid),
-                _ => graph.insert(graph::Seen {
-                    resource: resource.clone(),
-                    name: &meta.name,
-                    namespace: &meta.namespace,
-                    uid: &meta.uid,
-                    version: &meta.resource_version,
-                    owners: &meta.owner_references,
-                    deleting: meta.deletion_timestamp.is_some(),
-                    foreground: meta.finalizers.iter().any(|name| **name == *FOREGROUND),
-                    orphan: meta.finalizers.iter().any(|name| **name == *ORPHAN),
-                }),
-            }
+            if deletion { graph.remove(seen.uid) } else { graph.insert(seen) }
         };
         for Todo(uid) in todo {
             self.queue.add(Key::new("", &uid));
@@ -222,7 +239,7 @@ impl Controller {
                 if !alive {
                     self.graph.lock().note_absent(&owner, &namespace);
                 }
-                answers.insert(owner.named(&namespace), alive);
+                answers.insert(named(&owner, &namespace), alive);
             }
         }
     }
@@ -279,7 +296,7 @@ impl Controller {
         let owner = Owner {
             api_version: identity.api_version.clone(),
             kind: identity.kind.clone(),
-            name: identity.name.clone(),
+            name: (&*identity.name).into(),
             uid: identity.uid.clone(),
             ..Default::default()
         };
@@ -356,6 +373,38 @@ impl Controller {
             json!({"metadata": {"resourceVersion": current.resource_version, "finalizers": finalizers}}),
         )
         .await
+    }
+}
+
+fn is_deletion<V>(event: &Event<V>) -> bool {
+    matches!(event, Event::Deleted(_))
+}
+
+fn seen<'a>(resource: &Arc<ResourceRef>, meta: &'a Meta) -> Seen<'a> {
+    Seen {
+        resource: resource.clone(),
+        name: &meta.name,
+        namespace: &meta.namespace,
+        uid: &meta.uid,
+        version: &meta.resource_version,
+        owners: &meta.owner_references,
+        deleting: meta.deletion_timestamp.is_some(),
+        foreground: meta.finalizers.iter().any(|name| *name == *FOREGROUND),
+        orphan: meta.finalizers.iter().any(|name| *name == *ORPHAN),
+    }
+}
+
+fn pod_seen<'a>(resource: &Arc<ResourceRef>, meta: &'a views::Meta) -> Seen<'a> {
+    Seen {
+        resource: resource.clone(),
+        name: &meta.name,
+        namespace: &meta.namespace,
+        uid: &meta.uid,
+        version: &meta.resource_version,
+        owners: &meta.owner_references,
+        deleting: meta.is_deleting(),
+        foreground: meta.finalizers.iter().any(|name| name == FOREGROUND),
+        orphan: meta.finalizers.iter().any(|name| name == ORPHAN),
     }
 }
 

@@ -22,12 +22,11 @@ use crate::support::expectations::Expectations;
 use crate::support::pods::{self, PodControl};
 use crate::support::selector;
 use crate::support::slow_start::slow_start;
+use crate::views::annotation::{INDEX, INDEX_FAILURES};
 use crate::views::{Job, JobStatus, Meta, Object, Partial, Pod};
 use plan::{Create, Plan};
 
 const FINALIZER: &str = "batch.kubernetes.io/job-tracking";
-const INDEX: &str = "batch.kubernetes.io/job-completion-index";
-const INDEX_FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
 const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 const JOB_UID: &str = "batch.kubernetes.io/controller-uid";
 /// The job controller proper; another value of `spec.managedBy` is somebody else's job.
@@ -57,7 +56,7 @@ pub async fn run(context: Context) -> Result<(), Error> {
         // Pods whose job is gone, or that were taken from it, have a finalizer that nobody else takes away.
         let pod = event.object();
         let name = match pod.metadata.controller() {
-            Some(owner) => (owner.kind == Job::KIND).then_some(&owner.name),
+            Some(owner) => (owner.kind == Job::KIND).then_some(owner.name.as_str()),
             None => pod.metadata.labels.get(JOB_NAME),
         };
         if let Some(name) = name.filter(|_| is_tracked(&pod.metadata) && !matches!(event, Event::Deleted(_)))
@@ -92,7 +91,9 @@ pub async fn run(context: Context) -> Result<(), Error> {
 fn owns(job: &Job, pod: &Pod) -> bool {
     match pod.metadata.controller() {
         Some(owner) => owner.uid == job.metadata.uid,
-        None => !job.metadata.is_deleting() && pod.metadata.labels.get(JOB_UID) == Some(&job.metadata.uid),
+        None => {
+            !job.metadata.is_deleting() && pod.metadata.labels.get(JOB_UID) == Some(job.metadata.uid.as_str())
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use client::{Client, DeleteOptions, Informer, Patch};
 use serde_json::json;
 
 use crate::context::{Context, Error};
-use crate::views::{Condition, Node, Pod};
+use crate::views::{Node, Pod};
 
 const PERIOD: Duration = Duration::from_secs(20);
 /// How long a node may be unknown before its pods are taken for lost: the cache may be behind.
@@ -68,8 +68,11 @@ impl Controller {
         missing.retain(|name, _| self.nodes.get(None, name).is_none() && named(name));
         for pod in pods {
             let name = &pod.spec.node_name;
-            if !name.is_empty() && !missing.contains_key(name) && self.nodes.get(None, name).is_none() {
-                missing.insert(name.clone(), Instant::now());
+            if !name.is_empty()
+                && !missing.contains_key(name.as_str())
+                && self.nodes.get(None, name).is_none()
+            {
+                missing.insert(name.to_string(), Instant::now());
             }
         }
         let mut lost = Vec::new();
@@ -88,9 +91,7 @@ impl Controller {
         let namespace = Some(meta.namespace.as_str());
         if !pod.is_terminal() {
             let mut status = json!({"phase": "Failed"});
-            if reason == Reason::Orphaned
-                && Condition::find(&pod.status.conditions, "DisruptionTarget").is_none()
-            {
+            if reason == Reason::Orphaned && pod.condition("DisruptionTarget").is_none() {
                 status["conditions"] = json!([{
                     "type": "DisruptionTarget",
                     "status": "True",
@@ -143,7 +144,7 @@ fn plan(
         let name = &pod.spec.node_name;
         let reason = if name.is_empty() {
             pod.metadata.is_deleting().then_some(Reason::Unscheduled)
-        } else if lost.contains(name) {
+        } else if lost.iter().any(|lost| name == lost) {
             Some(Reason::Orphaned)
         } else if pod.metadata.is_deleting() {
             let out = node(name).is_some_and(|node| {

@@ -7,7 +7,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Event, Informer, Key, View, WorkQueue};
+use client::{Event, Informer, Key, Text, View, WorkQueue};
 use serde_json::json;
 
 use crate::context::{Context, Error};
@@ -65,7 +65,9 @@ async fn run<V: Replicas>(
     let client = context.client(account).await?;
     let pods = PodControl { events: context.events(&client, account), client };
     let sets: Informer<V> = context.informers.all();
-    sets.add_index(OWNER, |set| set.meta().controller().map(|owner| owner.uid.clone()).into_iter().collect());
+    sets.add_index(OWNER, |set| {
+        set.meta().controller().map(|owner| owner.uid.to_string()).into_iter().collect()
+    });
     let queue = context.queue(queue);
     let expectations = Arc::new(Expectations::default());
     let controller = Arc::new(Controller {
@@ -205,11 +207,11 @@ impl<V: Replicas> Controller<V> {
             Some(owner) => self.sets.by_index(OWNER, &owner.uid),
             None => Vec::new(),
         };
-        let mut uids: Vec<String> = siblings.iter().map(|sibling| sibling.meta().uid.clone()).collect();
+        let mut uids: Vec<Text> = siblings.iter().map(|sibling| sibling.meta().uid.clone()).collect();
         if uids.is_empty() {
             uids.push(set.metadata.uid.clone());
         }
-        let mut counts = rustc_hash::FxHashMap::<String, usize>::default();
+        let mut counts = rustc_hash::FxHashMap::<Text, usize>::default();
         for uid in uids {
             for pod in self.pod_cache.by_index(crate::context::CONTROLLER_INDEX, &uid) {
                 if pod.is_active() {

@@ -1,8 +1,8 @@
 //! Who belongs to whom: taking over objects that match a selector and nobody owns, letting go of those
 //! that no longer match.
 
+use crate::views::OwnerReference;
 use client::{Client, Patch, View};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::json;
 
 use crate::views::Meta;

@@ -7,6 +7,7 @@
 
 use std::time::{Duration, Instant};
 
+use client::Text;
 use parking_lot::Mutex;
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -19,7 +20,7 @@ pub struct Expectations {
 
 struct Expected {
     creations: i64,
-    deletions: FxHashSet<String>,
+    deletions: FxHashSet<Text>,
     since: Instant,
 }
 
@@ -36,7 +37,7 @@ impl Expectations {
     }
 
     /// Replaces what was expected by this many creations and these deletions (by uid).
-    pub fn set(&self, key: &str, creations: usize, deletions: impl IntoIterator<Item = String>) {
+    pub fn set(&self, key: &str, creations: usize, deletions: impl IntoIterator<Item = Text>) {
         let expected = Expected {
             creations: i64::try_from(creations).unwrap_or(i64::MAX),
             deletions: deletions.into_iter().collect(),
@@ -82,7 +83,7 @@ mod tests {
         assert!(!expectations.satisfied("a"));
         expectations.created("a");
         assert!(expectations.satisfied("a"));
-        expectations.set("a", 0, ["x".to_owned(), "y".to_owned()]);
+        expectations.set("a", 0, ["x".into(), "y".into()]);
         expectations.deleted("a", "x");
         expectations.deleted("a", "x");
         assert!(!expectations.satisfied("a"));

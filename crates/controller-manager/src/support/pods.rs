@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::views::OwnerReference;
 use client::{Client, DeleteOptions, Event, EventRecorder, EventType, Informer, Key, View, WorkQueue};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use machinery::labels::Selector;
 use serde_json::{Map, Value, json};
 

@@ -3,10 +3,7 @@
 use std::cmp::{Ordering, Reverse};
 use std::sync::Arc;
 
-use crate::views::Pod;
-
-/// Annotation: pods with a lower cost are deleted first.
-const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+use crate::views::{Pod, annotation::DELETION_COST};
 
 /// The `count` pods to delete. `crowd(pod)` is how many related pods share the pod's node.
 pub fn choose(
@@ -62,7 +59,8 @@ fn by_age(left: jiff::Timestamp, right: jiff::Timestamp, now: jiff::Timestamp) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::views::{Condition, ContainerStatus, Meta, PodSpec, PodStatus};
+    use crate::views::{ContainerStatus, Meta, PodCondition, PodSpec, PodStatus};
+    use client::Text;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     fn time(second: i64) -> jiff::Timestamp {
@@ -70,11 +68,10 @@ mod tests {
     }
 
     fn pod(name: &str) -> Pod {
-        let condition = Condition {
+        let condition = PodCondition {
             type_: "Ready".into(),
             status: "True".into(),
             last_transition_time: Some(Time(time(1000))),
-            ..Default::default()
         };
         Pod {
             metadata: Meta {
@@ -97,7 +94,7 @@ mod tests {
             let chosen = choose(vec![Arc::new(keep), Arc::new(gone)], 1, |_| 0, time(5000));
             assert_eq!(chosen[0].metadata.name, "b", "{what}");
         };
-        check("unassigned", |pod| pod.spec.node_name.clear());
+        check("unassigned", |pod| pod.spec.node_name = Text::default());
         check("pending", |pod| pod.status.phase = "Pending".into());
         check("not ready", |pod| pod.status.conditions.clear());
         check("cheap", |pod| {

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use machinery::labels::Selector;
 
+use crate::views::Labels;
+
 /// The selector of a workload: none selects nothing.
 pub fn compile(selector: Option<&LabelSelector>) -> Result<Selector, String> {
     match selector {
@@ -16,11 +18,11 @@ pub fn compile(selector: Option<&LabelSelector>) -> Result<Selector, String> {
     }
 }
 
-pub fn matches(selector: &Selector, labels: &BTreeMap<String, String>) -> bool {
-    selector.matches_with(|key| labels.get(key).map(String::as_str))
+pub fn matches(selector: &Selector, labels: &Labels) -> bool {
+    selector.matches_with(|key| labels.get(key))
 }
 
 /// Whether every pair of a plain map is among the labels.
-pub fn has_all(labels: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> bool {
-    wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
+pub fn has_all(labels: &Labels, wanted: &BTreeMap<String, String>) -> bool {
+    wanted.iter().all(|(key, value)| labels.get(key) == Some(value.as_str()))
 }

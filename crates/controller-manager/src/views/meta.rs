@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use client::ObjectReference;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
+use client::{ObjectReference, Text};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 
-use super::{compact, is_default, null_default};
+use super::{Labels, compact, is_default, null_default};
 
 /// `metadata` without `managedFields`: an update that leaves these out keeps the stored ones.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -17,9 +17,9 @@ pub struct Meta {
     #[serde(skip_serializing_if = "is_default")]
     pub generate_name: String,
     #[serde(skip_serializing_if = "is_default")]
-    pub namespace: String,
+    pub namespace: Text,
     #[serde(skip_serializing_if = "is_default")]
-    pub uid: String,
+    pub uid: Text,
     #[serde(skip_serializing_if = "is_default")]
     pub resource_version: String,
     #[serde(skip_serializing_if = "is_default")]
@@ -30,14 +30,28 @@ pub struct Meta {
     pub deletion_timestamp: Option<Time>,
     #[serde(skip_serializing_if = "is_default")]
     pub deletion_grace_period_seconds: Option<i64>,
-    #[serde(deserialize_with = "null_default", skip_serializing_if = "is_default")]
-    pub labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub labels: Labels,
     #[serde(deserialize_with = "null_default", skip_serializing_if = "is_default")]
     pub annotations: BTreeMap<String, String>,
     #[serde(deserialize_with = "compact", skip_serializing_if = "is_default")]
     pub owner_references: Vec<OwnerReference>,
     #[serde(deserialize_with = "compact", skip_serializing_if = "is_default")]
     pub finalizers: Vec<String>,
+}
+
+/// Who owns an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OwnerReference {
+    pub api_version: Text,
+    pub kind: Text,
+    pub name: Text,
+    pub uid: Text,
+    #[serde(skip_serializing_if = "is_default")]
+    pub controller: Option<bool>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub block_owner_deletion: Option<bool>,
 }
 
 impl Meta {
@@ -74,9 +88,9 @@ impl Meta {
     /// A reference that makes the object with this metadata the managing owner of another one.
     pub fn controller_reference(&self, api_version: &str, kind: &str) -> OwnerReference {
         OwnerReference {
-            api_version: api_version.to_owned(),
-            kind: kind.to_owned(),
-            name: self.name.clone(),
+            api_version: api_version.into(),
+            kind: kind.into(),
+            name: (&self.name).into(),
             uid: self.uid.clone(),
             controller: Some(true),
             block_owner_deletion: Some(true),
@@ -97,9 +111,9 @@ pub trait Object: Send + Sync + 'static {
         ObjectReference {
             api_version: Self::API_VERSION.to_owned(),
             kind: Self::KIND.to_owned(),
-            namespace: meta.namespace.clone(),
+            namespace: (&meta.namespace).into(),
             name: meta.name.clone(),
-            uid: meta.uid.clone(),
+            uid: (&meta.uid).into(),
             resource_version: meta.resource_version.clone(),
             field_path: String::new(),
         }

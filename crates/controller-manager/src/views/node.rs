@@ -69,6 +69,6 @@ impl Node {
 
     /// Region and zone, for grouping; empty where the node names neither.
     pub fn zone(&self) -> Option<&str> {
-        self.metadata.labels.get("topology.kubernetes.io/zone").map(String::as_str)
+        self.metadata.labels.get("topology.kubernetes.io/zone")
     }
 }

@@ -1,13 +1,25 @@
 //! Pods, as far as the controllers read them.
 
+use client::Text;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Condition, Meta, compact, is_default};
+use super::{Meta, compact, is_default};
+
+/// The annotations of pods that some controller reads.
+pub mod annotation {
+    /// Pods with a lower cost are deleted first.
+    pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+    /// Which of a job's indexes the pod completes.
+    pub const INDEX: &str = "batch.kubernetes.io/job-completion-index";
+    /// How often the index failed before.
+    pub const INDEX_FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
+}
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Pod {
+    #[serde(deserialize_with = "metadata")]
     pub metadata: Meta,
     pub spec: PodSpec,
     pub status: PodStatus,
@@ -16,13 +28,9 @@ pub struct Pod {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodSpec {
-    pub node_name: String,
-    pub hostname: String,
-    pub subdomain: String,
-    pub restart_policy: String,
-    pub host_network: bool,
-    pub service_account_name: String,
-    pub active_deadline_seconds: Option<i64>,
+    pub node_name: Text,
+    pub hostname: Text,
+    pub subdomain: Text,
     #[serde(deserialize_with = "compact")]
     pub tolerations: Vec<Toleration>,
     #[serde(deserialize_with = "compact")]
@@ -36,8 +44,7 @@ pub struct PodSpec {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Container {
-    pub name: String,
-    pub restart_policy: String,
+    pub restart_policy: Text,
     #[serde(deserialize_with = "compact")]
     pub ports: Vec<ContainerPort>,
 }
@@ -45,22 +52,22 @@ pub struct Container {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ContainerPort {
-    pub name: String,
+    pub name: Text,
     pub container_port: i32,
-    pub protocol: String,
+    pub protocol: Text,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Toleration {
     #[serde(skip_serializing_if = "is_default")]
-    pub key: String,
+    pub key: Text,
     #[serde(skip_serializing_if = "is_default")]
-    pub operator: String,
+    pub operator: Text,
     #[serde(skip_serializing_if = "is_default")]
-    pub value: String,
+    pub value: Text,
     #[serde(skip_serializing_if = "is_default")]
-    pub effect: String,
+    pub effect: Text,
     #[serde(skip_serializing_if = "is_default")]
     pub toleration_seconds: Option<i64>,
 }
@@ -68,15 +75,14 @@ pub struct Toleration {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodStatus {
-    pub phase: String,
-    pub reason: String,
+    pub phase: Text,
+    pub reason: Text,
     #[serde(rename = "podIP")]
-    pub pod_ip: String,
+    pub pod_ip: Box<str>,
     #[serde(rename = "podIPs", deserialize_with = "compact")]
     pub pod_ips: Vec<PodIp>,
-    pub start_time: Option<Time>,
     #[serde(deserialize_with = "compact")]
-    pub conditions: Vec<Condition>,
+    pub conditions: Vec<PodCondition>,
     #[serde(deserialize_with = "compact")]
     pub container_statuses: Vec<ContainerStatus>,
     #[serde(deserialize_with = "compact")]
@@ -86,13 +92,22 @@ pub struct PodStatus {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodIp {
-    pub ip: String,
+    pub ip: Box<str>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodCondition {
+    #[serde(rename = "type")]
+    pub type_: Text,
+    pub status: Text,
+    pub last_transition_time: Option<Time>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ContainerStatus {
-    pub name: String,
+    pub name: Text,
     pub restart_count: i32,
     pub state: ContainerState,
 }
@@ -110,14 +125,28 @@ pub struct Terminated {
     pub finished_at: Option<Time>,
 }
 
+/// Reads metadata without what nobody asks of a pod: there are many pods, and their annotations are large.
+fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Meta, D::Error> {
+    let mut meta = Meta::deserialize(deserializer)?;
+    let read = [annotation::DELETION_COST, annotation::INDEX, annotation::INDEX_FAILURES];
+    let annotations = std::mem::take(&mut meta.annotations).into_iter();
+    meta.annotations = annotations.filter(|(name, _)| read.contains(&name.as_str())).collect();
+    meta.generate_name = String::new();
+    Ok(meta)
+}
+
 impl Pod {
+    pub fn condition(&self, type_: &str) -> Option<&PodCondition> {
+        self.status.conditions.iter().find(|condition| condition.type_ == *type_)
+    }
+
     pub fn is_ready(&self) -> bool {
-        Condition::is_true(&self.status.conditions, "Ready")
+        self.condition("Ready").is_some_and(|condition| condition.status == "True")
     }
 
     /// Since when the pod is ready, if it is.
     pub fn ready_since(&self) -> Option<jiff::Timestamp> {
-        let condition = Condition::find(&self.status.conditions, "Ready")?;
+        let condition = self.condition("Ready")?;
         (condition.status == "True").then_some(())?;
         condition.last_transition_time.as_ref().map(|time| time.0)
     }
@@ -149,11 +178,11 @@ impl Pod {
 
     /// Every address, the first one first.
     pub fn addresses(&self) -> impl Iterator<Item = &str> {
-        let single = self.status.pod_ips.is_empty().then_some(self.status.pod_ip.as_str());
+        let single = self.status.pod_ips.is_empty().then_some(&*self.status.pod_ip);
         self.status
             .pod_ips
             .iter()
-            .map(|address| address.ip.as_str())
+            .map(|address| &*address.ip)
             .chain(single)
             .filter(|address| !address.is_empty())
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use client::Text;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::{Deserialize, Serialize};
 
@@ -75,12 +76,12 @@ pub struct Endpoint {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ObjectRefShort {
-    pub kind: String,
+    pub kind: Text,
     #[serde(skip_serializing_if = "is_default")]
-    pub namespace: String,
+    pub namespace: Text,
     pub name: String,
     #[serde(skip_serializing_if = "is_default")]
-    pub uid: String,
+    pub uid: Text,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -1,5 +1,6 @@
 //! Workloads: what makes pods.
 
+use client::Text;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::{Deserialize, Serialize};
@@ -257,9 +258,9 @@ pub struct JobStatus {
 #[serde(default)]
 pub struct UncountedPods {
     #[serde(deserialize_with = "compact", skip_serializing_if = "is_default")]
-    pub succeeded: Vec<String>,
+    pub succeeded: Vec<Text>,
     #[serde(deserialize_with = "compact", skip_serializing_if = "is_default")]
-    pub failed: Vec<String>,
+    pub failed: Vec<Text>,
 }
 
 impl Job {

@@ -31,9 +31,9 @@ pub(super) fn added(template: &Value) -> Vec<Toleration> {
     let host = template.pointer("/spec/hostNetwork") == Some(&Value::Bool(true));
     let all = BORNE.into_iter().chain(host.then_some(network));
     let toleration = |(effect, key): (&str, &str)| Toleration {
-        key: key.to_owned(),
-        operator: "Exists".to_owned(),
-        effect: effect.to_owned(),
+        key: key.into(),
+        operator: "Exists".into(),
+        effect: effect.into(),
         ..Default::default()
     };
     all.map(toleration).collect()
@@ -48,10 +48,7 @@ pub(super) fn fit(node: &Node, template: &Value) -> Fit {
     }
     let selector = spec["nodeSelector"].as_object();
     let labels = &node.metadata.labels;
-    let selected = selector
-        .into_iter()
-        .flatten()
-        .all(|(key, value)| labels.get(key).map(String::as_str) == value.as_str());
+    let selected = selector.into_iter().flatten().all(|(key, value)| labels.get(key) == value.as_str());
     if !selected || !affine(node, spec) {
         return no;
     }
@@ -73,7 +70,7 @@ fn affine(node: &Node, spec: &Value) -> bool {
         let list = |name: &str| term[name].as_array().map(Vec::as_slice).unwrap_or_default();
         let (labels, fields) = (list("matchExpressions"), list("matchFields"));
         !(labels.is_empty() && fields.is_empty())
-            && labels.iter().all(|one| holds(one, |key| node.metadata.labels.get(key).map(String::as_str)))
+            && labels.iter().all(|one| holds(one, |key| node.metadata.labels.get(key)))
             && fields
                 .iter()
                 .all(|one| holds(one, |key| (key == PINNED_FIELD).then_some(&*node.metadata.name)))

@@ -188,7 +188,7 @@ fn oldest_first(pods: &mut [Arc<Pod>]) {
 }
 
 fn is_new(input: &Input, pod: &Pod) -> bool {
-    pod.metadata.labels.get(REVISION_HASH).map(String::as_str) == Some(input.revision)
+    pod.metadata.labels.get(REVISION_HASH) == Some(input.revision)
 }
 
 fn available(input: &Input, pod: &Pod) -> bool {

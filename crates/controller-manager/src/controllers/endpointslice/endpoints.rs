@@ -80,9 +80,9 @@ pub(super) fn endpoint(
             serving: Some(serving),
             terminating: Some(terminating),
         },
-        hostname: named.then(|| pod.spec.hostname.clone()),
+        hostname: named.then(|| pod.spec.hostname.to_string()),
         target_ref: Some(reference(pod)),
-        node_name: (!node.is_empty()).then(|| node.clone()),
+        node_name: (!node.is_empty()).then(|| node.to_string()),
         zone: if node.is_empty() { None } else { zone(node) },
         ..Default::default()
     }
@@ -90,7 +90,7 @@ pub(super) fn endpoint(
 
 pub(in crate::controllers) fn reference(pod: &Pod) -> ObjectRefShort {
     ObjectRefShort {
-        kind: "Pod".to_owned(),
+        kind: "Pod".into(),
         namespace: pod.metadata.namespace.clone(),
         name: pod.metadata.name.clone(),
         uid: pod.metadata.uid.clone(),

@@ -8,7 +8,9 @@ use rustc_hash::FxHashMap;
 
 use super::endpoints::{self, address, families, headless};
 use super::{MANAGED_BY, MANAGER, SERVICE_NAME, TRIGGER_TIME};
-use crate::views::{Endpoint, EndpointHints, EndpointPort, EndpointSlice, Meta, Object, Pod, Service, Zone};
+use crate::views::{
+    Endpoint, EndpointHints, EndpointPort, EndpointSlice, Labels, Meta, Object, Pod, Service, Zone,
+};
 
 const HEADLESS: &str = "service.kubernetes.io/headless";
 
@@ -156,14 +158,14 @@ impl Slices<'_> {
         }
     }
 
-    fn labels(&self) -> BTreeMap<String, String> {
-        let reserved = |key: &str| [MANAGED_BY, SERVICE_NAME, HEADLESS].contains(&key);
+    fn labels(&self) -> Labels {
         let mut labels = self.service.metadata.labels.clone();
-        labels.retain(|key, _| !reserved(key));
-        labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
-        labels.insert(SERVICE_NAME.to_owned(), self.service.metadata.name.clone());
+        labels.insert(MANAGED_BY, MANAGER);
+        labels.insert(SERVICE_NAME, &self.service.metadata.name);
         if headless(self.service) {
-            labels.insert(HEADLESS.to_owned(), String::new());
+            labels.insert(HEADLESS, "");
+        } else {
+            labels.remove(HEADLESS);
         }
         labels
     }

@@ -62,7 +62,7 @@ fn endpoints_of_pods() {
     assert_eq!(slice.endpoints[0].zone.as_deref(), Some("z"));
     let ready: Vec<_> = slice.endpoints.iter().map(|endpoint| endpoint.conditions.ready).collect();
     assert_eq!(ready, [Some(true), Some(false)]);
-    assert_eq!(slice.metadata.labels["kubernetes.io/service-name"], "web");
+    assert_eq!(slice.metadata.labels.get("kubernetes.io/service-name"), Some("web"));
     assert!(!slice.metadata.labels.contains_key("service.kubernetes.io/headless"));
 }
 

@@ -6,34 +6,18 @@ mod absent;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use client::{Propagation, ResourceRef};
+use client::{Propagation, ResourceRef, Text};
 use rustc_hash::{FxHashMap, FxHashSet};
-use serde::{Deserialize, Serialize};
 
+use crate::views::OwnerReference as Owner;
 pub(super) use absent::Named;
 use absent::{Absent, group};
 
-type Uid = Arc<str>;
+type Uid = Text;
 
-/// An owner reference as it stands on an object.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(super) struct Owner {
-    pub(super) api_version: Box<str>,
-    pub(super) kind: Box<str>,
-    pub(super) name: Box<str>,
-    pub(super) uid: Box<str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) controller: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) block_owner_deletion: Option<bool>,
-}
-
-impl Owner {
-    /// The owner, as an object of this namespace names it.
-    pub(super) fn named(&self, namespace: &str) -> Named {
-        Named::new(&self.api_version, &self.kind, &self.name, &self.uid, namespace)
-    }
+/// The owner a reference names, on an object of this namespace.
+pub(super) fn named(owner: &Owner, namespace: &str) -> Named {
+    Named::new(&owner.api_version, &owner.kind, &owner.name, &owner.uid, namespace)
 }
 
 /// An object as a watch told it.
@@ -41,7 +25,7 @@ pub(super) struct Seen<'a> {
     pub(super) resource: Arc<ResourceRef>,
     pub(super) name: &'a str,
     pub(super) namespace: &'a str,
-    pub(super) uid: &'a str,
+    pub(super) uid: &'a Uid,
     pub(super) version: &'a str,
     pub(super) owners: &'a [Owner],
     pub(super) deleting: bool,
@@ -56,11 +40,11 @@ pub(super) struct Seen<'a> {
 pub(super) struct Identity {
     /// None for an owner that is known from references only.
     pub(super) resource: Option<Arc<ResourceRef>>,
-    pub(super) api_version: Box<str>,
-    pub(super) kind: Box<str>,
-    pub(super) namespace: Box<str>,
+    pub(super) api_version: Text,
+    pub(super) kind: Text,
+    pub(super) namespace: Text,
     pub(super) name: Box<str>,
-    pub(super) uid: Box<str>,
+    pub(super) uid: Uid,
     pub(super) version: Box<str>,
 }
 
@@ -101,13 +85,13 @@ struct Node {
 
 #[derive(Default)]
 pub(super) struct Graph {
-    nodes: FxHashMap<Uid, Node>,
+    nodes: FxHashMap<Uid, Box<Node>>,
     absent: Absent,
 }
 
 impl Graph {
     pub(super) fn insert(&mut self, seen: Seen) -> Vec<Todo> {
-        let uid: Uid = seen.uid.into();
+        let uid = seen.uid.clone();
         let mut todo = Vec::new();
         let dependents = match self.nodes.get_mut(&uid) {
             Some(node) => std::mem::take(&mut node.dependents),
@@ -123,7 +107,7 @@ impl Graph {
             resource: Some(seen.resource),
             namespace: seen.namespace.into(),
             name: seen.name.into(),
-            uid: seen.uid.into(),
+            uid: uid.clone(),
             version: seen.version.into(),
         };
         // A dependent whose reference names the owner wrongly (another namespace or kind) is to be judged.
@@ -145,7 +129,7 @@ impl Graph {
             orphan: seen.orphan,
         };
         let waiting = node.deleting && (node.foreground || node.orphan);
-        self.nodes.insert(uid.clone(), node);
+        self.nodes.insert(uid.clone(), Box::new(node));
 
         if *old_owners != *seen.owners {
             for old in &old_owners {
@@ -158,7 +142,7 @@ impl Graph {
                 let unblocked = old.block_owner_deletion == Some(true)
                     && kept.is_none_or(|owner| owner.block_owner_deletion != Some(true));
                 if unblocked && self.waits(&old.uid) {
-                    todo.push(Todo(Uid::from(&*old.uid)));
+                    todo.push(Todo(old.uid.clone()));
                 }
             }
             for owner in seen.owners {
@@ -180,23 +164,23 @@ impl Graph {
             node.dependents.insert(uid.clone());
             let known = &node.identity;
             let misnamed = known.kind != owner.kind
-                || known.name != owner.name
+                || *known.name != *owner.name
                 || (!known.namespace.is_empty() && *known.namespace != *namespace);
             // A new dependent of someone who is going has to go too.
             let going = node.deleting && node.foreground;
             return if misnamed || going { vec![Todo(uid.clone())] } else { Vec::new() };
         }
-        if self.absent.has(&owner.named(namespace)) {
+        if self.absent.has(&named(owner, namespace)) {
             return vec![Todo(uid.clone())];
         }
-        let owner_uid: Uid = Uid::from(&*owner.uid);
+        let owner_uid = owner.uid.clone();
         let node = Node {
             identity: Identity {
                 resource: None,
                 api_version: owner.api_version.clone(),
                 kind: owner.kind.clone(),
                 namespace: namespace.into(),
-                name: owner.name.clone(),
+                name: owner.name.as_ref().into(),
                 uid: owner.uid.clone(),
                 version: Box::default(),
             },
@@ -207,7 +191,7 @@ impl Graph {
             foreground: false,
             orphan: false,
         };
-        self.nodes.insert(owner_uid.clone(), node);
+        self.nodes.insert(owner_uid.clone(), Box::new(node));
         vec![Todo(owner_uid)]
     }
 
@@ -221,7 +205,7 @@ impl Graph {
             if owner_node.virtual_ && owner_node.dependents.is_empty() {
                 self.nodes.remove(&*owner.uid);
             } else if self.waits(&owner.uid) {
-                todo.push(Todo(Uid::from(&*owner.uid)));
+                todo.push(Todo(owner.uid.clone()));
             }
         }
         if !node.dependents.is_empty() {
@@ -240,7 +224,7 @@ impl Graph {
     }
 
     fn note_gone(&mut self, node: &Node) {
-        let namespaces: FxHashSet<Box<str>> = node
+        let namespaces: FxHashSet<Text> = node
             .dependents
             .iter()
             .filter_map(|uid| self.nodes.get(uid))
@@ -255,7 +239,7 @@ impl Graph {
     }
 
     pub(super) fn note_absent(&mut self, owner: &Owner, namespace: &str) {
-        self.absent.add(owner.named(namespace));
+        self.absent.add(named(owner, namespace));
     }
 
     /// Whether the owner is there but in a namespace that an object of this one cannot refer to.
@@ -264,7 +248,7 @@ impl Graph {
             let known = &node.identity;
             !node.virtual_
                 && known.kind == owner.kind
-                && known.name == owner.name
+                && *known.name == *owner.name
                 && !known.namespace.is_empty()
                 && *known.namespace != *namespace
         })
@@ -285,7 +269,7 @@ impl Graph {
         &self,
         uid: &str,
         answers: &HashMap<Named, bool>,
-    ) -> Result<Option<(Identity, Verdict)>, Vec<(Owner, Box<str>)>> {
+    ) -> Result<Option<(Identity, Verdict)>, Vec<(Owner, Text)>> {
         let Some(node) = self.nodes.get(uid) else { return Ok(None) };
         let answer = |verdict| Ok(Some((node.identity.clone(), verdict)));
         if node.virtual_ {
@@ -371,14 +355,14 @@ impl Graph {
         if let Some(node) = self.nodes.get(&*owner.uid).filter(|node| !node.virtual_) {
             let known = &node.identity;
             let right = known.kind == owner.kind
-                && known.name == owner.name
+                && *known.name == *owner.name
                 && group(&known.api_version) == group(&owner.api_version)
                 && (known.namespace.is_empty() || *known.namespace == *namespace);
             if right {
                 return if node.deleting && node.foreground { State::Going } else { State::Alive };
             }
         }
-        let named = owner.named(namespace);
+        let named = named(owner, namespace);
         if self.absent.has(&named) {
             return State::Gone;
         }

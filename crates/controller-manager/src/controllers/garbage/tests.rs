@@ -3,7 +3,8 @@ use std::sync::Arc;
 
 use client::{Propagation, ResourceRef};
 
-use super::graph::{Graph, Owner, Seen, Todo, Verdict};
+use super::graph::{Graph, Seen, Todo, Verdict, named};
+use crate::views::OwnerReference as Owner;
 
 fn resource() -> Arc<ResourceRef> {
     Arc::new(ResourceRef {
@@ -38,7 +39,7 @@ fn see(graph: &mut Graph, name: &str, owners: &[Owner], flags: Flags) -> Vec<Str
         resource: resource(),
         name,
         namespace: "d",
-        uid: name,
+        uid: &name.into(),
         version: "1",
         owners,
         deleting: flags.deleting,
@@ -93,7 +94,7 @@ fn an_owner_nobody_saw_is_asked_for() {
     let mut graph = Graph::default();
     assert_eq!(see(&mut graph, "c", &[owner("x", false)], PLAIN), ["x"]);
     assert_eq!(verdict(&graph, "x"), Some(Verdict::Verify));
-    assert_eq!(graph.judge("c", &HashMap::new()).unwrap_err()[0].0.name, "x".into());
+    assert_eq!(graph.judge("c", &HashMap::new()).unwrap_err()[0].0.name, "x");
     assert_eq!(names(graph.absent("x")), ["c"]);
     assert_eq!(verdict(&graph, "c"), delete(Propagation::Background));
     let mut graph = Graph::default();
@@ -175,11 +176,12 @@ fn orphans_are_freed() {
 #[test]
 fn a_reference_into_another_namespace_is_checked() {
     let mut graph = Graph::default();
+    let uid = "a".into();
     let mut seen = Seen {
         resource: resource(),
         name: "a",
         namespace: "elsewhere",
-        uid: "a",
+        uid: &uid,
         version: "1",
         owners: &[],
         deleting: false,
@@ -193,7 +195,7 @@ fn a_reference_into_another_namespace_is_checked() {
     assert!(graph.lives_elsewhere(&owner("a", true), "d"));
     assert!(!graph.lives_elsewhere(&owner("a", true), "elsewhere"));
     assert!(!graph.lives_elsewhere(&Owner { name: "z".into(), ..owner("a", true) }, "d"), "that is nobody");
-    let answers = HashMap::from([(owner("a", true).named("d"), false)]);
+    let answers = HashMap::from([(named(&owner("a", true), "d"), false)]);
     let found = graph.judge("b", &answers).unwrap().unwrap().1;
     assert_eq!(Some(found), delete(Propagation::Background));
 }
@@ -208,7 +210,7 @@ fn a_cluster_scoped_dependent_outlives_a_namespaced_owner() {
         resource: resource(),
         name: "c",
         namespace: "",
-        uid: "c",
+        uid: &"c".into(),
         version: "1",
         owners: &owners,
         deleting: false,

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::EventType;
+use client::{EventType, Text};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::decide::{self, Counts, End};
 use super::policy::{self, Meaning};
-use super::{INDEX, INDEX_FAILURES, indexes, is_tracked};
+use super::{indexes, is_tracked};
+use crate::views::annotation::{INDEX, INDEX_FAILURES};
 use crate::views::{Condition, Job, JobStatus, Pod};
 
 /// The most pods made or deleted, and counted, in one go.
@@ -103,7 +104,7 @@ impl Round<'_> {
     /// Uids whose pods have lost the finalizer become numbers.
     fn settle_uncounted(&mut self) {
         let mut uncounted = self.job.status.uncounted_terminated_pods.clone().unwrap_or_default();
-        let held = |uid: &String| {
+        let held = |uid: &Text| {
             self.input.pods.iter().any(|pod| pod.metadata.uid == *uid && is_tracked(&pod.metadata))
         };
         let (succeeded, failed) = (uncounted.succeeded.len(), uncounted.failed.len());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::plan::{BURST, Create, Round, count, index, index_failures};
 use super::policy::{self, Meaning};
 use crate::support::ranking;
-use crate::views::{Condition, Pod};
+use crate::views::Pod;
 
 /// Between a pod's failure and the next try; doubled with each failure in a row.
 const FIRST_BACKOFF: i64 = 10;
@@ -110,12 +110,7 @@ impl Round<'_> {
             let ended = pod.status.container_statuses.iter().filter_map(|status| {
                 status.state.terminated.as_ref()?.finished_at.as_ref().map(|time| time.0)
             });
-            let changed = || {
-                Condition::find(&pod.status.conditions, "Ready")?
-                    .last_transition_time
-                    .as_ref()
-                    .map(|time| time.0)
-            };
+            let changed = || pod.condition("Ready")?.last_transition_time.as_ref().map(|time| time.0);
             ended.max().or_else(changed).unwrap_or_else(|| pod.metadata.created())
         };
         let of = |phase: &'static str| {

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::plan::{Input, Plan, plan};
+use crate::views::annotation::{INDEX, INDEX_FAILURES};
 use crate::views::{Condition, Job, Pod};
 
 fn now() -> jiff::Timestamp {
@@ -26,7 +27,7 @@ fn pod(name: &str, phase: &str, index: Option<i32>) -> Pod {
         "status": {"phase": phase},
     });
     if let Some(index) = index {
-        pod["metadata"]["annotations"] = json!({(super::INDEX): index.to_string()});
+        pod["metadata"]["annotations"] = json!({(INDEX): index.to_string()});
     }
     serde_json::from_value(pod).unwrap()
 }
@@ -114,7 +115,7 @@ fn limits_per_index() {
     let kept = planned(&job, std::slice::from_ref(&first));
     assert!(kept.counted.is_empty());
     assert_eq!(kept.create[0].failures, Some(1));
-    first.metadata.annotations.insert(super::INDEX_FAILURES.into(), "1".into());
+    first.metadata.annotations.insert(INDEX_FAILURES.into(), "1".into());
     let mut pods = vec![first, pod("b", "Succeeded", Some(1))];
     assert_eq!(settle(&mut job, &mut pods), ["FailedIndexes"]);
     assert_eq!(job.status.failed_indexes.as_deref(), Some("0"));

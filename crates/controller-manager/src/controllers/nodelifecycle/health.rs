@@ -22,7 +22,7 @@ pub(super) struct Health {
 impl Health {
     pub(super) fn new(node: &Node, now: Instant) -> Health {
         Health {
-            uid: node.metadata.uid.clone(),
+            uid: node.metadata.uid.to_string(),
             heartbeat: None,
             transition: None,
             renewed: None,

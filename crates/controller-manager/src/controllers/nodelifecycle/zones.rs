@@ -29,7 +29,7 @@ struct Zone {
 
 /// Region and zone of a node.
 pub(super) fn of(node: &Node) -> String {
-    let label = |key: &str| node.metadata.labels.get(key).map(String::as_str).unwrap_or_default();
+    let label = |key: &str| node.metadata.labels.get(key).unwrap_or_default();
     format!("{}:{}", label("topology.kubernetes.io/region"), label("topology.kubernetes.io/zone"))
 }
 
