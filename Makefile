@@ -6,9 +6,9 @@ SHELL := /bin/bash
 
 .PHONY: up down status build test verify format
 
-up: ## a running cluster; NODES=2 for two nodes
+up: ## a running cluster; NODES=2 for two nodes, BIN=folder for binaries that are built already
 	@hack/cluster/packages
-	@hack/build
+	@$(if $(BIN),,hack/build)
 	@hack/cluster/up
 
 down: ## ends it and removes everything; KEEP=1 keeps its state for the next `make up`
