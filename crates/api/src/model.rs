@@ -103,9 +103,40 @@ pub struct Message {
 }
 
 impl Message {
+    /// The fields as JSON shows them: those of inlined messages in their parent's place.
+    pub fn json_fields(&'static self) -> JsonFields {
+        JsonFields { fields: self.fields.iter(), outer: Vec::new() }
+    }
+
     /// The last part of the name: `Pod`.
     pub fn short_name(&self) -> &str {
         self.name.rsplit('.').next().unwrap_or(&self.name)
+    }
+}
+
+/// See [`Message::json_fields`].
+pub struct JsonFields {
+    fields: std::slice::Iter<'static, Field>,
+    /// What is left of the messages that `fields` is inlined into.
+    outer: Vec<std::slice::Iter<'static, Field>>,
+}
+
+impl Iterator for JsonFields {
+    type Item = &'static Field;
+
+    fn next(&mut self) -> Option<&'static Field> {
+        loop {
+            match self.fields.next() {
+                None => self.fields = self.outer.pop()?,
+                Some(field) if !field.is_inline() => return Some(field),
+                Some(field) => {
+                    if let Type::Message(index) = field.ty {
+                        let inlined = crate::tables::message_at(index).fields.iter();
+                        self.outer.push(std::mem::replace(&mut self.fields, inlined));
+                    }
+                }
+            }
+        }
     }
 }
 

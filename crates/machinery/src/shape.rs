@@ -10,61 +10,80 @@ use serde_json::Map;
 
 use crate::quantity::Quantity;
 
-/// Called for every object of the tree that is a message, before it is brought into shape, outermost first.
+/// Called for every object of the tree that is a message, and for the messages inlined into it, before it is brought into
+/// shape, outermost first. Messages go by their index.
 pub trait Visit {
-    fn message(&mut self, message: &'static Message, object: &mut Map<String, Tree>);
+    fn message(&mut self, message: u32, object: &mut Map<String, Tree>);
 }
 
 impl Visit for () {
-    fn message(&mut self, _: &'static Message, _: &mut Map<String, Tree>) {}
+    fn message(&mut self, _: u32, _: &mut Map<String, Tree>) {}
 }
 
-pub fn normalize(tree: &mut Tree, message: &'static Message) {
+pub fn normalize(tree: &mut Tree, message: u32) {
     normalize_with(tree, message, &mut ());
 }
 
-pub fn normalize_with(tree: &mut Tree, message: &'static Message, visit: &mut impl Visit) {
+/// An object that has its fields in order keeps them where they are: most were read through the model, and nothing is
+/// missing when they come here for the second time.
+pub fn normalize_with(tree: &mut Tree, message: u32, visit: &mut impl Visit) {
     let Tree::Object(object) = tree else { return };
-    let mut old = std::mem::take(object);
-    let mut new = Map::with_capacity(old.len() + 2);
-    fill(message, &mut old, &mut new, visit);
-    *object = new;
+    announce(message, object, visit);
+    let message = api::tables::message_at(message);
+    if !is_in_order(object, message) {
+        put_in_order(object, message);
+    }
+    let mut fields = message.json_fields();
+    object.retain(|key, value| {
+        fields.find(|field| field.json == *key).is_some_and(|field| shape(field, value, visit))
+    });
 }
 
-fn fill(
-    message: &'static Message,
-    old: &mut Map<String, Tree>,
-    new: &mut Map<String, Tree>,
-    visit: &mut impl Visit,
-) {
-    visit.message(message, old);
-    for field in message.fields.iter() {
-        if field.json.is_empty() {
-            if let Type::Message(index) = field.ty {
-                fill(api::tables::message_at(index), old, new, visit);
-            }
-            continue;
-        }
-        let value = old.get_mut(field.json.as_ref()).map(Tree::take);
-        if let Some(value) = shaped(field, value, visit) {
-            new.insert(field.json.to_string(), value);
+fn announce(index: u32, object: &mut Map<String, Tree>, visit: &mut impl Visit) {
+    visit.message(index, object);
+    for field in api::tables::message_at(index).fields.iter().filter(|field| field.is_inline()) {
+        if let Type::Message(inlined) = field.ty {
+            announce(inlined, object, visit);
         }
     }
 }
 
-/// The field's value as it is written, `None` where it is left out.
-fn shaped(field: &Field, value: Option<Tree>, visit: &mut impl Visit) -> Option<Tree> {
-    let mut value = value.unwrap_or(Tree::Null);
+/// Whether the object has fields of the message alone, in its order, and all that are always written.
+fn is_in_order(object: &Map<String, Tree>, message: &'static Message) -> bool {
+    let mut keys = object.keys().peekable();
+    for field in message.json_fields() {
+        if keys.next_if(|key| field.json == **key).is_none() && !field.omit_empty {
+            return false;
+        }
+    }
+    keys.next().is_none()
+}
+
+fn put_in_order(object: &mut Map<String, Tree>, message: &'static Message) {
+    let mut old = std::mem::take(object);
+    let mut new = Map::with_capacity(old.len() + 2);
+    for field in message.json_fields() {
+        match old.swap_remove_entry(field.json.as_ref()) {
+            Some((key, value)) => new.insert(key, value),
+            None if !field.omit_empty => new.insert(field.json.to_string(), Tree::Null),
+            None => None,
+        };
+    }
+    *object = new;
+}
+
+/// Makes the field's value what is written; false where it is left out.
+fn shape(field: &Field, value: &mut Tree, visit: &mut impl Visit) -> bool {
     let inner = match field.ty {
-        Type::Message(index) => Some(api::tables::message_at(index)),
+        Type::Message(index) => Some(index),
         _ => None,
     };
-    match (field.shape, &mut value) {
+    match (field.shape, &mut *value) {
         (Shape::List, Tree::Array(items)) => {
             if let Some(inner) = inner {
                 items.iter_mut().for_each(|item| element(item, inner, visit));
             }
-            return (!field.omit_empty || !items.is_empty()).then_some(value);
+            return !field.omit_empty || !items.is_empty();
         }
         (Shape::Map, Tree::Object(entries)) => {
             if let Some(inner) = inner {
@@ -72,25 +91,25 @@ fn shaped(field: &Field, value: Option<Tree>, visit: &mut impl Visit) -> Option<
             } else if field.ty == Type::String {
                 entries.iter_mut().filter(|(_, item)| item.is_null()).for_each(|(_, item)| *item = "".into());
             }
-            return (!field.omit_empty || !entries.is_empty()).then_some(value);
+            return !field.omit_empty || !entries.is_empty();
         }
-        (Shape::List | Shape::Map, Tree::Null) => return (!field.omit_empty).then_some(Tree::Null),
+        (Shape::List | Shape::Map, Tree::Null) => return !field.omit_empty,
         _ => {}
     }
     if value.is_null() {
         if field.omit_empty || field.optional {
-            return (!field.omit_empty).then_some(Tree::Null);
+            return !field.omit_empty;
         }
-        value = zero(&field.ty, inner);
+        *value = zero(&field.ty);
     }
     if let Some(inner) = inner {
-        element(&mut value, inner, visit);
+        element(value, inner, visit);
     }
-    (field.optional || !field.omit_empty || !is_zero(&value)).then_some(value)
+    field.optional || !field.omit_empty || !is_zero(value)
 }
 
-fn element(value: &mut Tree, message: &'static Message, visit: &mut impl Visit) {
-    match message.leaf {
+fn element(value: &mut Tree, message: u32, visit: &mut impl Visit) {
+    match api::tables::message_at(message).leaf {
         None => {
             if value.is_null() {
                 *value = Tree::Object(Map::new());
@@ -106,15 +125,18 @@ fn element(value: &mut Tree, message: &'static Message, visit: &mut impl Visit) 
     }
 }
 
-fn zero(ty: &Type, message: Option<&Message>) -> Tree {
-    match (ty, message.map(|message| message.leaf)) {
-        (_, Some(None)) => Tree::Object(Map::new()),
-        (_, Some(Some(Leaf::Quantity))) => "0".into(),
-        (_, Some(Some(Leaf::IntOrString))) => 0.into(),
-        (_, Some(Some(Leaf::Duration))) => "0s".into(),
-        (Type::Bool, _) => false.into(),
-        (Type::String, _) => "".into(),
-        (Type::Bytes | Type::Message(_), _) => Tree::Null,
+fn zero(ty: &Type) -> Tree {
+    match ty {
+        Type::Message(index) => match api::tables::message_at(*index).leaf {
+            None => Tree::Object(Map::new()),
+            Some(Leaf::Quantity) => "0".into(),
+            Some(Leaf::IntOrString) => 0.into(),
+            Some(Leaf::Duration) => "0s".into(),
+            Some(_) => Tree::Null,
+        },
+        Type::Bool => false.into(),
+        Type::String => "".into(),
+        Type::Bytes => Tree::Null,
         _ => 0.into(),
     }
 }
@@ -137,7 +159,7 @@ mod tests {
     #[test]
     fn shapes() {
         let check = |message: &str, mut input: Tree, expect: Tree| {
-            normalize(&mut input, api::tables::message(message).unwrap());
+            normalize(&mut input, api::tables::message_index(message).unwrap());
             assert_eq!(input.to_string(), expect.to_string());
         };
         check(
@@ -145,6 +167,11 @@ mod tests {
             json!({"image": "x", "name": "c", "args": [], "tty": false, "livenessProbe": {"periodSeconds": 0, "exec": {"command": ["a"]}},
                 "resources": {"limits": {"memory": "1024Mi", "cpu": 0.5}}, "nonsense": 1}),
             json!({"name": "c", "image": "x", "resources": {"limits": {"memory": "1Gi", "cpu": "500m"}}, "livenessProbe": {"exec": {"command": ["a"]}}}),
+        );
+        check(
+            "k8s.io.api.core.v1.PodSpec",
+            json!({"volumes": [{"name": "v", "emptyDir": {}}], "nodeName": ""}),
+            json!({"volumes": [{"name": "v", "emptyDir": {}}], "containers": null}),
         );
         check(
             "k8s.io.api.core.v1.Pod",

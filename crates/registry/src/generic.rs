@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use api::Tree;
-use api::model::{Message, Resource};
+use api::model::Resource;
 use api::status::Cause;
 use machinery::fieldpath::Path;
 use machinery::names;
@@ -95,7 +95,8 @@ impl Profile {
 
 struct Generic {
     profile: &'static Profile,
-    message: Option<(u32, &'static Message)>,
+    /// The index of the message; custom resources have none.
+    message: Option<u32>,
     /// The object itself, or its status.
     status_subresource: bool,
 }
@@ -111,8 +112,7 @@ static STRATEGIES: LazyLock<Strategies> = LazyLock::new(|| {
     let (mut own, mut status) = (HashMap::new(), HashMap::new());
     for resource in api::tables::all_resources() {
         let key = (&*resource.group, &*resource.version, &*resource.plural);
-        let index = api::tables::message_index(&resource.message);
-        let message = index.map(|index| (index, api::tables::message_at(index)));
+        let message = api::tables::message_index(&resource.message);
         let profile =
             crate::kinds::profile(&resource.group, &resource.plural).unwrap_or_else(|| derived(resource));
         // They live as long as the process.
@@ -186,7 +186,7 @@ fn prepare_approval(object: &mut Tree, old: &Tree) {
 
 impl Generic {
     fn check_rules(&self, object: &Tree, errors: &mut Vec<Cause>) {
-        let Some((index, _)) = self.message else { return };
+        let Some(index) = self.message else { return };
         let view = self.profile.view.map(|view| view(object));
         rules::validate(view.as_ref().unwrap_or(object), index, &["metadata", "status"], errors);
     }
@@ -201,14 +201,26 @@ impl Generic {
     }
 
     fn prepare_status(&self, context: &Context<'_>, object: &mut Tree, old: &Tree) {
-        let status = object.get("status").cloned().unwrap_or_default();
-        // Metadata may change but for what is the server's; everything else is the old object's.
-        let mut result = old.clone();
-        if let Some(metadata) = object.get("metadata") {
-            as_object(&mut result).insert("metadata".to_owned(), metadata.clone());
+        // Metadata may change but for what is the server's; everything else is the old object's. What is equal stays as it is:
+        // a spec is large, and seldom sent with a change.
+        let (object_fields, empty) = (as_object(object), serde_json::Map::new());
+        let old_fields = old.as_object().unwrap_or(&empty);
+        object_fields.retain(|key, value| match key.as_str() {
+            "metadata" => true,
+            "status" => !value.is_null(),
+            key => old_fields.contains_key(key),
+        });
+        for (key, value) in old_fields {
+            let own = object_fields.get(key);
+            let taken = match key.as_str() {
+                "status" => true,
+                "metadata" => own.is_some(),
+                _ => own == Some(value),
+            };
+            if !taken {
+                object_fields.insert(key.clone(), value.clone());
+            }
         }
-        put(as_object(&mut result), "status", status);
-        *object = result;
         self.set_generation(object, number(old, "metadata.generation"));
         if let Some(prepare) = self.profile.prepare_status {
             prepare(context, object, Some(old));
@@ -218,7 +230,7 @@ impl Generic {
 
 impl Strategy for Generic {
     fn default(&self, object: &mut Tree) {
-        if let Some((_, message)) = self.message {
+        if let Some(message) = self.message {
             rules::default(object, message);
         }
     }

@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use api::Tree;
-use api::model::{Message, Shape, Type};
+use api::model::{Shape, Type};
 use api::status::Cause;
 use machinery::fieldpath::Path;
 use machinery::names;
@@ -120,12 +120,12 @@ fn rules_of(index: u32) -> impl Iterator<Item = &'static Rule> {
 struct Defaults;
 
 impl Visit for Defaults {
-    fn message(&mut self, message: &'static Message, object: &mut Object) {
-        let Some(index) = api::tables::message_index(&message.name) else { return };
-        for rule in rules_of(index) {
+    fn message(&mut self, message: u32, object: &mut Object) {
+        for rule in rules_of(message) {
             match rule {
                 Rule::Default(name, literal) => {
-                    let pointer = message.fields.iter().any(|field| field.json == *name && field.optional);
+                    let fields = &api::tables::message_at(message).fields;
+                    let pointer = fields.iter().any(|field| field.json == *name && field.optional);
                     let vacant = object
                         .get(*name)
                         .is_none_or(|value| if pointer { value.is_null() } else { unset(value) });
@@ -141,7 +141,7 @@ impl Visit for Defaults {
 }
 
 /// Fills what is unset and brings the tree into the model's shape.
-pub fn default(tree: &mut Tree, message: &'static Message) {
+pub fn default(tree: &mut Tree, message: u32) {
     shape::normalize_with(tree, message, &mut Defaults);
 }
 
