@@ -40,23 +40,38 @@ fn fields(
     if depth > MAX_DEPTH {
         return Err(Error::TooDeep);
     }
+    let values = values(object, message);
+    let mut each = |index: usize| match (message.fields.get(index), values.get(index)) {
+        (Some(one), Some(value)) => field(object, one, *value, message, out, depth),
+        _ => Ok(()),
+    };
     if message.wire_order.is_empty() {
-        for each in message.fields.iter() {
-            field(object, each, message, out, depth)?;
-        }
+        (0..values.len()).try_for_each(each)
     } else {
-        for index in message.wire_order.iter() {
-            if let Some(each) = message.fields.get(usize::from(*index)) {
-                field(object, each, message, out, depth)?;
-            }
+        message.wire_order.iter().try_for_each(|index| each(usize::from(*index)))
+    }
+}
+
+/// The members of an object by the index of their field; a null is none.
+fn values<'v>(object: Option<&'v Map<String, Value>>, message: &Message) -> Vec<Option<&'v Value>> {
+    let count = message.fields.len();
+    let mut values = vec![None; count];
+    // members mostly stand in the order of the fields, so the search goes on where it stopped
+    let mut cursor = 0;
+    for (key, value) in object.into_iter().flatten() {
+        let found = (cursor..count).chain(0..cursor).find(|index| message.fields[*index].json == *key);
+        if let Some(index) = found {
+            values[index] = Some(value).filter(|value| !value.is_null());
+            cursor = index + 1;
         }
     }
-    Ok(())
+    values
 }
 
 fn field(
     object: Option<&Map<String, Value>>,
     field: &Field,
+    value: Option<&Value>,
     owner: &Message,
     out: &mut Vec<u8>,
     depth: usize,
@@ -69,7 +84,6 @@ fn field(
         put_tag(field.tag, 2, out);
         return put_nested(out, |out| fields(object, tables::message_at(index), out, depth + 1));
     }
-    let value = object.and_then(|object| object.get(&*field.json)).filter(|value| !value.is_null());
     let result = match (field.shape, value) {
         (Shape::One, None) if field.optional => Ok(()),
         (Shape::One, value) => one(value, field, out, depth),

@@ -6,7 +6,8 @@ use super::Error;
 use crate::json;
 
 pub(super) trait Sink {
-    fn object_start(&mut self);
+    /// An object of about so many members.
+    fn object_start(&mut self, members: usize);
     fn object_end(&mut self);
     fn array_start(&mut self);
     fn array_end(&mut self);
@@ -47,7 +48,7 @@ impl<'a> JsonSink<'a> {
 }
 
 impl Sink for JsonSink<'_> {
-    fn object_start(&mut self) {
+    fn object_start(&mut self, _: usize) {
         self.separate();
         self.out.push(b'{');
         self.comma = false;
@@ -165,8 +166,8 @@ impl TreeSink {
 }
 
 impl Sink for TreeSink {
-    fn object_start(&mut self) {
-        self.stack.push(Frame::Object(Map::new(), String::new()));
+    fn object_start(&mut self, members: usize) {
+        self.stack.push(Frame::Object(Map::with_capacity(members), String::new()));
     }
 
     fn object_end(&mut self) {

@@ -81,25 +81,33 @@ impl<'s, S: Sink> Transcoder<'s, S> {
         if message.leaf.is_some() {
             return self.message(bytes, message, 0);
         }
-        self.sink.object_start();
-        self.fields(bytes, message, header, 0)?;
-        self.sink.object_end();
-        Ok(())
+        self.object(bytes, message, header, 0)
     }
 
-    fn fields(
+    fn object(
         &mut self,
         data: &[u8],
         message: &Message,
         header: Option<TypeMeta<'_>>,
         depth: usize,
     ) -> Result<(), Error> {
-        if depth > MAX_DEPTH {
-            return Err(Error::TooDeep);
-        }
-        let base = self.slots.len();
-        self.slots.resize(base + message.fields.len(), Slot::default());
-        self.scan(data, message, base)?;
+        let base = self.scan(data, message, depth)?;
+        let there = self.slots[base..].iter().filter(|slot| slot.count > 0).count();
+        self.sink.object_start(there + 2 * usize::from(header.is_some()));
+        self.fields(data, message, base, header, depth)?;
+        self.sink.object_end();
+        Ok(())
+    }
+
+    /// Writes what [`Transcoder::scan`] noted from `base` on.
+    fn fields(
+        &mut self,
+        data: &[u8],
+        message: &Message,
+        base: usize,
+        header: Option<TypeMeta<'_>>,
+        depth: usize,
+    ) -> Result<(), Error> {
         for (index, field) in message.fields.iter().enumerate() {
             let slot = self.slots[base + index];
             self.field(data, field, slot, header, depth)?;
@@ -108,14 +116,20 @@ impl<'s, S: Sink> Transcoder<'s, S> {
         Ok(())
     }
 
-    fn scan(&mut self, data: &[u8], message: &Message, base: usize) -> Result<(), Error> {
+    /// Notes where the fields of a message lie; answers where the notes begin.
+    fn scan(&mut self, data: &[u8], message: &Message, depth: usize) -> Result<usize, Error> {
+        if depth > MAX_DEPTH {
+            return Err(Error::TooDeep);
+        }
+        let base = self.slots.len();
+        self.slots.resize(base + message.fields.len(), Slot::default());
         let mut reader = Reader::new(data);
         let count = message.fields.len();
         // tags mostly ascend with the fields, so the search goes on where it stopped
         let mut cursor = 0;
         loop {
             let start = reader.position;
-            let Some((number, raw)) = reader.next()? else { return Ok(()) };
+            let Some((number, raw)) = reader.next()? else { return Ok(base) };
             let mut found = None;
             for step in 0..count {
                 let index = if cursor + step < count { cursor + step } else { cursor + step - count };
@@ -175,9 +189,7 @@ impl<'s, S: Sink> Transcoder<'s, S> {
                         Type::Message(index) if field.shows_kind => {
                             let message = tables::message_at(index);
                             let header = TypeMeta { api_version: "v1", kind: message.short_name() };
-                            self.sink.object_start();
-                            self.fields(raw.bytes()?, message, Some(header), depth + 1)?;
-                            self.sink.object_end();
+                            self.object(raw.bytes()?, message, Some(header), depth + 1)?;
                         }
                         _ => self.value(&field.ty, raw, depth)?,
                     }
@@ -201,7 +213,9 @@ impl<'s, S: Sink> Transcoder<'s, S> {
     ) -> Result<(), Error> {
         let Type::Message(index) = field.ty else { return Ok(()) };
         if field.tag != 0 {
-            return self.fields(range, tables::message_at(index), None, depth + 1);
+            let message = tables::message_at(index);
+            let base = self.scan(range, message, depth + 1)?;
+            return self.fields(range, message, base, None, depth + 1);
         }
         if let Some(header) = header {
             if !header.kind.is_empty() {
@@ -291,7 +305,7 @@ impl<'s, S: Sink> Transcoder<'s, S> {
             entries.sort_by_key(|entry| entry.key);
             entries.dedup_by_key(|entry| entry.key);
         }
-        self.sink.object_start();
+        self.sink.object_start(entries.len());
         for entry in entries {
             self.sink.key(entry.key);
             match entry.value {
@@ -327,10 +341,7 @@ impl<'s, S: Sink> Transcoder<'s, S> {
             return Err(Error::TooDeep);
         }
         let Some(leaf) = message.leaf else {
-            self.sink.object_start();
-            self.fields(data, message, None, depth)?;
-            self.sink.object_end();
-            return Ok(());
+            return self.object(data, message, None, depth);
         };
         match leaf {
             Leaf::Time | Leaf::MicroTime => self.time(data, leaf)?,
