@@ -59,38 +59,60 @@ impl<'x> Checker<'x> {
         entries: &'x [(std::borrow::Cow<'x, str>, Node<'x>)],
         message: &'x Message,
     ) -> Value {
-        let mut fields: Vec<Flat<'x>> = Vec::with_capacity(message.fields.len());
-        flatten(message, &[], &mut fields);
-        let mut values: Vec<Option<Value>> = vec![None; fields.len()];
-        let mut seen = vec![false; fields.len()];
+        let mut fields: Vec<&'x Field> = Vec::with_capacity(message.fields.len());
+        flatten(message, &mut fields);
+        // values by the index of their field, as they come
+        let mut values: Vec<(usize, Option<Value>)> = Vec::with_capacity(entries.len().min(fields.len()));
         let outer = std::mem::replace(&mut self.owner, message.short_name());
         let mut cursor = 0;
         for (key, node) in entries {
-            let found =
-                (cursor..fields.len()).chain(0..cursor).find(|index| fields[*index].field.json == *key);
+            let found = (cursor..fields.len()).chain(0..cursor).find(|index| fields[*index].json == *key);
             let Some(index) = found else {
                 self.problem("unknown", Step::Field(key));
                 continue;
             };
             cursor = index + 1;
-            if seen[index] {
+            let before = values.iter().position(|(other, _)| *other == index);
+            if before.is_some() {
                 self.problem("duplicate", Step::Field(key));
             }
-            seen[index] = true;
             let length = self.path.len();
-            self.path.extend(fields[index].within.iter().map(|name| Step::Inline(name)));
+            self.path_within(message, fields[index]);
             self.path.push(Step::Field(key));
-            values[index] = self.field(node, fields[index].field);
+            let value = self.field(node, fields[index]);
+            match before {
+                Some(before) => values[before].1 = value,
+                None => values.push((index, value)),
+            }
             self.path.truncate(length);
         }
-        let mut map = Map::with_capacity(values.iter().filter(|value| value.is_some()).count() + 1);
-        for (Flat { field, .. }, value) in fields.iter().zip(values) {
+        let mut map = Map::with_capacity(values.len() + 1);
+        values.sort_by_key(|(index, _)| *index);
+        let mut values = values.into_iter().peekable();
+        for (index, field) in fields.into_iter().enumerate() {
+            let value = values.next_if(|(of, _)| *of == index).and_then(|(_, value)| value);
             if let Some(value) = self.present(field, value) {
                 map.insert(field.json.to_string(), value);
             }
         }
         self.owner = outer;
         Value::Object(map)
+    }
+
+    /// Appends the names of the inlined structures that a field comes out of; false where it is not the message's.
+    fn path_within(&mut self, message: &'x Message, field: &Field) -> bool {
+        message.fields.iter().any(|own| match own.ty {
+            Type::Message(index) if own.is_inline() => {
+                let inlined = tables::message_at(index);
+                self.path.push(Step::Inline(inlined.short_name()));
+                let found = self.path_within(inlined, field);
+                if !found {
+                    self.path.pop();
+                }
+                found
+            }
+            _ => std::ptr::eq(own, field),
+        })
     }
 
     /// What upstream writes for a field, which may be nothing for a value and a zero for none.
@@ -125,12 +147,11 @@ impl<'x> Checker<'x> {
     }
 
     fn field(&mut self, node: &'x Node<'x>, field: &'x Field) -> Option<Value> {
-        let (named, container) = field.go_type.split_once('|').unwrap_or((&field.go_type, ""));
         match (field.shape, node) {
             (_, Node::Null) => None,
-            (Shape::One, node) => self.value(node, &field.ty, named),
+            (Shape::One, node) => self.value(node, &field.ty, &field.go_type),
             (Shape::List, Node::Array(items)) => {
-                let mut list = self.list(items, &field.ty, named);
+                let mut list = self.list(items, &field.ty, &field.go_type);
                 if let (true, Type::Message(index), Value::Array(items)) =
                     (field.shows_kind, &field.ty, &mut list)
                 {
@@ -149,7 +170,7 @@ impl<'x> Checker<'x> {
                     self.path.push(Step::Key(key));
                     let value = match node {
                         Node::Null => Some(self.zero(&field.ty)),
-                        node => self.value(node, &field.ty, named),
+                        node => self.value(node, &field.ty, &field.go_type),
                     };
                     self.path.pop();
                     map.insert(key.clone().into_owned(), value.unwrap_or_default());
@@ -160,7 +181,8 @@ impl<'x> Checker<'x> {
                 Some(Value::Object(map))
             }
             (shape, node) => {
-                let element = type_name(&field.ty, named);
+                let element = type_name(&field.ty, &field.go_type);
+                let container = field.go_type.split_once('|').map_or("", |(_, container)| container);
                 let expected = match (container, shape) {
                     ("", Shape::List) => format!("[]{element}"),
                     ("", _) => format!("map[string]{element}"),
@@ -172,13 +194,13 @@ impl<'x> Checker<'x> {
         }
     }
 
-    fn list(&mut self, items: &'x [Node<'x>], ty: &'x Type, named: &str) -> Value {
+    fn list(&mut self, items: &'x [Node<'x>], ty: &'x Type, go_type: &str) -> Value {
         let mut values = Vec::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
             self.path.push(Step::Index(index));
             let value = match item {
                 Node::Null => Some(self.zero(ty)),
-                item => self.value(item, ty, named),
+                item => self.value(item, ty, go_type),
             };
             self.path.pop();
             values.push(value.unwrap_or_default());
@@ -186,9 +208,9 @@ impl<'x> Checker<'x> {
         Value::Array(values)
     }
 
-    fn value(&mut self, node: &'x Node<'x>, ty: &'x Type, named: &str) -> Option<Value> {
+    fn value(&mut self, node: &'x Node<'x>, ty: &'x Type, go_type: &str) -> Option<Value> {
         let value = match (ty, node) {
-            (Type::Message(index), node) => return self.message(node, tables::message_at(*index), named),
+            (Type::Message(index), node) => return self.message(node, tables::message_at(*index), go_type),
             (Type::Bool, Node::Bool(value)) => Some(Value::Bool(*value)),
             (Type::String, Node::String(text)) => Some(Value::String(text.clone().into_owned())),
             (Type::Int32, Node::Number(text)) => text.parse::<i32>().ok().map(Value::from),
@@ -209,10 +231,10 @@ impl<'x> Checker<'x> {
             _ => None,
         };
         if value.is_none() {
-            let expected = if *ty == Type::Bytes && named.is_empty() {
+            let expected = if *ty == Type::Bytes && named(go_type).is_empty() {
                 "[]uint8".to_owned()
             } else {
-                type_name(ty, named)
+                type_name(ty, go_type)
             };
             self.mismatch(node, &expected);
         }
@@ -232,12 +254,15 @@ impl<'x> Checker<'x> {
         Some(Value::String(text::to_base64(&bytes)))
     }
 
-    fn message(&mut self, node: &'x Node<'x>, message: &'x Message, named: &str) -> Option<Value> {
+    fn message(&mut self, node: &'x Node<'x>, message: &'x Message, go_type: &str) -> Option<Value> {
         match (message.leaf, node) {
             (None, Node::Object(entries)) => Some(self.object(entries, message)),
             (Some(leaf), node) => self.leaf(node, message, leaf),
             (None, node) => {
-                let expected = if named.is_empty() { message_type(message) } else { named.to_owned() };
+                let expected = match named(go_type) {
+                    "" => message_type(message),
+                    name => name.to_owned(),
+                };
                 self.mismatch(node, &expected);
                 None
             }
@@ -394,22 +419,12 @@ fn show_kind(object: &mut Map<String, Value>, kind: &str) {
     *object = ordered;
 }
 
-/// A field as JSON shows it, and the inlined structures that it comes out of.
-struct Flat<'x> {
-    field: &'x Field,
-    within: Vec<&'x str>,
-}
-
 /// The fields of a message, those of inlined ones in their parent's place.
-fn flatten<'x>(message: &'x Message, within: &[&'x str], fields: &mut Vec<Flat<'x>>) {
+fn flatten<'x>(message: &'x Message, fields: &mut Vec<&'x Field>) {
     for field in message.fields.iter() {
         match field.ty {
-            Type::Message(index) if field.is_inline() => {
-                let inner = tables::message_at(index);
-                let within: Vec<&'x str> = within.iter().copied().chain([inner.short_name()]).collect();
-                flatten(inner, &within, fields);
-            }
-            _ => fields.push(Flat { field, within: within.to_vec() }),
+            Type::Message(index) if field.is_inline() => flatten(tables::message_at(index), fields),
+            _ => fields.push(field),
         }
     }
 }
@@ -432,9 +447,14 @@ fn double(text: &str) -> Option<Value> {
     text.parse().ok().filter(|value: &f64| value.is_finite()).and_then(Number::from_f64).map(Value::Number)
 }
 
-fn type_name(ty: &Type, named: &str) -> String {
-    if !named.is_empty() {
-        return named.to_owned();
+/// What [`Field::go_type`] says of a value, or of an element of a list or map.
+fn named(go_type: &str) -> &str {
+    go_type.split_once('|').map_or(go_type, |(element, _)| element)
+}
+
+fn type_name(ty: &Type, go_type: &str) -> String {
+    if !named(go_type).is_empty() {
+        return named(go_type).to_owned();
     }
     match ty {
         Type::Bool => "bool",

@@ -362,17 +362,17 @@ impl<'a> Parser<'a> {
     fn string(&mut self) -> Result<Cow<'a, str>, String> {
         self.at += 1;
         let start = self.at;
-        loop {
-            match self.peek().ok_or_else(end)? {
-                b'"' => {
-                    let text = String::from_utf8_lossy(&self.bytes[start..self.at]);
-                    self.at += 1;
-                    return Ok(text);
-                }
-                b'\\' => break,
-                byte @ 0..0x20 => return Err(invalid(byte, "in string literal")),
-                _ => self.at += 1,
+        let special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
+        self.at =
+            self.bytes[start..].iter().position(special).map_or(self.bytes.len(), |plain| start + plain);
+        match self.peek().ok_or_else(end)? {
+            b'"' => {
+                let text = String::from_utf8_lossy(&self.bytes[start..self.at]);
+                self.at += 1;
+                return Ok(text);
             }
+            b'\\' => {}
+            byte => return Err(invalid(byte, "in string literal")),
         }
         let mut out = self.bytes[start..self.at].to_vec();
         loop {
