@@ -10,7 +10,7 @@ mod node;
 mod request;
 mod times;
 
-pub use request::{Expected, Format, Object, any, object};
+pub use request::{Expected, Format, Object, any, object, put_type_meta};
 
 use crate::Tree;
 use crate::model::Message;

@@ -232,7 +232,7 @@ fn type_meta(node: &Node<'_>) -> Result<(String, String), String> {
 }
 
 /// `kind` and `apiVersion` first, whether they were there or not.
-fn put_type_meta(tree: &mut Tree, kind: &str, api_version: &str) {
+pub fn put_type_meta(tree: &mut Tree, kind: &str, api_version: &str) {
     let Value::Object(map) = tree else { return };
     if map.contains_key("kind") && map.contains_key("apiVersion") {
         map.insert("kind".to_owned(), Value::from(kind));

@@ -37,17 +37,7 @@ pub fn reordered(
     message: &api::model::Message,
     strictness: api::decode::Strictness,
 ) -> Result<(Tree, Vec<String>), api::decode::Error> {
-    let mut bare = tree.clone();
-    if let Some(map) = bare.as_object_mut() {
-        map.shift_remove("kind");
-        map.shift_remove("apiVersion");
-    }
-    let decoded = api::decode::tree(&bare, message, strictness)?;
-    let mut whole = serde_json::Map::new();
-    whole.insert("kind".to_owned(), resource.kind.as_ref().into());
-    whole.insert("apiVersion".to_owned(), resource.api_version().into());
-    if let Tree::Object(fields) = decoded.tree {
-        whole.extend(fields);
-    }
-    Ok((whole.into(), decoded.warnings))
+    let mut decoded = api::decode::tree(tree, message, strictness)?;
+    api::decode::put_type_meta(&mut decoded.tree, &resource.kind, &resource.api_version());
+    Ok((decoded.tree, decoded.warnings))
 }
