@@ -53,7 +53,14 @@ pub struct Authenticator {
 /// A connection's certificate as last verified.
 struct Verified {
     generation: u64,
-    subject: Result<Subject, String>,
+    holder: Result<Holder, String>,
+}
+
+/// Whose certificate it is.
+struct Holder {
+    user: User,
+    /// Unix seconds.
+    not_after: i64,
 }
 
 /// The user of a token and the audiences it is good for.
@@ -116,7 +123,10 @@ impl Authenticator {
         }
         let verify = || Verified {
             generation: authority.generation(),
-            subject: authority.verify(peer.certificates()).map_err(|error| error.to_string()),
+            holder: authority
+                .verify(peer.certificates())
+                .map(|subject| Holder::new(subject, &peer.certificates()[0]))
+                .map_err(|error| error.to_string()),
         };
         // The signatures are checked once per connection and bundle; the validity at every request.
         let kept = peer.note(verify);
@@ -128,21 +138,22 @@ impl Authenticator {
                 &fresh
             }
         };
-        let subject = verified.subject.as_ref().map_err(|error| Error::Certificate(error.clone()))?;
-        if subject.not_after < jiff::Timestamp::now().as_second() {
+        let holder = verified.holder.as_ref().map_err(|error| Error::Certificate(error.clone()))?;
+        if holder.not_after < jiff::Timestamp::now().as_second() {
             return Err(Error::Certificate("x509: certificate has expired or is not yet valid".into()));
         }
-        let mut user = User {
-            name: subject.common_name.clone(),
-            groups: subject.organizations.clone(),
-            ..User::default()
-        };
-        let fingerprint = fingerprint(&peer.certificates()[0]);
+        Ok(Some(holder.user.clone()))
+    }
+}
+
+impl Holder {
+    fn new(subject: Subject, certificate: &[u8]) -> Holder {
+        let mut user = User { name: subject.common_name, groups: subject.organizations, ..User::default() };
         user.extra.insert(
             "authentication.kubernetes.io/credential-id".into(),
-            vec![format!("X509SHA256={fingerprint}")],
+            vec![format!("X509SHA256={}", fingerprint(certificate))],
         );
-        Ok(Some(user))
+        Holder { user, not_after: subject.not_after }
     }
 }
 
