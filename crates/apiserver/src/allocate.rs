@@ -189,7 +189,12 @@ impl ServiceHook {
             match number {
                 Some(number) => {
                     let key = (protocol, number);
-                    if !old.contains(&key) && !kept.contains(&key) {
+                    if write.old.is_some() && kept.contains(&key) {
+                        let (protocol, number) = key;
+                        let message = format!("duplicate nodePort: {{{protocol} {number}}}");
+                        return Err(Status::failure(500, "", message));
+                    }
+                    if !old.contains(&key) {
                         if let Err(why) = all.take(key.clone()) {
                             all.give_back(&held.ports);
                             held.ports.clear();
@@ -228,7 +233,8 @@ impl ServiceHook {
             let key = ("TCP".to_owned(), number as u16);
             if !old.contains(&key) {
                 all.take(key.clone()).map_err(|why| {
-                    invalid(&name, "spec.healthCheckNodePort", format!("Invalid value: {number}: {why}"))
+                    let what = format!("failed to allocate requested HealthCheck NodePort {number}: {why}");
+                    Status::internal(what)
                 })?;
                 held.ports.push(key.clone());
             }
@@ -302,20 +308,18 @@ impl Hook for ServiceHook {
 impl ServiceHook {
     async fn allocate(&self, write: &Write<'_>, service: &mut Tree, held: &mut Held) -> Result<(), Status> {
         if service["spec"]["type"] == "ExternalName" {
-            families::strip(service);
             if let Some(old) = write.old {
                 held.released = families::addresses(old);
                 held.released_ports = ports::of(old);
             }
             return Ok(());
         }
-        families::complete(service, &self.ranges())
-            .map_err(|(field, message)| invalid(&name_of(write, service), field, message))?;
-        if let Some((index, text)) = families::not_an_address(service) {
-            let message = format!(
-                "Invalid value: {text:?}: must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
-            );
-            return Err(invalid(&name_of(write, service), &format!("spec.clusterIPs[{index}]"), message));
+        let mut causes = registry::kinds::service::cluster_addresses(service);
+        if causes.is_empty() {
+            causes = families::complete(service, &self.ranges());
+        }
+        if !causes.is_empty() {
+            return Err(Status::invalid("", "Service", &name_of(write, service), causes));
         }
         if service["spec"]["clusterIP"] != "None" {
             self.allocate_addresses(write, service, held).await?;

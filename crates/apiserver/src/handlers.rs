@@ -14,6 +14,7 @@ mod subresources;
 pub mod table;
 mod watch;
 
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::sync::Arc;
 
@@ -226,9 +227,13 @@ where
             _ => Err(Status::method_not_allowed()),
         }
     };
+    // a patch of an unknown type is refused before anyone looks at what it is for
+    let looked_at = !matches!(&answer, Err(status) if verb == "patch" && status.code == 415);
+    let deprecated = registry::kinds::warnings::deprecated(resource).filter(|_| looked_at);
     // what was wrong with the body is told of refused ones, too
     let mut answer = answer.unwrap_or_else(|status| status_response(&parts.headers, &status));
-    warn(&mut answer, &call.warnings.into_inner());
+    let others = call.warnings.into_inner();
+    warn(&mut answer, deprecated.into_iter().chain(others.iter().map(String::as_str)));
     Ok(answer)
 }
 
@@ -277,9 +282,10 @@ where
     }
 }
 
-/// `Warning: 299 - "text"` headers.
-fn warn(answer: &mut Response<Body>, warnings: &[String]) {
-    for warning in warnings {
+/// `Warning: 299 - "text"` headers, each text once.
+fn warn<'w>(answer: &mut Response<Body>, warnings: impl Iterator<Item = &'w str>) {
+    let mut told = HashSet::new();
+    for warning in warnings.filter(|warning| told.insert(*warning)) {
         let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
             answer.headers_mut().append("warning", value);

@@ -8,7 +8,7 @@ pub mod delete;
 mod encode;
 mod metadata;
 pub use encode::{encode, reordered};
-pub use metadata::wrong_uid;
+pub use metadata::{owners_once, wrong_uid};
 
 use std::sync::Arc;
 
@@ -75,9 +75,40 @@ impl<'a> Operation<'a> {
         }
     }
 
+    /// Of the group in which the object is stored.
     fn invalid(&self, name: &str, causes: Vec<api::status::Cause>) -> Status {
-        Status::invalid(&self.resource.group, &self.resource.kind, name, causes)
+        let stored = self.cache().map_or(self.resource, |cache| cache.kind.resource);
+        Status::invalid(&stored.group, &self.resource.kind, name, causes)
     }
+}
+
+/// What is wrong with an object, which is at the storage version. One that came in by another group than it is stored in is held to
+/// that group's rules: an event of `events.k8s.io` must be complete.
+fn causes(
+    operation: &Operation<'_>,
+    kind: &Kind,
+    tree: &Tree,
+    old: Option<&Tree>,
+) -> Vec<api::status::Cause> {
+    let check = |resource: &Resource, tree: &Tree, old: Option<&Tree>| {
+        let (strategy, context) = (operation.strategy(resource), operation.context(resource, operation.name));
+        match old {
+            None => strategy.validate(&context, tree),
+            Some(old) => strategy.validate_update(&context, tree, old),
+        }
+    };
+    let mut causes = if operation.resource.group == kind.resource.group {
+        check(kind.resource, tree, old)
+    } else {
+        let shown = |tree: &Tree| {
+            let mut tree = tree.clone();
+            convert(&mut tree, kind.resource, operation.resource);
+            tree
+        };
+        check(operation.resource, &shown(tree), old.map(shown).as_ref())
+    };
+    causes.extend(privileged(operation, kind.resource, tree));
+    causes
 }
 
 /// Seconds that an object lives: events come to an end.
@@ -108,6 +139,7 @@ pub async fn create(
     if metadata::text(&body, "resourceVersion").parse::<u64>().is_ok_and(|version| version > 0) {
         return Err(Status::failure(500, "", "resourceVersion should not be set on objects to be created"));
     }
+    warnings.extend(owners_once(&mut body, false));
     operation.strategy(operation.resource).default(&mut body);
     convert(&mut body, operation.resource, cache.kind.resource);
     let generated =
@@ -131,13 +163,13 @@ async fn create_once(
     let named = Operation { name: &name, ..*operation };
     let strategy = named.strategy(kind.resource);
     admission::mutate(&named, kind.resource, &mut tree, None).await?;
+    warnings.extend(owners_once(&mut tree, true));
     metadata::fill_for_create(&mut tree);
     let context = named.context(kind.resource, &name);
     strategy.prepare_for_create(&context, &mut tree);
     let held = begin(&named, kind.resource, &mut tree, None).await?;
     let result = async {
-        let mut causes = strategy.validate(&context, &tree);
-        causes.extend(privileged(&named, kind.resource, &tree));
+        let causes = causes(&named, kind, &tree, None);
         if !causes.is_empty() {
             return Err(named.invalid(&name, causes));
         }
@@ -307,12 +339,12 @@ async fn update_once(
     metadata::check_uid(operation, &mut tree, entry, key)?;
     metadata::carry_over(&mut tree, &old);
     admission::mutate(operation, kind.resource, &mut tree, Some(&old)).await?;
+    warnings.extend(owners_once(&mut tree, true));
     let context = operation.context(kind.resource, operation.name);
     strategy.prepare_for_update(&context, &mut tree, &old);
     let held = begin(operation, kind.resource, &mut tree, Some(&old)).await?;
     let result = async {
-        let mut causes = strategy.validate_update(&context, &tree, &old);
-        causes.extend(privileged(operation, kind.resource, &tree));
+        let causes = causes(operation, kind, &tree, Some(&old));
         if !causes.is_empty() {
             return Err(operation.invalid(operation.name, causes));
         }

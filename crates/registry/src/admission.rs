@@ -6,6 +6,7 @@ mod limit_ranger;
 mod node_restriction;
 mod node_taints;
 mod priority;
+mod protection;
 mod requester;
 mod runtime_class;
 mod service_account;
@@ -24,6 +25,7 @@ pub use limit_ranger::LimitRanger;
 pub use node_restriction::NodeRestriction;
 pub use node_taints::TaintNodesByCondition;
 pub use priority::Priority;
+pub use protection::StorageObjectInUseProtection;
 pub use requester::CertificateRequester;
 pub use runtime_class::RuntimeClass;
 pub use service_account::ServiceAccount;
@@ -142,6 +144,7 @@ impl Chain {
             Box::new(TaintNodesByCondition),
             Box::new(Priority::new(lookup.clone())),
             Box::new(DefaultTolerationSeconds::new(settings.not_ready_seconds, settings.unreachable_seconds)),
+            Box::new(StorageObjectInUseProtection),
             Box::new(RuntimeClass::new(lookup)),
             Box::new(CertificateRequester),
         ];

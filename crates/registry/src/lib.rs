@@ -12,8 +12,7 @@
 //! `resourceslices`, `storageversionmigrations`, `componentstatuses`, and the reviews, which are answered and not kept.
 //!
 //! Of the kinds whose rules are complete, these are left out: the CEL of webhooks' match conditions is taken as it
-//! comes; a list or map that is given and empty is told of as null; the finalizers that protect persistent volumes
-//! and claims in use are not set, as nothing takes them away yet.
+//! comes; a list or map that is given and empty is told of as null.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

@@ -112,20 +112,23 @@ pub fn validate_annotations(annotations: &Tree, path: &Path<'_>, errors: &mut Ve
     }
 }
 
-/// Owners that are named twice are named once.
-pub fn one_of_each_owner(object: &mut Tree) {
+/// Owners that are named twice are named once. Answers the UIDs of those that went.
+pub fn one_of_each_owner(object: &mut Tree) -> Vec<String> {
     let Some(owners) = object_mut(object, "metadata")
         .and_then(|metadata| metadata.get_mut("ownerReferences"))
         .and_then(Tree::as_array_mut)
     else {
-        return;
+        return Vec::new();
     };
     let all = std::mem::take(owners);
+    let mut twins = Vec::new();
     for owner in all {
-        if !owners.contains(&owner) {
-            owners.push(owner);
+        match owners.contains(&owner) {
+            true => twins.push(text(&owner, "uid").to_owned()),
+            false => owners.push(owner),
         }
     }
+    twins
 }
 
 fn validate_owners(metadata: &Tree, errors: &mut Vec<Cause>) {

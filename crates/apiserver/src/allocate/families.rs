@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 
 use api::Tree;
+use api::status::Cause;
+use machinery::fieldpath::Path;
 use serde_json::json;
 
 /// The addresses a stored Service holds.
@@ -24,18 +26,6 @@ pub fn asked(service: &Tree) -> Vec<IpAddr> {
     texts.into_iter().filter_map(|text| text.parse().ok()).collect()
 }
 
-/// The first of the addresses asked for that is none.
-pub fn not_an_address(service: &Tree) -> Option<(usize, String)> {
-    let spec = &service["spec"];
-    let mut texts: Vec<&str> =
-        spec["clusterIPs"].as_array().into_iter().flatten().filter_map(Tree::as_str).collect();
-    if texts.is_empty() {
-        texts.extend(spec["clusterIP"].as_str());
-    }
-    let wrong = |text: &&str| !text.is_empty() && *text != "None" && text.parse::<IpAddr>().is_err();
-    texts.iter().position(wrong).map(|index| (index, texts[index].to_owned()))
-}
-
 /// Indexes into the ranges, one per family of the Service, in its order. `ipv4` tells each range's family.
 pub fn of(service: &Tree, ipv4: &[bool]) -> Vec<usize> {
     let families = service["spec"]["ipFamilies"].as_array().into_iter().flatten();
@@ -48,94 +38,89 @@ pub fn of(service: &Tree, ipv4: &[bool]) -> Vec<usize> {
     indexes
 }
 
-/// Fills policy and families in. `ipv4` tells each range's family, the primary first.
-pub fn complete(service: &mut Tree, ipv4: &[bool]) -> Result<(), (&'static str, String)> {
-    let dual = ipv4.len() > 1;
-    let named: Vec<bool> = asked(service).iter().map(IpAddr::is_ipv4).collect();
+/// Fills policy and families in, or says what the cluster's ranges have against it. `ipv4` tells each range's family, the primary
+/// first.
+pub fn complete(service: &mut Tree, ipv4: &[bool]) -> Vec<Cause> {
     let spec = &mut service["spec"];
-    if spec["clusterIP"].as_str().unwrap_or_default().is_empty()
-        && let Some(first) = spec["clusterIPs"][0].as_str().map(str::to_owned)
-    {
-        spec["clusterIP"] = json!(first);
-    }
-    let family = |is_ipv4: bool| if is_ipv4 { "IPv4" } else { "IPv6" };
     let mut families: Vec<String> = spec["ipFamilies"]
         .as_array()
         .into_iter()
         .flatten()
         .filter_map(|family| family.as_str().map(str::to_owned))
         .collect();
-    let headless = spec["clusterIP"] == "None";
     let selects = spec["selector"].as_object().is_some_and(|selector| !selector.is_empty());
-    if headless && !selects {
-        // Its endpoints are written by hand and may be of any family.
-        if spec["ipFamilyPolicy"].is_null() {
-            let policy = if families.len() == 1 { "SingleStack" } else { "RequireDualStack" };
-            spec["ipFamilyPolicy"] = json!(policy);
-        }
-        if families.is_empty() {
-            families.push(family(ipv4[0]).to_owned());
-        }
-        if families.len() == 1 && spec["ipFamilyPolicy"] != "SingleStack" {
-            let other = if families[0] == "IPv4" { "IPv6" } else { "IPv4" };
-            families.push(other.to_owned());
-        }
-        spec["ipFamilies"] = json!(families);
-        return Ok(());
-    }
+    // its endpoints are written by hand and may be of any family
+    let free = spec["clusterIP"] == "None" && !selects;
     if spec["ipFamilyPolicy"].is_null() {
-        let policy = if families.len() > 1 || named.len() > 1 { "RequireDualStack" } else { "SingleStack" };
-        spec["ipFamilyPolicy"] = json!(policy);
+        spec["ipFamilyPolicy"] = json!(if free { "RequireDualStack" } else { "SingleStack" });
     }
     let policy = spec["ipFamilyPolicy"].as_str().unwrap_or_default().to_owned();
-    if policy == "RequireDualStack" && !dual {
-        let message =
-            "Invalid value: \"RequireDualStack\": this cluster is not configured for dual-stack services"
-                .to_owned();
-        return Err(("spec.ipFamilyPolicy", message));
-    }
-    for (index, family) in families.iter().enumerate() {
-        if !ipv4.contains(&(family == "IPv4")) {
-            let field = if index == 0 { "spec.ipFamilies[0]" } else { "spec.ipFamilies[1]" };
-            return Err((field, format!("Invalid value: {family:?}: not configured on this cluster")));
+    let dual = ipv4.len() > 1 || free;
+    let asked = asked(&*service);
+    let named: Vec<bool> = asked.iter().map(IpAddr::is_ipv4).collect();
+    if !free {
+        let causes = misfits(&service["spec"], &policy, &families, &named, ipv4);
+        if !causes.is_empty() {
+            return causes;
         }
     }
     for is_ipv4 in named {
-        if families.len() < 2 && !families.iter().any(|own| own == family(is_ipv4)) {
-            families.push(family(is_ipv4).to_owned());
+        if families.len() < 2 && !families.iter().any(|own| own == name(is_ipv4)) {
+            families.push(name(is_ipv4).to_owned());
         }
     }
     if families.is_empty() {
-        families.push(family(ipv4[0]).to_owned());
+        families.push(name(ipv4[0]).to_owned());
     }
     if policy == "SingleStack" {
         families.truncate(1);
     } else if dual && families.len() == 1 {
-        let other = if families[0] == "IPv4" { "IPv6" } else { "IPv4" };
-        families.push(other.to_owned());
+        families.push(name(families[0] != "IPv4").to_owned());
     }
-    spec["ipFamilies"] = json!(families);
-    Ok(())
+    service["spec"]["ipFamilies"] = json!(families);
+    Vec::new()
 }
 
-/// Takes everything off that an ExternalName Service does not have.
-pub fn strip(service: &mut Tree) {
-    let Some(spec) = service["spec"].as_object_mut() else { return };
-    for field in [
-        "clusterIP",
-        "clusterIPs",
-        "ipFamilies",
-        "ipFamilyPolicy",
-        "internalTrafficPolicy",
-        "externalTrafficPolicy",
-        "healthCheckNodePort",
-        "allocateLoadBalancerNodePorts",
-    ] {
-        spec.shift_remove(field);
+fn name(is_ipv4: bool) -> &'static str {
+    if is_ipv4 { "IPv4" } else { "IPv6" }
+}
+
+fn misfits(spec: &Tree, policy: &str, families: &[String], named: &[bool], ipv4: &[bool]) -> Vec<Cause> {
+    let path = Path::new("spec");
+    let mut causes = Vec::new();
+    let several = match (named.len() > 1, families.len() > 1) {
+        (true, _) => Some("cluster IPs"),
+        (_, true) => Some("IP families"),
+        _ => None,
+    };
+    match (policy, several) {
+        ("SingleStack", Some(what)) => {
+            let detail =
+                format!("must be 'RequireDualStack' or 'PreferDualStack' when multiple {what} are specified");
+            causes.push(path.field("ipFamilyPolicy").invalid(policy, &detail));
+        }
+        ("RequireDualStack", _) if ipv4.len() < 2 => {
+            let detail = "this cluster is not configured for dual-stack services";
+            causes.push(path.field("ipFamilyPolicy").invalid(policy, detail));
+        }
+        _ => {
+            for (index, family) in families.iter().enumerate() {
+                if !ipv4.contains(&(family == "IPv4")) {
+                    let at = path.field("ipFamilies");
+                    let cause = at.index(index).invalid(family.as_str(), "not configured on this cluster");
+                    causes.push(cause);
+                }
+            }
+        }
     }
-    if let Some(ports) = spec.get_mut("ports").and_then(Tree::as_array_mut) {
-        ports.iter_mut().filter_map(Tree::as_object_mut).for_each(|port| drop(port.shift_remove("nodePort")));
+    for (index, is_ipv4) in named.iter().enumerate() {
+        if !ipv4.contains(is_ipv4) {
+            let detail = format!("{} is not configured on this cluster", name(*is_ipv4));
+            let at = path.field("clusterIPs");
+            causes.push(at.index(index).invalid(&spec["clusterIPs"], &detail));
+        }
     }
+    causes
 }
 
 /// An update that leaves out what was allocated keeps it, as clients that write whole objects expect.
@@ -178,18 +163,6 @@ pub fn carry_over(service: &mut Tree, old: &Tree) {
             && service["spec"]["externalTrafficPolicy"] == "Local"
         {
             service["spec"]["healthCheckNodePort"] = health.clone();
-        }
-    }
-    // A port that is no longer opened on nodes is not kept by accident.
-    if !external(&now)
-        && let Some(spec) = service["spec"].as_object_mut()
-    {
-        spec.shift_remove("externalTrafficPolicy");
-        spec.shift_remove("healthCheckNodePort");
-        for port in spec.get_mut("ports").and_then(Tree::as_array_mut).into_iter().flatten() {
-            if let Some(port) = port.as_object_mut() {
-                port.shift_remove("nodePort");
-            }
         }
     }
 }

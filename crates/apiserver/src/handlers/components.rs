@@ -11,7 +11,6 @@ use crate::body::Body;
 use crate::components::Component;
 
 pub async fn answer(call: &Call<'_>) -> Result<Response<Body>, Status> {
-    call.warnings.lock().push("v1 ComponentStatus is deprecated in v1.19+".to_owned());
     let components = &call.server.settings.components;
     // a list that is selected by name has one, too
     if call.info.verb == "get" {

@@ -55,19 +55,21 @@ pub async fn create(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Stat
         return super::subresources::virtual_kind(call, tree, &options).await;
     }
     let mut warnings = Vec::new();
-    let entry = writes::create(&call.operation(options.dry_run), tree, &mut warnings).await?;
+    let created = writes::create(&call.operation(options.dry_run), tree, &mut warnings).await;
     call.warnings.lock().extend(warnings);
-    Ok(render::object(StatusCode::CREATED, &entry, &call.target))
+    Ok(render::object(StatusCode::CREATED, &*created?, &call.target))
 }
 
 pub async fn update(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
     let options = WriteOptions::parse(call.query, "UpdateOptions")?;
-    let tree = decode(call, &body, own_kind(call), &options)?;
+    let mut tree = decode(call, &body, own_kind(call), &options)?;
+    call.warnings.lock().extend(writes::owners_once(&mut tree, false));
     let mut warnings = Vec::new();
     let operation = call.operation(options.dry_run);
     let upsert = call.info.subresource.is_empty().then_some(&tree);
-    let updated = writes::update(&operation, &|_| Ok(tree.clone()), upsert, &mut warnings).await?;
+    let updated = writes::update(&operation, &|_| Ok(tree.clone()), upsert, &mut warnings).await;
     call.warnings.lock().extend(warnings);
+    let updated = updated?;
     let code = if updated.created { StatusCode::CREATED } else { StatusCode::OK };
     Ok(render::object(code, &updated.entry, &call.target))
 }

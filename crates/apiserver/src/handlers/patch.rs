@@ -233,12 +233,12 @@ pub async fn patch(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Statu
         *noted.lock() = unknown;
         Ok(tree)
     };
-    let updated = writes::update(&call.operation(options.dry_run), &change, None, &mut warnings).await?;
+    let updated = writes::update(&call.operation(options.dry_run), &change, None, &mut warnings).await;
     let mut all = call.warnings.lock();
     if options.strictness == Strictness::Warn {
         all.extend(noted.into_inner());
     }
     all.extend(warnings);
     drop(all);
-    Ok(render::object(StatusCode::OK, &updated.entry, &call.target))
+    Ok(render::object(StatusCode::OK, &updated?.entry, &call.target))
 }

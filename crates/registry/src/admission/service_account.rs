@@ -30,9 +30,12 @@ impl ServiceAccount {
             found => found,
         };
         found.ok_or_else(|| {
-            attributes.forbid(&format!(
-                "error looking up service account {namespace}/{name}: serviceaccount {name:?} not found"
-            ))
+            let problems = names::path_segment(name);
+            let why = match problems.is_empty() {
+                true => format!("serviceaccount {name:?} not found"),
+                false => format!("invalid resource name {name:?}: [{}]", problems.join(" ")),
+            };
+            attributes.forbid(&format!("error looking up service account {namespace}/{name}: {why}"))
         })
     }
 }

@@ -176,3 +176,32 @@ fn a_new_node_is_tainted() {
         json!([{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}])
     );
 }
+
+#[test]
+fn storage_in_use_is_protected() {
+    let check = |group: &str, plural: &str, namespace: &str, expect: &str| {
+        let case = Case { group, plural, namespace, ..POD };
+        let named = json!({"metadata": {"name": "x", "namespace": namespace, "finalizers": ["a/b"]}});
+        let finalizers = get(&run(&case, named, None).unwrap(), "metadata.finalizers").clone();
+        assert_eq!(finalizers, json!(["a/b", expect]));
+        let bare = json!({"metadata": {"name": "x", "namespace": namespace}});
+        let once = run(&case, bare, None).unwrap();
+        assert_eq!(get(&once, "metadata.finalizers"), &json!([expect]));
+        assert_eq!(run(&case, once.clone(), None).unwrap(), once);
+    };
+    check("", "persistentvolumeclaims", "t", "kubernetes.io/pvc-protection");
+    check("", "persistentvolumes", "", "kubernetes.io/pv-protection");
+    check("storage.k8s.io", "volumeattributesclasses", "", "kubernetes.io/vac-protection");
+}
+
+#[test]
+fn service_accounts_with_impossible_names() {
+    let check = |name: &str, why: &str| {
+        let pod = json!({"metadata": {"name": "p", "namespace": "t"}, "spec": {"serviceAccountName": name}});
+        let said = run(&POD, pod, None).unwrap_err();
+        assert!(said.ends_with(&format!("error looking up service account t/{name}: {why}")), "{said}");
+    };
+    check("../x", "invalid resource name \"../x\": [may not contain '/']");
+    check("..", "invalid resource name \"..\": [may not be '..']");
+    check("nope", "serviceaccount \"nope\" not found");
+}

@@ -38,12 +38,7 @@ pub(super) const PROFILES: &[Profile] = &[
         ..Profile::new("", "namespaces")
     },
     Profile { full: true, ..Profile::new("", "serviceaccounts") },
-    Profile {
-        create_on_update: true,
-        warn: Some(warnings::endpoints),
-        full: true,
-        ..Profile::new("", "endpoints")
-    },
+    Profile { create_on_update: true, full: true, ..Profile::new("", "endpoints") },
     Profile {
         status: true,
         status_on_create: true,

@@ -1,5 +1,6 @@
 //! Services. Addresses and node ports are allocated by the API server, not here.
 
+mod addresses;
 mod prepare;
 
 use api::Tree;
@@ -14,10 +15,11 @@ use crate::kinds::pod_spec::ip;
 use crate::rules::{self, Rule, Table};
 use crate::strategy::Context;
 use crate::tree::{
-    Object, as_object, ensure, fill, fill_pointer, get, has, list, member, number, object_mut, put, text,
-    texts, unset,
+    Object, as_object, ensure, fill, fill_pointer, get, has, list, member, number, object_mut, put, same,
+    text, texts, unset,
 };
 
+pub use addresses::cluster_addresses;
 use prepare::prepare;
 
 pub(super) const RULES: Table = &[("k8s.io.api.core.v1.Service", &[Rule::DefaultFn(default)])];
@@ -72,8 +74,11 @@ fn check(_: &Context<'_>, service: &Tree, old: Option<&Tree>, errors: &mut Vec<C
     let spec = get(service, "spec");
     let kind = text(spec, "type");
     let headless = text(spec, "clusterIP") == "None";
+    let wrong = cluster_addresses(service);
     if let Some(old) = old {
-        cluster_ip_kept(spec, get(old, "spec"), errors);
+        if wrong.is_empty() {
+            cluster_ip_kept(spec, get(old, "spec"), errors);
+        }
         load_balancer_kept(spec, get(old, "spec"), errors);
     }
     if list(spec, "ports").is_empty() && !headless && kind != "ExternalName" {
@@ -95,7 +100,8 @@ fn check(_: &Context<'_>, service: &Tree, old: Option<&Tree>, errors: &mut Vec<C
     ports(spec, kind, errors);
     labels::validate_labels(get(spec, "selector"), &SPEC.field("selector"), errors);
     affinity(spec, errors);
-    addresses(spec, errors);
+    errors.extend(wrong);
+    external_addresses(spec, errors);
     load_balancer(spec, kind, errors);
     let listed = kind == "ClusterIP" && !list(spec, "externalIPs").is_empty();
     let external = matches!(kind, "NodePort" | "LoadBalancer") || listed;
@@ -108,20 +114,9 @@ fn check(_: &Context<'_>, service: &Tree, old: Option<&Tree>, errors: &mut Vec<C
     }
     for (field, values) in [
         ("internalTrafficPolicy", ["Cluster", "Local"].as_slice()),
-        ("ipFamilyPolicy", &["PreferDualStack", "RequireDualStack", "SingleStack"]),
         ("trafficDistribution", &["PreferClose", "PreferSameZone", "PreferSameNode"]),
     ] {
         rules::one_of(spec, field, values, &SPEC, errors);
-    }
-    let families: Vec<&str> = texts(spec, "ipFamilies").collect();
-    for (index, family) in families.iter().enumerate() {
-        let at = SPEC.field("ipFamilies");
-        if !matches!(*family, "IPv4" | "IPv6") {
-            errors.push(at.index(index).not_supported(*family, &["IPv4", "IPv6"]));
-        }
-        if families[..index].contains(family) {
-            errors.push(at.index(index).duplicate(*family));
-        }
     }
     let check = number(spec, "healthCheckNodePort");
     let open = kind == "LoadBalancer" && policy == "Local";
@@ -156,17 +151,17 @@ fn load_balancer(spec: &Tree, kind: &str, errors: &mut Vec<Cause>) {
 }
 
 fn external_name(spec: &Tree, errors: &mut Vec<Cause>) {
+    for field in ["clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+        if !unset(get(spec, field)) {
+            errors.push(SPEC.field(field).forbidden("may not be set for ExternalName services"));
+        }
+    }
     let name = text(spec, "externalName");
     let name = name.strip_suffix('.').unwrap_or(name);
     if name.is_empty() {
         errors.push(SPEC.field("externalName").required(""));
     } else {
         rules::format(name, names::dns1123_subdomain(name), &SPEC.field("externalName"), errors);
-    }
-    for field in ["clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-        if !unset(get(spec, field)) {
-            errors.push(SPEC.field(field).forbidden("may not be set for ExternalName services"));
-        }
     }
 }
 
@@ -237,34 +232,7 @@ fn affinity(spec: &Tree, errors: &mut Vec<Cause>) {
     }
 }
 
-fn addresses(spec: &Tree, errors: &mut Vec<Cause>) {
-    let cluster = SPEC.field("clusterIPs");
-    let all: Vec<&str> = texts(spec, "clusterIPs").collect();
-    if all.first() == Some(&"None") && all.len() > 1 {
-        let detail = "'None' must be the first and only value";
-        errors.push(cluster.invalid(get(spec, "clusterIPs"), detail));
-    }
-    let v6 = |address: &str| address.contains(':');
-    if all.len() > 1 && all[0] != "None" && (all.len() > 2 || v6(all[0]) == v6(all[1])) {
-        let detail = "may specify no more than one IP for each IP family";
-        errors.push(cluster.invalid(get(spec, "clusterIPs"), detail));
-    }
-    for (index, address) in
-        texts(spec, "clusterIPs").enumerate().filter(|(_, address)| !matches!(*address, "None" | ""))
-    {
-        let before = errors.len();
-        ip(address, &cluster.index(index), errors);
-        let family = texts(spec, "ipFamilies").nth(index).unwrap_or_default();
-        let fits = match family {
-            "IPv4" => !address.contains(':'),
-            "IPv6" => address.contains(':'),
-            _ => true,
-        };
-        if errors.len() == before && !fits {
-            let detail = format!("expected an {family} value as indicated by `ipFamilies[{index}]`");
-            errors.push(cluster.index(index).invalid(address, &detail));
-        }
-    }
+fn external_addresses(spec: &Tree, errors: &mut Vec<Cause>) {
     let external = SPEC.field("externalIPs");
     for (index, address) in texts(spec, "externalIPs").enumerate() {
         special_ip(address, &external.index(index), errors);

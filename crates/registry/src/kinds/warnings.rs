@@ -1,6 +1,7 @@
 //! What is allowed but probably not meant.
 
 use api::Tree;
+use api::model::Resource;
 use machinery::names;
 
 use crate::tree::{get, has, int, list, number, text, texts};
@@ -58,8 +59,15 @@ fn changed(object: &Tree, old: Option<&Tree>, path: &str) -> bool {
     old.is_none_or(|old| get(old, path) != get(object, path))
 }
 
-pub(super) fn endpoints(_: &Tree, _: Option<&Tree>) -> Vec<String> {
-    vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned()]
+/// What every request for a resource is warned of.
+pub fn deprecated(resource: &Resource) -> Option<&'static str> {
+    match (&*resource.group, &*resource.plural) {
+        ("", "endpoints") => {
+            Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
+        }
+        ("", "componentstatuses") => Some("v1 ComponentStatus is deprecated in v1.19+"),
+        _ => None,
+    }
 }
 
 pub(super) fn node(node: &Tree, _: Option<&Tree>) -> Vec<String> {

@@ -1,26 +1,62 @@
-//! Events of both groups, which are one and the same object.
+//! Events of both groups, which are one and the same object; what is asked of it hangs on the group it comes in by.
 
 use api::Tree;
 use api::status::Cause;
-use machinery::fieldpath::Path;
+use machinery::fieldpath::{Path, Shown};
 use machinery::names;
 
+use crate::internal;
 use crate::strategy::Context;
-use crate::tree::{get, has, number, same, text};
+use crate::tree::{get, has, number, same, text, unset};
 
-/// An event that came in by the core group: little is asked of it.
-pub(super) fn check(_: &Context<'_>, event: &Tree, _: Option<&Tree>, errors: &mut Vec<Cause>) {
-    namespace(event, "involvedObject", errors);
+/// What a group calls the fields that have two names.
+struct Names {
+    about: &'static str,
+    note: &'static str,
+    controller: &'static str,
 }
 
-/// Cluster-scoped objects have their events in `default`.
-fn namespace(event: &Tree, object: &str, errors: &mut Vec<Cause>) {
+const CORE: Names = Names { about: "involvedObject", note: "message", controller: "reportingComponent" };
+const NEW: Names = Names { about: "regarding", note: "note", controller: "reportingController" };
+
+/// An event that came in by the core group: little is asked of it, unless it has the time that newer ones have.
+pub(super) fn check(_: &Context<'_>, event: &Tree, _: Option<&Tree>, errors: &mut Vec<Cause>) {
+    common(event, &CORE, errors);
+}
+
+fn common(event: &Tree, names: &Names, errors: &mut Vec<Cause>) {
     let own = text(event, "metadata.namespace");
-    let about = text(get(event, object), "namespace");
-    let fits = about == own || (about.is_empty() && own == "default");
+    let about = text(get(event, names.about), "namespace");
+    let timed = has(event, "eventTime");
+    // cluster-scoped objects have their events in `default`
+    let fits = match (about, own) {
+        ("", "default") => true,
+        ("", "kube-system") => timed,
+        ("", _) => false,
+        _ => timed || about == own,
+    };
     if !fits {
         let path = Path::new("involvedObject.namespace");
         errors.push(path.invalid(about, "does not match event.namespace"));
+    }
+    if !timed {
+        return;
+    }
+    let controller = text(event, names.controller);
+    let path = Path::new(names.controller);
+    if controller.is_empty() {
+        errors.push(path.required(""));
+    }
+    errors.extend(names::qualified_name(controller).iter().map(|problem| path.invalid(controller, problem)));
+    for field in ["reportingInstance", "action", "reason"] {
+        match text(event, field).len() {
+            0 => errors.push(Path::new(field).required("")),
+            1..=128 => {}
+            _ => errors.push(Path::new(field).invalid("", "can have at most 128 characters")),
+        }
+    }
+    if text(event, names.note).len() > 1024 {
+        errors.push(Path::new("message").invalid("", "can have at most 1024 characters"));
     }
 }
 
@@ -29,70 +65,74 @@ pub(super) fn name(name: &str) -> Vec<String> {
     names::dns1123_subdomain(name)
 }
 
-/// An event of `events.k8s.io`, which must be complete.
+/// An event of `events.k8s.io`, which must be complete and does not change but for its series.
 pub(super) fn check_new(_: &Context<'_>, event: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
-    if text(event, "regarding.namespace").is_empty() {
-        namespace(event, "regarding", errors);
-    }
     if let Some(old) = old {
-        for field in [
-            "regarding",
-            "reason",
-            "action",
-            "eventTime",
-            "type",
-            "note",
-            "reportingController",
-            "reportingInstance",
-        ] {
-            let (now, before) = (get(event, field), get(old, field));
-            if !same(now, before) {
-                let shown = match field {
-                    "regarding" => "involvedObject",
-                    "note" => "message",
-                    other => other,
-                };
-                errors.push(Path::new(shown).invalid(now, "field is immutable"));
-            }
+        if !same(get(event, "series"), get(old, "series")) {
+            series(event, errors);
         }
-        return;
+        return unchanged(event, old, errors);
     }
-    let kind = || {
-        let value = text(event, "type");
-        let detail = format!("has invalid value: {value}");
-        (!matches!(value, "Normal" | "Warning")).then(|| Path::new("type").invalid("", &detail))
-    };
-    if !has(event, "eventTime") {
+    common(event, &NEW, errors);
+    if has(event, "eventTime") {
+        series(event, errors);
+    } else {
         errors.push(Path::new("eventTime").required(""));
-        errors.extend(kind());
+    }
+    let kind = text(event, "type");
+    if !matches!(kind, "Normal" | "Warning") {
+        errors.push(Path::new("type").invalid("", &format!("has invalid value: {kind}")));
+    }
+    for (field, shown) in [
+        ("deprecatedFirstTimestamp", "firstTimestamp"),
+        ("deprecatedLastTimestamp", "lastTimestamp"),
+        ("deprecatedCount", "count"),
+        ("deprecatedSource", "source"),
+    ] {
+        if !unset(get(event, field)) {
+            errors.push(Path::new(shown).invalid("", "needs to be unset"));
+        }
+    }
+}
+
+fn series(event: &Tree, errors: &mut Vec<Cause>) {
+    if !has(event, "series") {
         return;
     }
-    let controller = text(event, "reportingController");
-    let path = Path::new("reportingController");
-    if controller.is_empty() {
-        errors.push(path.required(""));
+    if number(event, "series.count") < 2 {
+        errors.push(Path::new("series.count").invalid("", "should be at least 2"));
     }
-    errors.extend(names::qualified_name(controller).iter().map(|problem| path.invalid(controller, problem)));
-    for field in ["reportingInstance", "action", "reason"] {
-        if text(event, field).is_empty() {
-            errors.push(Path::new(field).required(""));
-        }
+    if !has(event, "series.lastObservedTime") {
+        errors.push(Path::new("series.lastObservedTime").required(""));
     }
-    for field in ["reportingInstance", "action", "reason"] {
-        if text(event, field).len() > 128 {
-            errors.push(Path::new(field).invalid("", "can have at most 128 characters"));
+}
+
+fn unchanged(event: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
+    for (field, shown, message) in [
+        ("regarding", "involvedObject", "core.v1.ObjectReference"),
+        ("reason", "reason", ""),
+        ("note", "message", ""),
+        ("deprecatedSource", "source", "core.v1.EventSource"),
+        ("deprecatedFirstTimestamp", "firstTimestamp", ""),
+        ("deprecatedLastTimestamp", "lastTimestamp", ""),
+        ("deprecatedCount", "count", ""),
+        ("type", "type", ""),
+        ("eventTime", "eventTime", ""),
+        ("action", "action", ""),
+        ("related", "related", "core.v1.ObjectReference"),
+        ("reportingController", "reportingController", ""),
+        ("reportingInstance", "reportingInstance", ""),
+    ] {
+        let (now, before) = (get(event, field), get(old, field));
+        if same(now, before) || (unset(now) && unset(before)) {
+            continue;
         }
-    }
-    errors.extend(kind());
-    if has(event, "series") {
-        if number(event, "series.count") < 2 {
-            errors.push(Path::new("series.count").invalid("", "should be at least 2"));
-        }
-        if !has(event, "series.lastObservedTime") {
-            errors.push(Path::new("series.lastObservedTime").required(""));
-        }
-    }
-    if text(event, "note").len() > 1024 {
-        errors.push(Path::new("message").invalid("", "can have at most 1024 characters"));
+        let path = Path::new(shown);
+        let detail = "field is immutable";
+        errors.push(match (message, now) {
+            ("", now) => path.invalid(now, detail),
+            (_, Tree::Null) => path.invalid(Shown::Null, detail),
+            (message, now) => path.invalid(internal::shown(now, message), detail),
+        });
     }
 }

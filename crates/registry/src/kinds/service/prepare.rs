@@ -5,9 +5,13 @@ use super::*;
 pub(super) fn prepare(_: &Context<'_>, service: &mut Tree, old: Option<&Tree>) {
     let Some(old) = old else {
         put(as_object(service), "status", json!({"loadBalancer": {}}));
-        same_addresses(service);
+        same_addresses(service, None);
+        if text(service, "spec.type") == "ExternalName" {
+            ensure(service, "spec").shift_remove("internalTrafficPolicy");
+        }
         return;
     };
+    same_addresses(service, Some(old));
     // What was allocated stays unless the type no longer has it.
     let kind = text(service, "spec.type").to_owned();
     if kind == "ExternalName" {
@@ -22,7 +26,9 @@ pub(super) fn prepare(_: &Context<'_>, service: &mut Tree, old: Option<&Tree>) {
             }
         }
     } else if text(old, "spec.type") != "ExternalName" {
-        if text(service, "spec.clusterIP").is_empty() && list(service, "spec.clusterIPs").len() <= 1 {
+        let all = get(service, "spec.clusterIPs");
+        let none = unset(all) || same(all, get(old, "spec.clusterIPs"));
+        if text(service, "spec.clusterIP").is_empty() && none {
             let (one, all) = (get(old, "spec.clusterIP").clone(), get(old, "spec.clusterIPs").clone());
             let spec = ensure(service, "spec");
             put(spec, "clusterIP", one);
@@ -34,7 +40,6 @@ pub(super) fn prepare(_: &Context<'_>, service: &mut Tree, old: Option<&Tree>) {
             }
         }
         keep_node_ports(service, old);
-        same_addresses(service);
     }
     let spec = ensure(service, "spec");
     if !matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
@@ -63,26 +68,14 @@ pub(super) fn prepare(_: &Context<'_>, service: &mut Tree, old: Option<&Tree>) {
     }
 }
 
-/// `clusterIP` and the first of `clusterIPs` are one.
-pub(super) fn same_addresses(service: &mut Tree) {
+/// Who names one address in `clusterIP` alone means the first of `clusterIPs`, too.
+fn same_addresses(service: &mut Tree, old: Option<&Tree>) {
     let one = text(service, "spec.clusterIP").to_owned();
-    let spec = ensure(service, "spec");
-    let first = spec.get("clusterIPs").and_then(|ips| ips.get(0)).and_then(Tree::as_str).map(str::to_owned);
-    match (one.as_str(), first) {
-        ("", Some(first)) => {
-            spec.insert("clusterIP".to_owned(), first.into());
-        }
-        (_, None) if !one.is_empty() => {
-            spec.insert("clusterIPs".to_owned(), Tree::Array(vec![one.into()]));
-        }
-        (_, Some(first)) if first != one => {
-            if let Some(ips) = spec.get_mut("clusterIPs").and_then(Tree::as_array_mut)
-                && ips.len() == 1
-            {
-                ips[0] = one.into();
-            }
-        }
-        _ => {}
+    let all = get(service, "spec.clusterIPs");
+    let changed_alone =
+        old.is_some_and(|old| one != text(old, "spec.clusterIP") && same(all, get(old, "spec.clusterIPs")));
+    if !one.is_empty() && (unset(all) || changed_alone) {
+        ensure(service, "spec").insert("clusterIPs".to_owned(), Tree::Array(vec![one.into()]));
     }
 }
 

@@ -1,0 +1,39 @@
+//! `StorageObjectInUseProtection`: claims, volumes and classes of volumes get a finalizer, which a controller takes away when they
+//! are deleted and no longer in use.
+
+use api::{Status, Tree};
+use async_trait::async_trait;
+
+use super::{Attributes, Operation, Plugin};
+use crate::tree::ensure;
+
+pub struct StorageObjectInUseProtection;
+
+fn finalizer(attributes: &Attributes<'_>) -> Option<&'static str> {
+    let new = attributes.operation == Operation::Create && attributes.subresource.is_empty();
+    match (&*attributes.resource.group, &*attributes.resource.plural) {
+        _ if !new => None,
+        ("", "persistentvolumeclaims") => Some("kubernetes.io/pvc-protection"),
+        ("", "persistentvolumes") => Some("kubernetes.io/pv-protection"),
+        ("storage.k8s.io", "volumeattributesclasses") => Some("kubernetes.io/vac-protection"),
+        _ => None,
+    }
+}
+
+#[async_trait]
+impl Plugin for StorageObjectInUseProtection {
+    fn name(&self) -> &'static str {
+        "StorageObjectInUseProtection"
+    }
+
+    async fn admit(&self, attributes: &Attributes<'_>, object: &mut Tree) -> Result<(), Status> {
+        let Some(finalizer) = finalizer(attributes) else { return Ok(()) };
+        let finalizers = ensure(object, "metadata").entry("finalizers").or_insert(Tree::Null);
+        match finalizers {
+            Tree::Array(all) if all.iter().any(|own| own == finalizer) => {}
+            Tree::Array(all) => all.push(finalizer.into()),
+            other => *other = Tree::Array(vec![finalizer.into()]),
+        }
+        Ok(())
+    }
+}
