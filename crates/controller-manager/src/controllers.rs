@@ -10,6 +10,7 @@ pub mod namespace;
 pub mod nodeipam;
 pub mod nodelifecycle;
 pub mod podgc;
+pub mod protection;
 pub mod replicaset;
 pub mod role_aggregation;
 pub mod root_ca;

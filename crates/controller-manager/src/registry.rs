@@ -39,6 +39,9 @@ pub static CONTROLLERS: &[Entry] = &entries! {
     "job-controller", "job", controllers::job::run;
     "ttl-after-finished-controller", "ttl-after-finished", controllers::ttl_after_finished::run;
     "clusterrole-aggregation-controller", "clusterrole-aggregation", controllers::role_aggregation::run;
+    "persistentvolumeclaim-protection-controller", "pvc-protection", controllers::protection::run_claims;
+    "persistentvolume-protection-controller", "pv-protection", controllers::protection::run_volumes;
+    "volumeattributesclass-protection-controller", "", controllers::protection::run_classes;
     "replicationcontroller-controller", "replicationcontroller", controllers::replicaset::run_replicationcontrollers;
 };
 
@@ -61,8 +64,6 @@ static ABSENT: &[(&str, &str)] = &[
     ("persistentvolume-attach-detach-controller", "attachdetach"),
     ("persistentvolume-binder-controller", "persistentvolume-binder"),
     ("persistentvolume-expander-controller", "persistentvolume-expander"),
-    ("persistentvolume-protection-controller", "pv-protection"),
-    ("persistentvolumeclaim-protection-controller", "pvc-protection"),
     ("podcertificaterequest-cleaner-controller", ""),
     ("podgroup-protection-controller", ""),
     ("resourceclaim-controller", "resource-claim-controller"),
@@ -78,7 +79,6 @@ static ABSENT: &[(&str, &str)] = &[
     ("token-cleaner-controller", "tokencleaner"),
     ("ttl-controller", "ttl"),
     ("validatingadmissionpolicy-status-controller", ""),
-    ("volumeattributesclass-protection-controller", ""),
 ];
 
 /// What `--controllers` came to.
