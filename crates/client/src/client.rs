@@ -31,7 +31,7 @@ pub struct Client {
 
 struct Inner {
     config: Config,
-    transport: Transport,
+    transport: Arc<Transport>,
     token: Mutex<Option<(HeaderValue, Instant)>>,
 }
 
@@ -85,8 +85,17 @@ impl Request {
 
 impl Client {
     pub fn new(config: Config) -> Result<Client> {
-        let transport = Transport::new(config.clone())?;
+        let transport = Arc::new(Transport::new(config.clone())?);
         Ok(Client { inner: Arc::new(Inner { config, transport, token: Mutex::new(None) }) })
+    }
+
+    /// A client that shows another token and otherwise is this one, whose connections it shares. This one should
+    /// show no certificate: that would come along.
+    pub fn with_token(&self, token: Material, user_agent: &str) -> Client {
+        let mut config = self.inner.config.clone().with_user_agent(user_agent);
+        config.credentials.token = Some(token);
+        let transport = self.inner.transport.clone();
+        Client { inner: Arc::new(Inner { config, transport, token: Mutex::new(None) }) }
     }
 
     pub fn config(&self) -> &Config {

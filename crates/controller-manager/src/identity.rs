@@ -20,6 +20,8 @@ const LIFETIME: i64 = 3600;
 /// Clients by service account.
 pub struct Identities {
     root: Client,
+    /// As the daemon's own but nobody's: whose connections all accounts share, each request with its token.
+    anonymous: Client,
     each_its_own: bool,
     clients: Mutex<FxHashMap<String, Client>>,
     renewals: TaskTracker,
@@ -27,8 +29,10 @@ pub struct Identities {
 }
 
 impl Identities {
-    pub fn new(root: Client, each_its_own: bool, shutdown: CancellationToken) -> Identities {
-        Identities { root, each_its_own, clients: Mutex::default(), renewals: TaskTracker::new(), shutdown }
+    pub fn new(root: Client, each_its_own: bool, shutdown: CancellationToken) -> client::Result<Identities> {
+        let anonymous = Client::new(Config { credentials: Credentials::default(), ..root.config().clone() })?;
+        let (clients, renewals) = (Mutex::default(), TaskTracker::new());
+        Ok(Identities { root, anonymous, each_its_own, clients, renewals, shutdown })
     }
 
     /// The client of a service account of `kube-system`, which is created where it does not exist.
@@ -41,15 +45,11 @@ impl Identities {
         }
         let (token, lifetime) = self.patiently(account).await?;
         let shared = Arc::new(ArcSwap::from_pointee(token));
-        let config = Config {
-            credentials: Credentials { token: Some(Material::Shared(shared.clone())), ..Default::default() },
-            ..self.root.config().clone()
-        };
         let agent = format!(
             "{}/system:serviceaccount:{NAMESPACE}:{account}",
             daemon::version::user_agent("kube-controller-manager")
         );
-        let client = Client::new(config.with_user_agent(&agent))?;
+        let client = self.anonymous.with_token(Material::Shared(shared.clone()), &agent);
         self.clients.lock().insert(account.to_owned(), client.clone());
         self.renewals.spawn(renew(
             self.root.clone(),

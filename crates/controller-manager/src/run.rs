@@ -98,7 +98,7 @@ async fn controllers(
     stop: CancellationToken,
 ) -> Result<(), Error> {
     let identities =
-        Arc::new(Identities::new(root.clone(), options.use_service_account_credentials, stop.clone()));
+        Arc::new(Identities::new(root.clone(), options.use_service_account_credentials, stop.clone())?);
     let context = Context {
         options: Arc::new(options.clone()),
         informers: Informers::new(root.clone()),
