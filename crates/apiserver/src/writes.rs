@@ -22,7 +22,7 @@ use crate::cache::Cache;
 use crate::cache::entry::Entry;
 use crate::cache::event::EventType;
 use crate::cache::kind::Kind;
-use crate::convert::convert;
+use crate::convert::{convert, same};
 use crate::delegate::{Reservation, Write};
 use crate::handlers::{Server, status_of};
 use crate::user::User;
@@ -145,7 +145,8 @@ pub async fn create(
     let generated =
         metadata::text(&body, "name").is_empty() && !metadata::text(&body, "generateName").is_empty();
     for attempt in 1.. {
-        match create_once(operation, &cache.kind, body.clone(), warnings).await {
+        let tree = if generated { body.clone() } else { std::mem::take(&mut body) };
+        match create_once(operation, &cache.kind, tree, warnings).await {
             Err(status) if generated && status.reason == "AlreadyExists" && attempt < NAME_ATTEMPTS => {}
             other => return other.map(Arc::new),
         }
@@ -246,12 +247,12 @@ pub struct Updated {
     pub created: bool,
 }
 
-/// Updates an object: reads it, lets `change` make the new one, writes it; again when another write came between. `upsert` creates
-/// what is not there, where the kind allows that.
+/// Updates an object: reads it, lets `change` make the new one, writes it; again when another write came between. What is not there
+/// is made by `upsert` of nothing, where the kind allows that.
 pub async fn update(
     operation: &Operation<'_>,
     change: Change<'_>,
-    upsert: Option<&Tree>,
+    upsert: Option<Change<'_>>,
     warnings: &mut Vec<String>,
 ) -> Result<Updated, Status> {
     let cache = operation.cache()?;
@@ -269,8 +270,8 @@ pub async fn update(
                 }
             }
             return match upsert {
-                Some(body) if operation.strategy(kind.resource).allow_create_on_update() => {
-                    let entry = create(operation, body.clone(), warnings).await?;
+                Some(make) if operation.strategy(kind.resource).allow_create_on_update() => {
+                    let entry = create(operation, make(&Tree::Null)?, warnings).await?;
                     Ok(Updated { entry, created: true })
                 }
                 _ => Err(operation.not_found()),
@@ -327,10 +328,13 @@ async fn update_once(
     let strategy = operation.strategy(kind.resource);
     let mut old = entry.tree();
     strategy.default(&mut old);
-    let mut shown = old.clone();
-    convert(&mut shown, kind.resource, operation.resource);
-    let mut tree = change(&shown)?;
-    drop(shown);
+    let mut tree = if same(kind.resource, operation.resource) {
+        change(&old)?
+    } else {
+        let mut shown = old.clone();
+        convert(&mut shown, kind.resource, operation.resource);
+        change(&shown)?
+    };
     metadata::check_name(&mut tree, operation.name)?;
     metadata::check_namespace(&mut tree, operation.namespace, kind.is_namespaced())?;
     request_strategy.default(&mut tree);

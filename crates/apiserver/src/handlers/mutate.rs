@@ -5,6 +5,7 @@ use api::{Status, Tree};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{Response, StatusCode};
+use parking_lot::Mutex;
 
 use super::options::WriteOptions;
 use super::{Call, delete_options, render};
@@ -62,12 +63,18 @@ pub async fn create(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Stat
 
 pub async fn update(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
     let options = WriteOptions::parse(call.query, "UpdateOptions")?;
-    let mut tree = decode(call, &body, own_kind(call), &options)?;
-    call.warnings.lock().extend(writes::owners_once(&mut tree, false));
+    let read = || {
+        let mut tree = decode(call, &body, own_kind(call), &options)?;
+        call.warnings.lock().extend(writes::owners_once(&mut tree, false));
+        Ok(tree)
+    };
+    // the first attempt takes it, and mostly there is no other
+    let first = Mutex::new(Some(read()?));
+    let change = |_: &Tree| first.lock().take().map_or_else(read, Ok);
     let mut warnings = Vec::new();
     let operation = call.operation(options.dry_run);
-    let upsert = call.info.subresource.is_empty().then_some(&tree);
-    let updated = writes::update(&operation, &|_| Ok(tree.clone()), upsert, &mut warnings).await;
+    let upsert = call.info.subresource.is_empty().then_some(&change as writes::Change<'_>);
+    let updated = writes::update(&operation, &change, upsert, &mut warnings).await;
     call.warnings.lock().extend(warnings);
     let updated = updated?;
     let code = if updated.created { StatusCode::CREATED } else { StatusCode::OK };

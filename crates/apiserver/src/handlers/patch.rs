@@ -58,7 +58,7 @@ impl Patch {
         Ok((Patch { kind, body: parsed.tree, duplicates, strictness: options.strictness }, options))
     }
 
-    /// The patched object, in the model's order, with the warnings.
+    /// The patched object, with the warnings.
     pub fn apply(
         &self,
         old: &Tree,
@@ -77,8 +77,14 @@ impl Patch {
             Strictness::Strict => Strictness::Warn,
             other => other,
         };
-        let (tree, found) = writes::reordered(&patched, resource, message, checked)
-            .map_err(|error| self.refused(&patched, &self.worded(&error.to_string())))?;
+        let kept = take_unchanged(&mut patched, old);
+        let (mut tree, found) = match writes::reordered(&patched, resource, message, checked) {
+            Ok(reordered) => reordered,
+            Err(error) => {
+                put_back(&mut patched, kept);
+                return Err(self.refused(&patched, &self.worded(&error.to_string())));
+            }
+        };
         let mut problems = match self.strictness {
             Strictness::Ignore => Vec::new(),
             _ => self.duplicates.clone(),
@@ -88,8 +94,10 @@ impl Patch {
             problems.sort();
         }
         if self.strictness == Strictness::Strict && !problems.is_empty() {
+            put_back(&mut patched, kept);
             return Err(self.refused(&patched, &format!("strict decoding error: {}", problems.join(", "))));
         }
+        put_back(&mut tree, kept);
         if text(&tree, "uid") != text(old, "uid") && !text(&tree, "uid").is_empty() {
             let message = format!("Invalid value: {}: field is immutable", Tree::from(text(&tree, "uid")));
             let cause =
@@ -186,6 +194,21 @@ impl Patch {
 
 fn text<'t>(tree: &'t Tree, field: &str) -> &'t str {
     tree.get("metadata").and_then(|metadata| metadata.get(field)).and_then(Tree::as_str).unwrap_or_default()
+}
+
+/// Takes out the parts that are as they were: they have been checked when they came in.
+fn take_unchanged(patched: &mut Tree, old: &Tree) -> Vec<(String, Tree)> {
+    let (Some(patched), Some(old)) = (patched.as_object_mut(), old.as_object()) else { return Vec::new() };
+    let unchanged = |(key, value): &(&String, &mut Tree)| {
+        (value.is_object() || value.is_array()) && old.get(key.as_str()) == Some(&**value)
+    };
+    patched.iter_mut().filter(unchanged).map(|(key, value)| (key.clone(), value.take())).collect()
+}
+
+fn put_back(tree: &mut Tree, parts: Vec<(String, Tree)>) {
+    if let Some(map) = tree.as_object_mut() {
+        map.extend(parts);
+    }
 }
 
 fn sort_along(tree: &mut Tree, patch: &Tree) {
