@@ -11,6 +11,7 @@ mod enums;
 mod kinds;
 mod paths;
 pub mod protobuf;
+mod roots;
 mod schema;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use crate::discovery::Group;
 use crate::model::Resource;
 use crate::{Tree, tables};
 
+pub use roots::{root, root_paths};
 pub use schema::{Dialect, schema};
 
 /// `/openapi/v3/GROUP-VERSION` of some resources of one group and version.
@@ -60,7 +62,7 @@ pub fn v2(groups: &[Group<'_>]) -> Tree {
     })
 }
 
-/// `/openapi/v3`: where each group version's document lies, with a hash that changes when the document does.
+/// `/openapi/v3`: where each document lies, with a hash that changes when the document does.
 /// `entries` are the paths (`api/v1`, `apis/apps/v1`) and the hashes.
 pub fn v3_index<'a>(entries: impl IntoIterator<Item = (&'a str, String)>) -> Tree {
     let paths: BTreeMap<&str, Tree> = entries
@@ -80,6 +82,13 @@ pub fn hash(group: &str, version: &str, resources: &[&Resource]) -> String {
             subresource.name.hash(&mut hasher);
         }
     }
+    format!("{:016X}", hasher.finish())
+}
+
+/// The hash of one of the [`root_paths`]' documents, which change with the version alone.
+pub fn root_hash(path: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    (env!("CARGO_PKG_VERSION"), tables::messages().len(), path).hash(&mut hasher);
     format!("{:016X}", hasher.finish())
 }
 

@@ -7,8 +7,8 @@ use super::schema::Dialect;
 use crate::model::{GroupVersionKind, Resource, Scope};
 use crate::tables;
 
-const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
-const MEDIA_TYPES: [&str; 3] =
+pub(super) const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
+pub(super) const MEDIA_TYPES: [&str; 3] =
     ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
 const PATCH_TYPES: [&str; 4] = [
     "application/apply-patch+yaml",
@@ -72,6 +72,16 @@ struct Document<'a> {
     paths: Map<String, Value>,
 }
 
+/// `apps`, `rbacAuthorization`: the group as one word.
+pub(super) fn group_word(group: &str) -> String {
+    if group.is_empty() {
+        return "core".to_owned();
+    }
+    let mut words = group.trim_end_matches(".k8s.io").split('.');
+    let first = words.next().unwrap_or_default().to_owned();
+    words.fold(first, |group, word| group + &capitalized(word))
+}
+
 /// The paths of some resources of one group and version.
 pub(super) fn of(
     group: &str,
@@ -96,19 +106,9 @@ impl Document<'_> {
         format!("/{}/", super::path_of(self.group, self.version))
     }
 
-    /// `apps`, `rbacAuthorization`: the group as one word.
-    fn group_word(&self) -> String {
-        if self.group.is_empty() {
-            return "core".to_owned();
-        }
-        let mut words = self.group.trim_end_matches(".k8s.io").split('.');
-        let first = words.next().unwrap_or_default().to_owned();
-        words.fold(first, |group, word| group + &capitalized(word))
-    }
-
     /// `AppsV1`, the middle of operation ids.
     fn stem(&self) -> String {
-        capitalized(&self.group_word()) + &capitalized(self.version)
+        capitalized(&group_word(self.group)) + &capitalized(self.version)
     }
 
     fn root(&mut self) {
@@ -403,7 +403,7 @@ impl Document<'_> {
         }
         responses.insert("401".to_owned(), json!({"description": "Unauthorized"}));
         entry["responses"] = Value::Object(responses);
-        entry["tags"] = json!([format!("{}_{}", self.group_word(), self.version)]);
+        entry["tags"] = json!([format!("{}_{}", group_word(self.group), self.version)]);
         if let Some(gvk) = gvk {
             entry["x-kubernetes-action"] = operation.action.into();
             entry["x-kubernetes-group-version-kind"] =
@@ -463,7 +463,7 @@ fn openapi_name(gvk: &GroupVersionKind) -> Option<String> {
     (!message.openapi.is_empty()).then(|| message.openapi.to_string())
 }
 
-fn capitalized(word: &str) -> String {
+pub(super) fn capitalized(word: &str) -> String {
     let mut characters = word.chars();
     characters.next().map(|first| first.to_uppercase().chain(characters).collect()).unwrap_or_default()
 }

@@ -129,6 +129,25 @@ fn openapi_v3_has_the_published_schemas() {
 }
 
 #[test]
+fn openapi_v3_of_what_is_no_resource() {
+    let Some(directory) = directory() else { return };
+    for path in api::openapi::root_paths(&discovery::built_in()) {
+        let ours = api::openapi::root(&path).unwrap();
+        let published =
+            read(directory.join(format!("openapi-spec/v3/{}_openapi.json", path.replace('/', "__"))));
+        if let Some(schemas) = ours["components"].get("schemas") {
+            let wrong = differing(schemas, &published["components"]["schemas"]);
+            assert!(wrong.is_empty(), "{path}: {}", wrong.join("\n"));
+        }
+        let (name, entry) = ours["paths"].as_object().unwrap().iter().next().unwrap();
+        let other = &published["paths"][name]["get"];
+        for fact in ["operationId", "tags"] {
+            assert_eq!(entry["get"][fact], other[fact], "{path}");
+        }
+    }
+}
+
+#[test]
 fn openapi_v2_has_the_published_schemas() {
     let Some(directory) = directory() else { return };
     let ours = api::openapi::v2(&discovery::built_in());
