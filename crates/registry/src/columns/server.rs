@@ -4,7 +4,7 @@ use api::Tree;
 use jiff::Timestamp;
 
 use super::format::{NONE, UNKNOWN, UNSET, age, condition, joined, labels, or};
-use super::{AGE, CREATED, Column, NAME, Printer, boolean, column, integer, name, string, wide};
+use super::{AGE, CREATED, Column, NAME, Printer, column, integer, name, string, wide};
 use crate::tree::{flag, get, int, list, number, text};
 
 const ADMISSION: &str = "admissionregistration.k8s.io";
