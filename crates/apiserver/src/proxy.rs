@@ -73,6 +73,8 @@ impl Proxy {
         info: &RequestInfo,
         mut request: Request<Incoming>,
     ) -> Result<Response<Body>, Status> {
+        // what was created a moment ago may be asked for
+        self.resources.catch_up().await;
         match (info.resource.as_str(), info.subresource.as_str()) {
             ("pods", "log") => {
                 let handshake = websocket::asked(&mut request);

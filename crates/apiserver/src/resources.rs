@@ -57,6 +57,17 @@ impl Resources {
         self.feed.reached(1, std::time::Duration::MAX).await;
     }
 
+    /// Waits until the caches are true for now. No longer than a moment: then what they have must do.
+    pub async fn catch_up(&self) {
+        const MOMENT: std::time::Duration = std::time::Duration::from_secs(1);
+        let caught_up = async {
+            if let Ok(revision) = self.feed.store_revision().await {
+                self.feed.reached(revision, MOMENT).await;
+            }
+        };
+        let _ = tokio::time::timeout(MOMENT, caught_up).await;
+    }
+
     /// Whether every cache holds the store's state.
     pub fn is_synced(&self) -> bool {
         self.feed.revision() > 0

@@ -80,9 +80,7 @@ impl Lookup for Resources {
     }
 
     async fn fresh(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Arc<Tree>> {
-        if let Ok(revision) = self.feed.store_revision().await {
-            self.feed.reached(revision, std::time::Duration::from_secs(1)).await;
-        }
+        self.catch_up().await;
         Lookup::get(self, group, plural, namespace, name)
     }
 }
