@@ -242,8 +242,10 @@ fn strip_credentials(headers: &mut HeaderMap) {
     headers.remove(AUTHORIZATION);
 }
 
+/// Not `Uuid::new_v4`, which asks the kernel for its bits: every request gets one.
 fn new_audit_id() -> HeaderValue {
-    HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).unwrap_or_else(|_| HeaderValue::from_static(""))
+    let id = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+    HeaderValue::from_str(&id.to_string()).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// Requests that last as long as the client likes: not limited in number nor time.

@@ -152,9 +152,8 @@ fn names_the_same(previous: &Entry, now: &Entry) -> bool {
 
 impl State {
     fn put(&mut self, entry: &Entry) {
-        let pod = entry.tree();
-        let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
-        let references = if node.is_empty() { Vec::new() } else { of_pod(&pod) };
+        let node = entry.kind.field("spec.nodeName").map_or("", |index| entry.field(index));
+        let references = if node.is_empty() { Vec::new() } else { of_pod(&entry.tree()) };
         let key = (entry.namespace.clone(), entry.name.clone());
         if self.pods.get(&key).is_some_and(|(old, had)| old == node && *had == references) {
             return;
