@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use api::Tree;
 use api::openapi::{self, protobuf};
 use http::{HeaderMap, Response, StatusCode};
 
@@ -15,10 +16,14 @@ use crate::negotiate::{JSON, best};
 pub fn answer(documents: &Documents, parts: &[&str], headers: &HeaderMap) -> Option<Response<Body>> {
     let document = match parts {
         ["v2"] => return Some(swagger(documents, headers)),
-        ["v3"] => return Some(documents.index.get_or_init(|| Document::new(&index(documents))).answer(headers, JSON)),
+        ["v3"] => {
+            return Some(
+                documents.index.get_or_init(|| Document::new(&index(documents))).answer(headers, JSON),
+            );
+        }
         ["v3", "api", version] => document(documents, "", version),
         ["v3", "apis", group, version] => document(documents, group, version),
-        ["v3", ..] => None,
+        ["v3", path @ ..] => root(documents, &path.join("/")),
         _ => return None,
     };
     Some(match document {
@@ -47,17 +52,18 @@ fn nothing(status: StatusCode) -> Response<Body> {
     nothing
 }
 
-fn index(documents: &Documents) -> api::Tree {
-    let entries: Vec<(String, String)> = documents
-        .groups
-        .iter()
-        .flat_map(|group| {
-            group.versions.iter().map(|version| {
-                let hash = openapi::hash(group.name, version.version, &version.resources);
-                (openapi::path_of(group.name, version.version), hash)
-            })
+fn index(documents: &Documents) -> Tree {
+    let versions = documents.groups.iter().flat_map(|group| {
+        group.versions.iter().map(|version| {
+            let hash = openapi::hash(group.name, version.version, &version.resources);
+            (openapi::path_of(group.name, version.version), hash)
         })
-        .collect();
+    });
+    let roots = openapi::root_paths(&documents.groups).into_iter().map(|path| {
+        let hash = openapi::root_hash(&path);
+        (path, hash)
+    });
+    let entries: Vec<(String, String)> = versions.chain(roots).collect();
     openapi::v3_index(entries.iter().map(|(path, hash)| (path.as_str(), hash.clone())))
 }
 
@@ -65,11 +71,21 @@ fn document(documents: &Documents, group: &str, version: &str) -> Option<Arc<Doc
     let found = documents.groups.iter().find(|own| own.name == group)?;
     let found = found.versions.iter().find(|own| own.version == version)?;
     let path = openapi::path_of(group, version);
-    if let Some(document) = documents.by_path.lock().get(&path) {
+    kept(documents, &path, || Some(openapi::v3(group, found.version, &found.resources)))
+}
+
+/// What is no group's version.
+fn root(documents: &Documents, path: &str) -> Option<Arc<Document>> {
+    let known = openapi::root_paths(&documents.groups).iter().any(|own| own == path);
+    if known { kept(documents, path, || openapi::root(path)) } else { None }
+}
+
+fn kept(documents: &Documents, path: &str, make: impl FnOnce() -> Option<Tree>) -> Option<Arc<Document>> {
+    if let Some(document) = documents.by_path.lock().get(path) {
         return Some(Arc::clone(document));
     }
     // two who ask at the same time both build it, which does no harm
-    let document = Arc::new(Document::new(&openapi::v3(group, found.version, &found.resources)));
-    documents.by_path.lock().insert(path, Arc::clone(&document));
+    let document = Arc::new(Document::new(&make()?));
+    documents.by_path.lock().insert(path.to_owned(), Arc::clone(&document));
     Some(document)
 }

@@ -344,6 +344,9 @@ async fn openapi_comes_in_the_form_that_is_accepted() {
         ("/openapi/v3/apis/apps/v1", "*/*", 200, "application/json"),
         ("/openapi/v3/apis/apps/v1", "text/plain", 406, ""),
         ("/openapi/v3/apis/apps/v9", "*/*", 404, ""),
+        ("/openapi/v3/apis/apps", "*/*", 200, "application/json"),
+        ("/openapi/v3/.well-known/openid-configuration", "*/*", 200, "application/json"),
+        ("/openapi/v3/apis/nope", "*/*", 404, ""),
     ] {
         let answer = rig.send(Method::GET, path, &[("accept", accept)], String::new()).await;
         let found = answer.headers().get("content-type").map_or("", |value| value.to_str().unwrap());
