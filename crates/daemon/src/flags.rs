@@ -87,7 +87,7 @@ pub fn parse_from<T: Parser>(
             _ => {}
         }
         let known = command.get_arguments().find(|known| known.get_long() == Some(&name));
-        let other = unsupported.iter().find(|other| other.name == name);
+        let other = unsupported.iter().chain(&Logging::UNSUPPORTED).find(|other| other.name == name);
         let boolean = match (known, other) {
             (Some(known), _) => is_bool(known),
             (None, Some(other)) => other.boolean,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use daemon::flags::Unsupported;
 
-use crate::config::Configuration;
+use crate::config::{Configuration, Conntrack};
 
 #[derive(clap::Parser, Debug)]
 #[command(name = "kube-proxy")]
@@ -37,6 +37,12 @@ pub struct Options {
     /// Where the metrics are served.
     #[arg(long)]
     pub metrics_bind_address: Option<String>,
+    /// Connections tracked, a core; 0 leaves the limit as it is.
+    #[arg(long)]
+    pub conntrack_max_per_core: Option<u64>,
+    /// The least that the limit is set to, whatever the cores.
+    #[arg(long)]
+    pub conntrack_min: Option<u64>,
     /// Remove all rules and exit.
     #[arg(long)]
     pub cleanup: bool,
@@ -44,15 +50,43 @@ pub struct Options {
     pub logging: daemon::flags::Logging,
 }
 
-/// Upstream's flags that have no effect here.
+const fn flag(name: &'static str, boolean: bool) -> Unsupported {
+    Unsupported { name, boolean }
+}
+
+/// Upstream's flags that are accepted and change nothing. Not among them: those that make it do something else and exit, which are refused.
 pub const UNSUPPORTED: &[Unsupported] = &[
-    Unsupported { name: "feature-gates", boolean: false },
-    Unsupported { name: "profiling", boolean: true },
-    Unsupported { name: "bind-address", boolean: false },
-    Unsupported { name: "kube-api-qps", boolean: false },
-    Unsupported { name: "kube-api-burst", boolean: false },
-    Unsupported { name: "kube-api-content-type", boolean: false },
-    Unsupported { name: "oom-score-adj", boolean: false },
+    flag("bind-address", false),
+    flag("bind-address-hard-fail", true),
+    flag("config-sync-period", false),
+    flag("conntrack-tcp-be-liberal", true),
+    flag("conntrack-tcp-timeout-close-wait", false),
+    flag("conntrack-tcp-timeout-established", false),
+    flag("conntrack-udp-timeout", false),
+    flag("conntrack-udp-timeout-stream", false),
+    flag("detect-local-mode", false),
+    flag("feature-gates", false),
+    flag("iptables-localhost-nodeports", true),
+    flag("iptables-masquerade-bit", false),
+    flag("iptables-min-sync-period", false),
+    flag("iptables-sync-period", false),
+    flag("ipvs-exclude-cidrs", false),
+    flag("ipvs-min-sync-period", false),
+    flag("ipvs-scheduler", false),
+    flag("ipvs-strict-arp", true),
+    flag("ipvs-sync-period", false),
+    flag("ipvs-tcp-timeout", false),
+    flag("ipvs-tcpfin-timeout", false),
+    flag("ipvs-udp-timeout", false),
+    flag("kube-api-burst", false),
+    flag("kube-api-content-type", false),
+    flag("kube-api-qps", false),
+    flag("master", false),
+    flag("oom-score-adj", false),
+    flag("pod-bridge-interface", false),
+    flag("pod-interface-name-prefix", false),
+    flag("profiling", true),
+    flag("show-hidden-metrics-for-version", false),
 ];
 
 impl Options {
@@ -69,6 +103,8 @@ impl Options {
                 configuration.node_port_addresses = self.nodeport_addresses;
                 configuration.nftables.masquerade_all = self.masquerade_all;
                 configuration.healthz_bind_address = self.healthz_bind_address.unwrap_or_default();
+                configuration.conntrack =
+                    Conntrack { max_per_core: self.conntrack_max_per_core, min: self.conntrack_min };
                 configuration.metrics_bind_address = self.metrics_bind_address.unwrap_or_default();
                 configuration
             }

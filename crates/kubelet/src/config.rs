@@ -105,6 +105,7 @@ pub struct KubeletConfiguration {
     pub event_burst: i32,
     #[serde(rename = "kubeAPIQPS")]
     pub kube_api_qps: i32,
+    #[serde(rename = "kubeAPIBurst")]
     pub kube_api_burst: i32,
     pub content_type: String,
     #[serde(rename = "makeIPTablesUtilChains")]
@@ -324,6 +325,8 @@ mod tests {
         }))
         .unwrap();
         config.fill_durations();
+        let known = serde_json::to_value(&config).unwrap();
+        assert!(WITHOUT_EFFECT.iter().all(|name| known.get(name).is_some()));
         assert_eq!(config.without_effect(), ["rotateCertificates", "cpuManagerPolicy"]);
         assert_eq!(config.sync_frequency, seconds(60));
     }

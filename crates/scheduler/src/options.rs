@@ -86,10 +86,6 @@ pub const WITHOUT_EFFECT: &[Unsupported] = &[
     value("allow-metric-labels-manifest"),
     value("disabled-metrics"),
     value("show-hidden-metrics-for-version"),
-    value("log-json-info-buffer-size"),
-    boolean("log-json-split-stream"),
-    value("log-text-info-buffer-size"),
-    boolean("log-text-split-stream"),
     value("tls-curve-preferences"),
     value("tls-sni-cert-key"),
 ];

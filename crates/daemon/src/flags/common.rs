@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
-use super::Duration;
+use super::{Duration, Unsupported};
 
 /// A path that may be empty, which clap's own parser refuses.
 pub fn path() -> impl TypedValueParser<Value = PathBuf> {
@@ -30,6 +30,14 @@ pub struct Logging {
 }
 
 impl Logging {
+    /// Upstream's flags for logs that every daemon takes without effect.
+    pub(super) const UNSUPPORTED: [Unsupported; 4] = [
+        Unsupported { name: "log-json-info-buffer-size", boolean: false },
+        Unsupported { name: "log-json-split-stream", boolean: true },
+        Unsupported { name: "log-text-info-buffer-size", boolean: false },
+        Unsupported { name: "log-text-split-stream", boolean: true },
+    ];
+
     /// Starts logging with these settings.
     pub fn init(&self) {
         crate::logging::init(self.verbosity, &self.logging_format, &self.vmodule);
