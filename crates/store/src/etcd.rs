@@ -34,6 +34,9 @@ pub struct Options {
 /// A client that reconnects by itself; calls made while no server answers fail with [`Error::Unavailable`].
 pub struct Etcd {
     client: Client,
+    /// Its watches end when their member loses its leader: one that the others cannot reach would else keep silent for ever. Single
+    /// requests do without, so that they outlast an election.
+    watching: Client,
     leases: Mutex<Vec<Lease>>,
 }
 
@@ -61,8 +64,10 @@ impl Etcd {
             }
             connect = connect.with_tls(tls);
         }
+        let with_leader = connect.clone().with_require_leader(true);
         let client = Client::connect(&options.servers, Some(connect)).await.map_err(error)?;
-        Ok(Etcd { client, leases: Mutex::new(Vec::new()) })
+        let watching = Client::connect(&options.servers, Some(with_leader)).await.map_err(error)?;
+        Ok(Etcd { client, watching, leases: Mutex::new(Vec::new()) })
     }
 
     async fn lease(&self, ttl: u32) -> Result<i64, Error> {
@@ -151,7 +156,7 @@ impl Store for Etcd {
             [] => (vec![0], options.with_range(vec![0])),
             prefix => (prefix.to_vec(), options.with_prefix()),
         };
-        let mut client = self.client.watch_client().max_decoding_message_size(usize::MAX);
+        let mut client = self.watching.watch_client().max_decoding_message_size(usize::MAX);
         let watch = timed(client.watch(key, Some(options))).await?;
         let state = Watching { watch: Some(watch), asked: revision };
         Ok(stream::unfold(state, Watching::next).boxed())

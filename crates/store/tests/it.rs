@@ -145,13 +145,19 @@ fn free_port() -> u16 {
 }
 
 fn start(data: &std::path::Path, client: &str, peer: &str) -> Server {
+    start_member("default", data, client, peer, &format!("default={peer}"))
+}
+
+/// One member of `cluster`, with elections that are soon over.
+fn start_member(name: &str, data: &std::path::Path, client: &str, peer: &str, cluster: &str) -> Server {
     let binary = std::env::var("ETCD").unwrap_or_else(|_| "/usr/bin/etcd".to_owned());
     let child = Command::new(&binary)
-        .arg("--data-dir")
+        .args(["--name", name, "--data-dir"])
         .arg(data)
         .args(["--listen-client-urls", client, "--advertise-client-urls", client])
         .args(["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer])
-        .args(["--initial-cluster", &format!("default={peer}")])
+        .args(["--initial-cluster", cluster])
+        .args(["--heartbeat-interval", "50", "--election-timeout", "500"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -190,5 +196,42 @@ async fn etcd_keeps_the_contract_and_reconnects() {
     ready(&etcd).await;
     let mut changes = etcd.watch(b"", revision).await.unwrap();
     let written = done(etcd.put(b"/again", bytes("1"), 0, None).await.unwrap());
+    assert_eq!(take(&mut changes, 1).await[0].revision(), written);
+}
+
+#[tokio::test]
+async fn a_watch_of_a_member_without_a_leader_ends_and_goes_on_where_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = || format!("http://127.0.0.1:{}", free_port());
+    let (clients, peers) = ([url(), url()], [url(), url()]);
+    let cluster = format!("0={},1={}", peers[0], peers[1]);
+    let member = |number: usize| {
+        let name = number.to_string();
+        start_member(&name, &folder.path().join(&name), &clients[number], &peers[number], &cluster)
+    };
+    let (_stays, leaves) = (member(0), member(1));
+    let reach = async |number: usize| {
+        let servers = vec![clients[number].clone()];
+        let etcd = Etcd::connect(&Options { servers, ..Options::default() }).await.unwrap();
+        ready(&etcd).await;
+        etcd
+    };
+    let (cut_off, other) = (reach(0).await, reach(1).await);
+    let revision = cut_off.revision().await.unwrap();
+    let mut changes = cut_off.watch(b"", revision).await.unwrap();
+    done(other.put(b"/before", bytes("1"), 0, None).await.unwrap());
+    let seen = take(&mut changes, 1).await[0].revision();
+
+    drop(leaves);
+    let ended = tokio::time::timeout(Duration::from_secs(10), changes.next()).await;
+    assert!(matches!(ended, Ok(Some(Err(Error::Unavailable(_))))), "{ended:?}");
+    assert!(changes.next().await.is_none());
+    assert!(matches!(cut_off.watch(b"", seen).await, Err(Error::Unavailable(_))));
+
+    let _back = member(1);
+    ready(&other).await;
+    let written = done(other.put(b"/after", bytes("1"), 0, None).await.unwrap());
+    ready(&cut_off).await;
+    let mut changes = cut_off.watch(b"", seen).await.unwrap();
     assert_eq!(take(&mut changes, 1).await[0].revision(), written);
 }
