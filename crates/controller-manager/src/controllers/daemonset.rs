@@ -163,7 +163,7 @@ impl Controller {
             if let Some(wait) = plan.again {
                 self.queue.add_after(key.clone(), wait);
             }
-            failure = self.execute(&set, &text, &revision, plan).await;
+            failure = self.execute(&set, &text, revision, plan).await;
             if failure.is_none() {
                 self.forget_old(&set, old, &pods).await?;
             }
