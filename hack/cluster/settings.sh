@@ -7,6 +7,9 @@ CORTEN_DIR=${CORTEN_DIR:-/var/lib/corten}
 NODES=${NODES:-}
 [[ -n $NODES ]] || NODES=$(cat "$CORTEN_DIR/nodes/count" 2>/dev/null || echo 1)
 
+# A login's folder below /run, which nodes do not have: runc would put its files there.
+unset XDG_RUNTIME_DIR
+
 # Binaries: ours unless a path says otherwise, so that any daemon can be swapped for another build of it.
 BIN=${BIN:-$top/target/release}
 KUBE_APISERVER=${KUBE_APISERVER:-$BIN/kube-apiserver}
@@ -70,9 +73,9 @@ fail() {
 
 # until_true SECONDS LOG WHAT COMMAND...: waits for a condition
 until_true() {
-	local deadline=$((SECONDS + $1))
-	until "${@:4}" >/dev/null 2>&1; do
-		((SECONDS < deadline)) || fail "$3: not so after $1 s" "$2"
+	local deadline=$((SECONDS + $1)) said
+	until said=$("${@:4}" 2>&1); do
+		((SECONDS < deadline)) || fail "$3: not so after $1 s${said:+: $said}" "$2"
 		sleep 0.1
 	done
 }
