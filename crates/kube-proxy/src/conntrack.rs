@@ -1,51 +1,58 @@
 //! Connection tracking: UDP flows that must not go on to an endpoint that is gone, and the kernel's limits.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use packetfilter::Flow;
+use packetfilter::{Family, Flow};
+use rustc_hash::FxHashMap;
 
 use crate::config::Conntrack;
-use crate::model::Forward;
-use crate::state::Changed;
+use crate::model::{Forward, Target, is_of};
 
+/// Where UDP Services are reached, and the endpoints to which flows from there may go on.
+///
 /// UDP has no end that the kernel could see, so a client that keeps its port stays with its old endpoint, or with the
-/// Service's own address where there was none. These are the flows to be forgotten after a change.
-pub fn stale(change: &Changed) -> BTreeSet<Flow> {
-    let mut flows = BTreeSet::new();
-    for old in change.old.iter().filter(|old| old.protocol == "udp") {
-        let now = change.new.iter().find(|new| same_port(new, old));
-        for target in old.cluster.union(&old.local) {
-            let stays = now.is_some_and(|now| now.cluster.contains(target) || now.local.contains(target));
-            if !stays {
-                flows.extend(entries(old, Some(target.address)));
+/// Service's own address where there was none. Flows of a Service that go anywhere but to an endpoint that serves are
+/// to be forgotten; those that go to one are left alone, whatever else changed, and so outlive a restart of the proxy.
+/// What was an address of a Service and is none any more is not looked at, as with upstream.
+#[derive(Default)]
+pub struct Frontends<'a>(FxHashMap<SocketAddr, Vec<&'a BTreeSet<Target>>>);
+
+impl<'a> Frontends<'a> {
+    /// Of one family; node ports are those of the node's own addresses.
+    pub fn new(
+        family: Family,
+        forwards: impl Iterator<Item = &'a Forward>,
+        node_addresses: &[IpAddr],
+    ) -> Frontends<'a> {
+        let mut frontends: FxHashMap<SocketAddr, Vec<&BTreeSet<Target>>> = FxHashMap::default();
+        for forward in forwards.filter(|forward| forward.protocol == "udp") {
+            let services = std::iter::once(&forward.cluster_ip)
+                .chain(&forward.external_ips)
+                .chain(&forward.load_balancer_ips)
+                .map(|address| (*address, forward.port));
+            let nodes = node_addresses
+                .iter()
+                .filter(|address| forward.node_port != 0 && is_of(family, address))
+                .map(|address| (*address, forward.node_port));
+            for frontend in services.chain(nodes) {
+                // Services may share an external address: a flow may go to any of theirs.
+                frontends.entry(frontend.into()).or_default().push(&forward.serving);
             }
         }
+        Frontends(frontends)
     }
-    for new in change.new.iter().filter(|new| new.protocol == "udp" && !new.has_no_endpoints()) {
-        let before = change.old.iter().find(|old| same_port(old, new));
-        if before.is_none_or(Forward::has_no_endpoints) {
-            flows.extend(entries(new, None));
-        }
-    }
-    flows
-}
 
-fn same_port(one: &Forward, other: &Forward) -> bool {
-    (&one.protocol, one.port, one.cluster_ip, one.node_port)
-        == (&other.protocol, other.port, other.cluster_ip, other.node_port)
-}
-
-/// Every way to reach the Service's port.
-fn entries(forward: &Forward, endpoint: Option<IpAddr>) -> Vec<Flow> {
-    let addresses =
-        std::iter::once(&forward.cluster_ip).chain(&forward.external_ips).chain(&forward.load_balancer_ips);
-    let mut flows: Vec<Flow> =
-        addresses.map(|address| Flow { destination: Some(*address), port: forward.port, endpoint }).collect();
-    if forward.node_port != 0 {
-        flows.push(Flow { destination: None, port: forward.node_port, endpoint });
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
-    flows
+
+    pub fn is_stale(&self, flow: &Flow) -> bool {
+        let target = Target { address: flow.endpoint.ip(), port: flow.endpoint.port() };
+        self.0
+            .get(&flow.destination)
+            .is_some_and(|serving| !serving.iter().any(|targets| targets.contains(&target)))
+    }
 }
 
 /// Raises the kernel's limit of tracked connections, as far as it is lower. Zero per core leaves it alone.
@@ -67,37 +74,71 @@ pub fn set_limits(limits: &Conntrack) {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::model::Target;
     use crate::model::tests::{http, service, slice};
 
-    fn dns(targets: &[&str]) -> Forward {
+    pub fn dns(targets: &[&str]) -> Forward {
         let mut spec = http();
         spec["ports"][0]["nodePort"] = json!(30053);
         let mut forward =
-            crate::model::forwards(&service(spec), &[slice(json!([]))], packetfilter::Family::Ip, "n")
-                .remove(0);
+            crate::model::forwards(&service(spec), &[slice(json!([]))], Family::Ip, "n").remove(0);
         forward.protocol = "udp".into();
         forward.cluster =
             targets.iter().map(|address| Target { address: address.parse().unwrap(), port: 53 }).collect();
+        forward.serving = forward.cluster.clone();
         forward
     }
 
-    fn check(old: &[&str], new: &[&str], endpoints: &[Option<&str>]) {
-        let flows = stale(&Changed { old: vec![dns(old)], new: vec![dns(new)] });
-        let expect: BTreeSet<Option<IpAddr>> =
-            endpoints.iter().map(|endpoint| endpoint.map(|address| address.parse().unwrap())).collect();
-        assert_eq!(flows.iter().map(|flow| flow.endpoint).collect::<BTreeSet<_>>(), expect);
-        assert_eq!(flows.len(), 2 * endpoints.len(), "by cluster IP and by node port");
+    pub fn flow(destination: &str, endpoint: &str) -> Flow {
+        Flow { destination: destination.parse().unwrap(), endpoint: endpoint.parse().unwrap() }
+    }
+
+    fn check(serving: &[&str], destination: &str, endpoint: &str, stale: bool) {
+        let forwards = [dns(serving)];
+        let node = ["192.0.2.1".parse().unwrap(), "fd00::1".parse().unwrap()];
+        let frontends = Frontends::new(Family::Ip, forwards.iter(), &node);
+        assert_eq!(frontends.is_stale(&flow(destination, endpoint)), stale, "{destination} at {endpoint}");
     }
 
     #[test]
-    fn flows_to_what_is_gone_are_forgotten() {
-        check(&["10.244.0.2", "10.244.0.3"], &["10.244.0.3"], &[Some("10.244.0.2")]);
-        check(&["10.244.0.2"], &["10.244.0.2"], &[]);
-        check(&[], &["10.244.0.2"], &[None]);
+    fn flows_to_what_does_not_serve_are_stale() {
+        let both = ["10.244.0.2", "10.244.0.3"];
+        for destination in ["10.96.0.7:80", "192.0.2.1:30053"] {
+            check(&both, destination, "10.244.0.2:53", false);
+            check(&both[1..], destination, "10.244.0.2:53", true);
+            check(&both, destination, "10.244.0.2:54", true);
+            // Sent before there were endpoints, and after there are none.
+            check(&both, destination, destination, true);
+            check(&[], destination, "10.244.0.2:53", true);
+        }
+    }
+
+    #[test]
+    fn flows_of_others_are_let_alone() {
+        check(&[], "198.51.100.1:30053", "198.51.100.1:30053", false);
+        check(&[], "10.96.0.7:81", "10.244.0.2:53", false);
+    }
+
+    #[test]
+    fn an_endpoint_that_ends_keeps_its_flows_while_it_serves() {
+        let mut spec = http();
+        spec["ports"][0]["protocol"] = json!("UDP");
+        let mut slice = (*slice(json!([
+            {"addresses": ["10.244.0.2"]},
+            {"addresses": ["10.244.0.3"], "conditions": {"ready": false, "serving": true, "terminating": true}},
+            {"addresses": ["10.244.0.4"], "conditions": {"ready": false, "serving": false, "terminating": true}},
+        ])))
+        .clone();
+        slice.ports.as_mut().unwrap()[0].protocol = Some("UDP".into());
+        let forwards = crate::model::forwards(&service(spec), &[std::sync::Arc::new(slice)], Family::Ip, "n");
+        let frontends = Frontends::new(Family::Ip, forwards.iter(), &[]);
+        let stale = |endpoint| frontends.is_stale(&flow("10.96.0.7:80", endpoint));
+        assert_eq!(
+            [stale("10.244.0.2:8080"), stale("10.244.0.3:8080"), stale("10.244.0.4:8080")],
+            [false, false, true]
+        );
     }
 }

@@ -9,6 +9,7 @@ use kube_proxy::options::{self, Options};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    daemon::panics::end_the_process();
     daemon::install_crypto();
     let (options, ignored) = daemon::flags::parse_with::<Options>(options::UNSUPPORTED);
     options.logging.init();

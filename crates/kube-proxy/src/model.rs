@@ -16,6 +16,7 @@ const AFFINITY_SECONDS: u32 = 10800;
 pub struct Forward {
     pub namespace: String,
     pub name: String,
+    pub created: Option<jiff::Timestamp>,
     pub port_name: String,
     /// `tcp`, `udp` or `sctp`.
     pub protocol: String,
@@ -34,6 +35,8 @@ pub struct Forward {
     pub cluster: BTreeSet<Target>,
     /// Endpoints of this node.
     pub local: BTreeSet<Target>,
+    /// Of UDP, every endpoint that serves, whichever the policies let new traffic go to: flows there go on.
+    pub serving: BTreeSet<Target>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,10 +82,13 @@ pub fn forwards(service: &Service, slices: &[impl AsRef<Slice>], family: Family,
     let ports = spec.ports.iter().map(|port| {
         let protocol = if port.protocol.is_empty() { "TCP" } else { port.protocol.as_str() };
         let found = endpoints(slices, &port.name, protocol, family);
+        let udp =
+            found.iter().filter(|candidate| protocol == "UDP" && (candidate.ready || candidate.serving));
         let local: Vec<&Candidate> = found.iter().filter(|candidate| candidate.node == node).collect();
         Forward {
             namespace: service.metadata.namespace.clone(),
             name: service.metadata.name.clone(),
+            created: service.metadata.creation_timestamp,
             port_name: port.name.clone(),
             protocol: protocol.to_lowercase(),
             port: port.port,
@@ -101,6 +107,7 @@ pub fn forwards(service: &Service, slices: &[impl AsRef<Slice>], family: Family,
             external_local: spec.external_traffic_policy == "Local",
             cluster: usable(&found.iter().collect::<Vec<_>>()),
             local: usable(&local),
+            serving: udp.map(|candidate| candidate.target.clone()).collect(),
         }
     });
     ports.collect()

@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::base::{self, Settings, TABLE};
 use crate::config::Configuration;
-use crate::conntrack;
-use crate::model;
+use crate::conntrack::Frontends;
+use crate::model::{self, Forward};
 use crate::state::Table;
 use crate::view::{Node, Service, Slice};
 
@@ -123,11 +123,14 @@ impl Proxier {
             _ = synced => {}
         }
         let mut retry = FIRST_RETRY;
+        let mut forget_again = FIRST_RETRY;
         let mut check = tokio::time::interval(self.configuration.sync_period());
         check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let pause = match self.sync().await {
                 Ok(()) => {
+                    forget_again =
+                        if self.is_clean() { FIRST_RETRY } else { (forget_again * 2).min(LAST_RETRY) };
                     retry = FIRST_RETRY;
                     self.configuration.min_sync_period()
                 }
@@ -148,6 +151,8 @@ impl Proxier {
                 () = shutdown.cancelled() => return,
                 () = self.dirty.wake.notified() => {}
                 _ = check.tick() => self.look_after().await,
+                // Not hurried, and rules do not wait for it: there may be no program to do it with.
+                () = tokio::time::sleep(forget_again), if !self.is_clean() => {}
             }
             self.health.queued.store(now(), Ordering::Relaxed);
         }
@@ -159,10 +164,7 @@ impl Proxier {
         let keys: Vec<Key> = self.dirty.services.lock().drain().collect();
         let changed: Vec<_> = keys.iter().map(|key| (key, self.services.get_key(key))).collect();
         let addresses = self.node_port_addresses();
-        let mut result = Ok(());
-        let mut stale = Vec::new();
-        for table in &mut self.tables {
-            let family = table.family();
+        let services = |family| {
             let services = changed.iter().map(|(key, service)| {
                 let forwards = service.as_ref().map(|service| {
                     let slices = self.slices.by_index(BY_SERVICE, &key.to_string());
@@ -170,27 +172,18 @@ impl Proxier {
                 });
                 ((*key).clone(), forwards.unwrap_or_default())
             });
-            let (script, changes) =
-                table.update(base::ruleset(&table.settings, &addresses), services.collect());
-            if !script.is_empty()
-                && let Err(error) = self.filter.apply(&script).await
-            {
-                table.distrust();
-                result = Err(error);
-            }
-            stale.extend(changes.iter().flat_map(conntrack::stale));
-        }
-        result?;
-        // Flows are forgotten after the rules are in, or they would come back by the old ones.
-        for flow in stale {
-            if let Err(error) = self.filter.forget(&flow).await {
-                tracing::warn!(%error, ?flow, "connection tracking keeps a stale flow");
-            }
-        }
+            services.collect()
+        };
+        program(&*self.filter, &mut self.tables, &addresses, services).await?;
         self.health.programmed.store(now(), Ordering::Relaxed);
         self.metrics.duration.observe(started.elapsed().as_secs_f64());
         self.metrics.last.set(now() as f64 / 1000.0);
         Ok(())
+    }
+
+    /// No stale UDP flow is left that could not be forgotten.
+    fn is_clean(&self) -> bool {
+        !self.tables.iter().any(Table::is_unclean)
     }
 
     /// Sees whether the tables are still there: other programs may flush the host's rules.
@@ -216,6 +209,56 @@ impl Proxier {
         let ranges: Vec<IpNet> = configured.iter().filter_map(|range| range.parse().ok()).collect();
         addresses.into_iter().filter(|address| ranges.iter().any(|range| range.contains(address))).collect()
     }
+}
+
+/// Brings every table up to date, and forgets the UDP flows that were sent on by older rules. Families do not wait for
+/// each other: the last error is returned after all were tried. What failed is done by the next call, whatever it changes.
+async fn program(
+    filter: &dyn PacketFilter,
+    tables: &mut [Table],
+    addresses: &[IpAddr],
+    services: impl Fn(Family) -> Vec<(Key, Vec<Forward>)>,
+) -> Result<(), packetfilter::Error> {
+    let mut result = Ok(());
+    for table in tables {
+        let script = table.update(base::ruleset(&table.settings, addresses), services(table.family()));
+        if !script.is_empty()
+            && let Err(error) = filter.apply(&script).await
+        {
+            table.distrust();
+            result = Err(error);
+            continue;
+        }
+        // Flows are forgotten after the rules are in, or they would come back by the old ones.
+        if table.is_unclean() {
+            match forget_stale(filter, table, addresses).await {
+                Ok(()) => table.cleaned(),
+                Err(error) => {
+                    tracing::warn!(%error, family = %table.family(), "connection tracking keeps stale flows");
+                }
+            }
+        }
+    }
+    result
+}
+
+/// One look at what connection tracking knows, then only what is stale is touched.
+async fn forget_stale(
+    filter: &dyn PacketFilter,
+    table: &Table,
+    addresses: &[IpAddr],
+) -> Result<(), packetfilter::Error> {
+    let frontends = Frontends::new(table.family(), table.forwards(), addresses);
+    if frontends.is_empty() {
+        return Ok(());
+    }
+    let mut result = Ok(());
+    for flow in filter.flows(table.family()).await?.iter().filter(|flow| frontends.is_stale(flow)) {
+        if let Err(error) = filter.forget(flow).await {
+            result = Err(error);
+        }
+    }
+    result
 }
 
 /// Removes the tables (`--cleanup`).
@@ -253,5 +296,82 @@ impl Metrics {
                 "When rules were last programmed.",
             ),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use packetfilter::Fake;
+
+    use super::*;
+    use crate::conntrack::tests::{dns, flow};
+
+    fn tables() -> Vec<Table> {
+        let settings =
+            |family| Settings { family, mark: 0x4000, masquerade_all: false, cluster_networks: Vec::new() };
+        [Family::Ip, Family::Ip6].map(|family| Table::new(settings(family))).into()
+    }
+
+    const SIX: (&str, &str) = ("[fd96::7]:80", "[fd00::2]:53");
+
+    /// The Service in both families; of IPv6 it has but the second endpoint.
+    fn services(family: Family, endpoints: &[&str]) -> Vec<(Key, Vec<Forward>)> {
+        let mut forward = dns(endpoints);
+        if family == Family::Ip6 {
+            forward = dns(&["fd00::3"]);
+            forward.cluster_ip = "fd96::7".parse().unwrap();
+        }
+        vec![(Key::new("default", "dns"), vec![forward])]
+    }
+
+    async fn run(filter: &Fake, tables: &mut [Table], endpoints: &[&str]) -> bool {
+        let addresses = ["192.0.2.1".parse().unwrap()];
+        program(filter, tables, &addresses, |family| services(family, endpoints)).await.is_ok()
+    }
+
+    fn track(filter: &Fake, flows: &[(&str, &str)]) {
+        filter.tracked.lock().extend(flows.iter().map(|(destination, endpoint)| flow(destination, endpoint)));
+    }
+
+    #[tokio::test]
+    async fn a_restart_keeps_the_flows_of_endpoints_that_serve() {
+        let filter = Fake::default();
+        let kept = [("10.96.0.7:80", "10.244.0.2:53"), ("192.0.2.1:30053", "10.244.0.2:53")];
+        track(&filter, &kept);
+        track(&filter, &[("10.96.0.7:80", "10.244.0.9:53")]);
+        assert!(run(&filter, &mut tables(), &["10.244.0.2"]).await);
+        assert_eq!(*filter.forgotten.lock(), [flow("10.96.0.7:80", "10.244.0.9:53")]);
+        assert_eq!(filter.tracked.lock().len(), kept.len());
+    }
+
+    #[tokio::test]
+    async fn after_a_failed_transaction_flows_are_forgotten_by_the_next() {
+        let filter = Fake::default();
+        let mut tables = tables();
+        assert!(run(&filter, &mut tables, &["10.244.0.2", "10.244.0.3"]).await);
+        track(&filter, &[("10.96.0.7:80", "10.244.0.2:53"), SIX]);
+        tables[1].distrust();
+        *filter.refuse_next.lock() = true;
+        assert!(!run(&filter, &mut tables, &["10.244.0.3"]).await);
+        // The other family's flows do not wait for it.
+        assert_eq!(*filter.forgotten.lock(), [flow(SIX.0, SIX.1)]);
+        assert!(program(&filter, &mut tables, &[], |_| Vec::new()).await.is_ok());
+        assert_eq!(filter.forgotten.lock().last(), Some(&flow("10.96.0.7:80", "10.244.0.2:53")));
+        assert!(!tables.iter().any(Table::is_unclean));
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_forgotten_is_tried_again() {
+        let filter = Fake::default();
+        let mut tables = tables();
+        track(&filter, &[("10.96.0.7:80", "10.244.0.9:53"), ("192.0.2.1:30053", "10.244.0.9:53")]);
+        *filter.refuse_forgetting.lock() = true;
+        assert!(run(&filter, &mut tables, &["10.244.0.2"]).await, "the rules are in");
+        assert_eq!(filter.tracked.lock().len(), 1);
+        assert!(tables[0].is_unclean());
+        let scripts = filter.scripts.lock().len();
+        assert!(run(&filter, &mut tables, &["10.244.0.2"]).await);
+        assert!(filter.tracked.lock().is_empty() && !tables[0].is_unclean());
+        assert_eq!(filter.scripts.lock().len(), scripts, "no rule changed");
     }
 }

@@ -1,12 +1,15 @@
 //! Who runs a script: `nft`, or a fake that remembers it.
 
-use std::net::IpAddr;
-use std::process::Stdio;
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::process::{Output, Stdio};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
+
+use crate::Family;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -16,14 +19,49 @@ pub enum Error {
     Refused { program: &'static str, message: String },
 }
 
-/// UDP flows that connection tracking still sends to where they used to go.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// UDP flows that connection tracking knows, of whichever clients: where they were sent, and where they are sent on to.
+/// The two are of one family, and the same where nothing translates them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Flow {
-    /// The address clients send to; `None` for a node port, which is any of the node's.
-    pub destination: Option<IpAddr>,
-    pub port: u16,
-    /// Only the flows that were sent on to this endpoint.
-    pub endpoint: Option<IpAddr>,
+    /// What the clients send to.
+    pub destination: SocketAddr,
+    /// Who answers.
+    pub endpoint: SocketAddr,
+}
+
+impl Flow {
+    pub fn family(&self) -> Family {
+        if self.destination.is_ipv4() { Family::Ip } else { Family::Ip6 }
+    }
+
+    /// Reads a line of `conntrack -L`: what is named first is the way there, what is named again is the way back.
+    fn parse(line: &str) -> Option<Flow> {
+        let of = |name: &'static str| {
+            line.split_ascii_whitespace()
+                .filter_map(|word| word.split_once('='))
+                .filter(move |(key, _)| *key == name)
+                .map(|(_, value)| value)
+        };
+        let destination = SocketAddr::new(of("dst").next()?.parse().ok()?, of("dport").next()?.parse().ok()?);
+        let endpoint = SocketAddr::new(of("src").nth(1)?.parse().ok()?, of("sport").nth(1)?.parse().ok()?);
+        Some(Flow { destination, endpoint })
+    }
+
+    /// What makes `conntrack` delete them.
+    fn arguments(&self) -> Vec<String> {
+        let [address, port] = [self.destination.ip().to_string(), self.destination.port().to_string()];
+        let [reply, reply_port] = [self.endpoint.ip().to_string(), self.endpoint.port().to_string()];
+        let words = ["-D", "-f", conntrack_family(self.family()), "-p", "udp", "--orig-dst", &address];
+        let more = ["--orig-port-dst", &port, "--reply-src", &reply, "--reply-port-src", &reply_port];
+        words.into_iter().chain(more).map(str::to_owned).collect()
+    }
+}
+
+fn conntrack_family(family: Family) -> &'static str {
+    match family {
+        Family::Ip => "ipv4",
+        Family::Ip6 => "ipv6",
+    }
 }
 
 /// The kernel's packet filter and connection tracking.
@@ -31,6 +69,9 @@ pub struct Flow {
 pub trait PacketFilter: Send + Sync + 'static {
     /// Runs a script as one transaction: all of it takes effect, or nothing.
     async fn apply(&self, script: &str) -> Result<(), Error>;
+
+    /// The UDP flows of a family that connection tracking knows.
+    async fn flows(&self, family: Family) -> Result<BTreeSet<Flow>, Error>;
 
     /// Makes connection tracking forget UDP flows. None to forget is no error.
     async fn forget(&self, flow: &Flow) -> Result<(), Error>;
@@ -45,21 +86,31 @@ impl PacketFilter for Nft {
         run("nft", &["-f", "-"], script).await
     }
 
-    async fn forget(&self, flow: &Flow) -> Result<(), Error> {
-        let port = flow.port.to_string();
-        let mut arguments: Vec<String> =
-            ["-D", "-p", "udp", "--orig-port-dst", &port].map(str::to_owned).to_vec();
-        let family = if [flow.destination, flow.endpoint].iter().flatten().any(IpAddr::is_ipv6) {
-            "ipv6"
-        } else {
-            "ipv4"
-        };
-        arguments.extend(["-f".to_owned(), family.to_owned()]);
-        for (flag, address) in [("--orig-dst", flow.destination), ("--reply-src", flow.endpoint)] {
-            if let Some(address) = address {
-                arguments.extend([flag.to_owned(), address.to_string()]);
+    async fn flows(&self, family: Family) -> Result<BTreeSet<Flow>, Error> {
+        let program = "conntrack";
+        let failed = |source| Error::Run { program, source };
+        let mut child = Command::new(program)
+            .args(["-L", "-f", conntrack_family(family), "-p", "udp"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(failed)?;
+        let mut flows = BTreeSet::new();
+        // Line by line: there may be a hundred thousand clients, of few flows.
+        if let Some(output) = child.stdout.take() {
+            let mut lines = BufReader::new(output).lines();
+            while let Some(line) = lines.next_line().await.map_err(failed)? {
+                flows.extend(Flow::parse(&line));
             }
         }
+        finish(program, child.wait_with_output().await.map_err(failed)?)?;
+        Ok(flows)
+    }
+
+    async fn forget(&self, flow: &Flow) -> Result<(), Error> {
+        let arguments = flow.arguments();
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         match run("conntrack", &arguments, "").await {
             Err(Error::Refused { message, .. }) if message.contains("0 flow entries") => Ok(()),
@@ -87,20 +138,27 @@ async fn run(program: &'static str, arguments: &[&str], input: &str) -> Result<(
     };
     // Both at once: a program that complains a lot must not wait for its reader.
     let (written, output) = tokio::join!(write, child.wait_with_output());
-    let output = output.map_err(failed)?;
-    if !output.status.success() {
-        let message = String::from_utf8_lossy(&output.stderr).trim().chars().take(2000).collect();
-        return Err(Error::Refused { program, message });
-    }
+    finish(program, output.map_err(failed)?)?;
     written.map_err(failed)
 }
 
-/// Remembers what it was told; can be made to refuse the next script.
+fn finish(program: &'static str, output: Output) -> Result<(), Error> {
+    if output.status.success() {
+        return Ok(());
+    }
+    let message = String::from_utf8_lossy(&output.stderr).trim().chars().take(2000).collect();
+    Err(Error::Refused { program, message })
+}
+
+/// Remembers what it was told; can be made to refuse the next script, or the next flow to forget.
 #[derive(Default)]
 pub struct Fake {
     pub scripts: Mutex<Vec<String>>,
+    /// What connection tracking knows.
+    pub tracked: Mutex<BTreeSet<Flow>>,
     pub forgotten: Mutex<Vec<Flow>>,
     pub refuse_next: Mutex<bool>,
+    pub refuse_forgetting: Mutex<bool>,
 }
 
 #[async_trait]
@@ -113,8 +171,52 @@ impl PacketFilter for Fake {
         Ok(())
     }
 
+    async fn flows(&self, family: Family) -> Result<BTreeSet<Flow>, Error> {
+        Ok(self.tracked.lock().iter().filter(|flow| flow.family() == family).copied().collect())
+    }
+
     async fn forget(&self, flow: &Flow) -> Result<(), Error> {
-        self.forgotten.lock().push(flow.clone());
+        if std::mem::take(&mut *self.refuse_forgetting.lock()) {
+            return Err(Error::Refused { program: "conntrack", message: "refused, as asked".into() });
+        }
+        self.tracked.lock().remove(flow);
+        self.forgotten.lock().push(*flow);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(line: &str, destination: &str, endpoint: &str, arguments: &str) {
+        let flow = Flow { destination: destination.parse().unwrap(), endpoint: endpoint.parse().unwrap() };
+        assert_eq!(Flow::parse(line), Some(flow));
+        assert_eq!(flow.arguments().join(" "), arguments);
+    }
+
+    #[test]
+    fn flows_are_read_and_deleted_in_their_own_family() {
+        check(
+            "udp      17 29 src=10.0.0.9 dst=10.96.0.10 sport=40000 dport=53 [UNREPLIED] src=10.244.0.2 dst=10.0.0.9 \
+             sport=5353 dport=40000 mark=0 use=1",
+            "10.96.0.10:53",
+            "10.244.0.2:5353",
+            "-D -f ipv4 -p udp --orig-dst 10.96.0.10 --orig-port-dst 53 --reply-src 10.244.0.2 --reply-port-src 5353",
+        );
+        // A node port of an IPv6 Service.
+        check(
+            "udp      17 170 src=fd01::9 dst=fd01::1 sport=40000 dport=30053 packets=2 bytes=90 src=fd00::2 dst=fd01::1 \
+             sport=53 dport=40000 packets=2 bytes=90 [ASSURED] mark=0 use=1",
+            "[fd01::1]:30053",
+            "[fd00::2]:53",
+            "-D -f ipv6 -p udp --orig-dst fd01::1 --orig-port-dst 30053 --reply-src fd00::2 --reply-port-src 53",
+        );
+    }
+
+    #[test]
+    fn other_lines_are_no_flows() {
+        assert_eq!(Flow::parse(""), None);
+        assert_eq!(Flow::parse("conntrack v1.4.7 (conntrack-tools): 0 flow entries have been shown."), None);
     }
 }
