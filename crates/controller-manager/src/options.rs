@@ -230,7 +230,7 @@ const fn switch(name: &'static str) -> Unsupported {
 }
 
 /// Upstream's flags that are taken and change nothing here.
-pub const WITHOUT_EFFECT: [Unsupported; 81] = [
+pub const WITHOUT_EFFECT: [Unsupported; 77] = [
     switch("contention-profiling"),
     switch("profiling"),
     switch("enable-leader-migration"),

@@ -112,12 +112,14 @@ impl<K> Raw<K> {
         }
         let finalizers = metadata.entry("finalizers").or_insert_with(|| Value::Array(Vec::new()));
         let Some(finalizers) = finalizers.as_array_mut() else { return false };
-        let before = finalizers.len();
-        finalizers.retain(|own| own != finalizer);
-        if !leaving {
-            finalizers.push(finalizer.into());
+        if finalizers.iter().any(|own| own == finalizer) != leaving {
+            return false;
         }
-        finalizers.len() != before
+        match leaving {
+            true => finalizers.retain(|own| own != finalizer),
+            false => finalizers.push(finalizer.into()),
+        }
+        true
     }
 }
 
