@@ -1,6 +1,7 @@
 //! The table: a row per node with what is placed on it, kept by difference. A change to a pod or node
 //! costs its own row; nothing is copied for a scheduling cycle.
 
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -125,19 +126,18 @@ impl Table {
         row.allocatable = node.allocatable.clone();
         row.taints.clone_from(&node.taints);
         row.labels = node.labels.clone();
-        for image in row.images.keys() {
-            if let Some(count) = self.image_nodes.get_mut(image) {
-                *count -= 1;
+        // A heartbeat brings the same images again, and a cluster knows many.
+        let images =
+            || node.images.iter().flat_map(|(names, size)| names.iter().map(move |name| (*name, *size)));
+        let same = images().count() == row.images.len()
+            && images().all(|(image, size)| row.images.get(&image) == Some(&size));
+        if !same {
+            uncount(&mut self.image_nodes, &mut row.images);
+            row.images.extend(images());
+            for image in row.images.keys() {
+                *self.image_nodes.entry(*image).or_default() += 1;
             }
         }
-        row.images.clear();
-        for (names, size) in &node.images {
-            row.images.extend(names.iter().map(|name| (*name, *size)));
-        }
-        for image in row.images.keys() {
-            *self.image_nodes.entry(*image).or_default() += 1;
-        }
-        self.image_nodes.retain(|_, count| *count > 0);
         index
     }
 
@@ -147,11 +147,7 @@ impl Table {
         if row.present {
             row.present = false;
             self.present -= 1;
-            for image in row.images.drain().map(|(image, _)| image) {
-                if let Some(count) = self.image_nodes.get_mut(&image) {
-                    *count -= 1;
-                }
-            }
+            uncount(&mut self.image_nodes, &mut row.images);
         }
         self.release(index);
     }
@@ -248,5 +244,54 @@ impl Table {
             self.nominated.remove(&index);
             self.free.push(index);
         }
+    }
+}
+
+/// Takes a node's images away from the counts; what is nowhere is not kept.
+fn uncount(counts: &mut FxHashMap<Symbol, u32>, images: &mut FxHashMap<Symbol, i64>) {
+    for image in images.drain().map(|(image, _)| image) {
+        if let Entry::Occupied(mut count) = counts.entry(image) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize as _;
+    use serde_json::json;
+
+    use super::*;
+
+    fn node(name: &str, images: &[&str]) -> Node {
+        let images: Vec<_> = images.iter().map(|name| json!({"names": [name], "sizeBytes": 5})).collect();
+        Node::deserialize(json!({"metadata": {"name": name}, "status": {"images": images}})).unwrap()
+    }
+
+    #[test]
+    fn images_are_counted_while_a_node_has_them() {
+        let mut table = Table::default();
+        let (web, db) = (Symbol::new("web"), Symbol::new("db"));
+        let mut check = |change: &dyn Fn(&mut Table), expect: (u32, u32), kept: usize| {
+            change(&mut table);
+            assert_eq!((table.image_nodes(web), table.image_nodes(db)), expect);
+            assert_eq!(table.image_nodes.len(), kept);
+        };
+        let set = |name: &'static str, images: &'static [&'static str]| {
+            move |table: &mut Table| {
+                table.set_node(&node(name, images));
+            }
+        };
+        check(&set("a", &["web", "db"]), (1, 1), 2);
+        check(&set("b", &["web"]), (2, 1), 2);
+        check(&set("a", &["web", "db"]), (2, 1), 2);
+        check(&set("a", &["web"]), (2, 0), 1);
+        check(&set("a", &["db"]), (1, 1), 2);
+        check(&|table| table.remove_node(Symbol::new("a")), (1, 0), 1);
+        check(&set("a", &["db"]), (1, 1), 2);
+        check(&|table| table.remove_node(Symbol::new("b")), (0, 1), 1);
     }
 }
