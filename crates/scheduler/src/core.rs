@@ -90,6 +90,8 @@ impl Core {
         }
         if !pod.nominated.is_empty() {
             self.table.nominate(pod, pod.nominated);
+        } else if old.is_some_and(|old| !old.nominated.is_empty()) {
+            self.table.denominate(&pod.uid);
         }
         let gate = profile.pre_enqueue(pod);
         self.queue.set(pod, gate, now);
@@ -203,6 +205,12 @@ impl Core {
                 None
             }
         }
+    }
+
+    /// Victims could not be deleted: the place is not the pod's, and no end of theirs will wake it.
+    pub fn preemption_failed(&mut self, pod: &Pod, now: Duration) {
+        self.table.denominate(&pod.uid);
+        self.queue.give_up_waiting(&pod.uid, now);
     }
 
     /// The API server has accepted the binding. The pod stays assumed until it is seen bound.

@@ -206,6 +206,16 @@ impl Queue {
         self.put(entry, Place::Failed(at), "ScheduleAttemptFailure");
     }
 
+    /// No change will come that would help a pod that waits for one: try again after a while.
+    pub fn give_up_waiting(&mut self, uid: &str, now: Duration) {
+        if let Some((entry, place)) = self.take(uid) {
+            match place {
+                Place::Unschedulable => self.failed(entry, now),
+                place => self.put_back(entry, place),
+            }
+        }
+    }
+
     /// Moves the pods that a change could help.
     pub fn changed(
         &mut self,

@@ -64,12 +64,18 @@ impl Scheduler {
             }
             self.patch_status(pod, status).await;
         }
-        if let Some(victims) = victims {
-            self.preempt(pod, &victims).await;
+        if let Some(victims) = victims
+            && self.preempt(pod, &victims).await.is_err()
+        {
+            // Null takes the field away. The cache may tell of the nomination later than this, and then of its end.
+            self.patch_status(pod, json!({"nominatedNodeName": null})).await;
+            self.core.lock().preemption_failed(pod, self.now());
+            self.wake.notify_one();
         }
     }
 
-    async fn preempt(&self, pod: &Pod, victims: &Victims) {
+    /// Deletes victims up to the first that cannot be; one that is gone needs no deletion.
+    async fn preempt(&self, pod: &Pod, victims: &Victims) -> Result<(), client::Error> {
         metrics::PREEMPTIONS.with(&[]).inc();
         metrics::VICTIMS.observe(victims.pods.len() as f64);
         for victim in victims.pods.iter().filter(|victim| !victim.deleting) {
@@ -94,9 +100,11 @@ impl Scheduler {
                 Err(error) if error.is_not_found() => {}
                 Err(error) => {
                     tracing::error!(pod = %pod.key, victim = %victim.key, %error, "Could not preempt pod");
+                    return Err(error);
                 }
             }
         }
+        Ok(())
     }
 
     async fn patch_status(&self, pod: &Pod, mut status: serde_json::Value) {

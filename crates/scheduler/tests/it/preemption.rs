@@ -62,3 +62,32 @@ fn equals_do_not_preempt() {
     fixture.add(&placed("other", "1", 10, "a"));
     assert_eq!(victims(&mut fixture, &cpu("p", "1", json!({"priority": 10}))), None);
 }
+
+#[test]
+fn a_preemptor_whose_victim_stays_does_not_wait_for_its_end() {
+    let mut fixture = Fixture::new([node("a", "1", json!({}))]);
+    let victim = placed("victim", "1", 0, "a");
+    fixture.add(&victim);
+    let high = cpu("high", "1", json!({"priority": 10}));
+    assert!(victims(&mut fixture, &high).is_some());
+    assert_eq!(fixture.core.queue.sizes().unschedulable, 1);
+    fixture.core.preemption_failed(&high, fixture.now);
+    assert!(fixture.core.table.nominated(0).is_empty());
+    assert_eq!((fixture.core.queue.sizes().backoff, fixture.core.queue.sizes().unschedulable), (1, 0));
+    assert_eq!(fixture.next(), Result::Nothing, "not at once");
+    fixture.wait(1000);
+    assert!(matches!(fixture.next(), Result::Message(_)), "without anything having changed");
+}
+
+#[test]
+fn a_nomination_ends_when_it_is_taken_back() {
+    let mut fixture = Fixture::new([node("a", "1", json!({}))]);
+    let pod = cpu("p", "1", json!({}));
+    let mut nominated = (*pod).clone();
+    nominated.nominated = scheduler::cluster::Symbol::new("a");
+    let nominated = Arc::new(nominated);
+    fixture.core.set_pod(&nominated, None, fixture.now);
+    assert_eq!(fixture.core.table.nominated(0).len(), 1);
+    fixture.core.set_pod(&pod, Some(&nominated), fixture.now);
+    assert!(fixture.core.table.nominated(0).is_empty());
+}
