@@ -7,6 +7,7 @@ use apiserver::server;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
+    daemon::panics::end_the_process();
     daemon::install_crypto();
     let (options, ignored) = daemon::flags::parse_with::<Options>(UNSUPPORTED);
     options.logging.init();

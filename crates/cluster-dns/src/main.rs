@@ -6,6 +6,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    daemon::panics::end_the_process();
     daemon::install_crypto();
     let options = daemon::flags::parse::<cluster_dns::options::Options>();
     options.logging.init();

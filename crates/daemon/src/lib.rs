@@ -13,6 +13,7 @@ pub mod health;
 pub mod limits;
 pub mod logging;
 pub mod metrics;
+pub mod panics;
 pub mod serving;
 pub mod shutdown;
 pub mod version;

@@ -29,6 +29,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::panics;
+
 pub use certificate::{Error, KeyPair};
 pub use tls::TlsConfig;
 
@@ -128,7 +130,7 @@ pub async fn serve<S, B>(
         };
         let acceptor = acceptor.clone();
         let kill = kill.clone();
-        tasks.spawn(async move {
+        tasks.spawn(panics::contained(async move {
             let serve = async {
                 let Some(acceptor) = acceptor else {
                     return connection.run(stream, Peer::new(address, local, Vec::new()), None).await;
@@ -148,7 +150,7 @@ pub async fn serve<S, B>(
                 }
             };
             tokio::select! { () = kill.cancelled() => {}, () = serve => {} }
-        });
+        }));
     }
     drop(listener);
     tasks.close();
@@ -239,7 +241,7 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, future: F) {
-        self.0.spawn(future);
+        self.0.spawn(panics::contained(future));
     }
 }
 

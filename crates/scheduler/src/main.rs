@@ -6,6 +6,7 @@ use scheduler::options::{Options, WITHOUT_EFFECT};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
+    daemon::panics::end_the_process();
     daemon::install_crypto();
     let (options, ignored) = daemon::flags::parse_with::<Options>(WITHOUT_EFFECT);
     options.logging.init();

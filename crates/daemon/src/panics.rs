@@ -1,0 +1,54 @@
+//! What a panic ends: the process, which whoever runs it starts anew; but of a panic that comes of one request, only that request.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
+
+thread_local! {
+    static CONTAINED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From now on a panic outside of [`contained`] ends the process. Call once, first thing in `main`.
+pub fn end_the_process() {
+    let plainly = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if CONTAINED.get() {
+            tracing::error!(%panic, "Observed a panic");
+            return;
+        }
+        plainly(panic);
+        std::process::abort();
+    }));
+}
+
+/// The future's output, or nothing where it panicked.
+pub async fn contained<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|context| {
+        let outer = CONTAINED.replace(true);
+        // What it shares with others is behind locks that do not poison, and it is not polled again.
+        let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
+        CONTAINED.set(outer);
+        polled.map_or(Poll::Ready(None), |polled| polled.map(Some))
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_ends_its_future() {
+        let panics = async {
+            tokio::task::yield_now().await;
+            if CONTAINED.get() {
+                panic!("in a request");
+            }
+        };
+        assert_eq!(contained(panics).await, None);
+        assert_eq!(contained(contained(async { 1 })).await, Some(Some(1)));
+        assert!(!CONTAINED.get());
+    }
+}
