@@ -136,15 +136,18 @@ impl Cache {
     pub fn keep(&self, snapshot: &Snapshot) {
         let mut state = self.state.lock();
         let now = Instant::now();
-        let full = state.snapshots.len() >= SNAPSHOTS;
-        while state.snapshots.front().is_some_and(|(_, at)| now - *at > SNAPSHOT_AGE)
-            || (full && state.snapshots.len() >= SNAPSHOTS)
-        {
+        state.prune(now);
+        while state.snapshots.len() >= SNAPSHOTS {
             state.snapshots.pop_front();
         }
         if !state.snapshots.iter().any(|(kept, _)| kept.revision == snapshot.revision) {
             state.snapshots.push_back((snapshot.clone(), now));
         }
+    }
+
+    /// Lets go of the snapshots whose time is over: they keep alive all that has changed since.
+    fn prune(&self, now: Instant) {
+        self.state.lock().prune(now);
     }
 
     /// Watches from the present, or from after `revision`. Answers the changes since then, and the subscription that goes on
@@ -266,6 +269,13 @@ impl Cache {
 }
 
 impl State {
+    fn prune(&mut self, now: Instant) {
+        let kept_until = |at: &Instant| *at + SNAPSHOT_AGE;
+        while self.snapshots.front().is_some_and(|(_, at)| kept_until(at) < now) {
+            self.snapshots.pop_front();
+        }
+    }
+
     fn snapshot(&self, revision: i64) -> Snapshot {
         Snapshot {
             objects: self.objects.clone(),

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use store::{Change, Revision, Store};
@@ -20,6 +20,8 @@ use super::{Cache, Objects};
 
 const ROOT: &str = "/registry/";
 const PAGE: i64 = 1000;
+/// How late a list's pages may be let go of.
+const PRUNING: Duration = Duration::from_secs(30);
 const COMPACTION_KEY: &[u8] = b"compact_rev_key";
 
 type Asking = oneshot::Sender<Result<Revision, String>>;
@@ -119,7 +121,7 @@ impl Feed {
         answered.await.unwrap_or_else(|_| Err("the server is shutting down".to_owned()))
     }
 
-    /// Runs until `shutdown`: loads, follows, answers, compacts.
+    /// Runs until `shutdown`: loads, follows, answers, compacts, tidies up.
     pub async fn run(&self, shutdown: CancellationToken) {
         let Some(asked) = self.asked.lock().take() else { return };
         tokio::select! {
@@ -127,6 +129,7 @@ impl Feed {
             () = self.follow() => {}
             () = self.answer(asked) => {}
             () = self.compact() => {}
+            () = self.prune() => {}
         }
     }
 
@@ -242,6 +245,15 @@ impl Feed {
         Some((cache, &key[end + 1..]))
     }
 
+    /// A kind that nobody lists in pages any more still has to let go of its last pages.
+    async fn prune(&self) {
+        loop {
+            tokio::time::sleep(PRUNING).await;
+            let now = Instant::now();
+            self.caches().for_each(|cache| cache.prune(now));
+        }
+    }
+
     /// Once in a while, five minutes mostly, one of the API servers throws away the history older than that. Who does it is
     /// settled by a conditional write of the revision to a key that all of them know.
     async fn compact(&self) {
@@ -274,5 +286,26 @@ impl Feed {
             tokio::time::sleep(self.compaction).await;
             revision = target;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::SNAPSHOT_AGE;
+
+    #[test]
+    fn pages_are_let_go_of_when_nobody_lists() {
+        let storage = Storage::default();
+        let feed = Feed::new(Arc::new(store::Memory::new()), &storage);
+        let pods = feed.cache("pods").unwrap();
+        let kept = || pods.state.lock().snapshots.len();
+        pods.keep(&pods.snapshot(1));
+        pods.keep(&pods.snapshot(2));
+        let now = Instant::now();
+        pods.prune(now);
+        assert_eq!(kept(), 2);
+        pods.prune(now + SNAPSHOT_AGE + Duration::from_secs(1));
+        assert_eq!(kept(), 0);
     }
 }
