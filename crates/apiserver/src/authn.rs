@@ -3,6 +3,7 @@
 //! Credentials that are there but wrong are refused (401); only a request without any is anonymous.
 
 mod bootstrap_token;
+mod credentials;
 mod header;
 mod impersonation;
 mod service_account;
@@ -13,7 +14,6 @@ use std::sync::Arc;
 use daemon::serving::Peer;
 use daemon::serving::authority::{Authority, Subject};
 use http::HeaderMap;
-use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 
 use crate::resources::Resources;
 use crate::user::User;
@@ -71,6 +71,13 @@ pub struct TokenUser {
 }
 
 impl Authenticator {
+    /// Takes out of a request all that a backend must not see of who its user is.
+    pub fn strip_credentials(&self, headers: &mut HeaderMap) {
+        credentials::strip(headers, |name| {
+            self.request_header.as_ref().is_some_and(|front| front.reads(name))
+        });
+    }
+
     pub fn authenticate(&self, headers: &HeaderMap, peer: &Peer) -> Result<User, Error> {
         let mut problem = None;
         if let Some(front) = &self.request_header {
@@ -85,7 +92,7 @@ impl Authenticator {
             Ok(None) => {}
             Err(error) => problem = Some(error),
         }
-        if let Some(token) = bearer(headers) {
+        if let Some(token) = credentials::bearer(headers) {
             return match self.token(&token, &self.api_audiences) {
                 Ok(found) => Ok(found.user.authenticated()),
                 Err(error) => Err(error),
@@ -170,21 +177,4 @@ impl User {
 fn fingerprint(certificate: &[u8]) -> String {
     use sha2::Digest as _;
     sha2::Sha256::digest(certificate).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The bearer token of a request: its Authorization header, or what a browser smuggles in a WebSocket protocol.
-fn bearer(headers: &HeaderMap) -> Option<String> {
-    if let Some(value) = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()) {
-        let (scheme, token) = value.trim().split_once(' ')?;
-        let token = token.trim();
-        return (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then(|| token.to_owned());
-    }
-    use base64::Engine as _;
-    headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok()).find_map(|value| {
-        let encoded = value
-            .split(',')
-            .find_map(|part| part.trim().strip_prefix("base64url.bearer.authorization.k8s.io."))?;
-        let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(encoded).ok()?;
-        String::from_utf8(bytes).ok()
-    })
 }

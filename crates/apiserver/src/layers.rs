@@ -4,15 +4,13 @@
 mod limits;
 mod observe;
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::Status;
 use daemon::health::Checks;
 use daemon::serving::Peer;
-use futures::FutureExt as _;
-use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
@@ -63,9 +61,8 @@ impl Front {
         // What a refusal is written in, should it come to that.
         let accept: HeaderMap =
             request.headers().get(ACCEPT).cloned().map(|value| (ACCEPT, value)).into_iter().collect();
-        let guarded = AssertUnwindSafe(self.admit(info, request)).catch_unwind().await;
-        let answer = guarded.unwrap_or_else(|_| {
-            tracing::error!("A request made the server panic");
+        let contained = daemon::panics::contained(self.admit(info, request)).await;
+        let answer = contained.unwrap_or_else(|| {
             Err(Status::internal("This request caused apiserver to panic. Look in the logs for details."))
         });
         let mut response = answer.unwrap_or_else(|refusal| refused(&accept, &refusal));
@@ -102,10 +99,10 @@ impl Front {
                 return Err(Status::unauthorized());
             }
         };
-        strip_credentials(request.headers_mut());
         if let Some(other) = self.impersonate(&user, &info, request.headers())? {
             user = other;
         }
+        self.authenticator.strip_credentials(request.headers_mut());
         let long = long_running(&info);
         let _permit = match long || user.in_group(crate::user::MASTERS) {
             true => None,
@@ -235,11 +232,6 @@ fn bad_request() -> Response<Body> {
     let mut response = content("text/plain; charset=utf-8", "400 Bad Request".to_owned());
     *response.status_mut() = StatusCode::BAD_REQUEST;
     response
-}
-
-/// What a backend must not see.
-fn strip_credentials(headers: &mut HeaderMap) {
-    headers.remove(AUTHORIZATION);
 }
 
 /// Not `Uuid::new_v4`, which asks the kernel for its bits: every request gets one.

@@ -124,11 +124,8 @@ pub fn flag(query: &str, name: &str) -> bool {
 }
 
 fn name_of(selector: &str) -> Option<String> {
-    selector.split(',').find_map(|term| {
-        let value = term.strip_prefix("metadata.name=")?;
-        let value = value.strip_prefix('=').unwrap_or(value);
-        (!value.is_empty()).then(|| value.to_owned())
-    })
+    let selector = machinery::fields::Selector::parse(selector).ok()?;
+    selector.required("metadata.name").filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
 fn decode_form(text: &str) -> Cow<'_, str> {
@@ -198,6 +195,11 @@ mod tests {
             Method::GET,
             "/api/v1/pods?fieldSelector=metadata.name%3Dx&watch=1",
             ["watch", "", "", "pods", "x", ""],
+        );
+        check(
+            Method::GET,
+            "/api/v1/secrets?fieldSelector=metadata.name!%3Dx%5C,metadata.name%3Dy",
+            ["list", "", "", "secrets", "", ""],
         );
         check(
             Method::POST,

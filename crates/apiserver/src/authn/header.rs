@@ -19,6 +19,13 @@ pub struct RequestHeader {
 }
 
 impl RequestHeader {
+    /// Whether a header of this name, in lower case, is one of those that say who the user is.
+    pub fn reads(&self, name: &str) -> bool {
+        let is = |own: &String| own.eq_ignore_ascii_case(name);
+        [&self.username, &self.uid, &self.group].into_iter().flatten().any(is)
+            || self.extra_prefix.iter().any(|prefix| name.starts_with(&prefix.to_ascii_lowercase()))
+    }
+
     pub fn authenticate(&self, headers: &HeaderMap, peer: &Peer) -> Result<Option<User>, Error> {
         let text = |name: &String| headers.get(name.as_str()).and_then(|value| value.to_str().ok());
         let Some(name) = self.username.iter().find_map(text).filter(|name| !name.is_empty()) else {

@@ -149,10 +149,8 @@ fn own_object(node: &str, ask: &Attributes<'_>, kind: &str) -> Answer {
 
 /// A list or watch that a field selector keeps to what is the node's.
 fn selected(node: &str, ask: &Attributes<'_>, field: &str) -> Answer {
-    let own = ask.field_selector.split(',').any(|term| {
-        term.split_once('=')
-            .is_some_and(|(name, value)| name == field && value.trim_start_matches('=') == node)
-    });
+    let own = machinery::fields::Selector::parse(ask.field_selector)
+        .is_ok_and(|selector| selector.required(field) == Some(node));
     match own || (field == "metadata.name" && ask.name == node) {
         true => Answer::allow(""),
         false => {

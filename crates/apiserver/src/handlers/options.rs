@@ -33,7 +33,13 @@ impl ListOptions {
     pub fn parse(query: &str, watch: bool) -> Result<ListOptions, Status> {
         let mut options = ListOptions::default();
         let (mut version, mut matching) = (String::new(), String::new());
+        let mut seen = Vec::new();
         for (name, value) in parameters(query) {
+            // Of a parameter that is repeated the first counts, for whoever authorized the request as well.
+            if seen.contains(&name) {
+                continue;
+            }
+            seen.push(name.clone());
             match name.as_ref() {
                 "labelSelector" if !value.is_empty() => {
                     let selector = labels::Selector::parse(&value);

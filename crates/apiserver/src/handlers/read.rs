@@ -7,6 +7,7 @@ use api::Status;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{Response, StatusCode};
+use machinery::fields::Term;
 use serde::{Deserialize, Serialize};
 
 use super::options::{ListOptions, VersionMatch, get_version};
@@ -48,6 +49,15 @@ pub fn filter(call: &Call<'_>, options: &ListOptions) -> Result<Filter, Status> 
     let cache = call.cache()?;
     let known = registry::selectable::fields(call.resource);
     let mut fields = options.fields.clone();
+    if !call.name().is_empty() {
+        // authorized by this name alone
+        if fields.is_empty() {
+            let (field, value) = ("metadata.name".to_owned(), call.name().to_owned());
+            fields.terms.push(Term { field, value, negated: false });
+        } else if fields.required("metadata.name") != Some(call.name()) {
+            return Err(Status::bad_request("fieldSelector metadata.name doesn't match requested name"));
+        }
+    }
     for term in &mut fields.terms {
         if !known.iter().any(|(label, _)| *label == term.field) {
             return Err(Status::bad_request(registry::selectable::unsupported(call.resource, &term.field)));

@@ -44,7 +44,7 @@ pub async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let format = Format { target: call.target, columns_sent: false };
     let timeout = options.timeout_seconds.filter(|seconds| *seconds > 0);
     let timeout = timeout.unwrap_or_else(|| unasked_timeout(server.settings.min_request_timeout));
-    let deadline = Instant::now() + Duration::from_secs(timeout);
+    let deadline = Instant::now() + Duration::from_secs(timeout.min(YEAR));
     let mut frames = Frames {
         format,
         filter: Arc::clone(&filter),

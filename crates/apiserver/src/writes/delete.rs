@@ -248,13 +248,18 @@ fn mark(tree: &mut Tree, grace: Option<i64>, options: &DeleteOptions) -> Grace {
         if options.grace_period.is_none() || grace >= running {
             return Grace::Waiting;
         }
-        let sooner = ends - SignedDuration::from_secs(running) + SignedDuration::from_secs(grace);
+        let sooner = later(later(ends, running.saturating_neg()), grace);
         put_end(object, sooner.max(now.min(ends)), grace);
         return if grace == 0 { Grace::Now } else { Grace::Started };
     }
-    put_end(object, now + SignedDuration::from_secs(grace), grace);
+    put_end(object, later(now, grace), grace);
     raise_generation(object);
     if grace == 0 { Grace::Now } else { Grace::Started }
+}
+
+/// As late as a time can be, where the sum would be later.
+fn later(time: Timestamp, seconds: i64) -> Timestamp {
+    time.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
 }
 
 fn put_end(object: &mut Map<String, Tree>, ends: Timestamp, grace: i64) {

@@ -202,6 +202,48 @@ async fn lists_select_and_page() {
 }
 
 #[tokio::test]
+async fn what_is_authorized_by_name_reads_that_name() {
+    let rig = Rig::start().await;
+    for name in ["a", "b"] {
+        rig.create(MAPS, map(name)).await;
+    }
+    let by_path = MAPS.replace("/v1/", "/v1/watch/");
+    let mut one = rig.watch(&format!("{by_path}/b")).await;
+    assert_eq!(one.next_name().await, ("ADDED".into(), "b".into()));
+    rig.create(MAPS, map("c")).await;
+    rig.json(Method::DELETE, &format!("{MAPS}/b"), Tree::Null).await;
+    assert_eq!(one.next_name().await, ("DELETED".into(), "b".into()));
+    let refused = rig.get(&format!("{by_path}/a?fieldSelector=metadata.name!%3Dx")).await;
+    assert_eq!(refused.code, 400);
+    assert_eq!(refused.tree["message"], "fieldSelector metadata.name doesn't match requested name");
+    let twice =
+        rig.get(&format!("{MAPS}?fieldSelector=metadata.name%3Da&fieldSelector=metadata.name!%3Dx")).await;
+    assert_eq!(twice.tree["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn no_number_is_too_large() {
+    let rig = Rig::start().await;
+    let mut long = rig.watch(&format!("{MAPS}?watch=1&timeoutSeconds={}", i64::MAX)).await;
+    rig.create(MAPS, map("a")).await;
+    assert_eq!(long.next_name().await.1, "a");
+    rig.create(&MAPS.replace("configmaps", "serviceaccounts"), json!({"metadata": {"name": "default"}})).await;
+    let pods = MAPS.replace("configmaps", "pods");
+    let spec = json!({"nodeName": "n", "containers": [{"name": "c", "image": "i"}], "terminationGracePeriodSeconds": i64::MAX});
+    for (name, query) in [("own", String::new()), ("asked", format!("?gracePeriodSeconds={}", i64::MAX))] {
+        rig.create(&pods, json!({"metadata": {"name": name}, "spec": spec})).await;
+        let deleted = rig.json(Method::DELETE, &format!("{pods}/{name}{query}"), Tree::Null).await;
+        assert_eq!(
+            (deleted.code, &deleted.tree["metadata"]["deletionGracePeriodSeconds"]),
+            (200, &json!(i64::MAX))
+        );
+        let again =
+            rig.json(Method::DELETE, &format!("{pods}/{name}?gracePeriodSeconds=3"), Tree::Null).await;
+        assert_eq!((again.code, &again.tree["metadata"]["deletionGracePeriodSeconds"]), (200, &json!(3)));
+    }
+}
+
+#[tokio::test]
 async fn watches_start_anywhere() {
     let rig = Rig::start().await;
     let first = rig.create(MAPS, map("a")).await;

@@ -7,6 +7,8 @@ use super::Error;
 
 /// More operations than this are refused.
 const MAX_OPERATIONS: usize = 10_000;
+/// What all copies of a patch may add, in bytes of JSON: copies of copies would grow without end.
+const MAX_COPIED: usize = 3 << 20;
 
 pub fn json(target: &Tree, patch: &Tree) -> Result<Tree, Error> {
     let Tree::Array(operations) = patch else {
@@ -31,8 +33,9 @@ pub fn json(target: &Tree, patch: &Tree) -> Result<Tree, Error> {
         check_types(operation)?;
     }
     let mut result = target.clone();
+    let mut copied = 0;
     for operation in operations {
-        apply(&mut result, operation).ok_or(Error::Rejected)?;
+        apply(&mut result, operation, &mut copied).ok_or(Error::Rejected)?;
     }
     Ok(result)
 }
@@ -54,7 +57,8 @@ fn check_types(operation: &Tree) -> Result<(), Error> {
     Ok(())
 }
 
-fn apply(document: &mut Tree, operation: &Tree) -> Option<()> {
+/// `copied`: the bytes that copies have added so far.
+fn apply(document: &mut Tree, operation: &Tree, copied: &mut usize) -> Option<()> {
     let text = |name: &str| operation.get(name).and_then(Tree::as_str);
     let value = || operation.get("value").cloned().unwrap_or(Tree::Null);
     if (text("op"), text("path")) == (Some("replace"), Some("")) {
@@ -76,6 +80,10 @@ fn apply(document: &mut Tree, operation: &Tree) -> Option<()> {
         }
         "copy" => {
             let copy = find(document, &pointer(text("from")?)?)?.cloned().unwrap_or(Tree::Null);
+            *copied += serde_json::to_vec(&copy).ok()?.len();
+            if *copied > MAX_COPIED {
+                return None;
+            }
             add(document, &path, copy)
         }
         _ => None,

@@ -28,6 +28,9 @@ fn json_patches() {
         assert_eq!(json(&target, &patch), expect, "{patch}");
     }
     assert!(matches!(json(&target, &json!({})), Err(Error::Malformed(_))));
+    let doubled: Tree =
+        (0..40).map(|i| json!({"op": "copy", "from": "/data", "path": format!("/data/{i}")})).collect();
+    assert_eq!(json(&target, &doubled), Err(Error::Rejected));
 }
 
 #[test]
