@@ -128,3 +128,104 @@ impl Scheduler {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use client::{Client, Config, Informers};
+    use serde::Deserialize as _;
+    use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::cluster::Node;
+    use crate::config::Configuration;
+    use crate::core::Attempt;
+    use crate::core::queue::Backoff;
+
+    /// Answers every DELETE with this status, every PATCH with an empty object, and knows nothing else. Returns the patches.
+    async fn serve(listener: TcpListener, deletion: &str) -> Vec<String> {
+        let mut patches = Vec::new();
+        loop {
+            let mut stream = BufReader::new(listener.accept().await.unwrap().0);
+            let (mut first, mut length) = (String::new(), 0);
+            stream.read_line(&mut first).await.unwrap();
+            let mut line = first.clone();
+            while !line.trim().is_empty() {
+                line.clear();
+                stream.read_line(&mut line).await.unwrap();
+                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+            }
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).await.unwrap();
+            if first.starts_with("PATCH") {
+                patches.push(String::from_utf8(body).unwrap());
+            }
+            let status = match first.split(' ').next().unwrap() {
+                "DELETE" => deletion,
+                "PATCH" => "200 OK",
+                _ => "404 Not Found",
+            };
+            let answer = format!(
+                "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{{}}"
+            );
+            // Who asked may be gone.
+            let _ = stream.write_all(answer.as_bytes()).await;
+            if first.starts_with("PATCH") && patches.last().is_some_and(|patch| patch.contains("the end")) {
+                return patches;
+            }
+        }
+    }
+
+    fn pod(name: &str, spec: serde_json::Value) -> Arc<Pod> {
+        let mut pod = json!({"metadata": {"name": name, "namespace": "ns", "uid": name}, "spec": spec});
+        pod["spec"]["schedulerName"] = "default-scheduler".into();
+        pod["spec"]["containers"] = json!([{"name": "c", "resources": {"requests": {"cpu": "1"}}}]);
+        Arc::new(Pod::deserialize(pod).unwrap())
+    }
+
+    async fn check(deletion: &str, waits: bool) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client =
+            Client::new(Config::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap()).unwrap();
+        let informers = Informers::new(client.clone());
+        let profiles = Configuration::default().profiles().unwrap();
+        let scheduler = Scheduler::new(client, &informers, profiles, Backoff::default(), "host");
+        let high = pod("high", json!({"priority": 10}));
+        let victims = {
+            let mut core = scheduler.core.lock();
+            let node =
+                json!({"metadata": {"name": "a"}, "status": {"allocatable": {"cpu": "1", "pods": "9"}}});
+            core.set_node(&Node::deserialize(node).unwrap(), None, Duration::ZERO);
+            core.set_pod(&pod("low", json!({"nodeName": "a"})), None, Duration::ZERO);
+            core.set_pod(&high, None, Duration::ZERO);
+            match core.attempt(Duration::ZERO) {
+                Some(Attempt::Unschedulable { victims, .. }) => victims,
+                _ => panic!("the pod cannot fit"),
+            }
+        };
+        assert!(victims.is_some());
+        let told = async {
+            scheduler.unschedulable(&high, "Unschedulable", "no place", victims).await;
+            scheduler.patch_status(&high, json!({"message": "the end"})).await;
+        };
+        let (patches, ()) = tokio::join!(serve(listener, deletion), told);
+        let taken_back = patches.iter().any(|patch| patch.contains(r#""nominatedNodeName":null"#));
+        assert_eq!(taken_back, !waits, "{deletion}: {patches:?}");
+        let core = scheduler.core.lock();
+        assert_eq!(core.table.nominated(0).len(), usize::from(waits), "{deletion}");
+        let sizes = core.queue.sizes();
+        assert_eq!((sizes.unschedulable, sizes.backoff), if waits { (1, 0) } else { (0, 1) }, "{deletion}");
+    }
+
+    #[tokio::test]
+    async fn a_preemptor_waits_only_for_victims_that_end() {
+        check("200 OK", true).await;
+        check("404 Not Found", true).await;
+        check("403 Forbidden", false).await;
+    }
+}
