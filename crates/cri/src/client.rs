@@ -21,6 +21,9 @@ use tonic::transport::{Endpoint, Uri};
 /// What one message may hold, as upstream's client allows.
 const LARGEST_MESSAGE: usize = 16 * 1024 * 1024;
 
+/// A header of gRPC holds no more than eight digits; a call that may take a year may take for ever.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Client {
@@ -75,8 +78,13 @@ impl Client {
 
 fn limited<T>(message: T, timeout: Duration) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
-    request.set_timeout(timeout);
+    request.set_timeout(timeout.min(LONGEST));
     request
+}
+
+/// How long the call that stops a container may take: its grace comes from whoever wrote the pod.
+fn stopping(timeout: Duration, grace: i64) -> Duration {
+    timeout.saturating_add(Duration::from_secs(grace.max(0).unsigned_abs()))
 }
 
 fn socket_path(endpoint: &str) -> Result<PathBuf> {
@@ -118,7 +126,7 @@ impl RuntimeService for Client {
     async fn run_pod_sandbox(&self, config: PodSandboxConfig, handler: &str) -> Result<String> {
         let request = RunPodSandboxRequest { config: Some(config), runtime_handler: handler.into() };
         // The network plugins run within this call.
-        let request = limited(request, self.timeout * 2);
+        let request = limited(request, self.timeout.saturating_mul(2));
         Ok(self.runtime.clone().run_pod_sandbox(request).await?.into_inner().pod_sandbox_id)
     }
 
@@ -165,9 +173,8 @@ impl RuntimeService for Client {
     }
 
     async fn stop_container(&self, id: &str, timeout: i64) -> Result<()> {
-        let grace = Duration::from_secs(timeout.max(0).unsigned_abs());
-        let request =
-            limited(StopContainerRequest { container_id: id.into(), timeout }, self.timeout + grace);
+        let limit = stopping(self.timeout, timeout);
+        let request = limited(StopContainerRequest { container_id: id.into(), timeout }, limit);
         self.runtime.clone().stop_container(request).await?;
         Ok(())
     }
@@ -205,7 +212,7 @@ impl RuntimeService for Client {
         // The runtime keeps the time; ours is the second line, for a runtime that hangs.
         let request = match timeout.is_zero() {
             true => tonic::Request::new(message),
-            false => limited(message, self.timeout + timeout),
+            false => limited(message, self.timeout.saturating_add(timeout)),
         };
         Ok(self.runtime.clone().exec_sync(request).await?.into_inner())
     }
@@ -297,5 +304,17 @@ mod tests {
         assert_eq!(socket_path("unix:///run/x.sock").unwrap(), PathBuf::from("/run/x.sock"));
         assert_eq!(socket_path("/run/x.sock").unwrap(), PathBuf::from("/run/x.sock"));
         assert!(socket_path("tcp://localhost:1").is_err());
+    }
+
+    #[test]
+    fn times_beyond_what_a_header_holds() {
+        let told = |limit| {
+            let request = limited((), limit);
+            request.metadata().get("grpc-timeout").unwrap().to_str().unwrap().to_owned()
+        };
+        assert_eq!(told(stopping(Duration::from_secs(120), 30)), "150000m");
+        let year = told(LONGEST);
+        assert_eq!(told(stopping(Duration::from_secs(120), i64::MAX)), year);
+        assert_eq!(told(stopping(Duration::MAX, i64::MAX)), year);
     }
 }
