@@ -72,10 +72,10 @@ impl Objects for Fake {
         mut request: TokenRequest,
     ) -> Result<TokenRequest, Error> {
         let seconds = request.spec.as_ref().and_then(|spec| spec.expiration_seconds).unwrap_or(3600);
-        let expires = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
+        let expires = jiff::Timestamp::now().checked_add(jiff::SignedDuration::from_secs(seconds)).ok();
         request.status = Some(TokenRequestStatus {
             token: Some(format!("token-of-{namespace}-{service_account}")),
-            expiration_timestamp: Some(Time(expires)),
+            expiration_timestamp: expires.map(Time),
         });
         Ok(request)
     }

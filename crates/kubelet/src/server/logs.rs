@@ -133,7 +133,9 @@ fn options(text: &str, now: Timestamp) -> Result<(Options, bool), String> {
     if seconds.is_some() && time.is_some() {
         return Err("at most one of `sinceTime` or `sinceSeconds` may be specified".to_owned());
     }
-    let since = seconds.map(|seconds| now - SignedDuration::from_secs(seconds)).or(time);
+    // Further back than time can be told is all of it.
+    let back = |seconds| now.checked_sub(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MIN);
+    let since = seconds.map(back).or(time);
     let stream = match parameter(&query, "stream") {
         None | Some("" | "All") => None,
         Some("Stdout") => Some("stdout"),
@@ -240,7 +242,12 @@ mod tests {
                 },
                 false,
             ),
-            ("stream=Stderr", Options { stream: Some("stderr"), ..all }, false),
+            ("stream=Stderr", Options { stream: Some("stderr"), ..all.clone() }, false),
+            (
+                "sinceSeconds=9223372036854775807&tailLines=9223372036854775807",
+                Options { since: Some(Timestamp::MIN), tail: Some(i64::MAX.unsigned_abs()), ..all },
+                false,
+            ),
         ];
         for (text, want, previous) in ok {
             assert_eq!(options(text, now).unwrap(), (want, previous), "{text}");

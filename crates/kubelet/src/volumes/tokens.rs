@@ -89,9 +89,10 @@ async fn request(
     let answer = objects.service_account_token(namespace(pod), account, request).await?;
     let status = answer.status.unwrap_or_default();
     let text = status.token.ok_or_else(|| Error::Other("the server sent no token".into()))?;
-    let expires = status.expiration_timestamp.map_or(now + SignedDuration::from_secs(seconds), |time| time.0);
+    let lasts = || now.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX);
+    let expires = status.expiration_timestamp.map_or_else(lasts, |time| time.0);
     let lifetime = expires.duration_since(now);
-    let renew = now + (lifetime * 4 / 5).min(MAX_AGE);
+    let renew = now.checked_add((lifetime / 5 * 4).min(MAX_AGE)).unwrap_or(expires);
     Ok(Token { text, expires, renew })
 }
 
@@ -121,5 +122,17 @@ mod tests {
         assert_eq!(tokens.get(&objects, &pod, &source).await.unwrap(), "token-of-ns-robot");
         tokens.forget("u");
         assert!(tokens.tokens.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_lifetime_beyond_all_time() {
+        let (tokens, objects) = (Tokens::default(), Fake::default());
+        for seconds in [i64::MAX, i64::MIN] {
+            let source = ServiceAccountTokenProjection {
+                expiration_seconds: Some(seconds),
+                ..ServiceAccountTokenProjection::default()
+            };
+            tokens.get(&objects, &Pod::default(), &source).await.unwrap();
+        }
     }
 }
