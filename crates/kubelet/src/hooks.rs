@@ -9,12 +9,16 @@ use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Pod};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Runs a hook to its end. The error is upstream's text.
+/// What a postStart hook has for one exchange; a preStop hook has the grace of its container.
+pub const POST_START: Duration = Duration::from_secs(600);
+
+/// Runs a hook to its end, an HTTP exchange no longer than `limit`. The error is upstream's text.
 pub async fn run(
     kubelet: &Arc<Kubelet>,
     pod: &Pod,
     instance: &Instance,
     hook: &LifecycleHandler,
+    limit: Duration,
 ) -> Result<(), String> {
     let name = &instance.name;
     let pod_title = title(pod);
@@ -36,7 +40,7 @@ pub async fn run(
         return Ok(());
     }
     if let Some(get) = &hook.http_get {
-        const TIMEOUT: Duration = Duration::from_secs(30);
+        const CONNECT: Duration = Duration::from_secs(30);
         let path = get.path.clone().unwrap_or_default();
         let failed = |error: String| {
             format!(
@@ -48,7 +52,7 @@ pub async fn run(
         let container: Container = spec.into_iter().find(|it| it.name == *name).cloned().unwrap_or_default();
         let request =
             http_request(get, &container, &pod_ip(kubelet, pod), "kube-lifecycle").map_err(failed)?;
-        return http::get(&request, TIMEOUT).await.map(drop).map_err(failed);
+        return http::get_within(&request, CONNECT, limit).await.map(drop).map_err(failed);
     }
     if let Some(sleep) = &hook.sleep {
         tokio::time::sleep(Duration::from_secs(sleep.seconds.max(0).unsigned_abs())).await;

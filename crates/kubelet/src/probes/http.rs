@@ -113,8 +113,21 @@ pub async fn connect(host: &str, port: u16, timeout: Duration) -> Result<TcpStre
     }
 }
 
-/// One GET. The error is what Go's client would say.
-pub async fn get(request: &Request, timeout: Duration) -> Result<Answer, String> {
+/// How long a TLS handshake may take, as Go's client has it.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// As [`get`], with a limit for all of it, from the connection to the end of the answer.
+pub async fn get_within(request: &Request, connect: Duration, limit: Duration) -> Result<Answer, String> {
+    tokio::time::timeout(limit, get(request, connect)).await.unwrap_or_else(|_| {
+        Err(format!(
+            "Get {:?}: context deadline exceeded (Client.Timeout exceeded while awaiting headers)",
+            request.url()
+        ))
+    })
+}
+
+/// One GET; `timeout` is for the connection alone. The error is what Go's client would say.
+async fn get(request: &Request, timeout: Duration) -> Result<Answer, String> {
     let url = request.url();
     let wrap = |text: String| format!("Get {url:?}: {text}");
     let stream = connect(&request.host, request.port, timeout).await.map_err(wrap)?;
@@ -123,7 +136,11 @@ pub async fn get(request: &Request, timeout: Duration) -> Result<Answer, String>
     }
     let name = rustls::pki_types::ServerName::try_from(request.host.clone())
         .map_err(|error| wrap(error.to_string()))?;
-    let stream = TlsConnector::from(tls()).connect(name, stream).await.map_err(|error| {
+    let handshake = TlsConnector::from(tls()).connect(name, stream);
+    let stream = tokio::time::timeout(HANDSHAKE, handshake)
+        .await
+        .map_err(|_| wrap("net/http: TLS handshake timeout".into()))?;
+    let stream = stream.map_err(|error| {
         let text = error.to_string();
         // A plain HTTP server answers the handshake with text.
         if text.contains("corrupt message") {
@@ -261,5 +278,30 @@ mod tests {
         assert!(matches!(probe(&request(port), second).await, Outcome::Warning(_)));
         let Outcome::Failure(text) = probe(&request(1), second).await else { panic!("nobody listens there") };
         assert_eq!(text, "Get \"http://127.0.0.1:1/x\": dial tcp 127.0.0.1:1: connect: connection refused");
+    }
+
+    #[tokio::test]
+    async fn who_takes_a_connection_and_says_nothing_is_left() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let silent = tokio::spawn(async move {
+            let mut open = Vec::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                open.push(stream);
+            }
+        });
+        for tls in [false, true] {
+            let request = Request { tls, ..request(port) };
+            let limit = Duration::from_millis(50);
+            let answer = get_within(&request, Duration::from_secs(30), limit).await.map(|it| it.status);
+            assert_eq!(
+                answer,
+                Err(format!(
+                    "Get {:?}: context deadline exceeded (Client.Timeout exceeded while awaiting headers)",
+                    request.url()
+                ))
+            );
+        }
+        silent.abort();
     }
 }

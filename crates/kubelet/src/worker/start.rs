@@ -106,7 +106,8 @@ pub async fn start(
             found.containers.into_iter().find(|it| it.id == id)
         });
         if let Some(instance) = instance
-            && let Err(error) = crate::hooks::run(kubelet, pod, &instance, hook).await
+            && let Err(error) =
+                crate::hooks::run(kubelet, pod, &instance, hook, crate::hooks::POST_START).await
         {
             warn!(pod = pods::title(pod), container = container.name, %error, "PostStart hook failed");
             event(Warning, "FailedPostStartHook", "PostStartHook failed");
@@ -212,7 +213,7 @@ fn target(kubelet: &Kubelet, pod: &Pod, container: &str) -> Result<Option<String
 }
 
 /// What a container may leave as its last words.
-const MESSAGE_LIMIT: usize = 4096;
+const MESSAGE_LIMIT: u64 = 4096;
 const LOG_LIMIT: usize = 2048;
 const LOG_LINES: usize = 80;
 
@@ -224,9 +225,9 @@ pub async fn read_termination_messages(pod: &mut RuntimePod) {
         let mount = container.mounts.iter().find(|mount| mount.container_path == path && !path.is_empty());
         let mut text = String::new();
         if let Some(mount) = mount
-            && let Ok(bytes) = tokio::fs::read(&mount.host_path).await
+            && let Ok((bytes, _)) = last_bytes(&mount.host_path, MESSAGE_LIMIT).await
         {
-            text = String::from_utf8_lossy(&bytes[..bytes.len().min(MESSAGE_LIMIT)]).into_owned();
+            text = String::from_utf8_lossy(&bytes).into_owned();
         }
         let fallback = annotation(runtime::TERMINATION_MESSAGE_POLICY) == "FallbackToLogsOnError";
         if text.is_empty() && fallback && container.exit_code != 0 && container.reason != "ContainerCannotRun"
@@ -240,22 +241,24 @@ pub async fn read_termination_messages(pod: &mut RuntimePod) {
     }
 }
 
+/// The last bytes of a file, `limit` at most, and whether they are all of it. A container may write there as much
+/// as it likes.
+async fn last_bytes(path: &str, limit: u64) -> std::io::Result<(Vec<u8>, bool)> {
+    use tokio::io::{AsyncReadExt, AsyncSeekExt};
+    let mut file = tokio::fs::File::open(path).await?;
+    let length = file.metadata().await?.len();
+    file.seek(std::io::SeekFrom::Start(length.saturating_sub(limit))).await?;
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes).await?;
+    Ok((bytes, length <= limit))
+}
+
 /// The end of a log in the CRI's format, without its prefixes.
 async fn log_tail(path: &str) -> String {
-    use tokio::io::{AsyncReadExt, AsyncSeekExt};
-    let Ok(mut file) = tokio::fs::File::open(path).await else { return String::new() };
-    let length = file.metadata().await.map(|it| it.len()).unwrap_or_default();
-    let window = 64 * 1024;
-    if file.seek(std::io::SeekFrom::Start(length.saturating_sub(window))).await.is_err() {
-        return String::new();
-    }
-    let mut bytes = Vec::new();
-    if file.read_to_end(&mut bytes).await.is_err() {
-        return String::new();
-    }
+    let Ok((bytes, whole)) = last_bytes(path, 64 * 1024).await else { return String::new() };
     let text = String::from_utf8_lossy(&bytes);
     let mut lines: Vec<&str> = text.lines().collect();
-    if length > window && !lines.is_empty() {
+    if !whole && !lines.is_empty() {
         lines.remove(0);
     }
     let skip = lines.len().saturating_sub(LOG_LINES);
@@ -273,4 +276,54 @@ async fn log_tail(path: &str) -> String {
         from += 1;
     }
     tail.split_off(from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn last_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let (message, log) = (folder.path().join("message"), folder.path().join("log"));
+        let read = async |policy: &str| {
+            let annotations = [
+                (runtime::TERMINATION_MESSAGE_PATH, "/dev/termination-log"),
+                (runtime::TERMINATION_MESSAGE_POLICY, policy),
+            ];
+            let container = crate::runtime::Container {
+                state: State::Exited,
+                exit_code: 1,
+                log_path: log.display().to_string(),
+                mounts: vec![mount("/dev/termination-log", &message)],
+                annotations: annotations.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+                ..Default::default()
+            };
+            let mut pod = RuntimePod { containers: vec![container], ..RuntimePod::default() };
+            read_termination_messages(&mut pod).await;
+            pod.containers.remove(0).message
+        };
+        // Too large to be read whole: a hole, and at its end what counts.
+        let file = std::fs::File::create(&message).unwrap();
+        file.set_len(1 << 40).unwrap();
+        drop(file);
+        let mut file = std::fs::File::options().append(true).open(&message).unwrap();
+        std::io::Write::write_all(&mut file, b"the end").unwrap();
+        let text = read("File").await;
+        assert_eq!(text.len(), 4096);
+        assert!(text.ends_with("\0the end"));
+
+        std::fs::write(&message, "").unwrap();
+        let lines = |count: usize, text: &str| -> String {
+            (0..count).map(|number| format!("2026-01-01T00:00:00Z stdout F {text}{number}\n")).collect()
+        };
+        std::fs::write(&log, lines(100, "")).unwrap();
+        assert_eq!(read("File").await, "");
+        let text = read("FallbackToLogsOnError").await;
+        assert_eq!((text.lines().count(), text.lines().next()), (80, Some("20")));
+        std::fs::write(&log, lines(5000, "a line of some length, as programs write them ")).unwrap();
+        let text = read("FallbackToLogsOnError").await;
+        assert_eq!(text.len(), 2048);
+        assert!(text.ends_with(" 4999\n"));
+    }
 }

@@ -39,7 +39,7 @@ pub async fn kill_pod(
     let kills = others.map(|it| kill_container(kubelet, pod, it, grace, None));
     let mut results = futures::future::join_all(kills).await;
     for name in sidecars.iter().rev() {
-        let left = grace - i64::try_from(began.elapsed().as_secs()).unwrap_or_default();
+        let left = grace.saturating_sub(i64::try_from(began.elapsed().as_secs()).unwrap_or_default());
         for instance in observed.instances(name).filter(to_end) {
             results.push(kill_container(kubelet, pod, instance, left.max(0), None).await);
         }
@@ -73,7 +73,7 @@ pub async fn kill_container(
         && let Some(hook) = pre_stop(pod, instance)
     {
         let limit = Duration::from_secs(grace.unsigned_abs());
-        let run = crate::hooks::run(kubelet, pod, instance, &hook);
+        let run = crate::hooks::run(kubelet, pod, instance, &hook, limit);
         match tokio::time::timeout(limit, run).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -87,7 +87,7 @@ pub async fn kill_container(
     }
     let passed = i64::try_from(began.elapsed().as_secs()).unwrap_or_default();
     // Probe graces may be below the minimum; the minimum is for what a hook has used up.
-    let left = if passed > 0 { (grace - passed).max(MINIMUM_GRACE) } else { grace };
+    let left = if passed > 0 { grace.saturating_sub(passed).max(MINIMUM_GRACE) } else { grace };
     info!(
         pod = title(pod),
         container = name,
