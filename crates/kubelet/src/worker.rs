@@ -145,6 +145,10 @@ impl Worker {
     /// One step towards what the spec asks for. Returns when to look again.
     async fn sync(&mut self, pod: &Arc<Pod>) -> Result<Duration, Error> {
         let kubelet = self.kubelet.clone();
+        if !kubelet.supervisor.may_start(pod) {
+            debug!(pod = title(pod), "Waiting for the pod's predecessor to end");
+            return Ok(RESYNC);
+        }
         let observed = self.observe().await?;
         let status = self.generate(pod, &observed, false);
         self.over = pods::phase_is_terminal(status.phase.as_deref());
@@ -202,7 +206,9 @@ impl Worker {
             && let Some(start) = kubelet.pods.status(&self.uid).and_then(|status| status.start_time.clone())
         {
             let age = jiff::Timestamp::now().duration_since(start.0).as_secs();
-            pause = pause.min(Duration::from_secs(u64::try_from(limit - age).unwrap_or_default().max(1)));
+            pause = pause.min(Duration::from_secs(
+                u64::try_from(limit.saturating_sub(age)).unwrap_or_default().max(1),
+            ));
         }
         if self.over { Ok(Duration::ZERO) } else { Ok(pause) }
     }
@@ -326,18 +332,18 @@ impl Worker {
         let kubelet = self.kubelet.clone();
         if state.rejected
             && let Some((reason, message)) = &state.failure
+            && !self.over
+            && kubelet.pods.status(&self.uid).is_none()
         {
-            if !self.over {
-                kubelet.status.set(pod, status::rejected(pod, reason, message));
-            }
-            self.over = true;
-            kubelet.status.finish(pod);
-            return Ok(());
+            kubelet.status.set(pod, status::rejected(pod, reason, message));
         }
         let observed = self.observe().await?;
         kubelet.probes.stop_for_termination(&self.uid);
+        // One that was not let in may run all the same, since before this kubelet: it ends, but says no more.
         if observed.is_running() {
-            kubelet.status.set(pod, self.generate(pod, &observed, false));
+            if !state.rejected {
+                kubelet.status.set(pod, self.generate(pod, &observed, false));
+            }
             let grace = terminate::grace(pod, state.grace);
             tokio::select! {
                 result = terminate::kill_pod(&kubelet, pod, &observed, grace) => result?,
@@ -350,7 +356,9 @@ impl Worker {
         if observed.is_running() {
             return Err(Error::Retry);
         }
-        kubelet.status.set(pod, self.generate(pod, &observed, true));
+        if !state.rejected {
+            kubelet.status.set(pod, self.generate(pod, &observed, true));
+        }
         kubelet
             .volumes
             .unmount(&self.uid)

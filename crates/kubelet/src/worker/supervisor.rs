@@ -6,7 +6,7 @@ use crate::pods::{self, title};
 use crate::run::Kubelet;
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -15,6 +15,9 @@ use tracing::{info, warn};
 #[derive(Default)]
 pub struct Supervisor {
     workers: Mutex<HashMap<String, Arc<Orders>>>,
+    /// Uids of static pods by namespace and name, as they came. An edited manifest is another pod of the same name:
+    /// only the first runs, the next when that one is gone.
+    turns: Mutex<HashMap<(String, String), VecDeque<String>>>,
     tasks: TaskTracker,
 }
 
@@ -41,6 +44,10 @@ impl Supervisor {
             orders.reject(&refusal.reason, &message);
         }
         self.workers.lock().insert(uid.clone(), orders.clone());
+        let turn = pods::is_static(&pod).then(|| full_name(&pod));
+        if let Some(name) = turn.clone() {
+            self.turns.lock().entry(name).or_default().push_back(uid.clone());
+        }
         let (supervisor, worker, shutdown) =
             (self.clone(), Worker::new(kubelet.clone(), orders), shutdown.clone());
         self.tasks.spawn(async move {
@@ -49,7 +56,34 @@ impl Supervisor {
                 () = shutdown.cancelled() => {}
             }
             supervisor.workers.lock().remove(&uid);
+            if let Some(name) = turn {
+                supervisor.pass_turn(name, &uid);
+            }
         });
+    }
+
+    /// Whether no pod of the same name came before this one, or all of them are gone.
+    pub fn may_start(&self, pod: &Pod) -> bool {
+        !pods::is_static(pod)
+            || self
+                .turns
+                .lock()
+                .get(&full_name(pod))
+                .is_none_or(|turns| turns.front().is_none_or(|first| first == pods::uid(pod)))
+    }
+
+    fn pass_turn(&self, name: (String, String), uid: &str) {
+        let mut turns = self.turns.lock();
+        let Some(waiting) = turns.get_mut(&name) else { return };
+        waiting.retain(|other| other != uid);
+        let next = waiting.front().cloned();
+        if next.is_none() {
+            turns.remove(&name);
+        }
+        drop(turns);
+        if let Some(orders) = next.and_then(|next| self.workers.lock().get(&next).cloned()) {
+            orders.wake.notify_one();
+        }
     }
 
     /// The source no longer has the pod: what runs of it is ended.
@@ -75,4 +109,8 @@ impl Supervisor {
         self.tasks.close();
         self.tasks.wait().await;
     }
+}
+
+fn full_name(pod: &Pod) -> (String, String) {
+    (pods::namespace(pod).to_owned(), pods::name(pod).to_owned())
 }
