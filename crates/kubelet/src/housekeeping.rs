@@ -28,8 +28,12 @@ impl Housekeeping {
         *self.orphans.lock() = uids.into_iter().collect();
     }
 
-    /// Only once the sources have told all their pods: before, everything looks like an orphan.
+    /// Begins once the sources have told all their pods: before, everything looks like an orphan.
     pub async fn run(&self, kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = kubelet.pods.all_known() => {}
+        }
         let mut round = 0;
         // What the runtime cannot let go of is tried less and less often.
         let mut failed: HashMap<String, (Duration, Instant)> = HashMap::new();

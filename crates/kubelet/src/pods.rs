@@ -5,8 +5,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 pub const SOURCE: &str = "kubernetes.io/config.source";
 pub const CONFIG_HASH: &str = "kubernetes.io/config.hash";
@@ -19,7 +18,9 @@ pub struct PodManager {
     inner: RwLock<Inner>,
     wakers: Mutex<HashMap<String, Arc<Notify>>>,
     /// Whether the folder of manifests was read: until then any mirror may be wanted.
-    manifests_known: AtomicBool,
+    manifests_known: watch::Sender<bool>,
+    /// Whether the API server has told its pods.
+    api_known: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -87,11 +88,24 @@ impl PodManager {
     }
 
     pub fn manifests_known(&self) -> bool {
-        self.manifests_known.load(Ordering::Relaxed)
+        *self.manifests_known.borrow()
     }
 
     pub(crate) fn set_manifests_known(&self) {
-        self.manifests_known.store(true, Ordering::Relaxed);
+        self.manifests_known.send_replace(true);
+    }
+
+    pub(crate) fn set_api_known(&self) {
+        self.api_known.send_replace(true);
+    }
+
+    /// Waits until every source has told its pods and their workers know of them: before, whatever runs may be
+    /// wanted.
+    pub async fn all_known(&self) {
+        for source in [&self.manifests_known, &self.api_known] {
+            // The sender lives as long as this does.
+            let _ = source.subscribe().wait_for(|known| *known).await;
+        }
     }
 
     /// Has the pod's worker look again.

@@ -361,22 +361,22 @@ pub async fn serve(
             file.await;
         });
     }
+    match pods {
+        None => kubelet.pods.set_api_known(),
+        Some(pods) => {
+            let (told, stop) = (received.clone(), shutdown.clone());
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    // Behind the pods themselves, which were queued before.
+                    () = pods.synced() => told.send(sources::Change::ApiListed),
+                }
+            });
+        }
+    }
     tasks.spawn(sources::dispatch(kubelet.clone(), received, shutdown.clone()));
     let (clean, stop) = (kubelet.clone(), shutdown.clone());
-    tasks.spawn(async move {
-        // Until the API server has told its pods, whatever runs may be wanted.
-        if let Some(pods) = &pods {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = pods.synced() => {}
-            }
-        }
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(Duration::from_secs(2)) => {}
-        }
-        clean.housekeeping.run(clean.clone(), stop).await;
-    });
+    tasks.spawn(async move { clean.housekeeping.run(clean.clone(), stop).await });
 
     shutdown.cancelled().await;
     info!("Stopping; pods keep running");

@@ -17,6 +17,8 @@ pub enum Change {
     Removed(Arc<Pod>),
     /// All manifests were told at least once.
     ManifestsRead,
+    /// All pods of the API server were told.
+    ApiListed,
 }
 
 /// Takes changes to the workers, one after the other.
@@ -33,6 +35,7 @@ pub async fn dispatch(kubelet: Arc<Kubelet>, changes: Changes, shutdown: Cancell
                     crate::mirror::changed(&kubelet, pods::namespace(&mirror), pods::name(&mirror));
                 }
             }
+            Change::ApiListed => kubelet.pods.set_api_known(),
             Change::Put(pod) if is_mirror(&pod) => {
                 let (namespace, name) = (pods::namespace(&pod), pods::name(&pod));
                 kubelet.pods.put_mirror(pod.clone());

@@ -20,7 +20,7 @@ struct Shared {
 
 #[derive(Default)]
 struct Waiting {
-    /// By UID, in the order in which the first change of each came; what is of no pod goes by the empty one.
+    /// By UID, in the order in which the first change of each came; what is of no pod goes by its source's path.
     order: VecDeque<String>,
     latest: HashMap<String, Change>,
 }
@@ -29,7 +29,8 @@ impl Changes {
     pub fn send(&self, change: Change) {
         let key = match &change {
             Change::Put(pod) | Change::Removed(pod) => uid(pod).to_owned(),
-            Change::ManifestsRead => String::new(),
+            Change::ManifestsRead => "/manifests".to_owned(),
+            Change::ApiListed => "/api".to_owned(),
         };
         let mut waiting = self.0.waiting.lock();
         if waiting.latest.insert(key.clone(), change).is_none() {
@@ -74,9 +75,11 @@ mod tests {
         changes.send(Change::Put(pod("b")));
         changes.send(Change::Removed(pod("a")));
         changes.send(Change::ManifestsRead);
+        changes.send(Change::ApiListed);
         assert!(matches!(changes.next().await, Change::Removed(pod) if uid(&pod) == "a"));
         assert!(matches!(changes.next().await, Change::Put(pod) if uid(&pod) == "b"));
         assert!(matches!(changes.next().await, Change::ManifestsRead));
+        assert!(matches!(changes.next().await, Change::ApiListed));
         assert!(changes.take().is_none());
     }
 }
