@@ -66,13 +66,31 @@ pub struct Manager {
     objects: Arc<dyn Objects>,
     node: Node,
     tokens: Tokens,
-    pods: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Known>>>>,
+    pods: Mutex<HashMap<String, Arc<OfPod>>>,
     /// Whether secrets and the like get a file system in memory.
     in_memory: bool,
 }
 
-/// What this process knows of a pod's volumes.
+/// A pod's volumes.
 #[derive(Default)]
+struct OfPod {
+    /// Held by whoever works on them.
+    alone: Arc<tokio::sync::Mutex<()>>,
+    known: Mutex<Known>,
+}
+
+/// The right to work on a pod's volumes. Work on another thread goes on when the task that waits for it is dropped,
+/// and takes its share along: the volumes are free when the last share is gone.
+type Alone = Arc<tokio::sync::OwnedMutexGuard<()>>;
+
+impl OfPod {
+    async fn alone(&self) -> Alone {
+        Arc::new(self.alone.clone().lock_owned().await)
+    }
+}
+
+/// What this process knows of a pod's volumes.
+#[derive(Clone, Copy, Default)]
 struct Known {
     /// The pod's version whose volumes are all set up.
     version: u64,
@@ -90,31 +108,32 @@ impl Manager {
 
     /// Sets up every volume that a container of the pod mounts. Idempotent, and quick when nothing changed.
     pub async fn mount(&self, pod: &Arc<Pod>) -> Result<(), Error> {
-        let known = self.known(pod);
-        let mut known = known.lock().await;
-        let version = version(pod);
+        let of_pod = self.of_pod(pod);
+        let alone = of_pod.alone().await;
+        let (known, version) = (*of_pod.known.lock(), version(pod));
         let fresh = known.synced.is_some_and(|synced| synced.elapsed() < SYNC);
         if fresh && known.version == version {
             return Ok(());
         }
         for volume in used(pod) {
             let reason = |reason| Error::SetUp { volume: volume.name.clone(), reason };
-            self.set_up(pod, volume).await.map_err(reason)?;
+            self.set_up(pod, volume, &alone).await.map_err(reason)?;
         }
-        *known = Known { version, synced: Some(tokio::time::Instant::now()) };
+        *of_pod.known.lock() = Known { version, synced: Some(tokio::time::Instant::now()) };
         Ok(())
     }
 
     /// Removes the pod's volumes with their content, parts mounted into containers first.
     pub async fn unmount(&self, uid: &str) -> Result<(), Error> {
-        let known = self.pods.lock().entry(uid.to_owned()).or_default().clone();
-        let _alone = known.lock().await;
+        let of_pod = self.pods.lock().entry(uid.to_owned()).or_default().clone();
+        let alone = of_pod.alone().await;
+        // Whoever waits to refresh them finds nothing to do.
+        *of_pod.known.lock() = Known::default();
         let folders = [self.paths.subpaths_root(uid), self.paths.volumes_dir(uid), self.empty_dirs_meta(uid)];
-        let removed = tokio::task::spawn_blocking(move || {
+        let removed = blocking(&alone, move || {
             folders.iter().filter(|folder| folder.exists()).try_for_each(|folder| mounting::remove(folder))
         });
-        let result = removed.await.unwrap_or_else(|error| Err(io::Error::other(error)));
-        result.map_err(|source| Error::TearDown { uid: uid.to_owned(), source })?;
+        removed.await.map_err(|source| Error::TearDown { uid: uid.to_owned(), source })?;
         self.tokens.forget(uid);
         self.pods.lock().remove(uid);
         Ok(())
@@ -151,7 +170,7 @@ impl Manager {
                 },
             };
             for pod in due {
-                if only_old && !self.is_due(&pod).await {
+                if only_old && !self.is_due(&pod) {
                     continue;
                 }
                 tokio::select! {
@@ -166,23 +185,23 @@ impl Manager {
         self.pods.lock().contains_key(uid(pod))
     }
 
-    async fn is_due(&self, pod: &Pod) -> bool {
-        let known = self.known(pod);
-        let known = known.lock().await;
+    fn is_due(&self, pod: &Pod) -> bool {
+        let Some(of_pod) = self.pods.lock().get(uid(pod)).cloned() else { return false };
+        let known = *of_pod.known.lock();
         known.synced.is_some_and(|synced| synced.elapsed() >= SYNC || known.version != version(pod))
     }
 
     /// Writes what has changed. A source that is gone leaves the files as they are.
     pub async fn refresh(&self, pod: &Arc<Pod>) {
-        let Some(known) = self.pods.lock().get(uid(pod)).cloned() else { return };
-        let mut known = known.lock().await;
-        if known.synced.is_none() {
+        let Some(of_pod) = self.pods.lock().get(uid(pod)).cloned() else { return };
+        let alone = of_pod.alone().await;
+        if of_pod.known.lock().synced.is_none() {
             return;
         }
         for volume in used(pod) {
             match self.payload(pod, volume).await {
                 Ok(Some(payload)) => {
-                    if let Err(error) = self.write(pod, volume, payload).await {
+                    if let Err(error) = self.write(pod, volume, payload, &alone).await {
                         tracing::warn!(pod = crate::pods::title(pod), volume = volume.name, %error, "Cannot update volume");
                     }
                 }
@@ -197,25 +216,25 @@ impl Manager {
                 }
             }
         }
-        *known = Known { version: version(pod), synced: Some(tokio::time::Instant::now()) };
+        *of_pod.known.lock() = Known { version: version(pod), synced: Some(tokio::time::Instant::now()) };
     }
 
-    fn known(&self, pod: &Pod) -> Arc<tokio::sync::Mutex<Known>> {
+    fn of_pod(&self, pod: &Pod) -> Arc<OfPod> {
         self.pods.lock().entry(uid(pod).to_owned()).or_default().clone()
     }
 
-    async fn set_up(&self, pod: &Arc<Pod>, volume: &Volume) -> Result<(), String> {
+    async fn set_up(&self, pod: &Arc<Pod>, volume: &Volume, alone: &Alone) -> Result<(), String> {
         if let Some(source) = &volume.empty_dir {
-            return self.empty_dir(pod, volume, source).await.map_err(|error| error.to_string());
+            return self.empty_dir(pod, volume, source, alone).await.map_err(|error| error.to_string());
         }
         if let Some(source) = &volume.host_path {
             let source = source.clone();
-            return blocking(move || Ok(host_path::set_up(&source)))
+            return blocking(alone, move || Ok(host_path::set_up(&source)))
                 .await
                 .unwrap_or_else(|error| Err(error.to_string()));
         }
         match self.payload(pod, volume).await? {
-            Some(payload) => self.write(pod, volume, payload).await.map_err(|error| error.to_string()),
+            Some(payload) => self.write(pod, volume, payload, alone).await.map_err(|error| error.to_string()),
             None => Err(format!("{} volumes are not supported by this kubelet", kind(volume))),
         }
     }
@@ -230,12 +249,12 @@ impl Manager {
         payload::of(&context, volume).await.map_err(|error| error.to_string())
     }
 
-    async fn write(&self, pod: &Pod, volume: &Volume, payload: Payload) -> io::Result<()> {
+    async fn write(&self, pod: &Pod, volume: &Volume, payload: Payload, alone: &Alone) -> io::Result<()> {
         let Some(folder) = self.folder(pod, volume) else { return Ok(()) };
         // A config map may lie on disk; everything else may hold secrets.
         let in_memory = self.in_memory && volume.config_map.is_none();
         let (ownership, size) = (ownership(pod), self.node.allocatable.memory_bytes);
-        blocking(move || {
+        blocking(alone, move || {
             make(&folder, 0o777)?;
             if in_memory && !mounting::is_mount_point(&folder)? {
                 mounting::tmpfs(&folder, size)?;
@@ -247,7 +266,13 @@ impl Manager {
         .await
     }
 
-    async fn empty_dir(&self, pod: &Pod, volume: &Volume, source: &EmptyDirVolumeSource) -> io::Result<()> {
+    async fn empty_dir(
+        &self,
+        pod: &Pod,
+        volume: &Volume,
+        source: &EmptyDirVolumeSource,
+        alone: &Alone,
+    ) -> io::Result<()> {
         let Some(folder) = self.folder(pod, volume) else { return Ok(()) };
         let ready = self.empty_dirs_meta(uid(pod)).join(&volume.name).join("ready");
         let memory = source.medium.as_deref() == Some("Memory") && self.in_memory;
@@ -259,7 +284,7 @@ impl Manager {
         if let Some(medium) = source.medium.as_deref().filter(|medium| medium.starts_with("HugePages")) {
             return Err(io::Error::other(format!("medium {medium} is not supported by this kubelet")));
         }
-        blocking(move || {
+        blocking(alone, move || {
             if ready.exists() && folder.is_dir() && (!memory || mounting::is_mount_point(&folder)?) {
                 return Ok(());
             }
@@ -298,7 +323,16 @@ impl Manager {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+/// Works on the pod's volumes on a thread that may wait for the disk.
+async fn blocking<T: Send + 'static>(
+    alone: &Alone,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let share = alone.clone();
+    let work = move || {
+        let _share = share;
+        work()
+    };
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 

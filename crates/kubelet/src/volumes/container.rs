@@ -63,7 +63,8 @@ impl Manager {
             ))
         };
         let at = target.clone();
-        blocking(move || sub_path::mount(&path, &part, &at)).await.map_err(failed)?;
+        let alone = self.of_pod(pod).alone().await;
+        blocking(&alone, move || sub_path::mount(&path, &part, &at)).await.map_err(failed)?;
         Ok(target)
     }
 }

@@ -154,3 +154,39 @@ async fn bad_mounts_are_refused() {
         assert_eq!(error.to_string(), want);
     }
 }
+
+#[tokio::test]
+async fn what_waited_while_volumes_went_makes_them_not_again() {
+    let fixture = fixture();
+    fixture.objects.add_config_map(config_map("one"));
+    let volumes = json!([{"name": "config", "configMap": {"name": "cm"}}]);
+    let pod = pod(volumes, json!([{"name": "config", "mountPath": "/config"}]));
+    fixture.manager.mount(&pod).await.unwrap();
+    let volumes = fixture.folder.path().join("kubelet/pods/u/volumes");
+    assert!(volumes.exists());
+
+    let alone = fixture.manager.of_pod(&pod).alone().await;
+    let mut unmount = std::pin::pin!(fixture.manager.unmount("u"));
+    let mut refresh = std::pin::pin!(fixture.manager.refresh(&pod));
+    // Both wait, in this order.
+    assert!(futures::poll!(unmount.as_mut()).is_pending());
+    assert!(futures::poll!(refresh.as_mut()).is_pending());
+    drop(alone);
+    let (unmounted, ()) = futures::join!(unmount, refresh);
+    unmounted.unwrap();
+    assert!(!volumes.exists());
+}
+
+#[tokio::test]
+async fn work_whose_task_was_dropped_keeps_the_volumes_to_itself() {
+    let of_pod = OfPod::default();
+    let (finish, finished) = std::sync::mpsc::channel::<()>();
+    {
+        let alone = of_pod.alone().await;
+        let mut work = std::pin::pin!(blocking(&alone, move || finished.recv().map_err(io::Error::other)));
+        assert!(futures::poll!(work.as_mut()).is_pending());
+    }
+    assert!(of_pod.alone.try_lock().is_err(), "the thread still works");
+    finish.send(()).unwrap();
+    tokio::time::timeout(Duration::from_secs(5), of_pod.alone()).await.unwrap();
+}
