@@ -5,9 +5,11 @@ use cri::fake::FakeRuntime;
 use k8s_openapi::api::core::v1::Pod;
 use kubelet::config::KubeletConfiguration;
 use kubelet::events::Events;
+use kubelet::eviction::{Evictor, Resource};
 use kubelet::objects::Fake;
 use kubelet::paths::Paths;
 use kubelet::run::{Kubelet, Parts, serve};
+use kubelet::sources::{Change, Changes};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +34,7 @@ impl Node {
         Self { folder, runtime: Arc::new(FakeRuntime::new()) }
     }
 
-    fn start(&self) -> Running {
+    fn assemble(&self) -> Arc<Kubelet> {
         let config = KubeletConfiguration {
             static_pod_path: self.folder.path().join("manifests").display().to_string(),
             enable_server: false,
@@ -54,7 +56,11 @@ impl Node {
             labels: Default::default(),
             cgroup_mount: self.folder.path().join("cgroup"),
         };
-        let kubelet = Kubelet::new(config, parts);
+        Kubelet::new(config, parts)
+    }
+
+    fn start(&self) -> Running {
+        let kubelet = self.assemble();
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(serve(kubelet.clone(), None, shutdown.clone()));
         Running { kubelet, shutdown, task }
@@ -186,4 +192,135 @@ async fn a_failing_probe_restarts_the_container() {
     assert!(running.has_event("Unhealthy", "Liveness probe failed: not well"));
     assert!(running.has_event("Killing", "Container a failed liveness probe, will be restarted"));
     running.stop().await;
+}
+
+/// As the API server sends it.
+fn api_pod(name: &str, priority: i32, security: serde_json::Value) -> Arc<Pod> {
+    Arc::new(
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "namespace": "default", "uid": format!("uid-{name}")},
+            "spec": {
+                "priority": priority,
+                "securityContext": security,
+                "containers": [{"name": name, "image": "busybox:1"}],
+            },
+        }))
+        .unwrap(),
+    )
+}
+
+fn state_of(node: &Node, container: &str) -> Option<i32> {
+    node.runtime.containers_named(container).last().map(|status| status.state)
+}
+
+const RUNNING: i32 = cri::v1::ContainerState::ContainerRunning as i32;
+
+fn stuck() -> Option<cri::Error> {
+    Some(cri::Error::new(cri::Code::Unknown, "stuck".to_owned()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edited_static_pod_waits_for_its_old_self() {
+    let node = Node::new();
+    node.manifest("web", json!({"containers": [{"name": "a", "image": "busybox:1"}]}));
+    let running = node.start();
+    until("running", || running.phase("web") == "Running").await;
+    let old = running.pod("web").unwrap().metadata.uid.clone();
+
+    node.runtime.fail("StopContainer", stuck());
+    node.manifest("web", json!({"containers": [{"name": "a", "image": "busybox:2"}]}));
+    until("the new one known", || running.pod("web").is_some_and(|pod| pod.metadata.uid != old)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(node.runtime.sandbox_configs().len(), 1, "the old one is still there");
+    // Edited once more: what never ran goes at once, the newest waits.
+    node.manifest("web", json!({"containers": [{"name": "a", "image": "busybox:3"}]}));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(node.runtime.sandbox_configs().len(), 1, "the old one is still there");
+
+    node.runtime.fail("StopContainer", None);
+    until("the newest running", || running.phase("web") == "Running").await;
+    let calls = node.runtime.calls();
+    let ran = calls.iter().filter(|call| call.starts_with("RunPodSandbox")).count();
+    assert_eq!(ran, 2, "one sandbox each for the first and the last");
+    let stopped = calls.iter().position(|call| call.starts_with("StopPodSandbox")).unwrap();
+    let second = calls.iter().rposition(|call| call.starts_with("RunPodSandbox")).unwrap();
+    assert!(stopped < second);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_an_orphan_before_all_sources_have_told_their_pods() {
+    let node = Node::new();
+    node.manifest("web", json!({"containers": [{"name": "a", "image": "busybox:1"}]}));
+    let running = node.start();
+    until("running", || running.phase("web") == "Running").await;
+    running.stop().await;
+
+    // As if both sources took their time.
+    let (kubelet, changes, shutdown) = (node.assemble(), Changes::default(), CancellationToken::new());
+    let mut tasks = tokio::task::JoinSet::new();
+    let (of, stop) = (kubelet.clone(), shutdown.clone());
+    tasks.spawn(async move { of.pleg.run(of.clone(), stop).await });
+    let (of, stop) = (kubelet.clone(), shutdown.clone());
+    tasks.spawn(async move { of.housekeeping.run(of.clone(), stop).await });
+    tasks.spawn(kubelet::sources::dispatch(kubelet.clone(), changes.clone(), shutdown.clone()));
+    for known in [Change::ApiListed, Change::ManifestsRead] {
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        assert_eq!(state_of(&node, "a"), Some(RUNNING), "before {known:?}");
+        changes.send(known);
+    }
+    until("ended as an orphan", || node.runtime.sandbox_configs().is_empty()).await;
+    shutdown.cancel();
+    while tasks.join_next().await.is_some() {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_runs_of_a_rejected_pod_is_ended() {
+    let node = Node::new();
+    let shutdown = CancellationToken::new();
+    let before = node.assemble();
+    before.supervisor.update(&before, api_pod("web", 0, json!({})), &shutdown);
+    until("running", || state_of(&node, "web") == Some(RUNNING)).await;
+    shutdown.cancel();
+    before.supervisor.finished().await;
+
+    // Another kubelet, which would not have let it in, and an API server that never heard of its start.
+    let (kubelet, shutdown) = (node.assemble(), CancellationToken::new());
+    let security = json!({"sysctls": [{"name": "kernel.msgmax", "value": "1"}]});
+    kubelet.supervisor.update(&kubelet, api_pod("web", 0, security), &shutdown);
+    until("ended", || state_of(&node, "web") != Some(RUNNING)).await;
+    let status = kubelet.pods.status("uid-web").unwrap();
+    assert_eq!(
+        (status.phase.as_deref(), status.reason.as_deref()),
+        (Some("Failed"), Some("SysctlForbidden"))
+    );
+    shutdown.cancel();
+    kubelet.supervisor.finished().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_pod_is_evicted_when_the_last_is_gone() {
+    let node = Node::new();
+    let (kubelet, shutdown) = (node.assemble(), CancellationToken::new());
+    for (name, priority) in [("second", 5), ("first", 1), ("never", 2_000_000_000)] {
+        kubelet.supervisor.update(&kubelet, api_pod(name, priority, json!({})), &shutdown);
+    }
+    let running = |name| state_of(&node, name) == Some(RUNNING);
+    until("running", || ["second", "first", "never"].into_iter().all(running)).await;
+
+    let mut evictor = Evictor::default();
+    node.runtime.fail("StopContainer", stuck());
+    assert_eq!(evictor.evict(&kubelet, Resource::Memory).await.as_deref(), Some("uid-first"));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(evictor.evict(&kubelet, Resource::Memory).await, None, "the first still ends");
+    node.runtime.fail("StopContainer", None);
+    let gone = || kubelet.pods.runtime_pod("uid-first").is_none_or(|found| !found.is_running());
+    until("the first gone", gone).await;
+    until("the first failed", || {
+        kubelet.pods.status("uid-first").is_some_and(|status| status.phase.as_deref() == Some("Failed"))
+    })
+    .await;
+    assert_eq!(evictor.evict(&kubelet, Resource::Memory).await.as_deref(), Some("uid-second"));
+    shutdown.cancel();
+    kubelet.supervisor.finished().await;
 }
