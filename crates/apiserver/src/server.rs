@@ -76,6 +76,8 @@ pub async fn serve(
     let lives = assemble::Lives { shutdown: &shutdown, stop: &stop, background: &background };
     let front = assemble::front(&options, store, advertise, &lives, &tunnels, &mut tasks).await?;
 
+    // Lives until background work has ended, which still writes through it.
+    let _serving = front.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let front = front.clone();
         async move { Ok::<_, Infallible>(front.answer(request).await) }

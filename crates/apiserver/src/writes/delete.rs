@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Map;
 use store::Written;
 
-use super::{Operation, admission, decoded, encode, metadata, read};
+use super::{Operation, admission, decoded, encode, metadata, read, ttl};
 use crate::cache::entry::Entry;
 use crate::cache::kind::Kind;
 use crate::handlers::status_of;
@@ -114,8 +114,7 @@ async fn attempt(
     let strategy = registry::strategy_for(kind.resource, None);
     let grace = strategy.grace_period(&old, options.grace_period);
     let pending = mark(&mut tree, grace, options);
-    let finalizers_changed =
-        operation.server.settings.garbage_collector && set_finalizers(&mut tree, options);
+    let finalizers_changed = collected(operation, kind) && set_finalizers(&mut tree, options);
     let has_finalizers = !finalizers(&tree).is_empty();
     let waits_for_spec = is_namespace(kind) && !is_namespace_done(&tree);
     if is_namespace(kind) && (waits_for_spec || has_finalizers) {
@@ -144,7 +143,8 @@ async fn attempt(
         return Ok(Some(if gone { Deleted::Gone(same) } else { Deleted::Pending(same) }));
     }
     let store = &operation.server.resources.store;
-    match store.put(key.as_bytes(), value.clone(), entry.resource_version, None).await.map_err(status_of)? {
+    let lease = ttl(operation, kind);
+    match store.put(key.as_bytes(), value.clone(), entry.resource_version, lease).await.map_err(status_of)? {
         Written::Done(revision) => {
             let marked = Arc::new(decoded(kind, key, &value, revision)?);
             // those who watch see that it ends before it is gone
@@ -288,6 +288,11 @@ fn mark_now(tree: &mut Tree) {
 fn finalizers(tree: &Tree) -> Vec<&str> {
     let list = tree.pointer("/metadata/finalizers").and_then(Tree::as_array);
     list.into_iter().flatten().filter_map(Tree::as_str).collect()
+}
+
+/// Whether the garbage collector takes care of the kind's objects. Of events it knows nothing.
+fn collected(operation: &Operation<'_>, kind: &Kind) -> bool {
+    operation.server.settings.garbage_collector && kind.resource.storage_prefix != "events"
 }
 
 /// Puts the garbage collector's finalizers as the propagation policy asks.

@@ -222,6 +222,18 @@ async fn what_is_authorized_by_name_reads_that_name() {
 }
 
 #[tokio::test]
+async fn events_wait_for_no_garbage_collector() {
+    let rig = Rig::start().await;
+    let events = MAPS.replace("configmaps", "events");
+    let about = json!({"kind": "Pod", "namespace": "default", "name": "p"});
+    for policy in ["Foreground", "Orphan"] {
+        rig.create(&events, json!({"metadata": {"name": "e"}, "involvedObject": about})).await;
+        rig.json(Method::DELETE, &format!("{events}/e?propagationPolicy={policy}"), Tree::Null).await;
+        assert_eq!(rig.get(&format!("{events}/e")).await.code, 404, "{policy}");
+    }
+}
+
+#[tokio::test]
 async fn no_number_is_too_large() {
     let rig = Rig::start().await;
     let mut long = rig.watch(&format!("{MAPS}?watch=1&timeoutSeconds={}", i64::MAX)).await;
