@@ -5,11 +5,15 @@
 
 mod addresses;
 mod families;
+mod held;
 mod ports;
+mod repair;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use api::model::Resource;
 use api::status::Cause;
@@ -18,6 +22,7 @@ use async_trait::async_trait;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 use serde_json::json;
+use tokio::sync::mpsc;
 
 use crate::delegate::{Hook, Reservation, Write};
 use crate::kinds;
@@ -25,6 +30,7 @@ use crate::options::PortRange;
 use crate::resources::Resources;
 
 pub use addresses::Addresses;
+use held::{Held, Unsettled, is_parent};
 pub use ports::Ports;
 
 /// The hook that allocates for Services.
@@ -33,18 +39,30 @@ pub struct ServiceHook {
     /// One range per family, the primary one first.
     pub addresses: Vec<Arc<Mutex<Addresses>>>,
     pub ports: Arc<Mutex<Ports>>,
+    /// Whether what is stored is known, so that something can be given out.
+    loaded: AtomicBool,
+    settle: mpsc::Sender<Unsettled>,
+    unsettled: Mutex<Option<mpsc::Receiver<Unsettled>>>,
+    found: Mutex<repair::Found>,
 }
+
+const NOT_READY: &str = "allocator not ready";
 
 impl ServiceHook {
     pub fn new(resources: Arc<Resources>, ranges: &[IpNet], ports: PortRange) -> ServiceHook {
+        let (settle, unsettled) = mpsc::channel(held::UNSETTLED);
         ServiceHook {
             resources,
             addresses: ranges.iter().map(|range| Arc::new(Mutex::new(Addresses::new(*range)))).collect(),
             ports: Arc::new(Mutex::new(Ports::new(ports))),
+            loaded: AtomicBool::new(false),
+            settle,
+            unsettled: Mutex::new(Some(unsettled)),
+            found: Mutex::default(),
         }
     }
 
-    /// Takes what the stored Services and addresses hold. Call when the caches are synced, before serving.
+    /// Takes what the stored Services and addresses hold. Nothing is given out before; call when the caches are synced.
     pub fn load(&self) {
         for entry in self.resources.list(kinds::ip_addresses(), None) {
             if let Ok(address) = entry.name.parse() {
@@ -61,6 +79,11 @@ impl ServiceHook {
                 let _ = ports.take(port);
             }
         }
+        self.loaded.store(true, Ordering::Release);
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        self.loaded.load(Ordering::Acquire).then_some(()).ok_or_else(|| NOT_READY.to_owned())
     }
 
     /// An address and its `IPAddress` object.
@@ -70,30 +93,20 @@ impl ServiceHook {
         write: &Write<'_>,
         name: &str,
         family: usize,
-        wanted: Option<std::net::IpAddr>,
-    ) -> Result<std::net::IpAddr, String> {
+        wanted: Option<IpAddr>,
+    ) -> Result<IpAddr, String> {
+        self.ready()?;
         let range = &self.addresses[family];
         loop {
             let address = match wanted {
                 Some(address) => range.lock().take(address).map(|()| address)?,
                 None => range.lock().any()?,
             };
-            held.addresses.push((range.clone(), address));
+            held.taken.addresses.push(address);
             if write.dry_run {
                 return Ok(address);
             }
-            let object = json!({
-                "apiVersion": "networking.k8s.io/v1",
-                "kind": "IPAddress",
-                "metadata": {
-                    "name": address.to_string(),
-                    "labels": {
-                        "ipaddress.kubernetes.io/ip-family": if address.is_ipv4() { "IPv4" } else { "IPv6" },
-                        "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
-                    },
-                },
-                "spec": {"parentRef": {"resource": "services", "namespace": write.namespace, "name": name}},
-            });
+            let object = object(address, write.namespace, name);
             match self.resources.create(kinds::ip_addresses(), "", object).await {
                 Ok(_) => {
                     held.objects.push(address);
@@ -101,30 +114,29 @@ impl ServiceHook {
                 }
                 Err(status) if status.reason == "AlreadyExists" => {
                     // Another server has it: it stays marked here, and another is tried unless it was asked for.
-                    held.addresses.pop();
+                    held.taken.addresses.pop();
                     if self.owned_by(address, write.namespace, name) {
-                        held.addresses.push((range.clone(), address));
+                        held.taken.addresses.push(address);
                         return Ok(address);
                     }
                     if wanted.is_some() {
                         return Err("provided IP is already allocated".to_owned());
                     }
                 }
-                Err(status) => return Err(status.message),
+                Err(status) => {
+                    held.in_doubt = true;
+                    return Err(status.message);
+                }
             }
         }
     }
 
     /// Whether the address' object names this very Service, as after a crash between the two writes.
-    fn owned_by(&self, address: std::net::IpAddr, namespace: &str, name: &str) -> bool {
+    fn owned_by(&self, address: IpAddr, namespace: &str, name: &str) -> bool {
         let Some(entry) = self.resources.get(kinds::ip_addresses(), "", &address.to_string()) else {
             return false;
         };
-        let object = entry.tree();
-        let parent = &object["spec"]["parentRef"];
-        parent["resource"] == "services"
-            && parent["namespace"] == namespace
-            && parent["name"] == name
+        is_parent(&entry.tree(), namespace, name)
             && self.resources.get(kinds::services(), namespace, name).is_none()
     }
 
@@ -166,7 +178,7 @@ impl ServiceHook {
         service["spec"]["clusterIP"] = json!(texts.first());
         service["spec"]["clusterIPs"] = json!(texts);
         // Addresses the object had and has no more are given back when the write is done.
-        held.released.extend(old.into_iter().filter(|address| !addresses.contains(address)));
+        held.taken.released.extend(old.into_iter().filter(|address| !addresses.contains(address)));
         Ok(())
     }
 
@@ -195,17 +207,19 @@ impl ServiceHook {
                         return Err(Status::failure(500, "", message));
                     }
                     if !old.contains(&key) {
-                        if let Err(why) = all.take(key.clone()) {
-                            all.give_back(&held.ports);
-                            held.ports.clear();
+                        if let Err(why) = self.ready().and_then(|()| all.take(key.clone())) {
+                            all.give_back(&held.taken.ports);
+                            held.taken.ports.clear();
                             let field = format!("spec.ports[{index}].nodePort");
                             return Err(invalid(&name, &field, format!("Invalid value: {number}: {why}")));
                         }
-                        held.ports.push(key.clone());
+                        held.taken.ports.push(key.clone());
                     }
                     kept.push(key);
                 }
                 None if wants => {
+                    self.ready()
+                        .map_err(|why| Status::internal(format!("failed to allocate a nodePort: {why}")))?;
                     // A port that another protocol of the same number already has here is shared.
                     let same = service["spec"]["ports"][index]["port"].clone();
                     let shared = kept_number(&service["spec"]["ports"], &same, index);
@@ -215,7 +229,7 @@ impl ServiceHook {
                     let Some(number) = number else {
                         return Err(Status::internal("failed to allocate a nodePort: range is full"));
                     };
-                    held.ports.push((protocol.clone(), number));
+                    held.taken.ports.push((protocol.clone(), number));
                     kept.push((protocol, number));
                     service["spec"]["ports"][index]["nodePort"] = json!(number);
                 }
@@ -225,22 +239,22 @@ impl ServiceHook {
         let health = kind == "LoadBalancer" && service["spec"]["externalTrafficPolicy"] == "Local";
         if health && service["spec"]["healthCheckNodePort"].as_u64().unwrap_or(0) == 0 {
             if let Some(number) = all.any("TCP") {
-                held.ports.push(("TCP".into(), number));
+                held.taken.ports.push(("TCP".into(), number));
                 kept.push(("TCP".into(), number));
                 service["spec"]["healthCheckNodePort"] = json!(number);
             }
         } else if health && let Some(number) = service["spec"]["healthCheckNodePort"].as_u64() {
             let key = ("TCP".to_owned(), number as u16);
             if !old.contains(&key) {
-                all.take(key.clone()).map_err(|why| {
+                self.ready().and_then(|()| all.take(key.clone())).map_err(|why| {
                     let what = format!("failed to allocate requested HealthCheck NodePort {number}: {why}");
                     Status::internal(what)
                 })?;
-                held.ports.push(key.clone());
+                held.taken.ports.push(key.clone());
             }
             kept.push(key);
         }
-        held.released_ports.extend(old.into_iter().filter(|port| !kept.contains(port)));
+        held.taken.released_ports.extend(old.into_iter().filter(|port| !kept.contains(port)));
         Ok(())
     }
 
@@ -272,23 +286,14 @@ impl Hook for ServiceHook {
         {
             return Ok(None);
         }
-        let mut held = Held {
-            resources: self.resources.clone(),
-            all_addresses: self.addresses.clone(),
-            all_ports: self.ports.clone(),
-            dry_run: write.dry_run,
-            addresses: Vec::new(),
-            objects: Vec::new(),
-            ports: Vec::new(),
-            released: Vec::new(),
-            released_ports: Vec::new(),
-        };
+        let mut held = self.hold(write.namespace, &name_of(write, service), write.dry_run);
         if let Some(old) = write.old {
             families::carry_over(service, old);
         }
         let result = self.allocate(write, service, &mut held).await;
         match result {
             Ok(()) => Ok(Some(Box::new(held))),
+            Err(status) if held.in_doubt => Err(status),
             Err(status) => {
                 Box::new(held).finish(false).await;
                 Err(status)
@@ -300,17 +305,34 @@ impl Hook for ServiceHook {
         if !resource.group.is_empty() || resource.plural != "services" {
             return;
         }
-        self.ports.lock().give_back(&ports::of(service));
-        release(&self.resources, &self.addresses, families::addresses(service)).await;
+        let text = |field: &str| service["metadata"][field].as_str().unwrap_or_default();
+        let mut held = self.hold(text("namespace"), text("name"), false);
+        held.taken.released = families::addresses(service);
+        held.taken.released_ports = ports::of(service);
+        Box::new(held).finish(true).await;
     }
 }
 
 impl ServiceHook {
+    /// Nothing yet, for this Service.
+    fn hold(&self, namespace: &str, name: &str, dry_run: bool) -> Held {
+        Held {
+            resources: self.resources.clone(),
+            all_addresses: self.addresses.clone(),
+            all_ports: self.ports.clone(),
+            dry_run,
+            in_doubt: false,
+            objects: Vec::new(),
+            taken: Unsettled { namespace: namespace.into(), name: name.into(), ..Unsettled::default() },
+            settle: self.settle.clone(),
+        }
+    }
+
     async fn allocate(&self, write: &Write<'_>, service: &mut Tree, held: &mut Held) -> Result<(), Status> {
         if service["spec"]["type"] == "ExternalName" {
             if let Some(old) = write.old {
-                held.released = families::addresses(old);
-                held.released_ports = ports::of(old);
+                held.taken.released = families::addresses(old);
+                held.taken.released_ports = ports::of(old);
             }
             return Ok(());
         }
@@ -330,53 +352,20 @@ impl ServiceHook {
     }
 }
 
-/// What one write attempt has taken, and what it gives up when it succeeds.
-struct Held {
-    resources: Arc<Resources>,
-    all_addresses: Vec<Arc<Mutex<Addresses>>>,
-    all_ports: Arc<Mutex<Ports>>,
-    dry_run: bool,
-    addresses: Vec<(Arc<Mutex<Addresses>>, std::net::IpAddr)>,
-    /// Those whose `IPAddress` this attempt created.
-    objects: Vec<std::net::IpAddr>,
-    ports: Vec<ports::Port>,
-    released: Vec<std::net::IpAddr>,
-    released_ports: Vec<ports::Port>,
-}
-
-#[async_trait]
-impl Reservation for Held {
-    async fn finish(self: Box<Self>, committed: bool) {
-        if committed && !self.dry_run {
-            self.all_ports.lock().give_back(&self.released_ports);
-            release(&self.resources, &self.all_addresses, self.released).await;
-            return;
-        }
-        self.all_ports.lock().give_back(&self.ports);
-        for (range, address) in &self.addresses {
-            range.lock().give_back(*address);
-        }
-        for address in self.objects {
-            drop_object(&self.resources, address).await;
-        }
-    }
-}
-
-async fn release(resources: &Resources, ranges: &[Arc<Mutex<Addresses>>], addresses: Vec<std::net::IpAddr>) {
-    for address in addresses {
-        drop_object(resources, address).await;
-        ranges.iter().for_each(|range| range.lock().give_back(address));
-    }
-}
-
-async fn drop_object(resources: &Resources, address: std::net::IpAddr) {
-    match resources.delete(kinds::ip_addresses(), "", &address.to_string()).await {
-        Ok(()) => {}
-        Err(status) if status.code == 404 => {}
-        Err(status) => {
-            tracing::warn!(%address, error = status.message, "Cannot delete the IPAddress of a released address")
-        }
-    }
+/// The `IPAddress` of a Service's address.
+fn object(address: IpAddr, namespace: &str, name: &str) -> Tree {
+    json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "IPAddress",
+        "metadata": {
+            "name": address.to_string(),
+            "labels": {
+                "ipaddress.kubernetes.io/ip-family": if address.is_ipv4() { "IPv4" } else { "IPv6" },
+                "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
+            },
+        },
+        "spec": {"parentRef": {"resource": "services", "namespace": namespace, "name": name}},
+    })
 }
 
 fn name_of(write: &Write<'_>, service: &Tree) -> String {

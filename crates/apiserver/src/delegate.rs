@@ -45,7 +45,7 @@ pub struct Write<'a> {
 #[async_trait]
 pub trait Hook: Send + Sync {
     /// May change the object or refuse. On delete the object is the stored one and changes are ignored.
-    /// What it takes hold of is in the reservation, which is finished exactly once.
+    /// What it takes hold of is in the reservation, which is finished at most once.
     async fn begin(
         &self,
         write: &Write<'_>,
@@ -56,7 +56,31 @@ pub trait Hook: Send + Sync {
     async fn deleted(&self, _resource: &Resource, _object: &Tree) {}
 }
 
-/// What a hook holds for one write attempt.
+/// How a write attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The object is in the store.
+    Committed,
+    /// It is not, and will not be.
+    Refused,
+    /// The store did not say.
+    Unknown,
+}
+
+impl Outcome {
+    /// Of a write that the store answered with this.
+    pub fn after(error: &store::Error) -> Outcome {
+        match error {
+            store::Error::Unavailable(_) | store::Error::Other(_) => Outcome::Unknown,
+            store::Error::Compacted { .. } | store::Error::TooLarge | store::Error::NoSpace => {
+                Outcome::Refused
+            }
+        }
+    }
+}
+
+/// What a hook holds for one write attempt. It is dropped unfinished when nobody knows how the attempt ends: its request is given up, or
+/// the store does not answer. The hook then has to find out itself.
 #[async_trait]
 pub trait Reservation: Send + Sync {
     /// `committed`: the object is in the store. Otherwise everything taken is given back.

@@ -23,7 +23,7 @@ use crate::cache::entry::Entry;
 use crate::cache::event::EventType;
 use crate::cache::kind::Kind;
 use crate::convert::{convert, same};
-use crate::delegate::{Reservation, Write};
+use crate::delegate::{Outcome, Reservation, Write};
 use crate::handlers::{Server, status_of};
 use crate::user::User;
 
@@ -169,6 +169,7 @@ async fn create_once(
     let context = named.context(kind.resource, &name);
     strategy.prepare_for_create(&context, &mut tree);
     let held = begin(&named, kind.resource, &mut tree, None).await?;
+    let mut outcome = Outcome::Refused;
     let result = async {
         let causes = causes(&named, kind, &tree, None);
         if !causes.is_empty() {
@@ -185,15 +186,19 @@ async fn create_once(
             }
         } else {
             let store = &named.server.resources.store;
-            match store.put(key.as_bytes(), value.clone(), 0, ttl(&named, kind)).await.map_err(status_of)? {
-                Written::Done(revision) => revision,
-                Written::Conflict(_) => return Err(already_exists(&named)),
+            match store.put(key.as_bytes(), value.clone(), 0, ttl(&named, kind)).await {
+                Ok(Written::Done(revision)) => {
+                    outcome = Outcome::Committed;
+                    revision
+                }
+                Ok(Written::Conflict(_)) => return Err(already_exists(&named)),
+                Err(error) => return Err(unwritten(error, &mut outcome)),
             }
         };
         decoded(kind, &key, &value, revision)
     }
     .await;
-    finish(held, result.is_ok() && !named.dry_run).await;
+    finish(held, outcome).await;
     result
 }
 
@@ -227,7 +232,7 @@ async fn begin(
         match hook.begin(&write, tree).await {
             Ok(reservation) => held.extend(reservation),
             Err(status) => {
-                finish(held, false).await;
+                finish(held, Outcome::Refused).await;
                 return Err(status);
             }
         }
@@ -235,10 +240,19 @@ async fn begin(
     Ok(held)
 }
 
-async fn finish(held: Vec<Box<dyn Reservation>>, committed: bool) {
-    for reservation in held {
-        reservation.finish(committed).await;
+async fn finish(held: Vec<Box<dyn Reservation>>, outcome: Outcome) {
+    if outcome == Outcome::Unknown {
+        return;
     }
+    for reservation in held {
+        reservation.finish(outcome == Outcome::Committed).await;
+    }
+}
+
+/// The answer when the store failed, with what that means for what is held.
+fn unwritten(error: store::Error, outcome: &mut Outcome) -> Status {
+    *outcome = Outcome::after(&error);
+    status_of(error)
 }
 
 /// What an update came to.
@@ -347,6 +361,7 @@ async fn update_once(
     let context = operation.context(kind.resource, operation.name);
     strategy.prepare_for_update(&context, &mut tree, &old);
     let held = begin(operation, kind.resource, &mut tree, Some(&old)).await?;
+    let mut outcome = Outcome::Refused;
     let result = async {
         let causes = causes(operation, kind, &tree, Some(&old));
         if !causes.is_empty() {
@@ -356,10 +371,13 @@ async fn update_once(
         admission::validate(operation, kind.resource, &tree, Some(&old)).await?;
         let gone = delete::is_done(kind, &tree);
         let value = encode(kind, tree)?;
-        put(operation, kind, key, entry, value, gone).await
+        put(operation, kind, key, entry, value, gone, &mut outcome).await
     }
     .await;
-    finish(held, matches!(result, Ok(Attempt::Done(_))) && !operation.dry_run).await;
+    if matches!(result, Ok(Attempt::Done(_))) && !operation.dry_run {
+        outcome = Outcome::Committed;
+    }
+    finish(held, outcome).await;
     result
 }
 
@@ -371,6 +389,7 @@ async fn put(
     entry: &Arc<Entry>,
     value: Bytes,
     gone: bool,
+    outcome: &mut Outcome,
 ) -> Result<Attempt, Status> {
     let store = &operation.server.resources.store;
     let same = decoded(kind, key, &value, entry.resource_version)?;
@@ -379,7 +398,8 @@ async fn put(
     }
     let expected = entry.resource_version;
     if gone {
-        return match store.delete(key.as_bytes(), expected).await.map_err(status_of)? {
+        let deleted = store.delete(key.as_bytes(), expected).await;
+        return match deleted.map_err(|error| unwritten(error, outcome))? {
             Written::Done(_) => {
                 delete::tell_hooks(operation, kind, &same).await;
                 Ok(Attempt::Done(Arc::new(same)))
@@ -395,7 +415,8 @@ async fn put(
             other => Ok(Attempt::Lost(other)),
         };
     }
-    match store.put(key.as_bytes(), value.clone(), expected, ttl(operation, kind)).await.map_err(status_of)? {
+    let written = store.put(key.as_bytes(), value.clone(), expected, ttl(operation, kind)).await;
+    match written.map_err(|error| unwritten(error, outcome))? {
         Written::Done(revision) => Ok(Attempt::Done(Arc::new(decoded(kind, key, &value, revision)?))),
         Written::Conflict(other) => Ok(Attempt::Lost(other)),
     }

@@ -48,7 +48,7 @@ impl Addresses {
         }
     }
 
-    fn contains(&self, address: IpAddr) -> bool {
+    pub fn contains(&self, address: IpAddr) -> bool {
         if !self.range.contains(&address) || address == self.range.network() {
             return false;
         }
@@ -88,6 +88,10 @@ impl Addresses {
             }
         }
         Err("range is full".to_owned())
+    }
+
+    pub fn taken(&self) -> impl Iterator<Item = &IpAddr> {
+        self.taken.iter()
     }
 
     pub fn give_back(&mut self, address: IpAddr) {

@@ -54,6 +54,10 @@ impl Ports {
         Some(found)
     }
 
+    pub fn taken(&self) -> impl Iterator<Item = &Port> {
+        self.taken.iter()
+    }
+
     pub fn give_back(&mut self, ports: &[Port]) {
         for port in ports {
             self.taken.remove(port);

@@ -1,3 +1,5 @@
+mod written;
+
 use serde_json::json;
 
 use super::*;

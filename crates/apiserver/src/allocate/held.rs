@@ -1,0 +1,213 @@
+//! What one write has taken, from when it is chosen until the Service that has it is in the store, or not.
+//!
+//! A write may end without telling: its client goes away, its time is over, or the store did not say in time whether it wrote. What
+//! was taken for it is then settled later, by what the stored Services hold: to give it back at once might give it out twice.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::{Status, Tree};
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use super::ports::Port;
+use super::{Addresses, Ports, ServiceHook, families, ports};
+use crate::delegate::Reservation;
+use crate::kinds;
+use crate::resources::Resources;
+
+/// Writes that wait to be settled. What finds no place is left to the repairs.
+pub const UNSETTLED: usize = 1024;
+/// How many are settled at once.
+pub const SETTLED_AT_ONCE: usize = 64;
+/// For so long the store may still do a write whose answer nobody has.
+#[cfg(not(test))]
+const DOUBT: Duration = Duration::from_secs(10);
+#[cfg(test)]
+const DOUBT: Duration = Duration::from_millis(200);
+/// Between questions to a store that does not answer.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What a write took and gave up whose end is not known.
+#[derive(Debug, Default)]
+pub struct Unsettled {
+    pub namespace: String,
+    pub name: String,
+    pub addresses: Vec<IpAddr>,
+    pub ports: Vec<Port>,
+    pub released: Vec<IpAddr>,
+    pub released_ports: Vec<Port>,
+}
+
+/// What one write attempt has taken, and what it gives up when it succeeds. Dropped before it is finished, it is settled later.
+pub struct Held {
+    pub resources: Arc<Resources>,
+    pub all_addresses: Vec<Arc<Mutex<Addresses>>>,
+    pub all_ports: Arc<Mutex<Ports>>,
+    pub dry_run: bool,
+    /// Something may have been written that the store did not confirm.
+    pub in_doubt: bool,
+    /// Those whose `IPAddress` this attempt creates.
+    pub objects: Vec<IpAddr>,
+    pub taken: Unsettled,
+    pub settle: mpsc::Sender<Unsettled>,
+}
+
+impl Held {
+    fn give_back(&self, address: IpAddr) {
+        self.all_addresses.iter().for_each(|range| range.lock().give_back(address));
+    }
+}
+
+#[async_trait]
+impl Reservation for Held {
+    async fn finish(mut self: Box<Self>, committed: bool) {
+        // what is under way stays in `taken` until it is done, for this may be dropped, too
+        if committed && !self.dry_run {
+            self.taken.addresses.clear();
+            self.taken.ports.clear();
+            let released = std::mem::take(&mut self.taken.released_ports);
+            self.all_ports.lock().give_back(&released);
+            while let Some(address) = self.taken.released.last().copied() {
+                drop_object(&self.resources, address).await;
+                self.give_back(address);
+                self.taken.released.pop();
+            }
+            return;
+        }
+        self.taken.released.clear();
+        self.taken.released_ports.clear();
+        let taken = std::mem::take(&mut self.taken.ports);
+        self.all_ports.lock().give_back(&taken);
+        while let Some(address) = self.taken.addresses.last().copied() {
+            if self.objects.contains(&address) {
+                drop_object(&self.resources, address).await;
+            }
+            self.give_back(address);
+            self.taken.addresses.pop();
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let taken = std::mem::take(&mut self.taken);
+        if self.dry_run {
+            self.all_ports.lock().give_back(&taken.ports);
+            taken.addresses.iter().for_each(|address| self.give_back(*address));
+            return;
+        }
+        let none = taken.addresses.is_empty() && taken.ports.is_empty();
+        if none && taken.released.is_empty() && taken.released_ports.is_empty() {
+            return;
+        }
+        if let Err(error) = self.settle.try_send(taken) {
+            tracing::warn!(%error, "What a Service's write took is left to the next repairs");
+        }
+    }
+}
+
+/// Deletes an address' object.
+pub async fn drop_object(resources: &Resources, address: IpAddr) {
+    match resources.delete(kinds::ip_addresses(), "", &address.to_string()).await {
+        Ok(()) => {}
+        Err(status) if status.code == 404 => {}
+        Err(status) => {
+            tracing::warn!(%address, error = status.message, "Cannot delete the IPAddress of a released address")
+        }
+    }
+}
+
+/// What the Services hold.
+#[derive(Default)]
+pub struct InUse {
+    pub addresses: HashSet<IpAddr>,
+    pub ports: HashSet<Port>,
+}
+
+impl ServiceHook {
+    /// The Services as they are at some moment after the call.
+    pub(super) async fn current(&self) -> Result<(), Status> {
+        const MOMENT: Duration = Duration::from_secs(5);
+        let revision = self.resources.feed.store_revision().await.map_err(Status::internal)?;
+        match self.resources.feed.reached(revision, MOMENT).await {
+            true => Ok(()),
+            false => Err(Status::internal("the caches are behind the store")),
+        }
+    }
+
+    fn in_use(&self) -> InUse {
+        let mut in_use = InUse::default();
+        for entry in self.resources.list(kinds::services(), None) {
+            let service = entry.tree();
+            in_use.addresses.extend(families::addresses(&service));
+            in_use.ports.extend(ports::of(&service));
+        }
+        in_use
+    }
+
+    /// Whether the Service has all that was taken for it.
+    fn has_all(&self, taken: &Unsettled) -> bool {
+        let Some(entry) = self.resources.get(kinds::services(), &taken.namespace, &taken.name) else {
+            return false;
+        };
+        let service = entry.tree();
+        let (addresses, ports) = (families::addresses(&service), ports::of(&service));
+        taken.addresses.iter().all(|address| addresses.contains(address))
+            && taken.ports.iter().all(|port| ports.contains(port))
+    }
+
+    /// Gives back what was taken for a write, or what it gave up: whatever no Service has once the write can no longer be done.
+    pub(super) async fn settle(&self, taken: Unsettled) {
+        let mut waited = false;
+        loop {
+            match self.current().await {
+                Err(status) => {
+                    tracing::warn!(error = status.message, "Cannot see what became of a Service's write");
+                    tokio::time::sleep(RETRY).await;
+                }
+                Ok(()) if waited || self.has_all(&taken) && !taken.is_only_given_up() => break,
+                Ok(()) => {
+                    tokio::time::sleep(DOUBT).await;
+                    waited = true;
+                }
+            }
+        }
+        let in_use = self.in_use();
+        {
+            let mut ports = self.ports.lock();
+            for port in taken.ports.iter().chain(&taken.released_ports) {
+                if !in_use.ports.contains(port) {
+                    ports.give_back(std::slice::from_ref(port));
+                }
+            }
+        }
+        for address in taken.addresses.iter().chain(&taken.released) {
+            if in_use.addresses.contains(address) {
+                continue;
+            }
+            if let Some(entry) = self.resources.get(kinds::ip_addresses(), "", &address.to_string()) {
+                if !is_parent(&entry.tree(), &taken.namespace, &taken.name) {
+                    continue;
+                }
+                drop_object(&self.resources, *address).await;
+            }
+            self.addresses.iter().for_each(|range| range.lock().give_back(*address));
+        }
+    }
+}
+
+impl Unsettled {
+    fn is_only_given_up(&self) -> bool {
+        self.addresses.is_empty() && self.ports.is_empty()
+    }
+}
+
+/// Whether an `IPAddress` is this Service's.
+pub fn is_parent(object: &Tree, namespace: &str, name: &str) -> bool {
+    let parent = &object["spec"]["parentRef"];
+    parent["resource"] == "services" && parent["namespace"] == namespace && parent["name"] == name
+}
