@@ -9,9 +9,12 @@ mod lease;
 mod objects;
 pub mod policy;
 mod rbac;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::model::Resource;
 use api::{Status, Tree};
@@ -29,7 +32,28 @@ pub use hooks::Hooks;
 const PARALLEL: usize = 16;
 
 const NAMESPACE_TRIES: usize = 500;
-const NAMESPACE_WAIT: std::time::Duration = std::time::Duration::from_millis(2);
+const NAMESPACE_WAIT: Duration = Duration::from_millis(2);
+
+/// How often what somebody may have taken away is put back.
+#[derive(Clone, Copy, Debug)]
+pub struct Periods {
+    /// The `kubernetes` Service and its endpoints.
+    pub service: Duration,
+    /// The system namespaces.
+    pub namespaces: Duration,
+    /// Service addresses and node ports.
+    pub allocations: Duration,
+}
+
+impl Default for Periods {
+    fn default() -> Periods {
+        Periods {
+            service: Duration::from_secs(10),
+            namespaces: Duration::from_secs(60),
+            allocations: Duration::from_secs(180),
+        }
+    }
+}
 
 /// What the parts need to know.
 pub struct Bootstrap {
@@ -41,6 +65,7 @@ pub struct Bootstrap {
     pub services: Arc<ServiceHook>,
     pub client_ca: Option<String>,
     pub request_header_ca: Option<String>,
+    pub periods: Periods,
 }
 
 impl Bootstrap {
@@ -48,7 +73,14 @@ impl Bootstrap {
     pub fn start(self: Arc<Self>, hooks: &Hooks, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
         let part = |names: &'static [&'static str]| (self.clone(), hooks.clone(), shutdown.clone(), names);
         let (me, done, stop, names) = part(&["start-system-namespaces-controller"]);
-        tasks.spawn(async move { done.until_done(names, &stop, || objects::namespaces(&me)).await });
+        tasks.spawn(async move {
+            done.until_done(names, &stop, || objects::namespaces(&me)).await;
+            while stop.run_until_cancelled(tokio::time::sleep(me.periods.namespaces)).await.is_some() {
+                if let Err(status) = objects::namespaces(&me).await {
+                    tracing::warn!(error = status.message, "Cannot restore the system namespaces");
+                }
+            }
+        });
         let (me, done, stop, names) = part(&["rbac/bootstrap-roles"]);
         tasks.spawn(async move { done.until_done(names, &stop, || rbac::reconcile(&me)).await });
         let (me, done, stop, names) = part(&["scheduling/bootstrap-system-priority-classes"]);
@@ -67,14 +99,16 @@ impl Bootstrap {
             done.until_done(names, &stop, || objects::api_services(&me)).await;
             done.mark("autoregister-completion");
         });
-        let (me, done, stop, names) = part(&[
-            "start-kubernetes-service-cidr-controller",
-            "start-service-ip-repair-controllers",
-            "bootstrap-controller",
-        ]);
+        let (me, done, stop, names) =
+            part(&["start-kubernetes-service-cidr-controller", "bootstrap-controller"]);
         tasks.spawn(async move {
             done.until_done(names, &stop, || kubernetes_service::reconcile(&me)).await;
             kubernetes_service::keep(&me, &stop).await;
+        });
+        let (me, done, stop, names) = part(&["start-service-ip-repair-controllers"]);
+        tasks.spawn(async move {
+            done.until_done(names, &stop, || me.services.repair()).await;
+            me.services.keep(me.periods.allocations, &stop).await;
         });
         let (me, done, stop, names) = part(&[
             "start-kube-apiserver-identity-lease-controller",

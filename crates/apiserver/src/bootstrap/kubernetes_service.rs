@@ -1,7 +1,6 @@
 //! The `kubernetes` Service in `default`, the ServiceCIDR it comes from, and its endpoints: every API server that lives.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use api::{Status, Tree};
 use bytes::Bytes;
@@ -12,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 use super::Bootstrap;
 use crate::kinds;
 
-const PERIOD: Duration = Duration::from_secs(10);
 /// How long a server counts as alive after its last sign of life, in seconds.
 const LIFE: u32 = 15;
 
@@ -44,6 +42,19 @@ pub async fn reconcile(bootstrap: &Bootstrap) -> Result<(), Status> {
     bootstrap.resources.update(kinds::service_cidrs(), "status", "", "kubernetes", &ready).await?;
 
     bootstrap.namespaces_known().await;
+    service(bootstrap).await?;
+    match endpoints(bootstrap).await {
+        // An address that endpoints cannot have, such as a loopback one, stays what it is: the server serves without.
+        Err(status) if status.reason == "Invalid" => {
+            tracing::warn!(error = status.message, "Cannot publish this server's address");
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// The Service, should it not be there. One that is there is its owner's.
+async fn service(bootstrap: &Bootstrap) -> Result<(), Status> {
     let Some(range) = bootstrap.services.addresses.first() else { return Ok(()) };
     let address = range.lock().first();
     let mut port = json!({
@@ -72,26 +83,22 @@ pub async fn reconcile(bootstrap: &Bootstrap) -> Result<(), Status> {
             "type": if node_port > 0 { "NodePort" } else { "ClusterIP" },
         },
     });
-    bootstrap.ensure(kinds::services(), "default", service).await?;
-    match endpoints(bootstrap).await {
-        // An address that endpoints cannot have, such as a loopback one, stays what it is: the server serves without.
-        Err(status) if status.reason == "Invalid" => {
-            tracing::warn!(error = status.message, "Cannot publish this server's address");
-            Ok(())
-        }
-        other => other,
-    }
+    bootstrap.ensure(kinds::services(), "default", service).await.map(drop)
 }
 
-/// Keeps the endpoints right until `shutdown`, then takes this server out of them.
+/// Keeps the Service there and its endpoints right until `shutdown`, then takes this server out of them.
 pub async fn keep(bootstrap: &Bootstrap, shutdown: &CancellationToken) {
-    if bootstrap.options.endpoint_reconciler_type == "none" {
-        return;
-    }
-    while shutdown.run_until_cancelled(tokio::time::sleep(PERIOD)).await.is_some() {
+    let period = bootstrap.periods.service;
+    while shutdown.run_until_cancelled(tokio::time::sleep(period)).await.is_some() {
+        if let Err(status) = service(bootstrap).await {
+            tracing::warn!(error = status.message, "Cannot restore the kubernetes service");
+        }
         if let Err(status) = endpoints(bootstrap).await {
             tracing::warn!(error = status.message, "Cannot update the endpoints of the kubernetes service");
         }
+    }
+    if bootstrap.options.endpoint_reconciler_type == "none" {
+        return;
     }
     if let Err(status) = leave(bootstrap).await {
         tracing::warn!(error = status.message, "Cannot leave the endpoints of the kubernetes service");

@@ -17,7 +17,7 @@ use crate::allocate::ServiceHook;
 use crate::authn::{Authenticator, RequestHeader, ServiceAccounts, StaticTokens};
 use crate::authz::escalation::Escalation;
 use crate::authz::{Authorizer, node, rbac};
-use crate::bootstrap::{Bootstrap, Hooks};
+use crate::bootstrap::{Bootstrap, Hooks, Periods};
 use crate::cache::feed::Storage;
 use crate::handlers;
 use crate::keys;
@@ -104,6 +104,7 @@ pub async fn front(
         services: services.clone(),
         client_ca: client_ca.as_ref().map(Authority::pem),
         request_header_ca: header_ca.as_ref().map(Authority::pem),
+        periods: Periods::default(),
     });
     let (marks, stop) = (hooks.clone(), background.clone());
     tasks.spawn(async move {
