@@ -90,34 +90,43 @@ impl Cgroups {
         for class in [Class::Guaranteed, Class::Burstable, Class::BestEffort] {
             self.make(&self.class(class))?;
         }
-        self.set(&self.class(Class::BestEffort), "cpu", &[("cpu.shares", "2"), ("cpu.weight", "1")]);
+        self.weigh(&self.class(Class::BestEffort), 0);
         Ok(())
     }
 
-    pub fn ensure_pod(&self, pod: &Pod) -> io::Result<()> {
+    /// What all pods together may use of the node.
+    pub fn limit_pods(&self, cpu_milli: i64, memory_bytes: i64, processes: Option<i64>) {
+        if self.per_qos {
+            self.weigh(&self.top(), cpu_milli);
+            self.limit_memory(&self.top(), memory_bytes);
+            self.limit_pids(&self.top(), processes);
+        }
+    }
+
+    /// The burstable pods' share, by what they request together.
+    pub fn weigh_burstable(&self, cpu_milli: i64) {
+        if self.per_qos {
+            self.weigh(&self.class(Class::Burstable), cpu_milli);
+        }
+    }
+
+    /// Makes a pod's group; whether it was missing.
+    pub fn ensure_pod(&self, pod: &Pod) -> io::Result<bool> {
         if !self.per_qos {
-            return Ok(());
+            return Ok(false);
         }
         let group = self.parent(pod);
         let new = self.make(&group)?;
         if !new {
-            return Ok(());
+            return Ok(false);
         }
-        self.limit_pids(&group);
+        self.limit_pids(&group, self.pids);
         let requests = qos::pod_total(pod, |it| it.requests.as_ref());
         let limits = qos::pod_total(pod, |it| it.limits.as_ref());
         let amount = |all: &qos::Amounts, name: &str, unit: i128| {
             all.get(name).map(|value| i64::try_from(value / unit).unwrap_or(i64::MAX))
         };
-        let weight = shares(amount(&requests, "cpu", 1).unwrap_or_default());
-        self.set(
-            &group,
-            "cpu",
-            &[
-                ("cpu.shares", &weight.to_string()),
-                ("cpu.weight", &(1 + (weight - 2) * 9999 / 262_142).to_string()),
-            ],
-        );
+        self.weigh(&group, amount(&requests, "cpu", 1).unwrap_or_default());
         if let Some(limit) = amount(&limits, "cpu", 1).filter(|_| self.cfs_quota && all_limited(pod, "cpu")) {
             let quota = quota(limit, self.period);
             self.set(
@@ -131,14 +140,25 @@ impl Cgroups {
             );
         }
         if let Some(limit) = amount(&limits, "memory", 1000).filter(|_| all_limited(pod, "memory")) {
-            let text = limit.to_string();
-            self.set(&group, "memory", &[("memory.limit_in_bytes", &text), ("memory.max", &text)]);
+            self.limit_memory(&group, limit);
         }
-        Ok(())
+        Ok(true)
     }
 
-    fn limit_pids(&self, group: &str) {
-        if let Some(limit) = self.pids {
+    /// A group's part of the processors when they are short.
+    fn weigh(&self, group: &str, cpu_milli: i64) {
+        let shares = shares(cpu_milli);
+        let weight = 1 + (shares - 2) * 9999 / 262_142;
+        self.set(group, "cpu", &[("cpu.shares", &shares.to_string()), ("cpu.weight", &weight.to_string())]);
+    }
+
+    fn limit_memory(&self, group: &str, bytes: i64) {
+        let text = bytes.to_string();
+        self.set(group, "memory", &[("memory.limit_in_bytes", &text), ("memory.max", &text)]);
+    }
+
+    fn limit_pids(&self, group: &str, limit: Option<i64>) {
+        if let Some(limit) = limit {
             self.set(group, "pids", &[("pids.max", &limit.to_string())]);
         }
     }
@@ -314,6 +334,30 @@ mod tests {
     }
 
     #[test]
+    fn groups_above_pods_have_their_part_of_the_node() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("cgroup.controllers"), "cpu memory pids").unwrap();
+        let cgroups = Cgroups::new(folder.path(), "", true, true, 100_000);
+        cgroups.ensure_top().unwrap();
+        for group in ["kubepods", "kubepods/burstable"] {
+            for file in ["cpu.weight", "memory.max", "pids.max"] {
+                std::fs::write(folder.path().join(group).join(file), "").unwrap();
+            }
+        }
+        let read = |path: &str| std::fs::read_to_string(folder.path().join("kubepods").join(path)).unwrap();
+        cgroups.limit_pods(2000, 1 << 30, Some(1000));
+        assert_eq!((read("memory.max"), read("cpu.weight")), ("1073741824".into(), "79".into()));
+        assert_eq!(read("pids.max"), "1000");
+        cgroups.weigh_burstable(500);
+        assert_eq!(
+            (read("burstable/memory.max"), read("burstable/cpu.weight")),
+            (String::new(), "20".into())
+        );
+        cgroups.weigh_burstable(0);
+        assert_eq!(read("burstable/cpu.weight"), "1");
+    }
+
+    #[test]
     fn a_pod_has_so_many_processes() {
         let folder = tempfile::tempdir().unwrap();
         let group = folder.path().join("kubepods/besteffort/podu");
@@ -323,11 +367,11 @@ mod tests {
         std::fs::create_dir_all(group.parent().unwrap()).unwrap();
         cgroups.make("/kubepods/besteffort/podu").unwrap();
         std::fs::write(group.join("pids.max"), "max").unwrap();
-        cgroups.limit_pids("/kubepods/besteffort/podu");
+        cgroups.limit_pids("/kubepods/besteffort/podu", cgroups.pids);
         assert_eq!(std::fs::read_to_string(group.join("pids.max")).unwrap(), "100");
         let cgroups = Cgroups::new(folder.path(), "", true, true, 100_000).with_pids_limit(-1);
         std::fs::write(group.join("pids.max"), "max").unwrap();
-        cgroups.limit_pids("/kubepods/besteffort/podu");
+        cgroups.limit_pids("/kubepods/besteffort/podu", cgroups.pids);
         assert_eq!(std::fs::read_to_string(group.join("pids.max")).unwrap(), "max");
     }
 }

@@ -228,7 +228,7 @@ impl Default for KubeletConfiguration {
 }
 
 /// Fields that nothing reads yet.
-const WITHOUT_EFFECT: [&str; 27] = [
+const WITHOUT_EFFECT: [&str; 26] = [
     "streamingConnectionIdleTimeout",
     "imageMaximumGCAge",
     "volumeStatsAggPeriod",
@@ -236,7 +236,6 @@ const WITHOUT_EFFECT: [&str; 27] = [
     "systemCgroups",
     "maxOpenFiles",
     "evictionSoft",
-    "enforceNodeAllocatable",
     "shutdownGracePeriod",
     "shutdownGracePeriodCriticalPods",
     "rotateCertificates",

@@ -1,5 +1,6 @@
 //! Ends and removes what is left of pods nobody wants any more: sandboxes, volumes, folders, cgroups, logs.
 
+use crate::node::shares;
 use crate::pods;
 use crate::run::Kubelet;
 use crate::runtime::{self, DELETION_GRACE, TERMINATION_GRACE};
@@ -56,6 +57,7 @@ impl Housekeeping {
                 }
             }
             if round % DISK_ROUNDS == 0 {
+                shares::weigh_burstable(&kubelet);
                 disk(&kubelet).await;
             }
             round += 1;

@@ -2,6 +2,7 @@
 
 pub mod lease;
 pub mod machine;
+pub mod shares;
 pub mod status;
 
 use crate::config::KubeletConfiguration;

@@ -248,6 +248,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     };
     let kubelet = Kubelet::new(config, parts);
     kubelet.cgroups.ensure_top().context("making the pods' cgroups")?;
+    node::shares::limit_pods(&kubelet);
     std::fs::create_dir_all(kubelet.paths.pods_dir()).context("making the root folder")?;
     serve(kubelet, informers, shutdown).await?;
     if let Some(recorder) = recorder {

@@ -10,6 +10,7 @@ pub use orders::Orders;
 
 use crate::events::{Normal, Warning};
 use crate::figures::FIGURES;
+use crate::node::shares;
 use crate::plan::backoff::Backoffs;
 use crate::plan::{self, Context, Kind, Plan};
 use crate::pods::{self, title};
@@ -174,7 +175,9 @@ impl Worker {
             return Ok(Duration::from_secs(1));
         }
         start::make_folders(&kubelet, pod).map_err(|source| Error::Folders { source })?;
-        kubelet.cgroups.ensure_pod(pod).map_err(|source| Error::Cgroup { source })?;
+        if kubelet.cgroups.ensure_pod(pod).map_err(|source| Error::Cgroup { source })? {
+            shares::weigh_burstable(&kubelet);
+        }
         kubelet.probes.ensure(&kubelet, pod);
         if let Err(error) = kubelet.volumes.mount(pod).await {
             kubelet.events.event(pod, Warning, "FailedMount", &error.to_string());

@@ -239,7 +239,8 @@ async fn no_number_is_too_large() {
     let mut long = rig.watch(&format!("{MAPS}?watch=1&timeoutSeconds={}", i64::MAX)).await;
     rig.create(MAPS, map("a")).await;
     assert_eq!(long.next_name().await.1, "a");
-    rig.create(&MAPS.replace("configmaps", "serviceaccounts"), json!({"metadata": {"name": "default"}})).await;
+    rig.create(&MAPS.replace("configmaps", "serviceaccounts"), json!({"metadata": {"name": "default"}}))
+        .await;
     let pods = MAPS.replace("configmaps", "pods");
     let spec = json!({"nodeName": "n", "containers": [{"name": "c", "image": "i"}], "terminationGracePeriodSeconds": i64::MAX});
     for (name, query) in [("own", String::new()), ("asked", format!("?gracePeriodSeconds={}", i64::MAX))] {
