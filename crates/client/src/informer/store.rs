@@ -24,7 +24,8 @@ pub(super) struct Shared<V> {
 }
 
 pub(super) struct Store<V> {
-    places: FxHashMap<Key, Place>,
+    /// By namespace, then by name.
+    places: FxHashMap<Arc<str>, FxHashMap<Arc<str>, Place>>,
     /// By place; none where an object was removed.
     entries: Vec<Option<Entry<V>>>,
     free: Vec<Place>,
@@ -113,7 +114,7 @@ impl<V> Shared<V> {
     pub fn retain(&self, listed: &FxHashSet<Key>) {
         let gone: Vec<Key> = {
             let store = self.store.read();
-            store.places.keys().filter(|key| !listed.contains(*key)).cloned().collect()
+            store.keyed().map(|(key, _)| key).filter(|key| !listed.contains(key)).collect()
         };
         for key in gone {
             self.remove(&key, None);
@@ -137,7 +138,14 @@ impl<V> Store<V> {
     }
 
     fn entry(&self, key: &Key) -> Option<&Entry<V>> {
-        self.at(*self.places.get(key)?)
+        self.at(*self.places.get(&key.namespace)?.get(&key.name)?)
+    }
+
+    fn keyed(&self) -> impl Iterator<Item = (Key, Place)> {
+        self.places.iter().flat_map(|(namespace, names)| {
+            let key = |name: &Arc<str>| Key { namespace: namespace.clone(), name: name.clone() };
+            names.iter().map(move |(name, place)| (key(name), *place))
+        })
     }
 
     pub fn get(&self, key: &Key) -> Option<Arc<V>> {
@@ -149,17 +157,16 @@ impl<V> Store<V> {
     }
 
     pub fn list_keyed(&self) -> Vec<(Key, Arc<V>)> {
-        let keyed = |(key, place): (&Key, &Place)| Some((key.clone(), self.at(*place)?.object.clone()));
-        self.places.iter().filter_map(keyed).collect()
+        self.keyed().filter_map(|(key, place)| Some((key, self.at(place)?.object.clone()))).collect()
     }
 
     pub fn list_in(&self, namespace: &str) -> Vec<Arc<V>> {
-        let own = self.places.iter().filter(|(key, _)| *key.namespace == *namespace);
-        own.filter_map(|(_, place)| Some(self.at(*place)?.object.clone())).collect()
+        let own = self.places.get(namespace).into_iter().flat_map(FxHashMap::values);
+        own.filter_map(|place| Some(self.at(*place)?.object.clone())).collect()
     }
 
     pub fn len(&self) -> usize {
-        self.places.len()
+        self.entries.len() - self.free.len()
     }
 
     pub fn by_index(&self, index: &str, key: &str) -> Vec<Arc<V>> {
@@ -183,7 +190,8 @@ impl<V> Store<V> {
 
     fn insert(&mut self, key: Key, entry: Entry<V>) -> Option<Entry<V>> {
         let object = entry.object.clone();
-        let (place, old) = match self.places.get(&key) {
+        let names = self.places.entry(key.namespace).or_default();
+        let (place, old) = match names.get(&key.name) {
             Some(place) => (*place, self.entries[*place as usize].replace(entry)),
             None => {
                 let place = self.free.pop().unwrap_or_else(|| {
@@ -192,7 +200,7 @@ impl<V> Store<V> {
                         .expect("memory ends before four thousand million objects")
                 });
                 self.entries[place as usize] = Some(entry);
-                self.places.insert(key, place);
+                names.insert(key.name, place);
                 (place, None)
             }
         };
@@ -206,7 +214,11 @@ impl<V> Store<V> {
     }
 
     fn remove(&mut self, key: &Key) -> Option<Entry<V>> {
-        let place = self.places.remove(key)?;
+        let names = self.places.get_mut(&key.namespace)?;
+        let place = names.remove(&key.name)?;
+        if names.is_empty() {
+            self.places.remove(&key.namespace);
+        }
         let old = self.entries[place as usize].take()?;
         self.free.push(place);
         for index in &mut self.indexes {
