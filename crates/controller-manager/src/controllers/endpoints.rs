@@ -90,8 +90,10 @@ impl Controller {
         };
         match result {
             Err(error) if error.is_namespace_terminating() => Ok(()),
+            // The cache was behind: it will bring them, and with them this key again.
+            Err(error) if error.is_already_exists() => Ok(()),
             Err(error) => {
-                if !error.is_conflict() && !error.is_already_exists() {
+                if !error.is_conflict() {
                     let (reason, verb) = match current.is_some() {
                         true => ("FailedToUpdateEndpoint", "update"),
                         false => ("FailedToCreateEndpoint", "create"),
