@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::task::Poll;
 
 thread_local! {
@@ -22,17 +21,17 @@ pub fn end_the_process() {
     }));
 }
 
-/// The future's output, or nothing where it panicked.
-pub async fn contained<F: Future>(future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    std::future::poll_fn(|context| {
+/// The future's output, or nothing where it panicked. Boxed: as a part of another future it would be there twice, before and after
+/// it is pinned, and a request's is large and may live long.
+pub fn contained<F: Future>(future: F) -> impl Future<Output = Option<F::Output>> {
+    let mut future = Box::pin(future);
+    std::future::poll_fn(move |context| {
         let outer = CONTAINED.replace(true);
         // What it shares with others is behind locks that do not poison, and it is not polled again.
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
         CONTAINED.set(outer);
         polled.map_or(Poll::Ready(None), |polled| polled.map(Some))
     })
-    .await
 }
 
 #[cfg(test)]
