@@ -82,10 +82,13 @@ pub async fn delete(operation: &Operation<'_>, options: &DeleteOptions) -> Resul
             continue;
         };
         match attempt(operation, kind, &key, &entry, options).await {
-            Ok(Some(deleted)) => return Ok(deleted),
-            Ok(None) => {
+            Ok(Attempt::Done(deleted)) => return Ok(deleted),
+            Ok(Attempt::Lost { removing }) => {
                 fresh = true;
                 current = read(operation, kind, &key).await?;
+                if let (None, Some(last)) = (&current, removing) {
+                    return Ok(Deleted::Gone(last));
+                }
             }
             Err(status) if !fresh => {
                 fresh = true;
@@ -99,14 +102,22 @@ pub async fn delete(operation: &Operation<'_>, options: &DeleteOptions) -> Resul
     }
 }
 
-/// `None`: another write came between.
+enum Attempt {
+    Done(Deleted),
+    /// Another write came between. `removing`: an object that is deleted gracefully and was to go at once. Whoever sees that, as its
+    /// kubelet does, may remove it as well, and be quicker: then it is gone as asked.
+    Lost {
+        removing: Option<Arc<Entry>>,
+    },
+}
+
 async fn attempt(
     operation: &Operation<'_>,
     kind: &Arc<Kind>,
     key: &str,
     entry: &Arc<Entry>,
     options: &DeleteOptions,
-) -> Result<Option<Deleted>, Status> {
+) -> Result<Attempt, Status> {
     check(operation, entry, options)?;
     let old = entry.tree();
     admission::delete(operation, kind.resource, &old).await?;
@@ -122,7 +133,9 @@ async fn attempt(
     }
     let wait = match pending {
         // already on its way, and not asked to be quicker
-        Grace::Waiting if !finalizers_changed => return Ok(Some(Deleted::Pending(Arc::clone(entry)))),
+        Grace::Waiting if !finalizers_changed => {
+            return Ok(Attempt::Done(Deleted::Pending(Arc::clone(entry))));
+        }
         Grace::Waiting | Grace::Started => true,
         Grace::Now | Grace::Over => false,
     };
@@ -131,16 +144,16 @@ async fn attempt(
     }
     let gone = !wait && !has_finalizers && !waits_for_spec;
     if gone && !matches!(pending, Grace::Now) {
-        return remove(operation, kind, key, entry).await;
+        return remove(operation, kind, key, entry, grace.is_some()).await;
     }
     let value = encode(kind, tree)?;
     let same = decoded(kind, key, &value, entry.resource_version)?;
     if same.has_same_bytes(entry) {
-        return Ok(Some(Deleted::Pending(Arc::clone(entry))));
+        return Ok(Attempt::Done(Deleted::Pending(Arc::clone(entry))));
     }
     if operation.dry_run {
         let same = Arc::new(same);
-        return Ok(Some(if gone { Deleted::Gone(same) } else { Deleted::Pending(same) }));
+        return Ok(Attempt::Done(if gone { Deleted::Gone(same) } else { Deleted::Pending(same) }));
     }
     let store = &operation.server.resources.store;
     let lease = ttl(operation, kind);
@@ -149,12 +162,12 @@ async fn attempt(
             let marked = Arc::new(decoded(kind, key, &value, revision)?);
             // those who watch see that it ends before it is gone
             if gone {
-                remove(operation, kind, key, &marked).await
+                remove(operation, kind, key, &marked, true).await
             } else {
-                Ok(Some(Deleted::Pending(marked)))
+                Ok(Attempt::Done(Deleted::Pending(marked)))
             }
         }
-        Written::Conflict(_) => Ok(None),
+        Written::Conflict(_) => Ok(Attempt::Lost { removing: None }),
     }
 }
 
@@ -163,18 +176,19 @@ async fn remove(
     kind: &Arc<Kind>,
     key: &str,
     entry: &Arc<Entry>,
-) -> Result<Option<Deleted>, Status> {
+    graceful: bool,
+) -> Result<Attempt, Status> {
     if operation.dry_run {
-        return Ok(Some(Deleted::Gone(Arc::clone(entry))));
+        return Ok(Attempt::Done(Deleted::Gone(Arc::clone(entry))));
     }
     let store = &operation.server.resources.store;
     match store.delete(key.as_bytes(), entry.resource_version).await.map_err(status_of)? {
         Written::Done(revision) => {
             tell_hooks(operation, kind, entry).await;
             let last = entry.at(revision, "DELETED").map_err(Status::internal)?;
-            Ok(Some(Deleted::Gone(Arc::new(last))))
+            Ok(Attempt::Done(Deleted::Gone(Arc::new(last))))
         }
-        Written::Conflict(_) => Ok(None),
+        Written::Conflict(_) => Ok(Attempt::Lost { removing: graceful.then(|| Arc::clone(entry)) }),
     }
 }
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use serde_json::json;
-use store::{Memory, Store};
+use store::{Changes, Error, KeyValue, Memory, Range, Revision, Store, Written};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -219,6 +219,57 @@ async fn what_is_authorized_by_name_reads_that_name() {
     let twice =
         rig.get(&format!("{MAPS}?fieldSelector=metadata.name%3Da&fieldSelector=metadata.name!%3Dx")).await;
     assert_eq!(twice.tree["items"].as_array().unwrap().len(), 1);
+}
+
+/// A store whose pods are removed by somebody else just before they would be removed, as by a kubelet.
+#[derive(Default)]
+struct Overtaken(Memory);
+
+#[async_trait::async_trait]
+impl Store for Overtaken {
+    async fn get(&self, key: &[u8]) -> Result<(Option<KeyValue>, Revision), Error> {
+        self.0.get(key).await
+    }
+    async fn range(&self, start: &[u8], end: &[u8], limit: i64, revision: Revision) -> Result<Range, Error> {
+        self.0.range(start, end, limit, revision).await
+    }
+    async fn revision(&self) -> Result<Revision, Error> {
+        self.0.revision().await
+    }
+    async fn put(
+        &self,
+        key: &[u8],
+        value: Bytes,
+        expected: Revision,
+        ttl: Option<u32>,
+    ) -> Result<Written, Error> {
+        self.0.put(key, value, expected, ttl).await
+    }
+    async fn delete(&self, key: &[u8], expected: Revision) -> Result<Written, Error> {
+        if key.starts_with(b"/registry/pods/") {
+            self.0.delete(key, expected).await?;
+        }
+        self.0.delete(key, expected).await
+    }
+    async fn watch(&self, prefix: &[u8], revision: Revision) -> Result<Changes, Error> {
+        self.0.watch(prefix, revision).await
+    }
+    async fn compact(&self, revision: Revision) -> Result<(), Error> {
+        self.0.compact(revision).await
+    }
+}
+
+#[tokio::test]
+async fn a_pod_that_somebody_else_removes_is_gone_as_asked() {
+    let rig = Rig::on(Arc::new(Overtaken::default())).await;
+    rig.create(&MAPS.replace("configmaps", "serviceaccounts"), json!({"metadata": {"name": "default"}}))
+        .await;
+    let pods = MAPS.replace("configmaps", "pods");
+    let spec = json!({"nodeName": "n", "containers": [{"name": "c", "image": "i"}]});
+    rig.create(&pods, json!({"metadata": {"name": "p"}, "spec": spec})).await;
+    let deleted = rig.json(Method::DELETE, &format!("{pods}/p?gracePeriodSeconds=0"), Tree::Null).await;
+    assert_eq!((deleted.code, &deleted.tree["metadata"]["name"]), (200, &json!("p")));
+    assert_eq!(rig.json(Method::DELETE, &format!("{pods}/p"), Tree::Null).await.code, 404);
 }
 
 #[tokio::test]
