@@ -86,7 +86,9 @@ pub async fn delete(operation: &Operation<'_>, options: &DeleteOptions) -> Resul
             Ok(Attempt::Lost { removing }) => {
                 fresh = true;
                 current = read(operation, kind, &key).await?;
-                if let (None, Some(last)) = (&current, removing) {
+                if let Some(last) = removing
+                    && current.as_ref().is_none_or(|now| now.uid != last.uid)
+                {
                     return Ok(Deleted::Gone(last));
                 }
             }
@@ -105,7 +107,7 @@ pub async fn delete(operation: &Operation<'_>, options: &DeleteOptions) -> Resul
 enum Attempt {
     Done(Deleted),
     /// Another write came between. `removing`: an object that is deleted gracefully and was to go at once. Whoever sees that, as its
-    /// kubelet does, may remove it as well, and be quicker: then it is gone as asked.
+    /// kubelet does, may remove it as well, and be quicker: then it is gone as asked, and what has its name now is another.
     Lost {
         removing: Option<Arc<Entry>>,
     },

@@ -249,6 +249,11 @@ impl Store for Overtaken {
         if key.starts_with(b"/registry/pods/") {
             self.0.delete(key, expected).await?;
         }
+        // and another takes its name
+        if key == b"/registry/pods/default/mirror" {
+            let (other, _) = self.0.get(b"/registry/pods/default/other").await?;
+            self.0.put(key, other.unwrap().value, 0, None).await?;
+        }
         self.0.delete(key, expected).await
     }
     async fn watch(&self, prefix: &[u8], revision: Revision) -> Result<Changes, Error> {
@@ -266,10 +271,15 @@ async fn a_pod_that_somebody_else_removes_is_gone_as_asked() {
         .await;
     let pods = MAPS.replace("configmaps", "pods");
     let spec = json!({"nodeName": "n", "containers": [{"name": "c", "image": "i"}]});
-    rig.create(&pods, json!({"metadata": {"name": "p"}, "spec": spec})).await;
-    let deleted = rig.json(Method::DELETE, &format!("{pods}/p?gracePeriodSeconds=0"), Tree::Null).await;
-    assert_eq!((deleted.code, &deleted.tree["metadata"]["name"]), (200, &json!("p")));
-    assert_eq!(rig.json(Method::DELETE, &format!("{pods}/p"), Tree::Null).await.code, 404);
+    for name in ["p", "mirror", "other"] {
+        rig.create(&pods, json!({"metadata": {"name": name}, "spec": spec})).await;
+    }
+    for (name, after) in [("p", 404), ("mirror", 200)] {
+        let deleted =
+            rig.json(Method::DELETE, &format!("{pods}/{name}?gracePeriodSeconds=0"), Tree::Null).await;
+        assert_eq!((deleted.code, &deleted.tree["metadata"]["name"]), (200, &json!(name)));
+        assert_eq!(rig.get(&format!("{pods}/{name}")).await.code, after, "{name}");
+    }
 }
 
 #[tokio::test]

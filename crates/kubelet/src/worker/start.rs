@@ -113,7 +113,11 @@ pub async fn start(
             event(Warning, "FailedPostStartHook", "PostStartHook failed");
             let grace = super::terminate::grace(pod, None);
             let message = Some("FailedPostStartHook".to_owned());
-            let _ = super::terminate::kill_container(kubelet, pod, &instance, grace, message).await;
+            if let Err(error) =
+                super::terminate::kill_container(kubelet, pod, &instance, grace, message).await
+            {
+                warn!(pod = pods::title(pod), container = container.name, %error, "Failed to end the container");
+            }
             return Err(failed("PostStartHookError", "PostStartHook failed"));
         }
     }
