@@ -21,7 +21,7 @@ use futures::FutureExt;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use std::sync::Arc;
 use std::time::Duration;
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 pub struct Worker {
     kubelet: Arc<Kubelet>,
@@ -273,15 +273,11 @@ impl Worker {
             if let Some(finished) = finished {
                 self.backoffs.next(&self.uid, &planned.name, finished.finished_at, crate::images::now());
             }
-            // What was made and never started stands in the way of its like.
-            let mut planned = planned.clone();
-            for unused in observed.instances(&planned.name).filter(|it| it.state == runtime::State::Created) {
-                if let Err(error) = kubelet.runtime.remove_container(&unused.id).await {
-                    debug!(id = unused.id, %error, "Cannot remove a container that was never started");
-                    planned.restart_count = planned.restart_count.max(unused.restart_count + 1);
-                }
+            if !self.clear_the_way(pod, observed, &planned.name).await {
+                failed = true;
+                continue;
             }
-            match start::start(&kubelet, pod, &container, &planned, &sandbox, &config).await {
+            match start::start(&kubelet, pod, &container, planned, &sandbox, &config).await {
                 Ok(()) => {
                     FIGURES.started_containers.with(&[planned.kind.name()]).inc();
                     self.reasons.remove(&planned.name);
@@ -300,6 +296,18 @@ impl Worker {
             }
         }
         if failed { Err(Error::Retry) } else { Ok(()) }
+    }
+
+    /// Removes what was made of a container and never started, as when the kubelet ended in between. One that the
+    /// runtime is starting still cannot be removed: it will run or have ended, and only then it is known what to do.
+    async fn clear_the_way(&self, pod: &Pod, observed: &RuntimePod, name: &str) -> bool {
+        for unused in observed.instances(name).filter(|it| it.state == runtime::State::Created) {
+            if let Err(error) = self.kubelet.runtime.remove_container(&unused.id).await {
+                warn!(pod = title(pod), container = name, id = unused.id, %error, "Cannot remove a container that has not started, will retry");
+                return false;
+            }
+        }
+        true
     }
 
     /// Removes all but the newest ended instance of each container, and sandboxes that were replaced.

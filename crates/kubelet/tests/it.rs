@@ -1,6 +1,7 @@
 //! Pods through the whole kubelet, on a runtime in memory.
 #![allow(clippy::unwrap_used)]
 
+use cri::RuntimeService;
 use cri::fake::FakeRuntime;
 use k8s_openapi::api::core::v1::Pod;
 use kubelet::config::KubeletConfiguration;
@@ -245,6 +246,28 @@ async fn an_edited_static_pod_waits_for_its_old_self() {
     let stopped = calls.iter().position(|call| call.starts_with("StopPodSandbox")).unwrap();
     let second = calls.iter().rposition(|call| call.starts_with("RunPodSandbox")).unwrap();
     assert!(stopped < second);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_last_kubelet_was_starting_is_not_started_twice() {
+    let node = Node::new();
+    node.manifest("web", json!({"containers": [{"name": "a", "image": "busybox:1"}]}));
+    node.runtime.fail("StartContainer", stuck());
+    let running = node.start();
+    until("made, not started", || running.has_event("Failed", "stuck")).await;
+    running.stop().await;
+    let first = node.runtime.containers_named("a").remove(0).id;
+
+    // The runtime is at it still: it refuses to remove the container, and has it running in the end.
+    node.runtime.fail("StartContainer", None);
+    node.runtime.fail("RemoveContainer", stuck());
+    let running = node.start();
+    until("removal refused", || node.runtime.calls().contains(&format!("RemoveContainer {first}"))).await;
+    node.runtime.start_container(&first).await.unwrap();
+    until("running", || running.phase("web") == "Running").await;
+    let ids: Vec<_> = node.runtime.containers_named("a").into_iter().map(|it| it.id).collect();
+    assert_eq!(ids, [first]);
     running.stop().await;
 }
 
