@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use client::Request;
 use integration::{Binaries, Daemon, Kind, Stack};
 
 use crate::Bench;
@@ -29,6 +30,7 @@ pub async fn full(bench: &mut Bench) -> Result<()> {
     for round in 0..bench.rounds {
         bench.restart_stacks().await?;
         for side in 0..bench.stacks.len() {
+            still_there(bench, side).await?;
             let ready = bench.stacks[side].0.ready.as_secs_f64();
             bench.table.record(side, "exec to readyz, 10k pods and 1k nodes (s)", ready, 0.3);
         }
@@ -40,6 +42,27 @@ pub async fn full(bench: &mut Bench) -> Result<()> {
             }
             bench.stacks = stacks;
         }
+    }
+    Ok(())
+}
+
+/// What is measured here stands on the objects that were made before: a server that has lost them costs nothing.
+async fn still_there(bench: &Bench, side: usize) -> Result<()> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Meta {
+        #[serde(default)]
+        remaining_item_count: usize,
+    }
+    #[derive(serde::Deserialize)]
+    struct List {
+        metadata: Meta,
+    }
+    let client = bench.stacks[side].0.client()?;
+    for (kind, made) in [("nodes", bench.scaled(1000)), ("pods", bench.scaled(10_000) + bench.scaled(1000))] {
+        let answer = client.bytes(Request::get(format!("/api/v1/{kind}?limit=1"))).await?;
+        let found = serde_json::from_slice::<List>(&answer)?.metadata.remaining_item_count + 1;
+        ensure!(found == made, "{found} {kind} of {made} are there");
     }
     Ok(())
 }
