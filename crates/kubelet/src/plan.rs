@@ -336,11 +336,8 @@ pub fn restarts_after(pod: &Pod, container: &Container, exit_code: i32) -> bool 
 /// Plans a start, or a wait where the container is backing off.
 fn start(plan: &mut Plan, runtime: &RuntimePod, container: &Container, kind: Kind, context: &Context) {
     let last = runtime.container(&container.name);
-    // One that was made and never started, as when the kubelet ended in between, did not run before.
-    let restart_count = last.map_or(0, |last| match last.state {
-        State::Created => last.restart_count,
-        _ => last.restart_count + 1,
-    });
+    // One that never ran, as when the kubelet or the runtime ended in between, is not restarted.
+    let restart_count = last.map_or(0, |last| last.restart_count + u32::from(!last.never_ran()));
     let finished = runtime.instances(&container.name).find(|it| it.state == State::Exited);
     if let Some(finished) = finished
         && let Some((delay, remaining)) =

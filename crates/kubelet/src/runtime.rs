@@ -73,6 +73,18 @@ pub struct Container {
     pub resources: Option<v1::LinuxContainerResources>,
 }
 
+impl Container {
+    /// Whether it was made and did not get as far as running. Of one that it was making when it ended itself, the
+    /// runtime knows no state.
+    pub fn never_ran(&self) -> bool {
+        match self.state {
+            State::Created => true,
+            State::Unknown => self.started_at <= 0,
+            State::Running | State::Exited => false,
+        }
+    }
+}
+
 impl RuntimePod {
     /// The newest instance of a container.
     pub fn container(&self, name: &str) -> Option<&Container> {

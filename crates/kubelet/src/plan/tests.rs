@@ -94,6 +94,23 @@ fn plain_pods() {
 }
 
 #[test]
+fn what_never_ran_is_not_restarted() {
+    let pod = pod(json!({"containers": [{"name": "a"}]}));
+    let restarts = |state: &str, started_at: i64| {
+        let mut runtime = runtime(&pod, "ready", &[&format!("a:{state}")]);
+        runtime.containers[0].started_at = started_at;
+        runtime.containers[0].restart_count = 3;
+        let context = Context { probes: &ProbeResults::default(), backoffs: &Backoffs::default(), now: 2 };
+        plan(&pod, &runtime, &context).start[0].restart_count
+    };
+    assert_eq!(restarts("created", 0), 3);
+    assert_eq!(restarts("unknown", 0), 3);
+    assert_eq!(restarts("unknown", 7), 4);
+    assert_eq!(restarts("exit:1", 7), 4);
+    assert_eq!(restarts("exit:1", 0), 4, "a command that cannot be run counts");
+}
+
+#[test]
 fn init_containers() {
     let pod = pod(json!({
         "restartPolicy": "OnFailure",

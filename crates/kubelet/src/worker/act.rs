@@ -99,10 +99,10 @@ impl Worker {
         if failed { Err(Error::Retry) } else { Ok(()) }
     }
 
-    /// Removes what was made of a container and never started, as when the kubelet ended in between. One that the
-    /// runtime is starting still cannot be removed: it will run or have ended, and only then it is known what to do.
+    /// Removes what was made of a container and never ran: its like could not be made. One that the runtime is
+    /// starting still cannot be removed: it will run or have ended, and only then it is known what to do.
     async fn clear_the_way(&self, pod: &Pod, observed: &RuntimePod, name: &str) -> bool {
-        for unused in observed.instances(name).filter(|it| it.state == runtime::State::Created) {
+        for unused in observed.instances(name).filter(|it| it.never_ran()) {
             if let Err(error) = self.kubelet.runtime.remove_container(&unused.id).await {
                 warn!(pod = title(pod), container = name, id = unused.id, %error, "Cannot remove a container that has not started, will retry");
                 return false;
