@@ -39,6 +39,7 @@ impl Pleg {
     pub async fn run(&self, kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
         let mut before: HashMap<String, Fingerprint> = HashMap::new();
         let mut last_began = Instant::now();
+        let mut failing = false;
         loop {
             let began = Instant::now();
             let interval = began.duration_since(std::mem::replace(&mut last_began, began));
@@ -48,6 +49,10 @@ impl Pleg {
             match listed {
                 Ok(now) => {
                     self.last.store(jiff::Timestamp::now().as_second(), Ordering::Relaxed);
+                    // While the runtime was away, whatever any worker tried has failed.
+                    if std::mem::take(&mut failing) {
+                        kubelet.pods.wake_all();
+                    }
                     let gone = before.keys().filter(|uid| !now.contains_key(*uid));
                     let changed = now.iter().filter(|(uid, state)| before.get(*uid) != Some(state));
                     for uid in gone.chain(changed.map(|(uid, _)| uid)) {
@@ -58,7 +63,10 @@ impl Pleg {
                     kubelet.housekeeping.note_orphans(orphans);
                     before = now;
                 }
-                Err(error) => warn!(%error, "Failed to list what the runtime holds"),
+                Err(error) => {
+                    failing = true;
+                    warn!(%error, "Failed to list what the runtime holds");
+                }
             }
             tokio::select! {
                 () = shutdown.cancelled() => return,

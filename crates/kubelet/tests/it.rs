@@ -250,6 +250,26 @@ async fn an_edited_static_pod_waits_for_its_old_self() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pods_go_on_as_soon_as_the_runtime_is_back() {
+    let node = Node::new();
+    let (kubelet, shutdown) = (node.assemble(), CancellationToken::new());
+    let (listed, until_then) = (kubelet.clone(), shutdown.clone());
+    let lists = tokio::spawn(async move { listed.pleg.run(listed.clone(), until_then).await });
+    until("listed", || kubelet.pleg.problem().is_none()).await;
+    node.runtime.fail("ListPodSandbox", stuck());
+    kubelet.supervisor.update(&kubelet, api_pod("web", 0, json!({})), &shutdown);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+
+    node.runtime.fail("ListPodSandbox", None);
+    let back = std::time::Instant::now();
+    until("running", || state_of(&node, "web") == Some(RUNNING)).await;
+    assert!(back.elapsed() < Duration::from_secs(4), "not when its worker would have looked again by itself");
+    shutdown.cancel();
+    lists.await.unwrap();
+    kubelet.supervisor.finished().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_the_last_kubelet_was_starting_is_not_started_twice() {
     let node = Node::new();
     node.manifest("web", json!({"containers": [{"name": "a", "image": "busybox:1"}]}));
