@@ -10,7 +10,9 @@ fn main() -> std::process::ExitCode {
     daemon::panics::end_the_process();
     daemon::install_crypto();
     let (options, ignored) = daemon::flags::parse_with::<Options>(UNSUPPORTED);
-    options.logging.init();
+    if let Err(error) = options.logging.init() {
+        return daemon::failure::exit(&error);
+    }
     daemon::absent::warn_of_flags(ignored);
     daemon::limits::raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -22,9 +24,6 @@ fn main() -> std::process::ExitCode {
     });
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(error = %error, "command failed");
-            std::process::ExitCode::FAILURE
-        }
+        Err(error) => daemon::failure::exit(&*error),
     }
 }

@@ -9,7 +9,9 @@ fn main() -> ExitCode {
     daemon::panics::end_the_process();
     daemon::install_crypto();
     let options = daemon::flags::parse::<cluster_dns::options::Options>();
-    options.logging.init();
+    if let Err(error) = options.logging.init() {
+        return daemon::failure::exit(&error);
+    }
     let result = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -20,9 +22,6 @@ fn main() -> ExitCode {
         });
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "cluster-dns failed");
-            ExitCode::FAILURE
-        }
+        Err(error) => daemon::failure::exit(&*error),
     }
 }

@@ -9,14 +9,13 @@ fn main() -> std::process::ExitCode {
     daemon::panics::end_the_process();
     daemon::install_crypto();
     let (options, ignored) = daemon::flags::parse_with::<Options>(&options::WITHOUT_EFFECT);
-    options.logging.init();
+    if let Err(error) = options.logging.init() {
+        return daemon::failure::exit(&error);
+    }
     daemon::absent::warn_of_flags(ignored);
     match start(options) {
         Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(error = %error, "command failed");
-            std::process::ExitCode::FAILURE
-        }
+        Err(error) => daemon::failure::exit(&*error),
     }
 }
 

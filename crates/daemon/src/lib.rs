@@ -7,6 +7,7 @@
 
 pub mod absent;
 pub mod config;
+pub mod failure;
 pub mod features;
 pub mod flags;
 pub mod health;

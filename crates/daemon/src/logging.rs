@@ -22,10 +22,16 @@ const LIBRARIES: &[&str] = &[
     "mio",
 ];
 
+/// `--logging-format` names none.
+#[derive(Debug, thiserror::Error)]
+#[error("format: Invalid value: {0:?}: Unsupported log format")]
+pub struct UnsupportedFormat(String);
+
 /// Starts logging. A second call has no effect (tests start several daemons in one process).
 ///
-/// `vmodule` is `module=N,…`; the pattern is matched as a module path's prefix.
-pub fn init(verbosity: u32, format: &str, vmodule: &str) {
+/// `vmodule` is `module=N,…`; the pattern is matched as a module path's prefix. Where the format is not known, logs
+/// are text, for the caller to say so and end.
+pub fn init(verbosity: u32, format: &str, vmodule: &str) -> Result<(), UnsupportedFormat> {
     let mut targets = Targets::new().with_default(level(verbosity));
     if verbosity < 8 {
         for library in LIBRARIES {
@@ -51,6 +57,14 @@ pub fn init(verbosity: u32, format: &str, vmodule: &str) {
             registry.with(layer).try_init()
         }
     };
+    check(format)
+}
+
+fn check(format: &str) -> Result<(), UnsupportedFormat> {
+    match format {
+        "text" | "json" => Ok(()),
+        other => Err(UnsupportedFormat(other.to_owned())),
+    }
 }
 
 fn level(verbosity: u32) -> LevelFilter {
@@ -58,5 +72,15 @@ fn level(verbosity: u32) -> LevelFilter {
         0..=3 => LevelFilter::INFO,
         4..=5 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn formats() {
+        assert!(super::check("json").is_ok() && super::check("text").is_ok());
+        let refused = super::check("xml").unwrap_err().to_string();
+        assert_eq!(refused, "format: Invalid value: \"xml\": Unsupported log format");
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod authority;
 mod certificate;
+mod listen;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -32,6 +33,7 @@ use tokio_util::task::TaskTracker;
 use crate::panics;
 
 pub use certificate::{Error, KeyPair};
+pub use listen::bind;
 pub use tls::TlsConfig;
 
 /// The other end of a connection, in each of its requests' extensions as `Peer`. Cheap to clone.
@@ -121,7 +123,8 @@ pub async fn serve<S, B>(
             },
         };
         let _ = stream.set_nodelay(true);
-        let local = stream.local_addr().unwrap_or(address);
+        let local = listen::plain(stream.local_addr().unwrap_or(address));
+        let address = listen::plain(address);
         let connection = Connection {
             service: service.clone(),
             options: options.clone(),
@@ -243,18 +246,4 @@ where
     fn execute(&self, future: F) {
         self.0.spawn(panics::contained(future));
     }
-}
-
-/// Binds `address`, with SO_REUSEPORT when asked for.
-pub fn bind(address: SocketAddr, share_port: bool) -> std::io::Result<TcpListener> {
-    let socket = match address {
-        SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
-    };
-    socket.set_reuseaddr(true)?;
-    if share_port {
-        socket.set_reuseport(true)?;
-    }
-    socket.bind(address)?;
-    socket.listen(4096)
 }

@@ -1,5 +1,6 @@
 //! kube-proxy, the service proxy of a node.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -12,7 +13,12 @@ fn main() -> ExitCode {
     daemon::panics::end_the_process();
     daemon::install_crypto();
     let (options, ignored) = daemon::flags::parse_with::<Options>(options::UNSUPPORTED);
-    options.logging.init();
+    if let Err(error) =
+        options.logging.clone().with_file(options.config.as_deref().unwrap_or(Path::new(""))).init()
+    {
+        tracing::error!(error = format!("initialize logging: logging.{error}"), "command failed");
+        return ExitCode::FAILURE;
+    }
     daemon::absent::warn_of_flags(ignored);
     let filter = Arc::new(packetfilter::Nft);
     let result = tokio::runtime::Builder::new_multi_thread()
@@ -30,9 +36,6 @@ fn main() -> ExitCode {
         });
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(error = format!("{error:#}"), "kube-proxy failed");
-            ExitCode::FAILURE
-        }
+        Err(error) => daemon::failure::exit(&*error),
     }
 }

@@ -9,14 +9,14 @@ fn main() -> std::process::ExitCode {
     daemon::panics::end_the_process();
     daemon::install_crypto();
     let (options, ignored) = daemon::flags::parse_with::<options::Options>(options::WITHOUT_EFFECT);
-    options.logging.init();
+    if let Err(error) = options.logging.clone().with_file(std::path::Path::new(&options.config)).init() {
+        tracing::error!(error = format!("initialize logging: logging.{error}"), "command failed");
+        return std::process::ExitCode::FAILURE;
+    }
     daemon::absent::warn_of_flags(ignored);
     match start(options) {
         Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(error = %format!("{error:#}"), "command failed");
-            std::process::ExitCode::FAILURE
-        }
+        Err(error) => daemon::failure::exit(&*error),
     }
 }
 

@@ -25,7 +25,7 @@ use client::{Client, Config, EventRecorder, Informers};
 use cri::{ImageService, RuntimeService};
 use k8s_openapi::api::core::v1::{Pod, PodStatus, Service};
 use parking_lot::RwLock;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -257,6 +257,13 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     Ok(())
 }
 
+fn listen(address: &str, port: u16, field: &str) -> anyhow::Result<TcpListener> {
+    match address.parse::<IpAddr>() {
+        Ok(ip) => Ok(daemon::serving::bind(SocketAddr::new(ip, port), false)?),
+        Err(_) => bail!("{field} {address:?} of the configuration is not an IP address"),
+    }
+}
+
 async fn wait_for_runtime(
     runtime: &cri::Client,
     shutdown: &CancellationToken,
@@ -295,17 +302,12 @@ pub async fn serve(
     }
 
     if config.healthz_port > 0 {
-        let address = format!("{}:{}", config.healthz_bind_address, config.healthz_port);
         let listener =
-            TcpListener::bind(&address).await.with_context(|| format!("listening on {address}"))?;
+            listen(&config.healthz_bind_address, u16::try_from(config.healthz_port)?, "healthzBindAddress")?;
         tasks.spawn(crate::metrics::serve_health(kubelet.clone(), listener, shutdown.clone()));
     }
     if config.enable_server {
-        let address = match config.address.parse::<IpAddr>() {
-            Ok(ip) => std::net::SocketAddr::new(ip, config.port),
-            Err(_) => bail!("address {:?} of the configuration is not an IP address", config.address),
-        };
-        let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
+        let listener = listen(&config.address, config.port, "address")?;
         let (kubelet, shutdown) = (kubelet.clone(), shutdown.clone());
         tasks.spawn(async move {
             if let Err(error) = crate::server::run(kubelet, listener, shutdown.clone()).await {

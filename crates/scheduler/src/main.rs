@@ -9,14 +9,15 @@ fn main() -> std::process::ExitCode {
     daemon::panics::end_the_process();
     daemon::install_crypto();
     let (options, ignored) = daemon::flags::parse_with::<Options>(WITHOUT_EFFECT);
-    options.logging.init();
+    if let Err(error) = options.logging.init() {
+        // as upstream's, which tells this before it logs
+        eprintln!("{error}");
+        return std::process::ExitCode::FAILURE;
+    }
     daemon::absent::warn_of_flags(ignored);
     match start(options) {
         Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(error = %error, "command failed");
-            std::process::ExitCode::FAILURE
-        }
+        Err(error) => daemon::failure::exit(&*error),
     }
 }
 

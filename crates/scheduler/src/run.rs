@@ -136,10 +136,9 @@ async fn serve(
     let address = SocketAddr::new(options.serving.bind_address, port);
     let names = ["localhost".to_string()];
     let tls =
-        TlsConfig::from_flags(&options.serving, "kube-scheduler", &names, &[options.serving.bind_address])
-            .context("serving certificate")?;
+        TlsConfig::from_flags(&options.serving, "kube-scheduler", &names, &[options.serving.bind_address])?;
     let listener = serving::bind(address, options.serving.permit_port_sharing)
-        .with_context(|| format!("failed to listen on {address}"))?;
+        .with_context(|| format!("failed to create listener: failed to listen on {address}"))?;
     tracing::info!(address = %listener.local_addr()?, "Serving securely");
     tasks.spawn(tls.clone().watch(stop.clone()));
     let service = service_fn(move |request| server.clone().answer(request));

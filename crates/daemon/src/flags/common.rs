@@ -1,7 +1,7 @@
 //! Flags that several daemons share, to be flattened into a daemon's own.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
@@ -38,9 +38,28 @@ impl Logging {
         Unsupported { name: "log-text-split-stream", boolean: true },
     ];
 
+    /// With what `logging` of a configuration file says where the flags say nothing. A file that cannot be read is told
+    /// of by whoever loads it.
+    pub fn with_file(mut self, path: &Path) -> Logging {
+        let tree = std::fs::read_to_string(path).ok().and_then(|text| crate::config::yaml(&text).ok());
+        let logging = tree.as_ref().and_then(|tree| tree.get("logging"));
+        let of = |name: &str| logging.and_then(|logging| logging.get(name));
+        if self.logging_format == "text"
+            && let Some(format) = of("format").and_then(|format| format.as_str()).filter(|it| !it.is_empty())
+        {
+            self.logging_format = format.to_owned();
+        }
+        if self.verbosity == 0
+            && let Some(verbosity) = of("verbosity").and_then(|it| u32::try_from(it.as_u64()?).ok())
+        {
+            self.verbosity = verbosity;
+        }
+        self
+    }
+
     /// Starts logging with these settings.
-    pub fn init(&self) {
-        crate::logging::init(self.verbosity, &self.logging_format, &self.vmodule);
+    pub fn init(&self) -> Result<(), crate::logging::UnsupportedFormat> {
+        crate::logging::init(self.verbosity, &self.logging_format, &self.vmodule)
     }
 }
 

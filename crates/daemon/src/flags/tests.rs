@@ -107,3 +107,22 @@ fn durations_as_go_writes_them() {
         assert_eq!(duration.to_string(), back);
     }
 }
+
+#[test]
+fn a_file_says_how_to_log_where_flags_do_not() {
+    let path = std::env::temp_dir().join(format!("daemon-logging-{}.yaml", std::process::id()));
+    std::fs::write(&path, "logging: {format: json, verbosity: 4}\n").unwrap();
+    let logging = |arguments: &[&str]| {
+        #[derive(Parser)]
+        struct Only {
+            #[command(flatten)]
+            logging: Logging,
+        }
+        let logging = Only::parse_from(arguments).logging.with_file(&path);
+        (logging.logging_format, logging.verbosity)
+    };
+    assert_eq!(logging(&["x"]), ("json".to_owned(), 4));
+    assert_eq!(logging(&["x", "--v=2"]), ("json".to_owned(), 2));
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(logging(&["x"]), ("text".to_owned(), 0));
+}

@@ -125,3 +125,40 @@ fn versions_and_suites_are_those_of_the_flags() {
     restrict("VersionTLS12", &["TLS_RSA_WITH_AES_128_CBC_SHA"]).unwrap().acceptor(true);
     restrict("VersionTLS13", &[]).unwrap().acceptor(true);
 }
+
+#[tokio::test]
+async fn any_address_takes_both_families_and_tells_ipv4_as_such() {
+    for any in ["0.0.0.0:0", "[::]:0"] {
+        let listener = bind(any.parse().unwrap(), false).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let shutdown = CancellationToken::new();
+        let service = service_fn(|request: Request<Incoming>| async move {
+            let peer = request.extensions().get::<Peer>().unwrap();
+            let text = format!("{} {}", peer.address().ip(), peer.local().ip());
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(text))))
+        });
+        let server = tokio::spawn(serve(listener, None, service, Options::default(), shutdown.clone()));
+        for host in ["127.0.0.1", "::1"] {
+            let Ok(mut stream) = tokio::net::TcpStream::connect((host, port)).await else {
+                // a host without IPv6
+                assert!(host == "::1" && bind("[::1]:0".parse().unwrap(), false).is_err());
+                continue;
+            };
+            let request = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+            stream.write_all(request).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.ends_with(&format!("\r\n\r\n{host} {host}")), "{answer}");
+        }
+        shutdown.cancel();
+        server.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_told_as_upstream_tells_it() {
+    let taken = bind("0.0.0.0:0".parse().unwrap(), false).unwrap();
+    let address = SocketAddr::from(([0, 0, 0, 0], taken.local_addr().unwrap().port()));
+    let error = bind(address, false).unwrap_err();
+    assert_eq!(error.to_string(), format!("listen tcp {address}: bind: address already in use"));
+}
