@@ -48,18 +48,18 @@ pub enum Error {
 /// Decodes JSON as an object of a message.
 pub fn json(bytes: &[u8], message: &Message, strictness: Strictness) -> Result<Decoded, Error> {
     let node = node::parse_json(bytes).map_err(Error::Syntax)?;
-    check::check(&node, message, strictness)
+    check::check(&node, check::Source::Json(bytes), message, strictness)
 }
 
 /// Decodes YAML as an object of a message.
 pub fn yaml(bytes: &[u8], message: &Message, strictness: Strictness) -> Result<Decoded, Error> {
     let node = node::parse_yaml(bytes).map_err(Error::Syntax)?;
-    check::check(&node, message, strictness)
+    check::check(&node, check::Source::Yaml, message, strictness)
 }
 
 /// Checks and orders a tree that came from elsewhere, a patch's result for instance.
 pub fn tree(tree: &Tree, message: &Message, strictness: Strictness) -> Result<Decoded, Error> {
-    check::check(&node::Node::from(tree), message, strictness)
+    check::check(&node::Node::from(tree), check::Source::Tree, message, strictness)
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use crate::raw;
+
 /// Appends a tree.
 pub fn write(tree: &Value, out: &mut Vec<u8>) {
     match tree {
@@ -31,6 +33,12 @@ pub fn write(tree: &Value, out: &mut Vec<u8>) {
             out.push(b']');
         }
         Value::Object(map) => {
+            if let Some(text) = raw::text(map) {
+                if write_compact(text.as_bytes(), out).is_err() {
+                    out.extend_from_slice(b"null");
+                }
+                return;
+            }
             out.push(b'{');
             for (index, (key, value)) in map.iter().enumerate() {
                 if index > 0 {

@@ -13,6 +13,7 @@ pub mod json;
 pub mod model;
 pub mod openapi;
 pub mod quantity;
+pub mod raw;
 pub mod status;
 pub mod tables;
 pub mod text;

@@ -192,7 +192,7 @@ pub fn encode_tree(media: MediaType, tree: &api::Tree) -> (MediaType, Bytes) {
             }
         }
     }
-    let mut out = serde_json::to_vec(tree).unwrap_or_default();
+    let mut out = api::json::to_vec(tree);
     out.push(b'\n');
     (MediaType::Json, out.into())
 }

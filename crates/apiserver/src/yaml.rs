@@ -11,6 +11,9 @@ pub fn write(tree: &Tree, out: &mut String) {
 }
 
 fn value(tree: &Tree, indent: usize, out: &mut String) {
+    if let Some(opened) = api::raw::opened(tree) {
+        return value(&opened, indent, out);
+    }
     match tree {
         Tree::Object(map) if map.is_empty() => out.push_str("{}"),
         Tree::Array(items) if items.is_empty() => out.push_str("[]"),

@@ -167,7 +167,7 @@ impl fmt::Display for Shown<'_> {
             Shown::Number(number) => write!(f, "{number}"),
             Shown::Bool(value) => write!(f, "{value}"),
             Shown::Tree(Tree::Null) | Shown::Null => f.write_str("null"),
-            Shown::Tree(tree) => write!(f, "{tree}"),
+            Shown::Tree(tree) => f.write_str(&String::from_utf8_lossy(&api::json::to_vec(tree))),
             Shown::Plain(text) => f.write_str(text),
         }
     }

@@ -63,6 +63,9 @@ fn merge_into(target: &mut Tree, patch: &Tree) {
         *target = patch.clone();
         return;
     };
+    if let Some(opened) = api::raw::opened(target) {
+        *target = opened;
+    }
     if !target.is_object() {
         *target = Tree::Object(Default::default());
     }

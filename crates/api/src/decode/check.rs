@@ -5,13 +5,27 @@ use serde_json::{Map, Number, Value};
 use super::node::Node;
 use super::{Decoded, Error, Strictness, times};
 use crate::model::{Field, Leaf, Message, Shape, Type};
-use crate::{quantity, tables, text};
+use crate::{quantity, raw, tables, text};
 
 /// Unknown and duplicate fields that are told one by one.
 const MAX_PROBLEMS: usize = 100;
 
-pub(super) fn check(node: &Node<'_>, message: &Message, strictness: Strictness) -> Result<Decoded, Error> {
+/// What a document was read from.
+#[derive(Clone, Copy)]
+pub(super) enum Source<'x> {
+    Json(&'x [u8]),
+    Yaml,
+    Tree,
+}
+
+pub(super) fn check(
+    node: &Node<'_>,
+    source: Source<'_>,
+    message: &Message,
+    strictness: Strictness,
+) -> Result<Decoded, Error> {
     let mut checker = Checker {
+        source,
         path: Vec::new(),
         owner: message.short_name(),
         problems: Vec::new(),
@@ -42,6 +56,7 @@ enum Step<'x> {
 }
 
 struct Checker<'x> {
+    source: Source<'x>,
     path: Vec<Step<'x>>,
     /// Upstream's name of the structure whose field is being read.
     owner: &'x str,
@@ -161,7 +176,7 @@ impl<'x> Checker<'x> {
                 }
                 Some(list)
             }
-            (Shape::Map, Node::Object(entries)) => {
+            (Shape::Map, Node::Object(entries, _)) => {
                 let mut map = Map::with_capacity(entries.len());
                 for (key, node) in entries {
                     if map.contains_key(&**key) {
@@ -256,7 +271,7 @@ impl<'x> Checker<'x> {
 
     fn message(&mut self, node: &'x Node<'x>, message: &'x Message, go_type: &str) -> Option<Value> {
         match (message.leaf, node) {
-            (None, Node::Object(entries)) => Some(self.object(entries, message)),
+            (None, Node::Object(entries, _)) => Some(self.object(entries, message)),
             (Some(leaf), node) => self.leaf(node, message, leaf),
             (None, node) => {
                 let expected = match named(go_type) {
@@ -313,13 +328,19 @@ impl<'x> Checker<'x> {
                 self.fail_mismatch(node, "int32");
                 None
             }
-            (Leaf::RawExtension | Leaf::FieldsV1 | Leaf::Json, node) => Some(node.to_tree()),
+            (Leaf::RawExtension, node) => Some(self.raw(node)),
+            (Leaf::Json, node) => {
+                let mut tree = node.to_tree();
+                tree.sort_all_objects();
+                Some(tree)
+            }
+            (Leaf::FieldsV1, node) => Some(node.to_tree()),
             (Leaf::PropsOrBool, Node::Bool(value)) => Some(Value::Bool(*value)),
             (Leaf::Items | Leaf::PropsOrArray | Leaf::PropsOrStringArray, Node::Array(items)) => {
                 let list = message.fields.iter().find(|field| field.shape == Shape::List)?;
                 Some(self.list(items, &list.ty, ""))
             }
-            (Leaf::PropsOrArray | Leaf::PropsOrBool | Leaf::PropsOrStringArray, node @ Node::Object(_)) => {
+            (Leaf::PropsOrArray | Leaf::PropsOrBool | Leaf::PropsOrStringArray, node @ Node::Object(..)) => {
                 let schema = message
                     .fields
                     .iter()
@@ -337,6 +358,20 @@ impl<'x> Checker<'x> {
         }
     }
 
+    /// What no model describes is kept as it was written.
+    fn raw(&self, node: &Node<'_>) -> Value {
+        let mut tree = match (self.source, node) {
+            (Source::Json(document), Node::Object(_, span)) => {
+                return span.of(document).and_then(raw::value).unwrap_or_else(|| node.to_tree());
+            }
+            _ => node.to_tree(),
+        };
+        if let Source::Yaml = self.source {
+            tree.sort_all_objects();
+        }
+        tree
+    }
+
     fn mismatch(&mut self, node: &Node<'_>, expected: &str) {
         if self.first.is_none() {
             self.first = Some(self.mismatch_text(node, expected));
@@ -352,7 +387,7 @@ impl<'x> Checker<'x> {
             Node::Number(_) => "number".to_owned(),
             Node::String(_) => "string".to_owned(),
             Node::Array(_) => "array".to_owned(),
-            Node::Object(_) => "object".to_owned(),
+            Node::Object(..) => "object".to_owned(),
         };
         let names: Vec<&str> = self
             .path

@@ -17,14 +17,30 @@ pub(super) enum Node<'a> {
     Number(Cow<'a, str>),
     String(Cow<'a, str>),
     Array(Vec<Node<'a>>),
-    Object(Vec<(Cow<'a, str>, Node<'a>)>),
+    /// With where it stands in a JSON document.
+    Object(Vec<(Cow<'a, str>, Node<'a>)>, Span),
+}
+
+/// A part of the document; empty for what has no text of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    /// The text there.
+    pub(super) fn of(self, document: &[u8]) -> Option<&str> {
+        let text = document.get(self.start as usize..self.end as usize)?;
+        std::str::from_utf8(text).ok().filter(|text| !text.is_empty())
+    }
 }
 
 impl<'a> Node<'a> {
     /// The last value of a key.
     pub(super) fn get(&self, name: &str) -> Option<&Node<'a>> {
         match self {
-            Node::Object(entries) => {
+            Node::Object(entries, _) => {
                 entries.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value)
             }
             _ => None,
@@ -39,7 +55,7 @@ impl<'a> Node<'a> {
             Node::Number(text) => number(text),
             Node::String(text) => Value::String(text.clone().into_owned()),
             Node::Array(items) => Value::Array(items.iter().map(Node::to_tree).collect()),
-            Node::Object(entries) => {
+            Node::Object(entries, _) => {
                 let mut map = Map::with_capacity(entries.len());
                 for (key, value) in entries {
                     map.insert(key.clone().into_owned(), value.to_tree());
@@ -70,6 +86,7 @@ impl<'a> From<&'a Value> for Node<'a> {
             Value::Array(items) => Node::Array(items.iter().map(Node::from).collect()),
             Value::Object(map) => Node::Object(
                 map.iter().map(|(key, value)| (Cow::Borrowed(key.as_str()), Node::from(value))).collect(),
+                Span::default(),
             ),
         }
     }
@@ -176,7 +193,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
             };
             entries.push((key, value));
         }
-        Ok(Node::Object(entries))
+        Ok(Node::Object(entries, Span::default()))
     }
 }
 
@@ -240,7 +257,11 @@ impl<'a> Parser<'a> {
                     return Err(invalid(byte, "exceeded max depth"));
                 }
                 self.at += 1;
-                let node = if byte == b'{' { self.object() } else { self.array() };
+                let start = self.at - 1;
+                let node = match byte {
+                    b'{' => self.object().map(|entries| Node::Object(entries, self.span(start))),
+                    _ => self.array(),
+                };
                 self.depth -= 1;
                 node
             }
@@ -253,12 +274,20 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn object(&mut self) -> Result<Node<'a>, String> {
+    /// What has been read since `start`.
+    fn span(&self, start: usize) -> Span {
+        match (u32::try_from(start), u32::try_from(self.at)) {
+            (Ok(start), Ok(end)) => Span { start, end },
+            _ => Span::default(),
+        }
+    }
+
+    fn object(&mut self) -> Result<Vec<(Cow<'a, str>, Node<'a>)>, String> {
         let mut entries = Vec::new();
         self.space();
         if self.peek() == Some(b'}') {
             self.at += 1;
-            return Ok(Node::Object(entries));
+            return Ok(entries);
         }
         loop {
             self.space();
@@ -279,7 +308,7 @@ impl<'a> Parser<'a> {
                 b',' => self.at += 1,
                 b'}' => {
                     self.at += 1;
-                    return Ok(Node::Object(entries));
+                    return Ok(entries);
                 }
                 byte => return Err(invalid(byte, "after object key:value pair")),
             }

@@ -88,7 +88,11 @@ pub fn object(
             found =
                 Found::resolve(&type_meta.0, &type_meta.1, expected).map_err(|error| unrecognized(&error))?;
             let message = found.message(expected)?;
-            result = check::check(&node, message, strictness);
+            let source = match format {
+                Format::Yaml => check::Source::Yaml,
+                _ => check::Source::Json(body),
+            };
+            result = check::check(&node, source, message, strictness);
         }
     }
     let decoded = result.map_err(|error| found.cannot(expected, &error.to_string()))?;
@@ -139,7 +143,7 @@ fn duplicates(node: &Node<'_>, path: &mut String, warnings: &mut Vec<String>) {
                 path.truncate(length);
             }
         }
-        Node::Object(entries) => {
+        Node::Object(entries, _) => {
             let mut seen = std::collections::HashSet::with_capacity(entries.len());
             for (key, value) in entries {
                 if length > 0 {
@@ -206,7 +210,7 @@ fn group_version(group: &str, version: &str) -> String {
 /// The document's `kind` and `apiVersion`.
 fn type_meta(node: &Node<'_>) -> Result<(String, String), String> {
     let found = match node {
-        Node::Object(_) | Node::Null => "",
+        Node::Object(..) | Node::Null => "",
         Node::Array(_) => "array",
         Node::String(_) => "string",
         Node::Number(_) => "number",

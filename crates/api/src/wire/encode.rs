@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{Error, MAX_DEPTH};
 use crate::model::{Field, Leaf, Message, Shape, Type};
-use crate::{Tree, json, tables, text};
+use crate::{Tree, json, raw, tables, text};
 
 /// Appends an object's bytes, without an envelope. `kind` and `apiVersion` are not part of them.
 pub fn tree_to_proto(tree: &Tree, message: &Message, out: &mut Vec<u8>) -> Result<(), Error> {
@@ -270,6 +270,10 @@ fn leaf_value(
         Leaf::RawExtension | Leaf::FieldsV1 | Leaf::Json => {
             if let Some(value) = value {
                 put_tag(1, 2, out);
+                if let Some(text) = value.as_object().and_then(raw::text) {
+                    put_bytes(text.as_bytes(), out);
+                    return Ok(());
+                }
                 put_nested(out, |out| {
                     json::write(value, out);
                     Ok::<(), Error>(())

@@ -3,7 +3,7 @@
 use serde_json::{Map, Number, Value};
 
 use super::Error;
-use crate::json;
+use crate::{json, raw};
 
 pub(super) trait Sink {
     /// An object of about so many members.
@@ -25,6 +25,10 @@ pub(super) trait Sink {
     fn null(&mut self);
     /// A JSON text from the wire.
     fn json(&mut self, text: &[u8]) -> Result<(), Error>;
+    /// A JSON text that is to be kept as it is.
+    fn raw(&mut self, text: &[u8]) -> Result<(), Error> {
+        self.json(text)
+    }
 }
 
 pub(super) struct JsonSink<'a> {
@@ -224,6 +228,12 @@ impl Sink for TreeSink {
 
     fn json(&mut self, text: &[u8]) -> Result<(), Error> {
         self.push(serde_json::from_slice(text).map_err(|_| Error::NotJson)?);
+        Ok(())
+    }
+
+    fn raw(&mut self, text: &[u8]) -> Result<(), Error> {
+        let text = std::str::from_utf8(text).map_err(|_| Error::NotJson)?;
+        self.push(raw::value(text).ok_or(Error::NotJson)?);
         Ok(())
     }
 }

@@ -354,12 +354,14 @@ impl<'s, S: Sink> Transcoder<'s, S> {
                 quantity => self.sink.string(quantity),
             },
             Leaf::IntOrString => self.int_or_string(data)?,
-            Leaf::RawExtension | Leaf::FieldsV1 | Leaf::Json => {
-                match last(data, 1)?.map_or(Ok(&[][..]), Raw::bytes)? {
-                    [] => self.sink.null(),
-                    json => self.sink.json(json)?,
-                }
-            }
+            Leaf::RawExtension => match last(data, 1)?.map_or(Ok(&[][..]), Raw::bytes)? {
+                [] => self.sink.null(),
+                json => self.sink.raw(json)?,
+            },
+            Leaf::FieldsV1 | Leaf::Json => match last(data, 1)?.map_or(Ok(&[][..]), Raw::bytes)? {
+                [] => self.sink.null(),
+                json => self.sink.json(json)?,
+            },
             Leaf::Items | Leaf::PropsOrArray | Leaf::PropsOrBool | Leaf::PropsOrStringArray => {
                 self.choice(data, message, leaf, depth)?
             }

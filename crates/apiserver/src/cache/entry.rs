@@ -190,7 +190,7 @@ impl Entry {
                     map.shift_remove("kind");
                     map.shift_remove("apiVersion");
                 }
-                let _ = serde_json::to_writer(out, &tree);
+                api::json::write(&tree, out);
             }
         }
     }

@@ -65,6 +65,14 @@ impl Patch {
         resource: &Resource,
         message: &'static Message,
     ) -> Result<(Tree, Vec<String>), Status> {
+        let mut seen = std::borrow::Cow::Borrowed(old);
+        if api::raw::any(old) {
+            match self.kind {
+                Kind::Strategic => api::raw::open(seen.to_mut()),
+                _ => api::raw::compact(seen.to_mut()),
+            }
+        }
+        let old = &*seen;
         let mut patched = match self.kind {
             Kind::Json => machinery::patch::json(old, &self.body),
             Kind::Merge => machinery::patch::merge(old, &self.body),
@@ -143,7 +151,7 @@ impl Patch {
     fn refused(&self, patched: &Tree, error: &str) -> Status {
         let value = match self.kind {
             Kind::Strategic => Tree::from(shown(&self.body)),
-            _ => Tree::from(patched.to_string()),
+            _ => Tree::from(String::from_utf8_lossy(&api::json::to_vec(patched))),
         };
         let message = format!("Invalid value: {value}: {error}");
         let cause = Cause { reason: "FieldValueInvalid".to_owned(), message, field: "patch".to_owned() };

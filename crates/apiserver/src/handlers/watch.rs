@@ -267,7 +267,7 @@ impl Format {
         }
         let mut out = Vec::new();
         json_frame_open(event_type, &mut out);
-        let _ = serde_json::to_writer(&mut out, tree);
+        api::json::write(tree, &mut out);
         out.extend_from_slice(b"}\n");
         out.into()
     }

@@ -66,13 +66,18 @@ fn apply(document: &mut Tree, operation: &Tree, copied: &mut usize) -> Option<()
         return Some(());
     }
     let path = pointer(text("path")?)?;
+    open_along(document, &path);
+    if let Some(from) = text("from").and_then(pointer) {
+        open_along(document, &from);
+    }
     match text("op")? {
         "add" => add(document, &path, value()),
         "remove" => remove(document, &path).map(drop),
         "replace" => replace(document, &path, value()),
         "test" => {
             let found = find(document, &path)?.unwrap_or(&Tree::Null);
-            (*found == value()).then_some(())
+            let opened = api::raw::opened(found);
+            (*opened.as_ref().unwrap_or(found) == value()).then_some(())
         }
         "move" => {
             let taken = remove(document, &pointer(text("from")?)?)?;
@@ -110,6 +115,18 @@ fn child<'t>(tree: &'t mut Tree, step: &str) -> Option<&'t mut Tree> {
             list.get_mut(at)
         }
         _ => None,
+    }
+}
+
+/// Takes apart what is kept as text on the way to a place.
+fn open_along(document: &mut Tree, path: &[String]) {
+    let mut tree = document;
+    for step in path.iter().take(path.len().saturating_sub(1)) {
+        let Some(next) = child(tree, step) else { return };
+        if let Some(opened) = api::raw::opened(next) {
+            *next = opened;
+        }
+        tree = next;
     }
 }
 

@@ -34,6 +34,20 @@ fn json_patches() {
 }
 
 #[test]
+fn patches_reach_into_what_is_kept_as_text() {
+    let message = api::tables::message("k8s.io.api.apps.v1.ControllerRevision").unwrap();
+    let body = br#"{"data":{ "a":1.0,"b":{"c":[2]} }}"#;
+    let strictness = api::decode::Strictness::Strict;
+    let target = api::decode::json(body, message, strictness).unwrap().tree;
+    let untouched = merge(&target, &json!({"revision": 2})).unwrap();
+    assert_eq!(untouched["data"], target["data"]);
+    let merged = merge(&target, &json!({"data": {"b": {"d": 3}}})).unwrap();
+    assert_eq!(merged["data"], json!({"a": 1.0, "b": {"c": [2], "d": 3}}));
+    let patch = json!([{"op": "test", "path": "/data", "value": {"a": 1.0, "b": {"c": [2]}}}, {"op": "add", "path": "/data/b/c/-", "value": 4}]);
+    assert_eq!(json(&target, &patch).unwrap()["data"], json!({"a": 1.0, "b": {"c": [2, 4]}}));
+}
+
+#[test]
 fn merge_patches() {
     let target = json!({"a": {"b": 1, "c": 2}, "d": [1]});
     let got = merge(&target, &json!({"a": {"b": null, "e": {"f": null}}, "d": [2]})).unwrap();

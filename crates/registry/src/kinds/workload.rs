@@ -354,6 +354,8 @@ fn check_revision(_: &Context<'_>, object: &Tree, old: Option<&Tree>, errors: &m
     not_negative(number(object, "revision"), &Path::new("revision"), errors);
     if !has(object, "data") {
         errors.push(Path::new("data").required("data is mandatory"));
+    } else if !get(object, "data").is_object() {
+        errors.push(Path::new("data").required("data must be a valid JSON object"));
     }
     if let Some(old) = old
         && !same(get(object, "data"), get(old, "data"))

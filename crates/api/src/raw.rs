@@ -1,0 +1,159 @@
+//! JSON that no model describes, kept as it was written.
+//!
+//! Upstream stores a `RawExtension` byte for byte, and tells two of them apart by their bytes. In a tree it is an ordinary
+//! value where that value's JSON is those bytes, which is nearly always. Any other text (spaces, `1.0`, `\/`, a key given twice)
+//! stands in the tree as an object with one member, whose key no client can know: so it is copied, compared and patched
+//! around like any value, and the encoders write the text. Only objects are kept: nothing else passes validation.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
+
+use serde_json::{Map, Value};
+
+use crate::{decode, json};
+
+static KEY: LazyLock<String> = LazyLock::new(|| {
+    let [one, other] = [0u8, 1].map(|salt| RandomState::new().hash_one(salt));
+    format!("\0{one:016x}{other:016x}")
+});
+
+/// A text as it stands in a tree; `None` where it is not JSON.
+pub(crate) fn value(text: &str) -> Option<Value> {
+    let value: Value = serde_json::from_str(text).ok()?;
+    if !value.is_object() || json::to_vec(&value) == text.as_bytes() {
+        return Some(value);
+    }
+    let mut map = Map::with_capacity(1);
+    map.insert(KEY.clone(), Value::from(text));
+    Some(Value::Object(map))
+}
+
+/// The text that a tree's object stands for.
+#[inline]
+pub(crate) fn text(object: &Map<String, Value>) -> Option<&str> {
+    if object.len() != 1 {
+        return None;
+    }
+    object.get(KEY.as_str())?.as_str()
+}
+
+/// What a kept text says; `None` for an ordinary value.
+pub fn opened(value: &Value) -> Option<Value> {
+    serde_json::from_str(text(value.as_object()?)?).ok()
+}
+
+/// Whether a text is kept anywhere in a tree.
+pub fn any(tree: &Value) -> bool {
+    match tree {
+        Value::Object(map) => text(map).is_some() || map.values().any(any),
+        Value::Array(items) => items.iter().any(any),
+        _ => false,
+    }
+}
+
+/// How a patch sees a tree: upstream's JSON patches work on an object's JSON, which is compact.
+pub fn compact(tree: &mut Value) {
+    each(tree, |text| {
+        let mut compact = Vec::with_capacity(text.len());
+        json::write_compact(text.as_bytes(), &mut compact).ok()?;
+        value(std::str::from_utf8(&compact).ok()?)
+    });
+}
+
+/// How a strategic patch sees a tree: upstream's takes texts apart and writes them anew, by key.
+pub fn open(tree: &mut Value) {
+    each(tree, |text| {
+        let mut value = decode::any(text.as_bytes(), decode::Format::Json).ok()?.tree;
+        value.sort_all_objects();
+        Some(value)
+    });
+}
+
+fn each(tree: &mut Value, change: fn(&str) -> Option<Value>) {
+    match tree {
+        Value::Object(map) => match text(map) {
+            Some(text) => {
+                if let Some(value) = change(text) {
+                    *tree = value;
+                }
+            }
+            None => map.values_mut().for_each(|value| each(value, change)),
+        },
+        Value::Array(items) => items.iter_mut().for_each(|item| each(item, change)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::decode::{Format, Strictness};
+    use crate::{Tree, tables, wire};
+
+    const TEXT: &str = r#"{ "z" : "\u003c<&>","a":1.0,"b":1e3, "d":12345678901234567890123,"e":0.1000,"f":-0,"g":"\/é\u00e9 ","i": [ ] ,"a":2 }"#;
+    const SHOWN: &str = r#"{"z":"\u003c\u003c\u0026\u003e","a":1.0,"b":1e3,"d":12345678901234567890123,"e":0.1000,"f":-0,"g":"\/é\u00e9 ","i":[],"a":2}"#;
+
+    fn decoded(data: &str) -> Tree {
+        let message = tables::message("k8s.io.api.apps.v1.ControllerRevision").unwrap();
+        let body = format!("{{\"metadata\":{{\"name\":\"r\"}}, \"data\":\n {data} ,\"revision\":1}}");
+        crate::decode::json(body.as_bytes(), message, Strictness::Strict).unwrap().tree
+    }
+
+    fn stored(tree: &Tree) -> Vec<u8> {
+        let message = tables::message("k8s.io.api.apps.v1.ControllerRevision").unwrap();
+        let mut out = Vec::new();
+        wire::tree_to_proto(tree, message, &mut out).unwrap();
+        out
+    }
+
+    fn holds(bytes: &[u8], text: &str) -> bool {
+        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    }
+
+    #[test]
+    fn a_text_is_stored_as_it_was_written_and_shown_compact() {
+        let message = tables::message("k8s.io.api.apps.v1.ControllerRevision").unwrap();
+        let tree = decoded(TEXT);
+        let bytes = stored(&tree);
+        assert!(holds(&bytes, TEXT), "{}", String::from_utf8_lossy(&bytes));
+        let mut shown = Vec::new();
+        wire::proto_to_json(&bytes, message, None, &mut shown).unwrap();
+        assert!(holds(&shown, SHOWN), "{}", String::from_utf8_lossy(&shown));
+
+        // what comes out of the store is what went in, byte for byte
+        let again = wire::proto_to_tree(&bytes, message, None).unwrap();
+        assert_eq!(again["data"], tree["data"]);
+        assert_eq!(stored(&again), bytes);
+        assert!(holds(&json::to_vec(&again), SHOWN));
+        assert_ne!(decoded(SHOWN)["data"], tree["data"]);
+        let checked = crate::decode::tree(&again, message, Strictness::Strict).unwrap().tree;
+        assert_eq!(stored(&checked), bytes);
+    }
+
+    #[test]
+    fn a_plain_text_is_a_plain_value() {
+        assert_eq!(decoded(r#"{"b":1,"a":[true]}"#)["data"], json!({"b": 1, "a": [true]}));
+        assert!(holds(&stored(&decoded("{ }")), "{ }"));
+        assert_eq!(opened(&decoded("{ }")["data"]), Some(json!({})));
+    }
+
+    #[test]
+    fn yaml_has_no_text_to_keep() {
+        let expected = crate::decode::Expected { group: "apps", version: "v1", kind: "ControllerRevision" };
+        let body = b"metadata: {name: r}\ndata: {z: 1.0, b: '<', a: {y1: 1, x: 1}}\nrevision: 1\n";
+        let object = crate::decode::object(body, Format::Yaml, expected, Strictness::Strict).unwrap();
+        assert!(holds(&stored(&object.tree), r#"{"a":{"x":1,"y1":1},"b":"\u003c","z":1}"#));
+    }
+
+    #[test]
+    fn patches_see_compact_or_open_values() {
+        let mut tree = json!({"list": [decoded(TEXT)["data"].clone()]});
+        compact(&mut tree);
+        assert_eq!(tree["list"][0], decoded(SHOWN)["data"]);
+        open(&mut tree);
+        let keys: Vec<_> = tree["list"][0].as_object().unwrap().keys().cloned().collect();
+        assert_eq!(keys, ["a", "b", "d", "e", "f", "g", "i", "z"]);
+    }
+}
