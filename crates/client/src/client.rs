@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::figures;
 use crate::transport::{Failure, Transport};
 use crate::{
     Api, Body, Config, DeleteOptions, Error, List, ListOptions, Material, Patch, ResourceRef, Result, View,
@@ -33,6 +34,7 @@ struct Inner {
     config: Config,
     transport: Arc<Transport>,
     token: Mutex<Option<(HeaderValue, Instant)>>,
+    requests: Arc<figures::Requests>,
 }
 
 /// A request by path, for what the typed methods do not cover.
@@ -86,7 +88,8 @@ impl Request {
 impl Client {
     pub fn new(config: Config) -> Result<Client> {
         let transport = Arc::new(Transport::new(config.clone())?);
-        Ok(Client { inner: Arc::new(Inner { config, transport, token: Mutex::new(None) }) })
+        let requests = Arc::new(figures::Requests::of(&config.server));
+        Ok(Client { inner: Arc::new(Inner { config, transport, token: Mutex::new(None), requests }) })
     }
 
     /// A client that shows another token and otherwise is this one, whose connections it shares. This one should
@@ -95,7 +98,8 @@ impl Client {
         let mut config = self.inner.config.clone().with_user_agent(user_agent);
         config.credentials.token = Some(token);
         let transport = self.inner.transport.clone();
-        Client { inner: Arc::new(Inner { config, transport, token: Mutex::new(None) }) }
+        let requests = self.inner.requests.clone();
+        Client { inner: Arc::new(Inner { config, transport, token: Mutex::new(None), requests }) }
     }
 
     pub fn config(&self) -> &Config {
@@ -264,7 +268,15 @@ impl Client {
         let built = self.build(request).map_err(|error| (error, true))?;
         let (method, uri) = (built.method().clone(), built.uri().clone());
         let timeout = request.timeout.unwrap_or(self.inner.config.timeout);
-        match tokio::time::timeout(timeout, self.inner.transport.send(built)).await {
+        let started = Instant::now();
+        let answer = tokio::time::timeout(timeout, self.inner.transport.send(built)).await;
+        let code = match &answer {
+            Ok(Ok(response)) => Some(response.status()),
+            _ => None,
+        };
+        let bounded = !request.path.contains("watch=");
+        self.inner.requests.count(&method, code, bounded.then(|| started.elapsed()));
+        match answer {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(Failure { source, sent })) => Err((Error::transport((&method, &uri), source), sent)),
             Err(_) => Err((timed_out(&method, &uri, timeout), true)),

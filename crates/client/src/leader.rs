@@ -3,14 +3,17 @@
 //! need not agree.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use parking_lot::Mutex;
 use rand::Rng;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::figures;
 use crate::{Client, Error, EventRecorder, EventType, ObjectReference, Result};
 
 /// What is elected for, and how fast.
@@ -66,7 +69,39 @@ pub struct LeaderElector {
     election: Election,
     events: Option<EventRecorder>,
     observed: Option<Observed>,
+    health: LeaderHealth,
 }
+
+/// Whether a leader renews its lease, for the check of that name; well while another leads. Cheap to clone.
+#[derive(Clone)]
+pub struct LeaderHealth(Arc<Renewals>);
+
+struct Renewals {
+    lease: String,
+    tolerated: Duration,
+    /// Of us as the leader.
+    last: Mutex<Option<Instant>>,
+}
+
+impl LeaderHealth {
+    /// Fails when the lease was to be lost long ago, and this process goes on as if it led.
+    pub fn check(&self) -> Result<(), String> {
+        match *self.0.last.lock() {
+            Some(last) if last.elapsed() > self.0.tolerated => {
+                Err(format!("failed election to renew leadership on lease {}", self.0.lease))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn leads(&self, whether: bool) {
+        figures::leads(&self.0.lease, whether);
+        *self.0.last.lock() = whether.then(Instant::now);
+    }
+}
+
+/// How long past its end a lease may be held before the leader counts as ill.
+const TOLERATED: Duration = Duration::from_secs(20);
 
 struct Observed {
     lease: Lease,
@@ -75,7 +110,17 @@ struct Observed {
 
 impl LeaderElector {
     pub fn new(client: Client, election: Election) -> LeaderElector {
-        LeaderElector { client, election, events: None, observed: None }
+        let health = LeaderHealth(Arc::new(Renewals {
+            lease: election.name.clone(),
+            tolerated: election.lease_duration + TOLERATED,
+            last: Mutex::default(),
+        }));
+        health.leads(false);
+        LeaderElector { client, election, events: None, observed: None, health }
+    }
+
+    pub fn health(&self) -> LeaderHealth {
+        self.health.clone()
     }
 
     /// Tells `LeaderElection` events on the Lease.
@@ -111,6 +156,9 @@ impl LeaderElector {
             () = self.renew() => Outcome::Lost,
         };
         stop.cancel();
+        if outcome == Outcome::Lost {
+            self.health.leads(false);
+        }
         if outcome == Outcome::Shutdown {
             if !finished {
                 // Still the leader while the last work is finished.
@@ -124,6 +172,7 @@ impl LeaderElector {
             {
                 tracing::error!(lease = %self.lease_name(), %error, "failed to release lock");
             }
+            self.health.leads(false);
         } else {
             self.tell("stopped leading");
             tracing::error!(lease = %self.lease_name(), "failed to renew lease: the context deadline exceeded");
@@ -250,6 +299,9 @@ impl LeaderElector {
 
     fn observe(&mut self, lease: Lease) {
         self.observed = Some(Observed { lease, at: Instant::now() });
+        if self.leads() {
+            self.health.leads(true);
+        }
     }
 
     fn leads(&self) -> bool {

@@ -1,21 +1,25 @@
 //! The work queue of reconcilers: a key is queued once however often it is added, handled by one worker
 //! at a time, and queued again when it was added while being handled.
 
+mod figures;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::fmt::{Debug, Display};
 use std::future::Future;
 use std::hash::Hash;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use figures::{Figures, Measured, Now};
 
 /// How long a key that failed `n` times waits: `base · 2^n`, at most `max`.
 #[derive(Clone, Copy, Debug)]
@@ -53,13 +57,15 @@ struct Inner<K> {
     limit: RateLimit,
     state: Mutex<State<K>>,
     notify: Notify,
+    figures: Option<Figures>,
 }
 
 struct State<K> {
     ready: VecDeque<K>,
-    /// Keys to be handled: those in `ready`, and those added again while in `processing`.
-    dirty: FxHashSet<K>,
-    processing: FxHashSet<K>,
+    /// Keys to be handled, with when they were added: those in `ready`, and those added again while in `processing`.
+    dirty: FxHashMap<K, Instant>,
+    /// With when it began.
+    processing: FxHashMap<K, Instant>,
     failures: FxHashMap<K, u32>,
     delayed: BinaryHeap<Reverse<(Instant, u64)>>,
     delayed_keys: FxHashMap<u64, K>,
@@ -69,19 +75,19 @@ struct State<K> {
     shutdown: bool,
 }
 
-impl<K: Clone + Eq + Hash> Default for WorkQueue<K> {
+impl<K: Clone + Eq + Hash + Send + 'static> Default for WorkQueue<K> {
     fn default() -> Self {
         WorkQueue::new("", RateLimit::default())
     }
 }
 
-impl<K: Clone + Eq + Hash> WorkQueue<K> {
-    /// `name` is for logs.
+impl<K: Clone + Eq + Hash + Send + 'static> WorkQueue<K> {
+    /// `name` is for logs and metrics.
     pub fn new(name: &str, limit: RateLimit) -> Self {
         let state = State {
             ready: VecDeque::new(),
-            dirty: FxHashSet::default(),
-            processing: FxHashSet::default(),
+            dirty: FxHashMap::default(),
+            processing: FxHashMap::default(),
             failures: FxHashMap::default(),
             delayed: BinaryHeap::new(),
             delayed_keys: FxHashMap::default(),
@@ -89,8 +95,20 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
             sequence: 0,
             shutdown: false,
         };
-        let inner = Inner { name: name.into(), limit, state: Mutex::new(state), notify: Notify::new() };
-        WorkQueue { inner: Arc::new(inner) }
+        let figures = Figures::of(name);
+        let shown = figures.is_some();
+        let inner = Arc::new(Inner {
+            name: name.into(),
+            limit,
+            state: Mutex::new(state),
+            notify: Notify::new(),
+            figures,
+        });
+        if shown {
+            let weak: Weak<Inner<K>> = Arc::downgrade(&inner);
+            figures::show(name, weak);
+        }
+        WorkQueue { inner }
     }
 
     pub fn named(name: &str) -> Self {
@@ -103,13 +121,16 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
 
     /// Queues a key, unless it is queued already.
     pub fn add(&self, key: K) {
-        if self.inner.state.lock().add(key) {
+        if self.inner.state.lock().add(key, self.inner.figures.as_ref()) {
             self.inner.notify.notify_one();
         }
     }
 
     /// Queues a key later. Of several such times for one key the earliest counts.
     pub fn add_after(&self, key: K, delay: Duration) {
+        if let Some(figures) = &self.inner.figures {
+            figures.retries.inc();
+        }
         if delay.is_zero() {
             return self.add(key);
         }
@@ -173,10 +194,14 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
             let notified = self.inner.notify.notified();
             let next = {
                 let mut state = self.inner.state.lock();
-                state.promote(Instant::now());
+                let now = Instant::now();
+                state.promote(now, self.inner.figures.as_ref());
                 if let Some(key) = state.ready.pop_front() {
-                    state.dirty.remove(&key);
-                    state.processing.insert(key.clone());
+                    let added = state.dirty.remove(&key);
+                    state.processing.insert(key.clone(), now);
+                    if let Some((figures, added)) = self.inner.figures.as_ref().zip(added) {
+                        figures.waited(now.saturating_duration_since(added));
+                    }
                     if !state.ready.is_empty() || !state.delayed.is_empty() {
                         // Pass on what woke us: another worker may take the next key or keep the time.
                         self.inner.notify.notify_one();
@@ -208,15 +233,22 @@ impl<K: Clone + Eq + Hash> WorkQueue<K> {
 
 impl<K: Clone + Eq + Hash> State<K> {
     /// Whether a worker should wake.
-    fn add(&mut self, key: K) -> bool {
-        if self.shutdown || !self.dirty.insert(key.clone()) || self.processing.contains(&key) {
+    fn add(&mut self, key: K, figures: Option<&Figures>) -> bool {
+        if self.shutdown || self.dirty.contains_key(&key) {
+            return false;
+        }
+        self.dirty.insert(key.clone(), Instant::now());
+        if let Some(figures) = figures {
+            figures.adds.inc();
+        }
+        if self.processing.contains_key(&key) {
             return false;
         }
         self.ready.push_back(key);
         true
     }
 
-    fn promote(&mut self, now: Instant) {
+    fn promote(&mut self, now: Instant, figures: Option<&Figures>) {
         while let Some(Reverse((at, sequence))) = self.delayed.peek().copied() {
             if at > now && self.delayed_keys.contains_key(&sequence) {
                 break;
@@ -224,18 +256,29 @@ impl<K: Clone + Eq + Hash> State<K> {
             self.delayed.pop();
             if let Some(key) = self.delayed_keys.remove(&sequence) {
                 self.waiting.remove(&key);
-                self.add(key);
+                self.add(key, figures);
             }
         }
     }
 
-    fn done(&mut self, key: &K) -> bool {
-        self.processing.remove(key);
-        if self.dirty.contains(key) {
+    fn done(&mut self, key: &K, figures: Option<&Figures>) -> bool {
+        let began = self.processing.remove(key);
+        if let Some((figures, began)) = figures.zip(began) {
+            figures.worked(began.elapsed());
+        }
+        if self.dirty.contains_key(key) {
             self.ready.push_back(key.clone());
             return true;
         }
         false
+    }
+}
+
+impl<K: Send> Measured for Inner<K> {
+    fn now(&self) -> Now {
+        let state = self.state.lock();
+        let running = || state.processing.values().map(|began| began.elapsed().as_secs_f64());
+        Now { depth: state.dirty.len(), unfinished: running().sum(), longest: running().fold(0.0, f64::max) }
     }
 }
 
@@ -258,7 +301,7 @@ impl<K: Clone + Eq + Hash> Drop for Item<K> {
         let inner = &self.queue.inner;
         let (again, shutdown) = {
             let mut state = inner.state.lock();
-            (state.done(&self.key), state.shutdown)
+            (state.done(&self.key, inner.figures.as_ref()), state.shutdown)
         };
         if again || shutdown {
             inner.notify.notify_one();

@@ -17,7 +17,7 @@ const MAY_USE: &[(&str, Option<&[&str]>)] = &[
     ("cri", Some(&["proto"])),
     ("packetfilter", Some(&[])),
     ("registry", Some(&["api", "machinery", "store"])),
-    ("client", Some(&["api", "machinery"])),
+    ("client", Some(&["api", "machinery", "daemon"])),
     ("apiserver", Some(&["registry", "store", "client", "daemon"])),
     ("scheduler", Some(&["client", "daemon"])),
     ("controller-manager", Some(&["client", "daemon"])),

@@ -75,3 +75,32 @@ async fn many_workers_miss_nothing() {
     let handled: u32 = workers.join_all().await.into_iter().sum();
     assert_eq!(handled, 100);
 }
+
+#[tokio::test]
+async fn a_named_queue_is_counted() {
+    let queue: WorkQueue<String> = WorkQueue::named("counted");
+    let value = |metric: &str| -> f64 {
+        let text = daemon::metrics::registry().text();
+        let found =
+            text.lines().find_map(|line| line.strip_prefix(&format!("{metric}{{name=\"counted\"}} ")));
+        found.unwrap_or_else(|| panic!("{metric} in {text}")).parse().unwrap()
+    };
+    queue.add("a".into());
+    queue.add("a".into());
+    queue.add("b".into());
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(value("workqueue_depth"), 2.0);
+    assert_eq!(value("workqueue_adds_total"), 2.0);
+    let item = queue.get().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(value("workqueue_depth"), 1.0);
+    assert_eq!(value("workqueue_queue_duration_seconds_count"), 1.0);
+    assert!(value("workqueue_queue_duration_seconds_sum") >= 0.02);
+    assert!(value("workqueue_unfinished_work_seconds") >= 0.02);
+    assert!(value("workqueue_longest_running_processor_seconds") >= 0.02);
+    queue.add_rate_limited(item.clone());
+    drop(item);
+    assert!(value("workqueue_work_duration_seconds_sum") >= 0.02);
+    assert_eq!(value("workqueue_retries_total"), 1.0);
+    assert_eq!(value("workqueue_unfinished_work_seconds"), 0.0);
+}
