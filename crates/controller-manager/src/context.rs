@@ -7,7 +7,6 @@ use client::{Client, EventRecorder, Informer, Informers, Key, WorkQueue};
 use tokio_util::sync::CancellationToken;
 
 use crate::identity::Identities;
-use crate::metrics;
 use crate::options::Options;
 use crate::support::pods;
 use crate::views::Pod;
@@ -43,9 +42,7 @@ impl Context {
     }
 
     pub fn queue(&self, name: &'static str) -> WorkQueue<Key> {
-        let queue = WorkQueue::named(name);
-        metrics::watch(name, queue.clone());
-        queue
+        WorkQueue::named(name)
     }
 
     /// Runs workers until the shutdown. A conflict only says that a cache was behind: the key comes back
@@ -59,15 +56,11 @@ impl Context {
         Reconcile: Fn(Key) -> Reconciled + Clone + Send + Sync + 'static,
         Reconciled: Future<Output = Result<(), Error>> + Send,
     {
-        let metrics = metrics::Queue::new(queue.name());
         let again = queue.clone();
         client::run_workers(queue, workers, self.shutdown.clone(), move |key: Key| {
-            let (reconcile, again, metrics) = (reconcile.clone(), again.clone(), metrics.clone());
+            let (reconcile, again) = (reconcile.clone(), again.clone());
             async move {
-                let started = std::time::Instant::now();
-                let result = reconcile(key.clone()).await;
-                metrics.done(started.elapsed(), result.is_err());
-                match result {
+                match reconcile(key.clone()).await {
                     Err(Error::Client(error)) if error.is_conflict() => {
                         tracing::debug!(queue = again.name(), key = %key, %error, "the cache was behind, trying again");
                         again.add_after(key, CONFLICT_DELAY);

@@ -1,73 +1,107 @@
-//! The metrics of work queues, under upstream's names.
+//! What single controllers count, under upstream's names; the work queues' figures are the client's.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use client::{Key, WorkQueue};
 use daemon::metrics::{CounterVec, HistogramVec, registry};
-use parking_lot::Mutex;
 
-type Named = (&'static str, WorkQueue<Key>);
+use crate::views::{Condition, JobStatus};
 
-static QUEUES: LazyLock<Mutex<Vec<Named>>> = LazyLock::new(|| {
-    registry().gauge_fn(
-        "workqueue_depth",
-        "Current depth of workqueue by workqueue and priority",
-        &["name"],
-        || {
-            let depth = |(name, queue): &Named| (vec![(*name).to_owned()], queue.len() as f64);
-            QUEUES.lock().iter().map(depth).collect()
-        },
-    );
-    Mutex::default()
+static JOB_SYNCS: LazyLock<CounterVec> = LazyLock::new(|| {
+    let labels = &["action", "completion_mode", "result"];
+    registry().counter_vec("job_controller_job_syncs_total", "The number of job syncs", labels)
 });
 
-/// Shows the depth of a queue.
-pub(crate) fn watch(name: &'static str, queue: WorkQueue<Key>) {
-    let mut queues = QUEUES.lock();
-    queues.retain(|(other, _)| *other != name);
-    queues.push((name, queue));
+static JOB_SYNC_DURATION: LazyLock<HistogramVec> = LazyLock::new(|| {
+    let buckets: Vec<f64> = (0..15).map(|power| 0.004 * f64::from(1 << power)).collect();
+    registry().histogram_vec(
+        "job_controller_job_sync_duration_seconds",
+        "The time it took to sync a job",
+        &["action", "completion_mode", "result"],
+        &buckets,
+    )
+});
+
+static JOBS_FINISHED: LazyLock<CounterVec> = LazyLock::new(|| {
+    let labels = &["completion_mode", "reason", "result"];
+    registry().counter_vec("job_controller_jobs_finished_total", "The number of finished jobs", labels)
+});
+
+static JOB_PODS_FINISHED: LazyLock<CounterVec> = LazyLock::new(|| {
+    registry().counter_vec(
+        "job_controller_job_pods_finished_total",
+        "The number of finished Pods that are fully tracked",
+        &["completion_mode", "result"],
+    )
+});
+
+static EVICTIONS: LazyLock<CounterVec> = LazyLock::new(|| {
+    registry().counter_vec(
+        "node_collector_evictions_total",
+        "Number of Node evictions that happened since current instance of NodeController started.",
+        &["zone"],
+    )
+});
+
+/// A round for a job.
+pub(crate) fn job_synced(action: &str, completion_mode: &str, failed: bool, duration: Duration) {
+    let labels = [action, completion_mode, if failed { "error" } else { "success" }];
+    JOB_SYNCS.with(&labels).inc();
+    JOB_SYNC_DURATION.with(&labels).observe(duration.as_secs_f64());
 }
 
-/// What is counted of one queue.
-#[derive(Clone)]
-pub(crate) struct Queue {
-    name: Arc<str>,
-    duration: HistogramVec,
-    handled: CounterVec,
-    retries: CounterVec,
-}
-
-impl Queue {
-    pub(crate) fn new(name: &str) -> Queue {
-        let buckets = [1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0];
-        Queue {
-            name: name.into(),
-            duration: registry().histogram_vec(
-                "workqueue_work_duration_seconds",
-                "How long in seconds processing an item from workqueue takes.",
-                &["name"],
-                &buckets,
-            ),
-            handled: registry().counter_vec(
-                "workqueue_adds_total",
-                "Total number of adds handled by workqueue",
-                &["name"],
-            ),
-            retries: registry().counter_vec(
-                "workqueue_retries_total",
-                "Total number of retries handled by workqueue",
-                &["name"],
-            ),
+/// A job's status has been written: what ended with it.
+pub(crate) fn job_status_written(completion_mode: &str, old: &JobStatus, new: &JobStatus) {
+    for (result, old, new) in
+        [("succeeded", old.succeeded, new.succeeded), ("failed", old.failed, new.failed)]
+    {
+        if new > old {
+            JOB_PODS_FINISHED.with(&[completion_mode, result]).add(f64::from(new - old));
         }
     }
+    let holds = |status: &JobStatus, kind: &str| {
+        Condition::find(&status.conditions, kind)
+            .filter(|condition| condition.status == "True")
+            .map(|condition| condition.reason.to_string())
+    };
+    for (kind, result) in [("Complete", "succeeded"), ("Failed", "failed")] {
+        if let Some(reason) = holds(new, kind).filter(|_| holds(old, kind).is_none()) {
+            JOBS_FINISHED.with(&[completion_mode, &reason, result]).inc();
+        }
+    }
+}
 
-    pub(crate) fn done(&self, duration: Duration, failed: bool) {
-        let name = [&*self.name];
-        self.duration.with(&name).observe(duration.as_secs_f64());
-        self.handled.with(&name).inc();
-        if failed {
-            self.retries.with(&name).inc();
+/// A node was marked, so that its pods are driven away.
+pub(crate) fn node_evicted(zone: &str) {
+    EVICTIONS.with(&[zone]).inc();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_is_counted_as_finished_once() {
+        let running = JobStatus { succeeded: 1, ..JobStatus::default() };
+        let condition = |kind: &str, reason: &str| Condition {
+            type_: kind.into(),
+            status: "True".into(),
+            reason: reason.into(),
+            ..Condition::default()
+        };
+        let complete = JobStatus {
+            succeeded: 3,
+            conditions: vec![condition("Complete", "CompletionsReached")],
+            ..JobStatus::default()
+        };
+        job_status_written("Test", &running, &complete);
+        job_status_written("Test", &complete, &complete);
+        let text = registry().text();
+        for line in [
+            "job_controller_jobs_finished_total{completion_mode=\"Test\",reason=\"CompletionsReached\",result=\"succeeded\"} 1\n",
+            "job_controller_job_pods_finished_total{completion_mode=\"Test\",result=\"succeeded\"} 2\n",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
         }
     }
 }

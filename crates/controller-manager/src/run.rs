@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use client::{Client, Config, Election, EventRecorder, Informers, LeaderElector, Outcome};
+use daemon::health::Checks;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -48,12 +49,14 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Er
     let root = Client::new(config.with_user_agent(&daemon::version::user_agent("kube-controller-manager")))?;
 
     let stop = shutdown.child_token();
-    let serving = serve::start(&options, &root, stop.clone()).await?;
+    let healthz = Checks::default();
+    let serving = serve::start(&options, &root, healthz.clone(), stop.clone()).await?;
     tracing::info!(version = daemon::version::GIT_VERSION, "Starting");
     let outcome = if options.leader_elect {
-        lead(&options, &root, shutdown, |stop| controllers(&options, &root, &selection.run, stop)).await
+        let work = |stop| controllers(&options, &root, &selection.run, &healthz, stop);
+        lead(&options, &root, &healthz, shutdown, work).await
     } else {
-        controllers(&options, &root, &selection.run, shutdown).await
+        controllers(&options, &root, &selection.run, &healthz, shutdown).await
     };
     stop.cancel();
     serving.finish().await;
@@ -63,6 +66,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Er
 async fn lead<Leading>(
     options: &Options,
     root: &Client,
+    healthz: &Checks,
     shutdown: CancellationToken,
     work: impl FnOnce(CancellationToken) -> Leading,
 ) -> Result<(), Error>
@@ -74,9 +78,11 @@ where
     election.lease_duration = *options.leader_elect_lease_duration;
     election.renew_deadline = *options.leader_elect_renew_deadline;
     election.retry_period = *options.leader_elect_retry_period;
-    let events = EventRecorder::new(root.clone(), &election.identity, "");
+    let events = EventRecorder::new(root.clone(), "kube-controller-manager", "");
     let result = std::cell::RefCell::new(Ok(()));
     let elector = LeaderElector::new(root.clone(), election).with_events(events);
+    let health = elector.health();
+    healthz.add("leaderElection", move || health.check());
     let outcome = elector
         .run(shutdown, |stop| async {
             let ended = work(stop).await;
@@ -95,6 +101,7 @@ async fn controllers(
     options: &Options,
     root: &Client,
     names: &[&'static str],
+    healthz: &Checks,
     stop: CancellationToken,
 ) -> Result<(), Error> {
     let identities =
@@ -109,6 +116,8 @@ async fn controllers(
     for entry in registry::CONTROLLERS.iter().filter(|entry| names.contains(&entry.name)) {
         tracing::info!(controller = entry.name, "Starting controller");
         let ended = (entry.run)(context.clone());
+        // one that ends ends the daemon
+        healthz.add(entry.name, || Ok(()));
         running.spawn(async move { (entry.name, ended.await) });
     }
     let mut failure = None;

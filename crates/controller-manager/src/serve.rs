@@ -45,14 +45,19 @@ impl Serving {
 }
 
 struct Port {
-    checks: Checks,
+    healthz: Checks,
     authentication: Authentication,
     authorization: Authorization,
     configuration: String,
 }
 
-/// Listens, unless the port is 0.
-pub async fn start(options: &Options, root: &Client, stop: CancellationToken) -> Result<Serving, Error> {
+/// What upstream's serves: there is no `/livez` and no `/readyz`. Listens, unless the port is 0.
+pub async fn start(
+    options: &Options,
+    root: &Client,
+    healthz: Checks,
+    stop: CancellationToken,
+) -> Result<Serving, Error> {
     let tasks = TaskTracker::new();
     let port = options.serving.secure_port.unwrap_or(PORT);
     if port == 0 {
@@ -71,7 +76,7 @@ pub async fn start(options: &Options, root: &Client, stop: CancellationToken) ->
     tasks.spawn(tls.clone().watch(stop.clone()));
     let port = Arc::new(Port {
         configuration: configz::document(options).to_string(),
-        checks: Checks::new(),
+        healthz,
         authentication: Authentication::new(
             delegate(&options.authentication_kubeconfig, root)?,
             AuthenticationOptions {
@@ -129,8 +134,8 @@ async fn answer(port: &Port, request: Request<Incoming>) -> Response<Full<Bytes>
         }
         "/configz" => json(port.configuration.clone()),
         "/version" => json(daemon::version::info().to_string()),
-        _ if ["/healthz", "/livez", "/readyz"].iter().any(|prefix| path.starts_with(prefix)) => {
-            port.checks.answer_uri(request.uri()).await
+        _ if path == "/healthz" || path.starts_with("/healthz/") => {
+            port.healthz.answer_uri(request.uri()).await
         }
         _ => text(StatusCode::NOT_FOUND, "404 page not found\n".to_owned()),
     }

@@ -18,6 +18,7 @@ use client::{Client, Event, EventRecorder, Informer, Key, Patch, WorkQueue};
 use serde_json::{Value, json};
 
 use crate::context::{CONTROLLER_INDEX, Context, Error};
+use crate::metrics;
 use crate::support::expectations::Expectations;
 use crate::support::pods::{self, PodControl};
 use crate::support::selector;
@@ -135,12 +136,36 @@ impl Controller {
                 return Ok(());
             }
         };
+        let started = std::time::Instant::now();
         let settled = self.expectations.satisfied(&text);
-        let pods = pods::claim(&self.client, &self.pod_cache, &*job, &selector).await?;
+        let mut action = "reconciling";
+        let result = self.round(key, &job, &selector, settled, &mut action).await;
+        metrics::job_synced(action, &job.spec.completion_mode, result.is_err(), started.elapsed());
+        result
+    }
+
+    /// One round for a job; `action` becomes what was done in it.
+    async fn round(
+        &self,
+        key: &Key,
+        job: &Job,
+        selector: &machinery::labels::Selector,
+        settled: bool,
+        action: &mut &'static str,
+    ) -> Result<(), Error> {
+        let text = key.to_string();
+        let pods = pods::claim(&self.client, &self.pod_cache, job, selector).await?;
         let now = jiff::Timestamp::now();
-        let mut plan = plan::plan(&plan::Input { job: &job, pods: &pods, settled, now });
-        let failure = self.resize(&job, &text, &mut plan).await;
-        self.write_status(&job, &plan.status).await?;
+        let mut plan = plan::plan(&plan::Input { job, pods: &pods, settled, now });
+        if settled {
+            *action = match (plan.create.is_empty(), plan.delete.is_empty()) {
+                (true, true) => "tracking",
+                (false, _) => "pods_created",
+                (true, false) => "pods_deleted",
+            };
+        }
+        let failure = self.resize(job, &text, &mut plan).await;
+        self.write_status(job, &plan.status).await?;
         for (kind, reason, message) in &plan.events {
             self.events.event(&job.reference(), *kind, reason, message);
         }
@@ -243,7 +268,11 @@ impl Controller {
         let api = self.client.at(&resource);
         match api.update::<Partial>(Some(&meta.namespace), &meta.name, Some("status"), &body).await {
             Err(error) if error.is_not_found() => Ok(()),
-            result => Ok(result.map(drop)?),
+            Ok(_) => {
+                metrics::job_status_written(&job.spec.completion_mode, &job.status, status);
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
         }
     }
 }

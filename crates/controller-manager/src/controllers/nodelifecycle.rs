@@ -218,6 +218,8 @@ impl Controller {
                 if adds {
                     self.zones.lock().give_back(&zones::of(node));
                 }
+            } else if adds {
+                crate::metrics::node_evicted(&zones::key(node));
             }
         }
     }

@@ -33,6 +33,14 @@ pub(super) fn of(node: &Node) -> String {
     format!("{}:{}", label("topology.kubernetes.io/region"), label("topology.kubernetes.io/zone"))
 }
 
+/// How upstream's metrics name the zone of a node.
+pub(super) fn key(node: &Node) -> String {
+    match of(node).split_once(':') {
+        Some(("", "")) | None => String::new(),
+        Some((region, zone)) => format!("{region}:\u{0}:{zone}"),
+    }
+}
+
 impl Zones {
     /// Takes in the present nodes, as zone and readiness.
     pub(super) fn count(
