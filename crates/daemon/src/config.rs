@@ -2,6 +2,8 @@
 //!
 //! A field nothing reads is a warning, not an error: a file written for upstream may use more of it
 //! than this daemon does, and must still start it. A repeated key, a wrong type, kind or version is an error.
+//! Files that say who may do what are read by [`strict`] instead, where an unknown field is an error too.
+//! A field that is null is one that is not set.
 
 use std::path::{Path, PathBuf};
 
@@ -28,6 +30,65 @@ pub fn load<T: DeserializeOwned>(path: &Path, api_version: &str, kind: &str) -> 
     Ok(value)
 }
 
+/// Reads text as `kind` of one of the versions of `group`; what is wrong with it in upstream's words.
+pub fn strict<T: DeserializeOwned>(
+    text: &str,
+    group: &str,
+    versions: &[&str],
+    kind: &str,
+) -> Result<T, String> {
+    let mut tree = yaml(text)?;
+    without_nulls(&mut tree);
+    let mut take = |name: &str| match tree.as_object_mut().and_then(|fields| fields.shift_remove(name)) {
+        Some(Value::String(text)) => text,
+        _ => String::new(),
+    };
+    let (found_version, found_kind) = (take("apiVersion"), take("kind"));
+    for (name, found) in [("Kind", &found_kind), ("apiVersion", &found_version)] {
+        if found.is_empty() {
+            return Err(format!("Object '{name}' is missing in '{}'", text.trim_end()));
+        }
+    }
+    let version = found_version.strip_prefix(group).and_then(|rest| rest.strip_prefix('/'));
+    if found_kind != kind || !version.is_some_and(|version| versions.contains(&version)) {
+        return Err(format!("no kind {found_kind:?} is registered for version {found_version:?}"));
+    }
+    let mut unknown = Vec::new();
+    let value =
+        serde_ignored::deserialize(tree, |field| unknown.push(format!("unknown field \"{}\"", path(&field))))
+            .map_err(|error: serde_json::Error| error.to_string())?;
+    match unknown.is_empty() {
+        true => Ok(value),
+        false => Err(format!("strict decoding error: {}", unknown.join(", "))),
+    }
+}
+
+/// `a.b[0].c`.
+fn path(field: &serde_ignored::Path<'_>) -> String {
+    use serde_ignored::Path::{Map, NewtypeStruct, NewtypeVariant, Root, Seq, Some};
+    match field {
+        Root => String::new(),
+        Seq { parent, index } => format!("{}[{index}]", path(parent)),
+        Map { parent, key } => match path(parent) {
+            parent if parent.is_empty() => key.clone(),
+            parent => format!("{parent}.{key}"),
+        },
+        Some { parent } | NewtypeStruct { parent } | NewtypeVariant { parent } => path(parent),
+    }
+}
+
+/// Takes out of every map what is null: for upstream's daemons that is as if it were not there.
+fn without_nulls(tree: &mut Value) {
+    match tree {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(without_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_nulls),
+        _ => {}
+    }
+}
+
 /// Any YAML or JSON text as a tree.
 pub fn yaml(text: &str) -> Result<Value, String> {
     let options = serde_saphyr::options! { legacy_octal_numbers: true };
@@ -42,6 +103,7 @@ fn parse<T: DeserializeOwned>(
 ) -> Result<(T, Vec<String>), Error> {
     let decode = |message: String| Error::Decode { path: path.into(), message };
     let mut tree = yaml(text).map_err(decode)?;
+    without_nulls(&mut tree);
     let Value::Object(fields) = &mut tree else {
         return Err(decode("the document is not a map".into()));
     };
@@ -68,6 +130,41 @@ mod tests {
     struct Sample {
         fail_swap_on: bool,
         mode: u32,
+        parts: Vec<Part>,
+    }
+
+    #[derive(serde::Deserialize, Debug, Default)]
+    #[serde(default)]
+    struct Part {
+        name: String,
+    }
+
+    #[test]
+    fn null_is_not_set() {
+        let text = "apiVersion: g/v1\nkind: Sample\nfailSwapOn: null\nmode: 1\nparts: null\nother: null\n";
+        let (sample, unread) = parse::<Sample>(text, Path::new("x"), "g/v1", "Sample").unwrap();
+        assert!(!sample.fail_swap_on && sample.mode == 1 && sample.parts.is_empty() && unread.is_empty());
+    }
+
+    #[test]
+    fn a_strict_file_has_nothing_unknown() {
+        let read = |text: &str| strict::<Sample>(text, "g", &["v1", "v1beta1"], "Sample");
+        let head = "apiVersion: g/v1\nkind: Sample\n";
+        assert_eq!(read(&format!("{head}parts: [{{name: a}}]")).unwrap().parts[0].name, "a");
+        for (text, expected) in [
+            (
+                format!("{head}parts: [{{name: a, x: 1}}]\ny: 2"),
+                "strict decoding error: unknown field \"parts[0].x\", unknown field \"y\"",
+            ),
+            ("{}\n".into(), "Object 'Kind' is missing in '{}'"),
+            (
+                "apiVersion: g/v2\nkind: Sample".into(),
+                "no kind \"Sample\" is registered for version \"g/v2\"",
+            ),
+            ("apiVersion: g/v1\nkind: Other".into(), "no kind \"Other\" is registered for version \"g/v1\""),
+        ] {
+            assert_eq!(read(&text).unwrap_err(), expected);
+        }
     }
 
     #[test]

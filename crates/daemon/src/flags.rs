@@ -11,12 +11,16 @@ mod common;
 mod duration;
 #[cfg(test)]
 mod tests;
+mod values;
+
+use std::collections::BTreeMap;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Command, Parser};
 
 pub use common::{Logging, SecureServing, path};
 pub use duration::Duration;
+pub use values::{set_value, values};
 
 /// A flag of upstream's that is accepted without effect.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +38,8 @@ pub enum Outcome<T> {
         options: T,
         /// Flags given that have no effect, to be logged once logging is up.
         ignored: Vec<String>,
+        /// Each flag and its effective value, as upstream writes them.
+        values: BTreeMap<String, String>,
     },
     /// `--help` or `--version`: print to stdout, exit 0.
     Print(String),
@@ -49,7 +55,10 @@ pub fn parse<T: Parser>() -> T {
 /// [`parse`] for a daemon that lists flags it accepts without effect. The second part names those given.
 pub fn parse_with<T: Parser>(unsupported: &[Unsupported]) -> (T, Vec<String>) {
     match parse_from::<T>(std::env::args().skip(1), unsupported) {
-        Outcome::Run { options, ignored } => (options, ignored),
+        Outcome::Run { options, ignored, values } => {
+            values::keep(values);
+            (options, ignored)
+        }
         Outcome::Print(text) => {
             println!("{text}");
             std::process::exit(0)
@@ -69,6 +78,8 @@ pub fn parse_from<T: Parser>(
     let mut command = go_command(T::command());
     let mut normal = vec![command.get_name().to_owned()];
     let mut ignored = Vec::new();
+    let mut values =
+        BTreeMap::from([("help".to_owned(), "false".to_owned()), ("version".into(), "false".into())]);
     let mut arguments = arguments.into_iter();
     while let Some(argument) = arguments.next() {
         let (name, value) = match split(&argument, &command) {
@@ -106,14 +117,18 @@ pub fn parse_from<T: Parser>(
         };
         match known {
             Some(_) => normal.push(format!("--{name}={value}")),
-            None => ignored.push(name),
+            None => {
+                values.insert(name.clone(), value);
+                ignored.push(name);
+            }
         }
     }
-    let parsed = command
-        .try_get_matches_from_mut(normal)
-        .and_then(|mut matches| T::from_arg_matches_mut(&mut matches));
+    let parsed = command.try_get_matches_from_mut(normal).and_then(|mut matches| {
+        values.append(&mut values::of(&command, &matches));
+        T::from_arg_matches_mut(&mut matches)
+    });
     match parsed {
-        Ok(options) => Outcome::Run { options, ignored },
+        Ok(options) => Outcome::Run { options, ignored, values },
         Err(error) => Outcome::Fail(message(&error)),
     }
 }

@@ -1,12 +1,14 @@
 //! `/healthz`, `/livez`, `/readyz`, with `?verbose`, `?exclude=` and a path per check, in upstream's words.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Response, StatusCode, header};
 use http_body_util::Full;
 use parking_lot::RwLock;
+
+use crate::metrics::{CounterVec, GaugeVec, slis};
 
 /// Why a check fails. Shown to nobody but the log.
 pub type Failure = String;
@@ -77,7 +79,9 @@ impl Checks {
                 lines.push_str(&format!("[+]{} excluded: ok\n", check.name));
                 continue;
             }
-            match (check.run)().await {
+            let result = (check.run)().await;
+            observe(&check.name, endpoint, result.is_ok());
+            match result {
                 Ok(()) => lines.push_str(&format!("[+]{} ok\n", check.name)),
                 Err(error) => {
                     tracing::debug!(check = check.name, error, "Health check failed");
@@ -110,6 +114,20 @@ impl Checks {
         let (endpoint, rest) = path.split_once('/').unwrap_or((path, ""));
         self.answer(endpoint, rest, uri.query().unwrap_or_default()).await
     }
+}
+
+/// For `/metrics/slis`.
+fn observe(check: &str, endpoint: &str, well: bool) {
+    static LAST: LazyLock<GaugeVec> = LazyLock::new(|| {
+        let help = "This metric records the result of a single healthcheck.";
+        slis().gauge_vec("kubernetes_healthcheck", help, &["name", "type"])
+    });
+    static ALL: LazyLock<CounterVec> = LazyLock::new(|| {
+        let help = "This metric records the results of all healthcheck.";
+        slis().counter_vec("kubernetes_healthchecks_total", help, &["name", "status", "type"])
+    });
+    LAST.with(&[check, endpoint]).set(if well { 1.0 } else { 0.0 });
+    ALL.with(&[check, if well { "success" } else { "error" }, endpoint]).inc();
 }
 
 fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
@@ -145,6 +163,16 @@ mod tests {
         check(&checks, "/livez/ping", 200, "ok").await;
         check(&checks, "/livez/none", 404, "404 page not found\n").await;
         checks.add("etcd", || Err("down".into()));
+        checks.answer("slis-test", "", "").await;
+        let counted = slis().text();
+        for line in [
+            "kubernetes_healthcheck{name=\"etcd\",type=\"slis-test\"} 0\n",
+            "kubernetes_healthcheck{name=\"ping\",type=\"slis-test\"} 1\n",
+            "kubernetes_healthchecks_total{name=\"etcd\",status=\"error\",type=\"slis-test\"} 1\n",
+            "process_start_time_seconds ",
+        ] {
+            assert!(counted.contains(line), "{line} in {counted}");
+        }
         check(
             &checks,
             "/readyz",

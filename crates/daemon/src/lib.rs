@@ -18,6 +18,7 @@ pub mod panics;
 pub mod serving;
 pub mod shutdown;
 pub mod version;
+pub mod zpages;
 
 /// Makes aws-lc-rs the process' TLS provider. Call once, first thing in `main` (a second call is harmless).
 pub fn install_crypto() {

@@ -11,7 +11,7 @@
 //! BINDS.with(&["ok"]).inc();
 //! ```
 
-mod process;
+pub(crate) mod process;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -35,6 +35,16 @@ pub fn registry() -> &'static Registry {
     static GLOBAL: LazyLock<Registry> = LazyLock::new(|| {
         let registry = Registry::default();
         process::register(&registry);
+        registry
+    });
+    &GLOBAL
+}
+
+/// The registry behind `/metrics/slis`: results of health checks, and when the process started.
+pub fn slis() -> &'static Registry {
+    static GLOBAL: LazyLock<Registry> = LazyLock::new(|| {
+        let registry = Registry::default();
+        process::register_start(&registry);
         registry
     });
     &GLOBAL

@@ -126,3 +126,28 @@ fn a_file_says_how_to_log_where_flags_do_not() {
     std::fs::remove_file(&path).unwrap();
     assert_eq!(logging(&["x"]), ("text".to_owned(), 0));
 }
+
+#[test]
+fn values_are_those_in_effect() {
+    let Outcome::Run { values, .. } =
+        run(&["--etcd-servers=a,b", "--audit-log-path=-", "--allow-privileged"])
+    else {
+        panic!("not parsed")
+    };
+    for (name, value) in [
+        ("etcd-servers", "[a,b]"),
+        ("audit-log-path", "-"),
+        ("allow-privileged", "true"),
+        ("profiling", "true"),
+        ("request-timeout", "1m0s"),
+        ("secure-port", "6443"),
+        ("logging-format", "text"),
+        ("v", "0"),
+        ("help", "false"),
+    ] {
+        assert_eq!(values.get(name).map(String::as_str), Some(value), "{name}");
+    }
+    assert!(!values.contains_key("contention-profiling"));
+    let Outcome::Run { values, .. } = run(&[]) else { panic!("not parsed") };
+    assert_eq!(values["etcd-servers"], "[]");
+}

@@ -29,13 +29,7 @@ pub(super) fn register(registry: &Registry) {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         one(Some(limit.map_or(f64::MAX, |limit| limit as f64)))
     });
-    let start = start_time();
-    registry.gauge_fn(
-        "process_start_time_seconds",
-        "Start time of the process since unix epoch in seconds.",
-        &[],
-        move || one(start),
-    );
+    register_start(registry);
     let labels = &[
         "build_date",
         "compiler",
@@ -70,6 +64,16 @@ pub(super) fn register(registry: &Registry) {
     );
 }
 
+pub(super) fn register_start(registry: &Registry) {
+    let start = start_time();
+    registry.gauge_fn(
+        "process_start_time_seconds",
+        "Start time of the process since unix epoch in seconds.",
+        &[],
+        move || start.map(|value| (Vec::new(), value)).into_iter().collect(),
+    );
+}
+
 /// Field of `/proc/self/stat`, counted from 0 after the command's name and the state.
 fn stat(field: usize) -> Option<f64> {
     let text = fs::read_to_string("/proc/self/stat").ok()?;
@@ -83,7 +87,7 @@ fn status(name: &str) -> Option<f64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-fn start_time() -> Option<f64> {
+pub(crate) fn start_time() -> Option<f64> {
     let text = fs::read_to_string("/proc/stat").ok()?;
     let boot: f64 = text.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
     Some(boot + stat(19)? / TICKS)
