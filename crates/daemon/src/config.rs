@@ -1,7 +1,8 @@
 //! Configuration files (`--config`): YAML or JSON of one of upstream's kinds.
 //!
 //! A field nothing reads is a warning, not an error: a file written for upstream may use more of it
-//! than this daemon does, and must still start it. A repeated key, a wrong type, kind or version is an error.
+//! than this daemon does, and must still start it. A repeated key, a wrong type, kind or version is an error; and so is a
+//! field that upstream does not know either, where a daemon can tell ([`load_strict`]).
 //! Files that say who may do what are read by [`strict`] instead, where an unknown field is an error too.
 //! A field that is null is one that is not set.
 
@@ -20,6 +21,13 @@ pub enum Error {
         "failed to decode config file {path}: no kind {kind:?} is registered for version {api_version:?}"
     )]
     Kind { path: PathBuf, kind: String, api_version: String },
+    #[error("strict decoding error: {}", unknown(.0))]
+    Unknown(Vec<String>),
+}
+
+fn unknown(fields: &[String]) -> String {
+    let texts: Vec<String> = fields.iter().map(|field| format!("unknown field {field:?}")).collect();
+    texts.join(", ")
 }
 
 /// Reads `path` as `kind` of `api_version` (e.g. `kubelet.config.k8s.io/v1beta1`, `KubeletConfiguration`).
@@ -87,6 +95,39 @@ fn without_nulls(tree: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(without_nulls),
         _ => {}
     }
+}
+
+/// [`load`] for a kind all of whose fields are known: those that `T` does not read are `without_effect`, `a.b`, or an error.
+pub fn load_strict<T: DeserializeOwned>(
+    path: &Path,
+    api_version: &str,
+    kind: &str,
+    without_effect: &[&str],
+) -> Result<T, Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.into(), source })?;
+    let (value, unread) = parse(&text, path, api_version, kind)?;
+    let (known, unknown): (Vec<String>, Vec<String>) =
+        unread.into_iter().partition(|field| without_effect.contains(&field.as_str()));
+    if !unknown.is_empty() {
+        return Err(Error::Unknown(unknown.iter().map(|field| with_brackets(field)).collect()));
+    }
+    crate::absent::warn_of_fields(known);
+    Ok(value)
+}
+
+/// `a.0.b` as `a[0].b`.
+fn with_brackets(field: &str) -> String {
+    let mut text = String::new();
+    for part in field.split('.') {
+        if part.bytes().all(|byte| byte.is_ascii_digit()) {
+            text = format!("{text}[{part}]");
+        } else if text.is_empty() {
+            text.push_str(part);
+        } else {
+            text = format!("{text}.{part}");
+        }
+    }
+    text
 }
 
 /// Any YAML or JSON text as a tree.
@@ -165,6 +206,26 @@ mod tests {
         ] {
             assert_eq!(read(&text).unwrap_err(), expected);
         }
+    }
+
+    #[test]
+    fn unknown_fields_are_errors_where_all_are_known() {
+        #[derive(serde::Deserialize)]
+        #[serde(rename_all = "camelCase", default)]
+        #[derive(Default)]
+        struct List {
+            items: Vec<Sample>,
+        }
+        let path = std::env::temp_dir().join(format!("daemon-strict-{}.yaml", std::process::id()));
+        let load = |text: &str| {
+            std::fs::write(&path, format!("apiVersion: g/v1\nkind: List\n{text}\n")).unwrap();
+            load_strict::<List>(&path, "g/v1", "List", &["later.on"])
+        };
+        assert_eq!(load("later: {on: 1}\nitems: [{mode: 1}]").unwrap().items.len(), 1);
+        let Err(error) = load("items: [{mode: 1}, {x: 1}]\ny: 2") else { panic!("taken") };
+        let text = "strict decoding error: unknown field \"items[1].x\", unknown field \"y\"";
+        assert_eq!(error.to_string(), text);
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]
