@@ -45,6 +45,7 @@ impl Component {
                 ca_file: options.etcd_cafile.clone(),
                 cert_file: options.etcd_certfile.clone(),
                 key_file: options.etcd_keyfile.clone(),
+                patience: ETCD_TIMEOUT / 2,
             }),
         }));
         all

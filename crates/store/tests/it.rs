@@ -181,9 +181,9 @@ async fn etcd_keeps_the_contract_and_reconnects() {
     let client = format!("http://127.0.0.1:{}", free_port());
     let peer = format!("http://127.0.0.1:{}", free_port());
     let server = start(folder.path(), &client, &peer);
-    let etcd = Arc::new(
-        Etcd::connect(&Options { servers: vec![client.clone()], ..Options::default() }).await.unwrap(),
-    );
+    let impatient =
+        Options { servers: vec![client.clone()], patience: Duration::from_secs(1), ..Options::default() };
+    let etcd = Arc::new(Etcd::connect(&impatient).await.unwrap());
     ready(&etcd).await;
     contract(etcd.clone()).await;
 
@@ -197,6 +197,56 @@ async fn etcd_keeps_the_contract_and_reconnects() {
     let mut changes = etcd.watch(b"", revision).await.unwrap();
     let written = done(etcd.put(b"/again", bytes("1"), 0, None).await.unwrap());
     assert_eq!(take(&mut changes, 1).await[0].revision(), written);
+}
+
+#[tokio::test]
+async fn requests_wait_for_an_etcd_that_is_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let client = format!("http://127.0.0.1:{}", free_port());
+    let peer = format!("http://127.0.0.1:{}", free_port());
+    let options = Options { servers: vec![client.clone()], ..Options::default() };
+    let etcd = Arc::new(Etcd::connect(&options).await.unwrap());
+    // Before it was ever there, and after it was killed.
+    for round in 0..2 {
+        let (reads, writes) = (etcd.clone(), etcd.clone());
+        let read = tokio::spawn(async move { reads.get(b"/key").await });
+        let write =
+            tokio::spawn(
+                async move { writes.put(format!("/{round}").as_bytes(), bytes("1"), 0, None).await },
+            );
+        let leased = etcd.clone();
+        let lease = tokio::spawn(async move { leased.put(b"/leased", bytes("1"), 0, Some(600)).await });
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert!(!read.is_finished() && !write.is_finished() && !lease.is_finished());
+        let _server = start(folder.path(), &client, &peer);
+        let answers =
+            tokio::time::timeout(Duration::from_secs(10), async { (read.await, write.await, lease.await) });
+        let (read, write, lease) = answers.await.unwrap();
+        assert!(read.unwrap().is_ok());
+        done(write.unwrap().unwrap());
+        lease.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_member_that_is_dead_is_not_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = || format!("http://127.0.0.1:{}", free_port());
+    let (client, peer) = (url(), url());
+    let _server = start(folder.path(), &client, &peer);
+    let etcd =
+        Etcd::connect(&Options { servers: vec![url(), client, url()], ..Options::default() }).await.unwrap();
+    ready(&etcd).await;
+    let began = std::time::Instant::now();
+    for number in 0..200 {
+        let key = format!("/{number}");
+        done(etcd.put(key.as_bytes(), bytes("1"), 0, None).await.unwrap());
+        assert!(etcd.get(key.as_bytes()).await.unwrap().0.is_some());
+    }
+    assert!(began.elapsed() < Duration::from_secs(10), "the one that lives is kept to");
+    let mut changes = etcd.watch(b"", etcd.revision().await.unwrap()).await.unwrap();
+    done(etcd.put(b"/seen", bytes("1"), 0, None).await.unwrap());
+    assert_eq!(take(&mut changes, 1).await.len(), 1);
 }
 
 #[tokio::test]

@@ -103,7 +103,7 @@ pub async fn select(
                 "specifying resource version is not allowed when using continue",
             ));
         }
-        let start = format!("{base}{}", token.start);
+        let start = format!("{base}{}", token.key());
         (rest(call, cache, &token).await?, start)
     };
     let mut matching = snapshot.select(filter, &start, namespaced).cloned();
@@ -119,7 +119,7 @@ pub async fn select(
             meta.remaining = Some(matching.count() as i64 + 1);
         }
         let key = last.key.strip_prefix(base.as_str()).unwrap_or(&last.key);
-        meta.continue_token = Token::new(snapshot.revision, format!("{key}\0")).encode();
+        meta.continue_token = Token::new(snapshot.revision, format!("/{key}\0")).encode();
         cache.keep(&snapshot);
     }
     Ok((entries, meta))
@@ -194,7 +194,8 @@ async fn at(call: &Call<'_>, cache: &Arc<Cache>, revision: i64, fed: i64) -> Res
     }
 }
 
-/// Upstream's continue token.
+/// Upstream's continue token. `start` is the key below the list's prefix, with a slash before it, which an older client
+/// may have without.
 #[derive(Serialize, Deserialize)]
 #[serde(default)]
 #[derive(Default)]
@@ -207,6 +208,15 @@ struct Token {
 impl Token {
     fn new(rv: i64, start: String) -> Token {
         Token { v: "meta.k8s.io/v1".to_owned(), rv, start }
+    }
+
+    fn key(&self) -> &str {
+        self.start.strip_prefix('/').unwrap_or(&self.start)
+    }
+
+    /// Whether the key stays below the prefix.
+    fn is_clean(&self) -> bool {
+        self.key().is_empty() || !self.key().split('/').any(|part| matches!(part, "" | "." | ".."))
     }
 
     fn encode(&self) -> String {
@@ -237,11 +247,30 @@ impl Token {
             ("meta.k8s.io/v1", _) if token.start.is_empty() => {
                 Err(not_valid("encoded start key empty (version meta.k8s.io/v1)".to_owned()))
             }
-            ("meta.k8s.io/v1", _) if token.start.split('/').any(|part| part == "..") => {
-                Err(not_valid(token.start.clone()))
-            }
+            ("meta.k8s.io/v1", _) if !token.is_clean() => Err(not_valid(token.start.clone())),
             ("meta.k8s.io/v1", _) => Ok(token),
             (other, _) => Err(not_valid(format!("server does not recognize this encoded version {other}"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens() {
+        let token = |start: &str| Token::decode(&Token::new(7, start.to_owned()).encode());
+        // with the slash, as upstream makes them, and without, as it made them once
+        for start in ["/default/web\0", "default/web\0"] {
+            assert_eq!(token(start).unwrap().key(), "default/web\0");
+        }
+        assert_eq!(token("/").unwrap().key(), "");
+        for start in ["//web", "/web/", "./web", "a//b", "../secrets"] {
+            assert_eq!(
+                token(start).err().map(|status| status.message),
+                Some(format!("invalid continue token: continue key is not valid: {start}"))
+            );
         }
     }
 }

@@ -145,6 +145,7 @@ pub async fn connect(options: &Options) -> Result<Arc<dyn Store>, Error> {
         ca_file: options.etcd_cafile.clone(),
         cert_file: options.etcd_certfile.clone(),
         key_file: options.etcd_keyfile.clone(),
+        ..Default::default()
     })
     .await?;
     Ok(Arc::new(etcd))
