@@ -1,12 +1,13 @@
 //! Service addresses and node ports: chosen, checked and given back as Services are written.
 //!
 //! An address is claimed by creating its `IPAddress` object, which is what keeps two API servers from handing out the same one;
-//! a node port by a set in memory that follows the Services.
+//! a node port by its bit in the record that all of them share.
 
 mod addresses;
 mod families;
 mod held;
 mod ports;
+mod record;
 mod repair;
 #[cfg(test)]
 mod tests;
@@ -32,13 +33,14 @@ use crate::resources::Resources;
 pub use addresses::Addresses;
 use held::{Held, Unsettled, is_parent};
 pub use ports::Ports;
+pub use record::Record;
 
 /// The hook that allocates for Services.
 pub struct ServiceHook {
     pub resources: Arc<Resources>,
     /// One range per family, the primary one first.
     pub addresses: Vec<Arc<Mutex<Addresses>>>,
-    pub ports: Arc<Mutex<Ports>>,
+    pub ports: Arc<Record>,
     /// Whether what is stored is known, so that something can be given out.
     loaded: AtomicBool,
     settle: mpsc::Sender<Unsettled>,
@@ -52,9 +54,9 @@ impl ServiceHook {
     pub fn new(resources: Arc<Resources>, ranges: &[IpNet], ports: PortRange) -> ServiceHook {
         let (settle, unsettled) = mpsc::channel(held::UNSETTLED);
         ServiceHook {
+            ports: Arc::new(Record::new(resources.store.clone(), ports)),
             resources,
             addresses: ranges.iter().map(|range| Arc::new(Mutex::new(Addresses::new(*range)))).collect(),
-            ports: Arc::new(Mutex::new(Ports::new(ports))),
             loaded: AtomicBool::new(false),
             settle,
             unsettled: Mutex::new(Some(unsettled)),
@@ -62,8 +64,9 @@ impl ServiceHook {
         }
     }
 
-    /// Takes what the stored Services and addresses hold. Nothing is given out before; call when the caches are synced.
-    pub fn load(&self) {
+    /// Takes what the stored Services and addresses hold, however long the store does not answer. Nothing is given out before; call when
+    /// the caches are synced.
+    pub async fn load(&self) {
         for entry in self.resources.list(kinds::ip_addresses(), None) {
             if let Ok(address) = entry.name.parse() {
                 self.addresses.iter().for_each(|range| drop(range.lock().take(address)));
@@ -74,10 +77,10 @@ impl ServiceHook {
             for address in families::addresses(&service) {
                 self.addresses.iter().for_each(|range| drop(range.lock().take(address)));
             }
-            let mut ports = self.ports.lock();
-            for port in ports::of(&service) {
-                let _ = ports.take(port);
-            }
+        }
+        while let Err(status) = self.repair_ports().await {
+            tracing::warn!(error = status.message, "Cannot read the record of node ports");
+            tokio::time::sleep(held::RETRY).await;
         }
         self.loaded.store(true, Ordering::Release);
     }
@@ -182,94 +185,42 @@ impl ServiceHook {
         Ok(())
     }
 
-    fn allocate_ports(&self, write: &Write<'_>, service: &mut Tree, held: &mut Held) -> Result<(), Status> {
+    async fn allocate_ports(
+        &self,
+        write: &Write<'_>,
+        service: &mut Tree,
+        held: &mut Held,
+    ) -> Result<(), Status> {
+        let exposed = |service: &Tree| {
+            service["spec"]["type"] == "NodePort" || service["spec"]["type"] == "LoadBalancer"
+        };
+        if !exposed(service) {
+            held.taken.released_ports = write.old.map(ports::of).unwrap_or_default();
+            return Ok(());
+        }
+        self.ready().map_err(|why| Status::internal(format!("failed to allocate a nodePort: {why}")))?;
         let name = name_of(write, service);
-        let old = write.old.map(ports::of).unwrap_or_default();
-        let kind = service["spec"]["type"].as_str().unwrap_or("ClusterIP").to_owned();
-        let wants = kind == "NodePort"
-            || (kind == "LoadBalancer" && service["spec"]["allocateLoadBalancerNodePorts"] != json!(false));
-        let mut all = self.ports.lock();
-        let mut kept = Vec::new();
-        let count = service["spec"]["ports"].as_array().map_or(0, Vec::len);
-        for index in 0..count {
-            let port = &mut service["spec"]["ports"][index];
-            let protocol = port["protocol"].as_str().unwrap_or("TCP").to_owned();
-            let number = port["nodePort"]
-                .as_u64()
-                .and_then(|number| u16::try_from(number).ok())
-                .filter(|number| *number > 0);
-            match number {
-                Some(number) => {
-                    let key = (protocol, number);
-                    if write.old.is_some() && kept.contains(&key) {
-                        let (protocol, number) = key;
-                        let message = format!("duplicate nodePort: {{{protocol} {number}}}");
-                        return Err(Status::failure(500, "", message));
-                    }
-                    if !old.contains(&key) {
-                        if let Err(why) = self.ready().and_then(|()| all.take(key.clone())) {
-                            all.give_back(&held.taken.ports);
-                            held.taken.ports.clear();
-                            let field = format!("spec.ports[{index}].nodePort");
-                            return Err(invalid(&name, &field, format!("Invalid value: {number}: {why}")));
-                        }
-                        held.taken.ports.push(key.clone());
-                    }
-                    kept.push(key);
-                }
-                None if wants => {
-                    self.ready()
-                        .map_err(|why| Status::internal(format!("failed to allocate a nodePort: {why}")))?;
-                    // A port that another protocol of the same number already has here is shared.
-                    let same = service["spec"]["ports"][index]["port"].clone();
-                    let shared = kept_number(&service["spec"]["ports"], &same, index);
-                    let number = shared
-                        .filter(|number| all.take((protocol.clone(), *number)).is_ok())
-                        .or_else(|| all.any(&protocol));
-                    let Some(number) = number else {
-                        return Err(Status::internal("failed to allocate a nodePort: range is full"));
-                    };
-                    held.taken.ports.push((protocol.clone(), number));
-                    kept.push((protocol, number));
-                    service["spec"]["ports"][index]["nodePort"] = json!(number);
-                }
-                None => {}
-            }
+        let asked = &*service;
+        let change = |ports: &mut Ports| {
+            let mut service = asked.clone();
+            let plan = ports::allocate(&mut service, write.old, &name, ports)?;
+            Ok((service, plan))
+        };
+        let (given, plan) = match write.dry_run {
+            true => self.ports.would(change).await?,
+            false => self.ports.change(change).await?,
+        };
+        *service = given;
+        if !write.dry_run {
+            held.taken.ports = plan.taken;
         }
-        let health = kind == "LoadBalancer" && service["spec"]["externalTrafficPolicy"] == "Local";
-        if health && service["spec"]["healthCheckNodePort"].as_u64().unwrap_or(0) == 0 {
-            if let Some(number) = all.any("TCP") {
-                held.taken.ports.push(("TCP".into(), number));
-                kept.push(("TCP".into(), number));
-                service["spec"]["healthCheckNodePort"] = json!(number);
-            }
-        } else if health && let Some(number) = service["spec"]["healthCheckNodePort"].as_u64() {
-            let key = ("TCP".to_owned(), number as u16);
-            if !old.contains(&key) {
-                self.ready().and_then(|()| all.take(key.clone())).map_err(|why| {
-                    let what = format!("failed to allocate requested HealthCheck NodePort {number}: {why}");
-                    Status::internal(what)
-                })?;
-                held.taken.ports.push(key.clone());
-            }
-            kept.push(key);
-        }
-        held.taken.released_ports.extend(old.into_iter().filter(|port| !kept.contains(port)));
+        held.taken.released_ports = plan.released;
         Ok(())
     }
 
     fn ranges(&self) -> Vec<bool> {
         self.addresses.iter().map(|range| range.lock().is_ipv4()).collect()
     }
-}
-
-/// The node port that an earlier port of the Service with the same number got.
-fn kept_number(ports: &Tree, port: &Tree, before: usize) -> Option<u16> {
-    let ports = ports.as_array()?.iter().take(before);
-    ports
-        .filter(|other| other["port"] == *port)
-        .find_map(|other| other["nodePort"].as_u64())
-        .map(|number| number as u16)
 }
 
 #[async_trait]
@@ -348,7 +299,7 @@ impl ServiceHook {
         } else {
             service["spec"]["clusterIPs"] = json!(["None"]);
         }
-        self.allocate_ports(write, service, held)
+        self.allocate_ports(write, service, held).await
     }
 }
 

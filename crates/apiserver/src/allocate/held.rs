@@ -13,8 +13,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::ports::Port;
-use super::{Addresses, Ports, ServiceHook, families, ports};
+use super::{Addresses, Record, ServiceHook, families, ports};
 use crate::delegate::Reservation;
 use crate::kinds;
 use crate::resources::Resources;
@@ -29,7 +28,7 @@ const DOUBT: Duration = Duration::from_secs(10);
 #[cfg(test)]
 const DOUBT: Duration = Duration::from_millis(200);
 /// Between questions to a store that does not answer.
-const RETRY: Duration = Duration::from_secs(1);
+pub const RETRY: Duration = Duration::from_secs(1);
 
 /// What a write took and gave up whose end is not known.
 #[derive(Debug, Default)]
@@ -37,16 +36,16 @@ pub struct Unsettled {
     pub namespace: String,
     pub name: String,
     pub addresses: Vec<IpAddr>,
-    pub ports: Vec<Port>,
+    pub ports: Vec<u16>,
     pub released: Vec<IpAddr>,
-    pub released_ports: Vec<Port>,
+    pub released_ports: Vec<u16>,
 }
 
 /// What one write attempt has taken, and what it gives up when it succeeds. Dropped before it is finished, it is settled later.
 pub struct Held {
     pub resources: Arc<Resources>,
     pub all_addresses: Vec<Arc<Mutex<Addresses>>>,
-    pub all_ports: Arc<Mutex<Ports>>,
+    pub all_ports: Arc<Record>,
     pub dry_run: bool,
     /// Something may have been written that the store did not confirm.
     pub in_doubt: bool,
@@ -69,8 +68,8 @@ impl Reservation for Held {
         if committed && !self.dry_run {
             self.taken.addresses.clear();
             self.taken.ports.clear();
-            let released = std::mem::take(&mut self.taken.released_ports);
-            self.all_ports.lock().give_back(&released);
+            give_back_ports(&self.all_ports, &self.taken.released_ports).await;
+            self.taken.released_ports.clear();
             while let Some(address) = self.taken.released.last().copied() {
                 drop_object(&self.resources, address).await;
                 self.give_back(address);
@@ -80,8 +79,8 @@ impl Reservation for Held {
         }
         self.taken.released.clear();
         self.taken.released_ports.clear();
-        let taken = std::mem::take(&mut self.taken.ports);
-        self.all_ports.lock().give_back(&taken);
+        give_back_ports(&self.all_ports, &self.taken.ports).await;
+        self.taken.ports.clear();
         while let Some(address) = self.taken.addresses.last().copied() {
             if self.objects.contains(&address) {
                 drop_object(&self.resources, address).await;
@@ -96,7 +95,6 @@ impl Drop for Held {
     fn drop(&mut self) {
         let taken = std::mem::take(&mut self.taken);
         if self.dry_run {
-            self.all_ports.lock().give_back(&taken.ports);
             taken.addresses.iter().for_each(|address| self.give_back(*address));
             return;
         }
@@ -121,11 +119,24 @@ pub async fn drop_object(resources: &Resources, address: IpAddr) {
     }
 }
 
+async fn give_back_ports(record: &Record, ports: &[u16]) {
+    if ports.is_empty() {
+        return;
+    }
+    let given_back = record.change(|all| {
+        all.give_back(ports);
+        Ok(())
+    });
+    if let Err(status) = given_back.await {
+        tracing::warn!(?ports, error = status.message, "Released node ports are left to the next repairs");
+    }
+}
+
 /// What the Services hold.
 #[derive(Default)]
 pub struct InUse {
     pub addresses: HashSet<IpAddr>,
-    pub ports: HashSet<Port>,
+    pub ports: HashSet<u16>,
 }
 
 impl ServiceHook {
@@ -177,14 +188,9 @@ impl ServiceHook {
             }
         }
         let in_use = self.in_use();
-        {
-            let mut ports = self.ports.lock();
-            for port in taken.ports.iter().chain(&taken.released_ports) {
-                if !in_use.ports.contains(port) {
-                    ports.give_back(std::slice::from_ref(port));
-                }
-            }
-        }
+        let unused = taken.ports.iter().chain(&taken.released_ports).copied();
+        let unused: Vec<u16> = unused.filter(|port| !in_use.ports.contains(port)).collect();
+        give_back_ports(&self.ports, &unused).await;
         for address in taken.addresses.iter().chain(&taken.released) {
             if in_use.addresses.contains(address) {
                 continue;

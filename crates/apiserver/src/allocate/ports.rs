@@ -1,27 +1,26 @@
-//! Node ports that are taken, by protocol: one number may serve TCP and UDP of one Service.
+//! Node ports that are taken. A number is taken for all protocols: one Service may have it for several, two may not share it.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
-use api::Tree;
+use api::{Status, Tree};
 use rand::Rng as _;
+use serde_json::json;
 
 use crate::options::PortRange;
 
-/// Protocol and number.
-pub type Port = (String, u16);
-
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ports {
     range: PortRange,
-    taken: HashSet<Port>,
+    taken: BTreeSet<u16>,
 }
 
 impl Ports {
     pub fn new(range: PortRange) -> Ports {
-        Ports { range, taken: HashSet::new() }
+        Ports { range, taken: BTreeSet::new() }
     }
 
-    pub fn take(&mut self, port: Port) -> Result<(), String> {
-        if port.1 < self.range.first || port.1 > self.range.last {
+    pub fn take(&mut self, port: u16) -> Result<(), String> {
+        if !self.covers(port) {
             return Err(format!(
                 "provided port is not in the valid range. The range of valid ports is {}",
                 self.range
@@ -33,51 +32,209 @@ impl Ports {
         }
     }
 
-    /// A number free for every protocol, from the upper part of the range while there is room.
-    pub fn any(&mut self, protocol: &str) -> Option<u16> {
+    /// A free number, from the upper part of the range while there is room.
+    pub fn any(&mut self) -> Option<u16> {
         let PortRange { first, last } = self.range;
         let size = u32::from(last - first) + 1;
         let reserved = (size / 32).clamp(16, 128).min(size);
-        let free = |number: u16| {
-            !["TCP", "UDP", "SCTP"]
-                .iter()
-                .any(|protocol| self.taken.contains(&((*protocol).to_owned(), number)))
-        };
         let start = rand::rng().random_range(0..size);
         let numbers = (0..size).map(|step| first + ((start + step) % size) as u16);
-        let upper = numbers
-            .clone()
-            .filter(|number| u32::from(number - first) >= reserved)
-            .find(|number| free(*number));
-        let found = upper.or_else(|| numbers.into_iter().find(|number| free(*number)))?;
-        self.taken.insert((protocol.to_owned(), found));
+        let free = |number: &u16| !self.taken.contains(number);
+        let upper = numbers.clone().filter(|number| u32::from(number - first) >= reserved).find(free);
+        let found = upper.or_else(|| numbers.into_iter().find(free))?;
+        self.taken.insert(found);
         Some(found)
     }
 
-    pub fn taken(&self) -> impl Iterator<Item = &Port> {
-        self.taken.iter()
+    pub fn range(&self) -> PortRange {
+        self.range
     }
 
-    pub fn give_back(&mut self, ports: &[Port]) {
+    pub fn covers(&self, port: u16) -> bool {
+        (self.range.first..=self.range.last).contains(&port)
+    }
+
+    pub fn contains(&self, port: u16) -> bool {
+        self.taken.contains(&port)
+    }
+
+    pub fn taken(&self) -> impl Iterator<Item = u16> {
+        self.taken.iter().copied()
+    }
+
+    pub fn give_back(&mut self, ports: &[u16]) {
         for port in ports {
             self.taken.remove(port);
         }
     }
 }
 
+/// Protocol and number of the node ports of a Service's ports.
+fn pairs(service: &Tree) -> impl Iterator<Item = (&str, u16)> {
+    let ports = service["spec"]["ports"].as_array().into_iter().flatten();
+    ports.filter_map(|port| Some((protocol(port), number(&port["nodePort"])?)))
+}
+
+fn protocol(port: &Tree) -> &str {
+    port["protocol"].as_str().unwrap_or("TCP")
+}
+
+fn number(value: &Tree) -> Option<u16> {
+    value.as_u64().and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0)
+}
+
 /// All node ports of a Service, that of its health check included.
-pub fn of(service: &Tree) -> Vec<Port> {
-    let number = |value: &Tree| {
-        value.as_u64().and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0)
-    };
-    let mut ports: Vec<Port> = service["spec"]["ports"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|port| {
-            Some((port["protocol"].as_str().unwrap_or("TCP").to_owned(), number(&port["nodePort"])?))
-        })
-        .collect();
-    ports.extend(number(&service["spec"]["healthCheckNodePort"]).map(|number| ("TCP".to_owned(), number)));
+pub fn of(service: &Tree) -> Vec<u16> {
+    let mut ports: Vec<u16> = pairs(service).map(|(_, number)| number).collect();
+    ports.extend(number(&service["spec"]["healthCheckNodePort"]));
     ports
+}
+
+/// What a Service's write takes, and what it gives up once it is done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    pub taken: Vec<u16>,
+    pub released: Vec<u16>,
+}
+
+/// Gives a Service its node ports. Upstream treats ports of one number differently on a create, where they share a node port, and on an update.
+pub fn allocate(
+    service: &mut Tree,
+    old: Option<&Tree>,
+    name: &str,
+    ports: &mut Ports,
+) -> Result<Plan, Status> {
+    let before = old.map(of).unwrap_or_default();
+    let mut plan = Plan::default();
+    let spec = &service["spec"];
+    let balanced = spec["type"] == "LoadBalancer";
+    let wants = !balanced || spec["allocateLoadBalancerNodePorts"] != json!(false);
+    if balanced || spec["type"] == "NodePort" {
+        match old {
+            None => create(service, wants, name, ports, &mut plan.taken)?,
+            Some(_) => update(service, wants, &before, name, ports, &mut plan.taken)?,
+        }
+    }
+    if balanced && service["spec"]["externalTrafficPolicy"] == "Local" {
+        health_check(service, &before, ports, &mut plan.taken)?;
+    }
+    let kept = of(service);
+    plan.released = before.into_iter().filter(|port| !kept.contains(port)).collect();
+    Ok(plan)
+}
+
+fn any(ports: &mut Ports, taken: &mut Vec<u16>) -> Result<u16, Status> {
+    let found =
+        ports.any().ok_or_else(|| Status::internal("failed to allocate a nodePort: range is full"))?;
+    taken.push(found);
+    Ok(found)
+}
+
+fn take(port: u16, index: usize, name: &str, ports: &mut Ports, taken: &mut Vec<u16>) -> Result<(), Status> {
+    ports.take(port).map_err(|why| {
+        let field = format!("spec.ports[{index}].nodePort");
+        super::invalid(name, &field, format!("Invalid value: {port}: {why}"))
+    })?;
+    taken.push(port);
+    Ok(())
+}
+
+fn create(
+    service: &mut Tree,
+    wants: bool,
+    name: &str,
+    ports: &mut Ports,
+    taken: &mut Vec<u16>,
+) -> Result<(), Status> {
+    let count = service["spec"]["ports"].as_array().map_or(0, Vec::len);
+    // by the number of the Service's own port
+    let mut given: Vec<(Tree, u16)> = Vec::new();
+    for index in 0..count {
+        let own = service["spec"]["ports"][index]["port"].clone();
+        let asked = number(&service["spec"]["ports"][index]["nodePort"]);
+        if asked.is_none() && !wants {
+            continue;
+        }
+        let shared = given.iter().find(|(port, _)| *port == own).map(|(_, number)| *number);
+        let chosen = match (shared, asked) {
+            (Some(shared), None) => shared,
+            (Some(shared), Some(asked)) => {
+                if shared != asked {
+                    take(asked, index, name, ports, taken)?;
+                }
+                asked
+            }
+            (None, _) => {
+                let all = service["spec"]["ports"].as_array().into_iter().flatten();
+                let wanted =
+                    all.filter(|port| port["port"] == own).find_map(|port| number(&port["nodePort"]));
+                let chosen = match wanted {
+                    Some(wanted) => {
+                        take(wanted, index, name, ports, taken)?;
+                        wanted
+                    }
+                    None => any(ports, taken)?,
+                };
+                given.push((own, chosen));
+                chosen
+            }
+        };
+        service["spec"]["ports"][index]["nodePort"] = json!(chosen);
+    }
+    Ok(())
+}
+
+fn update(
+    service: &mut Tree,
+    wants: bool,
+    before: &[u16],
+    name: &str,
+    ports: &mut Ports,
+    taken: &mut Vec<u16>,
+) -> Result<(), Status> {
+    let mut kept: Vec<(String, u16)> = Vec::new();
+    for (index, port) in service["spec"]["ports"].as_array_mut().into_iter().flatten().enumerate() {
+        let chosen = match number(&port["nodePort"]) {
+            Some(asked) => {
+                if !before.contains(&asked) && !taken.contains(&asked) {
+                    take(asked, index, name, ports, taken)?;
+                }
+                asked
+            }
+            None if wants => any(ports, taken)?,
+            None => continue,
+        };
+        port["nodePort"] = json!(chosen);
+        let pair = (protocol(port).to_owned(), chosen);
+        if kept.contains(&pair) {
+            let message = format!("duplicate nodePort: {{{} {}}}", pair.0, pair.1);
+            return Err(Status::failure(500, "", message));
+        }
+        kept.push(pair);
+    }
+    Ok(())
+}
+
+fn health_check(
+    service: &mut Tree,
+    before: &[u16],
+    ports: &mut Ports,
+    taken: &mut Vec<u16>,
+) -> Result<(), Status> {
+    match number(&service["spec"]["healthCheckNodePort"]) {
+        Some(asked) if before.contains(&asked) => {}
+        Some(asked) => {
+            ports.take(asked).map_err(|why| {
+                Status::internal(format!("failed to allocate requested HealthCheck NodePort {asked}: {why}"))
+            })?;
+            taken.push(asked);
+        }
+        None => {
+            if let Some(found) = ports.any() {
+                taken.push(found);
+                service["spec"]["healthCheckNodePort"] = json!(found);
+            }
+        }
+    }
+    Ok(())
 }

@@ -14,8 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use super::held::{SETTLED_AT_ONCE, drop_object, is_parent};
-use super::ports::Port;
-use super::{ServiceHook, families, ports};
+use super::{Ports, ServiceHook, families, ports};
 use crate::kinds;
 
 /// In how many repairs in a row what belongs to nobody is found before it is given back.
@@ -56,7 +55,7 @@ impl<T: Eq + Hash> Leaks<T> {
 #[derive(Debug, Default)]
 pub struct Found {
     addresses: Leaks<IpAddr>,
-    ports: Leaks<Port>,
+    ports: Leaks<u16>,
 }
 
 /// What is to be done about an `IPAddress`.
@@ -120,10 +119,8 @@ impl ServiceHook {
     pub(super) async fn repair_at(&self, now: Timestamp) -> Result<(), Status> {
         self.current().await?;
         let mut addresses: HashMap<IpAddr, (String, String)> = HashMap::new();
-        let mut in_use: HashSet<Port> = HashSet::new();
         for entry in self.resources.list(kinds::services(), None) {
             let service = entry.tree();
-            in_use.extend(ports::of(&service));
             for address in families::addresses(&service) {
                 let (namespace, name) = (entry.namespace.to_string(), entry.name.to_string());
                 if let Some((other_namespace, other)) = addresses.insert(address, (namespace, name)) {
@@ -135,7 +132,7 @@ impl ServiceHook {
                 }
             }
         }
-        self.repair_ports(in_use);
+        self.repair_ports().await?;
         for (address, (namespace, name)) in &addresses {
             self.repair_object(*address, namespace, name).await;
         }
@@ -144,18 +141,43 @@ impl ServiceHook {
         Ok(())
     }
 
-    fn repair_ports(&self, in_use: HashSet<Port>) {
-        let mut ports = self.ports.lock();
-        let orphans: Vec<Port> = ports.taken().filter(|port| !in_use.contains(port)).cloned().collect();
-        for port in in_use {
-            // taken already mostly, or out of the range
-            let _ = ports.take(port);
+    /// The record has what the Services have, and in time no more.
+    pub(super) async fn repair_ports(&self) -> Result<(), Status> {
+        // a record that was never there is made, not repaired
+        let known = self.ports.exists().await?;
+        let mut in_use: HashMap<u16, (String, String)> = HashMap::new();
+        for entry in self.resources.list(kinds::services(), None) {
+            for port in ports::of(&entry.tree()) {
+                in_use.insert(port, (entry.namespace.to_string(), entry.name.to_string()));
+            }
+        }
+        let change = |ports: &mut Ports| {
+            let missing = |port: &u16| ports.covers(*port) && !ports.contains(*port);
+            let missing: Vec<u16> = in_use.keys().copied().filter(missing).collect();
+            missing.iter().for_each(|port| drop(ports.take(*port)));
+            let orphans: Vec<u16> = ports.taken().filter(|port| !in_use.contains_key(port)).collect();
+            Ok((missing, orphans))
+        };
+        let (missing, orphans) = self.ports.change(change).await?;
+        for port in missing.iter().filter(|_| known) {
+            if let Some((namespace, name)) = in_use.get(port) {
+                tracing::error!(
+                    "the node port {port} for service {namespace}/{name} is not allocated; repairing"
+                );
+            }
         }
         let due = self.found.lock().ports.due(orphans);
-        for (protocol, port) in &due {
-            tracing::error!("the node port {port} ({protocol}) appears to have leaked: cleaning up");
+        for port in &due {
+            tracing::error!("the node port {port} appears to have leaked: cleaning up");
         }
-        ports.give_back(&due);
+        if due.is_empty() {
+            return Ok(());
+        }
+        let given_back = |ports: &mut Ports| {
+            ports.give_back(&due);
+            Ok(())
+        };
+        self.ports.change(given_back).await
     }
 
     /// A Service's address has its object, which names the Service.

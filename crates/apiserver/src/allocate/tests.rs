@@ -29,19 +29,57 @@ fn addresses_come_from_the_upper_part_and_are_given_once() {
 }
 
 #[test]
-fn a_port_serves_two_protocols() {
+fn ports_are_given_once() {
     let mut ports = Ports::new(PortRange { first: 30000, last: 30020 });
-    ports.take(("TCP".into(), 30000)).unwrap();
-    ports.take(("UDP".into(), 30000)).unwrap();
-    assert_eq!(ports.take(("TCP".into(), 30000)).unwrap_err(), "provided port is already allocated");
+    ports.take(30000).unwrap();
+    assert_eq!(ports.take(30000).unwrap_err(), "provided port is already allocated");
     assert_eq!(
-        ports.take(("TCP".into(), 80)).unwrap_err(),
+        ports.take(80).unwrap_err(),
         "provided port is not in the valid range. The range of valid ports is 30000-30020"
     );
     for _ in 0..20 {
-        ports.any("TCP").unwrap();
+        ports.any().unwrap();
     }
-    assert_eq!(ports.any("TCP"), None);
+    assert_eq!(ports.any(), None);
+}
+
+#[test]
+fn a_service_may_have_a_node_port_for_several_protocols() {
+    let spec = |ports: Tree| json!({"spec": {"type": "NodePort", "ports": ports}});
+    let port = |port: u16, protocol: &str, node_port: u16| match node_port {
+        0 => json!({"port": port, "protocol": protocol}),
+        _ => json!({"port": port, "protocol": protocol, "nodePort": node_port}),
+    };
+    let mut all = Ports::new(PortRange { first: 30000, last: 32767 });
+    let mut create = |ports: Tree| {
+        let mut service = spec(ports);
+        let plan = ports::allocate(&mut service, None, "s", &mut all).map_err(|status| status.message)?;
+        Ok::<_, String>((ports::of(&service), plan.taken))
+    };
+    let both = json!([port(80, "TCP", 0), port(80, "UDP", 30103)]);
+    assert_eq!(create(both), Ok((vec![30103, 30103], vec![30103])));
+    let differ = json!([port(80, "TCP", 30110), port(80, "UDP", 30111)]);
+    assert_eq!(create(differ), Ok((vec![30110, 30111], vec![30110, 30111])));
+    let refused = "Service \"s\" is invalid: spec.ports[1].nodePort: Invalid value: 30102: provided port is already allocated";
+    let other_port = json!([port(80, "TCP", 30102), port(81, "UDP", 30102)]);
+    assert_eq!(create(other_port), Err(refused.to_owned()));
+    let (given, taken) = create(json!([port(80, "TCP", 0), port(80, "UDP", 0), port(81, "TCP", 0)])).unwrap();
+    assert!(given[0] == given[1] && taken == [given[0], given[2]]);
+
+    let old = spec(json!([port(80, "TCP", 30103), port(80, "UDP", 30103)]));
+    let mut update = |ports: Tree| {
+        let mut service = spec(ports);
+        let plan =
+            ports::allocate(&mut service, Some(&old), "s", &mut all).map_err(|status| status.message)?;
+        Ok::<_, String>((ports::of(&service), plan))
+    };
+    let moved = json!([port(80, "TCP", 30120), port(80, "UDP", 30120)]);
+    let plan = ports::Plan { taken: vec![30120], released: vec![30103, 30103] };
+    assert_eq!(update(moved), Ok((vec![30120, 30120], plan)));
+    let twice = json!([port(80, "TCP", 30103), port(81, "TCP", 30103)]);
+    assert_eq!(update(twice), Err("duplicate nodePort: {TCP 30103}".to_owned()));
+    let (given, plan) = update(json!([port(80, "TCP", 30103), port(80, "UDP", 0)])).unwrap();
+    assert!(given[1] != 30103 && plan.taken == [given[1]] && plan.released.is_empty());
 }
 
 #[test]

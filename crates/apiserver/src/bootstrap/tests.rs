@@ -29,7 +29,7 @@ async fn what_is_deleted_of_the_first_objects_comes_back() {
     resources.synced().await;
     let (ranges, ports) = (&options.service_cluster_ip_range, options.service_node_port_range);
     let services = Arc::new(ServiceHook::new(resources.clone(), ranges, ports));
-    services.load();
+    services.load().await;
     let _server = Server::new(resources.clone(), None, None, vec![services.clone()]);
     let often = Duration::from_millis(50);
     let bootstrap = Arc::new(Bootstrap {

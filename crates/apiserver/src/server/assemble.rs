@@ -111,7 +111,9 @@ pub async fn front(
         if stop.run_until_cancelled(resources.synced()).await.is_none() {
             return;
         }
-        services.load();
+        if stop.run_until_cancelled(services.load()).await.is_none() {
+            return;
+        }
         let mut parts = JoinSet::new();
         policy.run(&resources, &stop, &mut parts);
         if authorizer.uses_node() {

@@ -12,7 +12,7 @@ use store::{Changes, Error, KeyValue, Memory, Range, Revision, Store, Written};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::allocate::ServiceHook;
+use crate::allocate::{Ports, ServiceHook};
 use crate::delegate::Hook;
 use crate::handlers::Server;
 use crate::kinds;
@@ -86,7 +86,7 @@ struct Rig {
 impl Rig {
     async fn start() -> Rig {
         let rig = Rig::over(Arc::new(Lossy::default()), true).await;
-        rig.services.load();
+        rig.services.load().await;
         rig
     }
 
@@ -216,7 +216,7 @@ async fn an_update_that_was_not_confirmed_gives_up_nothing_it_still_has() {
 async fn nothing_is_given_out_before_what_is_stored_is_known() {
     let store = Arc::new(Lossy::default());
     let before = Rig::over(store.clone(), true).await;
-    before.services.load();
+    before.services.load().await;
     before.create("a", "10.0.0.50", 30080).await.unwrap();
     let rig = Rig::over(store, true).await;
     let any = json!({"metadata": {"name": "b"}, "spec": {"ports": [{"port": 80}]}});
@@ -227,7 +227,7 @@ async fn nothing_is_given_out_before_what_is_stored_is_known() {
         "{}",
         status.message
     );
-    rig.services.load();
+    rig.services.load().await;
     rig.refuses("10.0.0.50", 30080).await;
 }
 
@@ -247,11 +247,12 @@ async fn repairs_bring_allocations_and_services_together() {
     rig.refuses("10.0.0.50", 30080).await;
 
     // taken for nobody: not given back before the third time
-    services.ports.lock().take(("TCP".into(), 30081)).unwrap();
+    let take = |ports: &mut Ports| ports.take(30081).map_err(Status::internal);
+    services.ports.change(take).await.unwrap();
     services.addresses[0].lock().take("10.0.0.51".parse().unwrap()).unwrap();
     for _ in 0..2 {
         services.repair_at(now).await.unwrap();
-        assert!(services.ports.lock().taken().any(|port| port.1 == 30081));
+        assert!(services.ports.would(take).await.is_err());
         assert!(services.addresses[0].lock().taken().any(|address| address.to_string() == "10.0.0.51"));
     }
     services.repair_at(now).await.unwrap();
@@ -265,4 +266,17 @@ async fn repairs_bring_allocations_and_services_together() {
     services.repair_at(now + SignedDuration::from_secs(90)).await.unwrap();
     assert!(!rig.has_object("10.0.0.52").await);
     assert!(rig.has_object("10.0.0.51").await);
+}
+
+/// Two servers on one store: neither gives out what the other has.
+#[tokio::test]
+async fn two_servers_give_no_node_port_twice() {
+    let one = Rig::start().await;
+    let other = Rig::over(one.store.clone(), true).await;
+    other.services.load().await;
+    one.create("a", "10.0.0.50", 30080).await.unwrap();
+    let status = other.create("b", "10.0.0.51", 30080).await.unwrap_err();
+    assert!(status.message.contains("provided port is already allocated"), "{}", status.message);
+    one.services.resources.delete(kinds::services(), "default", "a").await.unwrap();
+    other.create("b", "10.0.0.51", 30080).await.unwrap();
 }
