@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use api::{Status, Tree};
-use serde_json::{Value, json};
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
@@ -15,15 +15,20 @@ const SECONDS: i64 = 3600;
 const RENEW: Duration = Duration::from_secs(10);
 
 /// Differs from start to start.
-static HOLDER: LazyLock<String> = LazyLock::new(|| format!("{}_{}", name(), uuid::Uuid::new_v4()));
+static HOLDER: LazyLock<String> = LazyLock::new(|| format!("{}_{}", name(&host()), uuid::Uuid::new_v4()));
 
 fn host() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }
 
-/// `apiserver-` and the first half of the host name's hash in base 32.
-fn name() -> String {
-    let hash = Sha256::digest(host().as_bytes());
+/// `apiserver-` and the first half of a hash in base 32: that of the host's name and the server's, each after its length.
+fn name(host: &str) -> String {
+    let mut hash = Sha256::new();
+    for part in [host, "kube-apiserver"] {
+        hash.update(u16::try_from(part.len()).unwrap_or(u16::MAX).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    let hash = hash.finalize();
     let mut text = String::from("apiserver-");
     let (mut bits, mut count) = (0u32, 0);
     for byte in &hash[..16] {
@@ -53,44 +58,56 @@ pub async fn renew(bootstrap: &Bootstrap) -> Result<(), Status> {
             "renewTime": jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string(),
         })
     };
-    let name = name();
+    let host = host();
+    let name = name(&host);
     let address = std::net::SocketAddr::new(bootstrap.advertise, bootstrap.options.secure_port());
+    let labels =
+        json!({"apiserver.kubernetes.io/identity": "kube-apiserver", "kubernetes.io/hostname": host});
+    let annotations = json!({"kubernetes.io/peer-advertise-address": address.to_string()});
     let object = json!({
         "apiVersion": "coordination.k8s.io/v1",
         "kind": "Lease",
-        "metadata": {
-            "name": name,
-            "namespace": "kube-system",
-            "labels": {"apiserver.kubernetes.io/identity": "kube-apiserver", "kubernetes.io/hostname": host()},
-            "annotations": {"kubernetes.io/peer-advertise-address": address.to_string()},
-        },
+        "metadata": {"name": name, "namespace": "kube-system", "labels": labels, "annotations": annotations},
         "spec": spec(),
     });
     if bootstrap.ensure(kinds::leases(), "kube-system", object).await? {
         return Ok(());
     }
     let change = |stored: &mut Tree| {
-        for (key, value) in spec().as_object().into_iter().flatten() {
-            stored["spec"][key] = Value::clone(value);
-        }
+        let set = |fields: &mut Tree, wanted: &Tree| {
+            for (key, value) in wanted.as_object().into_iter().flatten() {
+                fields[key] = value.clone();
+            }
+        };
+        set(&mut stored["spec"], &spec());
+        set(&mut stored["metadata"]["labels"], &labels);
+        set(&mut stored["metadata"]["annotations"], &annotations);
         Ok(true)
     };
     bootstrap.resources.update(kinds::leases(), "", "kube-system", &name, &change).await.map(drop)
 }
 
-/// Renews until `shutdown`.
+/// Renews until `shutdown`, and then takes the Lease away: a server that stops does not live.
 pub async fn keep(bootstrap: &Bootstrap, shutdown: &CancellationToken) {
     while shutdown.run_until_cancelled(tokio::time::sleep(RENEW)).await.is_some() {
         if let Err(status) = renew(bootstrap).await {
             tracing::warn!(error = status.message, "Cannot renew this server's identity lease");
         }
     }
+    let name = name(&host());
+    let Some(lease) = bootstrap.resources.get(kinds::leases(), "kube-system", &name) else { return };
+    if lease.tree()["spec"]["holderIdentity"] != **HOLDER {
+        return;
+    }
+    if let Err(status) = bootstrap.resources.delete(kinds::leases(), "kube-system", &name).await {
+        tracing::warn!(error = status.message, "Cannot take away this server's identity lease");
+    }
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn names_are_as_long_as_upstreams() {
-        assert_eq!(super::name().len(), "apiserver-".len() + 26);
+    fn names_are_upstreams() {
+        assert_eq!(super::name("vm"), "apiserver-wlv32tlttr4jl3gtroqexyxapa");
     }
 }
