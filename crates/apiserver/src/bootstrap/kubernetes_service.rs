@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use api::{Status, Tree};
+use api::model::Message;
+use api::{Status, Tree, wire};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use store::prefix_end;
@@ -133,17 +134,37 @@ fn own_key(bootstrap: &Bootstrap) -> String {
 async fn sign_of_life(bootstrap: &Bootstrap) -> Result<(), Status> {
     let key = own_key(bootstrap);
     let (own, _) = bootstrap.store.get(key.as_bytes()).await.map_err(Status::internal)?;
-    let generation = own.as_ref().map_or(1, |own| own.mod_revision);
-    let value = json!({
-        "kind": "Endpoints",
-        "apiVersion": "v1",
-        "metadata": {"generation": generation},
-        "subsets": [{"addresses": [{"ip": bootstrap.advertise.to_string()}]}],
-    });
+    let generation = own.as_ref().map_or(0, |own| generation(&own.value)) + 1;
     let expected = own.map_or(0, |own| own.mod_revision);
-    let value = Bytes::from(value.to_string());
+    let value = life(bootstrap.advertise, generation)?;
     bootstrap.store.put(key.as_bytes(), value, expected, Some(LIFE)).await.map_err(Status::internal)?;
     Ok(())
+}
+
+fn message() -> Result<&'static Message, Status> {
+    api::tables::message("k8s.io.api.core.v1.Endpoints").ok_or_else(|| Status::internal("no Endpoints"))
+}
+
+/// What a server's key holds. The generation goes up with every sign, or there would be nothing to write.
+fn life(address: IpAddr, generation: i64) -> Result<Bytes, Status> {
+    let tree = json!({
+        "metadata": {"generation": generation},
+        "subsets": [{"addresses": [{"ip": address.to_string()}]}],
+    });
+    let type_meta = wire::TypeMeta { api_version: "v1", kind: "Endpoints" };
+    let mut out = Vec::with_capacity(64);
+    let message = message()?;
+    wire::envelope::wrap_with(type_meta, &mut out, |out| wire::tree_to_proto(&tree, message, out))
+        .map_err(Status::internal)?;
+    Ok(out.into())
+}
+
+fn generation(stored: &[u8]) -> i64 {
+    let tree: Tree = match (wire::envelope::is_enveloped(stored), message()) {
+        (true, Ok(message)) => wire::object_to_tree(stored, message).unwrap_or_default(),
+        _ => serde_json::from_slice(stored).unwrap_or_default(),
+    };
+    tree["metadata"]["generation"].as_i64().unwrap_or(0)
 }
 
 /// Writes Endpoints and EndpointSlice from the servers that live.
@@ -216,4 +237,18 @@ async fn put(
         Ok(changed)
     };
     bootstrap.resources.update(resource, "", "default", "kubernetes", &change).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sign_of_life_is_upstreams() {
+        let stored = life("10.1.2.3".parse().unwrap(), 2).unwrap();
+        let expect = b"k8s\0\n\x0f\n\x02v1\x12\tEndpoints\x12\"\n\x10\n\0\x12\0\x1a\0\"\0*\x002\x008\x02B\0\x12\x0e\n\x0c\n\x0810.1.2.3\x1a\0\x1a\0\"\0";
+        assert_eq!(*stored, expect[..]);
+        assert_eq!(generation(&stored), 2);
+        assert_eq!(generation(br#"{"kind":"Endpoints","metadata":{"generation":7}}"#), 7);
+    }
 }
