@@ -106,7 +106,7 @@ impl Entry {
                 .map(|(key, value)| (key.as_str().into(), value.as_str().unwrap_or_default().into()))
                 .collect(),
             fields: kind.fields.iter().map(|(_, path)| path.read_tree(&tree).into()).collect(),
-            bytes: Stored::Json(serde_json::to_vec(&tree).unwrap_or_default().into()),
+            bytes: Stored::Json(api::json::to_vec(&tree).into()),
             json: OnceLock::new(),
             key,
         })

@@ -18,7 +18,7 @@ pub fn encode(kind: &Kind, mut tree: Tree) -> Result<Bytes, Status> {
             .map_err(Status::internal)?
             .0;
         crate::cache::legacy::downgrade(kind, &mut ordered).map_err(Status::internal)?;
-        serde_json::to_writer(&mut out, &ordered).map_err(Status::internal)?;
+        api::json::write(&ordered, &mut out);
         out.push(b'\n');
     } else {
         let type_meta = api::wire::TypeMeta { api_version: &kind.api_version, kind: &kind.resource.kind };
@@ -40,4 +40,24 @@ pub fn reordered(
     let mut decoded = api::decode::tree(tree, message, strictness)?;
     api::decode::put_type_meta(&mut decoded.tree, &resource.kind, &resource.api_version());
     Ok((decoded.tree, decoded.warnings))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_escaped_as_upstream_escapes_it() {
+        let resource =
+            api::tables::resource("apiextensions.k8s.io", "v1", "customresourcedefinitions").unwrap();
+        let kind = Kind::of(resource, false).unwrap();
+        let tree = serde_json::json!({"metadata": {"name": "a.b", "annotations": {"q": "<&> \u{2028}\u{2029}\u{8} é"}}, "spec": {
+            "group": "b", "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema":
+                {"type": "object", "properties": {"n": {"default": {"z": 1e22, "x": "<"}}}}}}],
+        }});
+        let stored = encode(&kind, tree).unwrap();
+        let stored = std::str::from_utf8(&stored).unwrap();
+        assert!(stored.contains(r#"{"q":"\u003c\u0026\u003e \u2028\u2029\b é"}"#), "{stored}");
+        assert!(stored.contains(r#""default":{"x":"\u003c","z":1e+22}"#), "{stored}");
+    }
 }
