@@ -48,6 +48,8 @@ pub struct Profile {
     pub status: bool,
     /// A new object may bring its status, as nodes do.
     pub status_on_create: bool,
+    /// The status is empty on create; its defaults come with reading.
+    pub status_bare_on_create: bool,
     pub create_on_update: bool,
     pub unconditional_update: bool,
     /// Fields that never change, and what is said of an attempt.
@@ -77,6 +79,7 @@ impl Profile {
             generation: Generation::Unset,
             status: false,
             status_on_create: false,
+            status_bare_on_create: false,
             create_on_update: false,
             unconditional_update: true,
             immutable: &[],
@@ -248,6 +251,9 @@ impl Strategy for Generic {
             prepare(context, object, None);
         }
         self.default(object);
+        if self.profile.status_bare_on_create {
+            put(as_object(object), "status", serde_json::json!({}));
+        }
     }
 
     fn prepare_for_update(&self, context: &Context<'_>, object: &mut Tree, old: &Tree) {

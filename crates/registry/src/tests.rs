@@ -76,6 +76,7 @@ fn stored(resource: &Resource, object: &mut Tree) {
     let mut raw = Vec::new();
     api::wire::tree_to_proto(object, message, &mut raw).unwrap();
     *object = api::wire::proto_to_tree(&raw, message, Some(header)).unwrap();
+    crate::strategy_for(resource, None).default(object);
 }
 
 /// Objects as they came, and as they were stored: to the byte, but for what admission and allocators did.
@@ -257,4 +258,18 @@ fn every_kind_has_a_strategy() {
         assert!(object.is_object(), "{}", resource.plural);
         assert!(!crate::columns::columns(resource).is_empty());
     }
+}
+
+/// What is stored of a new object, where that is not what its defaults and its status would make of it.
+#[test]
+fn new_objects_are_stored_as_upstream_stores_them() {
+    let check = |object: Tree, part: &str, expect: Tree| {
+        let (mut object, resource) = (object.clone(), resource(&object));
+        let strategy = crate::strategy_for(resource, None);
+        strategy.default(&mut object);
+        strategy.prepare_for_create(&context(resource, &object.clone(), None), &mut object);
+        assert_eq!(get(&object, part), &expect, "{object}");
+    };
+    let claim = serde_json::json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "status": {"phase": "Bound"}});
+    check(claim, "status", serde_json::json!({}));
 }

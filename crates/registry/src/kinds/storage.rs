@@ -59,6 +59,7 @@ pub(super) const RULES: Table = &[
 pub(super) const PROFILES: &[Profile] = &[
     Profile {
         status: true,
+        status_bare_on_create: true,
         prepare: Some(prepare_claim),
         check: Some(check_claim),
         full: true,
@@ -95,9 +96,6 @@ pub(super) const PROFILES: &[Profile] = &[
 ];
 
 fn prepare_claim(_: &Context<'_>, claim: &mut Tree, old: Option<&Tree>) {
-    if old.is_none() {
-        put(as_object(claim), "status", json!({"phase": "Pending"}));
-    }
     same_source(claim, old.is_none());
 }
 
