@@ -272,4 +272,9 @@ fn new_objects_are_stored_as_upstream_stores_them() {
     };
     let claim = serde_json::json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "status": {"phase": "Bound"}});
     check(claim, "status", serde_json::json!({}));
+    for version in ["certificates.k8s.io/v1", "certificates.k8s.io/v1beta1"] {
+        let request = serde_json::json!({"apiVersion": version, "kind": "PodCertificateRequest", "spec": {}});
+        check(request.clone(), "spec.maxExpirationSeconds", 86400.into());
+        check(request, "metadata.generation", Tree::Null);
+    }
 }

@@ -12,18 +12,24 @@ use crate::rules::{Literal, Rule, Table};
 use crate::strategy::Context;
 use crate::tree::{get, int, text};
 
-pub(super) const RULES: Table = &[(
-    "k8s.io.api.core.v1.PodCertificateProjection",
-    &[Rule::Default("maxExpirationSeconds", Literal::Number(86400)), Rule::Check(pod_certificate)],
-)];
+const A_DAY: Rule = Rule::Default("maxExpirationSeconds", Literal::Number(86400));
 
-pub(super) const PROFILES: &[Profile] = &[Profile {
-    // what a name may be hangs on the signer, see `bundle`
-    name: |_| Vec::new(),
-    check: Some(bundle),
-    full: true,
-    ..Profile::new("certificates.k8s.io", "clustertrustbundles")
-}];
+pub(super) const RULES: Table = &[
+    ("k8s.io.api.core.v1.PodCertificateProjection", &[A_DAY, Rule::Check(pod_certificate)]),
+    ("k8s.io.api.certificates.v1.PodCertificateRequestSpec", &[A_DAY]),
+    ("k8s.io.api.certificates.v1beta1.PodCertificateRequestSpec", &[A_DAY]),
+];
+
+pub(super) const PROFILES: &[Profile] = &[
+    Profile { status: true, ..Profile::new("certificates.k8s.io", "podcertificaterequests") },
+    Profile {
+        // what a name may be hangs on the signer, see `bundle`
+        name: |_| Vec::new(),
+        check: Some(bundle),
+        full: true,
+        ..Profile::new("certificates.k8s.io", "clustertrustbundles")
+    },
+];
 
 const OMITTED: &str = "<value omitted>";
 
