@@ -3,7 +3,7 @@
 //! While none answers, requests wait for one, as with etcd's own client: whoever asks bounds the time.
 
 use std::error::Error as _;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
@@ -26,6 +26,8 @@ pub struct Members {
     members: Vec<Member>,
     current: AtomicUsize,
     patience: Duration,
+    /// None of them answered lately, and the log says so.
+    away: AtomicBool,
 }
 
 struct Member {
@@ -63,7 +65,8 @@ impl Members {
         if members.is_empty() {
             return Err(Error::Other("no etcd server is named".to_owned()));
         }
-        Ok(Members { members, current: AtomicUsize::new(0), patience: options.patience })
+        let (current, away) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Ok(Members { members, current, patience: options.patience, away })
     }
 
     /// Asks members until one answers. The request may be done more than once.
@@ -99,7 +102,12 @@ impl Members {
             let (number, member) = self.current();
             let left = deadline.saturating_duration_since(Instant::now());
             let failure = match tokio::time::timeout(left.min(limit), request(member.client.clone())).await {
-                Ok(Ok(answer)) => return Ok((answer, maybe_done)),
+                Ok(Ok(answer)) => {
+                    if self.away.load(Ordering::Relaxed) && self.away.swap(false, Ordering::Relaxed) {
+                        tracing::info!("etcd answers again");
+                    }
+                    return Ok((answer, maybe_done));
+                }
                 Ok(Err(failure)) if !again(&failure) => return Err(error(failure)),
                 Ok(Err(failure)) => {
                     maybe_done |= !is_unsent(&failure);
@@ -115,6 +123,9 @@ impl Members {
                 0 => PAUSES[rounds.min(PAUSES.len()) - 1],
                 _ => Duration::ZERO,
             };
+            if !pause.is_zero() && !self.away.swap(true, Ordering::Relaxed) {
+                tracing::warn!(%failure, "no member of etcd answers: requests wait");
+            }
             if Instant::now() + pause >= deadline {
                 return Err(failure);
             }
