@@ -9,9 +9,10 @@ pub fn text(error: &(dyn Error + 'static)) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         let next = error.to_string();
-        if !text.ends_with(&next) {
+        let next = next.split(" (os error").next().unwrap_or_default();
+        if !text.to_lowercase().ends_with(&next.to_lowercase()) {
             text.push_str(": ");
-            text.push_str(&next);
+            text.push_str(next);
         }
         cause = error.source();
     }
@@ -40,6 +41,11 @@ mod tests {
     fn every_cause_is_told_once() {
         let source = || std::io::Error::other("no such file");
         assert_eq!(text(&Sample::Part { source: source() }), "serving certificate: no such file");
+        let missing = || std::io::Error::from_raw_os_error(2);
+        assert_eq!(
+            text(&Sample::Part { source: missing() }),
+            "serving certificate: No such file or directory"
+        );
         assert_eq!(text(&Sample::Whole { source: source() }), "failed to listen: no such file");
     }
 }

@@ -1,6 +1,6 @@
 //! `KubeSchedulerConfiguration` v1 and the profiles it comes to.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,17 @@ use crate::plugins::{ABSENT, REGISTRY, find};
 pub const API_VERSION: &str = "kubescheduler.config.k8s.io/v1";
 pub const KIND: &str = "KubeSchedulerConfiguration";
 
+/// Upstream's fields that are taken without effect.
+const WITHOUT_EFFECT: &[&str] = &[
+    "clientConnection.acceptContentTypes",
+    "clientConnection.burst",
+    "clientConnection.contentType",
+    "clientConnection.qps",
+    "delayCacheUntilActive",
+    "enableContentionProfiling",
+    "enableProfiling",
+];
+
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Configuration {
@@ -24,8 +35,8 @@ pub struct Configuration {
     pub leader_election: LeaderElection,
     pub client_connection: ClientConnection,
     pub percentage_of_nodes_to_score: i64,
-    pub pod_initial_backoff_seconds: u64,
-    pub pod_max_backoff_seconds: u64,
+    pub pod_initial_backoff_seconds: i64,
+    pub pod_max_backoff_seconds: i64,
     pub profiles: Vec<ProfileConfiguration>,
     /// Not supported: starting with any is an error, for pods would be placed where they must not be.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -127,6 +138,58 @@ impl Default for LeaderElection {
     }
 }
 
+impl LeaderElection {
+    /// What a file leaves empty is upstream's default.
+    fn fill_in(&mut self) {
+        let LeaderElection {
+            lease_duration,
+            renew_deadline,
+            retry_period,
+            resource_lock,
+            resource_name,
+            resource_namespace,
+            ..
+        } = LeaderElection::default();
+        for (own, default) in [
+            (&mut self.lease_duration, lease_duration),
+            (&mut self.renew_deadline, renew_deadline),
+            (&mut self.retry_period, retry_period),
+        ] {
+            if own.is_zero() {
+                *own = default;
+            }
+        }
+        for (own, default) in [
+            (&mut self.resource_lock, resource_lock),
+            (&mut self.resource_name, resource_name),
+            (&mut self.resource_namespace, resource_namespace),
+        ] {
+            if own.is_empty() {
+                *own = default;
+            }
+        }
+    }
+
+    fn check(&self, errors: &mut Vec<String>) {
+        if !self.leader_elect {
+            return;
+        }
+        if self.lease_duration <= self.renew_deadline {
+            // The value that upstream shows is the other's.
+            errors.push(format!(
+                "leaderElection.leaseDuration: Invalid value: {:?}: must be greater than `RenewDeadline`",
+                self.renew_deadline.to_string()
+            ));
+        }
+        if self.resource_lock != "leases" {
+            errors.push(format!(
+                "leaderElection.resourceLock: Invalid value: {:?}: resourceLock value must be \"leases\"",
+                self.resource_lock
+            ));
+        }
+    }
+}
+
 impl Default for ProfileConfiguration {
     fn default() -> Self {
         ProfileConfiguration {
@@ -142,7 +205,7 @@ impl Default for ProfileConfiguration {
 pub enum Error {
     #[error(transparent)]
     File(#[from] daemon::config::Error),
-    #[error("initializing profiles: profile {profile:?}: {message}")]
+    #[error("initializing profiles: creating profile for scheduler name {profile}: {message}")]
     Profile { profile: String, message: String },
     #[error("{0}")]
     Invalid(String),
@@ -154,7 +217,7 @@ impl Configuration {
         let mut configuration: Configuration = if options.config.is_empty() {
             Configuration::default()
         } else {
-            daemon::config::load(options.config.as_ref(), API_VERSION, KIND)?
+            daemon::config::load_strict(options.config.as_ref(), API_VERSION, KIND, WITHOUT_EFFECT)?
         };
         if configuration.profiles.is_empty() {
             configuration.profiles.push(ProfileConfiguration::default());
@@ -163,6 +226,7 @@ impl Configuration {
             configuration.client_connection.kubeconfig.clone_from(&options.kubeconfig);
         }
         let election = &mut configuration.leader_election;
+        election.fill_in();
         election.leader_elect = options.leader_elect.unwrap_or(election.leader_elect);
         let durations = [
             (&mut election.lease_duration, options.leader_elect_lease_duration),
@@ -185,60 +249,58 @@ impl Configuration {
         Ok(configuration)
     }
 
+    /// In upstream's words and order.
     fn check(&self) -> Result<(), Error> {
-        let invalid = |message: &str| Err(Error::Invalid(message.into()));
-        if !self.extenders.is_empty() {
-            return invalid("extenders: not supported");
-        }
-        if !(0..=100).contains(&self.percentage_of_nodes_to_score) {
-            return invalid(&format!(
-                "percentageOfNodesToScore: Invalid value: {}: not in valid range [0-100]",
-                self.percentage_of_nodes_to_score
+        let mut errors = Vec::new();
+        self.leader_election.check(&mut errors);
+        if self.parallelism <= 0 {
+            errors.push(format!(
+                "parallelism: Invalid value: {}: should be an integer value greater than zero",
+                self.parallelism
             ));
         }
-        if self.pod_initial_backoff_seconds == 0 {
-            return invalid("podInitialBackoffSeconds: Invalid value: 0: must be greater than 0");
-        }
-        if self.pod_max_backoff_seconds < self.pod_initial_backoff_seconds {
-            return invalid(&format!(
-                "podMaxBackoffSeconds: Invalid value: {}: must be greater than or equal to PodInitialBackoffSeconds",
-                self.pod_max_backoff_seconds
-            ));
-        }
-        let mut names = BTreeMap::new();
+        let percentage = |field: &str, value: i64| {
+            (!(0..=100).contains(&value)).then(|| {
+                format!("{field}percentageOfNodesToScore: Invalid value: {value}: not in valid range [0-100]")
+            })
+        };
+        let mut names = BTreeSet::new();
         for (place, profile) in self.profiles.iter().enumerate() {
             if profile.scheduler_name.is_empty() {
-                return invalid(&format!("profiles[{place}].schedulerName: Required value"));
+                errors.push(format!("profiles[{place}].schedulerName: Required value"));
             }
-            if names.insert(&profile.scheduler_name, ()).is_some() {
-                return invalid(&format!(
-                    "profiles[{place}].schedulerName: Duplicate value: {:?}",
-                    profile.scheduler_name
-                ));
+            let own = profile.percentage_of_nodes_to_score.unwrap_or(0);
+            errors.extend(percentage(&format!("profiles[{place}]."), own));
+            if !names.insert(&profile.scheduler_name) {
+                // upstream shows no more of it
+                errors.push(format!("profiles[{place}].schedulerName: Duplicate value: {{}}"));
             }
         }
-        let election = &self.leader_election;
-        if election.leader_elect && election.resource_lock != "leases" {
-            return invalid(&match election.resource_lock.as_str() {
-                "endpoints" | "configmaps" => {
-                    format!(
-                        "couldn't create resource lock: {} lock is removed, migrate to leases",
-                        election.resource_lock
-                    )
-                }
-                other => format!("couldn't create resource lock: Invalid lock-type {other}"),
-            });
+        errors.extend(percentage("", self.percentage_of_nodes_to_score));
+        let (initial, max) = (self.pod_initial_backoff_seconds, self.pod_max_backoff_seconds);
+        if initial <= 0 {
+            errors
+                .push(format!("podInitialBackoffSeconds: Invalid value: {initial}: must be greater than 0"));
         }
-        if election.leader_elect && election.lease_duration <= election.renew_deadline {
-            return invalid("leaderElection.leaseDuration: must be greater than RenewDeadline");
+        if max < initial {
+            errors.push(format!(
+                "podMaxBackoffSeconds: Invalid value: {max}: must be greater than or equal to PodInitialBackoffSeconds"
+            ));
         }
-        Ok(())
+        if !self.extenders.is_empty() {
+            errors.push("extenders: not supported".into());
+        }
+        match errors.as_slice() {
+            [] => Ok(()),
+            [one] => Err(Error::Invalid(one.clone())),
+            several => Err(Error::Invalid(format!("[{}]", several.join(", ")))),
+        }
     }
 
     pub fn backoff(&self) -> Backoff {
         Backoff {
-            initial: Duration::from_secs(self.pod_initial_backoff_seconds),
-            max: Duration::from_secs(self.pod_max_backoff_seconds),
+            initial: Duration::from_secs(self.pod_initial_backoff_seconds.unsigned_abs()),
+            max: Duration::from_secs(self.pod_max_backoff_seconds.unsigned_abs()),
         }
     }
 
@@ -273,12 +335,7 @@ impl Plugins {
     }
 
     fn points(&self) -> [&PluginSet; Point::COUNT] {
-        use Point::*;
-        [
-            PreEnqueue, QueueSort, PreFilter, Filter, PostFilter, PreScore, Score, Reserve, Permit, PreBind,
-            Bind, PostBind,
-        ]
-        .map(|point| self.set(point))
+        Point::ALL.map(|point| self.set(point))
     }
 }
 
@@ -300,7 +357,9 @@ impl ProfileConfiguration {
             .map(|entry| entry.name)
             .filter(|name| !disables(multi, name) || named(multi, name).is_some())
             .collect();
-        for set in std::iter::once(multi).chain(plugins.points()) {
+        // Upstream looks for what is named at all points at this one first.
+        let points = Point::ALL.map(|point| (plugins.set(point), point.name()));
+        for (set, point) in std::iter::once((multi, "PreFilter")).chain(points) {
             for enabled in &set.enabled {
                 if find(&enabled.name).is_none() {
                     if ABSENT.contains(&enabled.name.as_str()) {
@@ -310,7 +369,7 @@ impl ProfileConfiguration {
                         );
                         continue;
                     }
-                    return Err(format!("plugin {:?} does not exist", enabled.name));
+                    return Err(format!("{point}Plugin {:?} does not exist", enabled.name));
                 }
             }
         }

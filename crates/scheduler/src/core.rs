@@ -14,7 +14,8 @@ use rand::rngs::SmallRng;
 use rustc_hash::FxHashMap;
 
 use crate::cluster::{Node, Pod, Symbol, Table};
-use crate::framework::{Change, Diagnosis};
+use crate::framework::{Change, Diagnosis, Point};
+use crate::metrics::{self, Ended};
 use crate::plugins::{Preemption, Victims};
 use algorithm::Choice;
 use profile::Profile;
@@ -185,6 +186,22 @@ impl Core {
         if !profile.preempts || diagnosis.nodes == 0 {
             return None;
         }
+        let started = std::time::Instant::now();
+        metrics::PREEMPTIONS.inc();
+        let victims = self.post_filter(profile, pod, diagnosis, cycle, active);
+        let ended = if victims.is_some() { Ended::Success } else { Ended::Unschedulable };
+        profile.times.observe(Point::PostFilter, ended, started);
+        victims
+    }
+
+    fn post_filter(
+        &mut self,
+        profile: &Profile,
+        pod: &Arc<Pod>,
+        diagnosis: &mut Diagnosis,
+        cycle: &crate::framework::Cycle,
+        active: &[usize],
+    ) -> Option<Victims> {
         if diagnosis.message.is_some() {
             // What upstream says where no node was looked at.
             diagnosis.post_filter = Some("not found".into());

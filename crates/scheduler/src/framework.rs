@@ -34,6 +34,14 @@ pub enum Point {
 
 impl Point {
     pub const COUNT: usize = Point::PostBind as usize + 1;
+    /// In their order.
+    pub const ALL: [Point; Point::COUNT] = {
+        use Point::*;
+        [
+            PreEnqueue, QueueSort, PreFilter, Filter, PostFilter, PreScore, Score, Reserve, Permit, PreBind,
+            Bind, PostBind,
+        ]
+    };
 
     /// As metrics name it.
     pub fn name(self) -> &'static str {

@@ -1,10 +1,12 @@
 //! Upstream's metrics.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
+use std::time::Instant;
 
-use daemon::metrics::{CounterVec, Histogram, HistogramVec, registry};
+use daemon::metrics::{Counter, CounterVec, Histogram, HistogramVec, registry};
 
 use crate::driver::Scheduler;
+use crate::framework::Point;
 
 /// `start · 2^n`.
 fn doubling(start: f64, count: i32) -> Vec<f64> {
@@ -53,12 +55,9 @@ pub static SLI: LazyLock<HistogramVec> = LazyLock::new(|| {
     )
 });
 
-pub static PREEMPTIONS: LazyLock<CounterVec> = LazyLock::new(|| {
-    registry().counter_vec(
-        "scheduler_preemption_attempts_total",
-        "Total preemption attempts in the cluster till now",
-        &[],
-    )
+pub static PREEMPTIONS: LazyLock<Arc<Counter>> = LazyLock::new(|| {
+    registry()
+        .counter("scheduler_preemption_attempts_total", "Total preemption attempts in the cluster till now")
 });
 
 pub static VICTIMS: LazyLock<Arc<Histogram>> = LazyLock::new(|| {
@@ -69,8 +68,61 @@ pub static VICTIMS: LazyLock<Arc<Histogram>> = LazyLock::new(|| {
     )
 });
 
-/// Registers what is read when scraped.
+static POINTS: LazyLock<HistogramVec> = LazyLock::new(|| {
+    registry().histogram_vec(
+        "scheduler_framework_extension_point_duration_seconds",
+        "Latency for running all plugins of a specific extension point.",
+        &["extension_point", "profile", "status"],
+        &doubling(0.0001, 12),
+    )
+});
+
+/// How an extension point ended.
+#[derive(Clone, Copy)]
+pub enum Ended {
+    Success,
+    Unschedulable,
+    Unresolvable,
+    Wait,
+    Error,
+}
+
+impl Ended {
+    const COUNT: usize = Ended::Error as usize + 1;
+
+    fn text(self) -> &'static str {
+        match self {
+            Ended::Success => "Success",
+            Ended::Unschedulable => "Unschedulable",
+            Ended::Unresolvable => "UnschedulableAndUnresolvable",
+            Ended::Wait => "Wait",
+            Ended::Error => "Error",
+        }
+    }
+}
+
+/// The time that the extension points of a profile take. Each figure is looked up by its labels once.
+pub struct PointTimes {
+    profile: String,
+    figures: [[OnceLock<Arc<Histogram>>; Ended::COUNT]; Point::COUNT],
+}
+
+impl PointTimes {
+    pub fn new(profile: &str) -> PointTimes {
+        PointTimes { profile: profile.to_owned(), figures: Default::default() }
+    }
+
+    pub fn observe(&self, point: Point, ended: Ended, started: Instant) {
+        let figure = self.figures[point as usize][ended as usize]
+            .get_or_init(|| POINTS.with(&[point.name(), &self.profile, ended.text()]));
+        figure.observe(started.elapsed().as_secs_f64());
+    }
+}
+
+/// Registers what is read when scraped, and shows what may stay at 0.
 pub fn register(scheduler: &Arc<Scheduler>) {
+    LazyLock::force(&PREEMPTIONS);
+    LazyLock::force(&VICTIMS);
     let own = Arc::downgrade(scheduler);
     let sizes = own.clone();
     registry().gauge_fn(

@@ -12,7 +12,7 @@ use hyper::service::service_fn;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{API_VERSION, Configuration, KIND};
+use crate::config::{API_VERSION, Configuration, KIND, LeaderElection};
 use crate::driver::Scheduler;
 use crate::options::Options;
 use crate::{metrics, server};
@@ -42,14 +42,20 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     let scheduler = Scheduler::new(client.clone(), &informers, profiles, configuration.backoff(), &host);
     metrics::register(&scheduler);
 
+    let election = &configuration.leader_election;
+    tell_flags(&options, election);
+    let healthz = Checks::default();
+    if !election.leader_elect {
+        healthz.add("ping", || Ok(()));
+    }
     let tasks = TaskTracker::new();
     // The port outlives the scheduling, so that the last state can be read.
     let stop_port = CancellationToken::new();
     if options.serving.secure_port != Some(0) {
-        serve(&options, &client, &scheduler, &written, &tasks, &shutdown, &stop_port).await?;
+        let own = Own { scheduler: &scheduler, written: &written, healthz: healthz.clone() };
+        serve(&options, &client, &own, &tasks, &shutdown, &stop_port).await?;
     }
 
-    let election = &configuration.leader_election;
     let result = if election.leader_elect {
         let mut own = Election::new(&election.resource_namespace, &election.resource_name);
         own.lease_duration = *election.lease_duration;
@@ -57,8 +63,10 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         own.retry_period = *election.retry_period;
         own.release_on_shutdown = true;
         let lease_client = connect(kubeconfig, &options.master, "leader-election")?;
-        let events = EventRecorder::new(client.clone(), "default-scheduler", &host);
+        let events = EventRecorder::new(client.clone(), "default-scheduler", "");
         let elector = LeaderElector::new(lease_client, own).with_events(events);
+        let health = elector.health();
+        healthz.add("leaderElection", move || health.check());
         let leading = scheduler.clone();
         match elector.run(shutdown.clone(), |stop| async move { leading.run(stop).await }).await {
             Outcome::Shutdown => Ok(()),
@@ -66,7 +74,8 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         }
     } else {
         scheduler.run(shutdown.clone()).await;
-        Ok(())
+        // Upstream's takes every end for a failure where nobody was elected, one that was asked for, too.
+        Err(anyhow!("finished without leader elect"))
     };
     stop_port.cancel();
     informers.shutdown().await;
@@ -88,11 +97,30 @@ fn connect(kubeconfig: &str, master: &str, part: &str) -> anyhow::Result<Client>
     Ok(Client::new(config.with_user_agent(&agent))?)
 }
 
+/// Flags whose defaults the configuration knows.
+fn tell_flags(options: &Options, election: &LeaderElection) {
+    let set = daemon::flags::set_value;
+    set("secure-port", &options.serving.secure_port.unwrap_or(PORT));
+    set("leader-elect", &election.leader_elect);
+    set("leader-elect-lease-duration", &election.lease_duration);
+    set("leader-elect-renew-deadline", &election.renew_deadline);
+    set("leader-elect-retry-period", &election.retry_period);
+    set("leader-elect-resource-lock", &election.resource_lock);
+    set("leader-elect-resource-name", &election.resource_name);
+    set("leader-elect-resource-namespace", &election.resource_namespace);
+}
+
+/// What the port tells of.
+struct Own<'a> {
+    scheduler: &'a Arc<Scheduler>,
+    written: &'a serde_json::Value,
+    healthz: Checks,
+}
+
 async fn serve(
     options: &Options,
     client: &Client,
-    scheduler: &Arc<Scheduler>,
-    written: &serde_json::Value,
+    own: &Own<'_>,
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
     stop: &CancellationToken,
@@ -119,18 +147,20 @@ async fn serve(
     readyz.add("shutdown", move || {
         if ending.is_cancelled() { Err("process is shutting down".into()) } else { Ok(()) }
     });
-    let own = Arc::downgrade(scheduler);
-    readyz.add("sched-handler-sync", move || match own.upgrade() {
+    let synced = Arc::downgrade(own.scheduler);
+    readyz.add("sched-handler-sync", move || match synced.upgrade() {
         Some(own) if own.synced() => Ok(()),
         _ => Err("waiting for handlers to sync".into()),
     });
+    let livez = Checks::default();
+    livez.add("ping", || Ok(()));
     let server = Arc::new(server::Server {
         authentication: Authentication::new(other(&options.authentication_kubeconfig)?, authentication),
         authorization: Authorization::new(other(&options.authorization_kubeconfig)?, authorization),
-        healthz: Checks::new(),
-        livez: Checks::new(),
+        healthz: own.healthz.clone(),
+        livez,
         readyz,
-        configuration: serde_json::json!({"componentconfig": written}).to_string(),
+        configuration: serde_json::json!({"componentconfig": own.written}).to_string(),
     });
     let port = options.serving.secure_port.unwrap_or(PORT);
     let address = SocketAddr::new(options.serving.bind_address, port);

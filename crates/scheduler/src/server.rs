@@ -8,9 +8,15 @@ use bytes::Bytes;
 use client::delegated::{Attributes, Authentication, Authenticator, Authorization, Authorizer};
 use daemon::health::Checks;
 use daemon::serving::Peer;
+use daemon::zpages::Pages;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
+
+const PAGES: Pages = Pages {
+    name: "kube-scheduler",
+    paths: &["/configz", "/flagz", "/healthz", "/livez", "/metrics", "/readyz"],
+};
 
 /// What the port serves.
 pub struct Server {
@@ -74,8 +80,12 @@ impl Server {
         if let Some(checks) = checks {
             return checks.answer_uri(request.uri()).await;
         }
+        if let Some(answer) = PAGES.answer(path, request.headers()) {
+            return answer;
+        }
         match path {
             "/metrics" => typed(daemon::metrics::registry().text(), daemon::metrics::CONTENT_TYPE),
+            "/metrics/slis" => typed(daemon::metrics::slis().text(), daemon::metrics::CONTENT_TYPE),
             "/configz" => typed(self.configuration.clone(), "application/json"),
             "/version" => typed(daemon::version::info().to_string(), "application/json"),
             _ => {

@@ -17,7 +17,7 @@ pub fn values() -> BTreeMap<String, String> {
 }
 
 /// What a flag comes to whose default the daemon knows and the command line does not.
-pub fn set_value(name: &str, value: impl ToString) {
+pub fn set_value(name: &str, value: &dyn ToString) {
     VALUES.lock().insert(name.to_owned(), value.to_string());
 }
 

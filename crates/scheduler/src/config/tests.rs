@@ -40,7 +40,7 @@ fn plugins_are_turned_off_and_weighed() {
 #[test]
 fn unknown_plugins_and_arguments_are_errors() {
     let Err(error) = profile("plugins: {filter: {enabled: [{name: Nope}]}}") else { panic!() };
-    assert!(error.contains("Nope"));
+    assert_eq!(error, "FilterPlugin \"Nope\" does not exist");
     let Err(error) =
         profile("pluginConfig: [{name: NodeResourcesFit, args: {scoringStrategy: {type: Worst}}}]")
     else {
@@ -49,4 +49,41 @@ fn unknown_plugins_and_arguments_are_errors() {
     assert!(error.contains("Worst"));
     assert!(profile("plugins: {bind: {disabled: [{name: '*'}]}}").is_err());
     assert!(profile("plugins: {filter: {enabled: [{name: VolumeBinding}]}}").is_ok());
+}
+
+#[test]
+fn validation_is_in_upstreams_words() {
+    let check = |text: &str| {
+        let mut configuration: Configuration =
+            serde_json::from_value(daemon::config::yaml(text).unwrap()).unwrap();
+        configuration.leader_election.fill_in();
+        configuration.check().map_err(|error| error.to_string())
+    };
+    for (text, expect) in [
+        ("parallelism: 0", "parallelism: Invalid value: 0: should be an integer value greater than zero"),
+        (
+            "percentageOfNodesToScore: 300",
+            "percentageOfNodesToScore: Invalid value: 300: not in valid range [0-100]",
+        ),
+        (
+            "profiles: [{percentageOfNodesToScore: 300}]",
+            "profiles[0].percentageOfNodesToScore: Invalid value: 300: not in valid range [0-100]",
+        ),
+        ("profiles: [{schedulerName: ''}]", "profiles[0].schedulerName: Required value"),
+        (
+            "profiles: [{schedulerName: a}, {schedulerName: a}]",
+            "profiles[1].schedulerName: Duplicate value: {}",
+        ),
+        (
+            "podInitialBackoffSeconds: -1",
+            "podInitialBackoffSeconds: Invalid value: -1: must be greater than 0",
+        ),
+        (
+            "leaderElection: {leaseDuration: 5s, renewDeadline: 10s, resourceLock: configmaps}",
+            "[leaderElection.leaseDuration: Invalid value: \"10s\": must be greater than `RenewDeadline`, leaderElection.resourceLock: Invalid value: \"configmaps\": resourceLock value must be \"leases\"]",
+        ),
+    ] {
+        assert_eq!(check(text).unwrap_err(), expect);
+    }
+    assert_eq!(check("leaderElection: {leaseDuration: 0s, resourceName: ''}"), Ok(()));
 }

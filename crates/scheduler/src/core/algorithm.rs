@@ -1,12 +1,14 @@
 //! One pod, one table: filter, score, choose.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use rand::Rng;
 
 use super::profile::Profile;
 use crate::cluster::{Pod, Row, Symbol, Table};
 use crate::framework::{Cycle, Diagnosis, Point, PreFilter, Reject};
+use crate::metrics::Ended;
 
 /// A node chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -38,6 +40,7 @@ pub fn schedule(
         return Err(Box::new((diagnosis, cycle, Vec::new())));
     }
 
+    let started = Instant::now();
     let mut skipped = 0u64;
     let mut only: Option<(Vec<Symbol>, Vec<usize>)> = None;
     for (place, plugin) in profile.each(Point::PreFilter) {
@@ -57,10 +60,13 @@ pub fn schedule(
             PreFilter::Reject(message) => {
                 diagnosis.plugins |= 1 << place;
                 diagnosis.message = Some(message);
+                profile.times.observe(Point::PreFilter, Ended::Unresolvable, started);
                 return Err(Box::new((diagnosis, cycle, Vec::new())));
             }
         }
     }
+    profile.times.observe(Point::PreFilter, Ended::Success, started);
+    let started = Instant::now();
     let active: Vec<usize> =
         profile.at(Point::Filter).iter().copied().filter(|place| skipped & (1 << place) == 0).collect();
 
@@ -95,6 +101,7 @@ pub fn schedule(
             *start = (begin + steps) % rows.len();
         }
     }
+    profile.times.observe(Point::Filter, Ended::Success, started);
     let Search { diagnosis, feasible, .. } = search;
     let row = match feasible.as_slice() {
         [] => return Err(Box::new((diagnosis, cycle, active))),
@@ -183,12 +190,15 @@ fn best(
     rows: &[usize],
     random: &mut impl Rng,
 ) -> usize {
+    let started = Instant::now();
     let mut skipped = 0u64;
     for (place, plugin) in profile.each(Point::PreScore) {
         if !plugin.pre_score(place, cycle, pod, table, rows) {
             skipped |= 1 << place;
         }
     }
+    profile.times.observe(Point::PreScore, Ended::Success, started);
+    let started = Instant::now();
     let mut totals = vec![0i64; rows.len()];
     let mut scores = vec![0i64; rows.len()];
     for (place, plugin) in profile.each(Point::Score).filter(|(place, _)| skipped & (1 << place) == 0) {
@@ -201,6 +211,7 @@ fn best(
             *total += score * weight;
         }
     }
+    profile.times.observe(Point::Score, Ended::Success, started);
     let (mut chosen, mut highest, mut equals) = (rows[0], i64::MIN, 0u32);
     for (row, total) in rows.iter().zip(&totals) {
         if *total > highest {

@@ -1,10 +1,12 @@
 //! A profile: the plugins pods of one scheduler name go through.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::waiting::{WaitingPod, WaitingPods};
 use crate::cluster::{Pod, Row, Symbol};
 use crate::framework::{Cycle, Permit, Plugin, Point};
+use crate::metrics::{Ended, PointTimes};
 
 pub struct Profile {
     pub name: Symbol,
@@ -18,6 +20,7 @@ pub struct Profile {
     pub preempts: bool,
     /// Those that its permit plugins hold back.
     pub waiting: Arc<WaitingPods>,
+    pub times: PointTimes,
 }
 
 /// The most plugins of a profile: a rejected pod keeps those that rejected it as bits.
@@ -45,7 +48,8 @@ impl Profile {
             plugin.connect(&waiting);
         }
         let (plugins, weights) = plugins.into_iter().take(MOST_PLUGINS).unzip();
-        Profile { name: Symbol::new(name), plugins, points, weights, percentage, preempts, waiting }
+        let times = PointTimes::new(name);
+        Profile { name: Symbol::new(name), plugins, points, weights, percentage, preempts, waiting, times }
     }
 
     pub fn at(&self, point: Point) -> &[usize] {
@@ -73,17 +77,28 @@ impl Profile {
 
     /// Runs reserve and permit plugins. Answers the pod that waits where one of these holds it back, or why it is rejected.
     pub fn reserve(&self, pod: &Pod, node: Symbol) -> Result<Option<WaitingPod>, String> {
+        let started = Instant::now();
         for (_, plugin) in self.each(Point::Reserve) {
-            plugin.reserve(pod, node)?;
+            if let Err(message) = plugin.reserve(pod, node) {
+                self.times.observe(Point::Reserve, Ended::Unschedulable, started);
+                return Err(message);
+            }
         }
+        self.times.observe(Point::Reserve, Ended::Success, started);
+        let started = Instant::now();
         let mut held = Vec::new();
         for (_, plugin) in self.each(Point::Permit) {
             match plugin.permit(pod, node) {
                 Permit::Allow => {}
                 Permit::Wait(limit) => held.push((plugin.name(), limit)),
-                Permit::Reject(message) => return Err(message),
+                Permit::Reject(message) => {
+                    self.times.observe(Point::Permit, Ended::Unschedulable, started);
+                    return Err(message);
+                }
             }
         }
+        let ended = if held.is_empty() { Ended::Success } else { Ended::Wait };
+        self.times.observe(Point::Permit, ended, started);
         Ok((!held.is_empty()).then(|| self.waiting.add(&pod.uid, &held)))
     }
 
@@ -94,18 +109,28 @@ impl Profile {
     }
 
     pub fn post_bind(&self, pod: &Pod, node: Symbol) {
+        let started = Instant::now();
         for (_, plugin) in self.each(Point::PostBind) {
             plugin.post_bind(pod, node);
         }
+        self.times.observe(Point::PostBind, Ended::Success, started);
     }
 
     /// Pre-bind plugins, then the first that binds.
     pub async fn bind(&self, client: &client::Client, pod: &Pod, node: Symbol) -> Result<(), BindError> {
+        let started = Instant::now();
         for (_, plugin) in self.each(Point::PreBind) {
-            plugin.pre_bind(pod, node).await.map_err(BindError::Refused)?;
+            if let Err(message) = plugin.pre_bind(pod, node).await {
+                self.times.observe(Point::PreBind, Ended::Error, started);
+                return Err(BindError::Refused(message));
+            }
         }
+        self.times.observe(Point::PreBind, Ended::Success, started);
+        let started = Instant::now();
         for (_, plugin) in self.each(Point::Bind) {
             if let Some(result) = plugin.bind(client, pod, node).await {
+                let ended = if result.is_ok() { Ended::Success } else { Ended::Error };
+                self.times.observe(Point::Bind, ended, started);
                 return result.map_err(BindError::Api);
             }
         }

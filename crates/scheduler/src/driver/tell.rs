@@ -76,7 +76,6 @@ impl Scheduler {
 
     /// Deletes victims up to the first that cannot be; one that is gone needs no deletion.
     async fn preempt(&self, pod: &Pod, victims: &Victims) -> Result<(), client::Error> {
-        metrics::PREEMPTIONS.with(&[]).inc();
         metrics::VICTIMS.observe(victims.pods.len() as f64);
         for victim in victims.pods.iter().filter(|victim| !victim.deleting) {
             let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
