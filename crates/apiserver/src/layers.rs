@@ -10,6 +10,7 @@ use std::time::Duration;
 use api::Status;
 use daemon::health::Checks;
 use daemon::serving::Peer;
+use daemon::zpages::Pages;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -31,6 +32,11 @@ const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
 /// What a write may take, where neither its client nor a flag allows it less.
 const WRITE: Duration = Duration::from_secs(34);
+
+const PAGES: Pages = Pages {
+    name: "apiserver",
+    paths: &["/flagz", "/healthz", "/livez", "/metrics", "/readyz", "/statusz", "/version"],
+};
 
 /// Everything a request passes.
 pub struct Front {
@@ -90,7 +96,7 @@ impl Front {
         let Some(peer) = request.extensions().get::<Peer>().cloned() else {
             return Err(Status::internal("no connection behind the request"));
         };
-        let mut user = match self.authenticator.authenticate(request.headers(), &peer) {
+        let mut user = match self.authenticator.authenticate(request.headers(), &info.path, &peer) {
             Ok(user) => {
                 metrics::AUTHENTICATION.with(&["success"]).inc();
                 user
@@ -198,9 +204,13 @@ impl Front {
             }
             return Ok(answer);
         }
+        if let Some(answer) = PAGES.answer(&info.path, request.headers()) {
+            return Ok(answer.map(Body::wrap));
+        }
         let read = matches!(*request.method(), Method::GET | Method::HEAD);
         Ok(match info.path.as_str() {
             "/metrics" if read => content(daemon::metrics::CONTENT_TYPE, daemon::metrics::registry().text()),
+            "/metrics/slis" if read => content(daemon::metrics::CONTENT_TYPE, daemon::metrics::slis().text()),
             "/.well-known/openid-configuration" if read => {
                 let mut response = content("application/json", self.issuer.discovery().to_string());
                 response

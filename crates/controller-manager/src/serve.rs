@@ -12,6 +12,7 @@ use client::delegated::{
 use client::{Client, Config, Material};
 use daemon::health::Checks;
 use daemon::serving::{self, Peer, TlsConfig};
+use daemon::zpages::Pages;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -23,6 +24,9 @@ use crate::configz;
 use crate::options::Options;
 
 const PORT: u16 = 10257;
+
+const PAGES: Pages =
+    Pages { name: "kube-controller-manager", paths: &["/configz", "/flagz", "/healthz", "/metrics"] };
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -60,6 +64,7 @@ pub async fn start(
 ) -> Result<Serving, Error> {
     let tasks = TaskTracker::new();
     let port = options.serving.secure_port.unwrap_or(PORT);
+    daemon::flags::set_value("secure-port", &port);
     if port == 0 {
         return Ok(Serving(tasks));
     }
@@ -125,13 +130,12 @@ async fn answer(port: &Port, request: Request<Incoming>) -> Response<Full<Bytes>
     {
         return refusal;
     }
+    if let Some(answer) = PAGES.answer(&path, request.headers()) {
+        return answer;
+    }
     match path.as_str() {
-        "/metrics" => {
-            let mut response = text(StatusCode::OK, daemon::metrics::registry().text());
-            let kind = http::HeaderValue::from_static(daemon::metrics::CONTENT_TYPE);
-            response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
-            response
-        }
+        "/metrics" => typed(daemon::metrics::registry().text(), daemon::metrics::CONTENT_TYPE),
+        "/metrics/slis" => typed(daemon::metrics::slis().text(), daemon::metrics::CONTENT_TYPE),
         "/configz" => json(port.configuration.clone()),
         "/version" => json(daemon::version::info().to_string()),
         _ if path == "/healthz" || path.starts_with("/healthz/") => {
@@ -165,8 +169,12 @@ async fn permit(port: &Port, request: &Request<Incoming>, path: &str) -> Result<
 }
 
 fn json(body: String) -> Response<Full<Bytes>> {
+    typed(body, "application/json")
+}
+
+fn typed(body: String, media_type: &'static str) -> Response<Full<Bytes>> {
     let mut response = text(StatusCode::OK, body);
-    let kind = http::HeaderValue::from_static("application/json");
+    let kind = http::HeaderValue::from_static(media_type);
     response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
     response
 }

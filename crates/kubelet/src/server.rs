@@ -21,6 +21,7 @@ use bytes::Bytes;
 use client::Material;
 use client::delegated::{Authentication, AuthenticationOptions, Authorization, AuthorizationOptions};
 use daemon::serving::{KeyPair, Options, Peer, TlsConfig};
+use daemon::zpages::Pages;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
@@ -35,6 +36,11 @@ use crate::run::Kubelet;
 pub use access::Access;
 
 pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+
+const PAGES: Pages = Pages {
+    name: "kubelet",
+    paths: &["/configz", "/flagz", "/healthz", "/metrics", "/pods", "/runningpods", "/stats/summary"],
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -159,6 +165,9 @@ async fn route(host: &Arc<Host>, request: Request<Incoming>) -> Response<Body> {
     let parts: Vec<String> = path.trim_matches('/').split('/').map(decode).collect();
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let read = matches!(*request.method(), Method::GET | Method::HEAD);
+    if let Some(answer) = PAGES.answer(&path, request.headers()) {
+        return answer.map(|whole| whole.map_err(|never| match never {}).boxed_unsync());
+    }
     match parts.as_slice() {
         ["healthz"] if read => text(StatusCode::OK, "ok"),
         ["healthz", "ping" | "log" | "syncloop"] if read => text(StatusCode::OK, "ok"),
@@ -172,7 +181,8 @@ async fn route(host: &Arc<Host>, request: Request<Incoming>) -> Response<Body> {
         ["metrics"] if read => metrics(&daemon::metrics::registry().text()),
         ["metrics", "resource"] if read => metrics(&stats::resource_metrics(host).await),
         ["metrics", "cadvisor"] if read => metrics(&cadvisor::metrics(host).await),
-        ["metrics", "probes" | "slis"] if read => metrics(""),
+        ["metrics", "slis"] if read => metrics(&daemon::metrics::slis().text()),
+        ["metrics", "probes"] if read => metrics(""),
         ["stats", "summary"] if read => stats::summary(host).await,
         ["configz"] if read => json(&serde_json::json!({"kubeletconfig": config_view(&host.config)})),
         ["logs", rest @ ..] if read => files::serve(Path::new(files::ROOT), rest, path.ends_with('/')).await,

@@ -257,3 +257,23 @@ fn queries_are_decoded() {
     let want = [("command", "ls"), ("command", "a b c"), ("x", "%zz"), ("empty", "")];
     assert_eq!(query.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect::<Vec<_>>(), want);
 }
+
+/// The answer to a plain request, head and body.
+async fn get(fixture: &Fixture, path: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(fixture.address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn the_pages_about_the_process() {
+    let fixture = fixture().await;
+    assert!(get(&fixture, "/statusz").await.contains("\r\n\r\n\nkubelet statusz\nWarning: "));
+    assert!(get(&fixture, "/flagz").await.contains("\r\n\r\n\nkubelet flagz\nWarning: "));
+    assert!(get(&fixture, "/metrics/slis").await.contains("\nprocess_start_time_seconds "));
+    end(fixture).await;
+}
