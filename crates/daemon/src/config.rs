@@ -219,7 +219,7 @@ mod tests {
         let path = std::env::temp_dir().join(format!("daemon-strict-{}.yaml", std::process::id()));
         let load = |text: &str| {
             std::fs::write(&path, format!("apiVersion: g/v1\nkind: List\n{text}\n")).unwrap();
-            load_strict::<List>(&path, "g/v1", "List", &["later.on"])
+            load_strict::<List>(&path, "g/v1", "List", &["later"])
         };
         assert_eq!(load("later: {on: 1}\nitems: [{mode: 1}]").unwrap().items.len(), 1);
         let Err(error) = load("items: [{mode: 1}, {x: 1}]\ny: 2") else { panic!("taken") };
