@@ -13,6 +13,7 @@ use rustc_hash::FxHashMap;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::{CertificateDer, UnixTime};
+use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
 use super::User;
@@ -189,6 +190,7 @@ impl Authentication {
 #[async_trait]
 impl Authenticator for Authentication {
     async fn authenticate(&self, peer: &[CertificateDer<'_>], headers: &HeaderMap) -> Result<Option<User>> {
+        let mut stranger = false;
         if let Some((leaf, rest)) = peer.split_first() {
             let authorities = self.authorities().await;
             if let Some(proxy) = &authorities.front_proxy
@@ -197,16 +199,18 @@ impl Authenticator for Authentication {
                 return Ok(Some(authenticated(user)));
             }
             let now = UnixTime::now();
-            if authorities.verifiers.iter().any(|ca| ca.verify_client_cert(leaf, rest, now).is_ok())
-                && let Some(user) = certificate_user(leaf)
-            {
-                return Ok(Some(authenticated(user)));
+            if authorities.verifiers.iter().any(|ca| ca.verify_client_cert(leaf, rest, now).is_ok()) {
+                if let Some(user) = certificate_user(leaf) {
+                    return Ok(Some(authenticated(user)));
+                }
+            } else {
+                stranger = !authorities.verifiers.is_empty();
             }
         }
         if let Some(token) = bearer(headers).filter(|_| self.options.tokens) {
             return Ok(self.review(token).await?.map(authenticated));
         }
-        Ok(self.options.anonymous.then(User::anonymous))
+        Ok((self.options.anonymous && !stranger).then(User::anonymous))
     }
 }
 
@@ -220,8 +224,8 @@ impl FrontProxy {
         let header = |name: &String| headers.get(name.as_str()).and_then(|value| value.to_str().ok());
         let name = self.user_headers.iter().find_map(header).filter(|name| !name.is_empty())?;
         self.verifier.verify_client_cert(leaf, rest, UnixTime::now()).ok()?;
-        let proxy = certificate_user(leaf)?;
-        if !self.names.is_empty() && !self.names.contains(&proxy.name) {
+        let proxy = common_name(&X509Certificate::from_der(leaf).ok()?.1);
+        if !self.names.is_empty() && !self.names.contains(&proxy) {
             return None;
         }
         let mut user = User { name: name.to_string(), ..Default::default() };
@@ -258,17 +262,62 @@ fn verifier(pem: &[u8]) -> Result<Arc<dyn ClientCertVerifier>> {
     Ok(verifier)
 }
 
-/// Common name and organizations, as upstream maps them.
+/// Common name and organizations, as upstream maps them. A certificate without a common name is nobody's, whatever
+/// groups it names.
 fn certificate_user(leaf: &CertificateDer<'_>) -> Option<User> {
-    let (_, certificate) = x509_parser::certificate::X509Certificate::from_der(leaf).ok()?;
-    let subject = certificate.subject();
-    let name = subject.iter_common_name().last()?.as_str().ok()?.to_string();
-    let groups = subject.iter_organization().filter_map(|part| part.as_str().ok()).map(str::to_string);
+    let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
+    let name = common_name(&certificate);
+    if name.is_empty() {
+        return None;
+    }
+    let groups =
+        certificate.subject().iter_organization().filter_map(|part| part.as_str().ok()).map(str::to_string);
     Some(User { name, groups: groups.collect(), ..Default::default() })
+}
+
+fn common_name(certificate: &X509Certificate<'_>) -> String {
+    let last = certificate.subject().iter_common_name().last();
+    last.and_then(|part| part.as_str().ok()).unwrap_or_default().to_owned()
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?.trim();
     let (scheme, token) = value.split_once(' ')?;
     Some(token.trim()).filter(|token| scheme.eq_ignore_ascii_case("bearer") && !token.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine as _;
+
+    /// Of the organization system:masters, without a common name and with one.
+    const NAMELESS: &str = concat!(
+        "MIIBhzCCAS2gAwIBAgIUFnT5FTkUmSdnjZO4GJKgwnZiVwMwCgYIKoZIzj0EAwIwGTEXMBUGA1UECgwOc3lzdGVtOm",
+        "1hc3RlcnMwHhcNMjYxMTIxMjE1NTUyWhcNMzYxMTE4MjE1NTUyWjAZMRcwFQYDVQQKDA5zeXN0ZW06bWFzdGVyczBZ",
+        "MBMGByqGSM49AgEGCCqGSM49AwEHA0IABLvKPZ7iAbmZce9MK0jDexpdf+N0+MpMWRuI7mZUK4IydykV93z73wnpAL",
+        "X6lfkatufzwiIx143E4iGuXVwPOVWjUzBRMB0GA1UdDgQWBBSZqqj/dcwy8xeA4AJGLXOoa3rLxDAfBgNVHSMEGDAW",
+        "gBSZqqj/dcwy8xeA4AJGLXOoa3rLxDAPBgNVHRMBAf8EBTADAQH/MAoGCCqGSM49BAMCA0gAMEUCIQDPZq1Y24x/jI",
+        "iDCHw4PG2KIN1BxgKireavM+8/JM/mJQIgeF5HYCNZhWjg+SgLd23tdBTTuh8mkRV+0WZc3sIl7G4=",
+    );
+    const ADMIN: &str = concat!(
+        "MIIBpzCCAU2gAwIBAgIUcyt5Zw/8jFkUQg4lGyxK46rPqc8wCgYIKoZIzj0EAwIwKTEXMBUGA1UECgwOc3lzdGVtOm",
+        "1hc3RlcnMxDjAMBgNVBAMMBWFkbWluMB4XDTI2MTEyMTIxNTU1MloXDTM2MTExODIxNTU1MlowKTEXMBUGA1UECgwO",
+        "c3lzdGVtOm1hc3RlcnMxDjAMBgNVBAMMBWFkbWluMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEu8o9nuIBuZlx70",
+        "wrSMN7Gl1/43T4ykxZG4juZlQrgjJ3KRX3fPvfCekAtfqV+Rq25/PCIjHXjcTiIa5dXA85VaNTMFEwHQYDVR0OBBYE",
+        "FJmqqP91zDLzF4DgAkYtc6hresvEMB8GA1UdIwQYMBaAFJmqqP91zDLzF4DgAkYtc6hresvEMA8GA1UdEwEB/wQFMA",
+        "MBAf8wCgYIKoZIzj0EAwIDSAAwRQIhALp7J1subhs4EImyK/BUQSoK/WaXBgE5bs6kXapZaEp9AiBDLb3zmMjDysXi",
+        "B7mvFEJoaNrJ+wirsbT4hHbhAI+9zQ==",
+    );
+
+    #[test]
+    fn a_certificate_without_a_common_name_is_nobodys() {
+        let user = |text: &str| {
+            let der = base64::engine::general_purpose::STANDARD.decode(text).unwrap();
+            certificate_user(&CertificateDer::from(der))
+        };
+        assert!(user(NAMELESS).is_none());
+        let admin = user(ADMIN).unwrap();
+        assert_eq!((admin.name.as_str(), admin.groups), ("admin", vec!["system:masters".to_owned()]));
+    }
 }
