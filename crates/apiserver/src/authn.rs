@@ -15,6 +15,7 @@ use daemon::serving::Peer;
 use daemon::serving::authority::{Authority, Subject};
 use http::HeaderMap;
 
+use crate::options::Anonymous;
 use crate::resources::Resources;
 use crate::user::User;
 
@@ -45,7 +46,7 @@ pub struct Authenticator {
     pub service_accounts: ServiceAccounts,
     pub static_tokens: StaticTokens,
     pub bootstrap_tokens: bool,
-    pub anonymous: bool,
+    pub anonymous: Anonymous,
     pub resources: Arc<Resources>,
     pub api_audiences: Vec<String>,
 }
@@ -58,7 +59,8 @@ struct Verified {
 
 /// Whose certificate it is.
 struct Holder {
-    user: User,
+    /// None where it has no common name: it is nobody's, whatever groups it names.
+    user: Option<User>,
     /// Unix seconds.
     not_after: i64,
 }
@@ -78,7 +80,8 @@ impl Authenticator {
         });
     }
 
-    pub fn authenticate(&self, headers: &HeaderMap, peer: &Peer) -> Result<User, Error> {
+    /// `path` is that of the request, without its query.
+    pub fn authenticate(&self, headers: &HeaderMap, path: &str, peer: &Peer) -> Result<User, Error> {
         let mut problem = None;
         if let Some(front) = &self.request_header {
             match front.authenticate(headers, peer) {
@@ -100,7 +103,7 @@ impl Authenticator {
         }
         match problem {
             Some(error) => Err(error),
-            None if self.anonymous => {
+            None if self.anonymous.allows(path) => {
                 Ok(User { name: ANONYMOUS.into(), groups: vec![UNAUTHENTICATED.into()], ..User::default() })
             }
             None => Err(Error::NoCredentials),
@@ -149,18 +152,21 @@ impl Authenticator {
         if holder.not_after < jiff::Timestamp::now().as_second() {
             return Err(Error::Certificate("x509: certificate has expired or is not yet valid".into()));
         }
-        Ok(Some(holder.user.clone()))
+        Ok(holder.user.clone())
     }
 }
 
 impl Holder {
     fn new(subject: Subject, certificate: &[u8]) -> Holder {
+        if subject.common_name.is_empty() {
+            return Holder { user: None, not_after: subject.not_after };
+        }
         let mut user = User { name: subject.common_name, groups: subject.organizations, ..User::default() };
         user.extra.insert(
             "authentication.kubernetes.io/credential-id".into(),
             vec![format!("X509SHA256={}", fingerprint(certificate))],
         );
-        Holder { user, not_after: subject.not_after }
+        Holder { user: Some(user), not_after: subject.not_after }
     }
 }
 

@@ -1,5 +1,8 @@
 //! The command line of `kube-apiserver`, by upstream's names and defaults.
 
+mod authentication;
+mod authorization;
+mod guards;
 mod plugins;
 mod unsupported;
 
@@ -12,6 +15,8 @@ use ipnet::IpNet;
 
 use crate::served::Served;
 
+pub use authentication::Anonymous;
+pub use guards::Guards;
 pub use unsupported::UNSUPPORTED;
 
 /// What `--storage-media-type` may be.
@@ -85,8 +90,12 @@ pub struct Options {
     /// Authorities of client certificates: the common name is the user, the organizations are the groups.
     #[arg(long)]
     pub client_ca_file: Option<PathBuf>,
-    #[arg(long, default_value_t = true, action = ArgAction::Set)]
-    pub anonymous_auth: bool,
+    /// Requests without credentials are those of system:anonymous; on unless said otherwise.
+    #[arg(long, action = ArgAction::Set)]
+    pub anonymous_auth: Option<bool>,
+    /// What that and --authentication-config come to.
+    #[arg(skip)]
+    pub anonymous: Anonymous,
     /// Tokens from secrets of type bootstrap.kubernetes.io/token in kube-system.
     #[arg(long)]
     pub enable_bootstrap_token_auth: bool,
@@ -126,6 +135,8 @@ pub struct Options {
     /// Node, RBAC, AlwaysAllow, AlwaysDeny, in the order in which they are asked.
     #[arg(long, value_delimiter = ',')]
     pub authorization_mode: Vec<String>,
+    #[command(flatten)]
+    pub guards: Guards,
 
     #[arg(long, value_delimiter = ',')]
     pub enable_admission_plugins: Vec<String>,
@@ -225,14 +236,15 @@ impl Options {
                     .to_owned(),
             );
         }
-        if self.authorization_mode.is_empty() {
-            self.authorization_mode.push("AlwaysAllow".to_owned());
+        match self.guards.authorizers(&self.authorization_mode) {
+            Ok(modes) => self.authorization_mode = modes,
+            Err(mistakes) => errors.extend(mistakes),
         }
-        for mode in &self.authorization_mode {
-            if !matches!(mode.as_str(), "Node" | "RBAC" | "AlwaysAllow" | "AlwaysDeny") {
-                errors.push(format!("authorization-mode {mode:?} is not a valid mode"));
-            }
+        match self.guards.anonymous(self.anonymous_auth, &self.authorization_mode) {
+            Ok(anonymous) => self.anonymous = anonymous,
+            Err(mistake) => errors.push(mistake),
         }
+        errors.extend(self.guards.mistakes());
         errors.extend(plugins::mistakes(&self.enable_admission_plugins, &self.disable_admission_plugins));
         if self.min_request_timeout < 0 {
             errors.push("--min-request-timeout can not be negative value".to_owned());
@@ -256,6 +268,9 @@ impl Options {
         if let Err(mistakes) = Served::parse(&self.runtime_config) {
             errors.extend(mistakes);
         }
+        if errors.is_empty() {
+            errors.extend(self.guards.refusal());
+        }
         if !errors.is_empty() {
             return Err(match errors.as_slice() {
                 [only] => only.clone(),
@@ -276,15 +291,6 @@ impl Options {
         if !self.serving.bind_address.is_unspecified() {
             self.advertise_address.get_or_insert(self.serving.bind_address);
         }
-        if self.authorization_mode.iter().any(|mode| mode == "AlwaysAllow")
-            && self.authorization_mode.len() == 1
-            && self.anonymous_auth
-        {
-            tracing::warn!(
-                "AnonymousAuth is not allowed with the AlwaysAllow authorizer. Resetting AnonymousAuth to false. You should use a different authorizer"
-            );
-            self.anonymous_auth = false;
-        }
         Ok(self)
     }
 
@@ -303,6 +309,8 @@ impl Options {
         let set = [
             ("watch-cache=false", !self.watch_cache),
             ("storage-media-type=application/yaml", self.storage_media_type == "application/yaml"),
+            ("audit-policy-file", !self.guards.audit_policy_file.is_empty()),
+            ("tracing-config-file", !self.guards.tracing_config_file.is_empty()),
             ("enable-aggregator-routing", self.enable_aggregator_routing),
             ("proxy-client-cert-file", self.proxy_client_cert_file.is_some()),
             ("proxy-client-key-file", self.proxy_client_key_file.is_some()),

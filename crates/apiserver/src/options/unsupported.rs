@@ -1,4 +1,5 @@
-//! Flags of upstream's that are accepted, so that its command lines start this server, and have no effect yet.
+//! Flags of upstream's that are accepted, so that its command lines start this server, and have no effect yet. Not
+//! among them: those without whose effect the server would be open where it was told not to be, see `guards`.
 
 use daemon::flags::Unsupported;
 
@@ -12,7 +13,6 @@ const fn switch(name: &'static str) -> Unsupported {
 
 pub const UNSUPPORTED: &[Unsupported] = &[
     value("admission-control"),
-    value("admission-control-config-file"),
     switch("aggregator-reject-forwarding-redirect"),
     value("allow-metric-labels"),
     value("allow-metric-labels-manifest"),
@@ -33,7 +33,6 @@ pub const UNSUPPORTED: &[Unsupported] = &[
     value("audit-log-truncate-max-batch-size"),
     value("audit-log-truncate-max-event-size"),
     value("audit-log-version"),
-    value("audit-policy-file"),
     value("audit-webhook-batch-buffer-size"),
     value("audit-webhook-batch-max-size"),
     value("audit-webhook-batch-max-wait"),
@@ -47,16 +46,8 @@ pub const UNSUPPORTED: &[Unsupported] = &[
     value("audit-webhook-truncate-max-batch-size"),
     value("audit-webhook-truncate-max-event-size"),
     value("audit-webhook-version"),
-    value("authentication-config"),
     value("authentication-token-webhook-cache-ttl"),
-    value("authentication-token-webhook-config-file"),
     value("authentication-token-webhook-version"),
-    value("authorization-config"),
-    value("authorization-policy-file"),
-    value("authorization-webhook-cache-authorized-ttl"),
-    value("authorization-webhook-cache-unauthorized-ttl"),
-    value("authorization-webhook-config-file"),
-    value("authorization-webhook-version"),
     switch("contention-profiling"),
     value("coordinated-leadership-lease-duration"),
     value("coordinated-leadership-renew-deadline"),
@@ -64,13 +55,10 @@ pub const UNSUPPORTED: &[Unsupported] = &[
     value("cors-allowed-origins"),
     value("debug-socket-path"),
     value("disabled-metrics"),
-    value("egress-selector-config-file"),
     value("emulated-version"),
     switch("emulation-forward-compatible"),
     switch("enable-logs-handler"),
     switch("enable-priority-and-fairness"),
-    value("encryption-provider-config"),
-    switch("encryption-provider-config-automatic-reload"),
     value("etcd-count-metric-poll-period"),
     value("etcd-db-metric-poll-interval"),
     value("etcd-healthcheck-timeout"),
@@ -81,15 +69,6 @@ pub const UNSUPPORTED: &[Unsupported] = &[
     value("livez-grace-period"),
     value("max-connection-bytes-per-sec"),
     value("min-compatibility-version"),
-    value("oidc-ca-file"),
-    value("oidc-client-id"),
-    value("oidc-groups-claim"),
-    value("oidc-groups-prefix"),
-    value("oidc-issuer-url"),
-    value("oidc-required-claim"),
-    value("oidc-signing-algs"),
-    value("oidc-username-claim"),
-    value("oidc-username-prefix"),
     value("peer-advertise-ip"),
     value("peer-advertise-port"),
     value("peer-ca-file"),
@@ -102,6 +81,5 @@ pub const UNSUPPORTED: &[Unsupported] = &[
     value("strict-transport-security-directives"),
     value("tls-curve-preferences"),
     value("tls-sni-cert-key"),
-    value("tracing-config-file"),
     value("watch-cache-sizes"),
 ];

@@ -229,7 +229,7 @@ fn authenticator(
         },
         static_tokens,
         bootstrap_tokens: options.enable_bootstrap_token_auth,
-        anonymous: options.anonymous_auth,
+        anonymous: options.anonymous.clone(),
         resources: resources.clone(),
         api_audiences: options.api_audiences.clone(),
     })

@@ -48,6 +48,12 @@ async fn who_may_what() {
     let (code, _) = rig.get(&rig.strangers_certificate(), "/healthz").await;
     assert_eq!(code, StatusCode::UNAUTHORIZED);
 
+    // a certificate without a common name is nobody's, whatever groups it names
+    let nameless = rig.certificate("", &["system:masters"]);
+    let (code, status) = rig.get(&nameless, "/api/v1/pods").await;
+    assert_eq!(code, StatusCode::FORBIDDEN);
+    assert!(status["message"].as_str().unwrap().contains("User \"system:anonymous\""), "{status}");
+
     let node = rig.certificate("system:node:n1", &["system:nodes"]);
     let (code, status) = rig.get(&node, "/api/v1/namespaces/default/secrets/x").await;
     assert_eq!(code, StatusCode::FORBIDDEN);
