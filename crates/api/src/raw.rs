@@ -8,6 +8,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 use crate::{decode, json};
@@ -19,9 +20,14 @@ static KEY: LazyLock<String> = LazyLock::new(|| {
 
 /// A text as it stands in a tree; `None` where it is not JSON.
 pub(crate) fn value(text: &str) -> Option<Value> {
-    let value: Value = serde_json::from_str(text).ok()?;
-    if !value.is_object() || json::to_vec(&value) == text.as_bytes() {
-        return Some(value);
+    match serde_json::from_str::<Value>(text) {
+        Ok(value) if !value.is_object() || json::to_vec(&value) == text.as_bytes() => return Some(value),
+        Ok(_) => {}
+        // JSON that says more than a tree can hold: a number out of range, half a character, a hundred levels
+        Err(_) if text.trim_ascii_start().starts_with('{') => {
+            serde_json::from_str::<IgnoredAny>(text).ok()?;
+        }
+        Err(_) => return None,
     }
     let mut map = Map::with_capacity(1);
     map.insert(KEY.clone(), Value::from(text));
@@ -137,6 +143,20 @@ mod tests {
         assert_eq!(decoded(r#"{"b":1,"a":[true]}"#)["data"], json!({"b": 1, "a": [true]}));
         assert!(holds(&stored(&decoded("{ }")), "{ }"));
         assert_eq!(opened(&decoded("{ }")["data"]), Some(json!({})));
+    }
+
+    #[test]
+    fn a_text_that_no_tree_can_hold_is_kept() {
+        let deep = format!("{}1{}", "{\"a\":".repeat(200), "}".repeat(200));
+        for text in [r#"{"a":1e999}"#, r#"{"a":"\ud800"}"#, &deep] {
+            assert!(holds(&stored(&decoded(text)), text), "{text}");
+            assert!(holds(&json::to_vec(&decoded(text)), text), "{text}");
+            let mut tree = decoded(text);
+            compact(&mut tree);
+            assert_eq!(tree, decoded(text));
+            open(&mut tree);
+        }
+        assert_eq!(value("{\"a\":"), None);
     }
 
     #[test]
