@@ -180,7 +180,11 @@ mod tests {
         other.change(take(30002)).await.unwrap();
         assert!(one.change(take(30002)).await.is_err());
         // what the other gave back can be had at once
-        other.change(|ports| Ok(ports.give_back(&[30001]))).await.unwrap();
+        let give_back = |ports: &mut Ports| {
+            ports.give_back(&[30001]);
+            Ok(())
+        };
+        other.change(give_back).await.unwrap();
         one.change(take(30001)).await.unwrap();
 
         let any = |ports: &mut Ports| ports.any().ok_or_else(|| Status::internal("full"));
