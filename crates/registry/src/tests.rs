@@ -278,3 +278,21 @@ fn new_objects_are_stored_as_upstream_stores_them() {
         check(request, "metadata.generation", Tree::Null);
     }
 }
+
+#[test]
+fn what_a_pod_certificate_request_asks_for_stays() {
+    let request = |seconds: u32| {
+        serde_json::json!({"apiVersion": "certificates.k8s.io/v1", "kind": "PodCertificateRequest",
+            "metadata": {"name": "a", "namespace": "b", "resourceVersion": "1"},
+            "spec": {"signerName": "a.b/c", "maxExpirationSeconds": seconds}})
+    };
+    let resource = resource(&request(0));
+    let errors = |new: &Tree, old: &Tree| {
+        let found =
+            crate::strategy_for(resource, None).validate_update(&context(resource, new, None), new, old);
+        found.into_iter().map(|cause| cause.message).collect::<Vec<_>>()
+    };
+    assert!(errors(&request(7200), &request(7200)).is_empty());
+    let expect = "Invalid value: {\"SignerName\":\"a.b/c\",\"PodName\":\"\",\"PodUID\":\"\",\"ServiceAccountName\":\"\",\"ServiceAccountUID\":\"\",\"NodeName\":\"\",\"NodeUID\":\"\",\"MaxExpirationSeconds\":7200,\"PKIXPublicKey\":null,\"ProofOfPossession\":null,\"StubPKCS10Request\":null,\"UnverifiedUserAnnotations\":null}: field is immutable";
+    assert_eq!(errors(&request(7200), &request(86400)), [expect]);
+}

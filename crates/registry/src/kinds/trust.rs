@@ -7,10 +7,11 @@ use machinery::names;
 use x509_parser::pem::Pem;
 
 use crate::generic::Profile;
+use crate::internal;
 use crate::kinds::certificates::signer_name;
 use crate::rules::{Literal, Rule, Table};
 use crate::strategy::Context;
-use crate::tree::{get, int, text};
+use crate::tree::{get, int, same, text};
 
 const A_DAY: Rule = Rule::Default("maxExpirationSeconds", Literal::Number(86400));
 
@@ -21,7 +22,11 @@ pub(super) const RULES: Table = &[
 ];
 
 pub(super) const PROFILES: &[Profile] = &[
-    Profile { status: true, ..Profile::new("certificates.k8s.io", "podcertificaterequests") },
+    Profile {
+        status: true,
+        check: Some(request),
+        ..Profile::new("certificates.k8s.io", "podcertificaterequests")
+    },
     Profile {
         // what a name may be hangs on the signer, see `bundle`
         name: |_| Vec::new(),
@@ -30,6 +35,14 @@ pub(super) const PROFILES: &[Profile] = &[
         ..Profile::new("certificates.k8s.io", "clustertrustbundles")
     },
 ];
+
+fn request(_: &Context<'_>, request: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
+    let spec = get(request, "spec");
+    if old.is_some_and(|old| !same(spec, get(old, "spec"))) {
+        let shown = internal::shown(spec, "certificates.v1.PodCertificateRequestSpec");
+        errors.push(Path::new("spec").invalid(shown, "field is immutable"));
+    }
+}
 
 const OMITTED: &str = "<value omitted>";
 
