@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use ipnet::IpNet;
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -92,6 +93,32 @@ impl Configuration {
     pub fn metrics_address(&self) -> anyhow::Result<SocketAddr> {
         address(&self.metrics_bind_address, "127.0.0.1", 10249).context("metricsBindAddress")
     }
+}
+
+/// The configuration in effect, as `/configz` shows it.
+pub fn document(configuration: &Configuration) -> anyhow::Result<Value> {
+    let Configuration { client_connection, hostname_override, cluster_cidr, node_port_addresses, .. } =
+        configuration;
+    let (nftables, conntrack) = (&configuration.nftables, &configuration.conntrack);
+    let period = |period: Duration| daemon::flags::Duration(period).to_string();
+    Ok(json!({"kubeproxy.config.k8s.io": {
+        "kind": "KubeProxyConfiguration",
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "clientConnection": {"kubeconfig": client_connection.kubeconfig},
+        "hostnameOverride": hostname_override,
+        "healthzBindAddress": configuration.health_address()?.to_string(),
+        "metricsBindAddress": configuration.metrics_address()?.to_string(),
+        "mode": "nftables",
+        "clusterCIDR": cluster_cidr,
+        "nodePortAddresses": node_port_addresses,
+        "nftables": {
+            "masqueradeBit": nftables.masquerade_bit.unwrap_or(14),
+            "masqueradeAll": nftables.masquerade_all,
+            "syncPeriod": period(configuration.sync_period()),
+            "minSyncPeriod": period(configuration.min_sync_period()),
+        },
+        "conntrack": {"maxPerCore": conntrack.max_per_core, "min": conntrack.min},
+    }}))
 }
 
 /// `address:port`, or either alone.

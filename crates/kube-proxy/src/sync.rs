@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use client::{Informer, Informers, Key, Scope, Selectors};
+use client::{Event, Informer, Informers, Key, Scope, Selectors};
 use ipnet::IpNet;
 use packetfilter::{Family, PacketFilter};
 use parking_lot::Mutex;
@@ -24,11 +24,19 @@ const BY_SERVICE: &str = "service";
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(30);
 
-/// When rules were last asked for and last programmed, in milliseconds since 1970; 0 is never.
+/// How programming goes: since when it is due, and when it was last done, in milliseconds since 1970; 0 is never.
 #[derive(Default)]
 pub struct Health {
-    pub queued: AtomicU64,
+    pub pending: AtomicU64,
     pub programmed: AtomicU64,
+    /// The node is on its way out, or gone: load balancers are to leave it.
+    pub leaving: AtomicBool,
+}
+
+impl Health {
+    fn due(&self) {
+        let _ = self.pending.compare_exchange(0, now(), Ordering::Relaxed, Ordering::Relaxed);
+    }
 }
 
 #[derive(Default)]
@@ -86,8 +94,12 @@ impl Proxier {
                 }
             }
         });
-        let mark = dirty.clone();
-        node.on_event(move |_| mark.wake.notify_one());
+        let (mark, tell) = (dirty.clone(), health.clone());
+        node.on_event(move |event| {
+            let gone = matches!(event, Event::Deleted(_));
+            tell.leaving.store(gone || !event.object().is_eligible(), Ordering::Relaxed);
+            mark.wake.notify_one();
+        });
 
         let cluster_networks = configuration.cluster_networks()?;
         let mut families = vec![Family::Ip];
@@ -149,12 +161,11 @@ impl Proxier {
             }
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = self.dirty.wake.notified() => {}
+                () = self.dirty.wake.notified() => self.health.due(),
                 _ = check.tick() => self.look_after().await,
                 // Not hurried, and rules do not wait for it: there may be no program to do it with.
                 () = tokio::time::sleep(forget_again), if !self.is_clean() => {}
             }
-            self.health.queued.store(now(), Ordering::Relaxed);
         }
     }
 
@@ -176,6 +187,7 @@ impl Proxier {
         };
         program(&*self.filter, &mut self.tables, &addresses, services).await?;
         self.health.programmed.store(now(), Ordering::Relaxed);
+        self.health.pending.store(0, Ordering::Relaxed);
         self.metrics.duration.observe(started.elapsed().as_secs_f64());
         self.metrics.last.set(now() as f64 / 1000.0);
         Ok(())

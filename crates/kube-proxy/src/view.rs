@@ -112,7 +112,20 @@ pub struct Port {
 #[serde(default)]
 pub struct Node {
     pub metadata: Metadata,
+    pub spec: NodeSpec,
     pub status: NodeStatus,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct NodeSpec {
+    pub taints: Vec<Taint>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Taint {
+    pub key: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -129,7 +142,16 @@ pub struct NodeAddress {
     pub address: String,
 }
 
+/// What the cluster autoscaler puts on a node that it is about to remove.
+const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
+
 impl Node {
+    /// Whether load balancers may go on sending to the node.
+    pub fn is_eligible(&self) -> bool {
+        self.metadata.deletion_timestamp.is_none()
+            && !self.spec.taints.iter().any(|taint| taint.key == TO_BE_DELETED)
+    }
+
     /// The node's own addresses: internal ones first, as upstream takes them.
     pub fn addresses(&self) -> Vec<IpAddr> {
         let of =
