@@ -14,36 +14,85 @@ use crate::kinds;
 use crate::options::Options;
 use crate::resources::Resources;
 
+struct Rig {
+    resources: Arc<Resources>,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+    _server: Arc<Server>,
+}
+
+impl Rig {
+    /// A server on this store that says it is at this address.
+    async fn start(store: Arc<dyn Store>, address: &str) -> Rig {
+        let arguments =
+            [&format!("--advertise-address={address}"), "--service-cluster-ip-range=10.96.0.0/16"];
+        let options = match daemon::flags::parse_from::<Options>(arguments.map(str::to_owned), &[]) {
+            daemon::flags::Outcome::Run { options, .. } => options,
+            other => panic!("{other:?}"),
+        };
+        let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
+        let resources = Resources::new(store.clone(), CancellationToken::new());
+        let running = resources.clone();
+        tasks.spawn(async move { running.run().await });
+        resources.synced().await;
+        let (ranges, ports) = (&options.service_cluster_ip_range, options.service_node_port_range);
+        let services = Arc::new(ServiceHook::new(resources.clone(), ranges, ports));
+        services.load().await;
+        let server = Server::new(resources.clone(), None, None, vec![services.clone()]);
+        let often = Duration::from_millis(50);
+        let bootstrap = Arc::new(Bootstrap {
+            resources: resources.clone(),
+            store,
+            advertise: address.parse().unwrap(),
+            options,
+            services,
+            client_ca: None,
+            request_header_ca: None,
+            periods: Periods { service: often, namespaces: often, allocations: often },
+        });
+        bootstrap.start(&Hooks::default(), &stop, &mut tasks);
+        Rig { resources, stop, tasks, _server: server }
+    }
+}
+
+/// Waits until the condition holds.
+async fn until<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
+    for _ in 0..250 {
+        if let Some(found) = found().await {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{what}: not so");
+}
+
+#[tokio::test]
+async fn the_identity_lease_says_where_the_server_is_and_goes_with_it() {
+    let store: Arc<dyn Store> = Arc::new(Memory::new());
+    let lease = async || {
+        let (start, end) = (b"/registry/leases/kube-system/", b"/registry/leases/kube-system0");
+        store.range(start, end, 0, 0).await.unwrap().items.into_iter().next()
+    };
+    let first = Rig::start(store.clone(), "192.0.2.10").await;
+    let made = until("a lease", lease).await;
+    // as by a crash
+    drop(first);
+    let mut second = Rig::start(store.clone(), "192.0.2.11").await;
+    let moved = async || lease().await.filter(|lease| lease.mod_revision != made.mod_revision);
+    let moved = until("another address", moved).await;
+    let text = String::from_utf8_lossy(&moved.value).into_owned();
+    assert!(text.contains("192.0.2.11:6443") && !text.contains("192.0.2.10:6443"), "{text}");
+
+    second.stop.cancel();
+    until("no lease", async || lease().await.is_none().then_some(())).await;
+    second.tasks.shutdown().await;
+}
+
 #[tokio::test]
 async fn what_is_deleted_of_the_first_objects_comes_back() {
-    let arguments = ["--advertise-address=192.0.2.10", "--service-cluster-ip-range=10.96.0.0/16"];
-    let options = match daemon::flags::parse_from::<Options>(arguments.map(str::to_owned), &[]) {
-        daemon::flags::Outcome::Run { options, .. } => options,
-        other => panic!("{other:?}"),
-    };
     let store: Arc<dyn Store> = Arc::new(Memory::new());
-    let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
-    let resources = Resources::new(store.clone(), stop.clone());
-    let running = resources.clone();
-    tasks.spawn(async move { running.run().await });
-    resources.synced().await;
-    let (ranges, ports) = (&options.service_cluster_ip_range, options.service_node_port_range);
-    let services = Arc::new(ServiceHook::new(resources.clone(), ranges, ports));
-    services.load().await;
-    let _server = Server::new(resources.clone(), None, None, vec![services.clone()]);
-    let often = Duration::from_millis(50);
-    let bootstrap = Arc::new(Bootstrap {
-        resources: resources.clone(),
-        store: store.clone(),
-        advertise: "192.0.2.10".parse().unwrap(),
-        options,
-        services,
-        client_ca: None,
-        request_header_ca: None,
-        periods: Periods { service: often, namespaces: often, allocations: often },
-    });
-    bootstrap.start(&Hooks::default(), &stop, &mut tasks);
-
+    let rig = Rig::start(store.clone(), "192.0.2.10").await;
+    let resources = &rig.resources;
     let (namespace, service) =
         ((kinds::namespaces(), "", "kube-node-lease"), (kinds::services(), "default", "kubernetes"));
     let comes = async |(resource, namespace, name), but: &str| {
@@ -66,5 +115,5 @@ async fn what_is_deleted_of_the_first_objects_comes_back() {
     let key = b"/registry/namespaces/kube-node-lease";
     store.delete(key, first.resource_version).await.unwrap();
     comes(namespace, &first.uid).await;
-    stop.cancel();
+    rig.stop.cancel();
 }
