@@ -1,23 +1,26 @@
-//! Node pressure: what the node reports, and the eviction of a pod at a time while a hard threshold is crossed.
+//! Node pressure: what the node reports, and the eviction of a pod at a time while a hard threshold is crossed; and of
+//! pods that keep more on the node's disk than their limits let them.
 //!
 //! Signals: `memory.available`, `nodefs.available`, `imagefs.available`. Soft thresholds and inodes are not
 //! looked at.
+
+mod limits;
+mod usage;
 
 use crate::events::Warning;
 use crate::node::{machine, threshold};
 use crate::pods;
 use crate::qos;
 use crate::run::Kubelet;
-use crate::runtime::POD_UID;
+use crate::worker::Failure;
 use k8s_openapi::api::core::v1::Pod;
+use machinery::quantity::{Format, Quantity};
 use std::cmp::Reverse;
-use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
+use usage::Usage;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pressure {
@@ -45,6 +48,20 @@ impl Resource {
     }
 }
 
+/// A threshold, in bytes, of which less is there.
+#[derive(Clone, Copy, Debug)]
+pub struct Crossed {
+    pub resource: Resource,
+    pub threshold: i64,
+    pub available: i64,
+}
+
+impl Crossed {
+    fn check(resource: Resource, threshold: i64, available: i64) -> Option<Crossed> {
+        (available < threshold).then_some(Crossed { resource, threshold, available })
+    }
+}
+
 pub async fn run(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
     let mut memory_seen: Option<Instant> = None;
     let mut disk_seen: Option<Instant> = None;
@@ -60,12 +77,13 @@ pub async fn run(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
             seen.is_some_and(|seen| now || seen.elapsed() < linger)
         };
         *kubelet.pressure.write() = Pressure {
-            memory: note(&mut memory_seen, memory),
-            disk: note(&mut disk_seen, disk),
+            memory: note(&mut memory_seen, memory.is_some()),
+            disk: note(&mut disk_seen, disk.is_some()),
             pids: false,
         };
-        if memory || disk {
-            evictor.evict(&kubelet, if memory { Resource::Memory } else { Resource::Storage }).await;
+        limits::enforce(&kubelet).await;
+        if let Some(crossed) = memory.or(disk) {
+            evictor.evict(&kubelet, crossed).await;
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -74,23 +92,40 @@ pub async fn run(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
     }
 }
 
-fn memory_pressure(kubelet: &Kubelet) -> bool {
+fn memory_pressure(kubelet: &Kubelet) -> Option<Crossed> {
     let limit = threshold(&kubelet.config, "memory.available", kubelet.machine.memory_bytes);
-    machine::memory_available() < limit
+    Crossed::check(Resource::Memory, limit, machine::memory_available())
 }
 
-async fn disk_pressure(kubelet: &Kubelet) -> bool {
+async fn disk_pressure(kubelet: &Kubelet) -> Option<Crossed> {
     let (capacity, available) = machine::disk(&kubelet.paths.root);
-    if available < threshold(&kubelet.config, "nodefs.available", capacity) {
-        return true;
+    let limit = threshold(&kubelet.config, "nodefs.available", capacity);
+    if let Some(crossed) = Crossed::check(Resource::Storage, limit, available) {
+        return Some(crossed);
     }
-    match crate::images::gc::image_file_system(kubelet).await {
-        Some((capacity, available)) => {
-            let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-            signed(available) < threshold(&kubelet.config, "imagefs.available", signed(capacity))
-        }
-        None => false,
-    }
+    let (capacity, available) = crate::images::gc::image_file_system(kubelet).await?;
+    let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    let limit = threshold(&kubelet.config, "imagefs.available", signed(capacity));
+    Crossed::check(Resource::Storage, limit, signed(available))
+}
+
+/// Pods that may be evicted.
+fn candidates(kubelet: &Kubelet) -> Vec<Arc<Pod>> {
+    let may_go = |pod: &Arc<Pod>| {
+        let phase = kubelet.pods.status(pods::uid(pod)).and_then(|status| status.phase.clone());
+        !is_critical(pod)
+            && pod.metadata.deletion_timestamp.is_none()
+            && !pods::phase_is_terminal(phase.as_deref())
+    };
+    kubelet.pods.all().into_iter().filter(may_go).collect()
+}
+
+/// Ends a pod as evicted.
+fn end(kubelet: &Kubelet, pod: &Pod, message: String, disruption: bool) {
+    warn!(pod = pods::title(pod), message, "Evicting pod");
+    kubelet.events.event(pod, Warning, "Evicted", &message);
+    let failure = Failure { reason: "Evicted".into(), message, disruption };
+    kubelet.supervisor.fail(pods::uid(pod), failure, Some(1));
 }
 
 /// Evicts one pod after the other.
@@ -102,35 +137,51 @@ pub struct Evictor {
 
 impl Evictor {
     /// Evicts the next pod, unless the last one still holds what it is to give back. Returns the uid.
-    pub async fn evict(&mut self, kubelet: &Kubelet, resource: Resource) -> Option<String> {
+    pub async fn evict(&mut self, kubelet: &Kubelet, crossed: Crossed) -> Option<String> {
         if let Some((uid, since)) = &self.last
             && since.elapsed() < ENDING
             && kubelet.pods.runtime_pod(uid).is_some_and(|found| found.is_running())
         {
             return None;
         }
-        let mut candidates: Vec<Arc<Pod>> = kubelet
-            .pods
-            .all()
-            .into_iter()
-            .filter(|pod| !is_critical(pod) && pod.metadata.deletion_timestamp.is_none())
-            .filter(|pod| {
-                let phase = kubelet.pods.status(pods::uid(pod)).and_then(|status| status.phase.clone());
-                !pods::phase_is_terminal(phase.as_deref())
-            })
-            .collect();
-        let usage = usage(kubelet, resource, &candidates).await;
-        candidates.sort_by_key(|pod| rank(pod, resource, usage.get(pods::uid(pod)).copied()));
+        let mut candidates = candidates(kubelet);
+        let usage = usage::measure(kubelet, crossed.resource, &candidates).await;
+        let used = |pod: &Pod| usage.get(pods::uid(pod));
+        candidates.sort_by_key(|pod| rank(pod, crossed.resource, used(pod).map(Usage::total)));
         let pod = candidates.first()?;
-        let name = resource.name();
-        let message = format!("The node was low on resource: {name}. ");
-        warn!(pod = pods::title(pod), resource = name, "Evicting pod");
-        kubelet.events.event(pod, Warning, "Evicted", &message);
+        end(kubelet, pod, message(crossed, pod, used(pod)), true);
         let uid = pods::uid(pod).to_owned();
-        kubelet.supervisor.fail(&uid, "Evicted", &message, Some(1));
         self.last = Some((uid.clone(), Instant::now()));
         Some(uid)
     }
+}
+
+fn bytes(value: impl TryInto<i64>) -> Quantity {
+    Quantity::new(value.try_into().unwrap_or(i64::MAX), Format::BinarySi)
+}
+
+/// What the pod's status and its event say, with the containers that use more than they asked for.
+fn message(crossed: Crossed, pod: &Pod, usage: Option<&Usage>) -> String {
+    let resource = crossed.resource.name();
+    let (threshold, available) = (bytes(crossed.threshold), bytes(crossed.available));
+    let mut text = format!(
+        "The node was low on resource: {resource}. Threshold quantity: {threshold}, available: {available}. "
+    );
+    let spec = pod.spec.as_ref();
+    let containers =
+        spec.iter().flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers));
+    for container in containers {
+        let Some(used) = usage.and_then(|usage| usage.containers.get(&container.name)) else { continue };
+        let asked = container.resources.as_ref().and_then(|it| it.requests.as_ref()?.get(resource));
+        let request = asked.and_then(|it| Quantity::parse(&it.0).ok()).unwrap_or(bytes(0));
+        if i128::from(*used) * 1000 > request.milli() {
+            let (name, used) = (&container.name, bytes(*used));
+            text += &format!(
+                "Container {name} was using {used}, request is {request}, has larger consumption of {resource}. "
+            );
+        }
+    }
+    text
 }
 
 /// The node needs it more than what it would give back.
@@ -151,67 +202,6 @@ fn rank(pod: &Pod, resource: Resource, usage: Option<u64>) -> (u8, i32, Reverse<
     let Some(usage) = usage else { return (0, priority(pod), Reverse(0)) };
     let over = i128::from(usage) * 1000 - request;
     (if over > 0 { 1 } else { 2 }, priority(pod), Reverse(over))
-}
-
-/// Bytes by pod uid; pods nothing is known of are not there.
-async fn usage(kubelet: &Kubelet, resource: Resource, pods: &[Arc<Pod>]) -> HashMap<String, u64> {
-    let mut usage: HashMap<String, u64> = HashMap::new();
-    let stats = kubelet.runtime.list_container_stats(None).await.unwrap_or_else(|error| {
-        warn!(%error, "Evicting without knowing what containers use");
-        Vec::new()
-    });
-    for stats in stats {
-        let bytes = match resource {
-            Resource::Memory => stats.memory.and_then(|it| it.working_set_bytes),
-            Resource::Storage => stats.writable_layer.and_then(|it| it.used_bytes),
-        };
-        let uid = stats.attributes.as_ref().and_then(|attributes| attributes.labels.get(POD_UID));
-        if let (Some(bytes), Some(uid)) = (bytes, uid) {
-            *usage.entry(uid.clone()).or_default() += bytes.value;
-        }
-    }
-    if resource == Resource::Memory {
-        return usage;
-    }
-    let paths = kubelet.paths.clone();
-    let pods: Vec<(String, [std::path::PathBuf; 2])> = pods
-        .iter()
-        .map(|pod| {
-            let uid = pods::uid(pod);
-            let logs = paths.pod_logs(pods::namespace(pod), pods::name(pod), uid);
-            (uid.to_owned(), [paths.volumes_dir(uid).join("kubernetes.io~empty-dir"), logs])
-        })
-        .collect();
-    let measured = tokio::task::spawn_blocking(move || {
-        for (uid, folders) in pods {
-            let bytes: u64 = folders.iter().map(|folder| disk_usage(folder)).sum();
-            if let Some(used) = usage.get_mut(&uid) {
-                *used += bytes;
-            }
-        }
-        usage
-    });
-    measured.await.unwrap_or_default()
-}
-
-/// What a folder takes of the file system it lies on.
-fn disk_usage(folder: &Path) -> u64 {
-    let Ok(top) = folder.symlink_metadata() else { return 0 };
-    let mut bytes = 0;
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            let Ok(metadata) = entry.metadata() else { continue };
-            if metadata.dev() != top.dev() {
-                continue;
-            }
-            bytes += metadata.blocks() * 512;
-            if metadata.is_dir() {
-                folders.push(entry.path());
-            }
-        }
-    }
-    bytes
 }
 
 #[cfg(test)]
@@ -265,12 +255,16 @@ mod tests {
     }
 
     #[test]
-    fn folders_are_measured_where_they_lie() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("a")).unwrap();
-        std::fs::write(folder.path().join("a/file"), vec![1; 100_000]).unwrap();
-        let bytes = disk_usage(folder.path());
-        assert!((100_000..200_000).contains(&bytes), "{bytes}");
-        assert_eq!(disk_usage(&folder.path().join("none")), 0);
+    fn messages() {
+        let usage = |bytes: u64| Usage { containers: [("c".to_owned(), bytes)].into(), ..Usage::default() };
+        let crossed = Crossed { resource: Resource::Memory, threshold: 100 << 20, available: 3_000 << 10 };
+        let low = "The node was low on resource: memory. Threshold quantity: 100Mi, available: 3000Ki. ";
+        let text = |request, used: Option<&Usage>| message(crossed, &pod("web", 0, request), used);
+        assert_eq!(text("0", None), low);
+        assert_eq!(text("1Gi", Some(&usage(12 << 10))), low);
+        assert_eq!(
+            text("0", Some(&usage(12 << 10))),
+            format!("{low}Container c was using 12Ki, request is 0, has larger consumption of memory. ")
+        );
     }
 }

@@ -7,6 +7,7 @@ pub mod manager;
 use crate::pods;
 use crate::qos::{self, is_sidecar};
 use crate::runtime::RuntimePod;
+use crate::worker::Failure;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container, ContainerStatus, HostIP, Pod, PodIP, PodStatus, ResourceRequirements,
@@ -36,7 +37,7 @@ pub struct Input<'a> {
     /// All work on the pod is over: nothing will start again.
     pub terminal: bool,
     /// (reason, message) of a pod that was ended from without: evicted, past its deadline.
-    pub failure: Option<&'a (String, String)>,
+    pub failure: Option<&'a Failure>,
     pub runtime_name: &'a str,
     pub now: Timestamp,
 }
@@ -99,10 +100,10 @@ pub fn generate(input: &Input) -> PodStatus {
         Some(phase) if pods::phase_is_terminal(Some(phase)) => phase.to_owned(),
         _ => phase(input, &status).to_owned(),
     };
-    if let Some((reason, message)) = input.failure {
+    if let Some(failure) = input.failure {
         status.phase = Some("Failed".into());
-        status.reason = Some(reason.clone());
-        status.message = Some(message.clone());
+        status.reason = Some(failure.reason.clone());
+        status.message = Some(failure.message.clone());
     } else {
         if pods::phase_is_terminal(old.phase.as_deref()) {
             status.reason = old.reason.clone();
@@ -111,7 +112,34 @@ pub fn generate(input: &Input) -> PodStatus {
         status.phase = Some(phase);
     }
     status.conditions = Some(conditions::generate(input, &status, &old));
+    shorten(input.pod, &mut status);
     status
+}
+
+/// What all containers of a pod may say together of their ends, in bytes.
+const LAST_WORDS: usize = 12 << 10;
+
+/// Cuts termination messages to each container's share.
+fn shorten(pod: &Pod, status: &mut PodStatus) {
+    let count = pod
+        .spec
+        .as_ref()
+        .map_or(0, |spec| spec.containers.len() + spec.init_containers.iter().flatten().count());
+    let share = LAST_WORDS / count.max(1);
+    let all = [
+        &mut status.container_statuses,
+        &mut status.init_container_statuses,
+        &mut status.ephemeral_container_statuses,
+    ];
+    let containers = all.into_iter().flatten().flatten();
+    let states = containers.flat_map(|it| [&mut it.state, &mut it.last_state]).flatten();
+    for message in states.filter_map(|state| state.terminated.as_mut()?.message.as_mut()) {
+        let mut end = message.len().min(share);
+        while !message.is_char_boundary(end) {
+            end -= 1;
+        }
+        message.truncate(end);
+    }
 }
 
 type Quantities = BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>;

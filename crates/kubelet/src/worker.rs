@@ -7,7 +7,7 @@ pub mod start;
 pub mod supervisor;
 pub mod terminate;
 
-pub use orders::Orders;
+pub use orders::{Failure, Orders};
 
 use crate::events::{Normal, Warning};
 use crate::figures::FIGURES;
@@ -166,7 +166,8 @@ impl Worker {
             if age >= limit {
                 let message = "Pod was active on the node longer than the specified deadline";
                 kubelet.events.event(pod, Normal, "DeadlineExceeded", message);
-                self.orders.fail("DeadlineExceeded", message, None);
+                let (reason, message) = ("DeadlineExceeded".into(), message.into());
+                self.orders.fail(Failure { reason, message, disruption: false }, None);
                 return Ok(Duration::ZERO);
             }
         }
@@ -221,11 +222,11 @@ impl Worker {
     async fn end(&mut self, pod: &Arc<Pod>, state: &orders::State) -> Result<(), Error> {
         let kubelet = self.kubelet.clone();
         if state.rejected
-            && let Some((reason, message)) = &state.failure
+            && let Some(failure) = &state.failure
             && !self.over
             && kubelet.pods.status(&self.uid).is_none()
         {
-            kubelet.status.set(pod, status::rejected(pod, reason, message));
+            kubelet.status.set(pod, status::rejected(pod, &failure.reason, &failure.message));
         }
         let observed = self.observe().await?;
         kubelet.probes.stop_for_termination(&self.uid);

@@ -6,7 +6,7 @@ use cri::fake::FakeRuntime;
 use k8s_openapi::api::core::v1::Pod;
 use kubelet::config::KubeletConfiguration;
 use kubelet::events::Events;
-use kubelet::eviction::{Evictor, Resource};
+use kubelet::eviction::{Crossed, Evictor, Resource};
 use kubelet::objects::Fake;
 use kubelet::paths::Paths;
 use kubelet::run::{Kubelet, Parts, serve};
@@ -352,10 +352,11 @@ async fn the_next_pod_is_evicted_when_the_last_is_gone() {
     until("running", || ["second", "first", "never"].into_iter().all(running)).await;
 
     let mut evictor = Evictor::default();
+    let low = Crossed { resource: Resource::Memory, threshold: 100 << 20, available: 50 << 20 };
     node.runtime.fail("StopContainer", stuck());
-    assert_eq!(evictor.evict(&kubelet, Resource::Memory).await.as_deref(), Some("uid-first"));
+    assert_eq!(evictor.evict(&kubelet, low).await.as_deref(), Some("uid-first"));
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!(evictor.evict(&kubelet, Resource::Memory).await, None, "the first still ends");
+    assert_eq!(evictor.evict(&kubelet, low).await, None, "the first still ends");
     node.runtime.fail("StopContainer", None);
     let gone = || kubelet.pods.runtime_pod("uid-first").is_none_or(|found| !found.is_running());
     until("the first gone", gone).await;
@@ -363,7 +364,15 @@ async fn the_next_pod_is_evicted_when_the_last_is_gone() {
         kubelet.pods.status("uid-first").is_some_and(|status| status.phase.as_deref() == Some("Failed"))
     })
     .await;
-    assert_eq!(evictor.evict(&kubelet, Resource::Memory).await.as_deref(), Some("uid-second"));
+    let status = kubelet.pods.status("uid-first").unwrap();
+    let message = "The node was low on resource: memory. Threshold quantity: 100Mi, available: 50Mi. ";
+    assert_eq!((status.reason.as_deref(), status.message.as_deref()), (Some("Evicted"), Some(message)));
+    let disruption = status.conditions.iter().flatten().find(|it| it.type_ == "DisruptionTarget").unwrap();
+    assert_eq!(
+        (disruption.status.as_str(), disruption.reason.as_deref()),
+        ("True", Some("TerminationByKubelet"))
+    );
+    assert_eq!(evictor.evict(&kubelet, low).await.as_deref(), Some("uid-second"));
     shutdown.cancel();
     kubelet.supervisor.finished().await;
 }

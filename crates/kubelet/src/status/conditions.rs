@@ -9,6 +9,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 const OWNED: &[&str] =
     &["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
 
+/// Also set by others who take pods away.
+const DISRUPTION: &str = "DisruptionTarget";
+
 pub(super) fn is_owned(kind: &str) -> bool {
     OWNED.contains(&kind)
 }
@@ -41,8 +44,13 @@ pub(super) fn generate(input: &Input, status: &PodStatus, old: &PodStatus) -> Ve
         ("ContainersReady", containers_ready),
         ("PodScheduled", yes()),
     ];
+    let disruption = input.failure.filter(|failure| failure.disruption).map(|failure| {
+        let (reason, message) = ("TerminationByKubelet".into(), failure.message.clone());
+        (DISRUPTION, Draft { status: true, reason, message })
+    });
     let mut conditions: Vec<PodCondition> = drafts
         .into_iter()
+        .chain(disruption)
         .map(|(kind, draft)| {
             let before = old.conditions.iter().flatten().find(|it| it.type_ == kind);
             let value = if draft.status { "True" } else { "False" };
@@ -60,8 +68,11 @@ pub(super) fn generate(input: &Input, status: &PodStatus, old: &PodStatus) -> Ve
             }
         })
         .collect();
-    let foreign = old.conditions.iter().flatten().filter(|it| !is_owned(&it.type_));
-    conditions.extend(foreign.cloned());
+    for foreign in old.conditions.iter().flatten().filter(|it| !is_owned(&it.type_)) {
+        if !conditions.iter().any(|it| it.type_ == foreign.type_) {
+            conditions.push(foreign.clone());
+        }
+    }
     conditions
 }
 

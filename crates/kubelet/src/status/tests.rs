@@ -152,3 +152,22 @@ fn init_containers() {
     assert_eq!(condition(&status, "Initialized"), "True PodCompleted");
     assert_eq!(condition(&status, "Ready"), "False PodCompleted");
 }
+
+#[test]
+fn last_words_are_shared_by_all_containers() {
+    let names = ["a", "b", "c", "d", "e", "f"];
+    let containers: Vec<_> = names.iter().map(|name| json!({"name": name})).collect();
+    let pod = pod(json!({"restartPolicy": "Never", "containers": containers}));
+    let ended = names.map(|name| {
+        let message = "ü".repeat(if name == "a" { 2048 } else { 100 });
+        crate::runtime::Container { message, ..instance(name, State::Exited, 1) }
+    });
+    let status = Case::new(&pod, ended.into()).run();
+    let lengths: Vec<usize> = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .map(|it| it.state.as_ref().unwrap().terminated.as_ref().unwrap().message.as_ref().unwrap().len())
+        .collect();
+    assert_eq!(lengths, [2048, 200, 200, 200, 200, 200], "a sixth of 12 KiB");
+}

@@ -15,12 +15,20 @@ pub struct Orders {
     pub(super) interrupt: Notify,
 }
 
+/// Why the kubelet ends a pod itself: what the pod's status says.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    pub reason: String,
+    pub message: String,
+    /// The node takes the pod away for its own sake, which is no fault of the pod's.
+    pub disruption: bool,
+}
+
 #[derive(Clone, Debug, Default)]
 pub(super) struct State {
     /// The pod is no longer wanted by its source.
     pub(super) removed: bool,
-    /// (reason, message) why the kubelet ends the pod itself.
-    pub(super) failure: Option<(String, String)>,
+    pub(super) failure: Option<Failure>,
     /// It was never let in.
     pub(super) rejected: bool,
     /// Grace in seconds that goes with `failure` or removal.
@@ -64,10 +72,10 @@ impl Orders {
     }
 
     /// Ends the pod as failed, e.g. evicted.
-    pub fn fail(&self, reason: &str, message: &str, grace: Option<i64>) {
+    pub fn fail(&self, failure: Failure, grace: Option<i64>) {
         let mut state = self.state.lock();
         if state.failure.is_none() {
-            state.failure = Some((reason.into(), message.into()));
+            state.failure = Some(failure);
             state.grace = grace;
             self.interrupt.notify_one();
             self.wake.notify_one();
@@ -77,7 +85,7 @@ impl Orders {
     /// The pod does not fit here and never starts.
     pub fn reject(&self, reason: &str, message: &str) {
         self.state.lock().rejected = true;
-        self.fail(reason, message, None);
+        self.fail(Failure { reason: reason.into(), message: message.into(), disruption: false }, None);
     }
 
     pub(super) fn state(&self) -> State {

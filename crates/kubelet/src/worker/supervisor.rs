@@ -1,6 +1,6 @@
 //! Owns the workers: one per pod uid, started, told and awaited here.
 
-use super::{Orders, Worker};
+use super::{Failure, Orders, Worker};
 use crate::admission;
 use crate::pods::{self, title};
 use crate::run::Kubelet;
@@ -94,9 +94,9 @@ impl Supervisor {
         }
     }
 
-    pub fn fail(&self, uid: &str, reason: &str, message: &str, grace: Option<i64>) {
+    pub fn fail(&self, uid: &str, failure: Failure, grace: Option<i64>) {
         if let Some(orders) = self.workers.lock().get(uid) {
-            orders.fail(reason, message, grace);
+            orders.fail(failure, grace);
         }
     }
 
