@@ -1,6 +1,7 @@
 //! `KubeletConfiguration` of `kubelet.config.k8s.io/v1beta1`, with upstream's defaults.
 
 mod access;
+mod validation;
 
 pub use access::*;
 
@@ -19,7 +20,7 @@ pub struct KubeletConfiguration {
     pub file_check_frequency: Duration,
     pub sync_frequency: Duration,
     pub address: String,
-    pub port: u16,
+    pub port: i32,
     pub tls_cert_file: String,
     pub tls_private_key_file: String,
     pub authentication: Authentication,
@@ -74,6 +75,9 @@ pub struct KubeletConfiguration {
     pub system_reserved: BTreeMap<String, String>,
     pub kube_reserved: BTreeMap<String, String>,
     pub enforce_node_allocatable: Vec<String>,
+    pub kube_reserved_cgroup: String,
+    pub system_reserved_cgroup: String,
+    pub oom_score_adj: i32,
     pub allowed_unsafe_sysctls: Vec<String>,
     pub volume_plugin_dir: String,
     #[serde(rename = "providerID")]
@@ -91,7 +95,7 @@ pub struct KubeletConfiguration {
     pub server_tls_bootstrap: bool,
     pub config_map_and_secret_change_detection_strategy: String,
     pub feature_gates: BTreeMap<String, bool>,
-    pub read_only_port: u16,
+    pub read_only_port: i32,
     pub hairpin_mode: String,
     #[serde(rename = "podCIDR")]
     pub pod_cidr: String,
@@ -100,6 +104,7 @@ pub struct KubeletConfiguration {
     pub cpu_manager_policy: String,
     pub cpu_manager_reconcile_period: Duration,
     pub topology_manager_policy: String,
+    pub topology_manager_scope: String,
     #[serde(rename = "eventRecordQPS")]
     pub event_record_qps: i32,
     pub event_burst: i32,
@@ -189,6 +194,9 @@ impl Default for KubeletConfiguration {
             system_reserved: BTreeMap::new(),
             kube_reserved: BTreeMap::new(),
             enforce_node_allocatable: vec!["pods".into()],
+            kube_reserved_cgroup: String::new(),
+            system_reserved_cgroup: String::new(),
+            oom_score_adj: -999,
             allowed_unsafe_sysctls: Vec::new(),
             volume_plugin_dir: "/usr/libexec/kubernetes/kubelet-plugins/volume/exec/".into(),
             provider_id: String::new(),
@@ -212,6 +220,7 @@ impl Default for KubeletConfiguration {
             cpu_manager_policy: "none".into(),
             cpu_manager_reconcile_period: seconds(10),
             topology_manager_policy: "none".into(),
+            topology_manager_scope: "container".into(),
             event_record_qps: 50,
             event_burst: 100,
             kube_api_qps: 50,
@@ -228,7 +237,7 @@ impl Default for KubeletConfiguration {
 }
 
 /// Fields that nothing reads yet.
-const WITHOUT_EFFECT: [&str; 26] = [
+const WITHOUT_EFFECT: [&str; 29] = [
     "streamingConnectionIdleTimeout",
     "imageMaximumGCAge",
     "volumeStatsAggPeriod",
@@ -247,6 +256,9 @@ const WITHOUT_EFFECT: [&str; 26] = [
     "cpuManagerPolicy",
     "cpuManagerReconcilePeriod",
     "topologyManagerPolicy",
+    "topologyManagerScope",
+    "kubeReservedCgroup",
+    "systemReservedCgroup",
     "eventRecordQPS",
     "eventBurst",
     "kubeAPIQPS",

@@ -1,5 +1,6 @@
 //! The Node object: registration, status, and what the runtime says of itself.
 
+pub mod cloud;
 pub mod lease;
 pub mod machine;
 pub mod shares;
@@ -184,7 +185,11 @@ async fn register(kubelet: &Kubelet) -> client::Result<()> {
     ] {
         labels.insert(key.into(), value.into());
     }
-    let annotations = json!({"volumes.kubernetes.io/controller-managed-attach-detach": "true"});
+    let provided = kubelet.cloud.provided();
+    let mut annotations = json!({"volumes.kubernetes.io/controller-managed-attach-detach": "true"});
+    if let Some(provided) = provided {
+        annotations[cloud::PROVIDED_ADDRESS] = provided.into();
+    }
     let mut node = json!({
         "apiVersion": "v1",
         "kind": "Node",
@@ -195,8 +200,9 @@ async fn register(kubelet: &Kubelet) -> client::Result<()> {
     if !kubelet.config.provider_id.is_empty() {
         node["spec"]["providerID"] = json!(kubelet.config.provider_id);
     }
-    if !kubelet.config.register_with_taints.is_empty() {
-        node["spec"]["taints"] = json!(kubelet.config.register_with_taints);
+    let taints = kubelet.cloud.taints(&kubelet.config.register_with_taints);
+    if !taints.is_empty() {
+        node["spec"]["taints"] = json!(taints);
     }
     match client.create::<Node>(None, &node).await {
         Ok(_) => {
@@ -208,7 +214,12 @@ async fn register(kubelet: &Kubelet) -> client::Result<()> {
     }
     let existing = client.get::<Node>(None, &kubelet.node_name).await?;
     let present = existing.metadata.labels.unwrap_or_default();
-    if labels.iter().any(|(key, value)| present.get(key) != Some(value)) {
+    let known = existing.metadata.annotations.unwrap_or_default();
+    let known = known.get(cloud::PROVIDED_ADDRESS).map(String::as_str);
+    if known.is_some() && provided.is_none() {
+        annotations[cloud::PROVIDED_ADDRESS] = Value::Null;
+    }
+    if known != provided || labels.iter().any(|(key, value)| present.get(key) != Some(value)) {
         let body = json!({"metadata": {"labels": labels, "annotations": annotations}});
         client.patch::<Node>(None, &kubelet.node_name, None, Patch::Strategic(body)).await?;
     }

@@ -1,5 +1,6 @@
 //! The command line. A flag that names a field of the configuration file wins over the file.
 
+mod dropins;
 mod fields;
 
 use crate::config::{API_VERSION, KIND, KubeletConfiguration};
@@ -17,6 +18,12 @@ pub struct Options {
     /// The kubelet's initial configuration: a file of kind KubeletConfiguration.
     #[arg(long, default_value = "")]
     pub config: String,
+    /// A folder of files *.conf that amend the configuration, in the order of their names.
+    #[arg(long, default_value = "")]
+    pub config_dir: String,
+    /// `external`: a cloud controller manager completes the node.
+    #[arg(long, default_value = "")]
+    pub cloud_provider: String,
     /// How to reach the API server. Without it the kubelet runs static pods alone.
     #[arg(long, default_value = "")]
     pub kubeconfig: String,
@@ -46,8 +53,6 @@ const fn flag(name: &'static str, boolean: bool) -> Unsupported {
 
 /// Upstream's flags that are accepted and change nothing. Not among them: `--runonce`, which is refused.
 pub const WITHOUT_EFFECT: &[Unsupported] = &[
-    flag("cloud-provider", false),
-    flag("config-dir", false),
     flag("contention-profiling", true),
     flag("cpu-manager-policy-options", false),
     flag("enable-controller-attach-detach", true),
@@ -62,7 +67,6 @@ pub const WITHOUT_EFFECT: &[Unsupported] = &[
     flag("image-credential-provider-bin-dir", false),
     flag("image-credential-provider-config", false),
     flag("kernel-memcg-notification", true),
-    flag("kube-reserved-cgroup", false),
     flag("local-storage-capacity-isolation", true),
     flag("lock-file", false),
     flag("manifest-url", false),
@@ -71,14 +75,11 @@ pub const WITHOUT_EFFECT: &[Unsupported] = &[
     flag("maximum-dead-containers-per-container", false),
     flag("memory-manager-policy", false),
     flag("minimum-container-ttl-duration", false),
-    flag("oom-score-adj", false),
     flag("qos-reserved", false),
     flag("reserved-cpus", false),
     flag("reserved-memory", false),
     flag("runtime-cgroups", false),
-    flag("system-reserved-cgroup", false),
     flag("topology-manager-policy-options", false),
-    flag("topology-manager-scope", false),
 ];
 
 #[derive(Debug, thiserror::Error)]
@@ -88,23 +89,40 @@ pub enum Error {
     /// A number that the field cannot hold.
     #[error("invalid argument: {0}")]
     Value(#[from] serde_json::Error),
+    #[error("{0}")]
+    Dropins(String),
+    #[error("failed to validate kubelet configuration, error: {0}")]
+    Invalid(String),
+    #[error("failed to run Kubelet: {0}")]
+    Late(String),
     #[error("invalid argument {value:?} for \"--node-labels\" flag: {message}")]
     NodeLabels { value: String, message: String },
 }
 
 impl Options {
-    /// The configuration file, or upstream's defaults, with flags on top.
+    /// The configuration file, or upstream's defaults, with the drop-in files and then the flags on top.
     pub fn configuration(&self) -> Result<KubeletConfiguration, Error> {
         let file = match self.config.as_str() {
             "" => KubeletConfiguration::default(),
             path => daemon::config::load(Path::new(path), API_VERSION, KIND)?,
         };
         let mut tree = serde_json::to_value(file)?;
+        if !self.config_dir.is_empty() {
+            dropins::merge(Path::new(&self.config_dir), &mut tree).map_err(Error::Dropins)?;
+        }
         self.fields.amend(&mut tree);
         let mut config: KubeletConfiguration = serde_json::from_value(tree)?;
         config.fill_durations();
         if config.image_service_endpoint.is_empty() {
             config.image_service_endpoint.clone_from(&config.container_runtime_endpoint);
+        }
+        match config.mistakes().as_slice() {
+            [] => {}
+            [only] => return Err(Error::Invalid(only.clone())),
+            all => return Err(Error::Invalid(format!("[{}]", all.join(", ")))),
+        }
+        if let Some(mistake) = config.late_mistake() {
+            return Err(Error::Late(mistake));
         }
         Ok(config)
     }
@@ -133,15 +151,20 @@ mod tests {
             "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nmaxPods: 5\nclusterDNS: [10.0.0.10]\nfailCgroupV1: false\nevictionHard: {memory.available: 100Mi}\n",
         )
         .unwrap();
+        let dropins = folder.path().join("dropins");
+        std::fs::create_dir(&dropins).unwrap();
+        let text = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nmaxPods: 6\npodsPerCore: 3\n";
+        std::fs::write(dropins.join("10-pods.conf"), text).unwrap();
         let options = Options::parse_from([
             "kubelet",
             &format!("--config={}", file.display()),
             "--max-pods=7",
             "--register-with-taints=a=b:NoSchedule,c:NoExecute",
             "--node-labels=x=y",
+            &format!("--config-dir={}", dropins.display()),
         ]);
         let config = options.configuration().unwrap();
-        assert_eq!(config.max_pods, 7);
+        assert_eq!((config.max_pods, config.pods_per_core), (7, 3));
         assert_eq!(config.cluster_dns, ["10.0.0.10"]);
         assert!(!config.fail_cgroup_v1);
         assert_eq!(config.register_with_taints[0].value.as_deref(), Some("b"));

@@ -32,7 +32,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 /// Everything the kubelet's parts share.
 pub struct Kubelet {
@@ -63,6 +63,7 @@ pub struct Kubelet {
     pub runtime_health: RwLock<node::RuntimeHealth>,
     /// Labels the node is registered with.
     pub labels: std::collections::BTreeMap<String, String>,
+    pub cloud: node::cloud::Cloud,
     pub pressure: RwLock<crate::eviction::Pressure>,
     pub started: std::time::Instant,
 }
@@ -79,6 +80,7 @@ pub struct Parts {
     pub node_name: String,
     pub node_ips: Vec<IpAddr>,
     pub labels: std::collections::BTreeMap<String, String>,
+    pub cloud: node::cloud::Cloud,
     /// `/sys/fs/cgroup`.
     pub cgroup_mount: std::path::PathBuf,
 }
@@ -149,6 +151,7 @@ impl Kubelet {
             objects: parts.objects,
             events: parts.events,
             labels: parts.labels,
+            cloud: parts.cloud,
             config,
             pods,
             volumes,
@@ -204,7 +207,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         bail!("cgroupDriver {:?} is not supported yet, only cgroupfs", config.cgroup_driver);
     }
     daemon::limits::raise_open_files();
-    daemon::limits::set_oom_score(-999);
+    daemon::limits::set_oom_score(config.oom_score_adj);
 
     let timeout = config.runtime_request_timeout.0;
     let observer: cri::observed::Observer = Arc::new(crate::figures::runtime_call);
@@ -244,6 +247,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         node_name,
         node_ips,
         labels: options.labels()?,
+        cloud: node::cloud::Cloud::new(&options.cloud_provider, &options.node_ip),
         cgroup_mount: cgroup_mount.into(),
     };
     let kubelet = Kubelet::new(config, parts);
@@ -307,14 +311,16 @@ pub async fn serve(
         tasks.spawn(crate::metrics::serve_health(kubelet.clone(), listener, shutdown.clone()));
     }
     if config.enable_server {
-        let listener = listen(&config.address, config.port, "address")?;
+        let listener = listen(&config.address, u16::try_from(config.port)?, "address")?;
+        let tls = crate::server::certificate(
+            &config,
+            &kubelet.paths.root.join("pki"),
+            &kubelet.node_name,
+            &kubelet.node_ips,
+        )
+        .context("failed to construct kubelet dependencies")?;
         let (kubelet, shutdown) = (kubelet.clone(), shutdown.clone());
-        tasks.spawn(async move {
-            if let Err(error) = crate::server::run(kubelet, listener, shutdown.clone()).await {
-                error!(%error, "The kubelet's server failed");
-                shutdown.cancel();
-            }
-        });
+        tasks.spawn(async move { crate::server::run(kubelet, listener, tls, shutdown).await });
     }
 
     node::update_runtime_health(&kubelet).await;

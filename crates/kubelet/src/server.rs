@@ -62,13 +62,8 @@ pub struct Host {
 }
 
 /// Serves the kubelet's port until the shutdown.
-pub async fn run(
-    kubelet: Arc<Kubelet>,
-    listener: TcpListener,
-    shutdown: CancellationToken,
-) -> Result<(), Error> {
+pub async fn run(kubelet: Arc<Kubelet>, listener: TcpListener, tls: TlsConfig, shutdown: CancellationToken) {
     let config = kubelet.config.clone();
-    let tls = certificate(&config, &kubelet.paths.root.join("pki"), &kubelet.node_name, &kubelet.node_ips)?;
     let host = Host {
         node_name: kubelet.node_name.clone(),
         access: access(&config, &kubelet.node_name, kubelet.client.as_ref()),
@@ -79,7 +74,6 @@ pub async fn run(
         shutdown,
     };
     serve(Arc::new(host), listener, Some(tls)).await;
-    Ok(())
 }
 
 /// Who may use the port, by the kubelet's configuration. Without an API server nobody can be asked: then only

@@ -55,6 +55,7 @@ impl Node {
             node_name: "node".into(),
             node_ips: vec!["192.168.0.1".parse().unwrap()],
             labels: Default::default(),
+            cloud: Default::default(),
             cgroup_mount: self.folder.path().join("cgroup"),
         };
         Kubelet::new(config, parts)

@@ -22,6 +22,7 @@ pub async fn generate(kubelet: &Kubelet, old: Option<&NodeStatus>) -> NodeStatus
         .map(|ip| NodeAddress { type_: "InternalIP".into(), address: ip.to_string() })
         .collect();
     addresses.push(NodeAddress { type_: "Hostname".into(), address: kubelet.node_name.clone() });
+    let addresses = kubelet.cloud.addresses(addresses, old);
     let handlers: Vec<NodeRuntimeHandler> = health
         .handlers
         .iter()
@@ -39,7 +40,7 @@ pub async fn generate(kubelet: &Kubelet, old: Option<&NodeStatus>) -> NodeStatus
         capacity: Some(capacity),
         conditions: Some(conditions(kubelet, old)),
         daemon_endpoints: Some(NodeDaemonEndpoints {
-            kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(kubelet.config.port) }),
+            kubelet_endpoint: Some(DaemonEndpoint { port: kubelet.config.port }),
         }),
         images: Some(images(kubelet).await),
         node_info: Some(NodeSystemInfo {
