@@ -5,7 +5,7 @@ mod limits;
 mod observe;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::Status;
 use daemon::health::Checks;
@@ -79,7 +79,7 @@ impl Front {
             // HTTP/2 takes what follows a HEAD's answer for an error
             *response.body_mut() = Body::empty();
         }
-        observed.end(response.status());
+        let mut response = observed.end(response);
         let headers = response.headers_mut();
         headers.insert(AUDIT_ID, audit_id);
         if !headers.contains_key(CACHE_CONTROL) {
@@ -96,14 +96,17 @@ impl Front {
         let Some(peer) = request.extensions().get::<Peer>().cloned() else {
             return Err(Status::internal("no connection behind the request"));
         };
+        let started = Instant::now();
         let mut user = match self.authenticator.authenticate(request.headers(), &info.path, &peer) {
             Ok(user) => {
-                metrics::AUTHENTICATION.with(&["success"]).inc();
+                metrics::AUTHENTICATION.count("success", started);
+                metrics::user_seen(&user.name);
+                expiry_seen(&user, &peer);
                 user
             }
             Err(error) => {
                 let result = if matches!(error, authn::Error::NoCredentials) { "failure" } else { "error" };
-                metrics::AUTHENTICATION.with(&[result]).inc();
+                metrics::AUTHENTICATION.count(result, started);
                 tracing::info!(%error, path = info.path, "Unable to authenticate the request");
                 return Err(Status::unauthorized());
             }
@@ -120,8 +123,10 @@ impl Front {
                 None => return Ok(too_many()),
             },
         };
+        let started = Instant::now();
         let answer = self.authorizer.authorize(&Attributes::of(&user, &info));
-        metrics::AUTHORIZATION.with(&[if answer.allowed() { "allowed" } else { "denied" }]).inc();
+        // What no authorizer allows, none of them denies either.
+        metrics::AUTHORIZATION.count(if answer.allowed() { "allowed" } else { "no-opinion" }, started);
         if !answer.allowed() {
             return Err(refusal::denied(&Attributes::of(&user, &info), &answer.reason));
         }
@@ -238,6 +243,18 @@ fn refused(accept: &HeaderMap, status: &Status) -> Response<Body> {
         response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     }
     response
+}
+
+/// How long the certificate is still good by which the user is known.
+fn expiry_seen(user: &User, peer: &Peer) {
+    let by_certificate = user
+        .extra
+        .get("authentication.kubernetes.io/credential-id")
+        .is_some_and(|ids| ids.iter().any(|id| id.starts_with("X509SHA256=")));
+    if by_certificate && let Some(end) = peer.certificate_end() {
+        let left = end - jiff::Timestamp::now().as_second();
+        metrics::CERTIFICATE_EXPIRATION.observe(left as f64);
+    }
 }
 
 fn well_escaped(path: &str) -> bool {

@@ -14,6 +14,7 @@ pub mod health;
 pub mod limits;
 pub mod logging;
 pub mod metrics;
+pub mod notify;
 pub mod panics;
 pub mod serving;
 pub mod shutdown;

@@ -45,12 +45,14 @@ struct PeerInner {
     address: SocketAddr,
     local: SocketAddr,
     certificates: Vec<CertificateDer<'static>>,
+    certificate_end: OnceLock<Option<i64>>,
     notes: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 impl Peer {
     pub fn new(address: SocketAddr, local: SocketAddr, certificates: Vec<CertificateDer<'static>>) -> Peer {
-        Peer(Arc::new(PeerInner { address, local, certificates, notes: OnceLock::new() }))
+        let (certificate_end, notes) = (OnceLock::new(), OnceLock::new());
+        Peer(Arc::new(PeerInner { address, local, certificates, certificate_end, notes }))
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -65,6 +67,12 @@ impl Peer {
     /// What the client presented, leaf first; empty for none. Whose they are is for the authority to say.
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
         &self.0.certificates
+    }
+
+    /// When the client's certificate ends, in seconds since 1970; read out of it once.
+    pub fn certificate_end(&self) -> Option<i64> {
+        let read = || authority::subject(self.0.certificates.first()?).map(|subject| subject.not_after);
+        *self.0.certificate_end.get_or_init(read)
     }
 
     /// A value kept for the connection's lifetime, made by the first to ask.
