@@ -32,8 +32,7 @@ pub async fn answer(call: &Call<'_>) -> Result<Response<Body>, Status> {
             })
     });
     let items = join_all(wanted.map(status)).await;
-    let list = json!({"kind": "ComponentStatusList", "apiVersion": "v1", "metadata": {}, "items": items});
-    Ok(render::tree_object(StatusCode::OK, list, &call.target))
+    Ok(render::tree_list(items.into_iter(), json!({}), &call.target))
 }
 
 async fn status(component: &Component) -> Tree {

@@ -121,10 +121,6 @@ pub fn list(entries: Vec<Arc<Entry>>, meta: &ListMeta, target: &Target) -> Respo
     let native = entries.first().is_none_or(|entry| target.is_native(entry));
     let api_version = target.resource.api_version();
     let kind = format!("{}List", target.resource.kind);
-    if target.form == Form::Table {
-        let trees = entries.iter().map(|entry| tree(entry, target));
-        return tree_response(StatusCode::OK, target.media, &table::table(target, trees, true, meta.tree()));
-    }
     if target.form == Form::Object && target.media == MediaType::Json && native {
         let mut head =
             format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":").into_bytes();
@@ -144,27 +140,31 @@ pub fn list(entries: Vec<Arc<Entry>>, meta: &ListMeta, target: &Target) -> Respo
             stream(entries, head, proto_chunk),
         );
     }
-    let items: Vec<Tree> = entries
-        .iter()
-        .map(|entry| {
-            let mut tree = formed(entry, target, false);
-            // items of a typed list do not repeat its type
-            if target.form == Form::Object
-                && let Some(map) = tree.as_object_mut()
-            {
-                map.shift_remove("kind");
-                map.shift_remove("apiVersion");
-            }
-            tree
-        })
-        .collect();
-    let (kind, api_version) = match target.form {
+    tree_list(entries.iter().map(|entry| tree(entry, target)), meta.tree(), target)
+}
+
+/// A list of trees at the target's version.
+pub fn tree_list(trees: impl Iterator<Item = Tree>, meta: Tree, target: &Target) -> Response<Body> {
+    let tree = match target.form {
+        Form::Table => table::table(target, trees, true, meta),
         Form::Metadata | Form::MetadataList => {
-            ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned())
+            let items: Vec<Tree> = trees.map(|tree| metadata(&tree)).collect();
+            json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "items": items})
         }
-        _ => (kind, api_version),
+        Form::Object => {
+            let kind = format!("{}List", target.resource.kind);
+            // items of a typed list do not repeat its type
+            let bare = trees.map(|mut tree| {
+                if let Some(map) = tree.as_object_mut() {
+                    map.shift_remove("kind");
+                    map.shift_remove("apiVersion");
+                }
+                tree
+            });
+            let items: Vec<Tree> = bare.collect();
+            json!({"kind": kind, "apiVersion": target.resource.api_version(), "metadata": meta, "items": items})
+        }
     };
-    let tree = json!({"kind": kind, "apiVersion": api_version, "metadata": meta.tree(), "items": items});
     tree_response(StatusCode::OK, target.media, &tree)
 }
 

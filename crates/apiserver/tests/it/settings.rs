@@ -54,9 +54,16 @@ impl Rig {
     }
 
     async fn ask(&self, method: Method, uri: &str, body: Tree) -> (u16, Tree) {
+        self.ask_as(method, uri, body, "application/json").await
+    }
+
+    async fn ask_as(&self, method: Method, uri: &str, body: Tree, accept: &str) -> (u16, Tree) {
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        let request =
-            Request::builder().method(method.clone()).uri(uri).header("content-type", "application/json");
+        let request = Request::builder()
+            .method(method.clone())
+            .uri(uri)
+            .header("content-type", "application/json")
+            .header("accept", accept);
         let request = request.body(Full::new(bytes::Bytes::from(body))).unwrap();
         let info = RequestInfo::of(&method, request.uri());
         let answer = handle(&self.server, info, User::apiserver(), request).await;
@@ -204,4 +211,8 @@ async fn component_statuses_name_every_part() {
     let (_, one) = rig.get("/api/v1/componentstatuses?fieldSelector=metadata.name%3Dscheduler").await;
     assert_eq!(one["items"].as_array().unwrap().len(), 1);
     assert_eq!(rig.get("/api/v1/componentstatuses/foo").await.0, 404);
+    let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    let (_, table) = rig.ask_as(Method::GET, "/api/v1/componentstatuses", Tree::Null, table).await;
+    let rows = table["rows"].as_array().unwrap();
+    assert_eq!((rows.len(), &rows[0]["cells"][0]), (3, &json!("scheduler")));
 }
