@@ -1,16 +1,18 @@
 //! Feature gates: `--feature-gates=A=true,kube:B=false` and the `featureGates` map of config files.
 //!
-//! A gate that nothing here implements is accepted when it names one upstream may have, because a
-//! cluster's flags are shared with upstream's daemons; the caller declares the gates it acts on.
+//! The gates are those of upstream at this API level, in `features/gates.txt`: name, stage, default, and whether it may be
+//! changed. Another name is an error, for it is a typing error. A gate that nothing here acts on is accepted, because a
+//! cluster's flags are shared with upstream's daemons.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
-/// A gate this daemon acts on.
+/// A gate whose default differs here from upstream's.
 #[derive(Clone, Copy, Debug)]
 pub struct Gate {
     pub name: &'static str,
     pub default: bool,
-    /// A stable gate may not be turned off.
+    /// It may not be changed.
     pub locked: bool,
 }
 
@@ -22,55 +24,77 @@ pub enum Error {
     InvalidValue(String, String),
     #[error("cannot set feature gate {0} to {1}, feature is locked to {2}")]
     Locked(String, bool, bool),
+    #[error("unrecognized feature gate: {0}")]
+    Unknown(String),
+    #[error("component not registered: {0}")]
+    Component(String),
 }
+
+/// Upstream's gates: default and locked.
+static KNOWN: LazyLock<BTreeMap<&'static str, (bool, bool)>> = LazyLock::new(|| {
+    let gate = |line: &'static str| {
+        let mut words = line.split(' ');
+        let (name, _stage, default, locked) = (words.next()?, words.next()?, words.next()?, words.next()?);
+        Some((name, (default == "on", locked == "locked")))
+    };
+    include_str!("features/gates.txt").lines().filter_map(gate).collect()
+});
 
 #[derive(Clone, Debug, Default)]
 pub struct FeatureGates {
-    gates: BTreeMap<String, bool>,
-    locked: Vec<&'static str>,
+    own: Vec<Gate>,
+    set: BTreeMap<String, bool>,
 }
 
 impl FeatureGates {
-    pub fn new(known: &[Gate]) -> FeatureGates {
-        FeatureGates {
-            gates: known.iter().map(|gate| (gate.name.to_owned(), gate.default)).collect(),
-            locked: known.iter().filter(|gate| gate.locked).map(|gate| gate.name).collect(),
-        }
+    pub fn new(own: &[Gate]) -> FeatureGates {
+        FeatureGates { own: own.to_vec(), set: BTreeMap::new() }
     }
 
-    /// Whether the gate is on; a gate never declared nor set is off.
+    /// Default and locked, of a gate that there is.
+    fn known(&self, name: &str) -> Option<(bool, bool)> {
+        let own = self.own.iter().find(|gate| gate.name == name);
+        own.map(|gate| (gate.default, gate.locked)).or_else(|| KNOWN.get(name).copied())
+    }
+
+    /// Whether the gate is on; one that there is not is off.
     pub fn enabled(&self, name: &str) -> bool {
-        self.gates.get(name).copied().unwrap_or(false)
+        let set = self.set.get(name).copied();
+        set.or_else(|| self.known(name).map(|(default, _)| default)).unwrap_or(false)
     }
 
     /// One `name=value` as it stands in a config file's map.
     pub fn set(&mut self, name: &str, value: bool) -> Result<(), Error> {
-        let current = self.enabled(name);
-        if self.locked.contains(&name) && value != current {
-            return Err(Error::Locked(name.into(), value, current));
+        let (default, locked) = self.known(name).ok_or_else(|| Error::Unknown(name.into()))?;
+        if locked && value != default {
+            return Err(Error::Locked(name.into(), value, default));
         }
-        if !self.gates.contains_key(name) && !name.starts_with("All") {
-            tracing::info!(gate = name, value, "Feature gate is not known here and has no effect");
-        }
-        self.gates.insert(name.into(), value);
+        self.set.insert(name.into(), value);
         Ok(())
     }
 
-    /// The flag's text: comma separated, each with an optional `component:` before it.
+    /// The map of a config file.
+    pub fn set_all<'a>(
+        &mut self,
+        map: impl IntoIterator<Item = (&'a String, &'a bool)>,
+    ) -> Result<(), Error> {
+        map.into_iter().try_for_each(|(name, value)| self.set(name, *value))
+    }
+
+    /// The flag's text: comma separated, each with an optional `kube:` before it.
     pub fn parse(&mut self, text: &str) -> Result<(), Error> {
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-            let pair = part.split_once(':').map_or(part, |(_, pair)| pair);
+            let pair = match part.split_once(':') {
+                Some(("kube", pair)) => pair,
+                Some((component, _)) => return Err(Error::Component(component.into())),
+                None => part,
+            };
             let (name, value) = pair.split_once('=').ok_or_else(|| Error::MissingValue(pair.into()))?;
             let on = crate::flags::go_bool(value.trim())
                 .ok_or_else(|| Error::InvalidValue(name.into(), value.into()))?;
             self.set(name.trim(), on)?;
         }
         Ok(())
-    }
-
-    /// For the `kubernetes_feature_enabled` metric.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, bool)> {
-        self.gates.iter().map(|(name, on)| (name.as_str(), *on))
     }
 }
 
@@ -79,19 +103,39 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_table_is_whole() {
+        let lines = include_str!("features/gates.txt").lines().count();
+        assert_eq!(KNOWN.len(), lines);
+        for line in include_str!("features/gates.txt").lines() {
+            let words: Vec<&str> = line.split(' ').collect();
+            let [_, "ALPHA" | "BETA" | "GA" | "DEPRECATED", "on" | "off", "locked" | "free"] = words[..]
+            else {
+                panic!("{line}")
+            };
+        }
+    }
+
+    #[test]
     fn texts_and_defaults() {
-        let mut gates = FeatureGates::new(&[
-            Gate { name: "A", default: true, locked: false },
-            Gate { name: "S", default: true, locked: true },
-        ]);
-        assert!(gates.enabled("A") && !gates.enabled("B"));
-        gates.parse("kube:A=false,B=true").unwrap();
-        assert!(!gates.enabled("A") && gates.enabled("B"));
-        assert_eq!(gates.parse("Foo").unwrap_err().to_string(), "missing bool value for Foo");
-        assert_eq!(
-            gates.parse("AllAlpha=x").unwrap_err().to_string(),
-            "invalid value of AllAlpha=x, err: strconv.ParseBool: parsing \"x\": invalid syntax"
-        );
-        assert!(gates.parse("S=false").is_err());
+        let mut gates = FeatureGates::new(&[Gate { name: "Own", default: true, locked: false }]);
+        assert!(gates.enabled("Own") && gates.enabled("WatchList") && !gates.enabled("AllAlpha"));
+        gates.parse("kube:WatchList=false,Own=false").unwrap();
+        assert!(!gates.enabled("Own") && !gates.enabled("WatchList"));
+        for (text, expect) in [
+            ("Foo", "missing bool value for Foo"),
+            (
+                "AllAlpha=x",
+                "invalid value of AllAlpha=x, err: strconv.ParseBool: parsing \"x\": invalid syntax",
+            ),
+            ("NoSuch=true", "unrecognized feature gate: NoSuch"),
+            ("foo:WatchList=true", "component not registered: foo"),
+            (
+                "DynamicResourceAllocation=false",
+                "cannot set feature gate DynamicResourceAllocation to false, feature is locked to true",
+            ),
+        ] {
+            assert_eq!(gates.parse(text).unwrap_err().to_string(), expect);
+        }
+        assert_eq!(gates.parse("DynamicResourceAllocation=true"), Ok(()));
     }
 }

@@ -1,5 +1,6 @@
 //! `kubeproxy.config.k8s.io/v1alpha1 KubeProxyConfiguration`: the fields that have an effect.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ pub struct Configuration {
     pub node_port_addresses: Vec<String>,
     pub nftables: Nftables,
     pub conntrack: Conntrack,
+    pub feature_gates: BTreeMap<String, bool>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
+use daemon::features::FeatureGates;
 use daemon::flags::Unsupported;
 
 use crate::config::{Configuration, Conntrack};
@@ -43,6 +44,9 @@ pub struct Options {
     /// The least that the limit is set to, whatever the cores.
     #[arg(long)]
     pub conntrack_min: Option<u64>,
+    /// name=true|false pairs; no gate changes anything here.
+    #[arg(long, default_value = "")]
+    pub feature_gates: String,
     /// Remove all rules and exit.
     #[arg(long)]
     pub cleanup: bool,
@@ -65,7 +69,6 @@ pub const UNSUPPORTED: &[Unsupported] = &[
     flag("conntrack-udp-timeout", false),
     flag("conntrack-udp-timeout-stream", false),
     flag("detect-local-mode", false),
-    flag("feature-gates", false),
     flag("iptables-localhost-nodeports", true),
     flag("iptables-masquerade-bit", false),
     flag("iptables-min-sync-period", false),
@@ -109,6 +112,10 @@ impl Options {
                 configuration
             }
         };
+        let mut gates = FeatureGates::default();
+        let checked =
+            gates.parse(&self.feature_gates).and_then(|()| gates.set_all(&configuration.feature_gates));
+        checked.context("failed complete")?;
         if let Some(name) = self.hostname_override {
             configuration.hostname_override = name;
         }

@@ -84,6 +84,8 @@ pub const WITHOUT_EFFECT: &[Unsupported] = &[
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error("failed to set feature gates from initial flags-based config: {0}")]
+    FeatureGates(#[from] daemon::features::Error),
     #[error(transparent)]
     Config(#[from] daemon::config::Error),
     /// A number that the field cannot hold.
@@ -112,6 +114,7 @@ impl Options {
         }
         self.fields.amend(&mut tree);
         let mut config: KubeletConfiguration = serde_json::from_value(tree)?;
+        daemon::features::FeatureGates::default().set_all(&config.feature_gates)?;
         config.fill_durations();
         if config.image_service_endpoint.is_empty() {
             config.image_service_endpoint.clone_from(&config.container_runtime_endpoint);
@@ -141,6 +144,16 @@ impl Options {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_feature_gate_that_there_is_not_is_refused() {
+        let options = Options::parse_from(["kubelet", "--feature-gates=NoSuch=true"]);
+        let error = options.configuration().unwrap_err().to_string();
+        let text =
+            "failed to set feature gates from initial flags-based config: unrecognized feature gate: NoSuch";
+        assert_eq!(error, text);
+        assert!(Options::parse_from(["kubelet", "--feature-gates=NodeSwap=true"]).configuration().is_ok());
+    }
 
     #[test]
     fn flags_win_over_the_file() {

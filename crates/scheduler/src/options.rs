@@ -50,6 +50,9 @@ pub struct Options {
     pub leader_elect_resource_name: Option<String>,
     #[arg(long)]
     pub leader_elect_resource_namespace: Option<String>,
+    /// name=true|false pairs; no gate changes anything here.
+    #[arg(long, default_value = "")]
+    pub feature_gates: String,
     #[command(flatten)]
     pub serving: SecureServing,
     #[command(flatten)]
@@ -81,7 +84,6 @@ pub const WITHOUT_EFFECT: &[Unsupported] = &[
     value("pod-max-in-unschedulable-pods-duration"),
     value("emulated-version"),
     value("min-compatibility-version"),
-    value("feature-gates"),
     value("allow-metric-labels"),
     value("allow-metric-labels-manifest"),
     value("disabled-metrics"),

@@ -22,6 +22,7 @@ const PORT: u16 = 10259;
 
 /// Runs until `shutdown`. Losing the lead is an error: the process is to end and be started again.
 pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
+    daemon::features::FeatureGates::default().parse(&options.feature_gates)?;
     let configuration = Configuration::from_options(&options)?;
     let written = {
         let mut tree = serde_json::to_value(&configuration)?;
