@@ -95,6 +95,7 @@ pub async fn serve(
         "Serving securely on {}",
         SocketAddr::new(options.serving.bind_address, options.secure_port())
     );
+    daemon::notify::ready();
     serving::serve(listener, Some(tls), service, serving_options, stop).await;
 
     tunnels.close();

@@ -370,6 +370,7 @@ pub async fn serve(
             file.await;
         });
     }
+    daemon::notify::ready();
     match pods {
         None => kubelet.pods.set_api_known(),
         Some(pods) => {
