@@ -1,5 +1,7 @@
 //! `kubeproxy.config.k8s.io/v1alpha1 KubeProxyConfiguration`: the fields that have an effect.
 
+mod validation;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -23,6 +25,17 @@ pub struct Configuration {
     pub nftables: Nftables,
     pub conntrack: Conntrack,
     pub feature_gates: BTreeMap<String, bool>,
+    pub bind_address: String,
+    pub oom_score_adj: Option<i32>,
+    pub detect_local_mode: String,
+    pub detect_local: DetectLocal,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct DetectLocal {
+    pub bridge_interface: String,
+    pub interface_name_prefix: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -35,7 +48,7 @@ pub struct ClientConnection {
 #[serde(default, rename_all = "camelCase")]
 pub struct Nftables {
     /// The bit of the packet mark that asks for masquerading; 14 by default.
-    pub masquerade_bit: Option<u8>,
+    pub masquerade_bit: Option<i32>,
     pub masquerade_all: bool,
     pub sync_period: Option<daemon::flags::Duration>,
     pub min_sync_period: Option<daemon::flags::Duration>,
@@ -44,8 +57,8 @@ pub struct Nftables {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Conntrack {
-    pub max_per_core: Option<u64>,
-    pub min: Option<u64>,
+    pub max_per_core: Option<i64>,
+    pub min: Option<i64>,
 }
 
 /// Changes that come together are one transaction: this long is waited for more of them.
@@ -67,12 +80,16 @@ impl Configuration {
     }
 
     pub fn cluster_networks(&self) -> anyhow::Result<Vec<IpNet>> {
-        let parts = self.cluster_cidr.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let parts = self.cluster_ranges().into_iter();
         parts.map(|part| part.parse().with_context(|| format!("clusterCIDR {part:?}"))).collect()
     }
 
+    fn cluster_ranges(&self) -> Vec<&str> {
+        self.cluster_cidr.split(',').map(str::trim).filter(|part| !part.is_empty()).collect()
+    }
+
     pub fn masquerade_mark(&self) -> u32 {
-        1 << self.nftables.masquerade_bit.unwrap_or(14).min(31)
+        1 << self.nftables.masquerade_bit.unwrap_or(14).clamp(0, 31)
     }
 
     pub fn min_sync_period(&self) -> Duration {

@@ -57,12 +57,14 @@ impl<'a> Frontends<'a> {
 
 /// Raises the kernel's limit of tracked connections, as far as it is lower. Zero per core leaves it alone.
 pub fn set_limits(limits: &Conntrack) {
-    let per_core = limits.max_per_core.unwrap_or(32768);
+    let count =
+        |value: Option<i64>, default: u64| value.map_or(default, |value| u64::try_from(value).unwrap_or(0));
+    let per_core = count(limits.max_per_core, 32768);
     if per_core == 0 {
         return;
     }
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let wanted = (per_core * cores as u64).max(limits.min.unwrap_or(131_072));
+    let wanted = (per_core * cores as u64).max(count(limits.min, 131_072));
     let path = "/proc/sys/net/netfilter/nf_conntrack_max";
     let now =
         std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0);

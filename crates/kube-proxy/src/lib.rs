@@ -29,6 +29,7 @@ pub async fn run(
     filter: Arc<dyn PacketFilter>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
+    daemon::limits::set_oom_score(configuration.oom_score_adj.unwrap_or(-999));
     conntrack::set_limits(&configuration.conntrack);
     let node = configuration.node_name()?;
     let config = Config::from_kubeconfig_or_cluster(configuration.kubeconfig())

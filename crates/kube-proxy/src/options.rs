@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use daemon::features::FeatureGates;
 use daemon::flags::Unsupported;
 
-use crate::config::{Configuration, Conntrack};
+use crate::config::{Configuration, Conntrack, DetectLocal};
 
 #[derive(clap::Parser, Debug)]
 #[command(name = "kube-proxy")]
@@ -40,13 +40,26 @@ pub struct Options {
     pub metrics_bind_address: Option<String>,
     /// Connections tracked, a core; 0 leaves the limit as it is.
     #[arg(long)]
-    pub conntrack_max_per_core: Option<u64>,
+    pub conntrack_max_per_core: Option<i64>,
     /// The least that the limit is set to, whatever the cores.
     #[arg(long)]
-    pub conntrack_min: Option<u64>,
+    pub conntrack_min: Option<i64>,
     /// name=true|false pairs; no gate changes anything here.
     #[arg(long, default_value = "")]
     pub feature_gates: String,
+    /// The address of the node; told, and without effect yet.
+    #[arg(long)]
+    pub bind_address: Option<String>,
+    /// How far from being killed when memory runs out: -1000 to 1000.
+    #[arg(long, allow_hyphen_values = true)]
+    pub oom_score_adj: Option<i32>,
+    /// How traffic of local pods is told: ClusterCIDR.
+    #[arg(long)]
+    pub detect_local_mode: Option<String>,
+    #[arg(long)]
+    pub pod_bridge_interface: Option<String>,
+    #[arg(long)]
+    pub pod_interface_name_prefix: Option<String>,
     /// Remove all rules and exit.
     #[arg(long)]
     pub cleanup: bool,
@@ -60,7 +73,6 @@ const fn flag(name: &'static str, boolean: bool) -> Unsupported {
 
 /// Upstream's flags that are accepted and change nothing. Not among them: those that make it do something else and exit, which are refused.
 pub const UNSUPPORTED: &[Unsupported] = &[
-    flag("bind-address", false),
     flag("bind-address-hard-fail", true),
     flag("config-sync-period", false),
     flag("conntrack-tcp-be-liberal", true),
@@ -68,7 +80,6 @@ pub const UNSUPPORTED: &[Unsupported] = &[
     flag("conntrack-tcp-timeout-established", false),
     flag("conntrack-udp-timeout", false),
     flag("conntrack-udp-timeout-stream", false),
-    flag("detect-local-mode", false),
     flag("iptables-localhost-nodeports", true),
     flag("iptables-masquerade-bit", false),
     flag("iptables-min-sync-period", false),
@@ -85,9 +96,6 @@ pub const UNSUPPORTED: &[Unsupported] = &[
     flag("kube-api-content-type", false),
     flag("kube-api-qps", false),
     flag("master", false),
-    flag("oom-score-adj", false),
-    flag("pod-bridge-interface", false),
-    flag("pod-interface-name-prefix", false),
     flag("profiling", true),
     flag("show-hidden-metrics-for-version", false),
 ];
@@ -109,6 +117,13 @@ impl Options {
                 configuration.conntrack =
                     Conntrack { max_per_core: self.conntrack_max_per_core, min: self.conntrack_min };
                 configuration.metrics_bind_address = self.metrics_bind_address.unwrap_or_default();
+                configuration.bind_address = self.bind_address.unwrap_or_default();
+                configuration.oom_score_adj = self.oom_score_adj;
+                configuration.detect_local_mode = self.detect_local_mode.unwrap_or_default();
+                configuration.detect_local = DetectLocal {
+                    bridge_interface: self.pod_bridge_interface.unwrap_or_default(),
+                    interface_name_prefix: self.pod_interface_name_prefix.unwrap_or_default(),
+                };
                 configuration
             }
         };
@@ -119,12 +134,15 @@ impl Options {
         if let Some(name) = self.hostname_override {
             configuration.hostname_override = name;
         }
-        match configuration.mode.as_str() {
-            "" | "nftables" => Ok(configuration),
-            "iptables" | "ipvs" => {
-                bail!("proxy mode {:?} is not supported, only \"nftables\" is", configuration.mode)
-            }
-            other => bail!("unknown proxy mode {other:?}"),
+        match configuration.mistakes().as_slice() {
+            [] => {}
+            [only] => bail!("failed validate: {only}"),
+            all => bail!("failed validate: [{}]", all.join(", ")),
         }
+        if !matches!(configuration.mode.as_str(), "" | "nftables") {
+            bail!("proxy mode {:?} is not supported, only \"nftables\" is", configuration.mode);
+        }
+        daemon::absent::warn_of_fields(configuration.without_effect());
+        Ok(configuration)
     }
 }

@@ -218,6 +218,9 @@ impl Proxier {
             let first = |v4: bool| addresses.iter().copied().find(move |address| address.is_ipv4() == v4);
             return first(true).into_iter().chain(first(false)).collect();
         }
+        if configured.iter().any(|range| range == "all") {
+            return addresses;
+        }
         let ranges: Vec<IpNet> = configured.iter().filter_map(|range| range.parse().ok()).collect();
         addresses.into_iter().filter(|address| ranges.iter().any(|range| range.contains(address))).collect()
     }
