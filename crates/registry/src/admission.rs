@@ -5,6 +5,7 @@ mod lifecycle;
 mod limit_ranger;
 mod node_restriction;
 mod node_taints;
+mod pod_resize;
 mod priority;
 mod protection;
 mod requester;
@@ -24,6 +25,7 @@ pub use lifecycle::NamespaceLifecycle;
 pub use limit_ranger::LimitRanger;
 pub use node_restriction::NodeRestriction;
 pub use node_taints::TaintNodesByCondition;
+pub use pod_resize::PodResizeValidator;
 pub use priority::Priority;
 pub use protection::StorageObjectInUseProtection;
 pub use requester::CertificateRequester;
@@ -145,8 +147,9 @@ impl Chain {
             Box::new(Priority::new(lookup.clone())),
             Box::new(DefaultTolerationSeconds::new(settings.not_ready_seconds, settings.unreachable_seconds)),
             Box::new(StorageObjectInUseProtection),
-            Box::new(RuntimeClass::new(lookup)),
+            Box::new(RuntimeClass::new(lookup.clone())),
             Box::new(CertificateRequester),
+            Box::new(PodResizeValidator::new(lookup)),
         ];
         Chain { plugins: all.into_iter().filter(|plugin| enabled(plugin.name())).collect() }
     }
