@@ -65,6 +65,12 @@ pub struct Profile {
     pub check_status: Option<Check>,
     pub warn: Option<Warn>,
     pub grace_period: Option<GracePeriod>,
+    /// What of the metadata an update of the status leaves as it was.
+    pub status_keeps: &'static [&'static str],
+    /// What depends on the object stays when it is deleted, unless the delete says otherwise.
+    pub orphans: bool,
+    /// Warned of when a delete does not say what becomes of dependents.
+    pub unsaid_policy: Option<&'static str>,
     /// Defaults and validation are upstream's in full.
     pub full: bool,
 }
@@ -91,10 +97,16 @@ impl Profile {
             check_status: None,
             warn: None,
             grace_period: None,
+            status_keeps: &[],
+            orphans: false,
+            unsaid_policy: None,
             full: false,
         }
     }
 }
+
+/// All that an update of the status could change of the metadata.
+pub const ALL_METADATA: &[&str] = &["labels", "annotations", "finalizers", "ownerReferences"];
 
 struct Generic {
     profile: &'static Profile,
@@ -139,6 +151,7 @@ static CUSTOM: Profile = Profile {
     status: true,
     generation: Generation::Spec,
     unconditional_update: false,
+    status_keeps: ALL_METADATA,
     ..Profile::new("", "")
 };
 static CUSTOM_OWN: Generic = Generic { profile: &CUSTOM, message: None, status_subresource: false };
@@ -224,6 +237,10 @@ impl Generic {
                 object_fields.insert(key.clone(), value.clone());
             }
         }
+        for field in self.profile.status_keeps {
+            let value = get(old, "metadata").get(*field).cloned().unwrap_or_default();
+            put(ensure(object, "metadata"), field, value);
+        }
         self.set_generation(object, number(old, "metadata.generation"));
         if let Some(prepare) = self.profile.prepare_status {
             prepare(context, object, Some(old));
@@ -246,7 +263,10 @@ impl Strategy for Generic {
             ensure(object, "metadata").shift_remove("namespace");
         }
         meta::one_of_each_owner(object);
-        self.set_generation(object, i64::from(self.profile.generation != Generation::Unset));
+        // a kind that does not count its changes keeps the number it came with
+        if self.profile.generation != Generation::Unset {
+            self.set_generation(object, 1);
+        }
         if let Some(prepare) = self.profile.prepare {
             prepare(context, object, None);
         }
@@ -280,7 +300,8 @@ impl Strategy for Generic {
             }
             return;
         }
-        if self.profile.status {
+        // a binding is the server's own work, and says in the status that the pod has its node
+        if self.profile.status && context.subresource != Some("binding") {
             let status = old.get("status").cloned().unwrap_or_default();
             put(as_object(object), "status", status);
         }
@@ -348,5 +369,13 @@ impl Strategy for Generic {
 
     fn grace_period(&self, object: &Tree, requested: Option<i64>) -> Option<i64> {
         self.profile.grace_period.and_then(|period| period(object, requested))
+    }
+
+    fn orphans_dependents(&self) -> bool {
+        self.profile.orphans
+    }
+
+    fn unsaid_policy(&self) -> Option<&'static str> {
+        self.profile.unsaid_policy
     }
 }

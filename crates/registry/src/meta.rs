@@ -89,6 +89,11 @@ fn validate_always(metadata: &Tree, errors: &mut Vec<Cause>) {
             errors.push(path.invalid(finalizer, &problem));
         }
     }
+    let both = ["orphan", "foregroundDeletion"];
+    if both.iter().all(|one| texts(metadata, "finalizers").any(|finalizer| finalizer == *one)) {
+        let detail = "finalizer orphan and foregroundDeletion cannot be both set";
+        errors.push(path.invalid(get(metadata, "finalizers"), detail));
+    }
     for (index, finalizer) in texts(metadata, "finalizers").enumerate() {
         let standard = matches!(finalizer, "kubernetes" | "orphan" | "foregroundDeletion");
         if !finalizer.contains('/') && !standard {

@@ -55,4 +55,14 @@ pub trait Strategy: Send + Sync {
     fn grace_period(&self, _object: &Tree, _requested: Option<i64>) -> Option<i64> {
         None
     }
+
+    /// Whether a delete that names no propagation policy leaves what depends on the object.
+    fn orphans_dependents(&self) -> bool {
+        false
+    }
+
+    /// The warning for a delete that names no propagation policy.
+    fn unsaid_policy(&self) -> Option<&'static str> {
+        None
+    }
 }

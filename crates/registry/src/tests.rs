@@ -225,6 +225,12 @@ fn refused_updates() {
         strategy.prepare_for_update(&context, &mut input, old);
         let got = complaint(&strategy.validate_update(&context, &input, old));
         let generation = got.is_none() && get(&input, "metadata.generation") != &case["generation"];
+        for (path, want) in case["becomes"].as_object().into_iter().flatten() {
+            if !crate::tree::same(get(&input, path), want) {
+                failures += 1;
+                println!("---\n got {path} {}\nwant {want}\n for {}", get(&input, path), case["patch"]);
+            }
+        }
         if got.as_deref() != case["invalid"].as_str() || generation {
             failures += 1;
             let generation = get(&input, "metadata.generation");

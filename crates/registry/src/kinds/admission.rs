@@ -4,7 +4,7 @@ mod webhooks;
 
 use api::Tree;
 
-use crate::generic::{Generation, Profile};
+use crate::generic::{ALL_METADATA, Generation, Profile};
 use crate::rules::{Literal, Rule, Table};
 use crate::tree::{Object, as_object, fill_pointer, member};
 
@@ -59,11 +59,22 @@ pub(super) const RULES: Table = &[
 pub(super) const PROFILES: &[Profile] = &[
     hooks("validatingwebhookconfigurations"),
     hooks("mutatingwebhookconfigurations"),
-    Profile { status: true, ..policies("validatingadmissionpolicies") },
+    Profile { status: true, status_keeps: ALL_METADATA, ..policies("validatingadmissionpolicies") },
     policies("validatingadmissionpolicybindings"),
     policies("mutatingadmissionpolicies"),
     policies("mutatingadmissionpolicybindings"),
+    flow_control("flowschemas"),
+    flow_control("prioritylevelconfigurations"),
 ];
+
+const fn flow_control(plural: &'static str) -> Profile {
+    Profile {
+        generation: Generation::Spec,
+        status: true,
+        status_keeps: ALL_METADATA,
+        ..Profile::new("flowcontrol.apiserver.k8s.io", plural)
+    }
+}
 
 const fn policies(plural: &'static str) -> Profile {
     Profile {

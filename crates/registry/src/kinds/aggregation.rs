@@ -4,7 +4,7 @@ use api::Tree;
 use machinery::names;
 use serde_json::json;
 
-use crate::generic::{Generation, Profile};
+use crate::generic::{ALL_METADATA, Generation, Profile};
 use crate::rules::{Literal, Rule, Table};
 use crate::strategy::Context;
 use crate::tree::{as_object, has, put};
@@ -19,6 +19,7 @@ pub(super) const PROFILES: &[Profile] = &[Profile {
     generation: Generation::Unset,
     status: true,
     unconditional_update: false,
+    status_keeps: ALL_METADATA,
     prepare: Some(prepare),
     ..Profile::new("apiregistration.k8s.io", "apiservices")
 }];

@@ -34,6 +34,8 @@ pub(super) const PROFILES: &[Profile] = &[
         status: true,
         prepare: Some(prepare_namespace),
         check: Some(check_namespace),
+        prepare_status: Some(prepare_namespace_status),
+        check_status: Some(check_namespace_status),
         full: true,
         ..Profile::new("", "namespaces")
     },
@@ -104,9 +106,28 @@ fn prepare_namespace(context: &Context<'_>, namespace: &mut Tree, old: Option<&T
     }
 }
 
-fn check_namespace(_: &Context<'_>, namespace: &Tree, _: Option<&Tree>, errors: &mut Vec<Cause>) {
-    let path = Path::new("spec.finalizers");
-    for finalizer in texts(namespace, "spec.finalizers") {
+/// A namespace whose phase is not said is an active one.
+fn prepare_namespace_status(_: &Context<'_>, namespace: &mut Tree, _: Option<&Tree>) {
+    fill(ensure(namespace, "status"), "phase", "Active");
+}
+
+/// It is active until it is deleted, and never again.
+fn check_namespace_status(_: &Context<'_>, namespace: &Tree, _: Option<&Tree>, errors: &mut Vec<Cause>) {
+    let (wanted, detail) = if has(namespace, "metadata.deletionTimestamp") {
+        ("Terminating", "may only be 'Terminating' if `deletionTimestamp` is not empty")
+    } else {
+        ("Active", "may only be 'Active' if `deletionTimestamp` is empty")
+    };
+    let own = text(namespace, "status.phase");
+    if own != wanted {
+        errors.push(Path::new("status.Phase").invalid(own, detail));
+    }
+}
+
+fn check_namespace(context: &Context<'_>, namespace: &Tree, _: Option<&Tree>, errors: &mut Vec<Cause>) {
+    let all = Path::new("spec.finalizers");
+    for (index, finalizer) in texts(namespace, "spec.finalizers").enumerate() {
+        let path = if context.subresource == Some("finalize") { all.index(index) } else { all };
         rules::format(finalizer, names::qualified_name(finalizer), &path, errors);
         if !finalizer.contains('/') && !matches!(finalizer, "kubernetes" | "orphan" | "foregroundDeletion") {
             errors.push(

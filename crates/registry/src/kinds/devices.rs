@@ -2,7 +2,7 @@
 
 use api::Tree;
 
-use crate::generic::{Generation, Profile};
+use crate::generic::{ALL_METADATA, Generation, Profile};
 use crate::rules::{Literal, Rule, Table};
 use crate::strategy::Context;
 use crate::tree::{Object, fill, fill_pointer, get, list, member, object_mut};
@@ -25,7 +25,7 @@ pub(super) const PROFILES: &[Profile] = &[
         prepare: Some(taint_rule),
         ..Profile::new(GROUP, "devicetaintrules")
     },
-    Profile { status: true, ..Profile::new(GROUP, "resourceclaims") },
+    Profile { status: true, status_keeps: ALL_METADATA, ..Profile::new(GROUP, "resourceclaims") },
     Profile { generation: Generation::Spec, prepare: Some(slice), ..Profile::new(GROUP, "resourceslices") },
 ];
 

@@ -5,7 +5,7 @@ use api::status::Cause;
 use machinery::fieldpath::Path;
 use machinery::{labels, names};
 
-use crate::generic::{Generation, Profile};
+use crate::generic::{ALL_METADATA, Generation, Profile};
 use crate::kinds::batch::domain_path;
 use crate::kinds::probe;
 use crate::kinds::service::CIDR;
@@ -40,7 +40,7 @@ pub(super) const PROFILES: &[Profile] = &[
         ..Profile::new(GROUP, "ingresses")
     },
     Profile { generation: Generation::Spec, full: true, ..Profile::new(GROUP, "networkpolicies") },
-    Profile { status: true, ..Profile::new(GROUP, "servicecidrs") },
+    Profile { status: true, status_keeps: ALL_METADATA, ..Profile::new(GROUP, "servicecidrs") },
     Profile {
         generation: Generation::Spec,
         immutable: &[("spec.controller", "field is immutable")],

@@ -10,7 +10,7 @@ use machinery::fieldpath::{Path, Shown};
 use machinery::{labels, names};
 use serde_json::json;
 
-use crate::generic::Profile;
+use crate::generic::{ALL_METADATA, Profile};
 use crate::internal;
 use crate::kinds::container;
 use crate::rules::{self, Literal, Rule, Table};
@@ -86,7 +86,12 @@ pub(super) const PROFILES: &[Profile] = &[
         full: true,
         ..Profile::new(GROUP, "csinodes")
     },
-    Profile { status: true, unconditional_update: false, ..Profile::new(GROUP, "volumeattachments") },
+    Profile {
+        status: true,
+        unconditional_update: false,
+        status_keeps: ALL_METADATA,
+        ..Profile::new(GROUP, "volumeattachments")
+    },
     Profile { unconditional_update: false, ..Profile::new(GROUP, "csistoragecapacities") },
     Profile {
         status: true,

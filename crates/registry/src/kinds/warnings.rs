@@ -110,6 +110,10 @@ pub(super) fn service(service: &Tree, _: Option<&Tree>) -> Vec<String> {
             "spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"".to_owned(),
         );
     }
+    if text(service, "spec.type") != "ExternalName" && !text(service, "spec.externalName").is_empty() {
+        let warning = "spec.externalName is ignored when spec.type is not \"ExternalName\"";
+        warnings.push(warning.to_owned());
+    }
     warnings
 }
 
@@ -165,6 +169,13 @@ fn affinity(spec: &Tree, at: &str, warnings: &mut Vec<String>) {
             }
         }
     }
+    const MATCHES_NONE: &str = "a null labelSelector results in matching no pod";
+    for (index, constraint) in list(spec, "topologySpreadConstraints").iter().enumerate() {
+        if !has(constraint, "labelSelector") {
+            let at = format!("{at}.topologySpreadConstraints[{index}]");
+            warnings.push(format!("{at}.labelSelector: {MATCHES_NONE}"));
+        }
+    }
     for kind in ["podAffinity", "podAntiAffinity"] {
         let affinity = get(spec, "affinity").get(kind).unwrap_or(&Tree::Null);
         for (field, inner) in
@@ -173,7 +184,8 @@ fn affinity(spec: &Tree, at: &str, warnings: &mut Vec<String>) {
             for (index, term) in list(affinity, field).iter().enumerate() {
                 let term = if inner.is_empty() { term } else { get(term, "podAffinityTerm") };
                 if !has(term, "labelSelector") {
-                    warnings.push(format!("{at}.affinity.{kind}.{field}[{index}]{inner}.labelSelector: a null labelSelector results in matching no pod"));
+                    let at = format!("{at}.affinity.{kind}.{field}[{index}]{inner}");
+                    warnings.push(format!("{at}.labelSelector: {MATCHES_NONE}"));
                 }
             }
         }

@@ -69,6 +69,8 @@ pub(super) const PROFILES: &[Profile] = &[
         plural: "deployments",
         generation: Generation::SpecAndAnnotations,
         immutable: SELECTOR,
+        // its controller writes its status often, from what it saw some time ago
+        status_keeps: &["labels"],
         ..WORKLOAD
     },
     Profile { plural: "replicasets", immutable: SELECTOR, ..WORKLOAD },
@@ -83,16 +85,17 @@ pub(super) const PROFILES: &[Profile] = &[
         plural: "statefulsets",
         name: names::dns1123_label,
         warn: Some(warnings::stateful_set),
-        immutable: &[
-            ("spec.selector", "field is immutable"),
-            ("spec.serviceName", "field is immutable"),
-            ("spec.podManagementPolicy", "field is immutable"),
-        ],
         view: Some(with_claims),
         check: Some(check_stateful_set),
         ..WORKLOAD
     },
-    Profile { group: "", plural: "replicationcontrollers", name: names::long_name, ..WORKLOAD },
+    Profile {
+        group: "",
+        plural: "replicationcontrollers",
+        name: names::long_name,
+        orphans: true,
+        ..WORKLOAD
+    },
     Profile {
         plural: "controllerrevisions",
         check: Some(check_revision),

@@ -116,7 +116,21 @@ pub(super) fn check_stateful_set(
         return;
     };
     let (new, old) = (get(object, "spec"), get(old, "spec"));
-    const MUTABLE: [&str; 10] = [
+    let claims = |claims: &Tree| match claims.as_array() {
+        None => Shown::Null,
+        Some(claims) => {
+            let shown = |claim| internal::shown(claim, "core.v1.PersistentVolumeClaim").to_string();
+            Shown::Plain(format!("[{}]", claims.iter().map(shown).collect::<Vec<_>>().join(",")))
+        }
+    };
+    for field in ["selector", "volumeClaimTemplates", "serviceName", "podManagementPolicy"] {
+        let value = get(new, field);
+        if !same(value, get(old, field)) {
+            let shown = if field == "volumeClaimTemplates" { claims(value) } else { Shown::Tree(value) };
+            errors.push(Path::new("spec").field(field).invalid(shown, "field is immutable"));
+        }
+    }
+    const MUTABLE: [&str; 11] = [
         "replicas",
         "ordinals",
         "template",
@@ -126,6 +140,7 @@ pub(super) fn check_stateful_set(
         "minReadySeconds",
         // These have their own complaint.
         "selector",
+        "volumeClaimTemplates",
         "serviceName",
         "podManagementPolicy",
     ];
