@@ -1,7 +1,9 @@
 //! Jobs and CronJobs.
 
+mod indexes;
 mod policies;
 mod schedule;
+mod status;
 
 use api::Tree;
 use api::status::Cause;
@@ -14,8 +16,11 @@ use crate::internal;
 use crate::kinds::{template, warnings};
 use crate::rules::{self, Literal, Rule, Table, not_negative};
 use crate::strategy::Context;
-use crate::tree::{Object, ensure, fill_pointer, flag, get, has, int, number, same, text};
+use crate::tree::{
+    Object, as_object, ensure, fill_pointer, flag, get, has, int, list, number, put, same, text,
+};
 
+const PRESERVED: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
 const UID: &str = "batch.kubernetes.io/controller-uid";
 const NAME: &str = "batch.kubernetes.io/job-name";
 const OLD_UID: &str = "controller-uid";
@@ -50,6 +55,9 @@ pub(super) const PROFILES: &[Profile] = &[
         warn: Some(warnings::workload),
         prepare: Some(prepare_job),
         check: Some(check_job),
+        check_status: Some(status::check),
+        orphans: true,
+        unsaid_policy: Some(PRESERVED),
         ..BATCH
     },
     Profile { plural: "cronjobs", warn: Some(warnings::cron_job), name: cron_name, ..BATCH },
@@ -216,6 +224,21 @@ pub(super) fn domain_path(value: &str, path: &Path<'_>, errors: &mut Vec<Cause>)
     }
 }
 
+/// A pod's spec with another's placement and resources.
+fn placed_as(spec: &Tree, other: &Tree) -> Tree {
+    let mut spec = spec.clone();
+    for field in ["nodeSelector", "affinity", "tolerations", "schedulingGates"] {
+        put(as_object(&mut spec), field, get(other, field).clone());
+    }
+    for field in ["containers", "initContainers"] {
+        let containers = spec.get_mut(field).and_then(Tree::as_array_mut);
+        for (container, other) in containers.into_iter().flatten().zip(list(other, field)) {
+            put(as_object(container), "resources", get(other, "resources").clone());
+        }
+    }
+    spec
+}
+
 static SPEC: Path<'static> = Path::new("spec");
 
 fn check_job(_: &Context<'_>, job: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
@@ -272,8 +295,20 @@ fn check_job(_: &Context<'_>, job: &Tree, old: Option<&Tree>, errors: &mut Vec<C
         errors.push(SPEC.field("completions").invalid(get(spec, "completions"), detail));
     }
     immutable("selector", errors);
-    let suspended = flag(before, "suspend") && !has(old, "status.startTime");
-    if !suspended && !same(get(spec, "template"), get(before, "template")) {
+    let stopped = || {
+        list(old, "status.conditions")
+            .iter()
+            .any(|one| text(one, "type") == "Suspended" && text(one, "status") == "True")
+    };
+    let suspended = flag(before, "suspend") && (!has(old, "status.startTime") || stopped());
+    if suspended {
+        // what says where its pods run may still change
+        let (now, before) = (get(spec, "template.spec"), get(before, "template.spec"));
+        if !same(&placed_as(now, before), before) {
+            let shown = internal::shown(now, "core.v1.PodSpec");
+            errors.push(SPEC.field("template.spec").invalid(shown, "field is immutable"));
+        }
+    } else if !same(get(spec, "template"), get(before, "template")) {
         let shown = internal::shown(get(spec, "template"), "core.v1.PodTemplateSpec");
         errors.push(SPEC.field("template").invalid(shown, "field is immutable"));
     }
