@@ -119,7 +119,16 @@ pub fn fill_host_ports(container: &mut Tree) {
     }
 }
 
-pub(super) fn check(container: &Tree, path: &Path<'_>, place: &Place<'_>, errors: &mut Vec<Cause>) {
+/// What is asked of containers of every sort.
+pub(super) fn check_common(container: &Tree, path: &Path<'_>, place: &Place<'_>, errors: &mut Vec<Cause>) {
+    name_and_image(container, path, errors);
+    one_of(container, "terminationMessagePolicy", &["File", "FallbackToLogsOnError"], path, errors);
+    env_from(container, path, errors);
+    mounts(container, path, place, errors);
+    one_of(container, "imagePullPolicy", &["Always", "IfNotPresent", "Never"], path, errors);
+}
+
+fn name_and_image(container: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let name = text(container, "name");
     if name.is_empty() {
         errors.push(path.field("name").required(""));
@@ -132,6 +141,10 @@ pub(super) fn check(container: &Tree, path: &Path<'_>, place: &Place<'_>, errors
     } else if image.is_empty() {
         errors.push(path.field("image").required(""));
     }
+}
+
+pub(super) fn check(container: &Tree, path: &Path<'_>, place: &Place<'_>, errors: &mut Vec<Cause>) {
+    name_and_image(container, path, errors);
     let restart = text(container, "restartPolicy");
     rules::one_of(container, "restartPolicy", &["Always", "Never", "OnFailure"], path, errors);
     one_of(container, "terminationMessagePolicy", &["File", "FallbackToLogsOnError"], path, errors);

@@ -2,13 +2,13 @@
 
 use api::Tree;
 use api::status::Cause;
-use machinery::fieldpath::Path;
+use machinery::fieldpath::{Path, Shown};
 
 use crate::generic::{Generation, Profile};
 use crate::kinds::{pod_spec, pod_update, qos};
 use crate::rules::{Rule, Table};
 use crate::strategy::Context;
-use crate::tree::{Object, as_object, ensure, get, has, int, list, put, text};
+use crate::tree::{Object, as_object, ensure, get, has, int, list, member, put, text};
 
 pub(super) const RULES: Table = &[("k8s.io.api.core.v1.Pod", &[Rule::DefaultFn(default)])];
 
@@ -28,6 +28,20 @@ pub(super) const PROFILES: &[Profile] = &[Profile {
 fn default(pod: &mut Object) {
     if let Some(spec) = pod.get_mut("spec").and_then(Tree::as_object_mut) {
         pod_spec::pod_defaults(spec);
+    }
+    if let Some(status) = pod.get_mut("status").and_then(Tree::as_object_mut) {
+        addresses(status);
+    }
+}
+
+/// A pod's address is the first of its addresses; where they differ, the one counts.
+fn addresses(status: &mut Object) {
+    let first = status.get("podIPs").map(|all| text(&all[0], "ip").to_owned()).unwrap_or_default();
+    let own = member(status, "podIP").to_owned();
+    if own.is_empty() && !first.is_empty() {
+        status.insert("podIP".to_owned(), first.into());
+    } else if own != first {
+        status.insert("podIPs".to_owned(), serde_json::json!([{"ip": own}]));
     }
 }
 
@@ -110,6 +124,41 @@ fn check_status(_: &Context<'_>, pod: &Tree, old: Option<&Tree>, errors: &mut Ve
     if get(pod, "spec.nodeName") != get(old, "spec.nodeName") {
         let path = Path::new("status.nodeName");
         errors.push(path.forbidden("may not be changed directly"));
+    }
+    check_addresses(get(pod, "status"), errors);
+    let class = get(pod, "status.qosClass");
+    if has(old, "status.qosClass") && class != get(old, "status.qosClass") {
+        errors.push(Path::new("status.qosClass").invalid(class, "field is immutable"));
+    }
+    if int(pod, "status.observedGeneration").is_some_and(|generation| generation < 0) {
+        let path = Path::new("status.observedGeneration");
+        errors.push(path.invalid(get(pod, "status.observedGeneration"), "must be a non-negative integer"));
+    }
+}
+
+/// Addresses are good ones, of the pod at most one a family; the host's first is its own.
+fn check_addresses(status: &Tree, errors: &mut Vec<Cause>) {
+    let status_path = Path::new("status");
+    for (field, one) in [("podIPs", "podIP"), ("hostIPs", "hostIP")] {
+        let (all, path) = (list(status, field), status_path.field(field));
+        let before = errors.len();
+        for (index, address) in all.iter().enumerate() {
+            pod_spec::ip(text(address, "ip"), &path.index(index), errors);
+        }
+        if errors.len() > before {
+            continue;
+        }
+        let first = all.first().map(|address| text(address, "ip")).unwrap_or_default();
+        if one == "hostIP" && !first.is_empty() && first != text(status, one) {
+            errors.push(path.index(0).field("ip").invalid(first, "must be equal to `hostIP`"));
+        }
+        let sixth = |address: &Tree| text(address, "ip").contains(':');
+        if all.len() > 2 || (all.len() == 2 && sixth(&all[0]) == sixth(&all[1])) {
+            let shown: Vec<String> =
+                all.iter().map(|address| format!("{{\"IP\":{}}}", get(address, "ip"))).collect();
+            let shown = Shown::Plain(format!("[{}]", shown.join(",")));
+            errors.push(path.invalid(shown, "may specify no more than one IP for each IP family"));
+        }
     }
 }
 

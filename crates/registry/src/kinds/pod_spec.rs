@@ -1,6 +1,7 @@
 //! A pod's spec, in pods and in templates: its own fields, and what ties its parts together.
 
 mod affinity;
+mod ephemeral;
 
 use api::Tree;
 use api::status::Cause;
@@ -107,6 +108,7 @@ fn check(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             }
         }
     }
+    ephemeral::check(spec, path, &place, errors);
     if flag(spec, "securityContext.windowsOptions.hostProcess") && !host_network {
         let detail = "hostNetwork must be true if pod contains any hostProcess containers";
         errors.push(path.field("hostNetwork").invalid(false, detail));

@@ -5,7 +5,10 @@ use api::status::Cause;
 use machinery::fieldpath::Path;
 
 use crate::internal;
-use crate::tree::{as_object, get, has, int, list, number, object_mut, put, same, text};
+use crate::kinds::qos;
+use crate::tree::{as_object, ensure, get, has, int, list, number, object_mut, put, same, text};
+
+mod narrowing;
 
 static SPEC: Path<'static> = Path::new("spec");
 
@@ -37,17 +40,20 @@ pub(super) fn check(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
     if grace < 0 && number(pod, "spec.terminationGracePeriodSeconds") == 1 {
         put(spec, "terminationGracePeriodSeconds", grace.into());
     }
+    let gates = list(old, "spec.schedulingGates");
+    let all = SPEC.field("schedulingGates");
+    for (index, gate) in list(pod, "spec.schedulingGates").iter().enumerate() {
+        if !gates.contains(gate) {
+            let name = text(gate, "name");
+            let detail = format!("only deletion is allowed, but found new scheduling gate '{name}'");
+            errors.push(all.index(index).field("name").forbidden(&detail));
+        }
+    }
+    put(spec, "schedulingGates", get(old, "spec.schedulingGates").clone());
     let gated = !list(old, "spec.schedulingGates").is_empty();
     if gated {
-        // A gated pod may lose gates, and be narrowed down.
-        let gates = list(old, "spec.schedulingGates");
-        if !list(pod, "spec.schedulingGates").iter().all(|gate| gates.contains(gate)) {
-            let detail = "only deletion is allowed, but found new scheduling gate(s)";
-            errors.push(SPEC.field("schedulingGates").forbidden(detail));
-        }
-        for field in ["schedulingGates", "nodeSelector", "affinity"] {
-            put(spec, field, get(old, &format!("spec.{field}")).clone());
-        }
+        // A gated pod may be narrowed down.
+        narrowing::check(pod, old, spec, errors);
     }
     if !same(get(&munged, "spec"), get(old, "spec")) {
         let changed = internal::difference(get(old, "spec"), get(&munged, "spec"), "core.v1.PodSpec");
@@ -60,8 +66,7 @@ fn deadline(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
     let (now, before) = (int(pod, "spec.activeDeadlineSeconds"), int(old, "spec.activeDeadlineSeconds"));
     match (now, before) {
         (Some(now), Some(before)) if now > before => {
-            let detail = format!("must be less than or equal to previous value: {before}");
-            errors.push(path.invalid(now, &detail));
+            errors.push(path.invalid(now, "must be less than or equal to previous value"));
         }
         (None, Some(_)) => errors.push(path.invalid(
             get(pod, "spec.activeDeadlineSeconds"),
@@ -94,9 +99,10 @@ pub(super) fn ephemeral(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
                 path.forbidden(&format!("existing ephemeral containers {name:?} may not be removed\n")),
             ),
             Some(new) if !same(new, one) => {
-                errors.push(
-                    path.forbidden(&format!("existing ephemeral containers {name:?} may not be changed\n")),
-                );
+                let changed = internal::difference(one, new, "core.v1.EphemeralContainer");
+                errors.push(path.forbidden(&format!(
+                    "existing ephemeral containers {name:?} may not be changed\n{changed}"
+                )));
             }
             Some(_) => {}
         }
@@ -118,33 +124,53 @@ pub(super) fn only_resources(pod: &mut Tree, old: &Tree) {
             }
         }
     }
-    if let (Some(version), Some(metadata)) =
-        (get(pod, "metadata").get("resourceVersion"), object_mut(&mut result, "metadata"))
-    {
-        metadata.insert("resourceVersion".to_owned(), version.clone());
-    }
+    put(ensure(&mut result, "spec"), "resources", get(pod, "spec.resources").clone());
+    put(as_object(&mut result), "metadata", get(pod, "metadata").clone());
     *pod = result;
 }
 
-/// The `resize` subresource: cpu and memory only.
+/// The `resize` subresource: cpu and memory only, and neither taken away.
 pub(super) fn resize(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
+    if text(old, "spec.os.name") == "windows" {
+        errors.push(Path::new("[]").forbidden("windows pods cannot be resized"));
+    }
+    let class = qos::class(get(old, "spec"));
+    if qos::class(get(pod, "spec")) != class {
+        errors.push(SPEC.invalid(class, "Pod QOS Class may not change as a result of resizing"));
+    }
     let mut munged = pod.clone();
     let Some(spec) = object_mut(&mut munged, "spec") else { return };
     for field in ["containers", "initContainers"] {
         let before = list(old, &format!("spec.{field}"));
         let containers = spec.get_mut(field).and_then(Tree::as_array_mut).into_iter().flatten();
-        for (container, before) in containers.zip(before) {
-            put(as_object(container), "resources", get(before, "resources").clone());
+        let all = SPEC.field(field);
+        for (index, (container, before)) in containers.zip(before).enumerate() {
+            amounts(container, before, &all.index(index), errors);
         }
+    }
+    if let Some(spec) = munged.get_mut("spec") {
+        amounts(spec, get(old, "spec"), &SPEC, errors);
     }
     if !same(get(&munged, "spec"), get(old, "spec")) {
         errors.push(SPEC.forbidden("only cpu and memory resources are mutable"));
     }
-    if text(pod, "status.qosClass") != super::qos::class(get(pod, "spec")) && has(pod, "status.qosClass") {
-        let path = Path::new("status.qosClass");
-        errors.push(path.invalid(
-            super::qos::class(get(pod, "spec")),
-            "Pod QOS Class may not change as a result of resizing",
-        ));
+}
+
+/// What may be resized must stay; it becomes what it was before, where the rest is compared.
+fn amounts(holder: &mut Tree, before: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    const RESIZED: [&str; 2] = ["cpu", "memory"];
+    let path = path.field("resources");
+    for set in ["requests", "limits"] {
+        let (now, then) = (get(get(holder, "resources"), set), get(get(before, "resources"), set));
+        if RESIZED.iter().any(|name| then.get(name).is_some() && now.get(name).is_none()) {
+            errors.push(path.field(set).forbidden(&format!("resource {set} cannot be removed")));
+        }
+        let mut amounts = now.as_object().cloned().unwrap_or_default();
+        for name in RESIZED {
+            put(&mut amounts, name, then.get(name).cloned().unwrap_or_default());
+        }
+        if !amounts.is_empty() || has(holder, "resources") {
+            put(ensure(holder, "resources"), set, amounts.into());
+        }
     }
 }

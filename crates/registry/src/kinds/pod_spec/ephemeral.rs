@@ -1,0 +1,58 @@
+//! Ephemeral containers: what such a container may not have, and whom it may join.
+
+use api::Tree;
+use api::status::Cause;
+use machinery::fieldpath::Path;
+
+use crate::kinds::container::{self, Place};
+use crate::tree::{list, text, unset};
+
+/// They come and go with nobody waiting for them: nothing is promised of them, and nothing is run for them.
+const NOT_THEIRS: [&str; 9] = [
+    "ports",
+    "resources",
+    "resizePolicy",
+    "restartPolicy",
+    "restartPolicyRules",
+    "livenessProbe",
+    "readinessProbe",
+    "startupProbe",
+    "lifecycle",
+];
+const FORBIDDEN: &str = "cannot be set for an Ephemeral Container";
+
+pub(super) fn check(spec: &Tree, path: &Path<'_>, place: &Place<'_>, errors: &mut Vec<Cause>) {
+    let others: Vec<&str> = ["containers", "initContainers"]
+        .iter()
+        .flat_map(|field| list(spec, field))
+        .map(|container| text(container, "name"))
+        .collect();
+    let all = path.field("ephemeralContainers");
+    let containers = list(spec, "ephemeralContainers");
+    for (index, container) in containers.iter().enumerate() {
+        let at = all.index(index);
+        container::check_common(container, &at, place, errors);
+        let name = text(container, "name");
+        let before = containers[..index].iter().any(|other| text(other, "name") == name);
+        if !name.is_empty() && (before || others.contains(&name)) {
+            errors.push(at.field("name").duplicate(name));
+        }
+        let target = text(container, "targetContainerName");
+        if !target.is_empty() && !others.contains(&target) {
+            errors.push(at.field("targetContainerName").not_found(target));
+        }
+        for field in NOT_THEIRS {
+            if container.get(field).is_some_and(|value| !unset(value)) {
+                errors.push(at.field(field).forbidden(FORBIDDEN));
+            }
+        }
+        let mounts = at.field("volumeMounts");
+        for (index, mount) in list(container, "volumeMounts").iter().enumerate() {
+            for field in ["subPath", "subPathExpr"] {
+                if !text(mount, field).is_empty() {
+                    errors.push(mounts.index(index).field(field).forbidden(FORBIDDEN));
+                }
+            }
+        }
+    }
+}
