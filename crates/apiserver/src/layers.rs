@@ -214,7 +214,10 @@ impl Front {
         }
         let read = matches!(*request.method(), Method::GET | Method::HEAD);
         Ok(match info.path.as_str() {
-            "/metrics" if read => content(daemon::metrics::CONTENT_TYPE, daemon::metrics::registry().text()),
+            "/metrics" if read => {
+                metrics::storage::read_size().await;
+                content(daemon::metrics::CONTENT_TYPE, daemon::metrics::registry().text())
+            }
             "/metrics/slis" if read => content(daemon::metrics::CONTENT_TYPE, daemon::metrics::slis().text()),
             "/.well-known/openid-configuration" if read => {
                 let mut response = content("application/json", self.issuer.discovery().to_string());

@@ -1,5 +1,7 @@
 //! What the API server counts, under upstream's names.
 
+pub mod storage;
+
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Instant;
 

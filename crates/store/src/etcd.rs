@@ -69,6 +69,12 @@ impl Etcd {
         Ok(Etcd { members: Arc::new(Members::connect(options).await?), leases: Mutex::default() })
     }
 
+    /// Bytes of the database's file, of the member that is spoken to.
+    pub async fn size(&self) -> Result<u64, Error> {
+        let status = self.members.ask(async |client| client.maintenance_client().status().await).await?;
+        Ok(u64::try_from(status.db_size()).unwrap_or(0))
+    }
+
     async fn lease(&self, ttl: u32) -> Result<i64, Error> {
         let mut leases = self.leases.lock().await;
         let now = Instant::now();

@@ -150,7 +150,7 @@ pub async fn connect(options: &Options) -> Result<Arc<dyn Store>, Error> {
         ..Default::default()
     })
     .await?;
-    Ok(Arc::new(etcd))
+    Ok(crate::metrics::storage::measured(etcd))
 }
 
 fn authority(
