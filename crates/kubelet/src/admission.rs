@@ -31,6 +31,7 @@ pub fn admit(kubelet: &Kubelet, pod: &Pod, others: &[Arc<Pod>]) -> Result<(), Re
     allocatable.insert("memory".into(), i128::from(free.memory_bytes) * 1000);
     allocatable.insert("ephemeral-storage".into(), i128::from(free.ephemeral_storage_bytes) * 1000);
     sysctls(pod, &kubelet.config.allowed_unsafe_sysctls)?;
+    features(pod, app_armor())?;
     let labels = node_labels(kubelet);
     check(pod, &live, &allocatable, i64::from(kubelet.config.max_pods), &labels)
 }
@@ -51,6 +52,41 @@ const SAFE_SYSCTLS: &[&str] = &[
     "net.ipv4.tcp_wmem",
 ];
 
+/// What the node cannot give a pod, which must then not run without.
+fn features(pod: &Pod, app_armor: bool) -> Result<(), Refusal> {
+    let Some(spec) = &pod.spec else { return Ok(()) };
+    let refusal = |reason: &str, message: &str| Refusal { reason: reason.into(), message: message.into() };
+    if spec.os.as_ref().is_some_and(|os| os.name != "linux") {
+        let text = "Failed to admit pod as the OS field doesn't match node OS";
+        return Err(refusal("PodOSNotSupported", text));
+    }
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let of_containers = containers.filter_map(|it| it.security_context.as_ref()?.app_armor_profile.as_ref());
+    let of_pod = spec.security_context.as_ref().and_then(|it| it.app_armor_profile.as_ref());
+    if !app_armor && of_containers.chain(of_pod).any(|profile| profile.type_ != "Unconfined") {
+        let text = "Cannot enforce AppArmor: AppArmor is not enabled on the host";
+        return Err(refusal("AppArmor", text));
+    }
+    Ok(())
+}
+
+fn app_armor() -> bool {
+    std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y'))
+}
+
+/// The namespace of the host that a setting would change, where the pod shares it.
+fn shared_with_host(pod: &Pod, sysctl: &str) -> Option<&'static str> {
+    let spec = pod.spec.as_ref()?;
+    let ipc = ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."];
+    if spec.host_network == Some(true) && sysctl.starts_with("net.") {
+        Some("Net")
+    } else if spec.host_ipc == Some(true) && ipc.iter().any(|prefix| sysctl.starts_with(prefix)) {
+        Some("ipc")
+    } else {
+        None
+    }
+}
+
 /// `allowed` are names, or prefixes ending in `*`.
 fn sysctls(pod: &Pod, allowed: &[String]) -> Result<(), Refusal> {
     let context = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
@@ -60,12 +96,14 @@ fn sysctls(pod: &Pod, allowed: &[String]) -> Result<(), Refusal> {
             Some(prefix) => name.starts_with(prefix),
             None => *pattern == name,
         };
-        if !SAFE_SYSCTLS.contains(&name.as_str()) && !allowed.iter().any(fits) {
-            return Err(Refusal {
-                reason: "SysctlForbidden".into(),
-                message: format!("forbidden sysctl: {:?} not allowlisted", sysctl.name),
-            });
-        }
+        let listed = SAFE_SYSCTLS.contains(&name.as_str()) || allowed.iter().any(fits);
+        let why = match shared_with_host(pod, &name) {
+            Some(namespace) => format!("not allowed with host {namespace} enabled"),
+            None if !listed => "not allowlisted".to_owned(),
+            None => continue,
+        };
+        let message = format!("forbidden sysctl: {:?} {why}", sysctl.name);
+        return Err(Refusal { reason: "SysctlForbidden".into(), message });
     }
     Ok(())
 }
@@ -175,5 +213,35 @@ mod tests {
         assert_eq!(run(&cpu("2"), &[&cpu("500m")], 10), Some(("OutOfcpu".into(), expect.into())));
         assert_eq!(run(&cpu("1"), &[&cpu("1")], 1).unwrap().0, "OutOfpods");
         assert_eq!(run(&port, &[&port], 10).unwrap().0, "NodePorts");
+    }
+
+    #[test]
+    fn what_the_node_cannot_give() {
+        let pod = |mut spec: serde_json::Value| -> Pod {
+            spec["containers"] = json!([{"name": "c"}]);
+            serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap()
+        };
+        let reason = |it: Result<(), Refusal>| it.err().map(|it| it.reason);
+        assert_eq!(reason(features(&pod(json!({"os": {"name": "linux"}})), false)), None);
+        let windows = pod(json!({"os": {"name": "windows"}}));
+        assert_eq!(reason(features(&windows, true)).as_deref(), Some("PodOSNotSupported"));
+        let confined = |kind: &str| pod(json!({"securityContext": {"appArmorProfile": {"type": kind}}}));
+        assert_eq!(reason(features(&confined("RuntimeDefault"), false)).as_deref(), Some("AppArmor"));
+        assert_eq!(reason(features(&confined("RuntimeDefault"), true)), None);
+        assert_eq!(reason(features(&confined("Unconfined"), false)), None);
+
+        let setting = |name: &str, host: &str| {
+            let context = json!({"sysctls": [{"name": name, "value": "1"}]});
+            let refusal =
+                sysctls(&pod(json!({"securityContext": context, host: true})), &["kernel.sem".into()]);
+            refusal.err().map(|it| it.message)
+        };
+        assert_eq!(setting("net.ipv4.tcp_syncookies", "hostIPC"), None);
+        assert_eq!(
+            setting("net.ipv4.tcp_syncookies", "hostNetwork").as_deref(),
+            Some("forbidden sysctl: \"net.ipv4.tcp_syncookies\" not allowed with host Net enabled")
+        );
+        assert!(setting("kernel.sem", "hostIPC").is_some());
+        assert_eq!(setting("kernel.sem", "hostPID"), None);
     }
 }

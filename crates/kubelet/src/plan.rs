@@ -97,14 +97,23 @@ pub fn plan(pod: &Pod, runtime: &RuntimePod, context: &Context) -> Plan {
 
     if let Some(attempt) = sandbox_needed(pod, runtime) {
         plan.kill_pod = !runtime.sandboxes.is_empty() || runtime.is_running();
-        if pods::restart_policy(pod) == "Never" && attempt != 0 && !runtime.containers.is_empty() {
-            return Plan { kill_pod: runtime.is_running(), ..plan };
-        }
         let due: Vec<&Container> = spec
             .containers
             .iter()
-            .filter(|it| pods::restart_policy(pod) != "OnFailure" || !succeeded(runtime, &it.name))
+            .filter(|it| match runtime.container(&it.name) {
+                Some(last) if last.state == State::Exited => restarts_after(pod, it, last.exit_code),
+                _ => true,
+            })
             .collect();
+        // What has not run when the sandbox of such a pod is lost will not run; but a container may know better.
+        let comes_back = due.iter().any(|it| it.restart_policy.is_some());
+        if pods::restart_policy(pod) == "Never"
+            && attempt != 0
+            && !runtime.containers.is_empty()
+            && !comes_back
+        {
+            return Plan { kill_pod: runtime.is_running(), ..plan };
+        }
         let init_done = init.iter().all(|it| is_sidecar(it) || succeeded(runtime, &it.name));
         if due.is_empty() && init_done {
             return Plan { kill_pod: runtime.is_running(), ..plan };

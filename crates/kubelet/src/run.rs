@@ -209,6 +209,15 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     daemon::limits::raise_open_files();
     daemon::limits::set_oom_score(config.oom_score_adj);
 
+    let node_name = node::name(&options.hostname_override)?;
+    let node_ips = node::addresses(&options.node_ip)?;
+    if config.enable_server {
+        // Told now, not when the runtime has answered.
+        let folder = options.root_dir.join("pki");
+        crate::server::certificate(&config, &folder, &node_name, &node_ips)
+            .context("failed to construct kubelet dependencies")?;
+    }
+
     let timeout = config.runtime_request_timeout.0;
     let observer: cri::observed::Observer = Arc::new(crate::figures::runtime_call);
     let connect = |endpoint: &str| cri::Client::observed(endpoint, timeout, Some(observer.clone()));
@@ -217,8 +226,6 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     let version = wait_for_runtime(&runtime, &shutdown).await?;
     info!(runtime = version.runtime_name, version = version.runtime_version, "Container runtime initialized");
 
-    let node_name = node::name(&options.hostname_override)?;
-    let node_ips = node::addresses(&options.node_ip)?;
     let client = match options.kubeconfig.as_str() {
         "" => None,
         path => {

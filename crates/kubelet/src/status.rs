@@ -144,13 +144,15 @@ fn shorten(pod: &Pod, status: &mut PodStatus) {
 
 type Quantities = BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>;
 
-/// CPU and memory of the whole pod.
+/// Resources of the whole pod.
 fn quantities(pod: &Pod, of: fn(&ResourceRequirements) -> Option<&Quantities>) -> Quantities {
     let total = qos::pod_total(pod, of);
-    let known = total.into_iter().filter(|(name, value)| (name == "cpu" || name == "memory") && *value > 0);
-    known
+    let counted = total.into_iter().filter(|(_, value)| *value > 0);
+    counted
         .map(|(name, value)| {
-            let format = if name == "cpu" { Format::DecimalSi } else { Format::BinarySi };
+            let bytes =
+                matches!(name.as_str(), "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
+            let format = if bytes { Format::BinarySi } else { Format::DecimalSi };
             let text = Quantity::from_milli(value, format).to_string();
             (name, k8s_openapi::apimachinery::pkg::api::resource::Quantity(text))
         })
@@ -201,12 +203,11 @@ fn phase(input: &Input, status: &PodStatus) -> &'static str {
     let find = |all: &Option<Vec<ContainerStatus>>, name: &str| {
         all.iter().flatten().find(|status| status.name == name).cloned()
     };
-    // A container with a policy or rules of its own may start again where the pod's policy says otherwise.
+    // By its own policy and rules, or else by the pod's.
     let comes_back = |container: &Container, found: &ContainerStatus| {
         let last = found.last_state.as_ref().and_then(|it| it.terminated.as_ref());
         let ended = found.state.as_ref().and_then(|it| it.terminated.as_ref()).or(last);
-        container.restart_policy.is_some()
-            && !input.terminal
+        !input.terminal
             && ended.is_some_and(|it| crate::plan::restarts_after(input.pod, container, it.exit_code))
     };
     let mut pending_init = 0;
@@ -227,7 +228,7 @@ fn phase(input: &Input, status: &PodStatus) -> &'static str {
             }
             continue;
         }
-        if comes_back(container, &found) && !found.ready {
+        if container.restart_policy.is_some() && comes_back(container, &found) && !found.ready {
             pending_init += 1;
             continue;
         }
@@ -289,12 +290,10 @@ fn phase(input: &Input, status: &PodStatus) -> &'static str {
         if input.terminal && !pods::is_static(input.pod) {
             return if all_succeeded { "Succeeded" } else { "Failed" };
         }
-        return match policy {
-            "Always" => "Running",
+        return match stopped == succeeded {
             _ if returning => "Running",
-            _ if stopped == succeeded => "Succeeded",
-            "Never" => "Failed",
-            _ => "Running",
+            true => "Succeeded",
+            false => "Failed",
         };
     }
     "Pending"

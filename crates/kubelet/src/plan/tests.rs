@@ -111,6 +111,23 @@ fn what_never_ran_is_not_restarted() {
 }
 
 #[test]
+fn containers_with_a_policy_of_their_own() {
+    let pod = pod(json!({"containers": [
+        {"name": "a", "restartPolicy": "OnFailure"}, {"name": "b", "restartPolicy": "Never"}
+    ]}));
+    check(&pod, "ready", &["a:run", "b:exit:4"], &[]);
+    check(&pod, "ready", &["a:exit:1", "b:exit:4"], &["start a"]);
+    check(&pod, "ready", &["a:exit:0", "b:exit:4"], &["killpod"]);
+    check(&pod, "dead", &["a:exit:0", "b:exit:4"], &[]);
+    check(&pod, "dead", &["a:exit:1", "b:exit:4"], &["killpod", "sandbox", "start a"]);
+    let never = super::tests::pod(json!({
+        "restartPolicy": "Never", "containers": [{"name": "a", "restartPolicy": "Always"}, {"name": "b"}]
+    }));
+    check(&never, "dead", &["a:exit:0", "b:exit:0"], &["killpod", "sandbox", "start a"]);
+    check(&never, "ready", &["a:exit:0", "b:exit:0"], &["start a"]);
+}
+
+#[test]
 fn init_containers() {
     let pod = pod(json!({
         "restartPolicy": "OnFailure",

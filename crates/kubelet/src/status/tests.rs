@@ -171,3 +171,31 @@ fn last_words_are_shared_by_all_containers() {
         .collect();
     assert_eq!(lengths, [2048, 200, 200, 200, 200, 200], "a sixth of 12 KiB");
 }
+
+#[test]
+fn containers_with_a_policy_of_their_own_end_a_pod() {
+    let pod = pod(json!({"restartPolicy": "Always", "containers": [
+        {"name": "a", "restartPolicy": "OnFailure"}, {"name": "b", "restartPolicy": "Never"}
+    ]}));
+    let phase = |a: State, a_code: i32, b_code: i32| {
+        Case::new(&pod, vec![instance("a", a, a_code), instance("b", State::Exited, b_code)])
+            .run()
+            .phase
+            .unwrap()
+    };
+    assert_eq!(phase(State::Running, 0, 4), "Running");
+    assert_eq!(phase(State::Exited, 1, 4), "Running");
+    assert_eq!(phase(State::Exited, 0, 4), "Failed");
+    assert_eq!(phase(State::Exited, 0, 0), "Succeeded");
+}
+
+#[test]
+fn every_resource_of_the_pod_is_told() {
+    let requests = json!({"cpu": "10m", "ephemeral-storage": "1Gi", "example.com/gpu": "2"});
+    let pod = pod(json!({"containers": [{"name": "a", "resources": {"requests": requests}}]}));
+    let status = Case::new(&pod, vec![instance("a", State::Running, 0)]).run();
+    let told: Vec<(String, String)> =
+        status.allocated_resources.unwrap().into_iter().map(|(name, value)| (name, value.0)).collect();
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    assert_eq!(told, [pair("cpu", "10m"), pair("ephemeral-storage", "1Gi"), pair("example.com/gpu", "2")]);
+}

@@ -41,6 +41,10 @@ pub async fn create_sandbox(
     pod: &Pod,
     config: v1::PodSandboxConfig,
 ) -> Result<String, String> {
+    if pod.spec.as_ref().and_then(|spec| spec.host_users) == Some(false) {
+        // Never with the host's users instead.
+        return Err("can't set `spec.hostUsers: false`, runtime does not support user namespaces".into());
+    }
     std::fs::create_dir_all(&config.log_directory).map_err(|error| error.to_string())?;
     let class = pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.as_deref()).unwrap_or_default();
     let handler = match (&kubelet.client, class) {
