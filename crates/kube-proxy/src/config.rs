@@ -25,6 +25,8 @@ pub struct Configuration {
     pub nftables: Nftables,
     pub conntrack: Conntrack,
     pub feature_gates: BTreeMap<String, bool>,
+    /// Read before the rest, by [`daemon::flags::Logging::with_file`].
+    pub logging: Value,
     pub bind_address: String,
     pub oom_score_adj: Option<i32>,
     pub detect_local_mode: String,

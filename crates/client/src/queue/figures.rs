@@ -7,7 +7,9 @@ use std::time::Duration;
 use daemon::metrics::{Counter, CounterVec, Histogram, HistogramVec, Samples, registry};
 use parking_lot::Mutex;
 
-const SECONDS: &[f64] = &[1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0];
+/// Upstream's, to the last digit.
+const SECONDS: &[f64] =
+    &[1e-8, 1e-7, 1e-6, 9.999999999999999e-6, 9.999999999999999e-5, 1e-3, 1e-2, 1e-1, 1.0, 10.0];
 
 /// What a queue is like now; read when scraped.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -80,18 +80,41 @@ fn sample(out: &mut String, name: &str, labels: &[&str], values: &[&str], bound:
     let _ = writeln!(out, " {}", number(value));
 }
 
-/// Go's shortest form: exponents from 1e21 up in general, but Prometheus' writer uses `%g`: from 1e+06 for
-/// what needs it. Scrapers read either, so only the special values matter.
+/// As Go writes it, exponents from 1e+06 up and below 1e-04, since the bounds of buckets are labels that are compared as text.
 fn number(value: f64) -> String {
     if value == f64::INFINITY {
-        "+Inf".into()
+        return "+Inf".into();
     } else if value == f64::NEG_INFINITY {
-        "-Inf".into()
+        return "-Inf".into();
     } else if value.is_nan() {
-        "NaN".into()
-    } else if value.abs() >= 1e21 {
-        format!("{value:e}").replace('e', "e+")
-    } else {
-        value.to_string()
+        return "NaN".into();
+    }
+    let scientific = format!("{value:e}");
+    let Some((digits, exponent)) = scientific.split_once('e') else { return scientific };
+    match exponent.parse::<i32>() {
+        Ok(exponent) if exponent >= 6 => format!("{digits}e+{exponent:02}"),
+        Ok(exponent) if exponent < -4 => format!("{digits}e-{:02}", -exponent),
+        _ => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn numbers_are_written_as_go_writes_them() {
+        for (value, text) in [
+            (0.0, "0"),
+            (0.0001, "0.0001"),
+            (1e-5, "1e-05"),
+            (9.999999999999999e-6, "9.999999999999999e-06"),
+            (323584.0, "323584"),
+            (999999.5, "999999.5"),
+            (1e6, "1e+06"),
+            (31104000.0, "3.1104e+07"),
+            (1795296896.82, "1.79529689682e+09"),
+            (f64::INFINITY, "+Inf"),
+        ] {
+            assert_eq!(super::number(value), text);
+        }
     }
 }
