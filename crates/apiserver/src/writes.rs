@@ -8,7 +8,7 @@ pub mod delete;
 mod encode;
 mod metadata;
 pub use encode::{encode, reordered};
-pub use metadata::{owners_once, wrong_uid};
+pub use metadata::{check_name, check_namespace, owners_once, wrong_uid, wrong_version};
 
 use std::sync::Arc;
 
@@ -142,12 +142,15 @@ pub async fn create(
     warnings.extend(owners_once(&mut body, false));
     operation.strategy(operation.resource).default(&mut body);
     convert(&mut body, operation.resource, cache.kind.resource);
-    let generated =
-        metadata::text(&body, "name").is_empty() && !metadata::text(&body, "generateName").is_empty();
+    let may_generate = !metadata::text(&body, "generateName").is_empty();
+    let generated = may_generate && metadata::text(&body, "name").is_empty();
     for attempt in 1.. {
         let tree = if generated { body.clone() } else { std::mem::take(&mut body) };
         match create_once(operation, &cache.kind, tree, warnings).await {
             Err(status) if generated && status.reason == "AlreadyExists" && attempt < NAME_ATTEMPTS => {}
+            Err(status) if may_generate && status.reason == "AlreadyExists" => {
+                return Err(not_unique(status));
+            }
             other => return other.map(Arc::new),
         }
     }
@@ -200,6 +203,15 @@ async fn create_once(
     .await;
     finish(held, outcome).await;
     result
+}
+
+/// Who let the server choose a name may try again, and hopes for another.
+fn not_unique(mut status: Status) -> Status {
+    status.message.push_str(", the server was not able to generate a unique name for the object");
+    if let Some(details) = &mut status.details {
+        details.retry_after_seconds = 1;
+    }
+    status
 }
 
 fn already_exists(operation: &Operation<'_>) -> Status {

@@ -14,6 +14,7 @@ use crate::writes::delete::{self as deletion};
 /// Deletes what a list with the same parameters would show, and answers with that list.
 pub async fn delete(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
     let (options, dry_run) = delete_options::of_request(call, &body)?;
+    super::mutate::warn_of_dependents(call, &options);
     let list = ListOptions::parse(call.query, false)?;
     let filter = read::filter(call, &list)?;
     let (entries, meta) = read::select(call, &list, &filter).await?;

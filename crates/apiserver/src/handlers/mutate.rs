@@ -68,8 +68,12 @@ pub async fn update(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Stat
         call.warnings.lock().extend(writes::owners_once(&mut tree, false));
         Ok(tree)
     };
+    let mut tree = read()?;
+    // which object is meant comes before whether it is there
+    writes::check_name(&mut tree, call.name())?;
+    writes::check_namespace(&mut tree, call.namespace(), call.cache()?.kind.is_namespaced())?;
     // the first attempt takes it, and mostly there is no other
-    let first = Mutex::new(Some(read()?));
+    let first = Mutex::new(Some(tree));
     let change = |_: &Tree| first.lock().take().map_or_else(read, Ok);
     let mut warnings = Vec::new();
     let operation = call.operation(options.dry_run);
@@ -83,6 +87,7 @@ pub async fn update(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Stat
 
 pub async fn delete(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
     let (options, dry_run) = delete_options::of_request(call, &body)?;
+    warn_of_dependents(call, &options);
     let operation = call.operation(dry_run);
     match deletion::delete(&operation, &options).await? {
         deletion::Deleted::Pending(entry) => Ok(render::object(StatusCode::OK, &entry, &call.target)),
@@ -95,17 +100,33 @@ pub async fn delete(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Stat
     }
 }
 
+/// Warns who leaves open what becomes of dependents, where that is not what they may think.
+pub fn warn_of_dependents(call: &Call<'_>, options: &deletion::DeleteOptions) {
+    if options.propagation.is_none() {
+        let warning = registry::strategy_for(call.resource, None).unsaid_policy();
+        call.warnings.lock().extend(warning.map(str::to_owned));
+    }
+}
+
 /// Kinds whose delete answers with the object instead of a `Status`.
 fn answers_object(call: &Call<'_>) -> bool {
-    call.resource.group.is_empty()
-        && matches!(
-            call.resource.plural.as_ref(),
-            "pods"
-                | "services"
-                | "serviceaccounts"
-                | "persistentvolumes"
-                | "persistentvolumeclaims"
-                | "resourcequotas"
-                | "podtemplates"
-        )
+    let core = [
+        "pods",
+        "services",
+        "serviceaccounts",
+        "persistentvolumes",
+        "persistentvolumeclaims",
+        "resourcequotas",
+        "podtemplates",
+    ];
+    let storage =
+        ["storageclasses", "csinodes", "csidrivers", "volumeattachments", "volumeattributesclasses"];
+    let devices = ["resourceclaims", "resourceclaimtemplates", "deviceclasses", "resourceslices"];
+    let kinds: &[&str] = match call.resource.group.as_ref() {
+        "" => &core,
+        "storage.k8s.io" => &storage,
+        "resource.k8s.io" => &devices,
+        _ => &[],
+    };
+    kinds.contains(&call.resource.plural.as_ref())
 }

@@ -127,22 +127,22 @@ async fn attempt(
     let strategy = registry::strategy_for(kind.resource, None);
     let grace = strategy.grace_period(&old, options.grace_period);
     let pending = mark(&mut tree, grace, options);
-    let finalizers_changed = collected(operation, kind) && set_finalizers(&mut tree, options);
+    if collected(operation, kind) {
+        set_finalizers(&mut tree, options, strategy.orphans_dependents());
+    }
     let has_finalizers = !finalizers(&tree).is_empty();
     let waits_for_spec = is_namespace(kind) && !is_namespace_done(&tree);
     if is_namespace(kind) && (waits_for_spec || has_finalizers) {
         set_phase(&mut tree);
     }
     let wait = match pending {
-        // already on its way, and not asked to be quicker
-        Grace::Waiting if !finalizers_changed => {
-            return Ok(Attempt::Done(Deleted::Pending(Arc::clone(entry))));
-        }
-        Grace::Waiting | Grace::Started => true,
+        // already on its way, and not asked to be quicker: nothing is left to say
+        Grace::Waiting => return Ok(Attempt::Done(Deleted::Pending(Arc::clone(entry)))),
+        Grace::Started => true,
         Grace::Now | Grace::Over => false,
     };
     if !wait && (has_finalizers || waits_for_spec) {
-        mark_now(&mut tree);
+        mark_now(&mut tree, is_namespace(kind));
     }
     let gone = !wait && !has_finalizers && !waits_for_spec;
     if gone && !matches!(pending, Grace::Now) {
@@ -291,14 +291,16 @@ fn raise_generation(object: &mut Map<String, Tree>) {
     }
 }
 
-/// An object that only waits for its finalizers is deleted as of now.
-fn mark_now(tree: &mut Tree) {
+/// An object that only waits for its finalizers is deleted as of now. A namespace has no grace period to speak of.
+fn mark_now(tree: &mut Tree, namespace: bool) {
     let Some(object) = tree.get_mut("metadata").and_then(Tree::as_object_mut) else { return };
     if !object.get("deletionTimestamp").is_some_and(Tree::is_string) {
         object.insert("deletionTimestamp".to_owned(), metadata::now().into());
         raise_generation(object);
     }
-    object.insert("deletionGracePeriodSeconds".to_owned(), 0.into());
+    if !namespace {
+        object.insert("deletionGracePeriodSeconds".to_owned(), 0.into());
+    }
 }
 
 fn finalizers(tree: &Tree) -> Vec<&str> {
@@ -311,24 +313,26 @@ fn collected(operation: &Operation<'_>, kind: &Kind) -> bool {
     operation.server.settings.garbage_collector && kind.resource.storage_prefix != "events"
 }
 
-/// Puts the garbage collector's finalizers as the propagation policy asks.
-fn set_finalizers(tree: &mut Tree, options: &DeleteOptions) -> bool {
-    let Some(propagation) = options.propagation else { return false };
+/// Puts the garbage collector's finalizers as the propagation policy asks; where none is named, as they are, or else by the kind's.
+fn set_finalizers(tree: &mut Tree, options: &DeleteOptions, orphans: bool) {
     let old: Vec<String> = finalizers(tree).into_iter().map(str::to_owned).collect();
-    let mut new: Vec<String> =
-        old.iter().filter(|finalizer| *finalizer != FOREGROUND && *finalizer != ORPHAN).cloned().collect();
+    let collectors = |finalizer: &String| *finalizer == FOREGROUND || *finalizer == ORPHAN;
+    let propagation = match options.propagation {
+        Some(propagation) => propagation,
+        None if orphans && !old.iter().any(collectors) => Propagation::Orphan,
+        None => return,
+    };
+    let mut new: Vec<String> = old.iter().filter(|finalizer| !collectors(finalizer)).cloned().collect();
     match propagation {
         Propagation::Foreground => new.push(FOREGROUND.to_owned()),
         Propagation::Orphan => new.push(ORPHAN.to_owned()),
         Propagation::Background => {}
     }
-    if new == old {
-        return false;
-    }
-    if let Some(object) = tree.get_mut("metadata").and_then(Tree::as_object_mut) {
+    if let Some(object) = tree.get_mut("metadata").and_then(Tree::as_object_mut)
+        && new != old
+    {
         object.insert("finalizers".to_owned(), new.into());
     }
-    true
 }
 
 fn is_namespace_done(tree: &Tree) -> bool {

@@ -92,7 +92,7 @@ pub fn now() -> String {
 
 /// What only the server sets.
 pub fn fill_for_create(tree: &mut Tree) {
-    for field in ["selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
+    for field in ["selfLink", "deletionTimestamp", "deletionGracePeriodSeconds"] {
         unset(tree, field);
     }
     set(tree, "uid", uuid::Uuid::new_v4().to_string());
@@ -163,6 +163,13 @@ pub fn check_uid(operation: &Operation<'_>, tree: &mut Tree, entry: &Entry, key:
 pub fn wrong_uid(key: &str, asked: &str, own: &str) -> String {
     format!(
         "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {asked}, UID in object meta: {own}"
+    )
+}
+
+/// Why an object is not of the version that was meant.
+pub fn wrong_version(key: &str, asked: &str, own: &str) -> String {
+    format!(
+        "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: ResourceVersion in precondition: {asked}, ResourceVersion in object meta: {own}"
     )
 }
 

@@ -55,19 +55,17 @@ pub async fn bind_tree(
     };
     let change = |old: &Tree| {
         let mut pod = old.clone();
-        let version = text("/metadata/resourceVersion");
-        let current = old.pointer("/metadata/resourceVersion").and_then(Tree::as_str).unwrap_or_default();
-        if !version.is_empty() && version != current {
-            let problem = format!(
-                "Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {current}"
-            );
-            return Err(registry::binding::conflict(name, &problem));
-        }
         let (uid, own) =
             (text("/metadata/uid"), old.pointer("/metadata/uid").and_then(Tree::as_str).unwrap_or_default());
         if !uid.is_empty() && uid != own {
             let key = format!("/registry/pods/{}/{name}", call.info.namespace);
             return Err(operation.conflict(&writes::wrong_uid(&key, uid, own)));
+        }
+        let version = text("/metadata/resourceVersion");
+        let current = old.pointer("/metadata/resourceVersion").and_then(Tree::as_str).unwrap_or_default();
+        if !version.is_empty() && version != current {
+            let key = format!("/registry/pods/{}/{name}", call.info.namespace);
+            return Err(operation.conflict(&writes::wrong_version(&key, version, current)));
         }
         registry::binding::assign(&mut pod, binding, jiff::Timestamp::now())
             .map_err(|problem| registry::binding::conflict(name, &problem))?;
