@@ -106,12 +106,6 @@ impl Patch {
             return Err(self.refused(&patched, &format!("strict decoding error: {}", problems.join(", "))));
         }
         put_back(&mut tree, kept);
-        if text(&tree, "uid") != text(old, "uid") && !text(&tree, "uid").is_empty() {
-            let message = format!("Invalid value: {}: field is immutable", Tree::from(text(&tree, "uid")));
-            let cause =
-                Cause { reason: "FieldValueInvalid".to_owned(), message, field: "metadata.uid".to_owned() };
-            return Err(Status::invalid(&resource.group, &resource.kind, text(old, "name"), vec![cause]));
-        }
         Ok((tree, problems))
     }
 
@@ -261,6 +255,7 @@ pub async fn patch(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Statu
     let noted = parking_lot::Mutex::new(Vec::new());
     let change = |old: &Tree| {
         let (tree, unknown) = patch.apply(old, call.resource, message)?;
+        same_uid(call.resource, &tree, old)?;
         *noted.lock() = unknown;
         Ok(tree)
     };
@@ -272,4 +267,14 @@ pub async fn patch(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Statu
     all.extend(warnings);
     drop(all);
     Ok(render::object(StatusCode::OK, &updated?.entry, &call.target))
+}
+
+fn same_uid(resource: &Resource, tree: &Tree, old: &Tree) -> Result<(), Status> {
+    let uid = text(tree, "uid");
+    if uid == text(old, "uid") || uid.is_empty() {
+        return Ok(());
+    }
+    let message = format!("Invalid value: {}: field is immutable", Tree::from(uid));
+    let cause = Cause { reason: "FieldValueInvalid".to_owned(), message, field: "metadata.uid".to_owned() };
+    Err(Status::invalid(&resource.group, &resource.kind, text(old, "name"), vec![cause]))
 }

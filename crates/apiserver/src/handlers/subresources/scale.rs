@@ -45,7 +45,21 @@ pub async fn patch(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Statu
         ..api::model::Resource::default()
     };
     let message = api::tables::kind_message("autoscaling", "v1", "Scale").ok_or_else(Status::unknown_path)?;
-    write(call, &options, &|old| patch.apply(old, &resource, message).map(|(scale, _)| scale)).await
+    let change = |old: &Tree| {
+        let (scale, _) = patch.apply(old, &resource, message)?;
+        let uid = |scale: &Tree| text(scale, "uid").to_owned();
+        if !uid(&scale).is_empty() && uid(&scale) != uid(old) {
+            let what = format!("{}/scale", call.resource.plural);
+            let why = format!(
+                "Precondition failed: UID in precondition: {}, UID in object meta: {}",
+                uid(&scale),
+                uid(old)
+            );
+            return Err(Status::conflict(&call.resource.group, &what, call.name(), &why));
+        }
+        Ok(scale)
+    };
+    write(call, &options, &change).await
 }
 
 /// `change` makes the new scale out of the old one.
@@ -57,7 +71,9 @@ async fn write(
     // the strategy of the object itself: only its spec changes
     let operation = Operation { subresource: "", ..call.operation(options.dry_run) };
     let change = |old: &Tree| {
-        let scale = change(&scale_of(old))?;
+        let mut scale = change(&scale_of(old))?;
+        writes::check_name(&mut scale, call.name())?;
+        writes::check_namespace(&mut scale, call.namespace(), true)?;
         let replicas = scale.pointer("/spec/replicas").and_then(Tree::as_i64).unwrap_or_default();
         if replicas < 0 {
             let message = format!("Invalid value: {replicas}: must be greater than or equal to 0");
@@ -69,13 +85,7 @@ async fn write(
         if let Some(spec) = new.get_mut("spec").and_then(Tree::as_object_mut) {
             spec.insert("replicas".to_owned(), replicas.into());
         }
-        let said = |field: &str| {
-            scale
-                .get("metadata")
-                .and_then(|metadata| metadata.get(field))
-                .and_then(Tree::as_str)
-                .unwrap_or_default()
-        };
+        let said = |field: &str| text(&scale, field);
         if let Some(metadata) = new.get_mut("metadata").and_then(Tree::as_object_mut) {
             metadata.insert("resourceVersion".to_owned(), said("resourceVersion").into());
             if !said("uid").is_empty() {
@@ -86,6 +96,11 @@ async fn write(
     };
     let updated = writes::update(&operation, &change, None, &mut Vec::new()).await?;
     Ok(render::tree_object(StatusCode::OK, scale_of(&updated.entry.tree()), &call.target))
+}
+
+/// A text field of `metadata`.
+fn text<'t>(tree: &'t Tree, field: &str) -> &'t str {
+    tree.get("metadata").and_then(|metadata| metadata.get(field)).and_then(Tree::as_str).unwrap_or_default()
 }
 
 fn scale_of(tree: &Tree) -> Tree {
