@@ -108,7 +108,8 @@ pub async fn select(
     };
     let mut matching = snapshot.select(filter, &start, namespaced).cloned();
     let mut meta = ListMeta { resource_version: snapshot.revision, ..ListMeta::default() };
-    if options.limit == 0 {
+    // whoever takes any version takes what is in memory, all at once
+    if options.limit == 0 || options.resource_version == Some(0) {
         return Ok((matching.collect(), meta));
     }
     let entries: Vec<Arc<Entry>> = matching.by_ref().take(options.limit as usize).collect();
@@ -129,7 +130,13 @@ async fn first(call: &Call<'_>, options: &ListOptions, cache: &Arc<Cache>) -> Re
     wait_for(call, options.resource_version).await?;
     let fed = call.server.resources.feed.revision();
     match options.resource_version {
-        Some(version) if options.version_match == VersionMatch::Exact => at(call, cache, version, fed).await,
+        // pages are pages of one state: unless said otherwise, of the one that is named
+        Some(version)
+            if options.version_match == VersionMatch::Exact
+                || (options.version_match == VersionMatch::Unset && options.limit > 0 && version > 0) =>
+        {
+            at(call, cache, version, fed).await
+        }
         _ => Ok(cache.snapshot(fed)),
     }
 }

@@ -197,6 +197,19 @@ async fn lists_select_and_page() {
     let exact = first["metadata"]["resourceVersion"].as_str().unwrap();
     let then = rig.get(&format!("{MAPS}?resourceVersion={exact}&resourceVersionMatch=Exact")).await.tree;
     assert_eq!(names(&then).len(), 5);
+    // pages that name a version are of that version
+    let page = rig.get(&format!("{MAPS}?resourceVersion={exact}&limit=2")).await.tree;
+    assert_eq!((names(&page).len(), &page["metadata"]["remainingItemCount"]), (2, &json!(3)));
+    assert_eq!(page["metadata"]["resourceVersion"], exact);
+    assert_eq!(names(&rig.get(MAPS).await.tree).len(), 4);
+    let newer = "resourceVersionMatch=NotOlderThan";
+    let page = rig.get(&format!("{MAPS}?resourceVersion={exact}&limit=2&{newer}")).await.tree;
+    assert_eq!(page["metadata"]["remainingItemCount"], 2);
+    // who takes any version gets everything at once
+    for query in ["resourceVersion=0".to_owned(), format!("resourceVersion=0&continue={token}")] {
+        let all = rig.get(&format!("{MAPS}?limit=1&{query}")).await.tree;
+        assert!(names(&all).len() >= 3 && all["metadata"].get("continue").is_none(), "{all}");
+    }
     let future = rig.get(&format!("{MAPS}?resourceVersion=99999")).await;
     assert_eq!((future.code, future.tree["reason"].as_str()), (504, Some("Timeout")));
 }
