@@ -96,6 +96,28 @@ fn spares_unhealthy(budget: &Tree) -> bool {
     policy == Some("AlwaysAllow") || (desired > 0 && number("/status/currentHealthy") >= desired)
 }
 
+/// Says that no disruption is left.
+fn used_up(status: &mut serde_json::Map<String, Tree>, generation: i64) {
+    const ALLOWED: &str = "DisruptionAllowed";
+    let conditions = status.entry("conditions").or_insert_with(|| json!([]));
+    if conditions.is_null() {
+        *conditions = json!([]);
+    }
+    let Some(conditions) = conditions.as_array_mut() else { return };
+    let place = conditions.iter_mut().find(|one| one.get("type").and_then(Tree::as_str) == Some(ALLOWED));
+    let said = |field: &str| place.as_ref().and_then(|one| one.get(field)).cloned();
+    let now = || jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into();
+    let since = said("lastTransitionTime").filter(|_| said("status") == Some("False".into()));
+    let condition = json!({
+        "type": ALLOWED, "status": "False", "observedGeneration": generation,
+        "lastTransitionTime": since.unwrap_or_else(now), "reason": "InsufficientPods", "message": "",
+    });
+    match place {
+        Some(place) => *place = condition,
+        None => conditions.push(condition),
+    }
+}
+
 async fn check_budgets(call: &Call<'_>, pod: &Tree, dry_run: bool) -> Result<(), Status> {
     let budgets: Vec<Tree> = super::others(call, "policy", "v1", "poddisruptionbudgets")
         .into_iter()
@@ -154,6 +176,9 @@ async fn check_budgets(call: &Call<'_>, pod: &Tree, dry_run: bool) -> Result<(),
         }
         if let Some(status) = budget.get_mut("status").and_then(Tree::as_object_mut) {
             status.insert("disruptionsAllowed".to_owned(), (allowed - 1).into());
+            if allowed == 1 {
+                used_up(status, number("/status/observedGeneration"));
+            }
             let disrupted = status.entry("disruptedPods").or_insert_with(|| serde_json::Map::new().into());
             if let Some(disrupted) = disrupted.as_object_mut() {
                 let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
