@@ -21,8 +21,8 @@ impl Proxy {
         request: &Request<Incoming>,
     ) -> Result<Response<Body>, Status> {
         let query = request.uri().query().unwrap_or_default();
-        let pod = self.pod(&info.namespace, &info.name)?;
         let options = log_options(&info.name, query)?;
+        let pod = self.pod(&info.namespace, &info.name)?;
         let container = container(&pod, parameter(query, "container").unwrap_or_default())?;
         let Some(node) = node_of(&pod) else {
             // nothing has been written where nothing runs
@@ -78,8 +78,9 @@ impl Proxy {
         request: &Request<Incoming>,
     ) -> Result<Place, Status> {
         let query = request.uri().query().unwrap_or_default();
-        let pod = self.pod(&info.namespace, &info.name)?;
         let forward = info.subresource == "portforward";
+        let ports = if forward { forward_options(query)? } else { String::new() };
+        let pod = self.pod(&info.namespace, &info.name)?;
         let container = match forward {
             true => String::new(),
             false => container(&pod, parameter(query, "container").unwrap_or_default())?,
@@ -93,7 +94,7 @@ impl Proxy {
             subresource => format!("/{subresource}/{namespace}/{name}/{container}"),
         };
         let options = match forward {
-            true => forward_options(query),
+            true => ports,
             false => stream_options(query, info.subresource == "exec")?,
         };
         if !options.is_empty() {
@@ -176,8 +177,17 @@ pub(super) fn log_options(pod: &str, query: &str) -> Result<String, Status> {
         }
         out.push(format!("{name}={number}"));
     }
-    if !causes.is_empty() {
-        return Err(Status::invalid("", "PodLogOptions", pod, causes));
+    let given = |name: &str| parameter(query, name).is_some_and(|text| !text.is_empty());
+    let mut forbidden = |field: &str, why: &str| {
+        let message = format!("Forbidden: {why}");
+        causes.push(Cause { reason: "FieldValueForbidden".into(), message, field: field.into() });
+    };
+    if given("sinceSeconds") && given("sinceTime") {
+        forbidden("[]", "at most one of `sinceTime` or `sinceSeconds` may be specified");
+    }
+    if given("stream") {
+        // its feature is off unless asked for
+        forbidden("stream", "may not be specified");
     }
     if let Some(text) = parameter(query, "sinceTime").filter(|text| !text.is_empty())
         && api::text::parse_time(&text).is_none()
@@ -186,10 +196,11 @@ pub(super) fn log_options(pod: &str, query: &str) -> Result<String, Status> {
             "parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?} as \"2006\""
         )));
     }
-    for name in ["sinceTime", "stream"] {
-        if let Some(text) = parameter(query, name).filter(|text| !text.is_empty()) {
-            out.push(format!("{name}={}", encode(&text)));
-        }
+    if !causes.is_empty() {
+        return Err(Status::invalid("", "PodLogOptions", pod, causes));
+    }
+    if let Some(text) = parameter(query, "sinceTime").filter(|text| !text.is_empty()) {
+        out.push(format!("sinceTime={}", encode(&text)));
     }
     Ok(out.join("&"))
 }
@@ -222,14 +233,23 @@ pub(super) fn stream_options(query: &str, exec: bool) -> Result<String, Status> 
     Ok(out.join("&"))
 }
 
-fn forward_options(query: &str) -> String {
-    let ports: Vec<String> = parameters(query)
-        .filter(|(name, _)| name == "ports" || name == "port")
-        .flat_map(|(_, value)| {
-            value.split(',').map(|port| format!("port={}", encode(port))).collect::<Vec<_>>()
-        })
-        .collect();
-    ports.join("&")
+/// `PodPortForwardOptions` as the kubelet's parameters.
+pub(super) fn forward_options(query: &str) -> Result<String, Status> {
+    let mut out = Vec::new();
+    for (_, ports) in parameters(query).filter(|(name, _)| name == "ports" || name == "port") {
+        for port in ports.split(',') {
+            let number = port.parse::<u16>().map_err(|error| {
+                let why = match error.kind() {
+                    std::num::IntErrorKind::PosOverflow => "value out of range",
+                    _ => "invalid syntax",
+                };
+                let parsing = format!("strconv.ParseUint: parsing {port:?}: {why}");
+                Status::bad_request(format!("cannot convert to []int32: {parsing}"))
+            })?;
+            out.push(format!("port={number}"));
+        }
+    }
+    Ok(out.join("&"))
 }
 
 /// Percent encoding of a query value.

@@ -88,7 +88,10 @@ impl Proxy {
             .iter()
             .find_map(|wanted| addresses.iter().find(|address| address["type"] == **wanted))
             .and_then(|address| address["address"].as_str())
-            .ok_or_else(|| Status::internal("no preferred addresses found; known addresses: []"))?;
+            .ok_or_else(|| {
+                // an error without a reason of its own
+                Status::failure(500, "", "no preferred addresses found; known addresses: []")
+            })?;
         let port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64();
         let port =
             port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0).unwrap_or(KUBELET_PORT);

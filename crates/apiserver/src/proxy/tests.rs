@@ -1,6 +1,6 @@
 use serde_json::json;
 
-use super::kubelet::{container, log_options, stream_options};
+use super::kubelet::{container, forward_options, log_options, stream_options};
 use super::*;
 
 #[test]
@@ -31,6 +31,20 @@ fn options_become_the_kubelets() {
     assert_eq!(
         log_options("p", "tailLines=-1").unwrap_err().message,
         "PodLogOptions \"p\" is invalid: tailLines: Invalid value: -1: must be greater than or equal to 0"
+    );
+    let refused = |query: &str| log_options("p", query).unwrap_err().message;
+    assert_eq!(
+        refused("sinceSeconds=1&sinceTime=2026-01-01T00:00:00Z"),
+        "PodLogOptions \"p\" is invalid: []: Forbidden: at most one of `sinceTime` or `sinceSeconds` may be specified"
+    );
+    assert_eq!(
+        refused("stream=Stdout"),
+        "PodLogOptions \"p\" is invalid: stream: Forbidden: may not be specified"
+    );
+    assert_eq!(forward_options("ports=80,443").unwrap(), "port=80&port=443");
+    assert_eq!(
+        forward_options("ports=99999999").unwrap_err().message,
+        "cannot convert to []int32: strconv.ParseUint: parsing \"99999999\": value out of range"
     );
     assert_eq!(
         stream_options(
