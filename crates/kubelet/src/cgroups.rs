@@ -139,7 +139,7 @@ impl Cgroups {
                 ],
             );
         }
-        if let Some(limit) = amount(&limits, "memory", 1000).filter(|_| all_limited(pod, "memory")) {
+        if let Some(limit) = memory_limit(pod) {
             self.limit_memory(&group, limit);
         }
         Ok(true)
@@ -250,6 +250,13 @@ impl Cgroups {
     pub fn remove_orphan(&self, group: &str) -> io::Result<()> {
         self.remove(group)
     }
+}
+
+/// Bytes that a pod may use in all, where all of it is limited.
+pub fn memory_limit(pod: &Pod) -> Option<i64> {
+    let limits = qos::pod_total(pod, |it| it.limits.as_ref());
+    let limit = limits.get("memory").filter(|_| all_limited(pod, "memory"))?;
+    Some(i64::try_from(limit / 1000).unwrap_or(i64::MAX))
 }
 
 fn all_limited(pod: &Pod, name: &str) -> bool {

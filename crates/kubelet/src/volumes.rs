@@ -253,7 +253,7 @@ impl Manager {
         let Some(folder) = self.folder(pod, volume) else { return Ok(()) };
         // A config map may lie on disk; everything else may hold secrets.
         let in_memory = self.in_memory && volume.config_map.is_none();
-        let (ownership, size) = (ownership(pod), self.node.allocatable.memory_bytes);
+        let (ownership, size) = (ownership(pod), self.memory_size(pod, None));
         blocking(alone, move || {
             make(&folder, 0o777)?;
             if in_memory && !mounting::is_mount_point(&folder)? {
@@ -264,6 +264,12 @@ impl Manager {
             atomic::own_folder(&folder, ownership)
         })
         .await
+    }
+
+    /// What a volume in memory may hold: no more than its pod may, nor than its own limit.
+    fn memory_size(&self, pod: &Pod, limit: Option<i64>) -> i64 {
+        let limits = [crate::cgroups::memory_limit(pod), limit].into_iter().flatten();
+        limits.filter(|limit| *limit > 0).fold(self.node.allocatable.memory_bytes, i64::min)
     }
 
     async fn empty_dir(
@@ -277,8 +283,7 @@ impl Manager {
         let ready = self.empty_dirs_meta(uid(pod)).join(&volume.name).join("ready");
         let memory = source.medium.as_deref() == Some("Memory") && self.in_memory;
         let limit = source.size_limit.as_ref().and_then(|limit| Quantity::parse(&limit.0).ok());
-        let allocatable = self.node.allocatable.memory_bytes;
-        let size = limit.map(|limit| limit.value()).filter(|limit| *limit > 0).unwrap_or(allocatable);
+        let size = self.memory_size(pod, limit.map(|limit| limit.value()));
         let mode = source.mode.map_or(0o777, |mode| mode as u32);
         let ownership = ownership(pod);
         if let Some(medium) = source.medium.as_deref().filter(|medium| medium.starts_with("HugePages")) {

@@ -190,3 +190,20 @@ async fn work_whose_task_was_dropped_keeps_the_volumes_to_itself() {
     finish.send(()).unwrap();
     tokio::time::timeout(Duration::from_secs(5), of_pod.alone()).await.unwrap();
 }
+
+#[test]
+fn volumes_in_memory_hold_what_their_pod_may() {
+    let manager = fixture().manager;
+    let limited = |limits: Value| -> Pod {
+        let containers = json!([{"name": "c", "resources": {"limits": limits}}]);
+        serde_json::from_value(json!({"spec": {"containers": containers}})).unwrap()
+    };
+    let size = |memory: Option<&str>, limit: Option<i64>| {
+        manager.memory_size(&limited(memory.map_or(json!({}), |it| json!({"memory": it}))), limit)
+    };
+    assert_eq!(size(None, None), 1 << 30, "the node's");
+    assert_eq!(size(Some("64Mi"), None), 64 << 20);
+    assert_eq!(size(Some("64Mi"), Some(1 << 20)), 1 << 20);
+    assert_eq!(size(Some("64Mi"), Some(1 << 40)), 64 << 20);
+    assert_eq!(size(None, Some(0)), 1 << 30);
+}
