@@ -17,6 +17,18 @@ use crate::plugins::{ABSENT, REGISTRY, find};
 pub const API_VERSION: &str = "kubescheduler.config.k8s.io/v1";
 pub const KIND: &str = "KubeSchedulerConfiguration";
 
+/// What plugins can be told; other plugins of upstream's take nothing.
+const ARGUMENTS: &[(&str, &[&str])] = &[
+    ("DefaultPreemption", &["minCandidateNodesAbsolute", "minCandidateNodesPercentage"]),
+    ("DynamicResources", &["bindingTimeout", "filterTimeout"]),
+    ("InterPodAffinity", &["hardPodAffinityWeight", "ignorePreferredTermsOfExistingPods"]),
+    ("NodeAffinity", &["addedAffinity"]),
+    ("NodeResourcesBalancedAllocation", &["resources"]),
+    ("NodeResourcesFit", &["ignoredResourceGroups", "ignoredResources", "scoringStrategy"]),
+    ("PodTopologySpread", &["defaultConstraints", "defaultingType"]),
+    ("VolumeBinding", &["bindTimeoutSeconds", "shape"]),
+];
+
 /// Upstream's fields that are taken without effect.
 const WITHOUT_EFFECT: &[&str] = &[
     "clientConnection.acceptContentTypes",
@@ -266,6 +278,7 @@ impl Configuration {
         };
         let mut names = BTreeSet::new();
         for (place, profile) in self.profiles.iter().enumerate() {
+            profile.check_arguments(place, &mut errors)?;
             if profile.scheduler_name.is_empty() {
                 errors.push(format!("profiles[{place}].schedulerName: Required value"));
             }
@@ -348,6 +361,28 @@ fn named<'a>(set: &'a PluginSet, name: &str) -> Option<&'a PluginName> {
 }
 
 impl ProfileConfiguration {
+    /// Of what is told to plugins: which fields there are, and what the plugins themselves do not look at.
+    fn check_arguments(&self, profile: usize, errors: &mut Vec<String>) -> Result<(), Error> {
+        for (place, config) in self.plugin_config.iter().enumerate() {
+            let known = ARGUMENTS.iter().find(|(name, _)| *name == config.name).map(|(_, fields)| *fields);
+            let (Some(known), Some(given)) = (known, config.args.as_object()) else { continue };
+            let name = &config.name;
+            let is_known = |field: &str| known.contains(&field) || matches!(field, "apiVersion" | "kind");
+            if let Some(field) = given.keys().find(|field| !is_known(field)) {
+                return Err(Error::Invalid(format!(
+                    "strict decoding error: decoding .profiles[{profile}].pluginConfig[{place}]: strict decoding error: decoding args for plugin {name}: strict decoding error: unknown field {field:?}"
+                )));
+            }
+            let weight = given.get("hardPodAffinityWeight").and_then(Value::as_i64).unwrap_or(0);
+            if !(0..=100).contains(&weight) {
+                errors.push(format!(
+                    "profiles[{profile}].pluginConfig[{place}].args.hardPodAffinityWeight: Invalid value: {weight}: not in valid range [0, 100]"
+                ));
+            }
+        }
+        Ok(())
+    }
+
     fn build(&self, percentage: i64) -> Result<Profile, String> {
         let plugins = &self.plugins;
         let multi = &plugins.multi_point;

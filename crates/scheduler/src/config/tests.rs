@@ -79,6 +79,14 @@ fn validation_is_in_upstreams_words() {
             "podInitialBackoffSeconds: Invalid value: -1: must be greater than 0",
         ),
         (
+            "profiles: [{pluginConfig: [{name: NodeResourcesFit, args: {foo: 1}}]}]",
+            "strict decoding error: decoding .profiles[0].pluginConfig[0]: strict decoding error: decoding args for plugin NodeResourcesFit: strict decoding error: unknown field \"foo\"",
+        ),
+        (
+            "profiles: [{pluginConfig: [{name: InterPodAffinity, args: {hardPodAffinityWeight: 300}}]}]",
+            "profiles[0].pluginConfig[0].args.hardPodAffinityWeight: Invalid value: 300: not in valid range [0, 100]",
+        ),
+        (
             "leaderElection: {leaseDuration: 5s, renewDeadline: 10s, resourceLock: configmaps}",
             "[leaderElection.leaseDuration: Invalid value: \"10s\": must be greater than `RenewDeadline`, leaderElection.resourceLock: Invalid value: \"configmaps\": resourceLock value must be \"leases\"]",
         ),
