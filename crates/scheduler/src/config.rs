@@ -1,6 +1,7 @@
 //! `KubeSchedulerConfiguration` v1 and the profiles it comes to.
 
-use std::collections::BTreeSet;
+mod check;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,18 +17,6 @@ use crate::plugins::{ABSENT, REGISTRY, find};
 
 pub const API_VERSION: &str = "kubescheduler.config.k8s.io/v1";
 pub const KIND: &str = "KubeSchedulerConfiguration";
-
-/// What plugins can be told; other plugins of upstream's take nothing.
-const ARGUMENTS: &[(&str, &[&str])] = &[
-    ("DefaultPreemption", &["minCandidateNodesAbsolute", "minCandidateNodesPercentage"]),
-    ("DynamicResources", &["bindingTimeout", "filterTimeout"]),
-    ("InterPodAffinity", &["hardPodAffinityWeight", "ignorePreferredTermsOfExistingPods"]),
-    ("NodeAffinity", &["addedAffinity"]),
-    ("NodeResourcesBalancedAllocation", &["resources"]),
-    ("NodeResourcesFit", &["ignoredResourceGroups", "ignoredResources", "scoringStrategy"]),
-    ("PodTopologySpread", &["defaultConstraints", "defaultingType"]),
-    ("VolumeBinding", &["bindTimeoutSeconds", "shape"]),
-];
 
 /// Upstream's fields that are taken without effect.
 const WITHOUT_EFFECT: &[&str] = &[
@@ -181,25 +170,6 @@ impl LeaderElection {
             }
         }
     }
-
-    fn check(&self, errors: &mut Vec<String>) {
-        if !self.leader_elect {
-            return;
-        }
-        if self.lease_duration <= self.renew_deadline {
-            // The value that upstream shows is the other's.
-            errors.push(format!(
-                "leaderElection.leaseDuration: Invalid value: {:?}: must be greater than `RenewDeadline`",
-                self.renew_deadline.to_string()
-            ));
-        }
-        if self.resource_lock != "leases" {
-            errors.push(format!(
-                "leaderElection.resourceLock: Invalid value: {:?}: resourceLock value must be \"leases\"",
-                self.resource_lock
-            ));
-        }
-    }
 }
 
 impl Default for ProfileConfiguration {
@@ -261,55 +231,6 @@ impl Configuration {
         Ok(configuration)
     }
 
-    /// In upstream's words and order.
-    fn check(&self) -> Result<(), Error> {
-        let mut errors = Vec::new();
-        self.leader_election.check(&mut errors);
-        if self.parallelism <= 0 {
-            errors.push(format!(
-                "parallelism: Invalid value: {}: should be an integer value greater than zero",
-                self.parallelism
-            ));
-        }
-        let percentage = |field: &str, value: i64| {
-            (!(0..=100).contains(&value)).then(|| {
-                format!("{field}percentageOfNodesToScore: Invalid value: {value}: not in valid range [0-100]")
-            })
-        };
-        let mut names = BTreeSet::new();
-        for (place, profile) in self.profiles.iter().enumerate() {
-            profile.check_arguments(place, &mut errors)?;
-            if profile.scheduler_name.is_empty() {
-                errors.push(format!("profiles[{place}].schedulerName: Required value"));
-            }
-            let own = profile.percentage_of_nodes_to_score.unwrap_or(0);
-            errors.extend(percentage(&format!("profiles[{place}]."), own));
-            if !names.insert(&profile.scheduler_name) {
-                // upstream shows no more of it
-                errors.push(format!("profiles[{place}].schedulerName: Duplicate value: {{}}"));
-            }
-        }
-        errors.extend(percentage("", self.percentage_of_nodes_to_score));
-        let (initial, max) = (self.pod_initial_backoff_seconds, self.pod_max_backoff_seconds);
-        if initial <= 0 {
-            errors
-                .push(format!("podInitialBackoffSeconds: Invalid value: {initial}: must be greater than 0"));
-        }
-        if max < initial {
-            errors.push(format!(
-                "podMaxBackoffSeconds: Invalid value: {max}: must be greater than or equal to PodInitialBackoffSeconds"
-            ));
-        }
-        if !self.extenders.is_empty() {
-            errors.push("extenders: not supported".into());
-        }
-        match errors.as_slice() {
-            [] => Ok(()),
-            [one] => Err(Error::Invalid(one.clone())),
-            several => Err(Error::Invalid(format!("[{}]", several.join(", ")))),
-        }
-    }
-
     pub fn backoff(&self) -> Backoff {
         Backoff {
             initial: Duration::from_secs(self.pod_initial_backoff_seconds.unsigned_abs()),
@@ -361,28 +282,6 @@ fn named<'a>(set: &'a PluginSet, name: &str) -> Option<&'a PluginName> {
 }
 
 impl ProfileConfiguration {
-    /// Of what is told to plugins: which fields there are, and what the plugins themselves do not look at.
-    fn check_arguments(&self, profile: usize, errors: &mut Vec<String>) -> Result<(), Error> {
-        for (place, config) in self.plugin_config.iter().enumerate() {
-            let known = ARGUMENTS.iter().find(|(name, _)| *name == config.name).map(|(_, fields)| *fields);
-            let (Some(known), Some(given)) = (known, config.args.as_object()) else { continue };
-            let name = &config.name;
-            let is_known = |field: &str| known.contains(&field) || matches!(field, "apiVersion" | "kind");
-            if let Some(field) = given.keys().find(|field| !is_known(field)) {
-                return Err(Error::Invalid(format!(
-                    "strict decoding error: decoding .profiles[{profile}].pluginConfig[{place}]: strict decoding error: decoding args for plugin {name}: strict decoding error: unknown field {field:?}"
-                )));
-            }
-            let weight = given.get("hardPodAffinityWeight").and_then(Value::as_i64).unwrap_or(0);
-            if !(0..=100).contains(&weight) {
-                errors.push(format!(
-                    "profiles[{profile}].pluginConfig[{place}].args.hardPodAffinityWeight: Invalid value: {weight}: not in valid range [0, 100]"
-                ));
-            }
-        }
-        Ok(())
-    }
-
     fn build(&self, percentage: i64) -> Result<Profile, String> {
         let plugins = &self.plugins;
         let multi = &plugins.multi_point;
