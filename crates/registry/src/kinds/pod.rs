@@ -126,6 +126,19 @@ fn check_status(_: &Context<'_>, pod: &Tree, old: Option<&Tree>, errors: &mut Ve
         errors.push(path.forbidden("may not be changed directly"));
     }
     check_addresses(get(pod, "status"), errors);
+    let claims = Path::new("status.resourceClaimStatuses");
+    for (index, status) in list(pod, "status.resourceClaimStatuses").iter().enumerate() {
+        let name = text(status, "name");
+        if !list(pod, "spec.resourceClaims").iter().any(|claim| text(claim, "name") == name) {
+            let detail = "must match the name of an entry in `spec.resourceClaims`";
+            errors.push(claims.index(index).field("name").invalid(name, detail));
+        }
+    }
+    let conditions = Path::new("status.conditions");
+    for (index, condition) in list(pod, "status.conditions").iter().enumerate() {
+        let (kind, at) = (text(condition, "type"), conditions.index(index));
+        crate::rules::format(kind, machinery::names::qualified_name(kind), &at.field("Type"), errors);
+    }
     let class = get(pod, "status.qosClass");
     if has(old, "status.qosClass") && class != get(old, "status.qosClass") {
         errors.push(Path::new("status.qosClass").invalid(class, "field is immutable"));
