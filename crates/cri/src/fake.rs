@@ -27,6 +27,7 @@ struct State {
     failures: BTreeMap<&'static str, Error>,
     exec: BTreeMap<String, ExecSyncResponse>,
     calls: Vec<String>,
+    graces: BTreeMap<String, i64>,
     stream_url: Option<String>,
 }
 
@@ -90,6 +91,11 @@ impl FakeRuntime {
 
     pub fn sandbox_configs(&self) -> Vec<PodSandboxConfig> {
         self.state.lock().sandboxes.values().map(|(_, config)| config.clone()).collect()
+    }
+
+    /// The seconds a container had when it was last asked to stop.
+    pub fn grace(&self, id: &str) -> Option<i64> {
+        self.state.lock().graces.get(id).copied()
     }
 
     /// Calls that changed something, as `Name subject`, in order.
@@ -279,9 +285,10 @@ impl RuntimeService for FakeRuntime {
         Ok(())
     }
 
-    async fn stop_container(&self, id: &str, _timeout: i64) -> Result<()> {
+    async fn stop_container(&self, id: &str, timeout: i64) -> Result<()> {
         let mut state = self.state.lock();
         state.call("StopContainer", id)?;
+        state.graces.insert(id.into(), timeout);
         let status = state.container(id)?;
         if status.state == i32::from(ContainerState::ContainerRunning) {
             exited(status, 143, "Error");

@@ -196,6 +196,27 @@ async fn a_failing_probe_restarts_the_container() {
     running.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sidecar_has_a_moment_when_the_grace_is_over() {
+    let node = Node::new();
+    node.manifest(
+        "web",
+        json!({
+            "terminationGracePeriodSeconds": 1,
+            "initContainers": [{"name": "s", "image": "busybox:1", "restartPolicy": "Always"}],
+            "containers": [{"name": "a", "image": "busybox:1"}]
+        }),
+    );
+    let running = node.start();
+    until("running", || running.phase("web") == "Running").await;
+    let id = |name| node.runtime.containers_named(name)[0].id.clone();
+    let (container, sidecar) = (id("a"), id("s"));
+    std::fs::remove_file(node.folder.path().join("manifests/web")).unwrap();
+    until("gone", || running.pod("web").is_none()).await;
+    assert_eq!((node.runtime.grace(&container), node.runtime.grace(&sidecar)), (Some(1), Some(2)));
+    running.stop().await;
+}
+
 /// As the API server sends it.
 fn api_pod(name: &str, priority: i32, security: serde_json::Value) -> Arc<Pod> {
     Arc::new(

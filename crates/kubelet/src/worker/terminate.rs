@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
-/// What a container has at least after its preStop hook.
+/// What a container has at least after its preStop hook, and a sidecar after the others.
 const MINIMUM_GRACE: i64 = 2;
 
 /// Seconds a pod has to end: what its deletion says, what it asks for itself, or `override`.
@@ -41,7 +41,7 @@ pub async fn kill_pod(
     for name in sidecars.iter().rev() {
         let left = grace.saturating_sub(i64::try_from(began.elapsed().as_secs()).unwrap_or_default());
         for instance in observed.instances(name).filter(to_end) {
-            results.push(kill_container(kubelet, pod, instance, left.max(0), None).await);
+            results.push(kill_container(kubelet, pod, instance, left.max(MINIMUM_GRACE), None).await);
         }
     }
     for result in results {
@@ -81,7 +81,13 @@ pub async fn kill_container(
                 kubelet.events.container(pod, name, Warning, "FailedPreStopHook", "PreStopHook failed");
             }
             Err(_) => {
-                warn!(pod = title(pod), container = name, grace, "PreStop hook not completed in grace period")
+                warn!(
+                    pod = title(pod),
+                    container = name,
+                    grace,
+                    "PreStop hook not completed in grace period"
+                );
+                kubelet.events.container(pod, name, Warning, "FailedPreStopHook", "PreStopHook failed");
             }
         }
     }
