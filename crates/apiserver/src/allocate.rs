@@ -288,6 +288,11 @@ impl ServiceHook {
             return Ok(());
         }
         let mut causes = registry::kinds::service::cluster_addresses(service);
+        let changed = write.old.is_some_and(|old| !registry::kinds::service::keeps_address(service, old));
+        if causes.is_empty() && changed {
+            // nothing is given out for what the checks to come will refuse
+            return Ok(());
+        }
         if causes.is_empty() {
             causes = families::complete(service, &self.ranges());
         }

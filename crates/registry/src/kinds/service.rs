@@ -289,6 +289,13 @@ fn load_balancer_kept(spec: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
     }
 }
 
+/// Whether an update keeps the address that a Service has.
+pub fn keeps_address(service: &Tree, old: &Tree) -> bool {
+    let mut errors = Vec::new();
+    cluster_ip_kept(get(service, "spec"), get(old, "spec"), &mut errors);
+    errors.is_empty()
+}
+
 fn cluster_ip_kept(spec: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
     let (now, before) = (text(spec, "clusterIP"), text(old, "clusterIP"));
     let both = text(spec, "type") != "ExternalName" && text(old, "type") != "ExternalName";
