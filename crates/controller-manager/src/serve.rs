@@ -182,5 +182,19 @@ fn typed(body: String, media_type: &'static str) -> Response<Full<Bytes>> {
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() = status;
+    let kind = http::HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(http::header::CONTENT_TYPE, kind);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_say_what_they_are() {
+        let kind = |response: Response<Full<Bytes>>| response.headers()[http::header::CONTENT_TYPE].clone();
+        assert_eq!(kind(text(StatusCode::NOT_FOUND, String::new())), "text/plain; charset=utf-8");
+        assert_eq!(kind(json(String::new())), "application/json");
+    }
 }
