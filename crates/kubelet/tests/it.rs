@@ -364,6 +364,27 @@ async fn what_runs_of_a_rejected_pod_is_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pod_deleted_by_force_makes_room_at_once() {
+    let node = Node::new();
+    let (kubelet, shutdown) = (node.assemble(), CancellationToken::new());
+    let with_port = |name: &str| {
+        let mut pod = Pod::clone(&api_pod(name, 0, json!({})));
+        let ports = json!([{"containerPort": 80, "hostPort": 80}]);
+        pod.spec.as_mut().unwrap().containers[0].ports = serde_json::from_value(ports).unwrap();
+        Arc::new(pod)
+    };
+    kubelet.supervisor.update(&kubelet, with_port("first"), &shutdown);
+    until("running", || state_of(&node, "first") == Some(RUNNING)).await;
+    node.runtime.fail("StopContainer", stuck());
+    kubelet.supervisor.remove("uid-first");
+    kubelet.supervisor.update(&kubelet, with_port("second"), &shutdown);
+    until("running beside it", || state_of(&node, "second") == Some(RUNNING)).await;
+    node.runtime.fail("StopContainer", None);
+    shutdown.cancel();
+    kubelet.supervisor.finished().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_next_pod_is_evicted_when_the_last_is_gone() {
     let node = Node::new();
     let (kubelet, shutdown) = (node.assemble(), CancellationToken::new());

@@ -30,7 +30,13 @@ impl Supervisor {
             orders.update(pod);
             return;
         }
-        let others = kubelet.pods.all();
+        // What its source has dropped makes room, even while it ends.
+        let others: Vec<Arc<Pod>> = {
+            let workers = self.workers.lock();
+            let dropped =
+                |other: &Arc<Pod>| workers.get(pods::uid(other)).is_some_and(|it| it.state().removed);
+            kubelet.pods.all().into_iter().filter(|other| !dropped(other)).collect()
+        };
         kubelet.pods.put(pod.clone());
         let orders = Arc::new(Orders::new(pod.clone()));
         kubelet.pods.set_waker(&uid, orders.wake.clone());
