@@ -47,15 +47,19 @@ pub async fn run(context: Context) -> Result<(), Error> {
     let client = context.client("job-controller").await?;
     let events = context.events(&client, "job-controller");
     let queue = context.queue("job");
+    let strays = context.queue("job_orphan_pod");
     let jobs: Informer<Job> = context.informers.all();
     let pod_cache = context.pods();
     let expectations = Arc::new(Expectations::default());
     jobs.enqueue_to(queue.clone());
     jobs.synced().await;
-    let (touch, known) = (queue.clone(), jobs.clone());
+    let (touch, stray, known) = (queue.clone(), strays.clone(), jobs.clone());
     pod_cache.on_event(move |event| {
         // Pods whose job is gone, or that were taken from it, have a finalizer that nobody else takes away.
         let pod = event.object();
+        if is_stray(pod) && !matches!(event, Event::Deleted(_)) {
+            stray.add(Key::new(&pod.metadata.namespace, &pod.metadata.name));
+        }
         let name = match pod.metadata.controller() {
             Some(owner) => (owner.kind == Job::KIND).then_some(owner.name.as_str()),
             None => pod.metadata.labels.get(JOB_NAME),
@@ -79,12 +83,16 @@ pub async fn run(context: Context) -> Result<(), Error> {
     let pods = PodControl { client: client.clone(), events: events.clone() };
     let controller =
         Arc::new(Controller { client, events, pods, jobs, pod_cache, expectations, queue: queue.clone() });
-    context
-        .work(queue, workers, move |key| {
-            let controller = controller.clone();
-            async move { controller.reconcile(&key).await }
-        })
-        .await;
+    let freeing = controller.clone();
+    let frees = context.work(strays, 1, move |key| {
+        let controller = freeing.clone();
+        async move { controller.free_stray(&key).await }
+    });
+    let works = context.work(queue, workers, move |key| {
+        let controller = controller.clone();
+        async move { controller.reconcile(&key).await }
+    });
+    tokio::join!(works, frees);
     Ok(())
 }
 
@@ -100,6 +108,13 @@ fn owns(job: &Job, pod: &Pod) -> bool {
 
 fn is_tracked(meta: &Meta) -> bool {
     meta.finalizers.iter().any(|name| name == FINALIZER)
+}
+
+/// Whether nothing tells whose pod it was: a job with a selector of its own leaves no name on its pods.
+fn is_stray(pod: &Pod) -> bool {
+    is_tracked(&pod.metadata)
+        && pod.metadata.controller().is_none()
+        && pod.metadata.labels.get(JOB_NAME).is_none()
 }
 
 fn would_adopt(jobs: &Informer<Job>, pod: &Pod) -> Vec<Key> {
@@ -240,6 +255,19 @@ impl Controller {
             Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
             result => result.map(drop),
         }
+    }
+
+    /// A pod that was left behind, unless a job takes it.
+    async fn free_stray(&self, key: &Key) -> Result<(), Error> {
+        let Some(pod) = self.pod_cache.get_key(key).filter(|pod| is_stray(pod)) else { return Ok(()) };
+        let takers = would_adopt(&self.jobs, &pod);
+        let takes = |key: &Key| {
+            self.jobs.get_key(key).is_some_and(|job| !job.metadata.is_deleting() && !job.is_finished())
+        };
+        if takers.iter().any(takes) {
+            return Ok(());
+        }
+        Ok(self.free_one(&pod).await?)
     }
 
     /// Pods of an earlier job of this name, or that were taken from this one.

@@ -4,6 +4,7 @@
 
 mod ranges;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use client::{Client, Event, EventRecorder, EventType, Informer, Key, Patch};
@@ -22,6 +23,8 @@ struct Controller {
     nodes: Informer<Node>,
     /// One set of ranges per IP family.
     ranges: Mutex<Vec<Ranges>>,
+    /// Uids of nodes that have got theirs, which the cache does not show yet.
+    served: Mutex<HashSet<String>>,
 }
 
 pub async fn run(context: Context) -> Result<(), Error> {
@@ -39,11 +42,17 @@ pub async fn run(context: Context) -> Result<(), Error> {
     for node in nodes.list() {
         occupy(&mut ranges, &node);
     }
-    let controller =
-        Arc::new(Controller { client, events, nodes: nodes.clone(), ranges: Mutex::new(ranges) });
+    let controller = Arc::new(Controller {
+        client,
+        events,
+        nodes: nodes.clone(),
+        ranges: Mutex::new(ranges),
+        served: Mutex::default(),
+    });
     let (touch, freed) = (queue.clone(), controller.clone());
     nodes.on_keyed_event(move |key, event| {
         if let Event::Deleted(node) = event {
+            freed.served.lock().remove(&*node.metadata.uid);
             let mut ranges = freed.ranges.lock();
             for cidr in cidrs(node) {
                 ranges.iter_mut().for_each(|ranges| ranges.release(cidr));
@@ -111,6 +120,10 @@ impl Controller {
         let Some(node) = self.nodes.get_key(key) else { return Ok(()) };
         if !cidrs(&node).is_empty() {
             occupy(&mut self.ranges.lock(), &node);
+            self.served.lock().remove(&*node.metadata.uid);
+            return Ok(());
+        }
+        if self.served.lock().contains(&*node.metadata.uid) {
             return Ok(());
         }
         let name = &node.metadata.name;
@@ -139,6 +152,7 @@ impl Controller {
         match self.client.patch::<Node>(None, name, None, Patch::Strategic(patch)).await {
             Ok(_) => {
                 tracing::info!(node = %name, cidrs = ?texts, "Set node PodCIDR");
+                self.served.lock().insert(node.metadata.uid.to_string());
                 Ok(())
             }
             Err(error) => {

@@ -57,16 +57,25 @@ pub async fn run(context: Context) -> Result<(), Error> {
     let worker = controller.clone();
     let workers = context.work(queue, 8, move |key| {
         let controller = worker.clone();
-        async move { controller.taint_by_condition(&key).await }
+        async move { controller.follow(&key).await }
     });
     tokio::join!(monitor, workers);
     Ok(())
 }
 
 impl Controller {
-    /// The taints that keep new pods away follow the conditions at once.
-    async fn taint_by_condition(&self, key: &Key) -> Result<(), Error> {
+    /// The taints that keep new pods away follow the conditions at once, the labels of old the ones that took their place.
+    async fn follow(&self, key: &Key) -> Result<(), Error> {
         let Some(node) = self.nodes.get_key(key) else { return Ok(()) };
+        let labels = old_labels(&node);
+        if !labels.is_empty() {
+            let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
+            match self.client.patch::<Node>(None, &node.metadata.name, None, patch).await {
+                Err(error) if !error.is_not_found() => return Err(error.into()),
+                // Its next state comes here again.
+                _ => return Ok(()),
+            }
+        }
         match taints::no_schedule(&node, jiff::Timestamp::now()) {
             Some(wanted) => self.write_taints(&node, wanted).await,
             None => Ok(()),
@@ -122,7 +131,6 @@ impl Controller {
                 None => *self.options.node_startup_grace_period,
             };
             if !health.is_silent(grace, now) {
-                self.keep_pods_marked(node, health).await;
                 continue;
             }
             let wanted = health::unknown(node, jiff::Timestamp::now());
@@ -136,28 +144,19 @@ impl Controller {
                     continue;
                 }
             }
-            self.keep_pods_marked(node, health).await;
+            if health.falls_silent(node) {
+                let message = format!("Node {name} status is now: NodeNotReady");
+                self.tell(name, &node.metadata.uid, "NodeNotReady", &message);
+            }
+            if health.owes_marks {
+                health.owes_marks = !self.mark_pods(name).await;
+            }
         }
         self.taint_silent(&nodes, known).await;
     }
 
-    /// While a node is not ready none of its pods is.
-    async fn keep_pods_marked(&self, node: &Node, health: &mut Health) {
-        let ready = node.is_ready() && !health.silent;
-        let was_ready = std::mem::replace(&mut health.ready, ready);
-        if ready || (!was_ready && health.pods_marked) {
-            health.pods_marked = false;
-            return;
-        }
-        let name = &node.metadata.name;
-        if was_ready {
-            self.tell(
-                name,
-                &node.metadata.uid,
-                "NodeNotReady",
-                &format!("Node {name} status is now: NodeNotReady"),
-            );
-        }
+    /// No pod of a silent node is ready. False where not all could be told.
+    async fn mark_pods(&self, name: &str) -> bool {
         let mut complete = true;
         for pod in self.pods.by_index(NODE_INDEX, name).into_iter().filter(|pod| pod.is_ready()) {
             self.events.event(&pod.reference(), EventType::Warning, "NodeNotReady", "Node is not ready");
@@ -178,7 +177,7 @@ impl Controller {
                 complete = false;
             }
         }
-        health.pods_marked = complete;
+        complete
     }
 
     /// The taints that drive pods away come at a limited rate, and not at all when every node is silent: then it is
@@ -245,5 +244,38 @@ impl Controller {
             ..Default::default()
         };
         self.events.event(&node, EventType::Normal, reason, message);
+    }
+}
+
+/// Labels under their beta names that are not there, or are not what the present names say.
+fn old_labels(node: &Node) -> BTreeMap<&'static str, String> {
+    let labels = &node.metadata.labels;
+    let pairs =
+        [("kubernetes.io/os", "beta.kubernetes.io/os"), ("kubernetes.io/arch", "beta.kubernetes.io/arch")];
+    let missing = pairs.into_iter().filter_map(|(present, old)| {
+        let value = labels.get(present)?;
+        (labels.get(old) != Some(value)).then(|| (old, value.to_string()))
+    });
+    missing.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_of_old() {
+        let old = |labels: serde_json::Value| {
+            old_labels(&serde_json::from_value(json!({"metadata": {"name": "n", "labels": labels}})).unwrap())
+        };
+        assert!(old(json!({"a": "b"})).is_empty());
+        assert_eq!(
+            old(
+                json!({"kubernetes.io/os": "linux", "kubernetes.io/arch": "arm64", "beta.kubernetes.io/arch": "amd64"})
+            ),
+            [("beta.kubernetes.io/os", "linux".to_owned()), ("beta.kubernetes.io/arch", "arm64".to_owned())]
+                .into()
+        );
+        assert!(old(json!({"kubernetes.io/os": "linux", "beta.kubernetes.io/os": "linux"})).is_empty());
     }
 }

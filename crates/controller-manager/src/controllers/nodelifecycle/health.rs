@@ -14,9 +14,10 @@ pub(super) struct Health {
     heard: Instant,
     /// Was silent for too long when last looked at.
     pub(super) silent: bool,
-    pub(super) ready: bool,
-    /// Its pods have been told that they are not ready.
-    pub(super) pods_marked: bool,
+    /// Its silence has been told of.
+    told: bool,
+    /// Its pods are still to be marked as not ready.
+    pub(super) owes_marks: bool,
 }
 
 impl Health {
@@ -28,8 +29,8 @@ impl Health {
             renewed: None,
             heard: now,
             silent: false,
-            ready: node.is_ready(),
-            pods_marked: false,
+            told: false,
+            owes_marks: false,
         }
     }
 
@@ -51,7 +52,19 @@ impl Health {
 
     pub(super) fn is_silent(&mut self, grace: Duration, now: Instant) -> bool {
         self.silent = now.duration_since(self.heard) > grace;
+        if !self.silent {
+            (self.told, self.owes_marks) = (false, false);
+        }
         self.silent
+    }
+
+    /// Whether it is by its silence alone that a node is not ready, seen for the first time. What a kubelet says of its
+    /// node itself, it says of its pods, too.
+    pub(super) fn falls_silent(&mut self, node: &Node) -> bool {
+        let falls = node.is_ready() && !self.told;
+        self.told |= falls;
+        self.owes_marks |= falls;
+        falls
     }
 }
 
@@ -134,5 +147,24 @@ mod tests {
         );
         node.status.conditions = wanted;
         assert!(unknown(&node, now).is_empty());
+    }
+
+    #[test]
+    fn pods_are_marked_for_a_silence_and_for_nothing_else() {
+        let (grace, start) = (Duration::from_secs(50), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let (ready, mut not_ready) = (node("2026-01-01T00:00:00Z"), node("2026-01-01T00:00:01Z"));
+        not_ready.status.conditions[0].status = "False".to_owned();
+        let mut health = Health::new(&ready, start);
+        health.observe(&ready, None, start);
+        assert!(!health.is_silent(grace, at(10)));
+        assert!(health.is_silent(grace, at(60)));
+        assert!(health.falls_silent(&ready) && health.owes_marks);
+        assert!(!health.falls_silent(&ready), "told once");
+        // It is heard of again: not ready, by its own account, before it falls silent once more.
+        health.observe(&not_ready, None, at(70));
+        assert!(!health.is_silent(grace, at(70)) && !health.owes_marks);
+        assert!(health.is_silent(grace, at(130)));
+        assert!(!health.falls_silent(&not_ready) && !health.owes_marks);
     }
 }
