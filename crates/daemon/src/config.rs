@@ -156,23 +156,10 @@ fn parse<T: DeserializeOwned>(
     if found_version != api_version || found_kind != kind {
         return Err(Error::Kind { path: path.into(), kind: found_kind, api_version: found_version });
     }
-    tree.as_object_mut().into_iter().for_each(drop_nulls);
     let mut unread = Vec::new();
     let value = serde_ignored::deserialize(tree, |field| unread.push(field.to_string().replace(".?", "")))
         .map_err(|error: serde_json::Error| decode(error.to_string()))?;
     Ok((value, unread))
-}
-
-/// A field that is null is one that is not there, whatever its type: upstream's tools write such.
-fn drop_nulls(fields: &mut serde_json::Map<String, Value>) {
-    fields.retain(|_, value| !value.is_null());
-    for value in fields.values_mut() {
-        match value {
-            Value::Object(fields) => drop_nulls(fields),
-            Value::Array(items) => items.iter_mut().filter_map(Value::as_object_mut).for_each(drop_nulls),
-            _ => {}
-        }
-    }
 }
 
 #[cfg(test)]
