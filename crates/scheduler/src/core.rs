@@ -14,7 +14,7 @@ use rand::rngs::SmallRng;
 use rustc_hash::FxHashMap;
 
 use crate::cluster::{Node, Pod, Symbol, Table};
-use crate::framework::{Change, Diagnosis, Point};
+use crate::framework::{Change, Cycle, Diagnosis, Point};
 use crate::metrics::{self, Ended};
 use crate::plugins::{Preemption, Victims};
 use algorithm::Choice;
@@ -35,8 +35,9 @@ pub struct Core {
 pub enum Attempt {
     /// Assumed on a node: bind it, then [`Core::bound`] or [`Core::bind_failed`]. Wait first where permit plugins hold it back.
     Bind { entry: Entry, node: Symbol, choice: Choice, profile: Arc<Profile>, wait: Option<WaitingPod> },
-    /// Fits nowhere; it is in the queue again.
-    Unschedulable { pod: Arc<Pod>, message: String, victims: Option<Victims> },
+    /// Fits nowhere; it is in the queue again. Tell of the nominations that have ended: its own, or those of less
+    /// important pods to the node that it will get.
+    Unschedulable { pod: Arc<Pod>, message: String, victims: Option<Victims>, denominated: Vec<Arc<Pod>> },
     /// It need not be scheduled.
     Skipped,
 }
@@ -92,7 +93,7 @@ impl Core {
         if !pod.nominated.is_empty() {
             self.table.nominate(pod, pod.nominated);
         } else if old.is_some_and(|old| !old.nominated.is_empty()) {
-            self.table.denominate(&pod.uid);
+            self.denominate(pod, now);
         }
         let gate = profile.pre_enqueue(pod);
         self.queue.set(pod, gate, now);
@@ -101,7 +102,7 @@ impl Core {
     /// A pod is gone, or has finished.
     pub fn remove_pod(&mut self, pod: &Arc<Pod>, now: Duration) {
         self.queue.remove(&pod.uid);
-        self.table.denominate(&pod.uid);
+        self.denominate(pod, now);
         if let Some(profile) = self.profile(pod) {
             profile.waiting.reject(&pod.uid, "removed");
         }
@@ -157,20 +158,22 @@ impl Core {
                         profile.unreserve(&pod, node);
                         self.table.forget(&pod.uid);
                         self.queue.failed(entry, now);
-                        Some(Attempt::Unschedulable { pod, message, victims: None })
+                        let denominated = Vec::new();
+                        Some(Attempt::Unschedulable { pod, message, victims: None, denominated })
                     }
                 }
             }
             Err(failure) => {
                 let (mut diagnosis, cycle, active) = *failure;
-                let victims = self.preempt(&profile, &pod, &mut diagnosis, &cycle, &active);
+                let before = (&cycle, active.as_slice());
+                let (victims, denominated) = self.preempt(&profile, &pod, &mut diagnosis, before, now);
                 let message = diagnosis.text();
                 if diagnosis.plugins == 0 {
                     self.queue.failed(entry, now);
                 } else {
                     self.queue.unschedulable(entry, diagnosis.plugins, now);
                 }
-                Some(Attempt::Unschedulable { pod, message, victims })
+                Some(Attempt::Unschedulable { pod, message, victims, denominated })
             }
         }
     }
@@ -180,18 +183,18 @@ impl Core {
         profile: &Profile,
         pod: &Arc<Pod>,
         diagnosis: &mut Diagnosis,
-        cycle: &crate::framework::Cycle,
-        active: &[usize],
-    ) -> Option<Victims> {
+        before: (&Cycle, &[usize]),
+        now: Duration,
+    ) -> (Option<Victims>, Vec<Arc<Pod>>) {
         if !profile.preempts || diagnosis.nodes == 0 {
-            return None;
+            return (None, Vec::new());
         }
         let started = std::time::Instant::now();
         metrics::PREEMPTIONS.inc();
-        let victims = self.post_filter(profile, pod, diagnosis, cycle, active);
+        let (victims, denominated) = self.post_filter(profile, pod, diagnosis, before, now);
         let ended = if victims.is_some() { Ended::Success } else { Ended::Unschedulable };
         profile.times.observe(Point::PostFilter, ended, started);
-        victims
+        (victims, denominated)
     }
 
     fn post_filter(
@@ -199,13 +202,13 @@ impl Core {
         profile: &Profile,
         pod: &Arc<Pod>,
         diagnosis: &mut Diagnosis,
-        cycle: &crate::framework::Cycle,
-        active: &[usize],
-    ) -> Option<Victims> {
+        (cycle, active): (&Cycle, &[usize]),
+        now: Duration,
+    ) -> (Option<Victims>, Vec<Arc<Pod>>) {
         if diagnosis.message.is_some() {
             // What upstream says where no node was looked at.
             diagnosis.post_filter = Some("not found".into());
-            return None;
+            return (None, Vec::new());
         }
         match crate::plugins::search_victims(profile, cycle, active, pod, &self.table, diagnosis) {
             Preemption::Victims(victims) => {
@@ -215,19 +218,44 @@ impl Core {
                     victims.pods.len()
                 ));
                 self.table.nominate(pod, victims.node);
-                Some(victims)
+                let denominated = self.displace(pod, victims.node, now);
+                (Some(victims), denominated)
+            }
+            Preemption::Ineligible(message) => {
+                diagnosis.post_filter = Some(message.into());
+                (None, Vec::new())
             }
             Preemption::None(message) => {
                 diagnosis.post_filter = Some(message);
-                None
+                let ended = self.denominate(pod, now) || !pod.nominated.is_empty();
+                (None, if ended { vec![pod.clone()] } else { Vec::new() })
             }
         }
     }
 
+    /// Less important pods that were promised the node may not fit beside `pod`: they look for another.
+    fn displace(&mut self, pod: &Pod, node: Symbol, now: Duration) -> Vec<Arc<Pod>> {
+        let Some(row) = self.table.index(node) else { return Vec::new() };
+        let others = self.table.nominated(row).iter();
+        let lower: Vec<Arc<Pod>> = others.filter(|other| other.priority < pod.priority).cloned().collect();
+        for other in &lower {
+            self.table.denominate(&other.uid);
+            self.queue.give_up_waiting(&other.uid, now);
+        }
+        lower
+    }
+
+    /// Ends the nomination of a pod that is not placed. What was kept for it may help others.
+    fn denominate(&mut self, pod: &Pod, now: Duration) -> bool {
+        let Some(node) = self.table.denominate(&pod.uid) else { return false };
+        self.changed(&Change::PodRemoved { pod, node }, now);
+        true
+    }
+
     /// Victims could not be deleted: the place is not the pod's, and no end of theirs will wake it.
     pub fn preemption_failed(&mut self, pod: &Pod, now: Duration) {
-        self.table.denominate(&pod.uid);
         self.queue.give_up_waiting(&pod.uid, now);
+        self.denominate(pod, now);
     }
 
     /// The API server has accepted the binding. The pod stays assumed until it is seen bound.

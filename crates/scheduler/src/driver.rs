@@ -220,7 +220,7 @@ impl Scheduler {
                     drop(permit);
                 });
             }
-            Attempt::Unschedulable { pod, message, victims } => {
+            Attempt::Unschedulable { pod, message, victims, denominated } => {
                 tracing::info!(pod = %pod.key, err = message, "Unable to schedule pod; no fit; waiting");
                 self.record("unschedulable", &pod, started);
                 let permit = tokio::select! {
@@ -229,6 +229,9 @@ impl Scheduler {
                 };
                 let own = self.clone();
                 self.tasks.spawn(async move {
+                    for other in &denominated {
+                        own.take_back_nomination(other).await;
+                    }
                     own.unschedulable(&pod, "Unschedulable", &message, victims).await;
                     drop(permit);
                 });

@@ -215,13 +215,27 @@ impl Table {
         }
     }
 
-    pub fn denominate(&mut self, uid: &str) {
-        if !self.nominated.is_empty() {
-            self.nominated.retain(|_, pods| {
-                pods.retain(|pod| *pod.uid != *uid);
-                !pods.is_empty()
-            });
+    /// Pods nominated to a row that `pod` has to leave place for.
+    pub fn promised(&self, row: usize, pod: &Pod) -> Vec<&Arc<Pod>> {
+        let others = self.nominated(row).iter();
+        others.filter(|other| other.priority >= pod.priority && other.uid != pod.uid).collect()
+    }
+
+    /// The row a pod is nominated to.
+    pub fn nomination(&self, uid: &str) -> Option<usize> {
+        let mut rows = self.nominated.iter();
+        rows.find(|(_, pods)| pods.iter().any(|pod| *pod.uid == *uid)).map(|(row, _)| *row)
+    }
+
+    /// Ends a pod's nomination; answers with the node that it was nominated to.
+    pub fn denominate(&mut self, uid: &str) -> Option<Symbol> {
+        let row = self.nomination(uid)?;
+        let pods = self.nominated.get_mut(&row)?;
+        pods.retain(|pod| *pod.uid != *uid);
+        if pods.is_empty() {
+            self.nominated.remove(&row);
         }
+        Some(self.rows[row].name)
     }
 
     fn row_of(&mut self, name: Symbol) -> usize {

@@ -6,8 +6,8 @@ use std::time::Instant;
 use rand::Rng;
 
 use super::profile::Profile;
-use crate::cluster::{Pod, Row, Symbol, Table};
-use crate::framework::{Cycle, Diagnosis, Point, PreFilter, Reject};
+use crate::cluster::{Pod, Symbol, Table};
+use crate::framework::{Cycle, Diagnosis, Point, PreFilter};
 use crate::metrics::Ended;
 
 /// A node chosen.
@@ -123,35 +123,12 @@ struct Search<'a> {
 impl Search<'_> {
     fn look(&mut self, cycle: &Cycle, index: usize) {
         let row = self.table.row(index);
-        let verdict = self.filter(cycle, row).and_then(|()| {
-            let waiting: Vec<&Arc<Pod>> = self
-                .table
-                .nominated(index)
-                .iter()
-                .filter(|other| other.priority >= self.pod.priority && other.uid != self.pod.uid)
-                .collect();
-            if waiting.is_empty() {
-                return Ok(());
-            }
-            // It must fit beside those that have been promised the node, too.
-            let mut trial = row.clone();
-            for other in waiting {
-                trial.place(other);
-            }
-            self.filter(cycle, &trial)
-        });
+        let promised = self.table.promised(index, self.pod);
+        let verdict = self.profile.fits(self.active, cycle, self.pod, row, &promised);
         match verdict {
             Ok(()) => self.feasible.push(index),
             Err((place, reject)) => self.diagnosis.add(place, &reject, index),
         }
-    }
-
-    fn filter(&self, cycle: &Cycle, row: &Row) -> Result<(), (usize, Reject)> {
-        for place in self.active {
-            let plugin = &self.profile.plugins[*place];
-            plugin.filter(*place, cycle, self.pod, row).map_err(|reject| (*place, reject))?;
-        }
-        Ok(())
     }
 
     /// Accounts for nodes that pre-filter plugins left out.

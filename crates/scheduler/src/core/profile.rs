@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::waiting::{WaitingPod, WaitingPods};
 use crate::cluster::{Pod, Row, Symbol};
-use crate::framework::{Cycle, Permit, Plugin, Point};
+use crate::framework::{Cycle, Permit, Plugin, Point, Reject};
 use crate::metrics::{Ended, PointTimes};
 
 pub struct Profile {
@@ -70,9 +70,29 @@ impl Profile {
             .find_map(|(_, plugin)| plugin.pre_enqueue(pod).err().map(|message| (plugin.name(), message)))
     }
 
-    /// Whether the filters in `active` let the pod onto the node.
-    pub fn fits(&self, active: &[usize], cycle: &Cycle, pod: &Pod, row: &Row) -> bool {
-        active.iter().all(|place| self.plugins[*place].filter(*place, cycle, pod, row).is_ok())
+    /// Whether the filters in `active` let the pod onto the node; else which does not. It must fit beside the pods that
+    /// have been promised the node, and without them too: they may come to be placed elsewhere.
+    pub fn fits(
+        &self,
+        active: &[usize],
+        cycle: &Cycle,
+        pod: &Pod,
+        row: &Row,
+        promised: &[&Arc<Pod>],
+    ) -> Result<(), (usize, Reject)> {
+        let filter = |row: &Row| {
+            active.iter().try_for_each(|place| {
+                self.plugins[*place].filter(*place, cycle, pod, row).map_err(|reject| (*place, reject))
+            })
+        };
+        if !promised.is_empty() {
+            let mut trial = row.clone();
+            for other in promised {
+                trial.place(other);
+            }
+            filter(&trial)?;
+        }
+        filter(row)
     }
 
     /// Runs reserve and permit plugins. Answers the pod that waits where one of these holds it back, or why it is rejected.

@@ -67,11 +67,16 @@ impl Scheduler {
         if let Some(victims) = victims
             && self.preempt(pod, &victims).await.is_err()
         {
-            // Null takes the field away. The cache may tell of the nomination later than this, and then of its end.
-            self.patch_status(pod, json!({"nominatedNodeName": null})).await;
+            self.take_back_nomination(pod).await;
             self.core.lock().preemption_failed(pod, self.now());
             self.wake.notify_one();
         }
+    }
+
+    /// The cache may tell of the nomination later than this, and then of its end.
+    pub(super) async fn take_back_nomination(&self, pod: &Pod) {
+        // Null takes the field away.
+        self.patch_status(pod, json!({"nominatedNodeName": null})).await;
     }
 
     /// Deletes victims up to the first that cannot be; one that is gone needs no deletion.

@@ -1,7 +1,8 @@
 //! `DefaultPreemption`: a node on which taking away pods of lower priority would make place.
 //!
-//! Pure search; the caller deletes the victims. Pod disruption budgets are not considered yet, and constraints
-//! between pods (affinity, spreading) are taken as they are with the victims still there.
+//! Pure search; the caller deletes the victims. Place that has been promised to other pods is not taken from them.
+//! Pod disruption budgets are not considered yet, and constraints between pods (affinity, spreading) are taken as
+//! they are with the victims still there.
 
 use std::sync::Arc;
 
@@ -37,7 +38,9 @@ pub struct Victims {
 /// What the search came to.
 pub enum Preemption {
     Victims(Victims),
-    /// The part of the pod's message that says why not.
+    /// It is not to preempt, at least not now: the part of the pod's message that says why.
+    Ineligible(&'static str),
+    /// No node would do.
     None(String),
 }
 
@@ -56,22 +59,24 @@ pub fn search(
     diagnosis: &Diagnosis,
 ) -> Preemption {
     if !pod.preempts {
-        return Preemption::None("preemption: not eligible due to preemptionPolicy=Never.".into());
+        return Preemption::Ineligible("preemption: not eligible due to preemptionPolicy=Never.");
     }
     // An earlier preemption of this pod is under way while a victim on its node is being deleted.
-    if let Some(row) = table.index(pod.nominated)
-        && !pod.nominated.is_empty()
+    // The table may know of it before the pod's status tells.
+    let nominated = table.nomination(&pod.uid).or_else(|| table.index(pod.nominated));
+    if let Some(row) = nominated
+        && diagnosis.resolvable.contains(&row)
         && table.row(row).pods.values().any(|other| other.deleting && other.priority < pod.priority)
     {
-        return Preemption::None(
-            "preemption: not eligible due to a terminating pod on the nominated node.".into(),
+        return Preemption::Ineligible(
+            "preemption: not eligible due to a terminating pod on the nominated node.",
         );
     }
     let mut best: Option<(Victims, Cost)> = None;
     let mut found = 0;
     for index in &diagnosis.resolvable {
         let row = table.row(*index);
-        if let Some(pods) = victims(profile, cycle, active, pod, row) {
+        if let Some(pods) = victims(profile, cycle, active, pod, row, &table.promised(*index, pod)) {
             let cost = Cost::of(&pods);
             if best.as_ref().is_none_or(|(_, least)| cost < *least) {
                 best = Some((Victims { node: row.name, pods }, cost));
@@ -108,6 +113,7 @@ fn victims(
     active: &[usize],
     pod: &Arc<Pod>,
     row: &Row,
+    promised: &[&Arc<Pod>],
 ) -> Option<Vec<Arc<Pod>>> {
     let mut lower: Vec<Arc<Pod>> =
         row.pods.values().filter(|other| other.priority < pod.priority).cloned().collect();
@@ -118,14 +124,15 @@ fn victims(
     for other in &lower {
         trial.remove(&other.uid);
     }
-    if !profile.fits(active, cycle, pod, &trial) {
+    let fits = |trial: &Row| profile.fits(active, cycle, pod, trial, promised).is_ok();
+    if !fits(&trial) {
         return None;
     }
     // Give back as many as can stay, the most important first.
     lower.sort_by(|one, two| two.priority.cmp(&one.priority).then(one.created.cmp(&two.created)));
     lower.retain(|other| {
         trial.place(other);
-        let stays = profile.fits(active, cycle, pod, &trial);
+        let stays = fits(&trial);
         if !stays {
             trial.remove(&other.uid);
         }

@@ -83,11 +83,102 @@ fn a_preemptor_whose_victim_stays_does_not_wait_for_its_end() {
 fn a_nomination_ends_when_it_is_taken_back() {
     let mut fixture = Fixture::new([node("a", "1", json!({}))]);
     let pod = cpu("p", "1", json!({}));
-    let mut nominated = (*pod).clone();
-    nominated.nominated = scheduler::cluster::Symbol::new("a");
-    let nominated = Arc::new(nominated);
+    let nominated = nominated_to(&pod, "a");
     fixture.core.set_pod(&nominated, None, fixture.now);
     assert_eq!(fixture.core.table.nominated(0).len(), 1);
     fixture.core.set_pod(&pod, Some(&nominated), fixture.now);
     assert!(fixture.core.table.nominated(0).is_empty());
+}
+
+/// Two nodes of 2 CPUs, full of unimportant pods of one.
+fn full() -> Fixture {
+    let mut fixture = Fixture::new([node("a", "2", json!({})), node("b", "2", json!({}))]);
+    for (name, at) in [("a1", "a"), ("a2", "a"), ("b1", "b"), ("b2", "b")] {
+        fixture.add(&placed(name, "1", -5, at));
+    }
+    fixture
+}
+
+#[test]
+fn equals_do_not_take_the_same_place() {
+    let mut fixture = full();
+    let (first, one) = victims(&mut fixture, &cpu("h1", "1", json!({"priority": 1000}))).unwrap();
+    assert_eq!(one.len(), 1);
+    let (second, two) = victims(&mut fixture, &cpu("h2", "2", json!({"priority": 1000}))).unwrap();
+    assert_ne!(first, second, "what is left of the first node is too small");
+    assert_eq!(two.len(), 2);
+    for victim in one.iter().chain(&two) {
+        let at = if one.contains(victim) { first } else { second };
+        fixture.core.remove_pod(&placed(victim, "1", -5, at), fixture.now);
+    }
+    fixture.wait(2000);
+    assert!(matches!(fixture.next(), Result::Node(_)));
+    assert!(matches!(fixture.next(), Result::Node(_)));
+    let node_of = |uid| fixture.core.table.node_of(uid).unwrap().as_str();
+    assert_eq!((node_of("uid-h1"), node_of("uid-h2")), (first, second));
+}
+
+/// The attempt that comes next fails: whose nominations it has ended.
+fn denominated(fixture: &mut Fixture) -> Vec<String> {
+    match fixture.core.attempt(fixture.now) {
+        Some(Attempt::Unschedulable { denominated, .. }) => {
+            denominated.iter().map(|pod| pod.key.name.to_string()).collect()
+        }
+        _ => panic!("the pod fits"),
+    }
+}
+
+#[test]
+fn a_more_important_preemptor_takes_over_a_promised_node() {
+    let mut fixture = Fixture::new([node("a", "1", json!({}))]);
+    fixture.add(&placed("victim", "1", 0, "a"));
+    assert!(victims(&mut fixture, &cpu("middle", "1", json!({"priority": 5}))).is_some());
+    fixture.add(&cpu("high", "1", json!({"priority": 10})));
+    assert_eq!(denominated(&mut fixture), ["middle"]);
+    let names: Vec<_> = fixture.core.table.nominated(0).iter().map(|pod| &*pod.key.name).collect();
+    assert_eq!(names, ["high"]);
+    // It is tried again without anything having changed, and leaves the other's place alone.
+    fixture.wait(1000);
+    assert!(
+        matches!(fixture.next(), Result::Message(message) if message.contains("No preemption victims found"))
+    );
+    assert_eq!(fixture.core.table.nominated(0).len(), 1);
+}
+
+#[test]
+fn a_nomination_ends_when_the_node_will_not_do_any_more() {
+    let mut fixture = Fixture::new([node("a", "1", json!({}))]);
+    let victim = placed("victim", "1", 0, "a");
+    fixture.add(&victim);
+    assert!(victims(&mut fixture, &cpu("middle", "1", json!({"priority": 5}))).is_some());
+    assert!(matches!(fixture.schedule(&cpu("low", "1", json!({}))), Result::Message(_)));
+    fixture.add(&placed("other", "1", 10, "a"));
+    fixture.core.remove_pod(&victim, fixture.now);
+    fixture.wait(2000);
+    assert_eq!(denominated(&mut fixture), ["middle"]);
+    assert!(fixture.core.table.nominated(0).is_empty());
+    assert_eq!(denominated(&mut fixture), Vec::<String>::new());
+}
+
+#[test]
+fn the_place_kept_for_a_preemptor_that_goes_away_is_given_to_others() {
+    let mut fixture = Fixture::new([node("a", "1", json!({}))]);
+    let victim = placed("victim", "1", 0, "a");
+    fixture.add(&victim);
+    let high = cpu("high", "1", json!({"priority": 10}));
+    assert!(victims(&mut fixture, &high).is_some());
+    fixture.core.remove_pod(&victim, fixture.now);
+    assert!(matches!(fixture.next(), Result::Node("a")));
+    assert!(fixture.bind_fails(false));
+    fixture.core.set_pod(&nominated_to(&high, "a"), Some(&high), fixture.now);
+    assert!(matches!(fixture.schedule(&cpu("low", "1", json!({}))), Result::Message(_)));
+    fixture.core.remove_pod(&high, fixture.now);
+    assert_eq!(fixture.core.queue.sizes().unschedulable, 0, "nothing stands in its way");
+    assert_eq!(fixture.next(), Result::Node("a"));
+}
+
+fn nominated_to(pod: &Pod, node: &str) -> Arc<Pod> {
+    let mut pod = pod.clone();
+    pod.nominated = scheduler::cluster::Symbol::new(node);
+    Arc::new(pod)
 }
