@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cluster::{Node, Pod, Symbol};
+use crate::cluster::{Namespace, Node, Pod, Symbol};
 use crate::core::profile::{BindError, Profile};
 use crate::core::queue::{Backoff, Entry, Sizes};
 use crate::core::{Attempt, Core};
@@ -38,6 +38,7 @@ pub struct Scheduler {
     tasks: TaskTracker,
     pods: Informer<Pod>,
     nodes: Informer<Node>,
+    namespaces: Informer<Namespace>,
 }
 
 impl Scheduler {
@@ -68,12 +69,22 @@ impl Scheduler {
             tasks: TaskTracker::new(),
             pods: informers.watch(Scope::All, unfinished),
             nodes: informers.all(),
+            namespaces: informers.all(),
         });
         scheduler.watch();
         scheduler
     }
 
     fn watch(self: &Arc<Self>) {
+        let own = Arc::downgrade(self);
+        self.namespaces.on_event(move |event| {
+            let Some(own) = own.upgrade() else { return };
+            let namespaces = &mut own.core.lock().table.namespaces;
+            match event {
+                Event::Added(namespace) | Event::Modified { new: namespace, .. } => namespaces.set(namespace),
+                Event::Deleted(namespace) => namespaces.remove(&namespace.name),
+            }
+        });
         let own = Arc::downgrade(self);
         self.nodes.on_event(move |event| {
             let Some(own) = own.upgrade() else { return };
@@ -100,9 +111,9 @@ impl Scheduler {
         });
     }
 
-    /// Pods and nodes are in the cache.
+    /// Pods, nodes and namespaces are in the cache.
     pub fn synced(&self) -> bool {
-        self.pods.has_synced() && self.nodes.has_synced()
+        self.pods.has_synced() && self.nodes.has_synced() && self.namespaces.has_synced()
     }
 
     fn now(&self) -> Duration {
@@ -144,6 +155,7 @@ impl Scheduler {
     /// Schedules until `shutdown`, then lets bindings finish.
     pub async fn run(self: &Arc<Self>, shutdown: CancellationToken) {
         let synced = async {
+            self.namespaces.synced().await;
             self.nodes.synced().await;
             self.pods.synced().await;
         };

@@ -7,7 +7,7 @@ use machinery::labels::Selector;
 use serde::Deserialize;
 
 use super::selector::Term;
-use super::{Effect, Resources, Symbol, Taint};
+use super::{Effect, Namespaces, Resources, Symbol, Taint};
 
 /// What a container without a request counts as in scores: 0.1 CPU and 200 MB.
 pub const DEFAULT_CPU: i64 = 100;
@@ -138,21 +138,28 @@ pub struct Spread {
 pub struct PodTerm {
     pub key: Symbol,
     pub selector: Selector,
-    /// Empty, without a namespace selector: the pod's own.
     pub namespaces: Vec<String>,
-    /// Every namespace. Selectors that select some are resolved to none: namespaces' labels are not watched.
-    pub all_namespaces: bool,
+    /// More namespaces, by their labels. Without it and without names, the term speaks of the pod's own namespace.
+    pub namespace_selector: Option<Selector>,
 }
 
 impl PodTerm {
     /// Whether `other` is one this term speaks of; `own` is the namespace of the pod that has the term.
-    pub fn matches(&self, own: &str, other: &Pod) -> bool {
+    pub fn matches(&self, own: &str, other: &Pod, namespaces: &Namespaces) -> bool {
+        self.speaks_of(own, other, |selector, name| namespaces.selects(selector, name))
+    }
+
+    /// The same where namespaces' labels are not at hand: any may be selected.
+    pub fn may_match(&self, own: &str, other: &Pod) -> bool {
+        self.speaks_of(own, other, |_, _| true)
+    }
+
+    fn speaks_of(&self, own: &str, other: &Pod, selected: impl Fn(&Selector, &str) -> bool) -> bool {
         let namespace = &*other.key.namespace;
-        let in_scope = self.all_namespaces
-            || if self.namespaces.is_empty() {
-                namespace == own
-            } else {
-                self.namespaces.iter().any(|name| name == namespace)
+        let in_scope = self.namespaces.iter().any(|name| name == namespace)
+            || match &self.namespace_selector {
+                Some(selector) => selected(selector, namespace),
+                None => self.namespaces.is_empty() && namespace == own,
             };
         in_scope && selects(&self.selector, other)
     }

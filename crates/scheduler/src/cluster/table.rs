@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::selector::Labels;
-use super::{Node, Pod, Port, Resources, Symbol, Taint};
+use super::{Namespaces, Node, Pod, Port, Resources, Symbol, Taint};
 
 /// A node and the pods placed on it.
 #[derive(Clone, Debug, Default)]
@@ -68,6 +68,7 @@ pub struct Table {
     places: FxHashMap<Box<str>, Place>,
     present: usize,
     assumed: usize,
+    pub namespaces: Namespaces,
     /// On how many nodes an image is.
     image_nodes: FxHashMap<Symbol, u32>,
     /// Placed pods that keep others away, or draw or repel by preference: the only ones inter-pod affinity must look at.

@@ -71,12 +71,12 @@ impl Plugin for InterPodAffinity {
     }
 
     fn pre_filter(&self, own: usize, cycle: &mut Cycle, pod: &Pod, table: &Table) -> PreFilter {
-        let namespace = &*pod.key.namespace;
+        let (namespace, namespaces) = (&*pod.key.namespace, &table.namespaces);
         let (with, without) = (&pod.needs.affinity, &pod.needs.anti_affinity);
         let mut state = State::default();
         for (row, other) in table.repelling() {
             for term in &other.needs.anti_affinity {
-                if term.matches(&other.key.namespace, pod) {
+                if term.matches(&other.key.namespace, pod, namespaces) {
                     count(&mut state.existing, row, term.key, 1);
                     if !state.existing_keys.contains(&term.key) {
                         state.existing_keys.push(term.key);
@@ -87,7 +87,7 @@ impl Plugin for InterPodAffinity {
         if with.is_empty() && without.is_empty() && state.existing.is_empty() {
             return PreFilter::Skip;
         }
-        let all = |other: &Pod| with.iter().all(|term| term.matches(namespace, other));
+        let all = |other: &Pod| with.iter().all(|term| term.matches(namespace, other, namespaces));
         if !(with.is_empty() && without.is_empty()) {
             for row in table.rows().iter().filter(|row| row.present) {
                 for other in row.pods.values() {
@@ -96,7 +96,7 @@ impl Plugin for InterPodAffinity {
                             count(&mut state.affinity, row, term.key, 1);
                         }
                     }
-                    for term in without.iter().filter(|term| term.matches(namespace, other)) {
+                    for term in without.iter().filter(|term| term.matches(namespace, other, namespaces)) {
                         count(&mut state.anti_affinity, row, term.key, 1);
                     }
                 }
@@ -130,16 +130,20 @@ impl Plugin for InterPodAffinity {
     }
 
     fn pre_score(&self, own: usize, cycle: &mut Cycle, pod: &Pod, table: &Table, _: &[usize]) -> bool {
-        let namespace = &*pod.key.namespace;
+        let (namespace, namespaces) = (&*pod.key.namespace, &table.namespaces);
         let (with, without) = (&pod.needs.preferred_affinity, &pod.needs.preferred_anti_affinity);
         let mut scores = Counts::default();
         if !(with.is_empty() && without.is_empty()) {
             for row in table.rows().iter().filter(|row| row.present) {
                 for other in row.pods.values() {
-                    for (weight, term) in with.iter().filter(|(_, term)| term.matches(namespace, other)) {
+                    for (weight, term) in
+                        with.iter().filter(|(_, term)| term.matches(namespace, other, namespaces))
+                    {
                         count(&mut scores, row, term.key, *weight);
                     }
-                    for (weight, term) in without.iter().filter(|(_, term)| term.matches(namespace, other)) {
+                    for (weight, term) in
+                        without.iter().filter(|(_, term)| term.matches(namespace, other, namespaces))
+                    {
                         count(&mut scores, row, term.key, -weight);
                     }
                 }
@@ -147,7 +151,7 @@ impl Plugin for InterPodAffinity {
         }
         let skip_preferred = self.ignore_preferred_of_existing && with.is_empty() && without.is_empty();
         for (row, other) in table.repelling() {
-            let speaks = |term: &PodTerm| term.matches(&other.key.namespace, pod);
+            let speaks = |term: &PodTerm| term.matches(&other.key.namespace, pod, namespaces);
             for term in other.needs.affinity.iter().filter(|term| speaks(term)) {
                 count(&mut scores, row, term.key, self.hard_weight);
             }
@@ -188,10 +192,12 @@ impl Plugin for InterPodAffinity {
         let namespace = &*pod.key.namespace;
         match change {
             Change::NodeAdded(_) | Change::NodeUpdated(_) => true,
-            Change::PodPlaced(other) => pod.needs.affinity.iter().any(|term| term.matches(namespace, other)),
+            Change::PodPlaced(other) => {
+                pod.needs.affinity.iter().any(|term| term.may_match(namespace, other))
+            }
             Change::PodRemoved { pod: other, .. } => {
-                pod.needs.anti_affinity.iter().any(|term| term.matches(namespace, other))
-                    || other.needs.anti_affinity.iter().any(|term| term.matches(&other.key.namespace, pod))
+                pod.needs.anti_affinity.iter().any(|term| term.may_match(namespace, other))
+                    || other.needs.anti_affinity.iter().any(|term| term.may_match(&other.key.namespace, pod))
             }
         }
     }

@@ -106,3 +106,36 @@ fn init_containers_and_sidecars_count_at_their_peak() {
     check(json!([init("3"), sidecar("1")]), "500m", 3000);
     check(json!([sidecar("2")]), "1500m", 3500);
 }
+
+#[test]
+fn namespaces_of_a_term() {
+    // Whether a pod of namespace `ns` is kept away from one of `ns`, and from one of `other`.
+    let check = |scope: Value, expected: [bool; 2]| {
+        for (namespace, away) in ["ns", "other"].into_iter().zip(expected) {
+            let mut fixture = Fixture::new([node("a", "4", json!({}))]);
+            for name in ["ns", "other"] {
+                let labels = json!({"kubernetes.io/metadata.name": name, "team": name});
+                let object = json!({"metadata": {"name": name, "labels": labels}});
+                fixture.core.table.namespaces.set(&serde_json::from_value(object).unwrap());
+            }
+            let db = pod("db", json!({"metadata": {"namespace": namespace, "labels": {"app": "db"}}}));
+            fixture.add(&crate::fixture::on(&db, "a"));
+            let mut term = json!({"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "db"}}});
+            for (key, value) in scope.as_object().unwrap() {
+                term[key] = value.clone();
+            }
+            let affinity =
+                json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}});
+            let result = fixture.schedule(&pod("p", json!({"spec": {"affinity": affinity}})));
+            assert_eq!(result != Result::Node("a"), away, "{scope} {namespace}");
+        }
+    };
+    let by_team = |team: &str| json!({"matchLabels": {"team": team}});
+    check(json!({}), [true, false]);
+    check(json!({"namespaces": ["other"]}), [false, true]);
+    check(json!({"namespaceSelector": {}}), [true, true]);
+    check(json!({"namespaceSelector": by_team("none")}), [false, false]);
+    check(json!({"namespaceSelector": by_team("ns")}), [true, false]);
+    check(json!({"namespaceSelector": by_team("other")}), [false, true]);
+    check(json!({"namespaceSelector": by_team("other"), "namespaces": ["ns"]}), [true, true]);
+}

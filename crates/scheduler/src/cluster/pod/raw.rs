@@ -359,10 +359,7 @@ fn pod_term(raw: RawPodTerm) -> PodTerm {
         key: Symbol::new(&raw.topology_key),
         selector: selector(raw.label_selector.as_ref()),
         namespaces: raw.namespaces.unwrap_or_default(),
-        all_namespaces: raw
-            .namespace_selector
-            .as_ref()
-            .is_some_and(|value| selector(Some(value)).is_everything()),
+        namespace_selector: raw.namespace_selector.as_ref().map(|value| selector(Some(value))),
     }
 }
 
