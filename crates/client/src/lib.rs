@@ -33,7 +33,7 @@ pub use events::{EventRecorder, EventStyle, EventType, ObjectReference, Report};
 pub use informer::{Event, Informer, Informers, Scope, Selectors};
 pub use leader::{Election, LeaderElector, LeaderHealth, Outcome};
 pub use options::{DeleteOptions, ListOptions, Patch, Preconditions, Propagation, WatchOptions};
-pub use queue::{Item, RateLimit, WorkQueue, run_workers};
+pub use queue::{Failure, Item, RateLimit, WorkQueue, run_workers};
 pub use resource::{Key, List, Metadata, ObjectMetadata, OwnerReference, ResourceRef, View};
 pub use text::Text;
 pub use transport::Body;

@@ -309,6 +309,20 @@ impl<K: Clone + Eq + Hash> Drop for Item<K> {
     }
 }
 
+/// Why reconciling a key did not succeed.
+pub trait Failure: Display + Send {
+    /// It only says that what was read was behind, and deserves no warning.
+    fn is_routine(&self) -> bool {
+        false
+    }
+}
+
+impl Failure for crate::Error {
+    fn is_routine(&self) -> bool {
+        self.is_conflict()
+    }
+}
+
 /// Runs `workers` workers until `shutdown`: each takes a key and reconciles it; a failure is logged and
 /// the key comes back later, each time later. Returns when every worker has finished its last key.
 pub async fn run_workers<K, F, Reconciled, E>(
@@ -320,7 +334,7 @@ pub async fn run_workers<K, F, Reconciled, E>(
     K: Clone + Eq + Hash + Display + Debug + Send + Sync + 'static,
     F: Fn(K) -> Reconciled + Clone + Send + Sync + 'static,
     Reconciled: Future<Output = Result<(), E>> + Send,
-    E: Display + Send,
+    E: Failure,
 {
     let mut tasks = JoinSet::new();
     for _ in 0..workers.max(1) {
@@ -338,7 +352,11 @@ pub async fn run_workers<K, F, Reconciled, E>(
                 match reconcile(item.clone()).await {
                     Ok(()) => queue.forget(&item),
                     Err(error) => {
-                        tracing::warn!(queue = queue.name(), key = %*item, %error, "reconciling failed, retrying");
+                        if error.is_routine() {
+                            tracing::debug!(queue = queue.name(), key = %*item, %error, "Cache was behind, retrying");
+                        } else {
+                            tracing::warn!(queue = queue.name(), key = %*item, %error, "Reconciling failed, retrying");
+                        }
                         queue.add_rate_limited(item.clone());
                     }
                 }

@@ -1,9 +1,8 @@
 //! What every controller is given.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use client::{Client, EventRecorder, Informer, Informers, Key, WorkQueue};
+use client::{Client, EventRecorder, Failure, Informer, Informers, Key, WorkQueue};
 use tokio_util::sync::CancellationToken;
 
 use crate::identity::Identities;
@@ -19,8 +18,6 @@ pub const ORPHAN_INDEX: &str = "orphan";
 pub const LABEL_INDEX: &str = "label";
 /// Pods by node name; empty for those not assigned yet.
 pub const NODE_INDEX: &str = "node";
-
-const CONFLICT_DELAY: Duration = Duration::from_millis(20);
 
 #[derive(Clone)]
 pub struct Context {
@@ -45,8 +42,7 @@ impl Context {
         WorkQueue::named(name)
     }
 
-    /// Runs workers until the shutdown. A conflict only says that a cache was behind: the key comes back
-    /// shortly; any other failure is logged and comes back later each time.
+    /// Runs workers until the shutdown. A key whose reconciliation failed comes back later each time.
     pub async fn work<Reconcile, Reconciled>(
         &self,
         queue: WorkQueue<Key>,
@@ -56,21 +52,7 @@ impl Context {
         Reconcile: Fn(Key) -> Reconciled + Clone + Send + Sync + 'static,
         Reconciled: Future<Output = Result<(), Error>> + Send,
     {
-        let again = queue.clone();
-        client::run_workers(queue, workers, self.shutdown.clone(), move |key: Key| {
-            let (reconcile, again) = (reconcile.clone(), again.clone());
-            async move {
-                match reconcile(key.clone()).await {
-                    Err(Error::Client(error)) if error.is_conflict() => {
-                        tracing::debug!(queue = again.name(), key = %key, %error, "the cache was behind, trying again");
-                        again.add_after(key, CONFLICT_DELAY);
-                        Ok(())
-                    }
-                    result => result,
-                }
-            }
-        })
-        .await;
+        client::run_workers(queue, workers, self.shutdown.clone(), reconcile).await;
     }
 
     /// All pods, with the indexes that controllers use.
@@ -108,8 +90,21 @@ pub enum Error {
     Client(#[from] client::Error),
     #[error("{0} is another one, or being deleted, by now")]
     Changed(String),
+    /// Nothing failed; what is to be known will be later.
+    #[error("{0}")]
+    NotYet(String),
     #[error("{0}")]
     Other(String),
+}
+
+impl Failure for Error {
+    fn is_routine(&self) -> bool {
+        match self {
+            Error::Client(error) => error.is_routine(),
+            Error::NotYet(_) => true,
+            Error::Changed(_) | Error::Other(_) => false,
+        }
+    }
 }
 
 impl From<pods::Error> for Error {

@@ -1,9 +1,12 @@
 //! The work queue.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use client::WorkQueue;
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 
 #[tokio::test]
 async fn a_key_is_queued_once_and_again_after_it_was_handled() {
@@ -103,4 +106,23 @@ async fn a_named_queue_is_counted() {
     assert!(value("workqueue_work_duration_seconds_sum") >= 0.02);
     assert_eq!(value("workqueue_retries_total"), 1.0);
     assert_eq!(value("workqueue_unfinished_work_seconds"), 0.0);
+}
+
+/// Two writers that are at odds, or a cache that stays behind, must not make requests without end.
+#[tokio::test]
+async fn a_key_that_always_conflicts_comes_back_later_each_time() {
+    let queue: WorkQueue<String> = WorkQueue::default();
+    let (tries, shutdown) = (Arc::new(AtomicU32::new(0)), CancellationToken::new());
+    queue.add("a".to_owned());
+    let (seen, stop) = (queue.clone(), shutdown.clone());
+    client::run_workers(queue, 1, shutdown, move |key| {
+        let earlier = tries.fetch_add(1, Ordering::Relaxed);
+        assert_eq!(seen.failures(&key), earlier);
+        if earlier == 4 {
+            stop.cancel();
+        }
+        let status = api::Status { reason: "Conflict".into(), code: 409, ..Default::default() };
+        std::future::ready(Err(client::Error::Status(Box::new(status))))
+    })
+    .await;
 }

@@ -133,10 +133,9 @@ fn would_adopt(sets: &Informer<DaemonSet>, pod: &Pod) -> Vec<Key> {
 
 impl Controller {
     async fn reconcile(&self, key: &Key) -> Result<(), Error> {
-        let text = key.to_string();
         let Some(set) = self.sets.get_key(key) else {
-            self.expectations.forget(&text);
-            self.failures.lock().forget(&text);
+            self.expectations.forget(key);
+            self.failures.lock().forget(&key.to_string());
             return Ok(());
         };
         let selector = match selector::compile(set.spec.selector.as_ref()) {
@@ -152,7 +151,7 @@ impl Controller {
         }
         let (current, old) = self.history(&set, &selector).await?;
         let revision = current.metadata.labels.get(REVISION_HASH).unwrap_or_default();
-        let settled = self.expectations.satisfied(&text);
+        let settled = self.expectations.settled(key, &self.queue);
         let pods = pods::claim(&self.client, &self.pod_cache, &*set, &selector).await?;
         let nodes = self.nodes.list();
         let now = jiff::Timestamp::now();
@@ -163,7 +162,7 @@ impl Controller {
             if let Some(wait) = plan.again {
                 self.queue.add_after(key.clone(), wait);
             }
-            failure = self.execute(&set, &text, revision, plan).await;
+            failure = self.execute(&set, key, revision, plan).await;
             if failure.is_none() {
                 self.forget_old(&set, old, &pods).await?;
             }
@@ -179,7 +178,7 @@ impl Controller {
     async fn execute(
         &self,
         set: &Arc<DaemonSet>,
-        key: &str,
+        key: &Key,
         revision: &str,
         plan: Plan,
     ) -> Option<client::Error> {

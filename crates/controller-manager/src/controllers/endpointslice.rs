@@ -39,6 +39,7 @@ struct Controller {
     triggers: Triggers,
     /// Slices written and not seen in the cache yet.
     expectations: Arc<Expectations>,
+    queue: WorkQueue<Key>,
 }
 
 pub async fn run(context: Context) -> Result<(), Error> {
@@ -66,10 +67,10 @@ pub async fn run(context: Context) -> Result<(), Error> {
         let Some(service) = slice.metadata.labels.get(SERVICE_NAME) else { return };
         let key = Key::new(&slice.metadata.namespace, service);
         if let Event::Added(_) = event {
-            seen.created(&key.to_string());
+            seen.created(&key);
         }
         if let Event::Deleted(_) = event {
-            seen.deleted(&key.to_string(), &slice.metadata.uid);
+            seen.deleted(&key, &slice.metadata.uid);
         }
         touch.add(key);
     });
@@ -90,6 +91,7 @@ pub async fn run(context: Context) -> Result<(), Error> {
         per_slice,
         triggers,
         expectations,
+        queue: queue.clone(),
     });
     context
         .work(queue, workers, move |key| {
@@ -189,14 +191,13 @@ impl Controller {
         let Some(service) = self.services.get_key(key) else {
             // Its slices are the garbage collector's, by their owner.
             self.triggers.forget(key);
-            self.expectations.forget(&text);
+            self.expectations.forget(key);
             return Ok(());
         };
         if service.spec.selector.is_empty() || service.metadata.is_deleting() {
             return Ok(());
         }
-        if !self.expectations.satisfied(&text) {
-            // The slice's own event brings the key back.
+        if !self.expectations.settled(key, &self.queue) {
             return Ok(());
         }
         let pods = selected(&self.pods, &service);
@@ -213,14 +214,14 @@ impl Controller {
             })
             .collect();
         if created > 0 || !deleted.is_empty() {
-            self.expectations.set(&text, created, deleted);
+            self.expectations.set(key, created, deleted);
         }
         let results =
-            futures::future::join_all(changes.into_iter().map(|change| self.apply(&text, change))).await;
+            futures::future::join_all(changes.into_iter().map(|change| self.apply(key, change))).await;
         let failure = results.into_iter().find_map(Result::err);
         if let Some(error) = failure {
             // What was expected of the failed ones will never be seen.
-            self.expectations.forget(&text);
+            self.expectations.forget(key);
             if !error.is_conflict() && !error.is_namespace_terminating() {
                 let message = format!("Error updating Endpoint Slices for Service {text}: {error}");
                 self.events.event(
@@ -238,7 +239,7 @@ impl Controller {
         Ok(())
     }
 
-    async fn apply(&self, key: &str, change: Change) -> client::Result<()> {
+    async fn apply(&self, key: &Key, change: Change) -> client::Result<()> {
         let body = |slice: &EndpointSlice| {
             let mut body = json!(slice);
             body["apiVersion"] = EndpointSlice::API_VERSION.into();

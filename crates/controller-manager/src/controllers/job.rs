@@ -131,11 +131,10 @@ fn would_adopt(jobs: &Informer<Job>, pod: &Pod) -> Vec<Key> {
 
 impl Controller {
     async fn reconcile(&self, key: &Key) -> Result<(), Error> {
-        let text = key.to_string();
         let job = self.jobs.get_key(key);
         self.free_orphans(key, job.as_deref()).await?;
         let Some(job) = job else {
-            self.expectations.forget(&text);
+            self.expectations.forget(key);
             return Ok(());
         };
         if job.spec.managed_by.as_deref().is_some_and(|manager| manager != MANAGER) {
@@ -152,7 +151,7 @@ impl Controller {
             }
         };
         let started = std::time::Instant::now();
-        let settled = self.expectations.satisfied(&text);
+        let settled = self.expectations.settled(key, &self.queue);
         let mut action = "reconciling";
         let result = self.round(key, &job, &selector, settled, &mut action).await;
         metrics::job_synced(action, &job.spec.completion_mode, result.is_err(), started.elapsed());
@@ -168,7 +167,6 @@ impl Controller {
         settled: bool,
         action: &mut &'static str,
     ) -> Result<(), Error> {
-        let text = key.to_string();
         let pods = pods::claim(&self.client, &self.pod_cache, job, selector).await?;
         let now = jiff::Timestamp::now();
         let mut plan = plan::plan(&plan::Input { job, pods: &pods, settled, now });
@@ -179,7 +177,7 @@ impl Controller {
                 (true, false) => "pods_deleted",
             };
         }
-        let failure = self.resize(job, &text, &mut plan).await;
+        let failure = self.resize(job, key, &mut plan).await;
         self.write_status(job, &plan.status).await?;
         for (kind, reason, message) in &plan.events {
             self.events.event(&job.reference(), *kind, reason, message);
@@ -192,7 +190,7 @@ impl Controller {
     }
 
     /// Makes and deletes pods; corrects the planned status by what failed.
-    async fn resize(&self, job: &Job, key: &str, plan: &mut Plan) -> Option<client::Error> {
+    async fn resize(&self, job: &Job, key: &Key, plan: &mut Plan) -> Option<client::Error> {
         if !plan.delete.is_empty() {
             self.expectations.set(key, 0, plan.delete.iter().map(|pod| pod.metadata.uid.clone()));
             let deletions = plan.delete.iter().map(|pod| async {

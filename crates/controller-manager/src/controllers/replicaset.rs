@@ -81,7 +81,7 @@ async fn run<V: Replicas>(
     let on_set = (queue.clone(), expectations.clone());
     sets.on_keyed_event(move |key, event| {
         if let Event::Deleted(_) = event {
-            on_set.1.forget(&key.to_string());
+            on_set.1.forget(key);
         }
         on_set.0.add(key.clone());
     });
@@ -116,13 +116,12 @@ fn would_adopt<V: Replicas>(sets: &Informer<V>, pod: &Pod) -> Vec<Key> {
 
 impl<V: Replicas> Controller<V> {
     async fn reconcile(&self, key: &Key) -> Result<(), Error> {
-        let text = key.to_string();
         let Some(object) = self.sets.get_key(key) else {
-            self.expectations.forget(&text);
+            self.expectations.forget(key);
             return Ok(());
         };
         let set = object.set();
-        let settled = self.expectations.satisfied(&text);
+        let settled = self.expectations.settled(key, &self.queue);
         let selector = match selector::compile(set.spec.selector.as_ref()) {
             Ok(selector) => selector,
             Err(error) => {
@@ -135,7 +134,7 @@ impl<V: Replicas> Controller<V> {
         let (active, terminating) = plan::sort_out(owned);
         let mut failure = None;
         if settled && !set.metadata.is_deleting() {
-            failure = self.manage(&object, &text, &active).await;
+            failure = self.manage(&object, key, &active).await;
         }
         let now = jiff::Timestamp::now();
         let complaint = failure.as_ref().map(|(reason, error)| (*reason, error.to_string()));
@@ -154,7 +153,7 @@ impl<V: Replicas> Controller<V> {
     async fn manage(
         &self,
         object: &Arc<V>,
-        key: &str,
+        key: &Key,
         active: &[Arc<Pod>],
     ) -> Option<(&'static str, client::Error)> {
         let set = object.set();

@@ -2,20 +2,26 @@
 //!
 //! Between creating a pod and seeing it in the cache a controller would count one too few. Each key keeps
 //! how many creations and which deletions are still to be seen; until then the controller only watches.
-//! An expectation that stays unmet (a missed event, a lost answer) is forgotten after five minutes, so
-//! nothing hangs on it.
+//! An expectation that stays unmet (a missed event, a lost answer) is forgotten after five minutes, and the
+//! key looked at again, so that nothing hangs on it.
 
 use std::time::{Duration, Instant};
 
-use client::Text;
+use client::{Key, Text, WorkQueue};
 use parking_lot::Mutex;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 const EXPIRES: Duration = Duration::from_secs(5 * 60);
 
-#[derive(Default)]
 pub struct Expectations {
-    keys: Mutex<FxHashMap<String, Expected>>,
+    keys: Mutex<FxHashMap<Key, Expected>>,
+    expires: Duration,
+}
+
+impl Default for Expectations {
+    fn default() -> Self {
+        Expectations { keys: Mutex::default(), expires: EXPIRES }
+    }
 }
 
 struct Expected {
@@ -25,47 +31,54 @@ struct Expected {
 }
 
 impl Expectations {
-    /// Nothing is outstanding for the key, or it has been for too long.
-    pub fn satisfied(&self, key: &str) -> bool {
-        match self.keys.lock().get(key) {
-            None => true,
-            Some(expected) => {
-                (expected.creations <= 0 && expected.deletions.is_empty())
-                    || expected.since.elapsed() > EXPIRES
-            }
+    /// Whether nothing is outstanding for the key, or has been for too long. While something is, the key comes back
+    /// to its queue at the latest when that is forgotten.
+    pub fn settled(&self, key: &Key, queue: &WorkQueue<Key>) -> bool {
+        let outstanding = self.outstanding(key);
+        if let Some(wait) = outstanding {
+            queue.add_after(key.clone(), wait);
         }
+        outstanding.is_none()
+    }
+
+    /// For how long what the key waits for may be outstanding yet.
+    fn outstanding(&self, key: &Key) -> Option<Duration> {
+        let keys = self.keys.lock();
+        let expected =
+            keys.get(key).filter(|expected| expected.creations > 0 || !expected.deletions.is_empty())?;
+        self.expires.checked_sub(expected.since.elapsed()).filter(|left| !left.is_zero())
     }
 
     /// Replaces what was expected by this many creations and these deletions (by uid).
-    pub fn set(&self, key: &str, creations: usize, deletions: impl IntoIterator<Item = Text>) {
+    pub fn set(&self, key: &Key, creations: usize, deletions: impl IntoIterator<Item = Text>) {
         let expected = Expected {
             creations: i64::try_from(creations).unwrap_or(i64::MAX),
             deletions: deletions.into_iter().collect(),
             since: Instant::now(),
         };
-        self.keys.lock().insert(key.to_owned(), expected);
+        self.keys.lock().insert(key.clone(), expected);
     }
 
     /// A creation was seen, or failed.
-    pub fn created(&self, key: &str) {
+    pub fn created(&self, key: &Key) {
         self.lower_creations(key, 1);
     }
 
-    pub fn lower_creations(&self, key: &str, count: usize) {
+    pub fn lower_creations(&self, key: &Key, count: usize) {
         if let Some(expected) = self.keys.lock().get_mut(key) {
             expected.creations -= i64::try_from(count).unwrap_or(i64::MAX);
         }
     }
 
     /// A deletion was seen, or failed.
-    pub fn deleted(&self, key: &str, uid: &str) {
+    pub fn deleted(&self, key: &Key, uid: &str) {
         if let Some(expected) = self.keys.lock().get_mut(key) {
             expected.deletions.remove(uid);
         }
     }
 
     /// The object of the key is gone.
-    pub fn forget(&self, key: &str) {
+    pub fn forget(&self, key: &Key) {
         self.keys.lock().remove(key);
     }
 }
@@ -76,21 +89,32 @@ mod tests {
 
     #[test]
     fn outstanding_until_seen() {
-        let expectations = Expectations::default();
-        assert!(expectations.satisfied("a"));
-        expectations.set("a", 2, []);
-        expectations.created("a");
-        assert!(!expectations.satisfied("a"));
-        expectations.created("a");
-        assert!(expectations.satisfied("a"));
-        expectations.set("a", 0, ["x".into(), "y".into()]);
-        expectations.deleted("a", "x");
-        expectations.deleted("a", "x");
-        assert!(!expectations.satisfied("a"));
-        expectations.deleted("a", "y");
-        assert!(expectations.satisfied("a"));
-        expectations.set("a", 1, []);
-        expectations.forget("a");
-        assert!(expectations.satisfied("a"));
+        let (expectations, key) = (Expectations::default(), Key::new("a", "b"));
+        let is_settled = || expectations.outstanding(&key).is_none();
+        assert!(is_settled());
+        expectations.set(&key, 2, []);
+        expectations.created(&key);
+        assert!(!is_settled());
+        expectations.created(&key);
+        assert!(is_settled());
+        expectations.set(&key, 0, ["x".into(), "y".into()]);
+        expectations.deleted(&key, "x");
+        expectations.deleted(&key, "x");
+        assert!(!is_settled());
+        expectations.deleted(&key, "y");
+        assert!(is_settled());
+        expectations.set(&key, 1, []);
+        expectations.forget(&key);
+        assert!(is_settled());
+    }
+
+    #[tokio::test]
+    async fn a_key_whose_expectation_is_never_met_comes_back() {
+        let expectations = Expectations { expires: Duration::from_millis(20), ..Default::default() };
+        let (key, queue) = (Key::new("a", "b"), WorkQueue::default());
+        expectations.set(&key, 1, []);
+        assert!(!expectations.settled(&key, &queue));
+        assert_eq!(*queue.get().await.unwrap(), key);
+        assert!(expectations.settled(&key, &queue));
     }
 }

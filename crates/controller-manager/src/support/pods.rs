@@ -192,10 +192,9 @@ impl Watch {
             match event {
                 Event::Added(pod) => {
                     if let Some(key) = owner(pod) {
-                        let text = key.to_string();
-                        self.expectations.created(&text);
+                        self.expectations.created(&key);
                         if pod.metadata.is_deleting() {
-                            self.expectations.deleted(&text, &pod.metadata.uid);
+                            self.expectations.deleted(&key, &pod.metadata.uid);
                         }
                     }
                     touch(pod);
@@ -209,7 +208,7 @@ impl Watch {
                     if new.metadata.is_deleting()
                         && let Some(key) = owner(new)
                     {
-                        self.expectations.deleted(&key.to_string(), &new.metadata.uid);
+                        self.expectations.deleted(&key, &new.metadata.uid);
                     }
                     let orphan = new.metadata.controller().is_none();
                     let relabelled = old.metadata.labels != new.metadata.labels
@@ -220,7 +219,7 @@ impl Watch {
                 }
                 Event::Deleted(pod) => {
                     if let Some(key) = owner(pod) {
-                        self.expectations.deleted(&key.to_string(), &pod.metadata.uid);
+                        self.expectations.deleted(&key, &pod.metadata.uid);
                         self.queue.add(key);
                     }
                 }
