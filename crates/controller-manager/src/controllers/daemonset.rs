@@ -21,6 +21,7 @@ use crate::support::pods::{self, PodControl};
 use crate::support::selector;
 use crate::support::slow_start::slow_start;
 use crate::views::{ControllerRevision, DaemonSet, DaemonSetStatus, Node, Object, Pod};
+use fit::Needs;
 use plan::Plan;
 
 /// The label that tells which revision of the template a pod was made of.
@@ -70,12 +71,16 @@ pub async fn run(context: Context) -> Result<(), Error> {
     sets.synced().await;
     let (touch, known) = (queue.clone(), sets.clone());
     nodes.on_event(move |event| {
-        let fits = |node: &Node, set: &DaemonSet| fit::fit(node, &set.spec.template);
+        // Most of it is heartbeats.
+        if event.old().is_some_and(|old| !fit::differs(old, event.object())) {
+            return;
+        }
         for set in known.list() {
+            let needs = Needs::of(&set.spec.template);
             let changed = match event {
-                Event::Modified { old, new } => fits(old, &set) != fits(new, &set),
+                Event::Modified { old, new } => needs.fit(old) != needs.fit(new),
                 // A node that is gone leaves pods that nobody else deletes.
-                Event::Added(node) | Event::Deleted(node) => fits(node, &set).runs,
+                Event::Added(node) | Event::Deleted(node) => needs.fit(node).runs,
             };
             if changed {
                 touch.add(Key::new(&set.metadata.namespace, &set.metadata.name));
@@ -155,7 +160,8 @@ impl Controller {
         let pods = pods::claim(&self.client, &self.pod_cache, &*set, &selector).await?;
         let nodes = self.nodes.list();
         let now = jiff::Timestamp::now();
-        let input = plan::Input { set: &set, nodes: &nodes, pods: &pods, revision, now };
+        let fits = plan::fits(&set, &nodes);
+        let input = plan::Input { set: &set, fits: &fits, pods: &pods, revision, now };
         let mut failure = None;
         if settled {
             let plan = plan::plan(&input, &mut self.failures.lock());
@@ -167,7 +173,10 @@ impl Controller {
                 self.forget_old(&set, old, &pods).await?;
             }
         }
-        let (status, again) = plan::status(&input);
+        let (mut status, again) = plan::status(&input);
+        if !settled {
+            status.observed_generation = set.status.observed_generation;
+        }
         self.write_status(&set, status).await?;
         if let Some(seconds) = again {
             self.queue.add_after(key.clone(), Duration::from_secs(seconds));

@@ -39,45 +39,75 @@ pub(super) fn added(template: &Value) -> Vec<Toleration> {
     all.map(toleration).collect()
 }
 
-pub(super) fn fit(node: &Node, template: &Value) -> Fit {
-    let no = Fit { runs: false, stays: false };
-    let spec = &template["spec"];
-    let name = node.metadata.name.as_str();
-    if spec["nodeName"].as_str().is_some_and(|wanted| !wanted.is_empty() && wanted != name) {
-        return no;
-    }
-    let selector = spec["nodeSelector"].as_object();
-    let labels = &node.metadata.labels;
-    let selected = selector.into_iter().flatten().all(|(key, value)| labels.get(key) == value.as_str());
-    if !selected || !affine(node, spec) {
-        return no;
-    }
-    let own: Vec<Toleration> = serde_json::from_value(spec["tolerations"].clone()).unwrap_or_default();
-    let tolerations: Vec<Toleration> = own.into_iter().chain(added(template)).collect();
-    let taints = &node.spec.taints;
-    Fit {
-        runs: untolerated(taints, &tolerations, &["NoSchedule", "NoExecute"]).is_none(),
-        stays: untolerated(taints, &tolerations, &["NoExecute"]).is_none(),
-    }
+/// What a template asks of nodes, read once for all of them.
+pub(super) struct Needs<'a> {
+    node_name: &'a str,
+    labels: Vec<(&'a str, Option<&'a str>)>,
+    /// One of these has to match; none where the template requires nothing.
+    terms: Option<Vec<Term>>,
+    tolerations: Vec<Toleration>,
 }
+
+/// Requirements on labels and on fields, of which all have to hold. None for a term that matches nothing.
+type Term = Option<(Vec<Requirement>, Vec<Requirement>)>;
 
 const REQUIRED: &str =
     "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
 
-fn affine(node: &Node, spec: &Value) -> bool {
-    let Some(terms) = spec.pointer(REQUIRED).and_then(Value::as_array) else { return true };
-    terms.iter().any(|term| {
-        let list = |name: &str| term[name].as_array().map(Vec::as_slice).unwrap_or_default();
-        let (labels, fields) = (list("matchExpressions"), list("matchFields"));
-        !(labels.is_empty() && fields.is_empty())
-            && labels.iter().all(|one| holds(one, |key| node.metadata.labels.get(key)))
-            && fields
-                .iter()
-                .all(|one| holds(one, |key| (key == PINNED_FIELD).then_some(&*node.metadata.name)))
-    })
+impl Needs<'_> {
+    pub(super) fn of(template: &Value) -> Needs<'_> {
+        let spec = &template["spec"];
+        let own: Vec<Toleration> = serde_json::from_value(spec["tolerations"].clone()).unwrap_or_default();
+        let labels = spec["nodeSelector"].as_object().into_iter().flatten();
+        Needs {
+            node_name: spec["nodeName"].as_str().unwrap_or_default(),
+            labels: labels.map(|(key, value)| (key.as_str(), value.as_str())).collect(),
+            terms: spec
+                .pointer(REQUIRED)
+                .and_then(Value::as_array)
+                .map(|terms| terms.iter().map(term).collect()),
+            tolerations: own.into_iter().chain(added(template)).collect(),
+        }
+    }
+
+    pub(super) fn fit(&self, node: &Node) -> Fit {
+        let name = node.metadata.name.as_str();
+        let labels = &node.metadata.labels;
+        let named = self.node_name.is_empty() || self.node_name == name;
+        if !named || !self.labels.iter().all(|(key, value)| labels.get(key) == *value) || !self.affine(node) {
+            return Fit { runs: false, stays: false };
+        }
+        let taints = &node.spec.taints;
+        Fit {
+            runs: untolerated(taints, &self.tolerations, &["NoSchedule", "NoExecute"]).is_none(),
+            stays: untolerated(taints, &self.tolerations, &["NoExecute"]).is_none(),
+        }
+    }
+
+    fn affine(&self, node: &Node) -> bool {
+        let field = |key: &str| (key == PINNED_FIELD).then_some(&*node.metadata.name);
+        let Some(terms) = &self.terms else { return true };
+        terms.iter().flatten().any(|(labels, fields)| {
+            labels.iter().all(|one| one.matches(node.metadata.labels.get(&one.key)))
+                && fields.iter().all(|one| one.matches(field(&one.key)))
+        })
+    }
 }
 
-fn holds<'a>(requirement: &Value, value: impl FnOnce(&str) -> Option<&'a str>) -> bool {
+/// Whether a change of a node may change what fits there.
+pub(super) fn differs(old: &Node, new: &Node) -> bool {
+    old.metadata.labels != new.metadata.labels || old.spec.taints != new.spec.taints
+}
+
+fn term(term: &Value) -> Term {
+    let list = |name: &str| -> Option<Vec<Requirement>> {
+        term[name].as_array().map(Vec::as_slice).unwrap_or_default().iter().map(requirement).collect()
+    };
+    let (labels, fields) = (list("matchExpressions")?, list("matchFields")?);
+    (!(labels.is_empty() && fields.is_empty())).then_some((labels, fields))
+}
+
+fn requirement(requirement: &Value) -> Option<Requirement> {
     let key = requirement["key"].as_str().unwrap_or_default();
     let operator = match requirement["operator"].as_str().unwrap_or_default() {
         "In" => Operator::In,
@@ -86,11 +116,11 @@ fn holds<'a>(requirement: &Value, value: impl FnOnce(&str) -> Option<&'a str>) -
         "DoesNotExist" => Operator::DoesNotExist,
         "Gt" => Operator::GreaterThan,
         "Lt" => Operator::LessThan,
-        _ => return false,
+        _ => return None,
     };
     let values = requirement["values"].as_array().into_iter().flatten();
     let values = values.filter_map(Value::as_str).map(str::to_owned).collect();
-    Requirement::new(key, operator, values).matches(value(key))
+    Some(Requirement::new(key, operator, values))
 }
 
 /// Ties a pod to a node, in place of what the template requires of nodes, which was judged already.
@@ -124,7 +154,7 @@ mod tests {
         let mut full = json!({"metadata": {"name": "n", "labels": {"zone": "z"}}});
         json_patch::merge(&mut full, &node);
         let node: Node = serde_json::from_value(full).unwrap();
-        assert_eq!(fit(&node, &json!({"spec": spec})), Fit { runs, stays }, "{spec}");
+        assert_eq!(Needs::of(&json!({"spec": spec})).fit(&node), Fit { runs, stays }, "{spec}");
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use client::EventType;
 use rustc_hash::FxHashMap;
 
-use super::REVISION_HASH;
-use super::fit::{Fit, fit, node_of};
+use super::fit::{Fit, Needs, node_of};
+use super::{GENERATION_ANNOTATION, GENERATION_LABEL, REVISION_HASH};
 use crate::support::scaled::{Round, resolve};
 use crate::views::{DaemonSet, DaemonSetStatus, Node, Pod};
 
@@ -17,7 +17,7 @@ const BURST: usize = 250;
 
 pub(super) struct Input<'a> {
     pub(super) set: &'a DaemonSet,
-    pub(super) nodes: &'a [Arc<Node>],
+    pub(super) fits: &'a Fits<'a>,
     pub(super) pods: &'a [Arc<Pod>],
     /// Hash of the current revision.
     pub(super) revision: &'a str,
@@ -64,11 +64,20 @@ impl Backoff {
     }
 }
 
+/// By the names of all nodes, whether the set's pods fit there.
+pub(super) type Fits<'a> = BTreeMap<&'a str, Fit>;
+
+pub(super) fn fits<'a>(set: &DaemonSet, nodes: &'a [Arc<Node>]) -> Fits<'a> {
+    let needs = Needs::of(&set.spec.template);
+    nodes.iter().map(|node| (node.metadata.name.as_str(), needs.fit(node))).collect()
+}
+
 type ByNode<'a> = BTreeMap<&'a str, Vec<Arc<Pod>>>;
 
+/// Pods that ended and are being deleted are as good as gone.
 fn by_node<'a>(pods: &'a [Arc<Pod>]) -> ByNode<'a> {
     let mut map = ByNode::new();
-    for pod in pods {
+    for pod in pods.iter().filter(|pod| !(pod.is_terminal() && pod.metadata.is_deleting())) {
         if let Some(node) = node_of(pod) {
             map.entry(node).or_default().push(pod.clone());
         }
@@ -81,9 +90,19 @@ struct Limits {
     unavailable: i32,
 }
 
+fn rolls(set: &DaemonSet) -> bool {
+    set.spec.update_strategy.type_ != "OnDelete"
+}
+
+/// How many pods there may be besides those of `desired` nodes during an update.
+fn surge(set: &DaemonSet, desired: i32) -> i32 {
+    let rolling = set.spec.update_strategy.rolling_update.as_ref().filter(|_| rolls(set));
+    resolve(rolling.and_then(|rolling| rolling.max_surge.as_ref()), desired, Round::Up)
+}
+
 fn limits(set: &DaemonSet, desired: i32) -> Limits {
     let rolling = set.spec.update_strategy.rolling_update.as_ref();
-    let surge = resolve(rolling.and_then(|rolling| rolling.max_surge.as_ref()), desired, Round::Up);
+    let surge = surge(set, desired);
     let unavailable =
         resolve(rolling.and_then(|rolling| rolling.max_unavailable.as_ref()), desired, Round::Up);
     // Something must be allowed, or no update could proceed.
@@ -94,37 +113,29 @@ fn limits(set: &DaemonSet, desired: i32) -> Limits {
 pub(super) fn plan(input: &Input, backoff: &mut Backoff) -> Plan {
     let mut plan = Plan::default();
     let map = by_node(input.pods);
-    let fits: Vec<(&str, Fit)> = input
-        .nodes
-        .iter()
-        .map(|node| (node.metadata.name.as_str(), fit(node, &input.set.spec.template)))
-        .collect();
-    let rolls = input.set.spec.update_strategy.type_ != "OnDelete";
-    let desired = i32::try_from(fits.iter().filter(|(_, fit)| fit.runs).count()).unwrap_or(i32::MAX);
-    let limits = limits(input.set, desired);
-    let surges = rolls && limits.surge > 0;
+    let surges = surge(input.set, 1) > 0;
     let none = Vec::new();
-    for (node, fit) in &fits {
+    for (node, fit) in input.fits {
         let pods = map.get(node).unwrap_or(&none);
         if fit.runs && pods.is_empty() {
             plan.create.push((*node).to_owned());
         } else if fit.stays {
-            tend(input, node, pods, surges, backoff, &mut plan);
+            tend(input, node, pods, surges.then_some(*fit), backoff, &mut plan);
         } else {
             plan.delete.extend(pods.iter().filter(|pod| !pod.metadata.is_deleting()).cloned());
         }
     }
     // Pods tied to nodes that are gone would wait for ever.
-    for (node, pods) in &map {
-        if !fits.iter().any(|(name, _)| name == node) {
-            let waiting =
-                pods.iter().filter(|pod| pod.spec.node_name.is_empty() && !pod.metadata.is_deleting());
-            plan.delete.extend(waiting.cloned());
-        }
+    for pods in map.iter().filter(|(node, _)| !input.fits.contains_key(*node)).map(|(_, pods)| pods) {
+        let waiting = pods.iter().filter(|pod| pod.spec.node_name.is_empty() && !pod.metadata.is_deleting());
+        plan.delete.extend(waiting.cloned());
     }
-    if rolls && plan.create.is_empty() && plan.delete.is_empty() {
-        if surges {
-            surge(input, &fits, &map, &limits, &mut plan)
+    if rolls(input.set) && plan.create.is_empty() && plan.delete.is_empty() {
+        let desired = input.fits.values().filter(|fit| fit.runs).count();
+        let desired = i32::try_from(desired).unwrap_or(i32::MAX);
+        let limits = limits(input.set, desired);
+        if limits.surge > 0 {
+            replace_beside(input, &map, &limits, desired, &mut plan)
         } else {
             replace(input, &map, &limits, &mut plan)
         }
@@ -134,8 +145,16 @@ pub(super) fn plan(input: &Input, backoff: &mut Backoff) -> Plan {
     plan
 }
 
-/// One node that has pods: failed and finished ones make room, and of several one stays.
-fn tend(input: &Input, node: &str, pods: &[Arc<Pod>], surges: bool, backoff: &mut Backoff, plan: &mut Plan) {
+/// One node that has pods: failed and finished ones make room, and of several one stays. `surge` is the node's fit where
+/// updates may make a second pod on it.
+fn tend(
+    input: &Input,
+    node: &str,
+    pods: &[Arc<Pod>],
+    surge: Option<Fit>,
+    backoff: &mut Backoff,
+    plan: &mut Plan,
+) {
     let mut running = Vec::new();
     for pod in pods.iter().filter(|pod| !pod.metadata.is_deleting()) {
         let key = pod.metadata.key();
@@ -158,11 +177,15 @@ fn tend(input: &Input, node: &str, pods: &[Arc<Pod>], surges: bool, backoff: &mu
             _ => running.push(pod.clone()),
         }
     }
+    if running.is_empty() && surge.is_some_and(|fit| fit.runs) {
+        // No need to wait until the present one has gone.
+        plan.create.push(node.to_owned());
+    }
     if running.len() <= 1 {
         return;
     }
     oldest_first(&mut running);
-    if !surges {
+    if surge.is_none() {
         plan.delete.extend(running.drain(1..));
         return;
     }
@@ -178,17 +201,21 @@ fn tend(input: &Input, node: &str, pods: &[Arc<Pod>], surges: bool, backoff: &mu
 }
 
 fn oldest_first(pods: &mut [Arc<Pod>]) {
-    let assigned = |pod: &Pod| pod.spec.node_name.is_empty();
+    let unassigned = |pod: &Pod| pod.spec.node_name.is_empty();
     pods.sort_by(|left, right| {
-        assigned(left)
-            .cmp(&assigned(right))
+        unassigned(left)
+            .cmp(&unassigned(right))
             .then_with(|| left.metadata.created().cmp(&right.metadata.created()))
             .then_with(|| left.metadata.name.cmp(&right.metadata.name))
     });
 }
 
+/// Pods older than revisions have the number of the template they were made of.
 fn is_new(input: &Input, pod: &Pod) -> bool {
-    pod.metadata.labels.get(REVISION_HASH) == Some(input.revision)
+    let labels = &pod.metadata.labels;
+    let generation = input.set.metadata.annotation(GENERATION_ANNOTATION);
+    labels.get(REVISION_HASH) == Some(input.revision)
+        || (generation.is_some() && labels.get(GENERATION_LABEL) == generation)
 }
 
 fn available(input: &Input, pod: &Pod) -> bool {
@@ -235,36 +262,33 @@ fn replace(input: &Input, map: &ByNode, limits: &Limits, plan: &mut Plan) {
     plan.delete.extend(candidates.into_iter().take(allowed));
 }
 
-/// Makes new pods beside old ones, and deletes an old one when its new one is available.
-fn surge(input: &Input, fits: &[(&str, Fit)], map: &ByNode, limits: &Limits, plan: &mut Plan) {
-    let mut surging = 0;
-    let (mut broken, mut candidates) = (Vec::new(), Vec::new());
+/// Makes new pods beside old ones, and deletes an old one when its new one is available. Where no pod should run any
+/// more the old one goes as soon as enough others are available.
+fn replace_beside(input: &Input, map: &ByNode, limits: &Limits, desired: i32, plan: &mut Plan) {
+    let (mut surging, mut all_available) = (0, 0);
+    let (mut broken, mut candidates, mut misplaced) = (Vec::new(), Vec::new(), Vec::new());
     for (node, pods) in map {
-        if !fits.iter().any(|(name, fit)| name == node && fit.runs) {
+        let Some((old, new)) = pair(input, pods) else {
+            surging += 1;
             continue;
-        }
-        match pair(input, pods) {
-            None => surging += 1,
-            Some((Some(old), None)) => {
-                if available(input, &old) {
-                    candidates.push((*node).to_owned());
-                } else {
-                    broken.push((*node).to_owned());
-                }
-            }
-            Some((Some(old), Some(new))) => {
-                if available(input, &new) {
-                    plan.delete.push(old);
-                } else {
-                    surging += 1;
-                }
-            }
-            Some((None, _)) => {}
+        };
+        let works = old.as_ref().or(new.as_ref()).is_some_and(|pod| available(input, pod));
+        all_available += i32::from(works);
+        let Some(old) = old else { continue };
+        let runs = input.fits.get(node).is_some_and(|fit| fit.runs);
+        match new {
+            None if runs && works => candidates.push((*node).to_owned()),
+            None if runs => broken.push((*node).to_owned()),
+            None if works => misplaced.push(old),
+            None => plan.delete.push(old),
+            Some(new) if available(input, &new) => plan.delete.push(old),
+            Some(_) => surging += 1,
         }
     }
-    let allowed = usize::try_from(limits.surge - surging).unwrap_or(0);
+    let allowed = |number: i32| usize::try_from(number).unwrap_or(0);
+    plan.delete.extend(misplaced.into_iter().take(allowed(all_available - desired)));
     plan.create.extend(broken);
-    plan.create.extend(candidates.into_iter().take(allowed));
+    plan.create.extend(candidates.into_iter().take(allowed(limits.surge - surging)));
 }
 
 /// The status, and after how many seconds it may change by itself.
@@ -278,9 +302,8 @@ pub(super) fn status(input: &Input) -> (DaemonSetStatus, Option<u64>) {
     };
     let wait = i64::from(input.set.spec.min_ready_seconds);
     let mut again: Option<i64> = None;
-    for node in input.nodes {
-        let fit = fit(node, &input.set.spec.template);
-        let mut pods = map.get(node.metadata.name.as_str()).cloned().unwrap_or_default();
+    for (node, fit) in input.fits {
+        let mut pods = map.get(node).cloned().unwrap_or_default();
         oldest_first(&mut pods);
         if !fit.runs {
             status.number_misscheduled += i32::from(!pods.is_empty());

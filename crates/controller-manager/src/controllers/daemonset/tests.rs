@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::plan::{Backoff, Input, Plan, plan, status};
+use super::plan::{Backoff, Input, Plan, fits, plan, status};
 use crate::views::{DaemonSet, Node, Pod};
 
 fn set(rolling: Value) -> DaemonSet {
@@ -33,7 +33,7 @@ fn pod(node: &str, revision: &str, phase: &str, ready: bool) -> Arc<Pod> {
 }
 
 fn planned(set: &DaemonSet, nodes: &[Arc<Node>], pods: &[Arc<Pod>]) -> Plan {
-    let input = Input { set, nodes, pods, revision: "new", now: jiff::Timestamp::now() };
+    let input = Input { set, fits: &fits(set, nodes), pods, revision: "new", now: jiff::Timestamp::now() };
     plan(&input, &mut Backoff::default())
 }
 
@@ -79,11 +79,62 @@ fn updates_surge() {
 }
 
 #[test]
+fn updates_leave_nodes_that_no_longer_fit() {
+    let set = set(json!({"maxSurge": 1, "maxUnavailable": 0}));
+    let tainted = |name: &str| -> Arc<Node> {
+        let taints = json!([{"key": "k", "effect": "NoSchedule"}]);
+        let node = json!({"metadata": {"name": name}, "spec": {"taints": taints}});
+        Arc::new(serde_json::from_value(node).unwrap())
+    };
+    let all = [nodes(&["a"]), vec![tainted("b")]].concat();
+    let check = |pods: &[Arc<Pod>], create: &[&str], delete: &[&str]| {
+        let plan = planned(&set, &all, pods);
+        assert_eq!(plan.create, create);
+        assert_eq!(plan.delete.iter().map(|pod| pod.metadata.name.as_str()).collect::<Vec<_>>(), delete);
+    };
+    let (old_a, old_b) = (pod("a", "old", "Running", true), pod("b", "old", "Running", true));
+    let starting = pod("a", "new", "Running", false);
+    // One available pod is wanted, and there are two.
+    check(&[old_a.clone(), old_b.clone()], &["a"], &["b-old-Running"]);
+    check(&[pod("a", "new", "Running", true), old_b.clone()], &[], &["b-old-Running"]);
+    // It goes only when another one is available in its place.
+    check(&[starting.clone(), old_b], &[], &[]);
+    check(&[starting, pod("b", "old", "Running", false)], &[], &["b-old-Running"]);
+    // Nothing new is made there, and what is up to date stays.
+    check(&[pod("a", "new", "Running", true), pod("b", "new", "Running", true)], &[], &[]);
+}
+
+#[test]
+fn a_pod_that_goes_is_replaced_when_it_has_ended_or_updates_surge() {
+    let changed = |phase: &str| {
+        let mut pod = (*pod("a", "new", phase, true)).clone();
+        pod.metadata.deletion_timestamp = Some(jiff::Timestamp::UNIX_EPOCH.into());
+        [Arc::new(pod)]
+    };
+    let plain = set(json!({"maxUnavailable": 1}));
+    let surging = set(json!({"maxSurge": 1, "maxUnavailable": 0}));
+    check(&plain, &["a"], &changed("Running"), &[], &[]);
+    check(&plain, &["a"], &changed("Failed"), &["a"], &[]);
+    check(&surging, &["a"], &changed("Running"), &["a"], &[]);
+}
+
+#[test]
+fn pods_of_the_same_template_generation_are_up_to_date() {
+    let mut set = set(json!({"maxUnavailable": 1}));
+    set.metadata.annotations.insert("deprecated.daemonset.template.generation".into(), "3".into());
+    let mut adopted = (*pod("a", "old", "Running", true)).clone();
+    adopted.metadata.labels.insert("pod-template-generation", "3");
+    check(&set, &["a"], &[Arc::new(adopted)], &[], &[]);
+    check(&set, &["a"], &[pod("a", "old", "Running", true)], &[], &["a-old-Running"]);
+}
+
+#[test]
 fn statuses() {
     let set = set(json!({"maxUnavailable": 1}));
     let nodes = nodes(&["a", "b", "c"]);
     let pods = [pod("a", "new", "Running", true), pod("b", "old", "Running", false)];
-    let input = Input { set: &set, nodes: &nodes, pods: &pods, revision: "new", now: jiff::Timestamp::now() };
+    let fits = fits(&set, &nodes);
+    let input = Input { set: &set, fits: &fits, pods: &pods, revision: "new", now: jiff::Timestamp::now() };
     let (found, _) = status(&input);
     assert_eq!(
         (found.desired_number_scheduled, found.current_number_scheduled, found.number_ready),
@@ -97,7 +148,8 @@ fn failures_are_backed_off() {
     let set = set(json!({"maxUnavailable": 1}));
     let nodes = nodes(&["a"]);
     let pods = [pod("a", "new", "Failed", false)];
-    let input = Input { set: &set, nodes: &nodes, pods: &pods, revision: "new", now: jiff::Timestamp::now() };
+    let fits = fits(&set, &nodes);
+    let input = Input { set: &set, fits: &fits, pods: &pods, revision: "new", now: jiff::Timestamp::now() };
     let mut backoff = Backoff::default();
     assert_eq!(plan(&input, &mut backoff).delete.len(), 1);
     let second = plan(&input, &mut backoff);
