@@ -1,12 +1,13 @@
 //! `taint-eviction-controller`: pods leave nodes whose `NoExecute` taints they do not tolerate, or no longer.
 //!
-//! When a toleration began is read from the taint and the pod, so that a restart does not start it anew.
+//! When a toleration began is read from the taint and the pod, so that a restart does not start it anew. A taint that
+//! does not say since when it is there (`kubectl taint` sets none) counts from when it was first seen with the pod.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Client, DeleteOptions, Event, EventRecorder, EventType, Informer, Key, Patch, WorkQueue};
+use client::{Client, DeleteOptions, Event, EventRecorder, EventType, Informer, Key, Patch, Text, WorkQueue};
 use parking_lot::Mutex;
 use serde_json::json;
 
@@ -22,7 +23,33 @@ struct Controller {
     pods: Informer<Pod>,
     queue: WorkQueue<Key>,
     /// Pods that are to go at some time.
-    scheduled: Mutex<HashSet<Key>>,
+    scheduled: Mutex<HashMap<Key, Sightings>>,
+}
+
+/// When the taints of a pod's node were first seen with it, for those that do not say when they were added.
+#[derive(Clone, Debug, Default)]
+struct Sightings {
+    pod: Text,
+    seen: Vec<(Taint, jiff::Timestamp)>,
+}
+
+impl Sightings {
+    /// Notes what is new, and forgets what is no longer there.
+    fn note(&mut self, pod: &Text, taints: &[Taint], now: jiff::Timestamp) {
+        if self.pod != *pod {
+            *self = Sightings { pod: pod.clone(), seen: Vec::new() };
+        }
+        self.seen.retain(|(taint, _)| taints.contains(taint));
+        for taint in no_execute(taints).filter(|taint| taint.time_added.is_none()) {
+            if !self.seen.iter().any(|(known, _)| known == taint) {
+                self.seen.push((taint.clone(), now));
+            }
+        }
+    }
+
+    fn first(&self, taint: &Taint) -> Option<jiff::Timestamp> {
+        self.seen.iter().find(|(known, _)| known == taint).map(|(_, first)| *first)
+    }
 }
 
 pub async fn run(context: Context) -> Result<(), Error> {
@@ -85,20 +112,19 @@ enum Verdict {
 fn judge(
     taints: &[Taint],
     tolerations: &[Toleration],
-    since: jiff::Timestamp,
+    sightings: &Sightings,
+    assigned: jiff::Timestamp,
     now: jiff::Timestamp,
 ) -> Verdict {
     let mut deadline: Option<i64> = None;
     for taint in no_execute(taints) {
-        let matching: Vec<_> = tolerations.iter().filter(|toleration| tolerates(toleration, taint)).collect();
-        if matching.is_empty() {
+        // The first that matches counts, whatever others would say.
+        let Some(toleration) = tolerations.iter().find(|toleration| tolerates(toleration, taint)) else {
             return Verdict::Go;
-        }
-        // The shortest of the tolerations counts; one without a limit limits nothing.
-        let Some(limit) = matching.iter().filter_map(|toleration| toleration.toleration_seconds).min() else {
-            continue;
         };
-        let start = taint.time_added.as_ref().map_or(since, |added| added.0.max(since));
+        let Some(limit) = toleration.toleration_seconds else { continue };
+        let added = taint.time_added.as_ref().map(|added| added.0).or_else(|| sightings.first(taint));
+        let start = added.unwrap_or(now).max(assigned);
         let end = start.as_second().saturating_add(limit.max(0));
         deadline = Some(deadline.map_or(end, |known| known.min(end)));
     }
@@ -111,12 +137,21 @@ fn judge(
     }
 }
 
+/// Since when a pod is on its node.
+fn assigned(pod: &Pod) -> jiff::Timestamp {
+    let scheduled = pod.condition("PodScheduled").filter(|condition| condition.status == "True");
+    let since = scheduled.and_then(|condition| condition.last_transition_time.as_ref());
+    since.map_or_else(|| pod.metadata.created(), |since| since.0)
+}
+
 impl Controller {
     async fn reconcile(&self, key: &Key) -> Result<(), Error> {
+        let mut sightings = self.scheduled.lock().get(key).cloned().unwrap_or_default();
         let verdict = self.pods.get_key(key).filter(|pod| !pod.metadata.is_deleting()).and_then(|pod| {
             let node = self.nodes.get(None, &pod.spec.node_name)?;
-            let now = jiff::Timestamp::now();
-            Some((judge(&node.spec.taints, &pod.spec.tolerations, pod.metadata.created(), now), pod))
+            let (taints, now) = (&node.spec.taints, jiff::Timestamp::now());
+            sightings.note(&pod.metadata.uid, taints, now);
+            Some((judge(taints, &pod.spec.tolerations, &sightings, assigned(&pod), now), pod))
         });
         let (verdict, pod) = match verdict {
             Some(found) => found,
@@ -127,14 +162,14 @@ impl Controller {
         };
         match verdict {
             Verdict::Stay => {
-                if self.scheduled.lock().remove(key) {
+                if self.scheduled.lock().remove(key).is_some() {
                     let message = format!("Cancelling deletion of Pod {key}");
                     self.events.event(&pod.reference(), EventType::Normal, "TaintManagerEviction", &message);
                 }
                 Ok(())
             }
             Verdict::Later(seconds) => {
-                self.scheduled.lock().insert(key.clone());
+                self.scheduled.lock().insert(key.clone(), sightings);
                 self.queue.add_after(key.clone(), Duration::from_secs(seconds));
                 Ok(())
             }
@@ -194,7 +229,7 @@ mod tests {
             ..Default::default()
         };
         let check = |taints: &[Taint], tolerations: &[Toleration], expect| {
-            assert_eq!(judge(taints, tolerations, at(100), at(200)), expect);
+            assert_eq!(judge(taints, tolerations, &Sightings::default(), at(100), at(200)), expect);
         };
         check(&[], &[], Verdict::Stay);
         check(&[taint("a", 150)], &[], Verdict::Go);
@@ -208,5 +243,49 @@ mod tests {
             &[toleration("a", Some(300)), toleration("b", Some(60))],
             Verdict::Later(40),
         );
+        // The first toleration that matches counts, not the shortest.
+        let forever = toleration("", None);
+        check(&[taint("a", 150)], &[forever.clone(), toleration("a", Some(10))], Verdict::Stay);
+        check(&[taint("a", 150)], &[toleration("a", Some(100)), forever], Verdict::Later(50));
+    }
+
+    #[test]
+    fn a_taint_without_a_time_counts_from_when_it_was_first_seen() {
+        let at = |second| jiff::Timestamp::from_second(second).unwrap();
+        let taint = |value: &str| Taint {
+            key: "k".into(),
+            value: value.into(),
+            effect: "NoExecute".into(),
+            ..Default::default()
+        };
+        let toleration =
+            Toleration { operator: "Exists".into(), toleration_seconds: Some(60), ..Default::default() };
+        let mut sightings = Sightings::default();
+        let mut judged = |pod: &str, taints: &[Taint], now| {
+            sightings.note(&pod.into(), taints, at(now));
+            judge(taints, std::slice::from_ref(&toleration), &sightings, at(0), at(now))
+        };
+        // The pod is a thousand seconds old.
+        assert_eq!(judged("p", &[taint("v")], 1000), Verdict::Later(60));
+        assert_eq!(judged("p", &[taint("v")], 1050), Verdict::Later(10));
+        assert_eq!(judged("p", &[taint("v"), taint("w")], 1055), Verdict::Later(5));
+        assert_eq!(judged("p", &[taint("w")], 1061), Verdict::Later(54));
+        assert_eq!(judged("p", &[taint("v")], 1062), Verdict::Later(60));
+        assert_eq!(judged("p", &[taint("v")], 1122), Verdict::Go);
+        assert_eq!(judged("another of that name", &[taint("v")], 1122), Verdict::Later(60));
+    }
+
+    #[test]
+    fn a_toleration_begins_when_the_pod_comes_to_the_node() {
+        let pod = |conditions| -> Pod {
+            let metadata = json!({"name": "p", "creationTimestamp": "2026-01-01T00:00:00Z"});
+            serde_json::from_value(json!({"metadata": metadata, "status": {"conditions": conditions}}))
+                .unwrap()
+        };
+        let check = |conditions, expect: &str| assert_eq!(assigned(&pod(conditions)).to_string(), expect);
+        let scheduled = |status| json!([{"type": "PodScheduled", "status": status, "lastTransitionTime": "2026-01-01T00:05:00Z"}]);
+        check(scheduled("True"), "2026-01-01T00:05:00Z");
+        check(scheduled("False"), "2026-01-01T00:00:00Z");
+        check(json!([]), "2026-01-01T00:00:00Z");
     }
 }
