@@ -11,6 +11,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use client::{
@@ -25,7 +26,7 @@ use serde_json::json;
 use crate::context::{Context, Error};
 use crate::support::discovery::{self, Discovery};
 use crate::views::{self, OwnerReference as Owner, Partial, Pod};
-use graph::{Graph, Identity, Named, Seen, Todo, Verdict, named};
+use graph::{Answer, Graph, Identity, Named, Seen, Todo, Verdict, Verified, named};
 
 pub(super) const FOREGROUND: &str = "foregroundDeletion";
 pub(super) const ORPHAN: &str = "orphan";
@@ -54,7 +55,8 @@ struct Meta {
 
 /// Where the graph hears of a resource's objects.
 enum Monitor {
-    Metadata(Informer<Object>),
+    /// With whether it is followed: it may be in the middle of an event when it is stopped.
+    Metadata(Informer<Object>, Arc<AtomicBool>),
     /// Pods are cached whole for other controllers already, and there are more of them than of all else.
     Pods(Informer<Pod>),
 }
@@ -62,7 +64,7 @@ enum Monitor {
 impl Monitor {
     async fn synced(&self) {
         match self {
-            Monitor::Metadata(informer) => informer.synced().await,
+            Monitor::Metadata(informer, _) => informer.synced().await,
             Monitor::Pods(informer) => informer.synced().await,
         }
     }
@@ -149,11 +151,15 @@ impl Controller {
             .map(|served| served.resource)
             .filter(|resource| followed(&resource.plural))
             .collect();
+        let mut todo = Vec::new();
         let mut monitors = self.monitors.lock();
         if failed.is_empty() {
             monitors.retain(|resource, monitor| match &**monitor {
-                Monitor::Metadata(informer) if !wanted.contains(resource) => {
+                Monitor::Metadata(informer, followed) if !wanted.contains(resource) => {
                     self.informers.stop(informer);
+                    let mut graph = self.graph.lock();
+                    followed.store(false, Ordering::Relaxed);
+                    todo.extend(graph.forget(resource));
                     false
                 }
                 _ => true,
@@ -166,33 +172,45 @@ impl Controller {
             let monitor = self.follow(&resource);
             monitors.insert(resource, Arc::new(monitor));
         }
+        self.enqueue(todo);
         Ok(())
     }
 
     fn follow(self: &Arc<Self>, resource: &ResourceRef) -> Monitor {
         let (controller, shared) = (Arc::downgrade(self), Arc::new(resource.clone()));
+        let followed = Arc::new(AtomicBool::new(true));
         if resource == self.pods.resource() {
             self.pods.on_event(move |event| {
                 if let Some(controller) = controller.upgrade() {
-                    controller.take_in(pod_seen(&shared, &event.object().metadata), is_deletion(event));
+                    let seen = pod_seen(&shared, &event.object().metadata);
+                    controller.take_in(seen, is_deletion(event), &followed);
                 }
             });
             return Monitor::Pods(self.pods.clone());
         }
         let informer = self.informers.watch_at(resource.clone(), Scope::All, Selectors::none(), true);
+        let following = followed.clone();
         informer.on_event(move |event: &Event<Object>| {
             if let Some(controller) = controller.upgrade() {
-                controller.take_in(seen(&shared, &event.object().metadata), is_deletion(event));
+                let seen = seen(&shared, &event.object().metadata);
+                controller.take_in(seen, is_deletion(event), &following);
             }
         });
-        Monitor::Metadata(informer)
+        Monitor::Metadata(informer, followed)
     }
 
-    fn take_in(&self, seen: Seen, deletion: bool) {
+    fn take_in(&self, seen: Seen, deletion: bool, followed: &AtomicBool) {
         let todo = {
             let mut graph = self.graph.lock();
+            if !followed.load(Ordering::Relaxed) {
+                return;
+            }
             if deletion { graph.remove(seen.uid) } else { graph.insert(seen) }
         };
+        self.enqueue(todo);
+    }
+
+    fn enqueue(&self, todo: Vec<Todo>) {
         for Todo(uid) in todo {
             self.queue.add(Key::new("", &uid));
         }
@@ -235,11 +253,11 @@ impl Controller {
             };
             for (owner, namespace) in asked {
                 self.tell_of_foreign_owner(uid, &owner, &namespace);
-                let alive = self.is_alive(&owner, &namespace).await?;
-                if !alive {
+                let answer = self.ask(&owner, &namespace).await?;
+                if answer == Answer::Absent {
                     self.graph.lock().note_absent(&owner, &namespace);
                 }
-                answers.insert(named(&owner, &namespace), alive);
+                answers.insert(named(&owner, &namespace), answer != Answer::Absent);
             }
         }
     }
@@ -269,29 +287,30 @@ impl Controller {
     }
 
     /// Whether the owner a reference names is there, with that uid.
-    async fn is_alive(&self, owner: &Owner, namespace: &str) -> Result<bool, Error> {
+    async fn ask(&self, owner: &Owner, namespace: &str) -> Result<Answer, Error> {
         let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
         let resource = self.kinds.read().get(&(group.to_owned(), owner.kind.to_string())).cloned();
         let Some(resource) = resource else {
-            return Err(Error::Other(format!(
+            // The kind may be a new one, which discovery will show.
+            return Err(Error::NotYet(format!(
                 "unable to get REST mapping for {}/{}",
                 owner.api_version, owner.kind
             )));
         };
         if resource.namespaced && namespace.is_empty() {
-            // A reference that can never be right is no reason to delete anything.
             tracing::warn!(kind = %owner.kind, name = %owner.name, "a cluster-scoped object names a namespaced owner");
-            return Ok(true);
+            return Ok(Answer::Unreachable);
         }
         let space = resource.namespaced.then_some(namespace);
         match self.client.at(&resource).metadata_only().get::<Partial>(space, &owner.name).await {
-            Ok(found) => Ok(*found.metadata.uid == *owner.uid),
-            Err(error) if error.is_not_found() => Ok(false),
+            Ok(found) if *found.metadata.uid == *owner.uid => Ok(Answer::Alive),
+            Ok(_) => Ok(Answer::Absent),
+            Err(error) if error.is_not_found() => Ok(Answer::Absent),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// An owner nobody has seen: if it is not there, its dependents are to be judged.
+    /// Asks for an owner that no watch has shown.
     async fn verify(&self, identity: &Identity) -> Result<(), Error> {
         let owner = Owner {
             api_version: identity.api_version.clone(),
@@ -300,13 +319,18 @@ impl Controller {
             uid: identity.uid.clone(),
             ..Default::default()
         };
-        if !self.is_alive(&owner, &identity.namespace).await? {
-            let todo = self.graph.lock().absent(&identity.uid);
-            for Todo(uid) in todo {
-                self.queue.add(Key::new("", &uid));
+        let answer = self.ask(&owner, &identity.namespace).await?;
+        let verified = self.graph.lock().verified(identity, answer);
+        match verified {
+            Verified::Settled => Ok(()),
+            Verified::AskAgain => {
+                Err(Error::NotYet(format!("{} {} was not watched yet", owner.kind, owner.name)))
+            }
+            Verified::Judge(todo) => {
+                self.enqueue(todo);
+                Ok(())
             }
         }
-        Ok(())
     }
 
     async fn delete(&self, identity: &Identity, propagation: Propagation) -> Result<(), Error> {

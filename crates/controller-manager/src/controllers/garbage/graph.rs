@@ -72,6 +72,26 @@ pub(super) enum Verdict {
     },
 }
 
+/// What the API server says of an owner.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Answer {
+    Alive,
+    Absent,
+    /// The reference can never be right, which is no reason to delete anything.
+    Unreachable,
+}
+
+/// What follows for an owner that was never seen.
+#[derive(Debug, PartialEq)]
+pub(super) enum Verified {
+    /// Nothing more.
+    Settled,
+    /// It is alive, and no watch has shown it: should it go before one does, nobody else would notice.
+    AskAgain,
+    /// It does not exist: these are to be judged.
+    Judge(Vec<Todo>),
+}
+
 struct Node {
     identity: Identity,
     owners: Box<[Owner]>,
@@ -198,16 +218,7 @@ impl Graph {
     /// A watch saw the object go.
     pub(super) fn remove(&mut self, uid: &str) -> Vec<Todo> {
         let Some(node) = self.nodes.remove(uid) else { return Vec::new() };
-        let mut todo = Vec::new();
-        for owner in &node.owners {
-            let Some(owner_node) = self.nodes.get_mut(&*owner.uid) else { continue };
-            owner_node.dependents.remove(uid);
-            if owner_node.virtual_ && owner_node.dependents.is_empty() {
-                self.nodes.remove(&*owner.uid);
-            } else if self.waits(&owner.uid) {
-                todo.push(Todo(owner.uid.clone()));
-            }
-        }
+        let mut todo = self.leave(uid, &node.owners);
         if !node.dependents.is_empty() {
             self.note_gone(&node);
             todo.extend(node.dependents.into_iter().map(Todo));
@@ -215,12 +226,74 @@ impl Graph {
         todo
     }
 
-    /// An owner known from references only turned out not to exist.
-    pub(super) fn absent(&mut self, uid: &str) -> Vec<Todo> {
-        match self.nodes.get(uid) {
-            Some(node) if node.virtual_ => self.remove(uid),
-            _ => Vec::new(),
+    /// Takes an object from the dependents of its owners.
+    fn leave(&mut self, uid: &str, owners: &[Owner]) -> Vec<Todo> {
+        let mut todo = Vec::new();
+        for owner in owners {
+            let Some(node) = self.nodes.get_mut(&*owner.uid) else { continue };
+            node.dependents.remove(uid);
+            if node.virtual_ && node.dependents.is_empty() {
+                self.nodes.remove(&*owner.uid);
+            } else if self.waits(&owner.uid) {
+                todo.push(Todo(owner.uid.clone()));
+            }
         }
+        todo
+    }
+
+    /// What an owner known from references only was found to be.
+    pub(super) fn verified(&mut self, asked: &Identity, answer: Answer) -> Verified {
+        match self.nodes.get(&asked.uid) {
+            Some(node) if node.virtual_ => match answer {
+                Answer::Absent => Verified::Judge(self.absent(asked)),
+                Answer::Alive => Verified::AskAgain,
+                Answer::Unreachable => Verified::Settled,
+            },
+            _ => Verified::Settled,
+        }
+    }
+
+    /// Nobody is where some references have an owner, so those that made them are to be judged. The others mean
+    /// somebody else, who is asked for in turn.
+    fn absent(&mut self, asked: &Identity) -> Vec<Todo> {
+        let Some(node) = self.nodes.remove(&asked.uid) else { return Vec::new() };
+        let gone = Named::new(&asked.api_version, &asked.kind, &asked.name, &asked.uid, &asked.namespace);
+        self.absent.add(gone.clone());
+        let mut todo = Vec::new();
+        for uid in node.dependents {
+            let Some(dependent) = self.nodes.get(&uid) else { continue };
+            let namespace = dependent.identity.namespace.clone();
+            for owner in dependent.owners.clone().iter().filter(|owner| owner.uid == asked.uid) {
+                if named(owner, &namespace) == gone {
+                    todo.push(Todo(uid.clone()));
+                } else {
+                    todo.extend(self.add_dependent(owner, &namespace, &uid));
+                }
+            }
+        }
+        todo
+    }
+
+    /// A resource is no longer watched: what is known of its objects may not be true any more. They stay as owners
+    /// that were never seen, and are to be asked for.
+    pub(super) fn forget(&mut self, resource: &ResourceRef) -> Vec<Todo> {
+        let of_it = |node: &Node| node.identity.resource.as_deref() == Some(resource);
+        let known: Vec<Uid> =
+            self.nodes.iter().filter(|(_, node)| of_it(node)).map(|(uid, _)| uid.clone()).collect();
+        let mut todo = Vec::new();
+        for uid in known {
+            let Some(node) = self.nodes.get_mut(&uid) else { continue };
+            if node.dependents.is_empty() {
+                todo.extend(self.remove(&uid));
+                continue;
+            }
+            let owners = std::mem::take(&mut node.owners);
+            node.identity.resource = None;
+            (node.virtual_, node.deleting, node.foreground, node.orphan) = (true, false, false, false);
+            todo.extend(self.leave(&uid, &owners));
+            todo.push(Todo(uid));
+        }
+        todo
     }
 
     fn note_gone(&mut self, node: &Node) {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use client::{Propagation, ResourceRef};
 
-use super::graph::{Graph, Seen, Todo, Verdict, named};
+use super::graph::{Answer, Graph, Seen, Todo, Verdict, Verified, named};
 use crate::views::OwnerReference as Owner;
 
 fn resource() -> Arc<ResourceRef> {
@@ -55,6 +55,20 @@ fn names(todo: Vec<Todo>) -> Vec<String> {
     names
 }
 
+/// What follows when the API server says this of an owner that was never seen.
+fn verified(graph: &mut Graph, uid: &str, answer: Answer) -> Verified {
+    let identity = graph.identity(uid).unwrap().clone();
+    graph.verified(&identity, answer)
+}
+
+/// Those to be judged, because an owner that was never seen is absent.
+fn absent(graph: &mut Graph, uid: &str) -> Vec<String> {
+    match verified(graph, uid, Answer::Absent) {
+        Verified::Judge(todo) => names(todo),
+        other => panic!("{other:?}"),
+    }
+}
+
 fn verdict(graph: &Graph, uid: &str) -> Option<Verdict> {
     graph.judge(uid, &HashMap::new()).unwrap().map(|(_, verdict)| verdict)
 }
@@ -95,13 +109,13 @@ fn an_owner_nobody_saw_is_asked_for() {
     assert_eq!(see(&mut graph, "c", &[owner("x", false)], PLAIN), ["x"]);
     assert_eq!(verdict(&graph, "x"), Some(Verdict::Verify));
     assert_eq!(graph.judge("c", &HashMap::new()).unwrap_err()[0].0.name, "x");
-    assert_eq!(names(graph.absent("x")), ["c"]);
+    assert_eq!(absent(&mut graph, "x"), ["c"]);
     assert_eq!(verdict(&graph, "c"), delete(Propagation::Background));
     let mut graph = Graph::default();
     see(&mut graph, "c", &[owner("x", false)], PLAIN);
     see(&mut graph, "x", &[], PLAIN);
     assert_eq!(verdict(&graph, "c"), Some(Verdict::Keep));
-    assert!(graph.absent("x").is_empty());
+    assert_eq!(verified(&mut graph, "x", Answer::Absent), Verified::Settled);
 }
 
 /// A reference that misnames an owner must not cost the owner's other dependents their lives.
@@ -219,4 +233,67 @@ fn a_cluster_scoped_dependent_outlives_a_namespaced_owner() {
     });
     assert_eq!(names(graph.remove("a")), ["c"]);
     assert!(graph.judge("c", &HashMap::new()).is_err(), "it is to be asked for, and then kept");
+}
+
+/// It may be made and deleted while its watch is interrupted, so that no event ever tells that it is gone.
+#[test]
+fn an_owner_nobody_saw_is_asked_for_until_it_is_seen() {
+    let mut graph = Graph::default();
+    see(&mut graph, "c", &[owner("x", false)], PLAIN);
+    assert_eq!(verified(&mut graph, "x", Answer::Alive), Verified::AskAgain);
+    assert!(see(&mut graph, "d", &[owner("x", false)], PLAIN).is_empty());
+    assert_eq!(absent(&mut graph, "x"), ["c", "d"]);
+    let mut graph = Graph::default();
+    see(&mut graph, "c", &[owner("x", false)], PLAIN);
+    see(&mut graph, "x", &[], PLAIN);
+    assert_eq!(verified(&mut graph, "x", Answer::Alive), Verified::Settled);
+    // No answer will ever be another one.
+    see(&mut graph, "c", &[owner("y", false)], PLAIN);
+    assert_eq!(verified(&mut graph, "y", Answer::Unreachable), Verified::Settled);
+}
+
+/// A definition that is deleted, or whose preferred version is another one: its objects may go unseen.
+#[test]
+fn owners_of_a_kind_that_is_not_watched_any_more_are_asked_for() {
+    let mut graph = Graph::default();
+    see(&mut graph, "a", &[], PLAIN);
+    see(&mut graph, "b", &[owner("a", true)], PLAIN);
+    assert_eq!(names(graph.forget(&resource())), ["a"]);
+    assert!(graph.identity("b").is_none(), "nothing is kept of what nobody refers to");
+
+    let mut graph = Graph::default();
+    let other = Arc::new(ResourceRef { plural: "others".into(), ..(*resource()).clone() });
+    see(&mut graph, "a", &[], FOREGROUND);
+    let owners = [owner("a", true)];
+    graph.insert(Seen {
+        resource: other,
+        name: "b",
+        namespace: "d",
+        uid: &"b".into(),
+        version: "1",
+        owners: &owners,
+        deleting: false,
+        foreground: false,
+        orphan: false,
+    });
+    assert_eq!(names(graph.forget(&resource())), ["a"]);
+    assert_eq!(verdict(&graph, "a"), Some(Verdict::Verify));
+    assert!(graph.judge("b", &HashMap::new()).is_err(), "it is not believed to be there");
+    assert_eq!(absent(&mut graph, "a"), ["b"]);
+    assert_eq!(verdict(&graph, "b"), delete(Propagation::Background));
+}
+
+/// Who named it first had the wrong place for it; the others are still its dependents when it appears.
+#[test]
+fn dependents_outlive_an_owner_that_another_one_misnamed() {
+    let mut graph = Graph::default();
+    let wrong = Owner { name: "z".into(), ..owner("a", true) };
+    see(&mut graph, "c", std::slice::from_ref(&wrong), PLAIN);
+    see(&mut graph, "b", &[owner("a", true)], PLAIN);
+    assert_eq!(absent(&mut graph, "a"), ["a", "c"], "asked for by the other name");
+    assert_eq!(verdict(&graph, "c"), delete(Propagation::Background));
+    see(&mut graph, "a", &[], PLAIN);
+    assert_eq!(verdict(&graph, "b"), Some(Verdict::Keep));
+    assert_eq!(names(graph.remove("a")), ["b"]);
+    assert_eq!(verdict(&graph, "b"), delete(Propagation::Background));
 }
