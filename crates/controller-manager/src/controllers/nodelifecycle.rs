@@ -120,7 +120,8 @@ impl Controller {
             let name = &node.metadata.name;
             let lease = self.leases.get(Some(LEASES), name);
             let fresh = !known.contains_key(name);
-            let health = known.entry(name.clone()).or_insert_with(|| Health::new(node, now));
+            let health =
+                known.entry(name.clone()).or_insert_with(|| Health::new(node, lease.as_deref(), now));
             if fresh {
                 let message = format!("Node {name} event: Registered Node {name} in Controller");
                 self.tell(name, &node.metadata.uid, "RegisteredNode", &message);
@@ -131,6 +132,7 @@ impl Controller {
                 None => *self.options.node_startup_grace_period,
             };
             if !health.is_silent(grace, now) {
+                self.settle_marks(name, health).await;
                 continue;
             }
             let wanted = health::unknown(node, jiff::Timestamp::now());
@@ -148,14 +150,18 @@ impl Controller {
                 let message = format!("Node {name} status is now: NodeNotReady");
                 self.tell(name, &node.metadata.uid, "NodeNotReady", &message);
             }
-            if health.owes_marks {
-                health.owes_marks = !self.mark_pods(name).await;
-            }
+            self.settle_marks(name, health).await;
         }
         self.taint_silent(&nodes, known).await;
     }
 
-    /// No pod of a silent node is ready. False where not all could be told.
+    async fn settle_marks(&self, name: &str, health: &mut Health) {
+        if health.owes_marks {
+            health.owes_marks = !self.mark_pods(name).await;
+        }
+    }
+
+    /// No pod of a silent node is ready. False where not all could be marked.
     async fn mark_pods(&self, name: &str) -> bool {
         let mut complete = true;
         for pod in self.pods.by_index(NODE_INDEX, name).into_iter().filter(|pod| pod.is_ready()) {

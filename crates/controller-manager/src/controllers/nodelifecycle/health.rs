@@ -9,60 +9,55 @@ use crate::views::{Condition, Lease, Node};
 pub(super) struct Health {
     pub(super) uid: String,
     heartbeat: Option<Time>,
-    transition: Option<Time>,
     renewed: Option<MicroTime>,
     heard: Instant,
     /// Was silent for too long when last looked at.
     pub(super) silent: bool,
-    /// Its silence has been told of.
-    told: bool,
+    /// Its silence has been reported.
+    reported: bool,
     /// Its pods are still to be marked as not ready.
     pub(super) owes_marks: bool,
 }
 
 impl Health {
-    pub(super) fn new(node: &Node, now: Instant) -> Health {
+    /// Only a monitor such as this one makes readiness unknown: one before us may have ended between that and marking
+    /// the node's pods.
+    pub(super) fn new(node: &Node, lease: Option<&Lease>, now: Instant) -> Health {
+        let ready = Condition::find(&node.status.conditions, "Ready");
         Health {
             uid: node.metadata.uid.to_string(),
-            heartbeat: None,
-            transition: None,
-            renewed: None,
+            heartbeat: ready.and_then(|condition| condition.last_heartbeat_time.clone()),
+            renewed: lease.and_then(|lease| lease.spec.renew_time.clone()),
             heard: now,
             silent: false,
-            told: false,
-            owes_marks: false,
+            reported: false,
+            owes_marks: ready.is_some_and(|condition| condition.status == "Unknown"),
         }
     }
 
     pub(super) fn observe(&mut self, node: &Node, lease: Option<&Lease>, now: Instant) {
         let ready = Condition::find(&node.status.conditions, "Ready");
-        let heartbeat = ready.and_then(|condition| condition.last_heartbeat_time.clone());
         // Our own verdict changes the transition time, which is no sign of life.
-        if heartbeat != self.heartbeat {
-            self.heartbeat = heartbeat;
-            self.heard = now;
-        }
-        self.transition = ready.and_then(|condition| condition.last_transition_time.clone());
+        let heartbeat = ready.and_then(|condition| condition.last_heartbeat_time.clone());
         let renewed = lease.and_then(|lease| lease.spec.renew_time.clone());
-        if renewed.is_some() && renewed != self.renewed {
-            self.renewed = renewed;
+        if heartbeat != self.heartbeat || (renewed.is_some() && renewed != self.renewed) {
             self.heard = now;
+            (self.reported, self.owes_marks) = (false, false);
         }
+        self.heartbeat = heartbeat;
+        self.renewed = renewed.or(self.renewed.take());
     }
 
     pub(super) fn is_silent(&mut self, grace: Duration, now: Instant) -> bool {
         self.silent = now.duration_since(self.heard) > grace;
-        if !self.silent {
-            (self.told, self.owes_marks) = (false, false);
-        }
         self.silent
     }
 
     /// Whether it is by its silence alone that a node is not ready, seen for the first time. What a kubelet says of its
     /// node itself, it says of its pods, too.
     pub(super) fn falls_silent(&mut self, node: &Node) -> bool {
-        let falls = node.is_ready() && !self.told;
-        self.told |= falls;
+        let falls = node.is_ready() && !self.reported;
+        self.reported |= falls;
         self.owes_marks |= falls;
         falls
     }
@@ -117,7 +112,7 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let first = node("2026-01-01T00:00:00Z");
-        let mut health = Health::new(&first, start);
+        let mut health = Health::new(&first, None, start);
         health.observe(&first, None, start);
         health.observe(&first, None, at(40));
         assert!(!health.is_silent(grace, at(40)));
@@ -155,16 +150,29 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let (ready, mut not_ready) = (node("2026-01-01T00:00:00Z"), node("2026-01-01T00:00:01Z"));
         not_ready.status.conditions[0].status = "False".to_owned();
-        let mut health = Health::new(&ready, start);
+        let mut health = Health::new(&ready, None, start);
         health.observe(&ready, None, start);
         assert!(!health.is_silent(grace, at(10)));
         assert!(health.is_silent(grace, at(60)));
         assert!(health.falls_silent(&ready) && health.owes_marks);
-        assert!(!health.falls_silent(&ready), "told once");
+        assert!(!health.falls_silent(&ready), "reported once");
         // It is heard of again: not ready, by its own account, before it falls silent once more.
         health.observe(&not_ready, None, at(70));
         assert!(!health.is_silent(grace, at(70)) && !health.owes_marks);
         assert!(health.is_silent(grace, at(130)));
         assert!(!health.falls_silent(&not_ready) && !health.owes_marks);
+    }
+
+    #[test]
+    fn a_new_leader_marks_the_pods_that_the_one_before_left() {
+        let start = Instant::now();
+        let mut gone = node("2026-01-01T00:00:00Z");
+        gone.status.conditions[0].status = "Unknown".to_owned();
+        let mut health = Health::new(&gone, None, start);
+        health.observe(&gone, None, start);
+        assert!(health.owes_marks);
+        health.observe(&gone, Some(&lease("2026-01-01T00:00:00.000000Z")), start);
+        assert!(!health.owes_marks, "it is back");
+        assert!(!Health::new(&node("2026-01-01T00:00:00Z"), None, start).owes_marks);
     }
 }
