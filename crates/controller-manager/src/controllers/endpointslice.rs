@@ -200,7 +200,8 @@ impl Controller {
         if !self.expectations.settled(key, &self.queue) {
             return Ok(());
         }
-        let pods = selected(&self.pods, &service);
+        let known = |node: &str| self.nodes.get(None, node).is_some();
+        let (pods, skipped) = endpoints::published(&service, selected(&self.pods, &service), known);
         let existing = self.slices.by_index(SERVICE_INDEX, &text);
         let zone = |node: &str| self.nodes.get(None, node).and_then(|node| node.zone().map(str::to_owned));
         let trigger = self.triggers.newest(&service, &pods);
@@ -222,21 +223,28 @@ impl Controller {
         if let Some(error) = failure {
             // What was expected of the failed ones will never be seen.
             self.expectations.forget(key);
-            if !error.is_conflict() && !error.is_namespace_terminating() {
-                let message = format!("Error updating Endpoint Slices for Service {text}: {error}");
-                self.events.event(
-                    &service.reference(),
-                    EventType::Warning,
-                    "FailedToUpdateEndpointSlices",
-                    &message,
-                );
-            }
             if error.is_namespace_terminating() {
                 return Ok(());
             }
+            if !error.is_conflict() {
+                self.complain(&service, &error.to_string());
+            }
             return Err(error.into());
         }
-        Ok(())
+        match skipped.as_slice() {
+            [] => return Ok(()),
+            [only] => self.complain(&service, only),
+            several => self.complain(&service, &format!("[{}]", several.join(", "))),
+        }
+        // The node may only not be known yet.
+        Err(Error::NotYet(skipped.join(", ")))
+    }
+
+    fn complain(&self, service: &Service, error: &str) {
+        let message =
+            format!("Error updating Endpoint Slices for Service {}: {error}", service.metadata.key());
+        let reason = "FailedToUpdateEndpointSlices";
+        self.events.event(&service.reference(), EventType::Warning, reason, &message);
     }
 
     async fn apply(&self, key: &Key, change: Change) -> client::Result<()> {

@@ -1,5 +1,7 @@
 //! One pod as an endpoint of one service.
 
+use std::sync::Arc;
+
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::views::{Endpoint, EndpointConditions, EndpointPort, ObjectRefShort, Pod, Service, ServicePort};
@@ -61,6 +63,23 @@ fn target(wanted: &ServicePort, pod: &Pod) -> Option<i32> {
             found.map(|port| port.container_port)
         }
     }
+}
+
+/// The pods to publish, and why others that have addresses are not: a pod may name a node that is gone.
+pub(super) fn published(
+    service: &Service,
+    pods: Vec<Arc<Pod>>,
+    has_node: impl Fn(&str) -> bool,
+) -> (Vec<Arc<Pod>>, Vec<String>) {
+    let (published, skipped): (Vec<_>, Vec<_>) = pods.into_iter().partition(|pod| {
+        let concerned = !pod.is_terminal() && pod.addresses().next().is_some();
+        !concerned || service.spec.publish_not_ready_addresses || has_node(&pod.spec.node_name)
+    });
+    let complaint = |pod: Arc<Pod>| {
+        let (name, key, node) = (&pod.metadata.name, service.metadata.key(), &pod.spec.node_name);
+        format!("skipping Pod {name} for Service {key}: Node {node} Not Found")
+    };
+    (published, skipped.into_iter().map(complaint).collect())
 }
 
 pub(super) fn endpoint(

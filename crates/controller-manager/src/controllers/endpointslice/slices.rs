@@ -88,7 +88,9 @@ fn family_changes(
     }
     if nothing {
         match by_ports.get(&Vec::new()).map(Vec::as_slice) {
-            Some([only]) => changes.extend(fresh.update(only, Vec::new(), false)),
+            Some([only]) => {
+                changes.extend(fresh.update(only, Vec::new(), !only.endpoints.is_empty()));
+            }
             _ => changes.push(Change::Create(fresh.new_slice(Vec::new(), Vec::new()))),
         }
         return;

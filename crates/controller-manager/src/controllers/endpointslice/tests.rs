@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::endpoints::published;
 use super::slices::{Change, plan};
 use crate::views::{EndpointSlice, Pod, Service};
 
@@ -99,6 +100,35 @@ fn an_empty_slice_stands_for_no_pods() {
     assert_eq!(plan(&service, &[], &slices, &zone, 3, None), []);
     let filled = apply(&slices, plan(&service, &[pod(1, true)], &slices, &zone, 3, None));
     assert_eq!(sizes(&filled), [1]);
+}
+
+/// Its slice has no ports, as has the empty one.
+#[test]
+fn the_last_pod_of_a_headless_service_without_ports_leaves() {
+    let service = service(json!({"spec": {"clusterIP": "None", "ports": null}}));
+    let slices = apply(&[], plan(&service, &[pod(1, true)], &[], &zone, 3, None));
+    assert_eq!(sizes(&slices), [1]);
+    let emptied = apply(&slices, plan(&service, &[], &slices, &zone, 3, None));
+    assert_eq!(sizes(&emptied), [0]);
+    assert_eq!(plan(&service, &[], &emptied, &zone, 3, None), []);
+}
+
+#[test]
+fn pods_of_nodes_that_are_gone_are_left_out() {
+    let on_node = |number, node: &str| {
+        let mut pod = (*pod(number, true)).clone();
+        pod.spec.node_name = node.into();
+        Arc::new(pod)
+    };
+    let mut waiting = (*pod(3, false)).clone();
+    (waiting.spec.node_name, waiting.status) = ("".into(), Default::default());
+    let pods = vec![on_node(1, "n"), on_node(2, "gone"), Arc::new(waiting)];
+    let check = |service: &Service, count, expect: &[&str]| {
+        let (published, skipped) = published(service, pods.clone(), |node| node == "n");
+        assert_eq!((published.len(), skipped), (count, expect.iter().map(|one| (*one).to_owned()).collect()));
+    };
+    check(&service(json!({})), 2, &["skipping Pod p2 for Service default/web: Node gone Not Found"]);
+    check(&service(json!({"spec": {"publishNotReadyAddresses": true}})), 3, &[]);
 }
 
 #[test]
