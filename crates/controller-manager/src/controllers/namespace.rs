@@ -2,17 +2,18 @@
 
 mod plan;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use client::{Client, DeleteOptions, Informer, Key, ListOptions, Propagation, WorkQueue};
+use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::context::{Context, Error};
 use crate::support::discovery::{self, Discovery, Served};
 use crate::views::{Namespace, Object, Partial};
-use plan::Remaining;
+use plan::{Patience, Remaining};
 
 const FINALIZER: &str = "kubernetes";
 
@@ -20,6 +21,8 @@ struct Controller {
     client: Client,
     namespaces: Informer<Namespace>,
     queue: WorkQueue<Key>,
+    /// Namespaces in which something is left.
+    waits: Mutex<HashMap<Key, Patience>>,
 }
 
 pub async fn run(context: Context) -> Result<(), Error> {
@@ -35,7 +38,12 @@ pub async fn run(context: Context) -> Result<(), Error> {
     namespaces.synced().await;
     let workers = context.options.concurrent_namespace_syncs;
     let period = *context.options.namespace_sync_period;
-    let controller = Arc::new(Controller { client, namespaces: namespaces.clone(), queue: queue.clone() });
+    let controller = Arc::new(Controller {
+        client,
+        namespaces: namespaces.clone(),
+        queue: queue.clone(),
+        waits: Mutex::default(),
+    });
     let again = queue.clone();
     let work = context.work(queue, workers, move |key| {
         let controller = controller.clone();
@@ -64,7 +72,10 @@ pub async fn run(context: Context) -> Result<(), Error> {
 
 impl Controller {
     async fn reconcile(&self, key: &Key) -> Result<(), Error> {
-        let Some(namespace) = self.namespaces.get_key(key) else { return Ok(()) };
+        let Some(namespace) = self.namespaces.get_key(key) else {
+            self.waits.lock().remove(key);
+            return Ok(());
+        };
         if !namespace.metadata.is_deleting()
             || !namespace.spec.finalizers.iter().any(|name| name == FINALIZER)
         {
@@ -113,7 +124,9 @@ impl Controller {
             return Err(Error::Other(failures.join(", ")));
         }
         if !remaining.is_empty() {
-            self.queue.add_after(key.clone(), wait.unwrap_or(Duration::from_secs(1)));
+            let mut waits = self.waits.lock();
+            let wait = waits.entry(key.clone()).or_default().next(remaining.count(), wait);
+            self.queue.add_after(key.clone(), wait);
             return Ok(());
         }
         self.finalize(&namespace).await
@@ -217,19 +230,7 @@ impl Controller {
             Err(error) if error.is_not_found() => return Ok(()),
             result => result?,
         };
-        let finalizers: Vec<_> = fresh.spec.finalizers.iter().filter(|name| *name != FINALIZER).collect();
-        let body = json!({
-            "apiVersion": Namespace::API_VERSION,
-            "kind": Namespace::KIND,
-            "metadata": {
-                "name": name, "uid": fresh.metadata.uid, "resourceVersion": fresh.metadata.resource_version,
-                "labels": fresh.metadata.labels, "annotations": fresh.metadata.annotations,
-                "finalizers": fresh.metadata.finalizers, "creationTimestamp": fresh.metadata.creation_timestamp,
-                "deletionTimestamp": fresh.metadata.deletion_timestamp,
-            },
-            "spec": {"finalizers": finalizers},
-            "status": fresh.status,
-        });
+        let body = plan::finalized(&fresh, FINALIZER);
         let resource = client::ResourceRef::of::<Namespace>();
         match self.client.at(&resource).update::<Partial>(None, name, Some("finalize"), &body).await {
             Err(error) if error.is_not_found() => Ok(()),
@@ -238,14 +239,10 @@ impl Controller {
     }
 }
 
-/// How long an object may take to go by itself.
+/// How long an object may take to go by itself; most end sooner.
 fn grace(object: &Partial) -> Option<Duration> {
     let seconds = object.metadata.deletion_grace_period_seconds.filter(|seconds| *seconds > 0)?;
-    // Looked at earlier than that, as most end sooner.
-    Some(
-        Duration::from_secs(u64::try_from(seconds).unwrap_or(0).clamp(1, 10) / 2)
-            .max(Duration::from_millis(500)),
-    )
+    Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0).min(10)) / 2)
 }
 
 /// Counts by name, in order.

@@ -1,11 +1,14 @@
 //! In what order a namespace is emptied, and what its conditions say of it.
 
+use std::time::Duration;
+
 use client::ResourceRef;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::{Value, json};
 
 use super::Counts;
 use crate::support::discovery::Served;
-use crate::views::{Condition, Partial};
+use crate::views::{Condition, Namespace, Object, Partial};
 
 /// What is still in a namespace.
 #[derive(Debug, Default)]
@@ -17,6 +20,10 @@ pub(super) struct Remaining {
 impl Remaining {
     pub(super) fn is_empty(&self) -> bool {
         self.resources.is_empty()
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.resources.values().sum()
     }
 
     pub(super) fn note(&mut self, resource: &ResourceRef, left: &[Partial]) {
@@ -33,6 +40,40 @@ impl Remaining {
             *self.finalizers.entry(finalizer.clone()).or_default() += 1;
         }
     }
+}
+
+/// How long to wait before a namespace is looked at again. What does not become less, because of a finalizer that
+/// nobody takes away, is looked at less and less often.
+#[derive(Default)]
+pub(super) struct Patience {
+    left: Option<usize>,
+    tries: u32,
+}
+
+const SHORTEST: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_secs(8);
+
+impl Patience {
+    /// `left` is how much there is now, `grace` how long it may take to go by itself.
+    pub(super) fn next(&mut self, left: usize, grace: Option<Duration>) -> Duration {
+        let progress = self.left.is_none_or(|before| left < before);
+        self.left = Some(left);
+        self.tries = if progress { 0 } else { self.tries.saturating_add(1) };
+        let wait = grace.unwrap_or(SHORTEST).max(SHORTEST);
+        wait.saturating_mul(1 << self.tries.min(4)).min(LONGEST)
+    }
+}
+
+/// The namespace without a finalizer, as its `finalize` takes it.
+pub(super) fn finalized(namespace: &Namespace, finalizer: &str) -> Value {
+    let finalizers: Vec<_> = namespace.spec.finalizers.iter().filter(|name| *name != finalizer).collect();
+    json!({
+        "apiVersion": Namespace::API_VERSION,
+        "kind": Namespace::KIND,
+        "metadata": namespace.metadata,
+        "spec": {"finalizers": finalizers},
+        "status": namespace.status,
+    })
 }
 
 /// Pods, and then everything else that can be listed and deleted.
@@ -158,6 +199,31 @@ mod tests {
         assert_eq!(conditions(&found, None, &[], &remaining, jiff::Timestamp::now()), found);
         let done = conditions(&found, None, &[], &Remaining::default(), now);
         assert!(done.iter().all(|condition| condition.status == "False"));
+    }
+
+    #[test]
+    fn what_is_stuck_is_looked_at_less_often() {
+        let mut patience = Patience::default();
+        let mut next =
+            |left, grace: Option<u64>| patience.next(left, grace.map(Duration::from_secs)).as_secs_f64();
+        let stuck: Vec<_> = (0..7).map(|_| next(10, None)).collect();
+        assert_eq!(stuck, [0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0]);
+        assert_eq!([next(9, None), next(9, None)], [0.5, 1.0], "something goes");
+        assert_eq!([next(8, Some(5)), next(8, Some(5))], [5.0, 8.0], "pods have time to end");
+    }
+
+    #[test]
+    fn all_but_the_finalizer_stays() {
+        let metadata = json!({
+            "name": "n", "uid": "u", "resourceVersion": "7", "labels": {"a": "b"}, "finalizers": ["x/y"],
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "o", "uid": "o"}],
+            "creationTimestamp": "2026-01-01T00:00:00Z", "deletionTimestamp": "2026-01-02T00:00:00Z",
+        });
+        let namespace = json!({
+            "metadata": metadata, "spec": {"finalizers": ["kubernetes", "z"]}, "status": {"phase": "Terminating"},
+        });
+        let found = finalized(&serde_json::from_value(namespace).unwrap(), "kubernetes");
+        assert_eq!((&found["metadata"], &found["spec"]), (&metadata, &json!({"finalizers": ["z"]})));
     }
 
     #[test]
