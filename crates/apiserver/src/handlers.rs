@@ -9,7 +9,7 @@ pub mod options;
 mod patch;
 mod read;
 pub mod render;
-mod route;
+pub mod route;
 mod subresources;
 pub mod table;
 mod watch;
@@ -37,6 +37,7 @@ use crate::settings::Settings;
 use crate::user::User;
 use crate::writes::Operation;
 use render::Target;
+use route::{Nowhere, Route};
 
 /// The largest body a request may have.
 const BODY_LIMIT: usize = 3 << 20;
@@ -170,15 +171,11 @@ where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Display + Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let Some(resource) = api::tables::resource(&info.group, &info.version, &info.resource)
-        .filter(|row| server.settings.served.includes(row))
-    else {
-        return match server.documents.groups.iter().any(|group| group.name == info.group) {
-            true => Err(Status::unknown_path()),
-            false => Ok(page_not_found()),
-        };
+    let Route { resource, verb } = match Route::of(server, info, &parts.method) {
+        Ok(route) => route,
+        Err(Nowhere::Page) => return Ok(page_not_found()),
+        Err(Nowhere::Refused(status)) => return Err(*status),
     };
-    let verb = route::verb(info, resource, &parts.method)?;
     let accepted = match verb {
         "watch" => negotiate::accepted_stream(&parts.headers)?,
         "list" => negotiate::accepted_list(&parts.headers)?,

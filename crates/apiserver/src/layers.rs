@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use crate::authn::{self, Authenticator, impersonated};
 use crate::authz::{Attributes, Authorizer};
 use crate::body::Body;
-use crate::handlers;
+use crate::handlers::{self, route::Route};
 use crate::metrics;
 use crate::negotiate::status_response;
 use crate::proxy::Proxy;
@@ -50,6 +50,8 @@ pub struct Front {
     pub readyz: Checks,
     pub limits: Limits,
     pub timeout: Duration,
+    /// The gate `AuthorizePodWebsocketUpgradeCreatePermission`.
+    pub streams_need_create: bool,
 }
 
 impl Front {
@@ -182,6 +184,19 @@ impl Front {
         Ok(Some(other))
     }
 
+    /// Whoever opens a stream into a pod also writes to it: however it is asked for, that takes the right to `create` it.
+    fn may_stream(&self, user: &User, info: &RequestInfo) -> Result<(), Status> {
+        let stream = matches!(info.subresource.as_str(), "exec" | "attach" | "portforward");
+        if !self.streams_need_create || !stream || info.verb == "create" {
+            return Ok(());
+        }
+        let answer = self.authorizer.authorize(&Attributes { verb: "create", ..Attributes::of(user, info) });
+        match answer.allowed() {
+            true => Ok(()),
+            false => Err(Status::forbidden(&info.group, &info.resource, &info.name, &answer.reason)),
+        }
+    }
+
     async fn dispatch(
         &self,
         info: RequestInfo,
@@ -189,7 +204,8 @@ impl Front {
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Status> {
         if info.is_resource_request {
-            if Proxy::wants(&info) {
+            if Proxy::wants(&info) && Route::of(&self.server, &info, request.method()).is_ok() {
+                self.may_stream(&user, &info)?;
                 return self.proxy.answer(&info, request).await;
             }
             return Ok(handlers::handle(&self.server, info, user, request).await);

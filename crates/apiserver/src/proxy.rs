@@ -92,7 +92,13 @@ impl Proxy {
                 self.pass(place, request).await
             }
             (resource, _) => {
-                let path = match path_behind(request.uri().path()) {
+                let mut place = match resource {
+                    "nodes" => self.node_place(&info.name)?,
+                    "pods" => self.pod_place(&info.namespace, &info.name)?,
+                    _ => self.service_place(&info.namespace, &info.name)?,
+                };
+                place.resolve().await?;
+                let path = match path_behind(request.uri().path(), info) {
                     Some(path) => path,
                     // relative links of a page need the slash; other methods go to the root as they are
                     None if matches!(*request.method(), Method::GET | Method::HEAD)
@@ -102,12 +108,6 @@ impl Proxy {
                     }
                     None => "/".to_owned(),
                 };
-                let mut place = match resource {
-                    "nodes" => self.node_place(&info.name)?,
-                    "pods" => self.pod_place(&info.namespace, &info.name)?,
-                    _ => self.service_place(&info.namespace, &info.name)?,
-                };
-                place.check()?;
                 let view = view_of(&request, &path, &place);
                 place.path = path;
                 if let Some(query) = request.uri().query() {
@@ -223,13 +223,16 @@ fn copy_headers(from: &HeaderMap, to: &mut HeaderMap, upgrade: bool) {
     }
 }
 
-/// The raw path after `…/<name>/proxy`; `None` when there is not even a slash. Names hold no slash, so that what comes before is
-/// three or five segments: `/api/v1`, the namespace where there is one, resource and name.
-fn path_behind(path: &str) -> Option<String> {
-    let after_version = path.strip_prefix("/api/v1/")?;
-    let segments = if after_version.starts_with("namespaces/") { 5 } else { 3 };
-    let (at, _) = after_version.match_indices('/').nth(segments - 1)?;
-    Some(after_version[at..].to_owned())
+/// The raw path after `…/<name>/proxy`; `None` when there is not even a slash. An escaped slash parts segments, too, as it does for
+/// the router, so that what was authorized is what is asked for.
+fn path_behind(path: &str, info: &RequestInfo) -> Option<String> {
+    // `/api/v1`, the namespace where there is one, resource, name and `proxy`
+    let before = if info.namespace.is_empty() { 5 } else { 7 };
+    let escaped = |at: usize| path.get(at..at + 3).is_some_and(|text| text.eq_ignore_ascii_case("%2f"));
+    let mut slashes = path.char_indices().filter(|(at, c)| *c == '/' || escaped(*at)).map(|(at, _)| at);
+    let at = slashes.nth(before)?;
+    let rest = &path[if path[at..].starts_with('/') { at + 1 } else { at + 3 }..];
+    Some(format!("/{rest}"))
 }
 
 /// How the client sees a backend: `path` is what the backend is asked for.

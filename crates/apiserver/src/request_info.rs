@@ -12,6 +12,8 @@ pub struct RequestInfo {
     pub path: String,
     /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`, `proxy`; for other paths the method in lower case.
     pub verb: String,
+    /// Whether the path has the deprecated `/watch/` before its resource.
+    pub below_watch: bool,
     /// `api` or `apis`.
     pub api_prefix: String,
     pub group: String,
@@ -70,7 +72,7 @@ impl RequestInfo {
             if parts.len() < 2 {
                 return info;
             }
-            parts.remove(0);
+            info.below_watch = parts.remove(0) == "watch";
         }
         if parts[0] == "namespaces" && parts.len() > 1 {
             info.namespace = parts[1].clone();

@@ -74,7 +74,7 @@ pub async fn serve(
     tasks.spawn(tls.clone().watch(background.clone()));
     let stop = delayed(&shutdown, *options.shutdown_delay_duration, &mut tasks);
     let lives = assemble::Lives { shutdown: &shutdown, stop: &stop, background: &background };
-    let front = assemble::front(&options, store, advertise, &lives, &tunnels, &mut tasks).await?;
+    let front = assemble::front(&options, &gates, store, advertise, &lives, &tunnels, &mut tasks).await?;
 
     // Lives until background work has ended, which still writes through it.
     let _serving = front.clone();

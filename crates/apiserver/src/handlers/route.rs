@@ -1,20 +1,61 @@
-//! Which verbs a path has: where there are none nothing is found, where there are others the method is not allowed.
+//! The one router: which resource a path names, and which verbs it has there. Where there are none nothing is found, where there are
+//! others the method is not allowed. What is answered elsewhere (a pod's log, `proxy`, …) is routed here like everything else,
+//! so that no path reaches a kubelet or a pod that discovery does not have.
 
 use api::Status;
 use api::model::{Resource, Scope};
 use http::Method;
 
+use super::Server;
 use crate::request_info::RequestInfo;
 
+/// What a request is for, once it is known that there is such a thing.
+pub struct Route<'a> {
+    pub resource: &'static Resource,
+    pub verb: &'a str,
+}
+
+/// Why a request goes nowhere.
+pub enum Nowhere {
+    /// Nobody serves the group: upstream's `404 page not found`.
+    Page,
+    Refused(Box<Status>),
+}
+
+impl From<Status> for Nowhere {
+    fn from(status: Status) -> Nowhere {
+        Nowhere::Refused(Box::new(status))
+    }
+}
+
+impl<'a> Route<'a> {
+    /// The route of a request for a resource.
+    pub fn of(server: &Server, info: &'a RequestInfo, method: &Method) -> Result<Route<'a>, Nowhere> {
+        let found = api::tables::resource(&info.group, &info.version, &info.resource)
+            .filter(|row| server.settings.served.includes(row));
+        let Some(resource) = found else {
+            return Err(match server.documents.groups.iter().any(|group| group.name == info.group) {
+                true => Status::unknown_path().into(),
+                false => Nowhere::Page,
+            });
+        };
+        Ok(Route { resource, verb: verb(info, resource, method)? })
+    }
+}
+
 /// The verb, where the resource has it at this path.
-pub fn verb<'a>(info: &'a RequestInfo, resource: &Resource, method: &Method) -> Result<&'a str, Status> {
+fn verb<'a>(info: &'a RequestInfo, resource: &Resource, method: &Method) -> Result<&'a str, Status> {
     let namespaced = resource.scope == Scope::Namespaced;
     let verb = info.verb.as_str();
     let (own, at_place): (&[_], &[&str]) = match info.parts.len() {
+        _ if verb == "proxy" => return Err(Status::unknown_path()),
+        3.. if info.below_watch => return Err(Status::unknown_path()),
+        _ if info.below_watch => (&resource.verbs, &["watch"]),
         0 | 1 if namespaced && info.namespace.is_empty() => (&resource.verbs, &["list", "watch"]),
         0 | 1 => (&resource.verbs, &["list", "watch", "create", "deletecollection"]),
-        2 => (&resource.verbs, &["get", "watch", "update", "patch", "delete"]),
-        3 => {
+        2 => (&resource.verbs, &["get", "update", "patch", "delete"]),
+        // a proxied path goes on behind the subresource
+        length if length == 3 || info.subresource == "proxy" => {
             let found = resource.subresource(&info.subresource).ok_or_else(Status::unknown_path)?;
             (&found.verbs, &["get", "create", "update", "patch", "delete"])
         }
@@ -26,12 +67,16 @@ pub fn verb<'a>(info: &'a RequestInfo, resource: &Resource, method: &Method) -> 
         _ => false,
     };
     let mut here = own.iter().map(AsRef::as_ref).filter(|own: &&str| at_place.contains(own));
-    // a single object is only watched below `/watch`, and then it can be read, too
-    let served = here.clone().any(|own| own != "watch" || info.parts.len() < 2);
+    let served = here.clone().next().is_some();
     if misplaced || !served {
         return Err(Status::unknown_path());
     }
-    if method == Method::HEAD || !here.any(|own| own == verb) {
+    // a proxy passes on what is no verb of the API, too
+    if info.subresource == "proxy" && matches!(*method, Method::HEAD | Method::OPTIONS) {
+        return Ok(verb);
+    }
+    let watched_otherwise = info.below_watch && method != Method::GET;
+    if method == Method::HEAD || watched_otherwise || !here.any(|own| own == verb) {
         return Err(Status::method_not_allowed());
     }
     Ok(verb)

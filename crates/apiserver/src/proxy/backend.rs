@@ -28,8 +28,13 @@ impl Proxy {
             Transport::Kubelet => self.kubelet_timeout,
             _ => CONNECT,
         };
-        let connecting = tokio::time::timeout(limit, TcpStream::connect((place.host.as_str(), place.port)));
-        let stream = match connecting.await {
+        let connecting = async {
+            match place.addresses.as_slice() {
+                [] => TcpStream::connect((place.host.as_str(), place.port)).await,
+                known => TcpStream::connect(known).await,
+            }
+        };
+        let stream = match tokio::time::timeout(limit, connecting).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(format!("dial tcp {authority}: connect: {}", words(&error))),
             Err(_) => return Err(format!("dial tcp {authority}: i/o timeout")),

@@ -1,6 +1,7 @@
 //! Where a request goes.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use api::{Status, Tree};
 use http::HeaderValue;
@@ -10,6 +11,8 @@ use super::Proxy;
 use crate::kinds;
 
 const KUBELET_PORT: u16 = 10250;
+/// What finding a host's addresses may take.
+const LOOKUP: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
@@ -27,6 +30,8 @@ pub struct Place {
     pub port: u16,
     /// Path and query.
     pub path: String,
+    /// What the host was found to be, where that was looked at: these are connected to, and nothing that the name means later.
+    pub addresses: Vec<SocketAddr>,
 }
 
 impl Place {
@@ -41,37 +46,58 @@ impl Place {
         }
     }
 
-    /// The `proxy` subresources do not reach this machine's own addresses.
-    pub fn check(&self) -> Result<(), Status> {
-        let forbidden = match self.host.parse::<IpAddr>() {
-            Ok(IpAddr::V4(address)) => {
-                address.is_loopback()
-                    || address.is_link_local()
-                    || address.is_multicast()
-                    || address.is_unspecified()
-                    || address.is_broadcast()
-            }
-            Ok(IpAddr::V6(address)) => {
-                address.is_loopback()
-                    || address.is_unicast_link_local()
-                    || address.is_multicast()
-                    || address.is_unspecified()
-            }
-            Err(_) => self.host.is_empty(),
+    /// Finds the host's addresses. The `proxy` subresources reach none of this machine's own, under whatever name or notation.
+    pub async fn resolve(&mut self) -> Result<(), Status> {
+        let lookup = tokio::time::timeout(LOOKUP, tokio::net::lookup_host((self.host.as_str(), self.port)));
+        let found: Vec<SocketAddr> = match lookup.await {
+            Ok(Ok(found)) => found.collect(),
+            Ok(Err(_)) => return Err(Status::bad_request(format!("lookup {}: no such host", self.host))),
+            Err(_) => return Err(Status::bad_request(format!("lookup {}: i/o timeout", self.host))),
         };
-        if forbidden { Err(Status::bad_request("address not allowed")) } else { Ok(()) }
+        if found.is_empty() {
+            return Err(Status::bad_request("no addresses for hostname"));
+        }
+        if !found.iter().all(|address| is_global_unicast(address.ip())) {
+            return Err(not_allowed());
+        }
+        self.addresses = found;
+        Ok(())
+    }
+}
+
+fn not_allowed() -> Status {
+    Status::bad_request("address not allowed")
+}
+
+/// Go's `IsGlobalUnicast`: private addresses are. An IPv4 address is one in IPv6 notation, too.
+fn is_global_unicast(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => {
+            !(address.is_loopback()
+                || address.is_link_local()
+                || address.is_multicast()
+                || address.is_unspecified()
+                || address.is_broadcast())
+        }
+        IpAddr::V6(address) => {
+            !(address.is_loopback()
+                || address.is_unicast_link_local()
+                || address.is_multicast()
+                || address.is_unspecified())
+        }
     }
 }
 
 /// `name`, `name:port` or `scheme:name:port`.
-fn split(text: &str) -> Option<(&str, &str, &str)> {
+pub(super) fn split(text: &str) -> Option<(&str, &str, &str)> {
     let parts: Vec<&str> = text.split(':').collect();
-    match parts.as_slice() {
-        [name] => Some(("", name, "")),
-        [name, port] => Some(("", name, port)),
-        [scheme, name, port] => Some((scheme, name, port)),
-        _ => None,
-    }
+    let (scheme, name, port) = match parts.as_slice() {
+        [name] => ("", *name, ""),
+        [name, port] => ("", *name, *port),
+        [scheme, name, port] => (*scheme, *name, *port),
+        _ => return None,
+    };
+    (!name.is_empty() && matches!(scheme, "" | "http" | "https")).then_some((scheme, name, port))
 }
 
 impl Proxy {
@@ -95,7 +121,13 @@ impl Proxy {
         let port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64();
         let port =
             port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0).unwrap_or(KUBELET_PORT);
-        Ok(Place { transport: Transport::Kubelet, host: host.to_owned(), port, path: String::new() })
+        Ok(Place {
+            transport: Transport::Kubelet,
+            host: host.to_owned(),
+            port,
+            path: String::new(),
+            addresses: Vec::new(),
+        })
     }
 
     pub(super) fn node_place(&self, text: &str) -> Result<Place, Status> {
@@ -118,7 +150,10 @@ impl Proxy {
         let mut declared =
             containers.flat_map(|container| container["ports"].as_array().into_iter().flatten());
         let number = match port {
-            "" => declared.next().and_then(|port| port["containerPort"].as_u64()).unwrap_or(80),
+            "" => {
+                let usual = if scheme == "https" { 443 } else { 80 };
+                declared.next().and_then(|port| port["containerPort"].as_u64()).unwrap_or(usual)
+            }
             port => match port.parse() {
                 Ok(number) => number,
                 Err(_) => declared
@@ -127,43 +162,37 @@ impl Proxy {
                     .ok_or_else(invalid)?,
             },
         };
-        let host = pod["status"]["podIP"].as_str().or_else(|| pod["status"]["podIPs"][0]["ip"].as_str());
+        let address: IpAddr = pod["status"]["podIPs"][0]["ip"]
+            .as_str()
+            .and_then(|ip| ip.parse().ok())
+            .ok_or_else(not_allowed)?;
         Ok(Place {
             transport: if scheme == "https" { Transport::AnyTls } else { Transport::Plain },
-            host: host.unwrap_or_default().to_owned(),
+            host: address.to_string(),
             port: u16::try_from(number).map_err(|_| invalid())?,
             path: String::new(),
+            addresses: Vec::new(),
         })
     }
 
     pub(super) fn service_place(&self, namespace: &str, text: &str) -> Result<Place, Status> {
         let invalid = || Status::bad_request(format!("invalid service request {text:?}"));
         let (scheme, name, port) = split(text).ok_or_else(invalid)?;
-        let none = || {
-            Status::failure(503, "ServiceUnavailable", format!("no endpoints available for service {name:?}"))
-        };
-        let service = self.resources.get(kinds::services(), namespace, name).ok_or_else(none)?.tree();
-        let ports: Vec<&Tree> = service["spec"]["ports"].as_array().into_iter().flatten().collect();
-        let port_name = match port {
-            "" => match ports.as_slice() {
-                [only] => only["name"].as_str().unwrap_or_default().to_owned(),
-                _ => String::new(),
-            },
-            port => ports
-                .iter()
-                .find(|own| {
-                    own["name"] == port
-                        || own["port"].as_u64().is_some_and(|number| number.to_string() == port)
-                })
-                .map(|own| own["name"].as_str().unwrap_or_default().to_owned())
-                .or_else(|| port.parse::<u16>().is_err().then(|| port.to_owned()))
-                .ok_or_else(|| {
-                    Status::failure(
-                        503,
-                        "ServiceUnavailable",
-                        format!("no service port {port:?} found for service {name:?}"),
-                    )
-                })?,
+        let unavailable = |message: String| Status::failure(503, "ServiceUnavailable", message);
+        let none = || unavailable(format!("no endpoints available for service {name:?}"));
+        // a number is the service's; a name is the slices' own
+        let port_name = match port.parse::<i64>() {
+            Ok(number) => {
+                let service = self.resources.get(kinds::services(), namespace, name);
+                let service = service.ok_or_else(|| Status::not_found("", "services", name))?.tree();
+                let mut ports = service["spec"]["ports"].as_array().into_iter().flatten();
+                let named = ports.find(|own| own["port"].as_i64() == Some(number));
+                let named = named.map(|own| own["name"].as_str().unwrap_or_default().to_owned());
+                named.ok_or_else(|| {
+                    unavailable(format!("no service port {number} found for service {name:?}"))
+                })?
+            }
+            Err(_) => port.to_owned(),
         };
         let mut places = Vec::new();
         for entry in self.resources.list(kinds::endpoint_slices(), Some(namespace)) {
@@ -177,17 +206,27 @@ impl Proxy {
                     continue;
                 };
                 for endpoint in slice["endpoints"].as_array().into_iter().flatten() {
-                    if endpoint["conditions"]["ready"] == false {
-                        continue;
-                    }
-                    if let Some(address) = endpoint["addresses"][0].as_str() {
-                        places.push((address.to_owned(), number));
+                    let ready = endpoint["conditions"]["ready"] != false;
+                    if ready && let Some(address) = self.address_of_pod(namespace, endpoint) {
+                        places.push((address, number));
                     }
                 }
             }
         }
         let (host, port) = places.choose(&mut rand::rng()).cloned().ok_or_else(none)?;
         let transport = if scheme == "https" { Transport::AnyTls } else { Transport::Plain };
-        Ok(Place { transport, host, port, path: String::new() })
+        Ok(Place { transport, host, port, path: String::new(), addresses: Vec::new() })
+    }
+
+    /// An endpoint's address, where it is that of a pod in the namespace: whoever writes slices names any address.
+    fn address_of_pod(&self, namespace: &str, endpoint: &Tree) -> Option<String> {
+        let address = endpoint["addresses"][0].as_str()?;
+        let target = &endpoint["targetRef"];
+        if target["namespace"] != namespace {
+            return None;
+        }
+        let pod = self.resources.get(kinds::pods(), namespace, target["name"].as_str()?)?.tree();
+        let mut own = pod["status"]["podIPs"].as_array().into_iter().flatten();
+        own.any(|own| own["ip"] == address).then(|| address.to_owned())
     }
 }

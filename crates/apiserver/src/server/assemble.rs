@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::features::FeatureGates;
 use daemon::health::Checks;
 use daemon::serving::authority::Authority;
 use store::Store;
@@ -42,6 +43,7 @@ pub struct Lives<'a> {
 /// Everything that answers requests, with its background work started.
 pub async fn front(
     options: &Options,
+    gates: &FeatureGates,
     store: Arc<dyn Store>,
     advertise: IpAddr,
     lives: &Lives<'_>,
@@ -137,6 +139,7 @@ pub async fn front(
         readyz,
         limits: Front::limits(options.max_requests_inflight, options.max_mutating_requests_inflight),
         timeout: *options.request_timeout,
+        streams_need_create: gates.enabled("AuthorizePodWebsocketUpgradeCreatePermission"),
     }))
 }
 

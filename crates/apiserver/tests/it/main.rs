@@ -4,4 +4,5 @@
 mod core;
 mod requests;
 mod rim;
+mod routes;
 mod settings;

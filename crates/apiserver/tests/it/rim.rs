@@ -153,3 +153,47 @@ async fn logs_and_streams_go_through_the_kubelet() {
     assert_eq!(echoed, "POST /exec/default/p/a?input=1&command=sh\nping");
     rig.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_leads_to_pods_alone() {
+    let rig = Rig::start().await;
+    rig.ready().await;
+    let admin = rig.admin();
+    let base = "/api/v1/namespaces/default";
+    let service = json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}});
+    rig.post(&admin, &format!("{base}/services"), service).await;
+    rig.post(&admin, &format!("{base}/serviceaccounts"), json!({"metadata": {"name": "default"}})).await;
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "a", "image": "x"}]}});
+    rig.post(&admin, &format!("{base}/pods"), pod).await;
+    let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+    let slice = json!({"metadata": {"name": "s", "labels": {"kubernetes.io/service-name": "s"}}, "addressType": "IPv4",
+        "ports": [{"name": "", "port": 80}], "endpoints": [{"addresses": ["10.0.0.1"]}]});
+    let (code, slice) = rig.post(&admin, slices, slice).await;
+    assert_eq!(code, StatusCode::CREATED, "{slice}");
+    let answer = async || {
+        let (code, status) = rig.get(&admin, &format!("{base}/services/s/proxy/")).await;
+        (code.as_u16(), status["message"].as_str().unwrap_or_default().to_owned())
+    };
+    let nowhere = (503, "no endpoints available for service \"s\"".to_owned());
+    assert_eq!(answer().await, nowhere, "an address of nobody's");
+    let target = |namespace: &str, name: &str| {
+        json!({"endpoints": [{"addresses": ["10.0.0.1"],
+            "targetRef": {"kind": "Pod", "namespace": namespace, "name": name}}]})
+    };
+    for (namespace, name) in [("kube-system", "p"), ("default", "other"), ("default", "p")] {
+        rig.patch(&admin, &format!("{slices}/s"), target(namespace, name)).await;
+        assert_eq!(answer().await, nowhere, "{namespace}/{name}");
+    }
+    let address = json!({"status": {"podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}});
+    rig.patch(&admin, &format!("{base}/pods/p/status"), address).await;
+    assert_eq!(answer().await, nowhere, "another address than the pod's");
+    let own = json!({"endpoints": [{"addresses": ["127.0.0.2"],
+        "targetRef": {"kind": "Pod", "namespace": "default", "name": "p"}}]});
+    rig.patch(&admin, &format!("{slices}/s"), own).await;
+    assert_eq!(answer().await, nowhere);
+    assert_eq!(
+        rig.get(&admin, &format!("{base}/services/s:81/proxy/")).await.1["message"],
+        "no service port 81 found for service \"s\""
+    );
+    rig.stop().await;
+}
