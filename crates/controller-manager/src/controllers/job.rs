@@ -4,6 +4,7 @@
 //! uncounted, then the finalizer goes, and when the cache shows the pod without it the uid turns into a number. A
 //! crash at any point leaves one of these states, from which the next reconciliation goes on.
 
+mod account;
 mod decide;
 mod indexes;
 mod plan;
@@ -15,6 +16,8 @@ mod tests;
 use std::sync::Arc;
 
 use client::{Client, Event, EventRecorder, Informer, Key, Patch, WorkQueue};
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
 
 use crate::context::{CONTROLLER_INDEX, Context, Error};
@@ -23,13 +26,16 @@ use crate::support::expectations::Expectations;
 use crate::support::pods::{self, PodControl};
 use crate::support::selector;
 use crate::support::slow_start::slow_start;
-use crate::views::annotation::{INDEX, INDEX_FAILURES};
+use crate::views::annotation::{INDEX, INDEX_FAILURES, INDEX_IGNORED_FAILURES};
 use crate::views::{Job, JobStatus, Meta, Object, Partial, Pod};
+use account::Failures;
 use plan::{Create, Plan};
 
 const FINALIZER: &str = "batch.kubernetes.io/job-tracking";
 const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 const JOB_UID: &str = "batch.kubernetes.io/controller-uid";
+/// The longest prefix that generated names keep.
+const GENERATED_PREFIX: usize = 58;
 /// The job controller proper; another value of `spec.managedBy` is somebody else's job.
 const MANAGER: &str = "kubernetes.io/job-controller";
 
@@ -40,6 +46,8 @@ struct Controller {
     jobs: Informer<Job>,
     pod_cache: Informer<Pod>,
     expectations: Arc<Expectations>,
+    /// What delays the next try of each job.
+    failures: Mutex<FxHashMap<Key, Failures>>,
     queue: WorkQueue<Key>,
 }
 
@@ -81,8 +89,16 @@ pub async fn run(context: Context) -> Result<(), Error> {
     pod_cache.synced().await;
     let workers = context.options.concurrent_job_syncs;
     let pods = PodControl { client: client.clone(), events: events.clone() };
-    let controller =
-        Arc::new(Controller { client, events, pods, jobs, pod_cache, expectations, queue: queue.clone() });
+    let controller = Arc::new(Controller {
+        client,
+        events,
+        pods,
+        jobs,
+        pod_cache,
+        expectations,
+        failures: Mutex::default(),
+        queue: queue.clone(),
+    });
     let freeing = controller.clone();
     let frees = context.work(strays, 1, move |key| {
         let controller = freeing.clone();
@@ -135,12 +151,14 @@ impl Controller {
         self.free_orphans(key, job.as_deref()).await?;
         let Some(job) = job else {
             self.expectations.forget(key);
+            self.failures.lock().remove(key);
             return Ok(());
         };
         if job.spec.managed_by.as_deref().is_some_and(|manager| manager != MANAGER) {
             return Ok(());
         }
         if job.is_finished() {
+            self.failures.lock().remove(key);
             return self.free(self.pod_cache.by_index(CONTROLLER_INDEX, &job.metadata.uid)).await;
         }
         let selector = match selector::compile(job.spec.selector.as_ref()) {
@@ -169,7 +187,8 @@ impl Controller {
     ) -> Result<(), Error> {
         let pods = pods::claim(&self.client, &self.pod_cache, job, selector).await?;
         let now = jiff::Timestamp::now();
-        let mut plan = plan::plan(&plan::Input { job, pods: &pods, settled, now });
+        let failures = self.failures.lock().get(key).copied();
+        let mut plan = plan::plan(&plan::Input { job, pods: &pods, settled, failures, now });
         if settled {
             *action = match (plan.create.is_empty(), plan.delete.is_empty()) {
                 (true, true) => "tracking",
@@ -179,6 +198,7 @@ impl Controller {
         }
         let failure = self.resize(job, key, &mut plan).await;
         self.write_status(job, &plan.status).await?;
+        self.failures.lock().insert(key.clone(), plan.failures);
         for (kind, reason, message) in &plan.events {
             self.events.event(&job.reference(), *kind, reason, message);
         }
@@ -307,7 +327,12 @@ impl Controller {
 fn pod(job: &Job, create: &Create) -> Value {
     let meta = &job.metadata;
     let prefix = match create.index {
-        Some(index) => format!("{}-{index}-", meta.name),
+        Some(index) => {
+            // The index is to be seen in names that are cut.
+            let end = format!("-{index}-");
+            let kept = meta.name.len().min(GENERATED_PREFIX.saturating_sub(end.len()));
+            format!("{}{end}", &meta.name[..kept])
+        }
         None => format!("{}-", meta.name),
     };
     let owner = meta.controller_reference(Job::API_VERSION, Job::KIND);
@@ -319,12 +344,13 @@ fn pod(job: &Job, create: &Create) -> Value {
     let text = index.to_string();
     pod["metadata"]["annotations"][INDEX] = text.as_str().into();
     pod["metadata"]["labels"][INDEX] = text.as_str().into();
-    if let Some(failures) = create.failures {
+    if let Some((failures, ignored)) = create.failures {
         pod["metadata"]["annotations"][INDEX_FAILURES] = failures.to_string().into();
+        if ignored > 0 {
+            pod["metadata"]["annotations"][INDEX_IGNORED_FAILURES] = ignored.to_string().into();
+        }
     }
-    if pod["spec"]["hostname"].as_str().unwrap_or_default().is_empty() {
-        pod["spec"]["hostname"] = format!("{}-{index}", meta.name).into();
-    }
+    pod["spec"]["hostname"] = format!("{}-{index}", meta.name).into();
     let variable = json!({
         "name": "JOB_COMPLETION_INDEX",
         "valueFrom": {"fieldRef": {"fieldPath": format!("metadata.labels['{INDEX}']")}},

@@ -14,6 +14,8 @@ pub mod annotation {
     pub const INDEX: &str = "batch.kubernetes.io/job-completion-index";
     /// How often the index failed before.
     pub const INDEX_FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
+    /// How often it failed in a way that the job's policy ignores.
+    pub const INDEX_IGNORED_FAILURES: &str = "batch.kubernetes.io/job-index-ignored-failure-count";
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -128,7 +130,8 @@ pub struct Terminated {
 /// Reads metadata without what nobody asks of a pod: there are many pods, and their annotations are large.
 fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Meta, D::Error> {
     let mut meta = Meta::deserialize(deserializer)?;
-    let read = [annotation::DELETION_COST, annotation::INDEX, annotation::INDEX_FAILURES];
+    use annotation::{DELETION_COST, INDEX, INDEX_FAILURES, INDEX_IGNORED_FAILURES};
+    let read = [DELETION_COST, INDEX, INDEX_FAILURES, INDEX_IGNORED_FAILURES];
     let annotations = std::mem::take(&mut meta.annotations).into_iter();
     meta.annotations = annotations.filter(|(name, _)| read.contains(&name.as_str())).collect();
     meta.generate_name = String::new();

@@ -22,9 +22,7 @@ impl End {
 pub(super) struct Counts<'a> {
     pub(super) succeeded: i32,
     pub(super) failed: i32,
-    /// Some failure is not in the status yet.
-    pub(super) new_failure: bool,
-    pub(super) active: &'a [Arc<Pod>],
+    pub(super) pods: &'a [Arc<Pod>],
     pub(super) fail_job: Option<String>,
     pub(super) completed: &'a BTreeSet<i32>,
     pub(super) failed_indexes: &'a BTreeSet<i32>,
@@ -46,8 +44,7 @@ pub(super) fn end(job: &Job, counts: &Counts, now: jiff::Timestamp) -> Option<En
         return Some(End::new(false, "PodFailurePolicy", message));
     }
     let limit = spec.backoff_limit.unwrap_or(6);
-    let too_many = counts.new_failure && counts.failed > limit;
-    if too_many || restarts_exceed(job, counts.active, limit) {
+    if counts.failed > limit || restarts_exceed(job, counts.pods, limit) {
         return Some(End::new(false, "BackoffLimitExceeded", "Job has reached the specified backoff limit"));
     }
     if deadline_left(job, now).is_some_and(|left| left <= 0) {
@@ -100,7 +97,7 @@ pub(super) fn deadline_left(job: &Job, now: jiff::Timestamp) -> Option<i64> {
 }
 
 /// Where containers are restarted in place, their restarts are the failures.
-fn restarts_exceed(job: &Job, active: &[Arc<Pod>], limit: i32) -> bool {
+fn restarts_exceed(job: &Job, pods: &[Arc<Pod>], limit: i32) -> bool {
     if job.spec.template.pointer("/spec/restartPolicy").and_then(serde_json::Value::as_str)
         != Some("OnFailure")
     {
@@ -108,6 +105,7 @@ fn restarts_exceed(job: &Job, active: &[Arc<Pod>], limit: i32) -> bool {
     }
     let init =
         |pod: &Pod| pod.status.init_container_statuses.iter().map(|status| status.restart_count).sum::<i32>();
-    let restarts: i32 = active.iter().map(|pod| pod.restarts() + init(pod)).sum();
+    let runs = |pod: &&Arc<Pod>| matches!(pod.status.phase.as_str(), "Pending" | "Running");
+    let restarts: i32 = pods.iter().filter(runs).map(|pod| pod.restarts() + init(pod)).sum();
     if limit == 0 { restarts > 0 } else { restarts >= limit }
 }

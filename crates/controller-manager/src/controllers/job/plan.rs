@@ -1,33 +1,35 @@
 //! One round for one job: what to count, make, delete and say.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{EventType, Text};
+use client::EventType;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::account::Failures;
 use super::decide::{self, Counts, End};
-use super::policy::{self, Meaning};
-use super::{indexes, is_tracked};
+use super::indexes;
 use crate::views::annotation::{INDEX, INDEX_FAILURES};
 use crate::views::{Condition, Job, JobStatus, Pod};
 
-/// The most pods made or deleted, and counted, in one go.
+/// The most pods made or deleted in one go.
 pub(super) const BURST: usize = 500;
 pub(super) struct Input<'a> {
     pub(super) job: &'a Job,
     pub(super) pods: &'a [Arc<Pod>],
     /// Everything asked for earlier has been seen.
     pub(super) settled: bool,
+    /// None where this is the first round of this controller for the job.
+    pub(super) failures: Option<Failures>,
     pub(super) now: jiff::Timestamp,
 }
 
 #[derive(Debug, PartialEq)]
 pub(super) struct Create {
     pub(super) index: Option<i32>,
-    /// How often the index failed, where that is limited.
-    pub(super) failures: Option<i32>,
+    /// How often the index failed, and how often that was ignored, where failures are limited.
+    pub(super) failures: Option<(i32, i32)>,
 }
 
 #[derive(Debug, Default)]
@@ -39,6 +41,8 @@ pub(super) struct Plan {
     pub(super) count_deleted: bool,
     /// Pods the status accounts for, once it is written.
     pub(super) counted: Vec<Arc<Pod>>,
+    /// With what the status accounts for, once it is written.
+    pub(super) failures: Failures,
     pub(super) events: Vec<(EventType, String, String)>,
     pub(super) again: Option<Duration>,
 }
@@ -62,11 +66,14 @@ pub(super) struct Round<'a> {
     /// A pod on its way out is not replaced, nor counted, before it has ended.
     pub(super) only_failed: bool,
     pub(super) completed: BTreeSet<i32>,
+    /// Those that the status has already.
+    pub(super) completed_before: BTreeSet<i32>,
     pub(super) failed_indexes: BTreeSet<i32>,
     pub(super) succeeded: i32,
     pub(super) failed: i32,
-    pub(super) new_failure: bool,
     pub(super) fail_job: Option<String>,
+    /// By index, the failed pod that is to be replaced, where failures are limited by index.
+    pub(super) last_failed: BTreeMap<i32, Arc<Pod>>,
     pub(super) active: Vec<Arc<Pod>>,
     pub(super) terminating: usize,
     pub(super) plan: Plan,
@@ -75,17 +82,19 @@ pub(super) struct Round<'a> {
 pub(super) fn plan(input: &Input) -> Plan {
     let job = input.job;
     let completions = job.spec.completions.unwrap_or(i32::MAX);
+    let completed = indexes::parse(&job.status.completed_indexes, completions);
     let mut round = Round {
         input,
         job,
         indexed: job.spec.completion_mode == "Indexed",
         only_failed: job.spec.pod_replacement_policy == "Failed" || job.spec.pod_failure_policy.is_some(),
-        completed: indexes::parse(&job.status.completed_indexes, completions),
+        completed_before: completed.clone(),
+        completed,
         failed_indexes: indexes::parse(job.status.failed_indexes.as_deref().unwrap_or_default(), completions),
         succeeded: job.status.succeeded,
         failed: job.status.failed,
-        new_failure: false,
         fail_job: None,
+        last_failed: BTreeMap::new(),
         active: input.pods.iter().filter(|pod| pod.is_active()).cloned().collect(),
         terminating: input.pods.iter().filter(|pod| pod.metadata.is_deleting() && !pod.is_terminal()).count(),
         plan: Plan { status: job.status.clone(), ..Default::default() },
@@ -95,138 +104,38 @@ pub(super) fn plan(input: &Input) -> Plan {
         status.start_time = Some(Time(input.now));
     }
     round.settle_uncounted();
-    round.count_ended();
+    round.tally();
     round.go_on();
     round.plan
 }
 
 impl Round<'_> {
-    /// Uids whose pods have lost the finalizer become numbers.
-    fn settle_uncounted(&mut self) {
-        let mut uncounted = self.job.status.uncounted_terminated_pods.clone().unwrap_or_default();
-        let held = |uid: &Text| {
-            self.input.pods.iter().any(|pod| pod.metadata.uid == *uid && is_tracked(&pod.metadata))
-        };
-        let (succeeded, failed) = (uncounted.succeeded.len(), uncounted.failed.len());
-        uncounted.succeeded.retain(held);
-        uncounted.failed.retain(held);
-        let status = &mut self.plan.status;
-        status.succeeded += count(succeeded - uncounted.succeeded.len());
-        status.failed += count(failed - uncounted.failed.len());
-        self.succeeded += count(succeeded);
-        self.failed += count(failed);
-        status.uncounted_terminated_pods = Some(uncounted);
-    }
-
-    pub(super) fn fails(&self, pod: &Pod) -> bool {
-        pod.status.phase == "Failed"
-            || (!self.only_failed && pod.metadata.is_deleting() && pod.status.phase != "Succeeded")
-    }
-
-    /// Takes account of pods that have ended since.
-    fn count_ended(&mut self) {
-        let mut left = BURST;
-        for pod in self.input.pods.iter().filter(|pod| is_tracked(&pod.metadata)) {
-            let uid = &pod.metadata.uid;
-            let uncounted = self.plan.status.uncounted_terminated_pods.get_or_insert_default();
-            if uncounted.succeeded.contains(uid) || uncounted.failed.contains(uid) {
-                self.plan.counted.push(pod.clone());
-                continue;
-            }
-            if left == 0 {
-                break;
-            }
-            if pod.status.phase == "Succeeded" {
-                left -= 1;
-                if self.indexed {
-                    // The index itself keeps it from being counted twice.
-                    if let Some(index) =
-                        index(pod).filter(|index| *index < self.job.spec.completions.unwrap_or(0))
-                    {
-                        self.completed.insert(index);
-                    }
-                } else {
-                    uncounted.succeeded.push(uid.clone());
-                    self.succeeded += 1;
-                }
-                self.plan.counted.push(pod.clone());
-            } else if self.fails(pod) {
-                let meaning = policy::meaning(self.job.spec.pod_failure_policy.as_ref(), pod);
-                if self.keeps_failure(pod, &meaning) {
-                    continue;
-                }
-                left -= 1;
-                self.count_failure(pod, meaning);
-            }
-        }
-        if self.indexed {
-            self.succeeded = count(self.completed.len());
-        }
-    }
-
-    fn count_failure(&mut self, pod: &Arc<Pod>, meaning: Meaning) {
-        self.plan.counted.push(pod.clone());
-        if let Meaning::Ignore = meaning {
-            return;
-        }
-        if let Meaning::FailJob(message) = meaning {
-            self.fail_job.get_or_insert(message);
-        }
-        self.failed += 1;
-        self.new_failure = true;
-        self.plan
-            .status
-            .uncounted_terminated_pods
-            .get_or_insert_default()
-            .failed
-            .push(pod.metadata.uid.clone());
-    }
-
-    /// With a limit per index, a failed pod is what remembers its index's failures until there is another
-    /// pod that does, or the index is given up.
-    fn keeps_failure(&mut self, pod: &Pod, meaning: &Meaning) -> bool {
-        let (Some(limit), Some(own)) = (self.job.spec.backoff_limit_per_index, index(pod)) else {
-            return false;
-        };
-        if self.completed.contains(&own) || self.failed_indexes.contains(&own) {
-            return false;
-        }
-        if *meaning == Meaning::FailIndex || (*meaning != Meaning::Ignore && index_failures(pod) >= limit) {
-            self.failed_indexes.insert(own);
-            return false;
-        }
-        let newer = |other: &Arc<Pod>| {
-            index(other) == Some(own)
-                && other.metadata.uid != pod.metadata.uid
-                && (index_failures(other) > index_failures(pod)
-                    || other.metadata.created() > pod.metadata.created())
-        };
-        !self.input.pods.iter().any(newer) && !matches!(meaning, Meaning::FailJob(_))
-    }
-
     fn go_on(&mut self) {
         let now = self.input.now;
-        let earlier = decide::earlier(self.job);
         let counts = Counts {
             succeeded: self.succeeded,
             failed: self.failed,
-            new_failure: self.new_failure,
-            active: &self.active,
+            pods: self.input.pods,
             fail_job: self.fail_job.clone(),
             completed: &self.completed,
             failed_indexes: &self.failed_indexes,
         };
-        let mut end = earlier.or_else(|| decide::end(self.job, &counts, now));
+        let mut end = decide::earlier(self.job).or_else(|| decide::end(self.job, &counts, now));
         let mut active = count(self.active.len());
-        if let Some(end) = &end {
-            self.finish_pods(end.success);
-            active = 0;
+        if let Some(ending) = &end {
+            self.plan.delete = self.active.iter().take(BURST).cloned().collect();
+            self.plan.count_deleted = !ending.success;
+            active -= count(self.plan.delete.len());
+            if !self.input.settled {
+                // A pod may have been made that is to be deleted, too.
+                end = None;
+            }
         } else if !self.job.metadata.is_deleting() {
             if self.input.settled {
                 active = self.resize();
             }
             end = decide::complete(self.job, self.succeeded, active);
-            if end.is_none() {
+            if end.is_none() && self.input.settled {
                 self.note_suspension();
             }
             if let Some(left) = decide::deadline_left(self.job, now).and_then(|left| u64::try_from(left).ok())
@@ -234,6 +143,7 @@ impl Round<'_> {
                 self.look_again(left.max(1));
             }
         }
+        self.account(end.as_ref());
         let ready =
             self.active.iter().filter(|pod| pod.is_ready() && !self.plan.delete.contains(pod)).count();
         let leaving = if self.plan.delete.is_empty() {
@@ -254,23 +164,6 @@ impl Round<'_> {
         }
         if let Some(end) = end {
             self.conclude(end);
-        }
-    }
-
-    /// The job has ended: what still runs is stopped, and after a failure counts as failed.
-    fn finish_pods(&mut self, success: bool) {
-        self.plan.delete = self.active.iter().take(BURST).cloned().collect();
-        self.plan.count_deleted = !success;
-        if success {
-            return;
-        }
-        for pod in self.active.clone() {
-            let uid = &pod.metadata.uid;
-            let uncounted = self.plan.status.uncounted_terminated_pods.get_or_insert_default();
-            if is_tracked(&pod.metadata) && !uncounted.failed.contains(uid) {
-                uncounted.failed.push(uid.clone());
-                self.plan.counted.push(pod.clone());
-            }
         }
     }
 
@@ -330,6 +223,11 @@ impl Round<'_> {
         if end.success {
             self.plan.status.completion_time = Some(Time(now));
             self.set_condition("Complete", "True", &end.reason, &end.message);
+            if self.job.spec.completions.is_some_and(|wanted| self.plan.status.succeeded > wanted) {
+                let message = "Too many succeeded pods running after completion count reached";
+                let reason = "TooManySucceededPods".to_owned();
+                self.plan.events.push((EventType::Warning, reason, message.to_owned()));
+            }
             self.plan.events.push((EventType::Normal, "Completed".to_owned(), "Job completed".to_owned()));
         } else {
             self.set_condition("Failed", "True", &end.reason, &end.message);

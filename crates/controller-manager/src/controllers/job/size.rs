@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::account::{Failures, finished, index_ignored_failures};
 use super::plan::{BURST, Create, Round, count, index, index_failures};
 use super::policy::{self, Meaning};
 use crate::support::ranking;
@@ -39,7 +40,9 @@ impl Round<'_> {
         if missing == 0 {
             return active;
         }
-        if let Some(wait) = self.backoff() {
+        if self.job.spec.backoff_limit_per_index.is_none()
+            && let Some(wait) = self.backoff(self.plan.failures)
+        {
             self.look_again(wait);
             return active;
         }
@@ -55,16 +58,21 @@ impl Round<'_> {
         let mut rest = self.active.clone();
         let mut gone = Vec::new();
         if self.indexed {
-            let mut seen = BTreeSet::new();
             let completions = self.job.spec.completions.unwrap_or(0);
-            let mut kept = Vec::new();
-            for pod in rest {
-                let good = index(&pod).is_some_and(|index| {
-                    index < completions && !self.completed.contains(&index) && seen.insert(index)
-                });
-                if good { kept.push(pod) } else { gone.push(pod) }
+            let mut by_index: BTreeMap<i32, Vec<Arc<Pod>>> = BTreeMap::new();
+            for pod in std::mem::take(&mut rest) {
+                match index(&pod) {
+                    Some(index) if index < completions && !self.completed.contains(&index) => {
+                        by_index.entry(index).or_default().push(pod);
+                    }
+                    _ => gone.push(pod),
+                }
             }
-            rest = kept;
+            for pods in by_index.into_values() {
+                let twice = ranking::choose(pods.clone(), pods.len() - 1, |_| 0, self.input.now);
+                rest.extend(pods.into_iter().filter(|pod| !twice.contains(pod)));
+                gone.extend(twice);
+            }
         }
         let more = usize::try_from(count(rest.len()) - wanted).unwrap_or(0);
         if more > 0 {
@@ -74,55 +82,54 @@ impl Round<'_> {
         gone
     }
 
-    /// Indexes without a pod, from the lowest.
-    fn pending_indexes(&self, missing: usize) -> Vec<Create> {
+    /// Indexes without a pod, from the lowest. An index that failed is given time before it is tried again.
+    fn pending_indexes(&mut self, missing: usize) -> Vec<Create> {
         let running: BTreeSet<i32> = self.active.iter().filter_map(|pod| index(pod)).collect();
         let leaving: BTreeSet<i32> = if self.only_failed {
             self.input.pods.iter().filter(|pod| !pod.is_terminal()).filter_map(|pod| index(pod)).collect()
         } else {
             BTreeSet::new()
         };
-        let mut failures: BTreeMap<i32, i32> = BTreeMap::new();
-        for pod in self.input.pods.iter().filter(|pod| self.fails(pod)) {
-            let ignored = policy::meaning(self.job.spec.pod_failure_policy.as_ref(), pod) == Meaning::Ignore;
-            if let Some(index) = index(pod) {
-                let known = failures.entry(index).or_default();
-                *known = (*known).max(index_failures(pod) + i32::from(!ignored));
-            }
-        }
-        let limited = self.job.spec.backoff_limit_per_index.is_some();
         let pending = (0..self.job.spec.completions.unwrap_or(0)).filter(|index| {
             !self.completed.contains(index)
                 && !self.failed_indexes.contains(index)
                 && !running.contains(index)
                 && !leaving.contains(index)
         });
-        let create = |index: i32| Create {
-            index: Some(index),
-            failures: limited.then(|| failures.get(&index).copied().unwrap_or(0)),
-        };
-        pending.take(missing).map(create).collect()
+        let pending: Vec<i32> = pending.take(missing).collect();
+        let limited = self.job.spec.backoff_limit_per_index.is_some();
+        let mut create = Vec::new();
+        for index in pending {
+            let last = self.last_failed.get(&index);
+            if let Some(wait) = last.and_then(|last| self.backoff(index_record(last))) {
+                self.look_again(wait);
+                continue;
+            }
+            let failures = limited.then(|| last.map_or((0, 0), |last| self.index_failures(last)));
+            create.push(Create { index: Some(index), failures });
+        }
+        create
+    }
+
+    /// What the pod that replaces this one is to remember of failures of their index.
+    fn index_failures(&self, last: &Pod) -> (i32, i32) {
+        let (failures, ignored) = (index_failures(last), index_ignored_failures(last));
+        match policy::meaning(self.job.spec.pod_failure_policy.as_ref(), last) {
+            Meaning::Ignore => (failures, ignored + 1),
+            _ => (failures + 1, ignored),
+        }
     }
 
     /// Seconds to wait before the next try, after failures in a row.
-    fn backoff(&self) -> Option<u64> {
-        let finished = |pod: &Pod| {
-            let ended = pod.status.container_statuses.iter().filter_map(|status| {
-                status.state.terminated.as_ref()?.finished_at.as_ref().map(|time| time.0)
-            });
-            let changed = || pod.condition("Ready")?.last_transition_time.as_ref().map(|time| time.0);
-            ended.max().or_else(changed).unwrap_or_else(|| pod.metadata.created())
-        };
-        let of = |phase: &'static str| {
-            self.input.pods.iter().filter(move |pod| pod.status.phase == phase).map(|pod| finished(pod))
-        };
-        let success = of("Succeeded").max();
-        let failures: Vec<_> =
-            of("Failed").filter(|time| success.is_none_or(|success| *time > success)).collect();
-        let last = failures.iter().max()?;
-        let steps = u32::try_from(failures.len() - 1).unwrap_or(u32::MAX).min(10);
-        let delay = (FIRST_BACKOFF << steps).min(LONGEST_BACKOFF);
+    fn backoff(&self, failures: Failures) -> Option<u64> {
+        let last = failures.last.filter(|_| failures.number > 0)?;
+        let delay = (FIRST_BACKOFF << (failures.number - 1).min(10)).min(LONGEST_BACKOFF);
         let left = last.as_second() + delay - self.input.now.as_second();
         u64::try_from(left).ok().filter(|left| *left > 0)
     }
+}
+
+fn index_record(last: &Pod) -> Failures {
+    let number = index_failures(last) + index_ignored_failures(last) + 1;
+    Failures { number: u32::try_from(number).unwrap_or(0), last: Some(finished(last)) }
 }

@@ -2,8 +2,9 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::account::Failures;
 use super::plan::{Input, Plan, plan};
-use crate::views::annotation::{INDEX, INDEX_FAILURES};
+use crate::views::annotation::{INDEX, INDEX_FAILURES, INDEX_IGNORED_FAILURES};
 use crate::views::{Condition, Job, Pod};
 
 fn now() -> jiff::Timestamp {
@@ -34,7 +35,7 @@ fn pod(name: &str, phase: &str, index: Option<i32>) -> Pod {
 
 fn planned(job: &Job, pods: &[Pod]) -> Plan {
     let pods: Vec<_> = pods.iter().cloned().map(Arc::new).collect();
-    plan(&Input { job, pods: &pods, settled: true, now: now() })
+    plan(&Input { job, pods: &pods, settled: true, failures: None, now: now() })
 }
 
 /// Carries plans out on job and pods until nothing changes any more.
@@ -114,11 +115,94 @@ fn limits_per_index() {
     let mut first = pod("a", "Failed", Some(0));
     let kept = planned(&job, std::slice::from_ref(&first));
     assert!(kept.counted.is_empty());
-    assert_eq!(kept.create[0].failures, Some(1));
+    assert_eq!(kept.create[0].failures, Some((1, 0)));
     first.metadata.annotations.insert(INDEX_FAILURES.into(), "1".into());
     let mut pods = vec![first, pod("b", "Succeeded", Some(1))];
     assert_eq!(settle(&mut job, &mut pods), ["FailedIndexes"]);
     assert_eq!(job.status.failed_indexes.as_deref(), Some("0"));
+}
+
+/// A pod that failed just now, of an index.
+fn failed(name: &str, index: i32) -> Pod {
+    let mut pod = pod(name, "Failed", Some(index));
+    pod.metadata.creation_timestamp = Some(now().into());
+    pod
+}
+
+#[test]
+fn an_index_that_fails_delays_no_other() {
+    let spec =
+        json!({"completions": 4, "parallelism": 3, "completionMode": "Indexed", "backoffLimitPerIndex": 3});
+    let job = job(spec);
+    let pods = [failed("a", 0), pod("b", "Running", Some(1))];
+    let plan = planned(&job, &pods);
+    assert_eq!(plan.create.iter().map(|create| create.index).collect::<Vec<_>>(), [Some(2)]);
+    assert_eq!(plan.again, Some(std::time::Duration::from_secs(10)));
+    // Each failure of the index doubles its delay, those that are ignored, too.
+    let mut later = failed("a", 0);
+    later.metadata.annotations.insert(INDEX_FAILURES.into(), "1".into());
+    later.metadata.annotations.insert(INDEX_IGNORED_FAILURES.into(), "1".into());
+    assert_eq!(planned(&job, &[later]).again, Some(std::time::Duration::from_secs(40)));
+}
+
+#[test]
+fn failures_are_remembered_when_their_pods_are_gone() {
+    let job = job(json!({}));
+    let failures = Failures { number: 2, last: Some(now()) };
+    let planned = |pods: &[Pod]| {
+        let pods: Vec<_> = pods.iter().cloned().map(Arc::new).collect();
+        plan(&Input { job: &job, pods: &pods, settled: true, failures: Some(failures), now: now() })
+    };
+    let plan = planned(&[]);
+    assert!(plan.create.is_empty());
+    assert_eq!(plan.again, Some(std::time::Duration::from_secs(20)));
+    assert_eq!(planned(&[failed("a", 0)]).failures.number, 3);
+    assert_eq!(planned(&[pod("a", "Succeeded", None)]).failures, Failures::default());
+    // One that is deleted did not do its work either.
+    let mut deleted = pod("a", "Running", None);
+    deleted.metadata.deletion_timestamp = Some(now().into());
+    assert_eq!(planned(&[deleted]).failures.number, 3);
+}
+
+#[test]
+fn a_lowered_limit_ends_a_job_that_failed_more_often() {
+    let mut job = job(json!({"backoffLimit": 1}));
+    job.status.failed = 2;
+    assert_eq!(settle(&mut job, &mut Vec::new()), ["BackoffLimitExceeded"]);
+}
+
+#[test]
+fn a_job_does_not_end_before_all_its_pods_are_seen() {
+    let mut job = job(json!({"backoffLimit": 0}));
+    job.status.failed = 1;
+    let input = Input { job: &job, pods: &[], settled: false, failures: None, now: now() };
+    assert!(plan(&input).status.conditions.is_empty());
+}
+
+/// The object has to stay small enough to be stored, however many pods there are.
+#[test]
+fn large_jobs_fail_by_parts() {
+    let mut job = job(json!({"backoffLimit": 0, "parallelism": 1200, "completions": 1200}));
+    let mut pods: Vec<Pod> = (0..1199).map(|number| pod(&number.to_string(), "Running", None)).collect();
+    pods.push(pod("failed", "Failed", None));
+    let mut most = 0;
+    for _ in 0..20 {
+        let plan = planned(&job, &pods);
+        most = most.max(plan.status.uncounted_terminated_pods.as_ref().unwrap().failed.len());
+        job.status = plan.status;
+        let freed: Vec<_> = plan.counted.iter().map(|pod| pod.metadata.uid.clone()).collect();
+        for pod in pods.iter_mut().filter(|pod| freed.contains(&pod.metadata.uid)) {
+            pod.metadata.finalizers.clear();
+        }
+        let deleted: Vec<_> = plan.delete.iter().map(|pod| pod.metadata.uid.clone()).collect();
+        for pod in pods.iter_mut().filter(|pod| deleted.contains(&pod.metadata.uid)) {
+            pod.metadata.deletion_timestamp = Some(now().into());
+        }
+        pods.retain(|pod| !(pod.metadata.finalizers.is_empty() && pod.metadata.deletion_timestamp.is_some()));
+    }
+    assert_eq!(most, 500);
+    assert!(Condition::is_true(&job.status.conditions, "Failed"));
+    assert_eq!((job.status.failed, job.status.active), (1200, 0));
 }
 
 #[test]
