@@ -44,25 +44,28 @@ pub(super) fn new_size(deployment: &Deployment, size: i32, current: i32) -> i32 
     if room <= 0 { size } else { size + room.min(wanted - size) }
 }
 
+/// How many pods of a set will be available. A set that was made smaller just now still reports those that go.
+fn available(set: &Set) -> i32 {
+    set.view.status.available_replicas.min(set.replicas)
+}
+
 /// The sizes the old sets (oldest first) may shrink to: first pods that are not available anyway, then as
 /// many as leaves enough available ones.
 pub(super) fn shrink_old(deployment: &Deployment, new: &Set, old: &[Set]) -> Vec<i32> {
     let mut sizes: Vec<i32> = old.iter().map(|set| set.replicas).collect();
     let minimum = deployment.spec.replicas - max_unavailable(deployment);
     let total: i32 = sizes.iter().sum::<i32>() + new.replicas;
-    let new_missing = new.replicas - new.view.status.available_replicas;
+    let new_missing = new.replicas - available(new);
     let mut spare = total - minimum - new_missing;
     if sizes.iter().sum::<i32>() == 0 || spare <= 0 {
         return sizes;
     }
     for (size, set) in sizes.iter_mut().zip(old) {
-        let unavailable = *size - set.view.status.available_replicas;
-        let fewer = spare.min(unavailable).max(0);
+        let fewer = spare.min(*size - available(set));
         *size -= fewer;
         spare -= fewer;
     }
-    let available: i32 = old.iter().chain([new]).map(|set| set.view.status.available_replicas).sum();
-    let mut spare = available - minimum;
+    let mut spare = old.iter().chain([new]).map(available).sum::<i32>() - minimum;
     for size in &mut sizes {
         let fewer = spare.min(*size).max(0);
         *size -= fewer;

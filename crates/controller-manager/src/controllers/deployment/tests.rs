@@ -101,6 +101,21 @@ fn rolling_steps() {
     check(&four, &[set("old", 1, 4, 0, 4), set("new", 2, 1, 1, 4)], &[("web-old", 2)]);
 }
 
+/// A set that was just made smaller still reports the pods that are about to go.
+#[test]
+fn pods_that_go_are_not_counted_on() {
+    let limits = json!({"spec": {"strategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}}});
+    let three = deployment(3, limits);
+    let reports = |mut set: ReplicaSet, available| {
+        set.status.available_replicas = available;
+        set
+    };
+    let old = reports(set("old", 1, 3, 3, 3), 6);
+    check(&three, &[old, set("new", 2, 0, 0, 3)], &[("web-old", 2)]);
+    let new = reports(set("new", 2, 1, 1, 3), 3);
+    check(&three, &[set("old", 1, 2, 2, 3), new], &[("web-old", 1)]);
+}
+
 #[test]
 fn nothing_unavailable_and_no_surge_still_moves() {
     let limits = json!({"spec": {"strategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 0}}}});
