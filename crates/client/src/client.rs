@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::figures;
+use crate::limits::Pace;
 use crate::transport::{Failure, Transport};
 use crate::{
     Api, Body, Config, DeleteOptions, Error, List, ListOptions, Material, Patch, ResourceRef, Result, View,
@@ -35,6 +36,7 @@ struct Inner {
     transport: Arc<Transport>,
     token: Mutex<Option<(HeaderValue, Instant)>>,
     requests: Arc<figures::Requests>,
+    pace: Option<Pace>,
 }
 
 /// A request by path, for what the typed methods do not cover.
@@ -89,7 +91,7 @@ impl Client {
     pub fn new(config: Config) -> Result<Client> {
         let transport = Arc::new(Transport::new(config.clone())?);
         let requests = Arc::new(figures::Requests::of(&config.server));
-        Ok(Client { inner: Arc::new(Inner { config, transport, token: Mutex::new(None), requests }) })
+        Ok(Client::over(config, transport, requests))
     }
 
     /// A client that shows another token and otherwise is this one, whose connections it shares. This one should
@@ -99,7 +101,12 @@ impl Client {
         config.credentials.token = Some(token);
         let transport = self.inner.transport.clone();
         let requests = self.inner.requests.clone();
-        Client { inner: Arc::new(Inner { config, transport, token: Mutex::new(None), requests }) }
+        Client::over(config, transport, requests)
+    }
+
+    fn over(config: Config, transport: Arc<Transport>, requests: Arc<figures::Requests>) -> Client {
+        let pace = config.rate.map(Pace::new);
+        Client { inner: Arc::new(Inner { config, transport, token: Mutex::new(None), requests, pace }) }
     }
 
     pub fn config(&self) -> &Config {
@@ -268,13 +275,18 @@ impl Client {
         let built = self.build(request).map_err(|error| (error, true))?;
         let (method, uri) = (built.method().clone(), built.uri().clone());
         let timeout = request.timeout.unwrap_or(self.inner.config.timeout);
+        if let Some(pace) = &self.inner.pace {
+            pace.wait().await;
+        }
+        // A watch would keep its place for as long as it lasts.
+        let bounded = !request.path.contains("watch=");
+        let _place = if bounded { self.inner.transport.under_way.enter().await } else { None };
         let started = Instant::now();
         let answer = tokio::time::timeout(timeout, self.inner.transport.send(built)).await;
         let code = match &answer {
             Ok(Ok(response)) => Some(response.status()),
             _ => None,
         };
-        let bounded = !request.path.contains("watch=");
         self.inner.requests.count(&method, code, bounded.then(|| started.elapsed()));
         match answer {
             Ok(Ok(response)) => Ok(response),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use base64::Engine;
 use serde::Deserialize;
 
-use crate::{Error, Result};
+use crate::{Error, Rate, Result};
 
 /// Bytes given inline, or in a file that is read again when it changes.
 #[derive(Clone)]
@@ -79,6 +79,8 @@ pub struct Config {
     pub namespace: String,
     /// How long a request may wait for the head of its answer.
     pub timeout: Duration,
+    /// No limit where not given.
+    pub rate: Option<Rate>,
 }
 
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -103,6 +105,7 @@ impl Config {
             user_agent: default_user_agent(),
             namespace: "default".into(),
             timeout: Duration::from_secs(60),
+            rate: None,
         })
     }
 

@@ -4,8 +4,8 @@
 //! daemon's own secure port.
 //!
 //! JSON is spoken throughout: the caches decode into the caller's own [`View`], which names the few
-//! fields it needs, and so costs less than a full typed object in any encoding. There is no client-side
-//! rate limit: the API server's priority and fairness is what protects it.
+//! fields it needs, and so costs less than a full typed object in any encoding. What is under way at once
+//! is bounded well below what an API server takes; a rate is only kept where one is asked for.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod api;
@@ -17,6 +17,7 @@ mod events;
 mod figures;
 mod informer;
 mod leader;
+mod limits;
 mod options;
 mod queue;
 mod resource;
@@ -32,6 +33,7 @@ pub use error::{Error, Result};
 pub use events::{EventRecorder, EventStyle, EventType, ObjectReference, Report};
 pub use informer::{Event, Informer, Informers, Scope, Selectors};
 pub use leader::{Election, LeaderElector, LeaderHealth, Outcome};
+pub use limits::Rate;
 pub use options::{DeleteOptions, ListOptions, Patch, Preconditions, Propagation, WatchOptions};
 pub use queue::{Failure, Item, RateLimit, WorkQueue, run_workers};
 pub use resource::{Key, List, Metadata, ObjectMetadata, OwnerReference, ResourceRef, View};

@@ -24,6 +24,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_util::task::TaskTracker;
 
+use crate::limits::UnderWay;
 use crate::tls::{self, Stamp};
 use crate::{Config, Result};
 
@@ -38,6 +39,7 @@ const IDLE_HTTP1: usize = 4;
 
 pub(crate) struct Transport {
     config: Config,
+    pub under_way: UnderWay,
     tls: Mutex<Tls>,
     connections: Mutex<Vec<Arc<Connection>>>,
     idle: Mutex<Vec<http1::SendRequest<Full<Bytes>>>>,
@@ -87,6 +89,7 @@ impl Transport {
         }
         Ok(Transport {
             config,
+            under_way: UnderWay::default(),
             tls: Mutex::new(tls),
             connections: Mutex::default(),
             idle: Mutex::default(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use client::{Client, Config, Credentials, Material};
+use client::{Client, Config, Credentials, Material, Rate};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
@@ -20,6 +20,8 @@ const LIFETIME: i64 = 3600;
 /// Clients by service account.
 pub struct Identities {
     root: Client,
+    /// The daemon's own, at the rate of controllers: for those without an account of their own.
+    shared: Client,
     /// As the daemon's own but nobody's: whose connections all accounts share, each request with its token.
     anonymous: Client,
     each_its_own: bool,
@@ -29,16 +31,23 @@ pub struct Identities {
 }
 
 impl Identities {
-    pub fn new(root: Client, each_its_own: bool, shutdown: CancellationToken) -> client::Result<Identities> {
-        let anonymous = Client::new(Config { credentials: Credentials::default(), ..root.config().clone() })?;
+    pub fn new(
+        root: Client,
+        each_its_own: bool,
+        rate: Option<Rate>,
+        shutdown: CancellationToken,
+    ) -> client::Result<Identities> {
+        let config = Config { rate, ..root.config().clone() };
+        let anonymous = Client::new(Config { credentials: Credentials::default(), ..config.clone() })?;
+        let shared = if rate.is_some() { Client::new(config)? } else { root.clone() };
         let (clients, renewals) = (Mutex::default(), TaskTracker::new());
-        Ok(Identities { root, anonymous, each_its_own, clients, renewals, shutdown })
+        Ok(Identities { root, shared, anonymous, each_its_own, clients, renewals, shutdown })
     }
 
     /// The client of a service account of `kube-system`, which is created where it does not exist.
     pub async fn client(&self, account: &str) -> client::Result<Client> {
         if !self.each_its_own {
-            return Ok(self.root.clone());
+            return Ok(self.shared.clone());
         }
         if let Some(client) = self.clients.lock().get(account) {
             return Ok(client.clone());

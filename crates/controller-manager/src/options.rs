@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use client::Rate;
 use daemon::flags::{Duration, Logging, SecureServing, Unsupported};
 
 #[derive(Clone, Debug, clap::Parser)]
@@ -21,6 +22,13 @@ pub struct Options {
     /// The address of the Kubernetes API server (overrides any value in kubeconfig).
     #[arg(long, default_value = "")]
     pub master: String,
+    /// Requests per second of each controller to the API server; negative for no limit. Without this and the burst there
+    /// is none either, but what is under way at once is bounded.
+    #[arg(long, allow_hyphen_values = true)]
+    pub kube_api_qps: Option<f32>,
+    /// Requests that may come at once where there is a limit per second.
+    #[arg(long, allow_hyphen_values = true)]
+    pub kube_api_burst: Option<i32>,
     /// A list of controllers to enable. '*' enables all on-by-default controllers, 'foo' enables the
     /// controller named 'foo', '-foo' disables it.
     #[arg(long, value_delimiter = ',', default_value = "*", allow_hyphen_values = true)]
@@ -201,6 +209,22 @@ impl Options {
         Ok(())
     }
 
+    /// How fast each controller may ask, where that is limited. Zeros are client libraries' own defaults.
+    pub fn rate(&self) -> Option<Rate> {
+        if self.kube_api_qps.is_none() && self.kube_api_burst.is_none() {
+            return None;
+        }
+        let per_second = match self.kube_api_qps.unwrap_or(20.0) {
+            0.0 => 5.0,
+            given => given,
+        };
+        let burst = match self.kube_api_burst.unwrap_or(30) {
+            0 => 10,
+            given => u32::try_from(given).unwrap_or(1),
+        };
+        (per_second > 0.0).then_some(Rate { per_second, burst })
+    }
+
     /// Flags that are set to something that is not done.
     pub fn without_effect(&self) -> Vec<&'static str> {
         let set = [
@@ -230,7 +254,7 @@ const fn switch(name: &'static str) -> Unsupported {
 }
 
 /// Upstream's flags that are taken and change nothing here.
-pub const WITHOUT_EFFECT: [Unsupported; 77] = [
+pub const WITHOUT_EFFECT: [Unsupported; 75] = [
     switch("contention-profiling"),
     switch("profiling"),
     switch("enable-leader-migration"),
@@ -242,9 +266,7 @@ pub const WITHOUT_EFFECT: [Unsupported; 77] = [
     value("controller-start-interval"),
     value("emulated-version"),
     value("external-cloud-volume-plugin"),
-    value("kube-api-burst"),
     value("kube-api-content-type"),
-    value("kube-api-qps"),
     value("min-compatibility-version"),
     value("min-resync-period"),
     value("route-reconciliation-period"),
@@ -312,7 +334,22 @@ pub const WITHOUT_EFFECT: [Unsupported; 77] = [
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[test]
+    fn rates() {
+        let rate = |flags: &[&str]| {
+            let arguments = ["kube-controller-manager"].iter().chain(flags);
+            Options::parse_from(arguments).rate().map(|rate| (rate.per_second, rate.burst))
+        };
+        assert_eq!(rate(&[]), None);
+        assert_eq!(rate(&["--kube-api-qps=50"]), Some((50.0, 30)));
+        assert_eq!(rate(&["--kube-api-burst=100"]), Some((20.0, 100)));
+        assert_eq!(rate(&["--kube-api-qps=0", "--kube-api-burst=0"]), Some((5.0, 10)));
+        assert_eq!(rate(&["--kube-api-qps=-1", "--kube-api-burst=7"]), None);
+    }
 
     #[test]
     fn wrong_values_are_refused_in_upstreams_words() {

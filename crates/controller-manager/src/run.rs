@@ -104,8 +104,9 @@ async fn controllers(
     healthz: &Checks,
     stop: CancellationToken,
 ) -> Result<(), Error> {
-    let identities =
-        Arc::new(Identities::new(root.clone(), options.use_service_account_credentials, stop.clone())?);
+    let each_its_own = options.use_service_account_credentials;
+    let identities = Identities::new(root.clone(), each_its_own, options.rate(), stop.clone())?;
+    let identities = Arc::new(identities);
     let context = Context {
         options: Arc::new(options.clone()),
         informers: Informers::new(root.clone()),

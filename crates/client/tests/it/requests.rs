@@ -1,7 +1,17 @@
 //! Retries and errors of single requests.
 
-use client::ListOptions;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use client::{Client, Config, ListOptions, Request};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use tokio::net::TcpListener;
 
 use crate::fake::{Fake, Fault};
 
@@ -38,4 +48,57 @@ async fn statuses_are_errors() {
     let error = fake.client().get::<Pod>(Some("ns"), "none").await.unwrap_err();
     assert!(error.is_not_found());
     assert_eq!(error.to_string(), "by order");
+}
+
+/// A server that notes the most requests it had at once, and never ends a watch. Returns its address.
+async fn counting(most: Arc<AtomicUsize>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let now = Arc::new(AtomicUsize::new(0));
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (now, most) = (now.clone(), most.clone());
+            let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                let (now, most) = (now.clone(), most.clone());
+                async move {
+                    if request.uri().query() == Some("watch=true") {
+                        let endless =
+                            tokio_stream::pending::<Result<hyper::body::Frame<Bytes>, Infallible>>();
+                        return Ok::<_, Infallible>(http::Response::new(StreamBody::new(endless).boxed()));
+                    }
+                    most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    now.fetch_sub(1, Ordering::SeqCst);
+                    Ok(http::Response::new(Full::new(Bytes::from_static(b"{}")).boxed()))
+                }
+            });
+            tokio::spawn(async move {
+                let server = hyper::server::conn::http1::Builder::new();
+                let _ = server.serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    });
+    address
+}
+
+/// An API server refuses what is beyond its seats, and a refused request waits a second.
+#[tokio::test]
+async fn a_burst_of_requests_is_under_way_in_part() {
+    let most = Arc::new(AtomicUsize::new(0));
+    let config = Config::new(&counting(most.clone()).await).unwrap();
+    let client = Client::new(config).unwrap();
+    // Other identities over the same connections are of the same daemon.
+    let other = client.with_token(client::Material::Inline(b"token".to_vec()), "other");
+    let mut watches = Vec::new();
+    for _ in 0..70 {
+        watches.push(client.stream(Request::get("/?watch=true")).await.unwrap());
+    }
+    let mut requests = tokio::task::JoinSet::new();
+    for number in 0..300 {
+        let client = if number % 2 == 0 { client.clone() } else { other.clone() };
+        requests.spawn(async move { client.bytes(Request::get("/")).await.unwrap() });
+    }
+    requests.join_all().await;
+    assert!((2..=64).contains(&most.load(Ordering::SeqCst)), "{most:?}");
 }
