@@ -3,7 +3,6 @@
 //! Credentials that are there but wrong are refused (401); only a request without any is anonymous.
 
 mod bootstrap_token;
-mod credentials;
 mod header;
 mod impersonation;
 mod service_account;
@@ -12,7 +11,8 @@ mod static_token;
 use std::sync::Arc;
 
 use daemon::serving::Peer;
-use daemon::serving::authority::{Authority, Subject};
+use daemon::serving::authority::{Authority, Refusal};
+use daemon::serving::identity::{self, Unreadable};
 use http::HeaderMap;
 
 use crate::options::Anonymous;
@@ -32,7 +32,11 @@ pub const ANONYMOUS: &str = "system:anonymous";
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("verifying certificate: {0}")]
-    Certificate(String),
+    Certificate(#[from] Refusal),
+    #[error("x509: subject with cn={0} is not in the allowed list")]
+    NotAllowed(String),
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
     #[error("{0}")]
     Token(String),
     #[error("no credentials")]
@@ -49,20 +53,8 @@ pub struct Authenticator {
     pub anonymous: Anonymous,
     pub resources: Arc<Resources>,
     pub api_audiences: Vec<String>,
-}
-
-/// A connection's certificate as last verified.
-struct Verified {
-    generation: u64,
-    holder: Result<Holder, String>,
-}
-
-/// Whose certificate it is.
-struct Holder {
-    /// None where it has no common name: it is nobody's, whatever groups it names.
-    user: Option<User>,
-    /// Unix seconds.
-    not_after: i64,
+    /// The gate `AllowParsingUserUIDFromCertAuth`.
+    pub uid_of_certificate: bool,
 }
 
 /// The user of a token and the audiences it is good for.
@@ -75,8 +67,9 @@ pub struct TokenUser {
 impl Authenticator {
     /// Takes out of a request all that a backend must not see of who its user is.
     pub fn strip_credentials(&self, headers: &mut HeaderMap) {
-        credentials::strip(headers, |name| {
-            self.request_header.as_ref().is_some_and(|front| front.reads(name))
+        identity::strip(headers, |name| {
+            let of_proxy = self.request_header.as_ref().is_some_and(|front| front.headers.reads(name));
+            of_proxy || name.starts_with("impersonate-")
         });
     }
 
@@ -95,11 +88,8 @@ impl Authenticator {
             Ok(None) => {}
             Err(error) => problem = Some(error),
         }
-        if let Some(token) = credentials::bearer(headers) {
-            return match self.token(&token, &self.api_audiences) {
-                Ok(found) => Ok(found.user.authenticated()),
-                Err(error) => Err(error),
-            };
+        if let Some(token) = identity::token(headers)? {
+            return Ok(self.token(&token, &self.api_audiences)?.user.authenticated());
         }
         match problem {
             Some(error) => Err(error),
@@ -110,18 +100,22 @@ impl Authenticator {
         }
     }
 
-    /// The user of a bearer token that is good for one of `audiences`.
+    /// The user of a bearer token that is good for one of `audiences`. A token that names no audience is for this server's own.
     pub fn token(&self, token: &str, audiences: &[String]) -> Result<TokenUser, Error> {
-        if let Some(user) = self.static_tokens.find(token) {
-            return Ok(TokenUser { user, audiences: self.api_audiences.clone() });
+        let own = self.api_audiences.iter().filter(|own| audiences.contains(own)).cloned();
+        let own: Vec<String> = own.collect();
+        let for_us = !own.is_empty() || self.api_audiences.is_empty();
+        if for_us && let Some(user) = self.static_tokens.find(token) {
+            return Ok(TokenUser { user, audiences: own });
         }
         if let Some(result) = self.service_accounts.authenticate(token, audiences) {
             return result;
         }
-        if self.bootstrap_tokens
+        if for_us
+            && self.bootstrap_tokens
             && let Some(user) = bootstrap_token::authenticate(&self.resources, token)
         {
-            return Ok(TokenUser { user, audiences: self.api_audiences.clone() });
+            return Ok(TokenUser { user, audiences: own });
         }
         Err(Error::Token("invalid bearer token".into()))
     }
@@ -131,42 +125,16 @@ impl Authenticator {
         if peer.certificates().is_empty() {
             return Ok(None);
         }
-        let verify = || Verified {
-            generation: authority.generation(),
-            holder: authority
-                .verify(peer.certificates())
-                .map(|subject| Holder::new(subject, &peer.certificates()[0]))
-                .map_err(|error| error.to_string()),
-        };
-        // The signatures are checked once per connection and bundle; the validity at every request.
-        let kept = peer.note(verify);
-        let fresh;
-        let verified = match kept {
-            Some(kept) if kept.generation == authority.generation() => kept,
-            _ => {
-                fresh = verify();
-                &fresh
-            }
-        };
-        let holder = verified.holder.as_ref().map_err(|error| Error::Certificate(error.clone()))?;
-        if holder.not_after < jiff::Timestamp::now().as_second() {
-            return Err(Error::Certificate("x509: certificate has expired or is not yet valid".into()));
+        let Some(named) = peer.verified(authority)?.identity()? else { return Ok(None) };
+        let mut user = User::from(named);
+        if !self.uid_of_certificate {
+            user.uid.clear();
         }
-        Ok(holder.user.clone())
-    }
-}
-
-impl Holder {
-    fn new(subject: Subject, certificate: &[u8]) -> Holder {
-        if subject.common_name.is_empty() {
-            return Holder { user: None, not_after: subject.not_after };
-        }
-        let mut user = User { name: subject.common_name, groups: subject.organizations, ..User::default() };
         user.extra.insert(
             "authentication.kubernetes.io/credential-id".into(),
-            vec![format!("X509SHA256={}", fingerprint(certificate))],
+            vec![format!("X509SHA256={}", fingerprint(&peer.certificates()[0]))],
         );
-        Holder { user: Some(user), not_after: subject.not_after }
+        Ok(Some(user))
     }
 }
 

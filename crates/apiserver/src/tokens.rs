@@ -164,6 +164,7 @@ impl delegate::Tokens for Issuer {
                 secret: bound.secret,
                 service_account: Bound { name: name.clone(), uid },
                 warn_after: extended.then_some(now + seconds),
+                ..Private::default()
             }),
             not_before: Some(now),
             subject: format!("system:serviceaccount:{namespace}:{name}"),

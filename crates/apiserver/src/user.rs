@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use daemon::serving::identity::Identity;
+
 /// The identity that authorization, admission and audit see.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct User {
@@ -26,5 +28,12 @@ impl User {
 
     pub fn in_group(&self, group: &str) -> bool {
         self.groups.iter().any(|own| own == group)
+    }
+}
+
+impl From<Identity> for User {
+    fn from(identity: Identity) -> User {
+        let Identity { name, uid, groups, extra } = identity;
+        User { name, uid, groups, extra }
     }
 }

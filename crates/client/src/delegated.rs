@@ -10,6 +10,8 @@ pub use authorization::{Answer, Attributes, Authorization, AuthorizationOptions,
 
 use std::collections::BTreeMap;
 
+use daemon::serving::identity::Identity;
+
 /// An authenticated user.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct User {
@@ -26,5 +28,12 @@ impl User {
             groups: vec!["system:unauthenticated".into()],
             ..Default::default()
         }
+    }
+}
+
+impl From<Identity> for User {
+    fn from(identity: Identity) -> User {
+        let Identity { name, uid, groups, extra } = identity;
+        User { name, uid, groups, extra }
     }
 }

@@ -7,12 +7,12 @@
 
 pub mod authority;
 mod certificate;
+pub mod identity;
 mod listen;
 #[cfg(test)]
 mod tests;
 mod tls;
 
-use std::any::Any;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -24,6 +24,7 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use parking_lot::Mutex;
 use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -31,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::panics;
+use authority::{Authority, Refusal, Subject};
 
 pub use certificate::{Error, KeyPair};
 pub use listen::bind;
@@ -46,13 +48,21 @@ struct PeerInner {
     local: SocketAddr,
     certificates: Vec<CertificateDer<'static>>,
     certificate_end: OnceLock<Option<i64>>,
-    notes: OnceLock<Box<dyn Any + Send + Sync>>,
+    verified: Mutex<Vec<Verified>>,
+}
+
+/// What an authority's bundle said of a connection's certificate.
+#[derive(Debug)]
+struct Verified {
+    authority: u64,
+    generation: u64,
+    subject: Result<Arc<Subject>, Refusal>,
 }
 
 impl Peer {
     pub fn new(address: SocketAddr, local: SocketAddr, certificates: Vec<CertificateDer<'static>>) -> Peer {
-        let (certificate_end, notes) = (OnceLock::new(), OnceLock::new());
-        Peer(Arc::new(PeerInner { address, local, certificates, certificate_end, notes }))
+        let (certificate_end, verified) = (OnceLock::new(), Mutex::default());
+        Peer(Arc::new(PeerInner { address, local, certificates, certificate_end, verified }))
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -71,13 +81,30 @@ impl Peer {
 
     /// When the client's certificate ends, in seconds since 1970; read out of it once.
     pub fn certificate_end(&self) -> Option<i64> {
-        let read = || authority::subject(self.0.certificates.first()?).map(|subject| subject.not_after);
+        let read = || Some(authority::subject(self.0.certificates.first()?).ok()?.not_after);
         *self.0.certificate_end.get_or_init(read)
     }
 
-    /// A value kept for the connection's lifetime, made by the first to ask.
-    pub fn note<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
-        self.0.notes.get_or_init(|| Box::new(make())).downcast_ref()
+    /// The certificate's subject, where the authority vouches for it and it is valid now. The signatures are checked once per
+    /// connection and bundle, the end of the validity at every request.
+    pub fn verified(&self, authority: &Authority) -> Result<Arc<Subject>, Refusal> {
+        let generation = authority.generation();
+        let mut verified = self.0.verified.lock();
+        verified.retain(|own| own.authority != authority.number() || own.generation == generation);
+        let known = verified.iter().find(|own| own.authority == authority.number());
+        let subject = match known {
+            Some(known) => known.subject.clone(),
+            None => {
+                let subject = authority.verify(&self.0.certificates).map(Arc::new);
+                let kept = Verified { authority: authority.number(), generation, subject: subject.clone() };
+                verified.push(kept);
+                subject
+            }
+        }?;
+        match subject.not_after < jiff::Timestamp::now().as_second() {
+            true => Err(Refusal::Expired),
+            false => Ok(subject),
+        }
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use daemon::serving::identity::{extra, texts};
 use http::HeaderMap;
 
+use super::service_account::split_username;
 use super::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED};
-use crate::request_info::decode;
 use crate::user::User;
 
 /// One thing the requester must be allowed to `impersonate`.
@@ -19,22 +20,14 @@ pub struct Wanted {
     pub name: String,
 }
 
-/// The user to become and what that takes; `None` without such headers, an error for headers that name no user.
+/// The user to become and what that takes; `None` without such headers, an error for headers that name no user or cannot be
+/// read: a request whose wish is passed over would be done as the requester.
 pub fn impersonated(headers: &HeaderMap) -> Result<Option<(User, Vec<Wanted>)>, String> {
-    let all = |name: &str| -> Vec<String> {
-        headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).map(str::to_owned).collect()
-    };
-    let name = all("impersonate-user").into_iter().next().unwrap_or_default();
-    let groups = all("impersonate-group");
-    let uid = all("impersonate-uid").into_iter().next().unwrap_or_default();
-    let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (header, value) in headers {
-        let (Some(key), Ok(value)) = (header.as_str().strip_prefix("impersonate-extra-"), value.to_str())
-        else {
-            continue;
-        };
-        extra.entry(decode(key).to_lowercase()).or_default().push(value.to_owned());
-    }
+    let all = |name: &str| texts(headers, name).map_err(|error| error.to_string());
+    let name = all("impersonate-user")?.into_iter().next().unwrap_or_default();
+    let groups = all("impersonate-group")?;
+    let uid = all("impersonate-uid")?.into_iter().next().unwrap_or_default();
+    let extra = extra(headers, "impersonate-extra-").map_err(|error| error.to_string())?;
     if name.is_empty() {
         return match groups.is_empty() && uid.is_empty() && extra.is_empty() {
             true => Ok(None),
@@ -48,7 +41,7 @@ pub fn impersonated(headers: &HeaderMap) -> Result<Option<(User, Vec<Wanted>)>, 
         namespace: String::new(),
         name: name.to_owned(),
     };
-    let account = name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
+    let account = split_username(&name);
     let account = account.map(|(namespace, account)| (namespace.to_owned(), account.to_owned()));
     let mut wanted = vec![match &account {
         Some((namespace, account)) => {
@@ -115,5 +108,39 @@ mod tests {
         let names: Vec<_> =
             wanted.iter().map(|one| (one.resource, one.namespace.as_str(), one.name.as_str())).collect();
         assert_eq!(names, [("serviceaccounts", "a", "b"), ("groups", "", "dev"), ("userextras", "", "view")]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_passed_over() {
+        let header = |value: &[u8]| http::HeaderValue::from_bytes(value).unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert("impersonate-user", header("jürgen".as_bytes()));
+        headers.append("impersonate-group", header("größe".as_bytes()));
+        let (user, wanted) = impersonated(&headers).unwrap().unwrap();
+        assert_eq!((user.name.as_str(), user.groups[0].as_str()), ("jürgen", "größe"));
+        assert_eq!((wanted[0].name.as_str(), wanted[1].name.as_str()), ("jürgen", "größe"));
+        for name in ["impersonate-user", "impersonate-uid", "impersonate-group", "impersonate-extra-a"] {
+            for user in ["someone", ""] {
+                let mut headers = HeaderMap::new();
+                headers.insert("impersonate-user", user.parse().unwrap());
+                headers.append(name, header(b"j\xfcrgen"));
+                let refusal = impersonated(&headers).unwrap_err();
+                assert_eq!(refusal, format!("the value of the header {name} is not UTF-8"));
+            }
+        }
+    }
+
+    #[test]
+    fn only_whole_names_are_service_accounts() {
+        let wanted = |name: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("impersonate-user", name.parse().unwrap());
+            let (user, wanted) = impersonated(&headers).unwrap().unwrap();
+            (wanted[0].resource, user.groups.len())
+        };
+        assert_eq!(wanted("system:serviceaccount:a:b.c"), ("serviceaccounts", 3));
+        for name in ["a:b:c", "a", ":b", "a:", "a.b:c", "A:b", "a:b_c"] {
+            assert_eq!(wanted(&format!("system:serviceaccount:{name}")), ("users", 1), "{name}");
+        }
     }
 }

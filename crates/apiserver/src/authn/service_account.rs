@@ -5,6 +5,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::Validation;
+use machinery::names;
 use serde::de::DeserializeOwned;
 
 use super::{Error, TokenUser};
@@ -15,8 +16,11 @@ use crate::tokens::{Bound, Claims, Legacy};
 use crate::user::User;
 
 const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
-/// An object counts as there for this long after its deletion was asked for, so that its own clean-up can speak.
-const DELETION_LEEWAY: i64 = 60;
+/// The label of a secret whose token is no longer accepted.
+const INVALID_SINCE: &str = "kubernetes.io/legacy-token-invalid-since";
+/// Seconds by which clocks may differ. An object counts as there for this long after its deletion was asked for, too, so that its own
+/// clean-up can speak.
+const LEEWAY: i64 = 60;
 
 pub struct ServiceAccounts {
     pub issuers: Vec<String>,
@@ -32,7 +36,7 @@ impl ServiceAccounts {
     pub fn authenticate(&self, token: &str, audiences: &[String]) -> Option<Result<TokenUser, Error>> {
         let issuer = unverified_issuer(token)?;
         if issuer == LEGACY_ISSUER {
-            return Some(self.legacy(token));
+            return Some(self.legacy(token, audiences));
         }
         if !self.issuers.contains(&issuer) {
             return None;
@@ -42,22 +46,23 @@ impl ServiceAccounts {
 
     fn bound(&self, token: &str, audiences: &[String]) -> Result<TokenUser, Error> {
         let claims: Claims = self.verify(token)?;
-        let good: Vec<String> =
-            audiences.iter().filter(|audience| claims.audience.contains(audience)).cloned().collect();
-        if good.is_empty() {
-            return Err(invalid(format!(
-                "token audiences {:?} is invalid for the target audiences {audiences:?}",
-                claims.audience
-            )));
-        }
+        let good = self.audiences(&claims.audience, audiences)?;
         let now = jiff::Timestamp::now().as_second();
-        if claims.expiry.is_some_and(|expiry| now > expiry) {
+        if claims.expiry.is_some_and(|expiry| now - LEEWAY > expiry) {
             return Err(invalid("service account token has expired"));
         }
-        if claims.not_before.is_some_and(|from| now + 60 < from) {
+        if claims.not_before.is_some_and(|from| now + LEEWAY < from) {
             return Err(invalid("service account token is not valid yet"));
         }
+        if claims.issued.is_some_and(|issued| now + LEEWAY < issued) {
+            return Err(invalid("service account token is issued in the future"));
+        }
         let private = claims.private.ok_or_else(|| invalid("token has no Kubernetes claims"))?;
+        if private.validating_webhook.is_some() || private.mutating_webhook.is_some() {
+            return Err(invalid(
+                "feature gate \"APIServerWebhookAuthenticationToken\" is disabled, but token is webhook bound",
+            ));
+        }
         let namespace = &private.namespace;
         let account = self
             .resources
@@ -101,6 +106,18 @@ impl ServiceAccounts {
         Ok(TokenUser { user, audiences: good })
     }
 
+    /// Those of the audiences asked for that a token is good for. One that names none is for this server's own.
+    fn audiences(&self, named: &[String], asked: &[String]) -> Result<Vec<String>, Error> {
+        let named = if named.is_empty() { &self.api_audiences } else { named };
+        let good: Vec<String> = asked.iter().filter(|audience| named.contains(audience)).cloned().collect();
+        if good.is_empty() && !self.api_audiences.is_empty() {
+            return Err(invalid(format!(
+                "token audiences {named:?} is invalid for the target audiences {asked:?}"
+            )));
+        }
+        Ok(good)
+    }
+
     fn still_there(
         &self,
         resource: &'static api::model::Resource,
@@ -121,35 +138,61 @@ impl ServiceAccounts {
         let object = entry.tree();
         let Some(deleted) = object["metadata"]["deletionTimestamp"].as_str() else { return Ok(()) };
         match deleted.parse::<jiff::Timestamp>() {
-            Ok(deleted) if deleted.as_second() + DELETION_LEEWAY < now => {
+            Ok(deleted) if deleted.as_second() + LEEWAY < now => {
                 Err(invalid(format!("{what} {:?} has been deleted", entry.name)))
             }
             _ => Ok(()),
         }
     }
 
-    /// Tokens kept in secrets, without audience and expiry.
-    fn legacy(&self, token: &str) -> Result<TokenUser, Error> {
-        let claims: Legacy = self.verify(token)?;
+    /// Tokens kept in secrets, without audience and expiry: for this server's own audiences, as long as all of what they name
+    /// is as it was.
+    fn legacy(&self, token: &str, audiences: &[String]) -> Result<TokenUser, Error> {
+        let Legacy { subject, audience, namespace, secret, name, uid } = self.verify(token)?;
+        let good = self.audiences(&audience, audiences)?;
+        let claims = [("sub", &subject), ("namespace", &namespace), ("secretName", &secret)];
+        let claims = claims.into_iter().chain([("serviceAccountName", &name), ("serviceAccountUID", &uid)]);
+        if let Some((claim, _)) = claims.into_iter().find(|(_, value)| value.is_empty()) {
+            return Err(invalid(format!("{claim} claim is missing")));
+        }
+        if split_username(&subject) != Some((&namespace, &name)) {
+            return Err(invalid("sub claim is invalid"));
+        }
         if self.lookup {
-            let account = self.resources.get(kinds::service_accounts(), &claims.namespace, &claims.name);
-            let secret = self.resources.get(kinds::secrets(), &claims.namespace, &claims.secret);
-            let (Some(account), Some(secret)) = (account, secret) else {
-                return Err(invalid("token has been invalidated"));
-            };
-            let stored = secret.tree()["data"]["token"].as_str().and_then(|text| STANDARD.decode(text).ok());
-            if *account.uid != *claims.uid || stored.as_deref() != Some(token.as_bytes()) {
-                return Err(invalid("token doesn't match server's copy"));
+            let deleted = |entry: &Entry| entry.tree()["metadata"]["deletionTimestamp"].is_string();
+            let kept = self.resources.get(kinds::secrets(), &namespace, &secret);
+            let kept = kept.filter(|secret| !deleted(secret));
+            let kept = kept.ok_or_else(|| invalid("Token has been invalidated"))?.tree();
+            let own = kept["data"]["token"].as_str().and_then(|text| STANDARD.decode(text).ok());
+            let same = own.is_some_and(|own| {
+                aws_lc_rs::constant_time::verify_slices_are_equal(&own, token.as_bytes()).is_ok()
+            });
+            if !same {
+                return Err(invalid("Token does not match server's copy"));
+            }
+            let account = self.resources.get(kinds::service_accounts(), &namespace, &name);
+            let account = account.ok_or_else(|| invalid(format!("serviceaccounts {name:?} not found")))?;
+            if deleted(&account) {
+                return Err(invalid(format!("ServiceAccount {namespace}/{name} has been deleted")));
+            }
+            if *account.uid != *uid {
+                let own = &account.uid;
+                return Err(invalid(format!("ServiceAccount UID ({own}) does not match claim ({uid})")));
+            }
+            if kept["metadata"]["labels"][INVALID_SINCE].as_str().is_some_and(|since| !since.is_empty()) {
+                let why = "has been marked invalid. Use tokens from the TokenRequest API or manually created secret-based tokens";
+                return Err(invalid(format!(
+                    "the token in secret {namespace}/{secret} for service account {namespace}/{name} {why}, or remove the '{INVALID_SINCE}' label from the secret to temporarily allow use of this token"
+                )));
             }
         }
-        let namespace = &claims.namespace;
         let user = User {
-            name: format!("system:serviceaccount:{namespace}:{}", claims.name),
-            uid: claims.uid,
+            name: format!("system:serviceaccount:{namespace}:{name}"),
+            uid,
             groups: vec!["system:serviceaccounts".into(), format!("system:serviceaccounts:{namespace}")],
             ..User::default()
         };
-        Ok(TokenUser { user, audiences: self.api_audiences.clone() })
+        Ok(TokenUser { user, audiences: good })
     }
 
     /// The claims, when one of the keys signed them.
@@ -172,6 +215,12 @@ impl ServiceAccounts {
         }
         Err(last)
     }
+}
+
+/// Namespace and name in the name of a service account's user; `None` where either is no name.
+pub fn split_username(name: &str) -> Option<(&str, &str)> {
+    let (namespace, name) = name.strip_prefix("system:serviceaccount:")?.split_once(':')?;
+    (names::is_dns1123_label(namespace) && names::is_dns1123_subdomain(name)).then_some((namespace, name))
 }
 
 fn invalid(why: impl Into<String>) -> Error {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use daemon::features::FeatureGates;
 use daemon::health::Checks;
 use daemon::serving::authority::Authority;
+use daemon::serving::identity::ProxyHeaders;
 use store::Store;
 use store::etcd::Etcd;
 use tokio::task::JoinSet;
@@ -74,7 +75,7 @@ pub async fn front(
     let header_ca = authority(options.requestheader_client_ca_file.as_deref(), background, tasks)?;
     let issuer = Arc::new(issuer(options, advertise, &resources)?);
     let authenticator =
-        Arc::new(authenticator(options, &resources, &issuer, client_ca.clone(), header_ca.clone())?);
+        Arc::new(authenticator(options, gates, &resources, &issuer, client_ca.clone(), header_ca.clone())?);
     let policy = Arc::new(rbac::Policy::default());
     let graph = Arc::new(node::Graph::new(resources.clone()));
     let authorizer = Arc::new(Authorizer::new(&options.authorization_mode, policy.clone(), graph.clone()));
@@ -199,6 +200,7 @@ fn issuer(options: &Options, advertise: IpAddr, resources: &Arc<Resources>) -> R
 
 fn authenticator(
     options: &Options,
+    gates: &FeatureGates,
     resources: &Arc<Resources>,
     issuer: &Issuer,
     client_ca: Option<Authority>,
@@ -218,10 +220,12 @@ fn authenticator(
         request_header: header_ca.map(|authority| RequestHeader {
             authority,
             allowed_names: options.requestheader_allowed_names.clone(),
-            username: or_default(&options.requestheader_username_headers, "x-remote-user"),
-            uid: options.requestheader_uid_headers.clone(),
-            group: or_default(&options.requestheader_group_headers, "x-remote-group"),
-            extra_prefix: or_default(&options.requestheader_extra_headers_prefix, "x-remote-extra-"),
+            headers: ProxyHeaders {
+                username: or_default(&options.requestheader_username_headers, "x-remote-user"),
+                uid: options.requestheader_uid_headers.clone(),
+                group: or_default(&options.requestheader_group_headers, "x-remote-group"),
+                extra_prefix: or_default(&options.requestheader_extra_headers_prefix, "x-remote-extra-"),
+            },
         }),
         service_accounts: ServiceAccounts {
             issuers: options.service_account_issuer.clone(),
@@ -235,6 +239,7 @@ fn authenticator(
         anonymous: options.anonymous.clone(),
         resources: resources.clone(),
         api_audiences: options.api_audiences.clone(),
+        uid_of_certificate: gates.enabled("AllowParsingUserUIDFromCertAuth"),
     })
 }
 

@@ -31,6 +31,9 @@ pub struct Claims {
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Private {
+    /// A token of a webhook's configuration is for admission alone, and none of these is issued here.
+    #[serde(rename = "mutatingwebhookconfiguration", default, skip_serializing_if = "Option::is_none")]
+    pub mutating_webhook: Option<Bound>,
     #[serde(default)]
     pub namespace: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -41,6 +44,8 @@ pub struct Private {
     pub secret: Option<Bound>,
     #[serde(rename = "serviceaccount", default)]
     pub service_account: Bound,
+    #[serde(rename = "validatingwebhookconfiguration", default, skip_serializing_if = "Option::is_none")]
+    pub validating_webhook: Option<Bound>,
     #[serde(rename = "warnafter", default, skip_serializing_if = "Option::is_none")]
     pub warn_after: Option<i64>,
 }
@@ -56,13 +61,17 @@ pub struct Bound {
 /// Claims of the tokens that older clusters kept in secrets.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Legacy {
-    #[serde(rename = "kubernetes.io/serviceaccount/namespace")]
+    #[serde(rename = "sub", default)]
+    pub subject: String,
+    #[serde(rename = "aud", default, deserialize_with = "one_or_many")]
+    pub audience: Vec<String>,
+    #[serde(rename = "kubernetes.io/serviceaccount/namespace", default)]
     pub namespace: String,
-    #[serde(rename = "kubernetes.io/serviceaccount/secret.name")]
+    #[serde(rename = "kubernetes.io/serviceaccount/secret.name", default)]
     pub secret: String,
-    #[serde(rename = "kubernetes.io/serviceaccount/service-account.name")]
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.name", default)]
     pub name: String,
-    #[serde(rename = "kubernetes.io/serviceaccount/service-account.uid")]
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.uid", default)]
     pub uid: String,
 }
 

@@ -117,6 +117,93 @@ async fn a_token_lives_as_long_as_what_it_is_bound_to() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_kept_in_a_secret_ends_with_it() {
+    let rig = Rig::start().await;
+    rig.ready().await;
+    let admin = rig.admin();
+    let base = "/api/v1/namespaces/default";
+    let named = json!({"metadata": {"name": "robot"}});
+    let (_, account) = rig.post(&admin, &format!("{base}/serviceaccounts"), named).await;
+    let claims = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut claims = json!({
+            "iss": "kubernetes/serviceaccount",
+            "sub": "system:serviceaccount:default:robot",
+            "kubernetes.io/serviceaccount/namespace": "default",
+            "kubernetes.io/serviceaccount/secret.name": "robot-token",
+            "kubernetes.io/serviceaccount/service-account.name": "robot",
+            "kubernetes.io/serviceaccount/service-account.uid": account["metadata"]["uid"],
+        });
+        change(&mut claims);
+        rig.token(&claims)
+    };
+    let keep = async |token: &str| {
+        let secret = json!({"metadata": {"name": "robot-token", "finalizers": ["test.example/kept"]},
+            "stringData": {"token": token}});
+        rig.post(&admin, &format!("{base}/secrets"), secret.clone()).await;
+        let patch = json!({"stringData": secret["stringData"]});
+        assert_eq!(rig.patch(&admin, &format!("{base}/secrets/robot-token"), patch).await.0, StatusCode::OK);
+    };
+    let code = async |token: &str| rig.get(&Credentials::Token(token.to_owned()), "/api").await.0.as_u16();
+    let good = claims(&|_| {});
+    keep(&good).await;
+    assert_eq!(code(&good).await, 200);
+    for audience in ["https://kubernetes.default.svc.cluster.local", "another"] {
+        let spec = json!({"token": good, "audiences": [audience]});
+        let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec});
+        let (_, review) = rig.post(&admin, "/apis/authentication.k8s.io/v1/tokenreviews", review).await;
+        assert_eq!(review["status"]["authenticated"] == true, audience != "another", "{review}");
+    }
+    for (name, value) in [
+        ("sub", "system:serviceaccount:default:other"),
+        ("sub", ""),
+        ("kubernetes.io/serviceaccount/service-account.uid", "another"),
+        ("kubernetes.io/serviceaccount/service-account.uid", ""),
+        ("aud", "another"),
+    ] {
+        let bad = claims(&|claims| claims[name] = json!(value));
+        keep(&bad).await;
+        assert_eq!(code(&bad).await, 401, "{name}: {value}");
+    }
+    keep(&good).await;
+    assert_eq!(code(&good).await, 200);
+    let label = async |since: serde_json::Value| {
+        let labels = json!({"metadata": {"labels": {"kubernetes.io/legacy-token-invalid-since": since}}});
+        rig.patch(&admin, &format!("{base}/secrets/robot-token"), labels).await;
+    };
+    label(json!("2026-01-01")).await;
+    assert_eq!(code(&good).await, 401);
+    label(json!(null)).await;
+    assert_eq!(code(&good).await, 200);
+    rig.send(&admin, Method::DELETE, &format!("{base}/secrets/robot-token"), None).await;
+    assert_eq!(code(&good).await, 401);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_wish_to_be_another_is_passed_over() {
+    let rig = Rig::start().await;
+    rig.ready().await;
+    let admin = rig.admin();
+    let check = async |headers: &[(&str, &[u8])], expect: (u16, &str)| {
+        let (code, answer) = rig.get_with(&admin, "/api/v1/secrets", headers).await;
+        let message = answer["message"].as_str().unwrap_or_default();
+        assert_eq!(code.as_u16(), expect.0, "{headers:?} {answer}");
+        assert!(message.contains(expect.1), "{headers:?} {message}");
+    };
+    check(&[], (200, "")).await;
+    check(&[("impersonate-user", "jürgen".as_bytes())], (403, "User \"jürgen\" cannot list")).await;
+    let user: (&str, &[u8]) = ("impersonate-user", b"someone");
+    check(&[("impersonate-user", b"j\xfcrgen")], (400, "impersonate-user is not UTF-8")).await;
+    for name in ["impersonate-group", "impersonate-uid", "impersonate-extra-a"] {
+        check(&[user, (name, b"j\xfcrgen")], (400, "is not UTF-8")).await;
+    }
+    check(&[("authorization", b"Bearer \xff")], (200, "")).await;
+    let (code, _) = rig.get_with(&Credentials::None, "/api", &[("authorization", b"Bearer \xff")]).await;
+    assert_eq!(code, StatusCode::UNAUTHORIZED);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn logs_and_streams_go_through_the_kubelet() {
     let rig = Rig::start().await;
     rig.ready().await;

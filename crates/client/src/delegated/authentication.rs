@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
+use daemon::serving::authority;
+use daemon::serving::identity::{self, ProxyHeaders};
 use http::HeaderMap;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -13,8 +15,6 @@ use rustc_hash::FxHashMap;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::{CertificateDer, UnixTime};
-use x509_parser::certificate::X509Certificate;
-use x509_parser::prelude::FromDer;
 
 use super::User;
 use crate::{Client, Error, Material, Result, tls};
@@ -75,9 +75,7 @@ struct Authorities {
 struct FrontProxy {
     verifier: Arc<dyn ClientCertVerifier>,
     names: Vec<String>,
-    user_headers: Vec<String>,
-    group_headers: Vec<String>,
-    extra_prefixes: Vec<String>,
+    headers: ProxyHeaders,
 }
 
 /// How long the cluster's authorities are used before they are looked up again.
@@ -139,16 +137,21 @@ impl Authentication {
             if let Some(pem) = data.get("client-ca-file") {
                 verifiers.push(verifier(pem.as_bytes())?);
             }
-            let list = |key: &str| -> Vec<String> {
-                data.get(key).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+            // a list of names that cannot be read is not an empty one, which allows any
+            let list = |key: &str| -> Result<Vec<String>> {
+                let Some(text) = data.get(key).filter(|text| !text.is_empty()) else { return Ok(Vec::new()) };
+                serde_json::from_str(text).map_err(|error| Error::Config(format!("{name}: {key}: {error}")))
             };
             if let Some(pem) = data.get("requestheader-client-ca-file") {
                 front_proxy = Some(FrontProxy {
                     verifier: verifier(pem.as_bytes())?,
-                    names: list("requestheader-allowed-names"),
-                    user_headers: list("requestheader-username-headers"),
-                    group_headers: list("requestheader-group-headers"),
-                    extra_prefixes: list("requestheader-extra-headers-prefix"),
+                    names: list("requestheader-allowed-names")?,
+                    headers: ProxyHeaders {
+                        username: list("requestheader-username-headers")?,
+                        uid: list("requestheader-uid-headers")?,
+                        group: list("requestheader-group-headers")?,
+                        extra_prefix: list("requestheader-extra-headers-prefix")?,
+                    },
                 });
             }
         }
@@ -190,59 +193,73 @@ impl Authentication {
 #[async_trait]
 impl Authenticator for Authentication {
     async fn authenticate(&self, peer: &[CertificateDer<'_>], headers: &HeaderMap) -> Result<Option<User>> {
-        let mut stranger = false;
+        // what was there and is not accepted
+        let mut refused = false;
         if let Some((leaf, rest)) = peer.split_first() {
             let authorities = self.authorities().await;
-            if let Some(proxy) = &authorities.front_proxy
-                && let Some(user) = proxy.user(leaf, rest, headers)
-            {
-                return Ok(Some(authenticated(user)));
-            }
             let now = UnixTime::now();
+            if let Some(proxy) = &authorities.front_proxy
+                && proxy.verifier.verify_client_cert(leaf, rest, now).is_ok()
+            {
+                match proxy.user(leaf, headers) {
+                    Ok(Some(user)) => return Ok(Some(authenticated(user))),
+                    Ok(None) => {}
+                    Err(error) => {
+                        tracing::info!(%error, "Refused what a front proxy says");
+                        refused = true;
+                    }
+                }
+            }
             if authorities.verifiers.iter().any(|ca| ca.verify_client_cert(leaf, rest, now).is_ok()) {
-                if let Some(user) = certificate_user(leaf) {
-                    return Ok(Some(authenticated(user)));
+                match authority::subject(leaf).and_then(|subject| subject.identity()) {
+                    Ok(Some(user)) => return Ok(Some(authenticated(user.into()))),
+                    Ok(None) => {}
+                    Err(error) => {
+                        tracing::info!(%error, "Refused a certificate");
+                        refused = true;
+                    }
                 }
             } else {
-                stranger = !authorities.verifiers.is_empty();
+                refused = refused || !authorities.verifiers.is_empty();
             }
         }
-        if let Some(token) = bearer(headers).filter(|_| self.options.tokens) {
-            return Ok(self.review(token).await?.map(authenticated));
+        if self.options.tokens {
+            match identity::token(headers) {
+                Ok(Some(token)) => return Ok(self.review(&token).await?.map(authenticated)),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::info!(%error, "Refused a token");
+                    refused = true;
+                }
+            }
         }
-        Ok((self.options.anonymous && !stranger).then(User::anonymous))
+        Ok((self.options.anonymous && !refused).then(User::anonymous))
     }
 }
 
 impl FrontProxy {
+    /// Whom a proxy with this certificate speaks for.
     fn user(
         &self,
         leaf: &CertificateDer<'_>,
-        rest: &[CertificateDer<'_>],
         headers: &HeaderMap,
-    ) -> Option<User> {
-        let header = |name: &String| headers.get(name.as_str()).and_then(|value| value.to_str().ok());
-        let name = self.user_headers.iter().find_map(header).filter(|name| !name.is_empty())?;
-        self.verifier.verify_client_cert(leaf, rest, UnixTime::now()).ok()?;
-        let proxy = common_name(&X509Certificate::from_der(leaf).ok()?.1);
+    ) -> std::result::Result<Option<User>, FrontProxyError> {
+        let proxy = authority::subject(leaf)?.common_name;
         if !self.names.is_empty() && !self.names.contains(&proxy) {
-            return None;
+            return Err(FrontProxyError::NotAllowed(proxy));
         }
-        let mut user = User { name: name.to_string(), ..Default::default() };
-        for group in &self.group_headers {
-            let values = headers.get_all(group.as_str()).iter();
-            user.groups.extend(values.filter_map(|value| value.to_str().ok()).map(str::to_string));
-        }
-        for prefix in &self.extra_prefixes {
-            let prefix = prefix.to_lowercase();
-            for (name, value) in headers {
-                if let (Some(key), Ok(value)) = (name.as_str().strip_prefix(&prefix), value.to_str()) {
-                    user.extra.entry(key.to_string()).or_default().push(value.to_string());
-                }
-            }
-        }
-        Some(user)
+        Ok(self.headers.identity(headers)?.map(User::from))
     }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum FrontProxyError {
+    #[error("x509: subject with cn={0} is not in the allowed list")]
+    NotAllowed(String),
+    #[error(transparent)]
+    Certificate(#[from] authority::Refusal),
+    #[error(transparent)]
+    Header(#[from] identity::Unreadable),
 }
 
 fn authenticated(mut user: User) -> User {
@@ -260,30 +277,6 @@ fn verifier(pem: &[u8]) -> Result<Arc<dyn ClientCertVerifier>> {
         .build()
         .map_err(|error| Error::Config(format!("client certificate authority: {error}")))?;
     Ok(verifier)
-}
-
-/// Common name and organizations, as upstream maps them. A certificate without a common name is nobody's, whatever
-/// groups it names.
-fn certificate_user(leaf: &CertificateDer<'_>) -> Option<User> {
-    let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
-    let name = common_name(&certificate);
-    if name.is_empty() {
-        return None;
-    }
-    let groups =
-        certificate.subject().iter_organization().filter_map(|part| part.as_str().ok()).map(str::to_string);
-    Some(User { name, groups: groups.collect(), ..Default::default() })
-}
-
-fn common_name(certificate: &X509Certificate<'_>) -> String {
-    let last = certificate.subject().iter_common_name().last();
-    last.and_then(|part| part.as_str().ok()).unwrap_or_default().to_owned()
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?.trim();
-    let (scheme, token) = value.split_once(' ')?;
-    Some(token.trim()).filter(|token| scheme.eq_ignore_ascii_case("bearer") && !token.is_empty())
 }
 
 #[cfg(test)]
@@ -314,7 +307,7 @@ mod tests {
     fn a_certificate_without_a_common_name_is_nobodys() {
         let user = |text: &str| {
             let der = base64::engine::general_purpose::STANDARD.decode(text).unwrap();
-            certificate_user(&CertificateDer::from(der))
+            authority::subject(&CertificateDer::from(der)).unwrap().identity().unwrap()
         };
         assert!(user(NAMELESS).is_none());
         let admin = user(ADMIN).unwrap();

@@ -139,6 +139,14 @@ impl Rig {
         Credentials::Certificate(certificate.der().clone(), key.serialize_der())
     }
 
+    /// A token of these claims, signed as this server's own are.
+    pub fn token(&self, claims: &Tree) -> String {
+        let key = std::fs::read(self.directory.path().join("sa.key")).unwrap();
+        let key = jsonwebtoken::EncodingKey::from_ec_pem(&key).unwrap();
+        let header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256);
+        jsonwebtoken::encode(&header, claims, &key).unwrap()
+    }
+
     pub fn admin(&self) -> Credentials {
         self.certificate("admin", &["system:masters"])
     }
@@ -186,7 +194,7 @@ impl Rig {
         credentials: &Credentials,
         method: Method,
         path: &str,
-        kind: &str,
+        headers: &[(&str, &[u8])],
         body: Option<Tree>,
     ) -> Response<Incoming> {
         let stream = self.connect(credentials).await;
@@ -197,15 +205,15 @@ impl Rig {
         if let Credentials::Token(token) = credentials {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        if body.is_some() {
-            request = request.header("content-type", kind);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         let body = body.map(|body| body.to_string()).unwrap_or_default();
         sender.send_request(request.body(Full::new(Bytes::from(body))).unwrap()).await.unwrap()
     }
 
     pub async fn text(&self, credentials: &Credentials, path: &str) -> (StatusCode, String) {
-        let response = self.exchange(credentials, Method::GET, path, "", None).await;
+        let response = self.exchange(credentials, Method::GET, path, &[], None).await;
         let code = response.status();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         (code, String::from_utf8(body.to_vec()).unwrap())
@@ -219,10 +227,21 @@ impl Rig {
         body: Option<Tree>,
     ) -> (StatusCode, Tree) {
         let kind = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
-        let response = self.exchange(credentials, method, path, kind, body).await;
-        let code = response.status();
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        (code, serde_json::from_slice(&body).unwrap_or(json!(null)))
+        let headers: &[(&str, &[u8])] = match body {
+            Some(_) => &[("content-type", kind.as_bytes())],
+            None => &[],
+        };
+        whole(self.exchange(credentials, method, path, headers, body).await).await
+    }
+
+    /// A GET with these headers.
+    pub async fn get_with(
+        &self,
+        credentials: &Credentials,
+        path: &str,
+        headers: &[(&str, &[u8])],
+    ) -> (StatusCode, Tree) {
+        whole(self.exchange(credentials, Method::GET, path, headers, None).await).await
     }
 
     pub async fn get(&self, credentials: &Credentials, path: &str) -> (StatusCode, Tree) {
@@ -251,6 +270,12 @@ impl Rig {
         assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
         answer.split_once("\r\n\r\n").unwrap().1.to_owned()
     }
+}
+
+async fn whole(response: Response<Incoming>) -> (StatusCode, Tree) {
+    let code = response.status();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (code, serde_json::from_slice(&body).unwrap_or(json!(null)))
 }
 
 /// A kubelet that names each request it gets and the client that sent it. Answers its port.
