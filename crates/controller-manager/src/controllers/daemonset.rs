@@ -98,7 +98,13 @@ pub async fn run(context: Context) -> Result<(), Error> {
     });
     revisions.synced().await;
     let (current, matching) = (sets.clone(), sets.clone());
-    pods::Watch { queue: queue.clone(), expectations: expectations.clone(), kind: DaemonSet::KIND }.start(
+    pods::Watch {
+        queue: queue.clone(),
+        expectations: expectations.clone(),
+        kind: DaemonSet::KIND,
+        gather: Duration::ZERO,
+    }
+    .start(
         &pod_cache,
         move |key, uid| current.get_key(key).is_some_and(|set| set.metadata.uid == uid),
         move |pod| would_adopt(&matching, pod),

@@ -3,6 +3,7 @@
 mod annotations;
 mod plan;
 mod progress;
+mod rollback;
 mod rolling;
 mod sets;
 #[cfg(test)]
@@ -13,14 +14,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::{Client, DeleteOptions, Event, EventRecorder, EventType, Informer, Key, Patch, WorkQueue};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::context::{CONTROLLER_INDEX, Context, Error};
 use crate::support::claim::{self, Claim};
 use crate::support::hash::{POD_TEMPLATE_HASH, same_template};
 use crate::support::selector;
-use crate::views::{Deployment, DeploymentStatus, Object, Pod, ReplicaSet};
+use crate::views::{Deployment, DeploymentStatus, Object, Partial, Pod, ReplicaSet};
 use plan::{Action, Input, Plan};
+use rollback::Rollback;
 
 struct Controller {
     client: Client,
@@ -194,6 +196,8 @@ impl Controller {
                         Err(error) => {
                             let message = format!("Failed to create new replica set {name:?}: {error}");
                             self.tell(deployment, EventType::Warning, "ReplicaSetCreateError", &message);
+                            // Nothing of what was planned came about.
+                            status = deployment.status.clone();
                             progress::set_progressing(
                                 &mut status,
                                 jiff::Timestamp::now(),
@@ -223,6 +227,7 @@ impl Controller {
                         _ => {}
                     }
                 }
+                Action::Rollback(rollback) => return self.roll_back(deployment, rollback).await,
             }
         }
         self.write_status(deployment, &status, plan.revision).await?;
@@ -317,6 +322,23 @@ impl Controller {
             let message = format!("Scaled {way} replica set {} from {from} to {to}", meta.name);
             self.tell(deployment, EventType::Normal, "ScalingReplicaSet", &message);
         }
+        Ok(())
+    }
+
+    async fn roll_back(&self, deployment: &Deployment, rollback: Rollback) -> Result<(), Error> {
+        let (meta, resource) = (&deployment.metadata, client::ResourceRef::of::<Deployment>());
+        let api = self.client.at(&resource);
+        let mut whole: Value = api.get(Some(&meta.namespace), &meta.name).await?;
+        if whole["metadata"]["resourceVersion"] != meta.resource_version {
+            return Err(Error::NotYet(format!("Deployment {} is a newer one", meta.key())));
+        }
+        whole["metadata"]["annotations"] = json!(rollback.annotations);
+        if let Some(template) = rollback.template {
+            whole["spec"]["template"] = template;
+        }
+        api.update::<Partial>(Some(&meta.namespace), &meta.name, None, &whole).await?;
+        let (kind, reason, message) = rollback.event;
+        self.tell(deployment, kind, reason, &message);
         Ok(())
     }
 

@@ -14,6 +14,7 @@ mod size;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use client::{Client, Event, EventRecorder, Informer, Key, Patch, WorkQueue};
 use parking_lot::Mutex;
@@ -28,12 +29,13 @@ use crate::support::selector;
 use crate::support::slow_start::slow_start;
 use crate::views::annotation::{INDEX, INDEX_FAILURES, INDEX_IGNORED_FAILURES};
 use crate::views::{Job, JobStatus, Meta, Object, Partial, Pod};
-use account::Failures;
-use plan::{Create, Plan};
+use plan::{Create, Memory, Plan};
 
 const FINALIZER: &str = "batch.kubernetes.io/job-tracking";
 const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 const JOB_UID: &str = "batch.kubernetes.io/controller-uid";
+/// Pods of a job that end together are counted together: what follows should not hang on their order.
+const GATHER: Duration = Duration::from_millis(200);
 /// The longest prefix that generated names keep.
 const GENERATED_PREFIX: usize = 58;
 /// The job controller proper; another value of `spec.managedBy` is somebody else's job.
@@ -46,8 +48,7 @@ struct Controller {
     jobs: Informer<Job>,
     pod_cache: Informer<Pod>,
     expectations: Arc<Expectations>,
-    /// What delays the next try of each job.
-    failures: Mutex<FxHashMap<Key, Failures>>,
+    memory: Mutex<FxHashMap<Key, Memory>>,
     queue: WorkQueue<Key>,
 }
 
@@ -81,11 +82,12 @@ pub async fn run(context: Context) -> Result<(), Error> {
         }
     });
     let (current, matching) = (jobs.clone(), jobs.clone());
-    pods::Watch { queue: queue.clone(), expectations: expectations.clone(), kind: Job::KIND }.start(
-        &pod_cache,
-        move |key, uid| current.get_key(key).is_some_and(|job| job.metadata.uid == uid),
-        move |pod| would_adopt(&matching, pod),
-    );
+    pods::Watch { queue: queue.clone(), expectations: expectations.clone(), kind: Job::KIND, gather: GATHER }
+        .start(
+            &pod_cache,
+            move |key, uid| current.get_key(key).is_some_and(|job| job.metadata.uid == uid),
+            move |pod| would_adopt(&matching, pod),
+        );
     pod_cache.synced().await;
     let workers = context.options.concurrent_job_syncs;
     let pods = PodControl { client: client.clone(), events: events.clone() };
@@ -96,7 +98,7 @@ pub async fn run(context: Context) -> Result<(), Error> {
         jobs,
         pod_cache,
         expectations,
-        failures: Mutex::default(),
+        memory: Mutex::default(),
         queue: queue.clone(),
     });
     let freeing = controller.clone();
@@ -151,14 +153,14 @@ impl Controller {
         self.free_orphans(key, job.as_deref()).await?;
         let Some(job) = job else {
             self.expectations.forget(key);
-            self.failures.lock().remove(key);
+            self.memory.lock().remove(key);
             return Ok(());
         };
         if job.spec.managed_by.as_deref().is_some_and(|manager| manager != MANAGER) {
             return Ok(());
         }
         if job.is_finished() {
-            self.failures.lock().remove(key);
+            self.memory.lock().remove(key);
             return self.free(self.pod_cache.by_index(CONTROLLER_INDEX, &job.metadata.uid)).await;
         }
         let selector = match selector::compile(job.spec.selector.as_ref()) {
@@ -187,8 +189,8 @@ impl Controller {
     ) -> Result<(), Error> {
         let pods = pods::claim(&self.client, &self.pod_cache, job, selector).await?;
         let now = jiff::Timestamp::now();
-        let failures = self.failures.lock().get(key).copied();
-        let mut plan = plan::plan(&plan::Input { job, pods: &pods, settled, failures, now });
+        let memory = self.memory.lock().get(key).copied().unwrap_or_default();
+        let mut plan = plan::plan(&plan::Input { job, pods: &pods, settled, memory, now });
         if settled {
             *action = match (plan.create.is_empty(), plan.delete.is_empty()) {
                 (true, true) => "tracking",
@@ -198,7 +200,7 @@ impl Controller {
         }
         let failure = self.resize(job, key, &mut plan).await;
         self.write_status(job, &plan.status).await?;
-        self.failures.lock().insert(key.clone(), plan.failures);
+        self.memory.lock().insert(key.clone(), plan.memory);
         for (kind, reason, message) in &plan.events {
             self.events.event(&job.reference(), *kind, reason, message);
         }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Client, DeleteOptions, Informer, Key, ListOptions, Propagation, WorkQueue};
+use client::{Client, DeleteOptions, Event, Informer, Key, ListOptions, Propagation, WorkQueue};
 use parking_lot::Mutex;
 use serde_json::json;
 
@@ -16,6 +16,8 @@ use crate::views::{Namespace, Object, Partial};
 use plan::{Patience, Remaining};
 
 const FINALIZER: &str = "kubernetes";
+/// Pods that end one after the other are one reason to look again.
+const AFTER_A_POD: Duration = Duration::from_millis(200);
 
 struct Controller {
     client: Client,
@@ -36,6 +38,18 @@ pub async fn run(context: Context) -> Result<(), Error> {
         }
     });
     namespaces.synced().await;
+    // The rest of a namespace waits for its pods, which may need a moment or an hour to end.
+    let (touch, known) = (queue.clone(), namespaces.clone());
+    let pods = context.pods();
+    pods.on_keyed_event(move |key, event| {
+        let leaves = |namespace: &Namespace| namespace.metadata.is_deleting();
+        if matches!(event, Event::Deleted(_))
+            && known.get(None, &key.namespace).is_some_and(|namespace| leaves(&namespace))
+        {
+            touch.add_after(Key::new("", &key.namespace), AFTER_A_POD);
+        }
+    });
+    pods.synced().await;
     let workers = context.options.concurrent_namespace_syncs;
     let period = *context.options.namespace_sync_period;
     let controller = Arc::new(Controller {

@@ -87,7 +87,7 @@ async fn run<V: Replicas>(
     });
     sets.synced().await;
     let (current, matching) = (sets.clone(), sets.clone());
-    pods::Watch { queue: queue.clone(), expectations, kind: V::KIND }.start(
+    pods::Watch { queue: queue.clone(), expectations, kind: V::KIND, gather: Duration::ZERO }.start(
         &controller.pod_cache,
         move |key, uid| current.get_key(key).is_some_and(|set| set.meta().uid == uid),
         move |pod| would_adopt(&matching, pod),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::views::OwnerReference;
 use client::{Client, DeleteOptions, Event, EventRecorder, EventType, Informer, Key, View, WorkQueue};
@@ -165,6 +166,8 @@ pub struct Watch {
     pub queue: WorkQueue<Key>,
     pub expectations: Arc<Expectations>,
     pub kind: &'static str,
+    /// How long pods that ended wait for others that end at about the same time.
+    pub gather: Duration,
 }
 
 impl Watch {
@@ -182,6 +185,7 @@ impl Watch {
                 let key = Key::new(&pod.metadata.namespace, &reference.name);
                 is_current(&key, &reference.uid).then_some(key)
             };
+            let ended = |old: &Pod, new: &Pod| new.is_terminal() && !old.is_terminal();
             let touch = |pod: &Pod| match owner(pod) {
                 Some(key) => self.queue.add(key),
                 None if pod.metadata.controller().is_none() => {
@@ -209,6 +213,13 @@ impl Watch {
                         && let Some(key) = owner(new)
                     {
                         self.expectations.deleted(&key, &new.metadata.uid);
+                    }
+                    if ended(old, new)
+                        && !self.gather.is_zero()
+                        && let Some(key) = owner(new)
+                    {
+                        self.queue.add_after(key, self.gather);
+                        return;
                     }
                     let orphan = new.metadata.controller().is_none();
                     let relabelled = old.metadata.labels != new.metadata.labels

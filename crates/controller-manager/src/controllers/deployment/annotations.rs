@@ -11,14 +11,17 @@ pub(super) const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-his
 pub(super) const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
 pub(super) const MAX: &str = "deployment.kubernetes.io/max-replicas";
 
-/// Annotations of the deployment that do not go to its replica sets.
-const OWN: [&str; 6] = [
+/// The revision to go back to, 0 for the last one. What was a field once is an annotation now.
+pub(super) const ROLLBACK_TO: &str = "deprecated.deployment.rollback.to";
+
+/// Annotations of the deployment that do not go to its replica sets, nor come back from them.
+pub(super) const OWN: [&str; 6] = [
     "kubectl.kubernetes.io/last-applied-configuration",
     REVISION,
     REVISION_HISTORY,
     DESIRED,
     MAX,
-    "deprecated.deployment.rollback.to",
+    ROLLBACK_TO,
 ];
 
 /// The longest revision history kept, in characters.

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use crate::support::hash::{self, POD_TEMPLATE_HASH};
 use crate::views::{Condition, Deployment, DeploymentStatus, Meta, ReplicaSet};
 
+use super::rollback::{self, Rollback};
 use super::{annotations, progress, rolling, sets};
 
 /// A replica set as the plan goes: `replicas` is what it will be asked for.
@@ -32,6 +33,8 @@ pub enum Action {
     Update { name: String, from: i32, to: i32, annotations: BTreeMap<String, String>, min_ready_seconds: i32 },
     /// An old replica set beyond the history limit.
     Delete { name: String },
+    /// The template and annotations of an earlier revision, or the same ones without the wish to go back.
+    Rollback(Rollback),
 }
 
 #[derive(Debug, PartialEq)]
@@ -83,6 +86,13 @@ pub fn plan(input: &Input) -> Plan {
         return draft.status_only();
     }
     progress::note_pause(deployment, &mut draft.status, input.now);
+    if let Some(revision) = rollback::wanted(deployment).filter(|_| !deployment.spec.paused) {
+        draft.sync_new(true);
+        if draft.new.is_some() {
+            draft.actions.push(Action::Rollback(rollback::rollback(deployment, input.sets, revision)));
+        }
+        return draft.unchanged();
+    }
     if deployment.spec.paused || scaling(deployment, input.sets) {
         draft.sync_new(false);
         draft.scale();
@@ -126,7 +136,8 @@ impl Draft<'_> {
                 stopped = true;
             }
         }
-        if stopped || self.old.iter().any(|set| has_running_pods(&set.view.metadata.uid)) {
+        let runs = |set: &Set| set.view.status.replicas > 0 || has_running_pods(&set.view.metadata.uid);
+        if stopped || self.old.iter().any(runs) {
             return;
         }
         self.sync_new(true);
@@ -168,7 +179,7 @@ impl Draft<'_> {
             return;
         }
         let hash = hash::hash(&deployment.spec.template, deployment.status.collision_count);
-        let name = format!("{}-{hash}", deployment.metadata.name);
+        let name = sets::name(&deployment.metadata.name, &hash);
         let current = self.old.iter().map(|set| set.replicas).sum();
         let replicas = rolling::new_size(deployment, 0, current);
         let mut wanted = BTreeMap::new();
@@ -296,6 +307,11 @@ impl Draft<'_> {
                 self.actions.push(Action::Delete { name: set.metadata.name.clone() });
             }
         }
+    }
+
+    /// The status as it is: what comes of the actions is planned next.
+    fn unchanged(self) -> Plan {
+        Plan { actions: self.actions, status: self.status, revision: self.revision, again: None }
     }
 
     /// A status without a judgement on progress: paused, resized, or being deleted.

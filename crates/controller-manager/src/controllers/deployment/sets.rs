@@ -5,6 +5,8 @@ use crate::views::{Condition, Deployment, ReplicaSet};
 
 use super::{plan::Set, progress};
 
+const LONGEST_NAME: usize = 253;
+
 /// The set with the deployment's template (the oldest, should there be several) and the others, oldest first.
 pub(super) fn split<'a>(
     deployment: &Deployment,
@@ -18,6 +20,12 @@ pub(super) fn split<'a>(
     let current = sets.iter().position(|set| same_template(&set.spec.template, &deployment.spec.template));
     let new = current.map(|index| sets.remove(index));
     (new, sets)
+}
+
+/// The name of a new set; what is too long is cut before the hash.
+pub(super) fn name(deployment: &str, hash: &str) -> String {
+    let kept = deployment.len().min(LONGEST_NAME - 1 - hash.len());
+    format!("{}-{hash}", &deployment[..kept])
 }
 
 /// A replica set's failure to make pods, as the deployment's own condition: the new set's, else any.

@@ -145,6 +145,54 @@ fn recreating_waits_for_old_pods() {
 }
 
 #[test]
+fn recreating_waits_for_what_old_sets_report() {
+    let change = json!({"spec": {"strategy": {"type": "Recreate", "rollingUpdate": null}}});
+    let mut old = set("old", 1, 0, 0, 3);
+    old.status.replicas = 1;
+    check(&deployment(3, change), &[old], &[]);
+}
+
+#[test]
+fn rollbacks() {
+    let to = |revision: &str| {
+        let annotations = json!({"deprecated.deployment.rollback.to": revision, "note": "new"});
+        deployment(3, json!({"metadata": {"annotations": annotations}}))
+    };
+    let mut old = set("old", 1, 0, 0, 3);
+    old.metadata.annotations.insert("note".into(), "old".into());
+    let sets = [old, set("new", 2, 3, 3, 3)];
+    let check = |revision: &str, sets: &[ReplicaSet], image: Option<&str>, note: &str, message: &str| {
+        let plan = planned(&to(revision), sets);
+        let Some(Action::Rollback(rollback)) = plan.actions.last() else { panic!("{:?}", plan.actions) };
+        let found =
+            rollback.template.as_ref().map(|template| template["spec"]["containers"][0]["image"].clone());
+        assert_eq!(found, image.map(Value::from));
+        assert_eq!(rollback.annotations, [("note".to_owned(), note.to_owned())].into());
+        assert_eq!(rollback.event.2, message);
+        assert!(
+            rollback.template.iter().all(|template| template["metadata"]["labels"] == json!({"app": "web"}))
+        );
+    };
+    check("0", &sets, Some("old"), "old", "Rolled back deployment \"web\" to revision 1");
+    check("1", &sets, Some("old"), "old", "Rolled back deployment \"web\" to revision 1");
+    check("7", &sets, None, "new", "Unable to find the revision to rollback to.");
+    check("0", &sets[1..], None, "new", "Unable to find last revision.");
+    let same = "The rollback revision contains the same template as current deployment \"web\"";
+    check("2", &sets, None, "new", same);
+    let nothing = planned(&to("x"), &sets).actions;
+    assert!(!nothing.iter().any(|action| matches!(action, Action::Rollback(_))), "{nothing:?}");
+}
+
+#[test]
+fn names_of_sets_are_cut_before_the_hash() {
+    let mut long = deployment(1, json!({}));
+    long.metadata.name = "w".repeat(253);
+    let plan = planned(&long, &[]);
+    let [Action::Create { name, hash, .. }] = &plan.actions[..] else { panic!("{:?}", plan.actions) };
+    assert!(name.len() == 253 && name.ends_with(&format!("w-{hash}")));
+}
+
+#[test]
 fn paused_does_not_roll_but_resizes() {
     let paused = deployment(5, json!({"spec": {"paused": true}}));
     let plan = planned(&paused, &[set("old", 1, 4, 4, 4)]);

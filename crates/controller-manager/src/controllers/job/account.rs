@@ -137,11 +137,11 @@ impl Round<'_> {
         if self.job.spec.backoff_limit_per_index.is_some() {
             self.last_failed = self.last_failed(&fresh);
         }
-        self.plan.failures = match self.input.failures {
+        self.plan.memory.failures = Some(match self.input.memory.failures {
             Some(before) => self.failures(before, fresh.into_iter()),
             // A controller that has just started takes them from the pods there are.
             None => self.failures(Failures::default(), pods.iter()),
-        };
+        });
     }
 
     fn failures<'a>(&self, before: Failures, pods: impl Iterator<Item = &'a Arc<Pod>>) -> Failures {

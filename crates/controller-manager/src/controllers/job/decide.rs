@@ -3,8 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use jiff::SignedDuration;
+
 use super::indexes;
 use crate::views::{Condition, Job, Pod};
+
+pub(super) const DEADLINE: &str = "DeadlineExceeded";
 
 /// Why a job ends: condition type, reason, message.
 pub(super) struct End {
@@ -47,8 +51,8 @@ pub(super) fn end(job: &Job, counts: &Counts, now: jiff::Timestamp) -> Option<En
     if counts.failed > limit || restarts_exceed(job, counts.pods, limit) {
         return Some(End::new(false, "BackoffLimitExceeded", "Job has reached the specified backoff limit"));
     }
-    if deadline_left(job, now).is_some_and(|left| left <= 0) {
-        return Some(End::new(false, "DeadlineExceeded", "Job was active longer than specified deadline"));
+    if deadline_left(job, now).is_some_and(|left| left <= SignedDuration::ZERO) {
+        return Some(End::new(false, DEADLINE, "Job was active longer than specified deadline"));
     }
     if let (true, Some(completions)) = (spec.backoff_limit_per_index.is_some(), spec.completions) {
         let failed = i32::try_from(counts.failed_indexes.len()).unwrap_or(i32::MAX);
@@ -89,11 +93,11 @@ pub(super) fn complete(job: &Job, succeeded: i32, active: i32) -> Option<End> {
         .then(|| End::new(true, "CompletionsReached", "Reached expected number of succeeded pods"))
 }
 
-/// Seconds until the deadline; none where there is none, or the clock stands still.
-pub(super) fn deadline_left(job: &Job, now: jiff::Timestamp) -> Option<i64> {
-    let limit = job.spec.active_deadline_seconds?;
+/// Time until the deadline; none where there is none, or the clock stands still.
+pub(super) fn deadline_left(job: &Job, now: jiff::Timestamp) -> Option<SignedDuration> {
+    let limit = SignedDuration::from_secs(job.spec.active_deadline_seconds?);
     let start = job.status.start_time.as_ref()?;
-    (!job.spec.suspend).then(|| start.0.as_second().saturating_add(limit) - now.as_second())
+    (!job.spec.suspend).then(|| limit.saturating_sub(now.duration_since(start.0)))
 }
 
 /// Where containers are restarted in place, their restarts are the failures.

@@ -5,13 +5,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::EventType;
+use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::account::Failures;
-use super::decide::{self, Counts, End};
+use super::decide::{self, Counts, DEADLINE, End};
 use super::indexes;
 use crate::views::annotation::{INDEX, INDEX_FAILURES};
 use crate::views::{Condition, Job, JobStatus, Pod};
+
+/// What a controller remembers of a job from round to round.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Memory {
+    /// None before the first round.
+    pub(super) failures: Option<Failures>,
+    /// Since when there is cause to end the job while pods run.
+    pub(super) ending: Option<jiff::Timestamp>,
+}
+
+/// How long a job that ends leaves the pods that run: those that end at about the same time are to count as they ended.
+const LAST_MOMENT: SignedDuration = SignedDuration::from_secs(1);
 
 /// The most pods made or deleted in one go.
 pub(super) const BURST: usize = 500;
@@ -20,8 +33,7 @@ pub(super) struct Input<'a> {
     pub(super) pods: &'a [Arc<Pod>],
     /// Everything asked for earlier has been seen.
     pub(super) settled: bool,
-    /// None where this is the first round of this controller for the job.
-    pub(super) failures: Option<Failures>,
+    pub(super) memory: Memory,
     pub(super) now: jiff::Timestamp,
 }
 
@@ -42,7 +54,7 @@ pub(super) struct Plan {
     /// Pods the status accounts for, once it is written.
     pub(super) counted: Vec<Arc<Pod>>,
     /// With what the status accounts for, once it is written.
-    pub(super) failures: Failures,
+    pub(super) memory: Memory,
     pub(super) events: Vec<(EventType, String, String)>,
     pub(super) again: Option<Duration>,
 }
@@ -120,9 +132,17 @@ impl Round<'_> {
             completed: &self.completed,
             failed_indexes: &self.failed_indexes,
         };
-        let mut end = decide::earlier(self.job).or_else(|| decide::end(self.job, &counts, now));
+        let earlier = decide::earlier(self.job);
+        let fresh = earlier.is_none();
+        let mut end = earlier.or_else(|| decide::end(self.job, &counts, now));
         let mut active = count(self.active.len());
-        if let Some(ending) = &end {
+        let leaves_time = end.as_ref().is_some_and(|end| fresh && end.reason != DEADLINE && active > 0);
+        let since = self.input.memory.ending.unwrap_or(now);
+        if leaves_time && now.duration_since(since) < LAST_MOMENT {
+            self.plan.memory.ending = Some(since);
+            self.look_again(LAST_MOMENT - now.duration_since(since));
+            end = None;
+        } else if let Some(ending) = &end {
             self.plan.delete = self.active.iter().take(BURST).cloned().collect();
             self.plan.count_deleted = !ending.success;
             active -= count(self.plan.delete.len());
@@ -138,9 +158,8 @@ impl Round<'_> {
             if end.is_none() && self.input.settled {
                 self.note_suspension();
             }
-            if let Some(left) = decide::deadline_left(self.job, now).and_then(|left| u64::try_from(left).ok())
-            {
-                self.look_again(left.max(1));
+            if let Some(left) = decide::deadline_left(self.job, now) {
+                self.look_again(left);
             }
         }
         self.account(end.as_ref());
@@ -167,8 +186,8 @@ impl Round<'_> {
         }
     }
 
-    pub(super) fn look_again(&mut self, seconds: u64) {
-        let wait = Duration::from_secs(seconds);
+    pub(super) fn look_again(&mut self, wait: SignedDuration) {
+        let wait = wait.unsigned_abs();
         self.plan.again = Some(self.plan.again.map_or(wait, |known| known.min(wait)));
     }
 

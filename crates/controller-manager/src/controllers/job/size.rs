@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::SignedDuration;
+
 use super::account::{Failures, finished, index_ignored_failures};
 use super::plan::{BURST, Create, Round, count, index, index_failures};
 use super::policy::{self, Meaning};
@@ -41,7 +43,7 @@ impl Round<'_> {
             return active;
         }
         if self.job.spec.backoff_limit_per_index.is_none()
-            && let Some(wait) = self.backoff(self.plan.failures)
+            && let Some(wait) = self.backoff(self.plan.memory.failures.unwrap_or_default())
         {
             self.look_again(wait);
             return active;
@@ -120,12 +122,12 @@ impl Round<'_> {
         }
     }
 
-    /// Seconds to wait before the next try, after failures in a row.
-    fn backoff(&self, failures: Failures) -> Option<u64> {
+    /// How long to wait before the next try, after failures in a row.
+    fn backoff(&self, failures: Failures) -> Option<SignedDuration> {
         let last = failures.last.filter(|_| failures.number > 0)?;
         let delay = (FIRST_BACKOFF << (failures.number - 1).min(10)).min(LONGEST_BACKOFF);
-        let left = last.as_second() + delay - self.input.now.as_second();
-        u64::try_from(left).ok().filter(|left| *left > 0)
+        let left = SignedDuration::from_secs(delay) - self.input.now.duration_since(last);
+        (left > SignedDuration::ZERO).then_some(left)
     }
 }
 

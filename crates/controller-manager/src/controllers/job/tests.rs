@@ -3,7 +3,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::account::Failures;
-use super::plan::{Input, Plan, plan};
+use super::plan::{Input, Memory, Plan, plan};
 use crate::views::annotation::{INDEX, INDEX_FAILURES, INDEX_IGNORED_FAILURES};
 use crate::views::{Condition, Job, Pod};
 
@@ -35,7 +35,9 @@ fn pod(name: &str, phase: &str, index: Option<i32>) -> Pod {
 
 fn planned(job: &Job, pods: &[Pod]) -> Plan {
     let pods: Vec<_> = pods.iter().cloned().map(Arc::new).collect();
-    plan(&Input { job, pods: &pods, settled: true, failures: None, now: now() })
+    // What ends a job has been known for long.
+    let memory = Memory { ending: Some(jiff::Timestamp::UNIX_EPOCH), ..Memory::default() };
+    plan(&Input { job, pods: &pods, settled: true, memory, now: now() })
 }
 
 /// Carries plans out on job and pods until nothing changes any more.
@@ -148,20 +150,21 @@ fn an_index_that_fails_delays_no_other() {
 #[test]
 fn failures_are_remembered_when_their_pods_are_gone() {
     let job = job(json!({}));
-    let failures = Failures { number: 2, last: Some(now()) };
+    let memory = Memory { failures: Some(Failures { number: 2, last: Some(now()) }), ending: None };
     let planned = |pods: &[Pod]| {
         let pods: Vec<_> = pods.iter().cloned().map(Arc::new).collect();
-        plan(&Input { job: &job, pods: &pods, settled: true, failures: Some(failures), now: now() })
+        plan(&Input { job: &job, pods: &pods, settled: true, memory, now: now() })
     };
+    let failures = |pods: &[Pod]| planned(pods).memory.failures.unwrap();
     let plan = planned(&[]);
     assert!(plan.create.is_empty());
     assert_eq!(plan.again, Some(std::time::Duration::from_secs(20)));
-    assert_eq!(planned(&[failed("a", 0)]).failures.number, 3);
-    assert_eq!(planned(&[pod("a", "Succeeded", None)]).failures, Failures::default());
+    assert_eq!(failures(&[failed("a", 0)]).number, 3);
+    assert_eq!(failures(&[pod("a", "Succeeded", None)]), Failures::default());
     // One that is deleted did not do its work either.
     let mut deleted = pod("a", "Running", None);
     deleted.metadata.deletion_timestamp = Some(now().into());
-    assert_eq!(planned(&[deleted]).failures.number, 3);
+    assert_eq!(failures(&[deleted]).number, 3);
 }
 
 #[test]
@@ -172,10 +175,23 @@ fn a_lowered_limit_ends_a_job_that_failed_more_often() {
 }
 
 #[test]
+fn pods_that_end_together_count_as_they_ended() {
+    let job = job(json!({"backoffLimit": 0, "parallelism": 2, "completions": 2}));
+    let pods = [pod("a", "Failed", None), pod("b", "Running", None)].map(Arc::new);
+    let planned = |memory| plan(&Input { job: &job, pods: &pods, settled: true, memory, now: now() });
+    let first = planned(Memory::default());
+    assert!(first.delete.is_empty() && first.create.is_empty() && first.status.conditions.is_empty());
+    assert_eq!((first.again, first.status.active), (Some(std::time::Duration::from_secs(1)), 1));
+    let second = now() - jiff::SignedDuration::from_secs(1);
+    let later = planned(Memory { ending: Some(second), ..first.memory });
+    assert_eq!(later.delete.len(), 1);
+}
+
+#[test]
 fn a_job_does_not_end_before_all_its_pods_are_seen() {
     let mut job = job(json!({"backoffLimit": 0}));
     job.status.failed = 1;
-    let input = Input { job: &job, pods: &[], settled: false, failures: None, now: now() };
+    let input = Input { job: &job, pods: &[], settled: false, memory: Memory::default(), now: now() };
     assert!(plan(&input).status.conditions.is_empty());
 }
 
