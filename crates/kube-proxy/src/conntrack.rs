@@ -3,54 +3,69 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use packetfilter::{Family, Flow};
+use ipnet::IpNet;
+use packetfilter::Flow;
 use rustc_hash::FxHashMap;
 
 use crate::config::Conntrack;
-use crate::model::{Forward, Target, is_of};
+use crate::model::{Forward, Protocol, Target};
 
-/// Where UDP Services are reached, and the endpoints to which flows from there may go on.
+/// Where UDP Services are and were reached, and the endpoints to which flows from there may go on.
 ///
 /// UDP has no end that the kernel could see, so a client that keeps its port stays with its old endpoint, or with the
 /// Service's own address where there was none. Flows of a Service that go anywhere but to an endpoint that serves are
 /// to be forgotten; those that go to one are left alone, whatever else changed, and so outlive a restart of the proxy.
-/// What was an address of a Service and is none any more is not looked at, as with upstream.
 #[derive(Default)]
-pub struct Frontends<'a>(FxHashMap<SocketAddr, Vec<&'a BTreeSet<Target>>>);
+pub struct Frontends<'a> {
+    addresses: FxHashMap<SocketAddr, Vec<&'a BTreeSet<Target>>>,
+    node_ports: FxHashMap<u16, Vec<&'a BTreeSet<Target>>>,
+    node_networks: &'a [IpNet],
+}
 
 impl<'a> Frontends<'a> {
-    /// Of one family; node ports are those of the node's own addresses.
+    /// Of one family: of what is forwarded, and what was until lately. The node's addresses in `node_networks` have node ports.
     pub fn new(
-        family: Family,
         forwards: impl Iterator<Item = &'a Forward>,
-        node_addresses: &[IpAddr],
+        former: &'a [Forward],
+        node_networks: &'a [IpNet],
     ) -> Frontends<'a> {
-        let mut frontends: FxHashMap<SocketAddr, Vec<&BTreeSet<Target>>> = FxHashMap::default();
-        for forward in forwards.filter(|forward| forward.protocol == "udp") {
-            let services = std::iter::once(&forward.cluster_ip)
+        let mut frontends = Frontends { node_networks, ..Frontends::default() };
+        let forwards = forwards.map(|forward| (forward, Some(&forward.serving)));
+        let former = former.iter().map(|forward| (forward, None));
+        for (forward, serving) in
+            forwards.chain(former).filter(|(forward, _)| forward.protocol == Protocol::Udp)
+        {
+            // Services may share an external address: a flow may go to any of theirs.
+            for address in std::iter::once(&forward.cluster_ip)
                 .chain(&forward.external_ips)
                 .chain(&forward.load_balancer_ips)
-                .map(|address| (*address, forward.port));
-            let nodes = node_addresses
-                .iter()
-                .filter(|address| forward.node_port != 0 && is_of(family, address))
-                .map(|address| (*address, forward.node_port));
-            for frontend in services.chain(nodes) {
-                // Services may share an external address: a flow may go to any of theirs.
-                frontends.entry(frontend.into()).or_default().push(&forward.serving);
+            {
+                let address = SocketAddr::new(*address, forward.port);
+                frontends.addresses.entry(address).or_default().extend(serving);
+            }
+            if forward.node_port != 0 {
+                frontends.node_ports.entry(forward.node_port).or_default().extend(serving);
             }
         }
-        Frontends(frontends)
+        frontends
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.addresses.is_empty()
     }
 
-    pub fn is_stale(&self, flow: &Flow) -> bool {
+    /// `is_local` says which addresses are the node's.
+    pub fn is_stale(&self, flow: &Flow, is_local: impl Fn(&IpAddr) -> bool) -> bool {
         let target = Target { address: flow.endpoint.ip(), port: flow.endpoint.port() };
-        self.0
+        let destination = flow.destination.ip();
+        let of_node = || {
+            let serving = self.node_ports.get(&flow.destination.port())?;
+            let within = self.node_networks.iter().any(|network| network.contains(&destination));
+            (within && is_local(&destination)).then_some(serving)
+        };
+        self.addresses
             .get(&flow.destination)
+            .or_else(of_node)
             .is_some_and(|serving| !serving.iter().any(|targets| targets.contains(&target)))
     }
 }
@@ -79,15 +94,17 @@ pub fn set_limits(limits: &Conntrack) {
 pub mod tests {
     use serde_json::json;
 
+    use packetfilter::Family;
+
     use super::*;
-    use crate::model::tests::{http, service, slice};
+    use crate::model::tests::{http, place, service, slice};
 
     pub fn dns(targets: &[&str]) -> Forward {
         let mut spec = http();
         spec["ports"][0]["nodePort"] = json!(30053);
         let mut forward =
-            crate::model::forwards(&service(spec), &[slice(json!([]))], Family::Ip, "n").remove(0);
-        forward.protocol = "udp".into();
+            crate::model::forwards(&service(spec), &[slice(json!([]))], Family::Ip, &place()).remove(0);
+        forward.protocol = Protocol::Udp;
         forward.cluster =
             targets.iter().map(|address| Target { address: address.parse().unwrap(), port: 53 }).collect();
         forward.serving = forward.cluster.clone();
@@ -100,9 +117,19 @@ pub mod tests {
 
     fn check(serving: &[&str], destination: &str, endpoint: &str, stale: bool) {
         let forwards = [dns(serving)];
-        let node = ["192.0.2.1".parse().unwrap(), "fd00::1".parse().unwrap()];
-        let frontends = Frontends::new(Family::Ip, forwards.iter(), &node);
-        assert_eq!(frontends.is_stale(&flow(destination, endpoint)), stale, "{destination} at {endpoint}");
+        check_of(&forwards, &[], destination, endpoint, stale);
+    }
+
+    fn check_of(forwards: &[Forward], former: &[Forward], destination: &str, endpoint: &str, stale: bool) {
+        let networks = ["192.0.2.0/24".parse().unwrap()];
+        let own: IpAddr = "192.0.2.1".parse().unwrap();
+        let frontends = Frontends::new(forwards.iter(), former, &networks);
+        let flow = flow(destination, endpoint);
+        assert_eq!(
+            frontends.is_stale(&flow, |address| *address == own),
+            stale,
+            "{destination} at {endpoint}"
+        );
     }
 
     #[test]
@@ -121,7 +148,18 @@ pub mod tests {
     #[test]
     fn flows_of_others_are_let_alone() {
         check(&[], "198.51.100.1:30053", "198.51.100.1:30053", false);
+        check(&[], "192.0.2.9:30053", "192.0.2.9:30053", false);
         check(&[], "10.96.0.7:81", "10.244.0.2:53", false);
+    }
+
+    #[test]
+    fn flows_of_what_is_forwarded_no_more_are_stale() {
+        let endpoint = "10.244.0.2:53";
+        for destination in ["10.96.0.7:80", "192.0.2.1:30053"] {
+            check_of(&[], &[dns(&["10.244.0.2"])], destination, endpoint, true);
+            // Another Service has the address now.
+            check_of(&[dns(&["10.244.0.2"])], &[dns(&["10.244.0.3"])], destination, endpoint, false);
+        }
     }
 
     #[test]
@@ -135,12 +173,12 @@ pub mod tests {
         ])))
         .clone();
         slice.ports.as_mut().unwrap()[0].protocol = Some("UDP".into());
-        let forwards = crate::model::forwards(&service(spec), &[std::sync::Arc::new(slice)], Family::Ip, "n");
-        let frontends = Frontends::new(Family::Ip, forwards.iter(), &[]);
-        let stale = |endpoint| frontends.is_stale(&flow("10.96.0.7:80", endpoint));
-        assert_eq!(
-            [stale("10.244.0.2:8080"), stale("10.244.0.3:8080"), stale("10.244.0.4:8080")],
-            [false, false, true]
-        );
+        let forwards =
+            crate::model::forwards(&service(spec), &[std::sync::Arc::new(slice)], Family::Ip, &place());
+        for (endpoint, stale) in
+            [("10.244.0.2:8080", false), ("10.244.0.3:8080", false), ("10.244.0.4:8080", true)]
+        {
+            check_of(&forwards, &[], "10.96.0.7:80", endpoint, stale);
+        }
     }
 }

@@ -8,6 +8,7 @@ pub mod config;
 pub mod conntrack;
 pub mod model;
 pub mod options;
+pub mod program;
 pub mod rim;
 pub mod rules;
 pub mod state;
@@ -39,8 +40,14 @@ pub async fn run(
     let informers = Informers::new(client.clone());
     let events = EventRecorder::new(client, "kube-proxy", &node);
     let health = Arc::new(sync::Health::default());
-    let proxier =
-        sync::Proxier::new(&informers, configuration.clone(), node.clone(), filter, health.clone())?;
+    let proxier = sync::Proxier::new(
+        &informers,
+        configuration.clone(),
+        node.clone(),
+        filter,
+        health.clone(),
+        events.clone(),
+    )?;
     let started = client::ObjectReference {
         kind: "Node".into(),
         name: node.clone(),

@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         .and_then(|runtime| {
             runtime.block_on(async {
                 if options.cleanup {
-                    return kube_proxy::sync::clean_up(&*filter).await;
+                    return kube_proxy::program::clean_up(&*filter).await;
                 }
                 kube_proxy::run(options.configuration()?, filter, daemon::shutdown::signals()?).await
             })

@@ -1,15 +1,25 @@
 //! What has to be forwarded where, without a word of nftables: pure, one address family at a time.
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use packetfilter::Family;
 
-use crate::view::{Service, Slice};
+use crate::view::{self, Service, Slice};
 
 /// Seconds of session affinity where the Service names none.
 const AFFINITY_SECONDS: u32 = 10800;
+
+/// Where the proxy runs: what makes endpoints local and source ranges those of the node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    pub node: String,
+    /// The node's own addresses.
+    pub addresses: Vec<IpAddr>,
+}
 
 /// One port of a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,25 +28,54 @@ pub struct Forward {
     pub name: String,
     pub created: Option<jiff::Timestamp>,
     pub port_name: String,
-    /// `tcp`, `udp` or `sctp`.
-    pub protocol: String,
+    pub protocol: Protocol,
     pub port: u16,
     /// 0 for none.
     pub node_port: u16,
     pub cluster_ip: IpAddr,
     pub external_ips: Vec<IpAddr>,
     pub load_balancer_ips: Vec<IpAddr>,
+    /// Who may use the load balancer's addresses; empty for anybody.
     pub source_ranges: Vec<IpNet>,
     /// Seconds for which a client keeps its endpoint.
     pub affinity: Option<u32>,
     pub internal_local: bool,
     pub external_local: bool,
-    /// Endpoints for traffic that may go to any node.
+    /// Endpoints for traffic that may go to any node: none only where none are local either.
     pub cluster: BTreeSet<Target>,
     /// Endpoints of this node.
     pub local: BTreeSet<Target>,
     /// Of UDP, every endpoint that serves, whichever the policies let new traffic go to: flows there go on.
     pub serving: BTreeSet<Target>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+impl Protocol {
+    /// Of the API's name; none is TCP.
+    fn named(name: &str) -> Option<Protocol> {
+        match name {
+            "" | "TCP" => Some(Protocol::Tcp),
+            "UDP" => Some(Protocol::Udp),
+            "SCTP" => Some(Protocol::Sctp),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Sctp => "sctp",
+        })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,111 +95,138 @@ impl Forward {
     }
 }
 
-/// Whether an address is of the family.
-pub fn is_of(family: Family, address: &IpAddr) -> bool {
-    address.is_ipv4() == (family == Family::Ip)
-}
-
 /// Every port of a Service that kube-proxy forwards in this family: none for headless and external-name ones.
-pub fn forwards(service: &Service, slices: &[impl AsRef<Slice>], family: Family, node: &str) -> Vec<Forward> {
+pub fn forwards(
+    service: &Service,
+    slices: &[impl AsRef<Slice>],
+    family: Family,
+    place: &Place,
+) -> Vec<Forward> {
     let spec = &service.spec;
     if spec.kind == "ExternalName" || spec.cluster_ip == "None" {
         return Vec::new();
     }
-    let of_family = |address: &IpAddr| is_of(family, address);
     let mut cluster_ips =
-        spec.cluster_ips.iter().chain(std::iter::once(&spec.cluster_ip)).filter_map(|ip| ip.parse().ok());
-    let Some(cluster_ip) = cluster_ips.find(of_family) else { return Vec::new() };
+        spec.cluster_ips.iter().chain(std::iter::once(&spec.cluster_ip)).filter_map(|ip| view::address(ip));
+    let Some(cluster_ip) = cluster_ips.find(|address| family.has(address)) else { return Vec::new() };
+    let addresses = |texts: &mut dyn Iterator<Item = &String>| -> Vec<IpAddr> {
+        texts.filter_map(|text| view::address(text)).filter(|address| family.has(address)).collect()
+    };
     let ingress = service.status.load_balancer.ingress.iter();
-    let load_balancer_ips: Vec<IpAddr> = ingress
-        .filter(|ingress| ingress.ip_mode.as_deref() != Some("Proxy"))
-        .filter_map(|ingress| ingress.ip)
-        .filter(of_family)
-        .collect();
+    let mut vips = ingress
+        .filter(|ingress| ingress.ip_mode.as_deref().is_none_or(|mode| mode == "VIP"))
+        .map(|ingress| &ingress.ip);
+    let load_balancer_ips = addresses(&mut vips);
+    let source_ranges = source_ranges(spec, family, place, &load_balancer_ips);
+    let external_ips = addresses(&mut spec.external_ips.iter());
     let affinity = (spec.session_affinity == "ClientIP")
         .then(|| spec.session_affinity_config.client_ip.timeout_seconds.unwrap_or(AFFINITY_SECONDS));
-    let ports = spec.ports.iter().map(|port| {
-        let protocol = if port.protocol.is_empty() { "TCP" } else { port.protocol.as_str() };
+    let ports = spec.ports.iter().filter_map(|port| {
+        let protocol = Protocol::named(&port.protocol)?;
         let found = endpoints(slices, &port.name, protocol, family);
-        let udp =
-            found.iter().filter(|candidate| protocol == "UDP" && (candidate.ready || candidate.serving));
-        let local: Vec<&Candidate> = found.iter().filter(|candidate| candidate.node == node).collect();
-        Forward {
+        let udp = found.iter().filter(|(_, candidate)| protocol == Protocol::Udp && candidate.serving);
+        let serving = udp.map(|(target, _)| target.clone()).collect();
+        let local = usable(&found, |candidate| !place.node.is_empty() && candidate.node == place.node);
+        Some(Forward {
             namespace: service.metadata.namespace.clone(),
             name: service.metadata.name.clone(),
             created: service.metadata.creation_timestamp,
             port_name: port.name.clone(),
-            protocol: protocol.to_lowercase(),
+            protocol,
             port: port.port,
             node_port: port.node_port,
             cluster_ip,
-            external_ips: spec.external_ips.iter().copied().filter(of_family).collect(),
+            external_ips: external_ips.clone(),
             load_balancer_ips: load_balancer_ips.clone(),
-            source_ranges: spec
-                .load_balancer_source_ranges
-                .iter()
-                .copied()
-                .filter(|range| is_of(family, &range.addr()))
-                .collect(),
+            source_ranges: source_ranges.clone(),
             affinity,
             internal_local: spec.internal_traffic_policy == "Local",
             external_local: spec.external_traffic_policy == "Local",
-            cluster: usable(&found.iter().collect::<Vec<_>>()),
-            local: usable(&local),
-            serving: udp.map(|candidate| candidate.target.clone()).collect(),
-        }
+            cluster: usable(&found, |_| true),
+            local,
+            serving,
+        })
     });
     ports.collect()
 }
 
+/// The ranges of this family; none restrict where one of them is everything. Where the node may use the load balancer, its
+/// address may too: it can be one of the node's own, which is then the source of what the node sends there.
+fn source_ranges(
+    spec: &view::ServiceSpec,
+    family: Family,
+    place: &Place,
+    load_balancer_ips: &[IpAddr],
+) -> Vec<IpNet> {
+    let ranges = spec.load_balancer_source_ranges.iter().filter_map(|text| view::range(text));
+    let mut ranges: Vec<IpNet> = ranges.filter(|range| family.has(&range.addr())).collect();
+    if ranges.iter().any(|range| range.prefix_len() == 0) {
+        return Vec::new();
+    }
+    if ranges.iter().any(|range| place.addresses.iter().any(|address| range.contains(address))) {
+        ranges.extend(load_balancer_ips.iter().copied().map(IpNet::from));
+    }
+    ranges
+}
+
 struct Candidate<'a> {
-    target: Target,
     node: &'a str,
     ready: bool,
     serving: bool,
     terminating: bool,
 }
 
+/// Endpoints by address and port. Of those that several slices have, or several pods, one that does not end counts.
 fn endpoints<'a>(
     slices: &'a [impl AsRef<Slice>],
     port_name: &str,
-    protocol: &str,
+    protocol: Protocol,
     family: Family,
-) -> Vec<Candidate<'a>> {
+) -> BTreeMap<Target, Candidate<'a>> {
     let address_type = if family == Family::Ip { "IPv4" } else { "IPv6" };
-    let mut found = Vec::new();
+    let mut found: BTreeMap<Target, Candidate<'a>> = BTreeMap::new();
     for slice in slices.iter().map(AsRef::as_ref).filter(|slice| slice.address_type == address_type) {
         let mut ports = slice.ports.iter().flatten();
         let port = ports.find(|port| {
             port.name.as_deref().unwrap_or_default() == port_name
-                && port.protocol.as_deref().unwrap_or("TCP") == protocol
+                && Protocol::named(port.protocol.as_deref().unwrap_or_default()) == Some(protocol)
         });
-        let Some(port) = port.and_then(|port| port.port) else { continue };
+        let Some(port) = port.and_then(|port| port.port).filter(|port| *port != 0) else { continue };
         for endpoint in slice.endpoints.iter().flatten() {
-            let Some(address) = endpoint.addresses.first().copied().filter(|address| is_of(family, address))
-            else {
-                continue;
-            };
-            let ready = endpoint.conditions.ready.unwrap_or(true);
-            found.push(Candidate {
-                target: Target { address, port },
+            let Some(address) = endpoint.address.filter(|address| family.has(address)) else { continue };
+            let conditions = &endpoint.conditions;
+            let candidate = Candidate {
                 node: endpoint.node_name.as_deref().unwrap_or_default(),
-                ready,
-                serving: endpoint.conditions.serving.unwrap_or(ready),
-                terminating: endpoint.conditions.terminating.unwrap_or(false),
-            });
+                ready: conditions.ready.unwrap_or(true),
+                serving: conditions.serving.unwrap_or(true),
+                terminating: conditions.terminating.unwrap_or(false),
+            };
+            match found.entry(Target { address, port }) {
+                Entry::Vacant(entry) => {
+                    entry.insert(candidate);
+                }
+                Entry::Occupied(mut entry) => {
+                    let rank = |candidate: &Candidate<'_>| (!candidate.terminating, candidate.ready);
+                    if rank(&candidate) > rank(entry.get()) {
+                        entry.insert(candidate);
+                    }
+                }
+            }
         }
     }
     found
 }
 
 /// Ready endpoints, or, where there are none, those that end but still serve (KEP-1669).
-fn usable(candidates: &[&Candidate<'_>]) -> BTreeSet<Target> {
+fn usable(
+    candidates: &BTreeMap<Target, Candidate<'_>>,
+    counts: impl Fn(&Candidate<'_>) -> bool,
+) -> BTreeSet<Target> {
     let of = |keep: fn(&Candidate<'_>) -> bool| -> BTreeSet<Target> {
         candidates
             .iter()
-            .filter(|candidate| keep(candidate))
-            .map(|candidate| candidate.target.clone())
+            .filter(|(_, candidate)| counts(candidate) && keep(candidate))
+            .map(|(target, _)| target.clone())
             .collect()
     };
     let ready = of(|candidate| candidate.ready);
@@ -174,6 +240,10 @@ pub mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+
+    pub fn place() -> Place {
+        Place { node: "node-1".into(), addresses: vec!["192.0.2.10".parse().unwrap()] }
+    }
 
     pub fn service(spec: Value) -> Service {
         serde_json::from_value(json!({"metadata": {"name": "web", "namespace": "default"}, "spec": spec}))
@@ -200,7 +270,7 @@ pub mod tests {
     }
 
     fn check(endpoints: Value, cluster: &[&str], local: &[&str]) {
-        let forwards = forwards(&service(http()), &[slice(endpoints)], Family::Ip, "node-1");
+        let forwards = forwards(&service(http()), &[slice(endpoints)], Family::Ip, &place());
         assert_eq!(addresses(&forwards[0].cluster), cluster);
         assert_eq!(addresses(&forwards[0].local), local);
     }
@@ -237,10 +307,10 @@ pub mod tests {
             json!({"clusterIP": "None", "ports": [{"port": 80}]}),
             json!({"type": "ExternalName", "externalName": "x"}),
         ] {
-            assert!(forwards(&service(spec), &[slice(json!([]))], Family::Ip, "n").is_empty());
+            assert!(forwards(&service(spec), &[slice(json!([]))], Family::Ip, &place()).is_empty());
         }
         assert!(
-            forwards(&service(http()), &[slice(json!([]))], Family::Ip6, "n").is_empty(),
+            forwards(&service(http()), &[slice(json!([]))], Family::Ip6, &place()).is_empty(),
             "no address of the family"
         );
     }

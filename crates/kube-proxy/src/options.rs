@@ -47,7 +47,7 @@ pub struct Options {
     /// name=true|false pairs; no gate changes anything here.
     #[arg(long, default_value = "")]
     pub feature_gates: String,
-    /// The address of the node; told, and without effect yet.
+    /// The address of the node: it serves node ports, and may use load balancers where its range may.
     #[arg(long)]
     pub bind_address: Option<String>,
     /// How far from being killed when memory runs out: -1000 to 1000.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use client::{Event, Informer, Informers, Key, Scope, Selectors};
+use client::{Event, EventRecorder, EventType, Informer, Informers, Key, ObjectReference, Scope, Selectors};
 use ipnet::IpNet;
 use packetfilter::{Family, PacketFilter};
 use parking_lot::Mutex;
@@ -13,16 +13,18 @@ use rustc_hash::FxHashSet;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::base::{self, Settings, TABLE};
+use crate::base::{Networks, Settings};
 use crate::config::Configuration;
-use crate::conntrack::Frontends;
-use crate::model::{self, Forward};
+use crate::model::{self, Place};
+use crate::program::{self, program};
 use crate::state::Table;
-use crate::view::{Node, Service, Slice};
+use crate::view::{self, Node, Service, ServiceCidr, Slice};
 
 const BY_SERVICE: &str = "service";
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(30);
+/// How often the rules are written anew, as upstream's are, whatever others have made of them.
+const REWRITE: Duration = Duration::from_secs(3600);
 
 /// How programming goes: since when it is due, and when it was last done, in milliseconds since 1970; 0 is never.
 #[derive(Default)]
@@ -58,10 +60,13 @@ pub struct Proxier {
     services: Informer<Service>,
     slices: Informer<Slice>,
     node: Informer<Node>,
+    service_networks: Informer<ServiceCidr>,
     dirty: Arc<Dirty>,
     filter: Arc<dyn PacketFilter>,
     health: Arc<Health>,
+    events: EventRecorder,
     tables: Vec<Table>,
+    place: Place,
     metrics: Metrics,
 }
 
@@ -73,6 +78,7 @@ impl Proxier {
         node_name: String,
         filter: Arc<dyn PacketFilter>,
         health: Arc<Health>,
+        events: EventRecorder,
     ) -> anyhow::Result<Proxier> {
         let ours =
             Selectors::labels("!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name");
@@ -101,6 +107,10 @@ impl Proxier {
             mark.wake.notify_one();
         });
 
+        let service_networks = informers.watch::<ServiceCidr>(Scope::All, Selectors::default());
+        let mark = dirty.clone();
+        service_networks.on_event(move |_| mark.wake.notify_one());
+
         let cluster_networks = configuration.cluster_networks()?;
         let mut families = vec![Family::Ip];
         if std::path::Path::new("/proc/net/if_inet6").exists() {
@@ -120,10 +130,13 @@ impl Proxier {
             services,
             slices,
             node,
+            service_networks,
             dirty,
             filter,
             health,
+            events,
             tables,
+            place: Place::default(),
             metrics,
         })
     }
@@ -138,13 +151,16 @@ impl Proxier {
         let mut forget_again = FIRST_RETRY;
         let mut check = tokio::time::interval(self.configuration.sync_period());
         check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut rewrite = tokio::time::interval_at(tokio::time::Instant::now() + REWRITE, REWRITE);
         loop {
+            let started = Instant::now();
             let pause = match self.sync().await {
                 Ok(()) => {
                     forget_again =
                         if self.is_clean() { FIRST_RETRY } else { (forget_again * 2).min(LAST_RETRY) };
                     retry = FIRST_RETRY;
-                    self.configuration.min_sync_period()
+                    // Under a load of changes the proxy takes no more than half of a processor.
+                    self.configuration.min_sync_period().max(started.elapsed().min(LAST_RETRY))
                 }
                 Err(error) => {
                     tracing::error!(%error, "the rules could not be programmed, trying again");
@@ -162,7 +178,8 @@ impl Proxier {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = self.dirty.wake.notified() => self.health.due(),
-                _ = check.tick() => self.look_after().await,
+                _ = check.tick() => program::look_after(&*self.filter, &mut self.tables).await,
+                _ = rewrite.tick() => self.start_anew(),
                 // Not hurried, and rules do not wait for it: there may be no program to do it with.
                 () = tokio::time::sleep(forget_again), if !self.is_clean() => {}
             }
@@ -172,20 +189,44 @@ impl Proxier {
     /// One transaction a family, of what changed since the last.
     async fn sync(&mut self) -> Result<(), packetfilter::Error> {
         let started = Instant::now();
+        let place = self.place();
+        if self.place != place {
+            self.place = place;
+            self.mark_all();
+        }
         let keys: Vec<Key> = self.dirty.services.lock().drain().collect();
         let changed: Vec<_> = keys.iter().map(|key| (key, self.services.get_key(key))).collect();
-        let addresses = self.node_port_addresses();
+        let networks = self.networks();
         let services = |family| {
             let services = changed.iter().map(|(key, service)| {
                 let forwards = service.as_ref().map(|service| {
                     let slices = self.slices.by_index(BY_SERVICE, &key.to_string());
-                    model::forwards(service, &slices, family, &self.node_name)
+                    model::forwards(service, &slices, family, &self.place)
                 });
                 ((*key).clone(), forwards.unwrap_or_default())
             });
             services.collect()
         };
-        program(&*self.filter, &mut self.tables, &addresses, services).await?;
+        // Families do not wait for each other.
+        let mut result = Ok(());
+        for table in &mut self.tables {
+            match program(&*self.filter, table, &networks, services(table.family())).await {
+                Ok(refused) => {
+                    for (key, error) in refused {
+                        report(&self.events, &self.services, &key, &error);
+                        self.metrics.failures.inc();
+                    }
+                }
+                Err(error) => result = Err(error),
+            }
+        }
+        if result.is_err() {
+            self.dirty.services.lock().extend(keys);
+            if self.tables.iter().any(Table::is_unknown) {
+                self.mark_all();
+            }
+            return result;
+        }
         self.health.programmed.store(now(), Ordering::Relaxed);
         self.health.pending.store(0, Ordering::Relaxed);
         self.metrics.duration.observe(started.elapsed().as_secs_f64());
@@ -193,95 +234,91 @@ impl Proxier {
         Ok(())
     }
 
+    fn mark_all(&self) {
+        let services = self.services.list();
+        self.dirty.services.lock().extend(
+            services.iter().map(|service| Key::new(&service.metadata.namespace, &service.metadata.name)),
+        );
+    }
+
+    /// Has everything programmed as if nothing had been.
+    fn start_anew(&mut self) {
+        self.mark_all();
+        self.tables.iter_mut().for_each(Table::distrust);
+    }
+
     /// No stale UDP flow is left that could not be forgotten.
     fn is_clean(&self) -> bool {
         !self.tables.iter().any(Table::is_unclean)
     }
 
-    /// Sees whether the tables are still there: other programs may flush the host's rules.
-    async fn look_after(&mut self) {
-        for table in &mut self.tables {
-            let family = table.family();
-            if self.filter.apply(&format!("list chain {family} {TABLE} services\n")).await.is_err() {
-                tracing::warn!(%family, "the rules are gone, programming them anew");
-                table.distrust();
-            }
-        }
+    fn place(&self) -> Place {
+        let node = self.node.get(None, &self.node_name);
+        let families = [Family::Ip, Family::Ip6];
+        let bound =
+            view::address(&self.configuration.bind_address).filter(|address| !address.is_unspecified());
+        let address = |family: Family| {
+            bound.filter(|address| family.has(address)).or_else(|| node.as_ref()?.address(family))
+        };
+        Place { node: self.node_name.clone(), addresses: families.into_iter().filter_map(address).collect() }
     }
 
-    /// The node's addresses on which node ports are served: its primary ones, or those in the configured ranges.
-    fn node_port_addresses(&self) -> Vec<IpAddr> {
-        let addresses: Vec<IpAddr> =
-            self.node.get(None, &self.node_name).map(|node| node.addresses()).unwrap_or_default();
+    fn networks(&self) -> Networks {
+        let services = self.service_networks.list();
+        let mut services: Vec<IpNet> = services
+            .iter()
+            .flat_map(|networks| networks.spec.cidrs.iter())
+            .filter_map(|text| view::range(text))
+            .collect();
+        services.sort_unstable();
+        services.dedup();
         let configured = &self.configuration.node_port_addresses;
-        if configured.is_empty() || configured.iter().any(|range| range == "primary") {
-            let first = |v4: bool| addresses.iter().copied().find(move |address| address.is_ipv4() == v4);
-            return first(true).into_iter().chain(first(false)).collect();
-        }
-        if configured.iter().any(|range| range == "all") {
-            return addresses;
-        }
-        let ranges: Vec<IpNet> = configured.iter().filter_map(|range| range.parse().ok()).collect();
-        addresses.into_iter().filter(|address| ranges.iter().any(|range| range.contains(address))).collect()
+        Networks { node_ports: node_port_networks(configured, &self.place.addresses), services }
     }
 }
 
-/// Brings every table up to date, and forgets the UDP flows that were sent on by older rules. Families do not wait for
-/// each other: the last error is returned after all were tried. What failed is done by the next call, whatever it changes.
-async fn program(
-    filter: &dyn PacketFilter,
-    tables: &mut [Table],
-    addresses: &[IpAddr],
-    services: impl Fn(Family) -> Vec<(Key, Vec<Forward>)>,
-) -> Result<(), packetfilter::Error> {
-    let mut result = Ok(());
-    for table in tables {
-        let script = table.update(base::ruleset(&table.settings, addresses), services(table.family()));
-        if !script.is_empty()
-            && let Err(error) = filter.apply(&script).await
-        {
-            table.distrust();
-            result = Err(error);
-            continue;
-        }
-        // Flows are forgotten after the rules are in, or they would come back by the old ones.
-        if table.is_unclean() {
-            match forget_stale(filter, table, addresses).await {
-                Ok(()) => table.cleaned(),
-                Err(error) => {
-                    tracing::warn!(%error, family = %table.family(), "connection tracking keeps stale flows");
-                }
+/// Where node ports are served: in what the words and ranges of the configuration come to, and everywhere in a family of which
+/// they name nothing.
+fn node_port_networks(configured: &[String], primary: &[IpAddr]) -> Vec<IpNet> {
+    let default = ["primary".to_owned()];
+    let everything = ["0.0.0.0/0", "::/0"].map(|all| view::range(all).expect("a range"));
+    let mut networks = Vec::new();
+    for word in if configured.is_empty() { &default } else { configured } {
+        match word.as_str() {
+            "primary" => {
+                let addresses = primary.iter().copied().filter(|address| !address.is_loopback());
+                networks.extend(addresses.map(IpNet::from));
             }
+            "localhost" => {
+                networks.extend(["127.0.0.0/8", "::1/128"].iter().filter_map(|text| view::range(text)))
+            }
+            "all" => networks.extend(everything),
+            range => networks.extend(view::range(range)),
         }
     }
-    result
-}
-
-/// One look at what connection tracking knows, then only what is stale is touched.
-async fn forget_stale(
-    filter: &dyn PacketFilter,
-    table: &Table,
-    addresses: &[IpAddr],
-) -> Result<(), packetfilter::Error> {
-    let frontends = Frontends::new(table.family(), table.forwards(), addresses);
-    if frontends.is_empty() {
-        return Ok(());
-    }
-    let mut result = Ok(());
-    for flow in filter.flows(table.family()).await?.iter().filter(|flow| frontends.is_stale(flow)) {
-        if let Err(error) = filter.forget(flow).await {
-            result = Err(error);
+    for all in everything {
+        if !networks.iter().any(|network| network.addr().is_ipv4() == all.addr().is_ipv4()) {
+            networks.push(all);
         }
     }
-    result
+    networks.sort_unstable();
+    networks.dedup();
+    networks
 }
 
-/// Removes the tables (`--cleanup`).
-pub async fn clean_up(filter: &dyn PacketFilter) -> anyhow::Result<()> {
-    for family in [Family::Ip, Family::Ip6] {
-        filter.apply(&format!("add table {family} {TABLE}\ndelete table {family} {TABLE}\n")).await?;
-    }
-    Ok(())
+/// Says of which Service the kernel refuses the rules. The others have theirs.
+fn report(events: &EventRecorder, services: &Informer<Service>, key: &Key, error: &packetfilter::Error) {
+    tracing::error!(service = %key, %error, "the rules of a Service are refused, it is left out");
+    let Some(service) = services.get_key(key) else { return };
+    let object = ObjectReference {
+        kind: "Service".into(),
+        api_version: "v1".into(),
+        namespace: service.metadata.namespace.clone(),
+        name: service.metadata.name.clone(),
+        uid: service.metadata.uid.clone(),
+        ..ObjectReference::default()
+    };
+    events.event(&object, EventType::Warning, "FailedToProgramRules", &error.to_string());
 }
 
 fn now() -> u64 {
@@ -316,77 +353,24 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
-    use packetfilter::Fake;
-
     use super::*;
-    use crate::conntrack::tests::{dns, flow};
 
-    fn tables() -> Vec<Table> {
-        let settings =
-            |family| Settings { family, mark: 0x4000, masquerade_all: false, cluster_networks: Vec::new() };
-        [Family::Ip, Family::Ip6].map(|family| Table::new(settings(family))).into()
+    fn check(configured: &[&str], primary: &[&str], expect: &[&str]) {
+        let configured: Vec<String> = configured.iter().map(|word| (*word).to_owned()).collect();
+        let primary: Vec<IpAddr> = primary.iter().map(|address| address.parse().unwrap()).collect();
+        let networks: Vec<String> =
+            node_port_networks(&configured, &primary).iter().map(IpNet::to_string).collect();
+        assert_eq!(networks, expect, "{configured:?} {primary:?}");
     }
 
-    const SIX: (&str, &str) = ("[fd96::7]:80", "[fd00::2]:53");
-
-    /// The Service in both families; of IPv6 it has but the second endpoint.
-    fn services(family: Family, endpoints: &[&str]) -> Vec<(Key, Vec<Forward>)> {
-        let mut forward = dns(endpoints);
-        if family == Family::Ip6 {
-            forward = dns(&["fd00::3"]);
-            forward.cluster_ip = "fd96::7".parse().unwrap();
-        }
-        vec![(Key::new("default", "dns"), vec![forward])]
-    }
-
-    async fn run(filter: &Fake, tables: &mut [Table], endpoints: &[&str]) -> bool {
-        let addresses = ["192.0.2.1".parse().unwrap()];
-        program(filter, tables, &addresses, |family| services(family, endpoints)).await.is_ok()
-    }
-
-    fn track(filter: &Fake, flows: &[(&str, &str)]) {
-        filter.tracked.lock().extend(flows.iter().map(|(destination, endpoint)| flow(destination, endpoint)));
-    }
-
-    #[tokio::test]
-    async fn a_restart_keeps_the_flows_of_endpoints_that_serve() {
-        let filter = Fake::default();
-        let kept = [("10.96.0.7:80", "10.244.0.2:53"), ("192.0.2.1:30053", "10.244.0.2:53")];
-        track(&filter, &kept);
-        track(&filter, &[("10.96.0.7:80", "10.244.0.9:53")]);
-        assert!(run(&filter, &mut tables(), &["10.244.0.2"]).await);
-        assert_eq!(*filter.forgotten.lock(), [flow("10.96.0.7:80", "10.244.0.9:53")]);
-        assert_eq!(filter.tracked.lock().len(), kept.len());
-    }
-
-    #[tokio::test]
-    async fn after_a_failed_transaction_flows_are_forgotten_by_the_next() {
-        let filter = Fake::default();
-        let mut tables = tables();
-        assert!(run(&filter, &mut tables, &["10.244.0.2", "10.244.0.3"]).await);
-        track(&filter, &[("10.96.0.7:80", "10.244.0.2:53"), SIX]);
-        tables[1].distrust();
-        *filter.refuse_next.lock() = true;
-        assert!(!run(&filter, &mut tables, &["10.244.0.3"]).await);
-        // The other family's flows do not wait for it.
-        assert_eq!(*filter.forgotten.lock(), [flow(SIX.0, SIX.1)]);
-        assert!(program(&filter, &mut tables, &[], |_| Vec::new()).await.is_ok());
-        assert_eq!(filter.forgotten.lock().last(), Some(&flow("10.96.0.7:80", "10.244.0.2:53")));
-        assert!(!tables.iter().any(Table::is_unclean));
-    }
-
-    #[tokio::test]
-    async fn what_could_not_be_forgotten_is_tried_again() {
-        let filter = Fake::default();
-        let mut tables = tables();
-        track(&filter, &[("10.96.0.7:80", "10.244.0.9:53"), ("192.0.2.1:30053", "10.244.0.9:53")]);
-        *filter.refuse_forgetting.lock() = true;
-        assert!(run(&filter, &mut tables, &["10.244.0.2"]).await, "the rules are in");
-        assert_eq!(filter.tracked.lock().len(), 1);
-        assert!(tables[0].is_unclean());
-        let scripts = filter.scripts.lock().len();
-        assert!(run(&filter, &mut tables, &["10.244.0.2"]).await);
-        assert!(filter.tracked.lock().is_empty() && !tables[0].is_unclean());
-        assert_eq!(filter.scripts.lock().len(), scripts, "no rule changed");
+    #[test]
+    fn node_ports_are_served_where_the_configuration_says() {
+        check(&[], &["10.0.0.1", "fd00::1"], &["10.0.0.1/32", "fd00::1/128"]);
+        check(&["primary"], &["10.0.0.1"], &["10.0.0.1/32", "::/0"]);
+        check(&[], &["127.0.0.1"], &["0.0.0.0/0", "::/0"]);
+        check(&["all"], &["10.0.0.1"], &["0.0.0.0/0", "::/0"]);
+        check(&["192.0.2.0/24"], &["10.0.0.1"], &["192.0.2.0/24", "::/0"]);
+        check(&["primary", "fd00::/8"], &["10.0.0.1"], &["10.0.0.1/32", "fd00::/8"]);
+        check(&["localhost"], &["10.0.0.1"], &["127.0.0.0/8", "::1/128"]);
     }
 }

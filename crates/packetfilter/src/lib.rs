@@ -5,5 +5,5 @@
 mod nft;
 mod ruleset;
 
-pub use nft::{Error, Fake, Flow, Nft, PacketFilter};
-pub use ruleset::{Family, Ruleset};
+pub use nft::{Error, Fake, Flow, Nft, PacketFilter, Remembered};
+pub use ruleset::{Family, Ruleset, Script};

@@ -1,7 +1,7 @@
 //! Who runs a script: `nft`, or a fake that remembers it.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::process::{Output, Stdio};
 
 use async_trait::async_trait;
@@ -70,11 +70,55 @@ pub trait PacketFilter: Send + Sync + 'static {
     /// Runs a script as one transaction: all of it takes effect, or nothing.
     async fn apply(&self, script: &str) -> Result<(), Error>;
 
+    /// Whether the kernel would take a script, which is not run.
+    async fn check(&self, script: &str) -> Result<(), Error>;
+
+    /// The elements of a table's sets with a timeout, which the kernel adds on its own: what [`crate::Script::add_element`] takes
+    /// to make them again, with the time that they have left. An absent table has none.
+    async fn remembered(&self, family: Family, table: &str) -> Result<Vec<Remembered>, Error>;
+
     /// The UDP flows of a family that connection tracking knows.
     async fn flows(&self, family: Family) -> Result<BTreeSet<Flow>, Error>;
 
     /// Makes connection tracking forget UDP flows. None to forget is no error.
     async fn forget(&self, flow: &Flow) -> Result<(), Error>;
+
+    /// Whether an address is one of this host's.
+    fn is_local(&self, address: &IpAddr) -> bool;
+}
+
+/// An element that the kernel added by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    pub set: String,
+    /// The key and the time it has left: `10.0.0.1 expires 2h59m`.
+    pub element: String,
+}
+
+impl Remembered {
+    /// Reads what `nft list sets` prints.
+    fn parse(listing: &str) -> Vec<Remembered> {
+        let (mut found, mut set, mut inside) = (Vec::new(), "", false);
+        for line in listing.lines().map(str::trim) {
+            if let Some(name) = line.strip_prefix("set ").and_then(|line| line.strip_suffix(" {")) {
+                (set, inside) = (name, false);
+                continue;
+            }
+            let elements = match line.strip_prefix("elements = {") {
+                Some(elements) => elements,
+                None if inside => line,
+                None => continue,
+            };
+            inside = !elements.ends_with('}');
+            let elements = elements.trim_end_matches('}').split(',').map(str::trim);
+            found.extend(
+                elements
+                    .filter(|element| element.contains(" expires "))
+                    .map(|element| Remembered { set: set.to_owned(), element: element.to_owned() }),
+            );
+        }
+        found
+    }
 }
 
 /// `nft` and `conntrack`, found in PATH.
@@ -84,6 +128,29 @@ pub struct Nft;
 impl PacketFilter for Nft {
     async fn apply(&self, script: &str) -> Result<(), Error> {
         run("nft", &["-f", "-"], script).await
+    }
+
+    async fn check(&self, script: &str) -> Result<(), Error> {
+        run("nft", &["-c", "-f", "-"], script).await
+    }
+
+    async fn remembered(&self, family: Family, table: &str) -> Result<Vec<Remembered>, Error> {
+        let program = "nft";
+        let output = Command::new(program)
+            .args(["list", "sets", "table", &family.to_string(), table])
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .map_err(|source| Error::Run { program, source })?;
+        let listing = String::from_utf8_lossy(&output.stdout).into_owned();
+        match finish(program, output) {
+            Ok(()) => Ok(Remembered::parse(&listing)),
+            Err(Error::Refused { message, .. }) if message.contains("No such file or directory") => {
+                Ok(Vec::new())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn flows(&self, family: Family) -> Result<BTreeSet<Flow>, Error> {
@@ -116,6 +183,11 @@ impl PacketFilter for Nft {
             Err(Error::Refused { message, .. }) if message.contains("0 flow entries") => Ok(()),
             other => other,
         }
+    }
+
+    fn is_local(&self, address: &IpAddr) -> bool {
+        // Only its own addresses can be bound.
+        UdpSocket::bind((*address, 0)).is_ok()
     }
 }
 
@@ -150,14 +222,17 @@ fn finish(program: &'static str, output: Output) -> Result<(), Error> {
     Err(Error::Refused { program, message })
 }
 
-/// Remembers what it was told; can be made to refuse the next script, or the next flow to forget.
+/// Keeps the scripts that it got; can be made to refuse the next one or those with some word, or the next flow to forget.
 #[derive(Default)]
 pub struct Fake {
     pub scripts: Mutex<Vec<String>>,
     /// What connection tracking knows.
     pub tracked: Mutex<BTreeSet<Flow>>,
     pub forgotten: Mutex<Vec<Flow>>,
+    pub remembered: Mutex<Vec<Remembered>>,
     pub refuse_next: Mutex<bool>,
+    /// Scripts that contain it are refused, whether run or checked.
+    pub refuse_word: Mutex<Option<String>>,
     pub refuse_forgetting: Mutex<bool>,
 }
 
@@ -167,8 +242,22 @@ impl PacketFilter for Fake {
         if std::mem::take(&mut *self.refuse_next.lock()) {
             return Err(Error::Refused { program: "nft", message: "refused, as asked".into() });
         }
+        self.check(script).await?;
         self.scripts.lock().push(script.to_owned());
         Ok(())
+    }
+
+    async fn check(&self, script: &str) -> Result<(), Error> {
+        match &*self.refuse_word.lock() {
+            Some(word) if script.contains(word.as_str()) => {
+                Err(Error::Refused { program: "nft", message: format!("{word} is refused, as asked") })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn remembered(&self, _: Family, _: &str) -> Result<Vec<Remembered>, Error> {
+        Ok(self.remembered.lock().clone())
     }
 
     async fn flows(&self, family: Family) -> Result<BTreeSet<Flow>, Error> {
@@ -182,6 +271,10 @@ impl PacketFilter for Fake {
         self.tracked.lock().remove(flow);
         self.forgotten.lock().push(*flow);
         Ok(())
+    }
+
+    fn is_local(&self, _: &IpAddr) -> bool {
+        true
     }
 }
 
@@ -218,5 +311,19 @@ mod tests {
     fn other_lines_are_no_flows() {
         assert_eq!(Flow::parse(""), None);
         assert_eq!(Flow::parse("conntrack v1.4.7 (conntrack-tools): 0 flow entries have been shown."), None);
+    }
+
+    #[test]
+    fn elements_with_a_timeout_are_read_of_a_listing() {
+        let listing = "table ip kube-proxy {\n\tset cluster-ips {\n\t\ttype ipv4_addr\n\t\telements = { 10.96.0.1, 10.96.0.10 }\n\t}\n\n\
+                       \tset affinity-10800-x/y__10.0.0.1/80 {\n\t\ttype ipv4_addr\n\t\tflags dynamic,timeout\n\t\ttimeout 3h\n\
+                       \t\telements = { 10.0.0.1 expires 2h59m59s992ms, 10.0.0.2 expires 9m59s992ms,\n\t\t\t     10.0.0.3 expires 1s }\n\
+                       \t}\n\tset empty {\n\t\ttype ipv4_addr\n\t}\n}\n";
+        let expect = ["10.0.0.1 expires 2h59m59s992ms", "10.0.0.2 expires 9m59s992ms", "10.0.0.3 expires 1s"];
+        let set = "affinity-10800-x/y__10.0.0.1/80";
+        assert_eq!(
+            Remembered::parse(listing),
+            expect.map(|element| Remembered { set: set.to_owned(), element: element.to_owned() })
+        );
     }
 }

@@ -1,12 +1,20 @@
-//! What a table holds, and the shortest script from one content to another.
+//! The content of a table, and the shortest script from one content to another.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
+use std::net::IpAddr;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Family {
     Ip,
     Ip6,
+}
+
+impl Family {
+    /// Whether an address is of the family.
+    pub fn has(self, address: &IpAddr) -> bool {
+        address.is_ipv4() == (self == Family::Ip)
+    }
 }
 
 impl fmt::Display for Family {
@@ -18,13 +26,16 @@ impl fmt::Display for Family {
     }
 }
 
+/// The most elements of one command: fewer commands are quicker, and a refusal quotes the whole of one.
+const ELEMENTS: usize = 100;
+
 /// The content of one table, or a part of it. Texts are nft's own syntax.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ruleset {
     /// Named sets and maps with their definition, e.g. `set` and `{ type ipv4_addr; }`.
     pub sets: BTreeMap<String, (&'static str, String)>,
     /// Elements of the sets and maps: (name, key) → value, which is empty in a set.
-    pub elements: BTreeMap<(String, String), String>,
+    pub elements: BTreeMap<(&'static str, String), String>,
     /// Base chains' hooks, for those that have one.
     pub hooks: BTreeMap<String, String>,
     /// Chains and their rules, in order.
@@ -32,82 +43,153 @@ pub struct Ruleset {
 }
 
 impl Ruleset {
+    /// Says what a chain's rules are, in place of what was said before.
     pub fn chain(&mut self, name: impl Into<String>, rules: impl IntoIterator<Item = String>) {
-        self.chains.entry(name.into()).or_default().extend(rules);
+        self.chains.insert(name.into(), rules.into_iter().collect());
     }
 
-    pub fn element(&mut self, set: &str, key: impl Into<String>, value: impl Into<String>) {
-        self.elements.insert((set.to_owned(), key.into()), value.into());
+    pub fn element(&mut self, set: &'static str, key: impl Into<String>, value: impl Into<String>) {
+        self.elements.insert((set, key.into()), value.into());
     }
 
-    /// The script that makes the table anew with exactly this content.
-    pub fn replace(&self, family: Family, table: &str) -> String {
-        let mut script = format!(
-            "add table {family} {table}\ndelete table {family} {table}\nadd table {family} {table}\n"
-        );
-        Ruleset::default().difference(self, family, table, &mut script);
+    /// Takes over everything of another part.
+    pub fn extend(&mut self, other: Ruleset) {
+        self.sets.extend(other.sets);
+        self.elements.extend(other.elements);
+        self.hooks.extend(other.hooks);
+        self.chains.extend(other.chains);
+    }
+}
+
+/// Commands for one table, in an order that the kernel takes: whatever is referred to comes before what refers to it, and goes after.
+/// Parts of the table can be added one by one, so a large table is never in memory twice.
+pub struct Script {
+    place: String,
+    start: String,
+    sets: String,
+    chains: String,
+    rules: String,
+    deleted: Elements,
+    added: Elements,
+    end: String,
+}
+
+impl Script {
+    /// One that changes the table.
+    pub fn new(family: Family, table: &str) -> Script {
+        let place = format!("{family} {table}");
+        let (start, sets, chains) = Default::default();
+        let (rules, deleted, added, end) = Default::default();
+        Script { place, start, sets, chains, rules, deleted, added, end }
+    }
+
+    /// One that makes the table anew.
+    pub fn replace(family: Family, table: &str) -> Script {
+        let mut script = Script::new(family, table);
+        let place = &script.place;
+        script.start = format!("add table {place}\ndelete table {place}\nadd table {place}\n");
         script
     }
 
-    /// Appends what turns this content into `new` to a script. Both may be parts of the table that name chains of other parts.
-    ///
-    /// Within the transaction whatever is referred to comes before what refers to it, and goes after.
-    pub fn difference(&self, new: &Ruleset, family: Family, table: &str, script: &mut String) {
-        let mut line = |text: fmt::Arguments<'_>| {
-            // Writing to a String cannot fail.
-            let _ = script.write_fmt(text);
-            script.push('\n');
-        };
-        for (name, (kind, definition)) in &new.sets {
-            if !self.sets.contains_key(name) {
-                line(format_args!("add {kind} {family} {table} {name} {definition}"));
-            }
-        }
-        for name in new.chains.keys().filter(|name| !self.chains.contains_key(*name)) {
-            match new.hooks.get(name) {
-                Some(hook) => line(format_args!("add chain {family} {table} {name} {{ {hook} }}")),
-                None => line(format_args!("add chain {family} {table} {name}")),
-            }
+    /// Adds what turns the content `old` of some part of the table into `new`; either may name chains of other parts. Chains that
+    /// are in `old` alone are emptied and stay: until Linux 6.2 a chain cannot be deleted in the transaction that ends its last use.
+    pub fn change(&mut self, old: &Ruleset, new: &Ruleset) {
+        let place = &self.place;
+        for (name, (kind, definition)) in new.sets.iter().filter(|(name, _)| !old.sets.contains_key(*name)) {
+            line(&mut self.sets, format_args!("add {kind} {place} {name} {definition}"));
         }
         for (name, rules) in &new.chains {
-            match self.chains.get(name) {
+            match old.chains.get(name) {
                 Some(old) if old == rules => continue,
-                Some(_) => line(format_args!("flush chain {family} {table} {name}")),
-                None => {}
+                Some(_) => line(&mut self.rules, format_args!("flush chain {place} {name}")),
+                None => match new.hooks.get(name) {
+                    Some(hook) => {
+                        line(&mut self.chains, format_args!("add chain {place} {name} {{ {hook} }}"))
+                    }
+                    None => line(&mut self.chains, format_args!("add chain {place} {name}")),
+                },
             }
             for rule in rules {
-                line(format_args!("add rule {family} {table} {name} {rule}"));
+                line(&mut self.rules, format_args!("add rule {place} {name} {rule}"));
             }
         }
-        for ((set, key), value) in &self.elements {
-            if new.elements.get(&(set.clone(), key.clone())) != Some(value) {
-                line(format_args!("delete element {family} {table} {set} {{ {key} }}"));
+        for (element, value) in &old.elements {
+            if new.elements.get(element) != Some(value) {
+                self.deleted.push(element.0, &element.1, "");
             }
         }
-        for ((set, key), value) in &new.elements {
-            if self.elements.get(&(set.clone(), key.clone())) != Some(value) {
-                let separator = if value.is_empty() { "" } else { " : " };
-                line(format_args!("add element {family} {table} {set} {{ {key}{separator}{value} }}"));
+        for (element, value) in &new.elements {
+            if old.elements.get(element) != Some(value) {
+                self.added.push(element.0, &element.1, value);
             }
         }
-        let gone: Vec<&String> = self.chains.keys().filter(|name| !new.chains.contains_key(*name)).collect();
-        for name in &gone {
-            line(format_args!("flush chain {family} {table} {name}"));
+        for name in old.chains.keys().filter(|name| !new.chains.contains_key(*name)) {
+            line(&mut self.end, format_args!("flush chain {place} {name}"));
         }
-        for name in gone {
-            line(format_args!("delete chain {family} {table} {name}"));
-        }
-        for (name, (kind, _)) in self.sets.iter().filter(|(name, _)| !new.sets.contains_key(*name)) {
-            line(format_args!("delete {kind} {family} {table} {name}"));
+        for (name, (kind, _)) in old.sets.iter().filter(|(name, _)| !new.sets.contains_key(*name)) {
+            line(&mut self.end, format_args!("delete {kind} {place} {name}"));
         }
     }
+
+    /// Adds an element alone.
+    pub fn add_element(&mut self, set: &str, key: &str, value: &str) {
+        self.added.push(set, key, value);
+    }
+
+    /// The text; empty when there is nothing to do.
+    pub fn finish(self) -> String {
+        let mut text = self.start + &self.sets + &self.chains + &self.rules;
+        self.deleted.write("delete", &self.place, &mut text);
+        self.added.write("add", &self.place, &mut text);
+        text + &self.end
+    }
+}
+
+/// Elements by set, as many to a command as is good.
+#[derive(Default)]
+struct Elements(BTreeMap<String, (usize, Vec<String>)>);
+
+impl Elements {
+    fn push(&mut self, set: &str, key: &str, value: &str) {
+        if !self.0.contains_key(set) {
+            self.0.insert(set.to_owned(), Default::default());
+        }
+        let Some((count, commands)) = self.0.get_mut(set) else { return };
+        if count.is_multiple_of(ELEMENTS) {
+            commands.push(String::new());
+        }
+        *count += 1;
+        let Some(command) = commands.last_mut() else { return };
+        if !command.is_empty() {
+            command.push_str(", ");
+        }
+        command.push_str(key);
+        if !value.is_empty() {
+            command.push_str(" : ");
+            command.push_str(value);
+        }
+    }
+
+    fn write(self, verb: &str, place: &str, into: &mut String) {
+        for (set, (_, commands)) in self.0 {
+            for elements in commands {
+                line(into, format_args!("{verb} element {place} {set} {{ {elements} }}"));
+            }
+        }
+    }
+}
+
+fn line(into: &mut String, text: fmt::Arguments<'_>) {
+    // Writing to a String cannot fail.
+    let _ = into.write_fmt(text);
+    into.push('\n');
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn ruleset(chains: &[(&str, &[&str])], elements: &[(&str, &str, &str)]) -> Ruleset {
+    fn ruleset(chains: &[(&str, &[&str])], elements: &[(&'static str, &str, &str)]) -> Ruleset {
         let mut ruleset = Ruleset::default();
         for (name, rules) in chains {
             ruleset.chain(*name, rules.iter().map(|rule| (*rule).to_owned()));
@@ -119,9 +201,9 @@ mod tests {
     }
 
     fn check(old: &Ruleset, new: &Ruleset, expect: &[&str]) {
-        let mut script = String::new();
-        old.difference(new, Family::Ip, "t", &mut script);
-        assert_eq!(script.lines().collect::<Vec<_>>(), expect);
+        let mut script = Script::new(Family::Ip, "t");
+        script.change(old, new);
+        assert_eq!(script.finish().lines().collect::<Vec<_>>(), expect);
     }
 
     #[test]
@@ -138,7 +220,7 @@ mod tests {
         );
         let new = ruleset(
             &[("a", &["goto d"]), ("c", &["accept"]), ("d", &[])],
-            &[("m", "1", "goto c"), ("s", "y", "")],
+            &[("m", "1", "goto c"), ("s", "y", ""), ("s", "z", "")],
         );
         check(
             &old,
@@ -150,9 +232,8 @@ mod tests {
                 "delete element ip t m { 1 }",
                 "delete element ip t s { x }",
                 "add element ip t m { 1 : goto c }",
-                "add element ip t s { y }",
+                "add element ip t s { y, z }",
                 "flush chain ip t b",
-                "delete chain ip t b",
             ],
         );
     }
@@ -161,15 +242,25 @@ mod tests {
     fn a_new_table_starts_from_nothing() {
         let mut one = ruleset(&[("in", &["accept"])], &[]);
         one.hooks.insert("in".into(), "type filter hook input priority 0;".into());
+        one.sets.insert("s".into(), ("set", "{ type ipv4_addr; }".into()));
+        let mut script = Script::replace(Family::Ip6, "t");
+        script.change(&Ruleset::default(), &one);
+        script.add_element("s", "fd00::1", "");
         assert_eq!(
-            one.replace(Family::Ip6, "t").lines().collect::<Vec<_>>(),
-            [
-                "add table ip6 t",
-                "delete table ip6 t",
-                "add table ip6 t",
-                "add chain ip6 t in { type filter hook input priority 0; }",
-                "add rule ip6 t in accept",
-            ]
+            script.finish(),
+            "add table ip6 t\ndelete table ip6 t\nadd table ip6 t\n\
+             add set ip6 t s { type ipv4_addr; }\n\
+             add chain ip6 t in { type filter hook input priority 0; }\nadd rule ip6 t in accept\n\
+             add element ip6 t s { fd00::1 }\n"
         );
+    }
+
+    #[test]
+    fn many_elements_are_a_few_commands() {
+        let mut script = Script::new(Family::Ip, "t");
+        (0..250).for_each(|number| script.add_element("s", &number.to_string(), ""));
+        let text = script.finish();
+        assert_eq!(text.lines().count(), 3);
+        assert_eq!(text.matches(", ").count(), 247);
     }
 }

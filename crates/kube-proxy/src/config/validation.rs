@@ -102,13 +102,8 @@ impl Configuration {
 
     /// Fields that are set to something that is not done.
     pub fn without_effect(&self) -> Vec<&'static str> {
-        let bound = self.bind_address.parse::<IpAddr>().is_ok_and(|address| !address.is_unspecified());
         let local = !matches!(self.detect_local_mode.as_str(), "" | "ClusterCIDR");
-        [("bindAddress", bound), ("detectLocalMode", local)]
-            .into_iter()
-            .filter(|(_, set)| *set)
-            .map(|(name, _)| name)
-            .collect()
+        local.then_some("detectLocalMode").into_iter().collect()
     }
 }
 
@@ -198,7 +193,7 @@ mod tests {
                 .collect();
             assert_eq!(configuration.mistakes(), expected, "{fields}");
         }
-        let bound: Configuration = serde_json::from_value(json!({"bindAddress": "10.0.0.1"})).unwrap();
-        assert_eq!(bound.without_effect(), ["bindAddress"]);
+        let local: Configuration = serde_json::from_value(json!({"detectLocalMode": "NodeCIDR"})).unwrap();
+        assert_eq!(local.without_effect(), ["detectLocalMode"]);
     }
 }
