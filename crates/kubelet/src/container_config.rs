@@ -196,22 +196,6 @@ fn annotations(pod: &Pod, container: &Container, restart_count: u32) -> BTreeMap
     all
 }
 
-/// The name a pod has for itself: host name and, where the pod has a subdomain, domain.
-pub fn hostname(pod: &Pod, cluster_domain: &str) -> (String, String) {
-    let spec = pod.spec.clone().unwrap_or_default();
-    if let Some(name) = spec.hostname_override.filter(|name| !name.is_empty()) {
-        return (name, String::new());
-    }
-    let mut hostname = spec.hostname.filter(|it| !it.is_empty()).unwrap_or_else(|| name(pod).to_owned());
-    hostname.truncate(63);
-    let hostname = hostname.trim_end_matches(['-', '.']).to_owned();
-    let domain = match spec.subdomain.filter(|it| !it.is_empty()) {
-        Some(subdomain) => format!("{subdomain}.{}.svc.{cluster_domain}", namespace(pod)),
-        None => String::new(),
-    };
-    (hostname, domain)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,7 +208,6 @@ mod tests {
                 {"name": "c", "image": "i", "ports": [{"containerPort": 80, "hostPort": 8080}, {"containerPort": 81}]}]}
         }))
         .unwrap();
-        assert_eq!(hostname(&pod, "cluster.local"), ("p".into(), "s.n.svc.cluster.local".into()));
         let config = sandbox(&pod, 2, Path::new("/l"), "p", v1::DnsConfig::default(), "/kubepods/podu");
         assert_eq!(config.port_mappings.len(), 1);
         assert_eq!(config.labels["io.kubernetes.pod.name"], "p");

@@ -62,47 +62,6 @@ fn aliases(pod: &Pod) -> String {
     content
 }
 
-/// A pod's host name and domain; the domain is empty unless the pod has a subdomain. A host name longer than the
-/// kernel takes is cut.
-pub fn hostname_and_domain(pod: &Pod, cluster_domain: &str) -> (String, String) {
-    let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    let Some(spec) = &pod.spec else { return (cut(name), String::new()) };
-    let set = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-    if let Some(hostname) = set(&spec.hostname_override) {
-        return (hostname, String::new());
-    }
-    let hostname = set(&spec.hostname).unwrap_or_else(|| cut(name));
-    let domain = match set(&spec.subdomain) {
-        Some(subdomain) => format!("{subdomain}.{namespace}.svc.{cluster_domain}"),
-        None => String::new(),
-    };
-    (hostname, domain)
-}
-
-/// The name that the kernel is told: the full one where the pod asks for it.
-pub fn kernel_hostname(pod: &Pod, hostname: &str, domain: &str) -> Result<String, String> {
-    let wants = pod.spec.as_ref().and_then(|spec| spec.set_hostname_as_fqdn).unwrap_or_default();
-    if !wants || domain.is_empty() {
-        return Ok(hostname.to_owned());
-    }
-    let full = format!("{hostname}.{domain}");
-    if full.len() > 64 {
-        return Err(format!(
-            "failed to construct FQDN from pod hostname and cluster domain, FQDN {full} is too long \
-             (64 characters is the max, {} characters requested)",
-            full.len()
-        ));
-    }
-    Ok(full)
-}
-
-fn cut(name: &str) -> String {
-    let mut name = name.to_owned();
-    name.truncate(63);
-    name.trim_end_matches(['-', '.']).to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,25 +90,5 @@ mod tests {
         ensure(&path, &pod, &ips, "web-0", "", true).unwrap();
         let content = std::fs::read_to_string(&path).unwrap();
         assert!(content.starts_with(HOST_HEADER) && content.ends_with("1.2.3.4\ta\tb\n"), "{content}");
-    }
-
-    #[test]
-    fn names() {
-        let table = [
-            (json!({"containers": []}), "web-0", ""),
-            (json!({"containers": [], "hostname": "h"}), "h", ""),
-            (json!({"containers": [], "hostname": "h", "subdomain": "s"}), "h", "s.shop.svc.cluster.local"),
-            (json!({"containers": [], "subdomain": "s"}), "web-0", "s.shop.svc.cluster.local"),
-            (json!({"containers": [], "subdomain": "s", "hostnameOverride": "o.example"}), "o.example", ""),
-        ];
-        for (spec, hostname, domain) in table {
-            let got = hostname_and_domain(&pod(spec.clone()), "cluster.local");
-            assert_eq!(got, (hostname.to_owned(), domain.to_owned()), "{spec}");
-        }
-        let full = pod(json!({"containers": [], "setHostnameAsFQDN": true}));
-        assert_eq!(kernel_hostname(&full, "h", "d").unwrap(), "h.d");
-        assert!(
-            kernel_hostname(&full, "h", &"d".repeat(64)).unwrap_err().contains("66 characters requested")
-        );
     }
 }

@@ -17,6 +17,7 @@ pub mod events;
 pub mod eviction;
 pub mod figures;
 pub mod hooks;
+pub mod hostname;
 pub mod housekeeping;
 pub mod images;
 pub mod log_rotation;

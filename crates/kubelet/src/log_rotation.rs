@@ -79,6 +79,20 @@ async fn look_at(kubelet: &Kubelet, id: &str, limit: u64, files: usize) -> Resul
     Ok(())
 }
 
+/// Removes a log and those that were put aside of it.
+pub async fn remove(log: &Path) {
+    let log = log.to_owned();
+    let removed = tokio::task::spawn_blocking(move || {
+        for path in put_aside(&log).unwrap_or_default() {
+            let _ = std::fs::remove_file(path);
+        }
+        let _ = std::fs::remove_file(log);
+    });
+    if let Err(error) = removed.await {
+        warn!(%error, "Failed to remove a container's logs");
+    }
+}
+
 fn aside(log: &Path, stamp: &str) -> PathBuf {
     let mut name = log.as_os_str().to_owned();
     name.push(".");
@@ -169,5 +183,19 @@ mod tests {
         flate2::read::GzDecoder::new(file).read_to_string(&mut text).unwrap();
         assert_eq!(text, "old");
         assert_eq!(aside(&at("0.log"), "20260104-000000"), at("0.log.20260104-000000"));
+    }
+
+    #[tokio::test]
+    async fn a_log_goes_with_what_was_put_aside_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["1.log", "1.log.20260101-000000", "1.log.20260102-000000.gz", "10.log", "2.log"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        remove(&folder.path().join("1.log")).await;
+        let mut names: Vec<_> =
+            std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["10.log", "2.log"]);
+        remove(Path::new("")).await;
     }
 }

@@ -1,5 +1,6 @@
 //! The Node object: registration, status, and what the runtime says of itself.
 
+pub mod addresses;
 pub mod cloud;
 pub mod lease;
 pub mod machine;
@@ -17,7 +18,6 @@ use k8s_openapi::api::core::v1::{Node, NodeStatus};
 use machine::Machine;
 use machinery::quantity::Quantity;
 use serde_json::{Value, json};
-use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -39,25 +39,6 @@ pub fn name(given: &str) -> anyhow::Result<String> {
     let name = name.trim().to_lowercase();
     anyhow::ensure!(!name.is_empty(), "empty hostname is invalid");
     Ok(name)
-}
-
-pub fn addresses(given: &str) -> anyhow::Result<Vec<IpAddr>> {
-    let mut found = Vec::new();
-    for part in given.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-        let ip: IpAddr = part.parse().map_err(|_| anyhow::anyhow!("bad --node-ip {part:?}"))?;
-        if !ip.is_unspecified() {
-            found.push(ip);
-        }
-    }
-    if found.is_empty() {
-        // The address packets to the world would leave from; nothing is sent.
-        let route = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
-            socket.connect("192.0.2.1:9")?;
-            socket.local_addr()
-        });
-        found.push(route.map(|it| it.ip()).unwrap_or(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)));
-    }
-    Ok(found)
 }
 
 fn reserved(config: &KubeletConfiguration, name: &str) -> i128 {
@@ -246,7 +227,7 @@ async fn report(
     let due = kubelet.config.node_status_report_frequency.0;
     let fresh = last.as_ref().is_some_and(|(sent, when)| *sent == essence && when.elapsed() < due);
     if !fresh || differs(&old, &essence) {
-        let body = json!({"status": value});
+        let body = json!({"status": status::patch(&old, value)});
         client.patch::<Node>(None, &kubelet.node_name, Some("status"), Patch::Strategic(body)).await?;
         *last = Some((essence, Instant::now()));
     }

@@ -17,19 +17,41 @@ pub struct Host {
     pub options: Vec<String>,
 }
 
-impl Host {
-    /// An empty path stands for no file at all.
-    pub fn read(path: &str) -> std::io::Result<Host> {
-        if path.is_empty() {
+/// The file that the node's resolver reads, read anew for each pod: what gives the host its addresses writes it.
+#[derive(Clone, Debug)]
+pub struct File {
+    /// Empty stands for no file at all.
+    path: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("open {path}: {source}")]
+pub struct Unreadable {
+    path: String,
+    source: std::io::Error,
+}
+
+impl File {
+    pub fn new(path: &str) -> File {
+        File { path: path.to_owned() }
+    }
+
+    pub fn read(&self) -> Result<Host, Unreadable> {
+        if self.path.is_empty() {
             return Ok(Host {
                 servers: vec!["127.0.0.1".into()],
                 searches: vec![".".into()],
                 options: Vec::new(),
             });
         }
-        Ok(Host::parse(&std::fs::read_to_string(path)?))
+        match std::fs::read(&self.path) {
+            Ok(bytes) => Ok(Host::parse(&String::from_utf8_lossy(&bytes))),
+            Err(source) => Err(Unreadable { path: self.path.clone(), source }),
+        }
     }
+}
 
+impl Host {
     pub fn parse(text: &str) -> Host {
         let mut host = Host::default();
         for line in text.lines() {
@@ -191,6 +213,19 @@ mod tests {
             &["ndots:2"],
         );
         assert!(warnings[0].starts_with("Nameserver limits were exceeded"), "{warnings:?}");
+    }
+
+    #[test]
+    fn the_hosts_file_is_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("resolv.conf");
+        let file = File::new(path.to_str().unwrap());
+        assert!(file.read().unwrap_err().to_string().starts_with("open /"), "no pod without a resolver");
+        for server in ["1.1.1.1", "2.2.2.2"] {
+            std::fs::write(&path, format!("nameserver {server}\n# caf\u{e9}\n")).unwrap();
+            assert_eq!(file.read().unwrap().servers, [server]);
+        }
+        assert_eq!(File::new("").read().unwrap().servers, ["127.0.0.1"]);
     }
 
     #[test]

@@ -37,7 +37,7 @@ use tracing::{info, warn};
 /// Everything the kubelet's parts share.
 pub struct Kubelet {
     pub node_name: String,
-    pub node_ips: Vec<IpAddr>,
+    pub addresses: Arc<node::addresses::Addresses>,
     pub config: Arc<KubeletConfiguration>,
     pub paths: Paths,
     /// `None` standalone.
@@ -58,7 +58,7 @@ pub struct Kubelet {
     pub housekeeping: Housekeeping,
     pub supervisor: Arc<Supervisor>,
     pub machine: node::machine::Machine,
-    pub resolv_conf: resolv_conf::Host,
+    pub resolv_conf: resolv_conf::File,
     pub container_node: container_config::Node,
     pub runtime_health: RwLock<node::RuntimeHealth>,
     /// Labels the node is registered with.
@@ -78,7 +78,7 @@ pub struct Parts {
     pub events: Arc<Events>,
     pub paths: Paths,
     pub node_name: String,
-    pub node_ips: Vec<IpAddr>,
+    pub addresses: Arc<node::addresses::Addresses>,
     pub labels: std::collections::BTreeMap<String, String>,
     pub cloud: node::cloud::Cloud,
     /// `/sys/fs/cgroup`.
@@ -117,13 +117,9 @@ impl Kubelet {
         let volumes = volumes::Manager::new(
             parts.paths.clone(),
             parts.objects.clone(),
-            volumes::Node { name: parts.node_name.clone(), ips: parts.node_ips.clone(), allocatable },
+            volumes::Node { name: parts.node_name.clone(), allocatable },
         );
-        let resolv_path = config.resolv_conf.clone().unwrap_or_else(|| "/etc/resolv.conf".into());
-        let resolv_conf = resolv_conf::Host::read(&resolv_path).unwrap_or_else(|error| {
-            warn!(path = resolv_path, %error, "Cannot read the resolver configuration for pods");
-            resolv_conf::Host::default()
-        });
+        let resolv_conf = resolv_conf::File::new(config.resolv_conf.as_deref().unwrap_or("/etc/resolv.conf"));
         Arc::new(Self {
             status: status::manager::Manager::new(parts.client.clone(), pods.clone()),
             puller: Puller::new(
@@ -142,7 +138,7 @@ impl Kubelet {
             pressure: RwLock::default(),
             started: std::time::Instant::now(),
             node_name: parts.node_name,
-            node_ips: parts.node_ips,
+            addresses: parts.addresses,
             paths: parts.paths,
             client: parts.client,
             runtime: parts.runtime,
@@ -210,11 +206,12 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     daemon::limits::set_oom_score(config.oom_score_adj);
 
     let node_name = node::name(&options.hostname_override)?;
-    let node_ips = node::addresses(&options.node_ip)?;
+    let addresses = Arc::new(node::addresses::Addresses::new(&options.node_ip, &node_name)?);
+    addresses.refresh().await;
     if config.enable_server {
         // Told now, not when the runtime has answered.
         let folder = options.root_dir.join("pki");
-        crate::server::certificate(&config, &folder, &node_name, &node_ips)
+        crate::server::certificate(&config, &folder, &node_name, &addresses.get())
             .context("failed to construct kubelet dependencies")?;
     }
 
@@ -252,7 +249,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         events: Arc::new(Events::new(recorder.clone())),
         paths,
         node_name,
-        node_ips,
+        addresses,
         labels: options.labels()?,
         cloud: node::cloud::Cloud::new(&options.cloud_provider, &options.node_ip),
         cgroup_mount: cgroup_mount.into(),
@@ -323,7 +320,7 @@ pub async fn serve(
             &config,
             &kubelet.paths.root.join("pki"),
             &kubelet.node_name,
-            &kubelet.node_ips,
+            &kubelet.addresses.get(),
         )
         .context("failed to construct kubelet dependencies")?;
         let (kubelet, shutdown) = (kubelet.clone(), shutdown.clone());
@@ -331,6 +328,7 @@ pub async fn serve(
     }
 
     node::update_runtime_health(&kubelet).await;
+    tasks.spawn(node::addresses::follow(kubelet.clone(), shutdown.clone()));
     tasks.spawn(node::watch_runtime(kubelet.clone(), shutdown.clone()));
     tasks.spawn(kubelet.status.clone().run(shutdown.clone()));
     tasks.spawn(mirror::run(kubelet.clone(), shutdown.clone()));

@@ -17,7 +17,6 @@ mod tokens;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{Hash, Hasher};
 use std::io;
-use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -56,7 +55,6 @@ pub enum Error {
 #[derive(Clone, Debug)]
 pub struct Node {
     pub name: String,
-    pub ips: Vec<IpAddr>,
     pub allocatable: Allocatable,
 }
 

@@ -124,7 +124,7 @@ impl Worker {
         let old = last.as_deref().or(told.as_ref());
         let merged = status::conditions::with_foreign(old, told.as_ref());
         let failure = self.orders.state().failure;
-        let host_ips: Vec<String> = self.kubelet.node_ips.iter().map(ToString::to_string).collect();
+        let host_ips = self.kubelet.addresses.texts();
         status::generate(&Input {
             pod,
             runtime,
@@ -273,6 +273,8 @@ pub enum Error {
     Folders { source: std::io::Error },
     #[error("the pod's cgroup: {source}")]
     Cgroup { source: std::io::Error },
+    #[error("failed to \"ConfigPodSandbox\": {message}")]
+    Sandbox { message: String },
     #[error("tearing down volumes: {message}")]
     Volumes { message: String },
     /// Already told by events; try again later.

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kubelet::config::KubeletConfiguration;
 use kubelet::events::Events;
 use kubelet::eviction::{Crossed, Evictor, Resource};
+use kubelet::node::addresses::Addresses;
 use kubelet::objects::Fake;
 use kubelet::paths::Paths;
 use kubelet::run::{Kubelet, Parts, serve};
@@ -53,7 +54,7 @@ impl Node {
             events: Arc::new(Events::new(None)),
             paths: Paths::below(self.folder.path()),
             node_name: "node".into(),
-            node_ips: vec!["192.168.0.1".parse().unwrap()],
+            addresses: Arc::new(Addresses::new("192.168.0.1", "node").unwrap()),
             labels: Default::default(),
             cloud: Default::default(),
             cgroup_mount: self.folder.path().join("cgroup"),

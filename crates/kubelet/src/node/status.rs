@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 pub async fn generate(kubelet: &Kubelet, old: Option<&NodeStatus>) -> NodeStatus {
@@ -16,13 +17,7 @@ pub async fn generate(kubelet: &Kubelet, old: Option<&NodeStatus>) -> NodeStatus
     let version = kubelet.runtime.version().await.unwrap_or_default();
     let health = kubelet.runtime_health.read().clone();
     let (capacity, allocatable) = resources(kubelet);
-    let mut addresses: Vec<NodeAddress> = kubelet
-        .node_ips
-        .iter()
-        .map(|ip| NodeAddress { type_: "InternalIP".into(), address: ip.to_string() })
-        .collect();
-    addresses.push(NodeAddress { type_: "Hostname".into(), address: kubelet.node_name.clone() });
-    let addresses = kubelet.cloud.addresses(addresses, old);
+    let addresses = kubelet.cloud.addresses(addresses(kubelet, old), old);
     let handlers: Vec<NodeRuntimeHandler> = health
         .handlers
         .iter()
@@ -65,6 +60,41 @@ pub async fn generate(kubelet: &Kubelet, old: Option<&NodeStatus>) -> NodeStatus
         runtime_handlers: (!handlers.is_empty()).then_some(handlers),
         ..Default::default()
     }
+}
+
+/// Where the host has no address yet, what was reported before stands.
+fn addresses(kubelet: &Kubelet, old: Option<&NodeStatus>) -> Vec<NodeAddress> {
+    let own = kubelet.addresses.texts();
+    if own.is_empty() {
+        return old.and_then(|old| old.addresses.clone()).unwrap_or_default();
+    }
+    let internal = own.into_iter().map(|address| NodeAddress { type_: "InternalIP".into(), address });
+    let name = NodeAddress { type_: "Hostname".into(), address: kubelet.node_name.clone() };
+    internal.chain([name]).collect()
+}
+
+/// The strategic merge patch that makes a status ours. Its addresses are merged by their type, of which a node with
+/// two families has several, so that they are replaced as a whole; and what is gone is named.
+pub fn patch(old: &NodeStatus, mut new: Value) -> Value {
+    let old = serde_json::to_value(old).unwrap_or_default();
+    if let Some(addresses) = new["addresses"].as_array_mut() {
+        addresses.push(json!({"$patch": "replace"}));
+    }
+    let mut clear = |path: &[&str], ours: &dyn Fn(&str) -> bool| {
+        let at = |tree: &Value| path.iter().try_fold(tree.clone(), |tree, part| tree.get(part).cloned());
+        let (Some(Value::Object(before)), Some(Value::Object(after))) = (at(&old), at(&new)) else { return };
+        let target = path.iter().fold(&mut new, |tree, part| &mut tree[*part]);
+        for gone in before.keys().filter(|name| !after.contains_key(*name) && ours(name)) {
+            target[gone.as_str()] = Value::Null;
+        }
+    };
+    clear(&[], &|name| ["runtimeHandlers", "declaredFeatures"].contains(&name));
+    clear(&["nodeInfo"], &|_| true);
+    // Other resources are those that somebody advertises through the API.
+    for list in ["capacity", "allocatable"] {
+        clear(&[list], &|name| name.starts_with("hugepages-"));
+    }
+    new
 }
 
 /// A version without what a distribution put behind it: `1.6.20~ds1` is `1.6.20`.
@@ -183,4 +213,55 @@ fn conditions(kubelet: &Kubelet, old: Option<&NodeStatus>) -> Vec<NodeCondition>
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the API server makes of a report.
+    fn reported(old: &Value, new: Value) -> Value {
+        let patch = json!({"status": patch(&serde_json::from_value(old.clone()).unwrap(), new)});
+        let message = api::tables::kind_message("", "v1", "Node").unwrap();
+        let tree = |value: &Value| api::Tree::from(value.clone());
+        let merged =
+            machinery::patch::strategic(&tree(&json!({"status": old})), &tree(&patch), message).unwrap();
+        serde_json::to_value(&merged).unwrap()["status"].clone()
+    }
+
+    #[test]
+    fn reports_leave_what_was_reported() {
+        let address = |kind: &str, address: &str| json!({"type": kind, "address": address});
+        let both = json!([
+            address("InternalIP", "10.0.0.1"),
+            address("InternalIP", "fd00::1"),
+            address("Hostname", "n")
+        ]);
+        let info = json!({"architecture": "amd64", "bootID": "", "containerRuntimeVersion": "", "kernelVersion": "",
+            "kubeProxyVersion": "", "kubeletVersion": "", "machineID": "", "operatingSystem": "linux",
+            "osImage": "", "systemUUID": ""});
+        let mut with_swap = info.clone();
+        with_swap["swap"] = json!({"capacity": 1});
+        let new = json!({
+            "addresses": both, "nodeInfo": info, "capacity": {"cpu": "2"},
+            "conditions": [{"type": "Ready", "status": "True"}],
+        });
+        for old in [
+            json!({}),
+            json!({"addresses": both}),
+            json!({
+                "addresses": [address("InternalIP", "10.0.0.9"), address("ExternalIP", "192.0.2.1")],
+                "nodeInfo": with_swap,
+                "capacity": {"cpu": "1", "hugepages-2Mi": "0"},
+                "runtimeHandlers": [{"name": "old"}],
+                "conditions": [{"type": "Ready", "status": "False"}],
+            }),
+        ] {
+            assert_eq!(reported(&old, new.clone()), new, "{old}");
+        }
+        let foreign = json!({"capacity": {"example.com/dongle": "3"}, "conditions": [{"type": "Other", "status": "True"}]});
+        let kept = reported(&foreign, new);
+        assert_eq!(kept["capacity"], json!({"cpu": "2", "example.com/dongle": "3"}));
+        assert_eq!(kept["conditions"].as_array().unwrap().len(), 2);
+    }
 }

@@ -57,7 +57,7 @@ pub async fn run(
 pub fn pod_ip(kubelet: &Kubelet, pod: &Pod) -> String {
     let own = kubelet.pods.runtime_pod(crate::pods::uid(pod));
     let own = own.and_then(|found| found.ips().first().cloned());
-    let host = kubelet.node_ips.first().map(ToString::to_string);
+    let host = kubelet.addresses.get().first().map(ToString::to_string);
     let ip = if is_host_network(pod) { host } else { own };
     ip.unwrap_or_default()
 }

@@ -14,7 +14,6 @@ fn fixture() -> Fixture {
     let objects = Arc::new(Fake::default());
     let node = Node {
         name: "node-1".into(),
-        ips: Vec::new(),
         allocatable: Allocatable { cpu_milli: 2000, memory_bytes: 1 << 30, ephemeral_storage_bytes: 0 },
     };
     // Without the right to mount, what would lie in memory lies on disk.

@@ -38,7 +38,18 @@ impl Worker {
             result?;
         }
 
-        let config = start::sandbox_config(&kubelet, pod, plan.create_sandbox.unwrap_or_default());
+        let sandbox_failed = |error: &str| {
+            FIGURES.started_pods_errors.with(&[]).inc();
+            let text = format!("Failed to create pod sandbox: {error}");
+            kubelet.events.event(pod, Warning, "FailedCreatePodSandBox", &text);
+            Error::Retry
+        };
+        let attempt = plan.create_sandbox.unwrap_or_default();
+        let config = match start::sandbox_config(&kubelet, pod, attempt) {
+            Ok(config) => config,
+            Err(error) if plan.create_sandbox.is_some() => return Err(sandbox_failed(&error)),
+            Err(message) => return Err(Error::Sandbox { message }),
+        };
         let sandbox = match (plan.create_sandbox, &plan.sandbox) {
             (Some(attempt), _) => match start::create_sandbox(&kubelet, pod, config.clone()).await {
                 Ok(id) => {
@@ -49,12 +60,7 @@ impl Worker {
                     kubelet.status.set(pod, self.generate(pod, &observed, false));
                     id
                 }
-                Err(error) => {
-                    FIGURES.started_pods_errors.with(&[]).inc();
-                    let text = format!("Failed to create pod sandbox: {error}");
-                    kubelet.events.event(pod, Warning, "FailedCreatePodSandBox", &text);
-                    return Err(Error::Retry);
-                }
+                Err(error) => return Err(sandbox_failed(&error)),
             },
             (None, Some(id)) => id.clone(),
             (None, None) => return Ok(()),
@@ -122,7 +128,7 @@ impl Worker {
             if let Err(error) = runtime.remove_container(&container.id).await {
                 debug!(id = container.id, %error, "Failed to remove an ended container");
             }
-            let _ = tokio::fs::remove_file(&container.log_path).await;
+            crate::log_rotation::remove(std::path::Path::new(&container.log_path)).await;
             let link = self.kubelet.paths.container_link(
                 &observed.namespace,
                 &observed.name,

@@ -2,6 +2,7 @@
 
 use crate::container_config::{self, Inputs};
 use crate::events::{Normal, Warning};
+use crate::hostname;
 use crate::images;
 use crate::plan::{Kind, Start};
 use crate::pods::{self, is_host_network, name, namespace, uid};
@@ -24,16 +25,16 @@ pub fn make_folders(kubelet: &Kubelet, pod: &Pod) -> std::io::Result<()> {
     Ok(())
 }
 
-pub fn sandbox_config(kubelet: &Kubelet, pod: &Pod, attempt: u32) -> v1::PodSandboxConfig {
-    let (hostname, domain) = container_config::hostname(pod, &kubelet.config.cluster_domain);
-    let fqdn = pod.spec.as_ref().and_then(|spec| spec.set_hostname_as_fqdn).unwrap_or_default();
-    let shown = if fqdn && !domain.is_empty() { format!("{hostname}.{domain}") } else { hostname };
-    let (dns, warnings) = crate::resolv_conf::for_pod(pod, &kubelet.config, &kubelet.resolv_conf);
+/// A pod's sandbox as the runtime gets it; the error says why it cannot be described.
+pub fn sandbox_config(kubelet: &Kubelet, pod: &Pod, attempt: u32) -> Result<v1::PodSandboxConfig, String> {
+    let shown = hostname::for_kernel(pod, &kubelet.config.cluster_domain)?;
+    let host = kubelet.resolv_conf.read().map_err(|error| error.to_string())?;
+    let (dns, warnings) = crate::resolv_conf::for_pod(pod, &kubelet.config, &host);
     for warning in warnings {
         kubelet.events.event(pod, Warning, "DNSConfigForming", &warning);
     }
     let logs = kubelet.paths.pod_logs(namespace(pod), name(pod), uid(pod));
-    container_config::sandbox(pod, attempt, &logs, &shown, dns, &kubelet.cgroups.parent(pod))
+    Ok(container_config::sandbox(pod, attempt, &logs, &shown, dns, &kubelet.cgroups.parent(pod)))
 }
 
 pub async fn create_sandbox(
@@ -144,7 +145,7 @@ async fn configure(
     planned: &Start,
     present: images::Present,
 ) -> Result<v1::ContainerConfig, String> {
-    let host_ips: Vec<String> = kubelet.node_ips.iter().map(ToString::to_string).collect();
+    let host_ips = kubelet.addresses.texts();
     let sandbox_ips = match kubelet.runtime_ips(uid(pod)).await {
         _ if is_host_network(pod) => host_ips.clone(),
         ips => ips,
@@ -162,7 +163,7 @@ async fn configure(
     let taken = |path: &str, mounts: &[v1::Mount]| mounts.iter().any(|mount| mount.container_path == path);
     if !sandbox_ips.is_empty() && !taken("/etc/hosts", &mounts) {
         let path = kubelet.paths.etc_hosts(uid(pod));
-        let (hostname, domain) = container_config::hostname(pod, &kubelet.config.cluster_domain);
+        let (hostname, domain) = hostname::of(pod, &kubelet.config.cluster_domain);
         crate::etc_hosts::ensure(&path, pod, &sandbox_ips, &hostname, &domain, is_host_network(pod))
             .map_err(|error| error.to_string())?;
         mounts.push(mount("/etc/hosts", &path));
@@ -253,8 +254,14 @@ pub async fn read_termination_messages(pod: &mut RuntimePod) {
 /// as it likes.
 async fn last_bytes(path: &str, limit: u64) -> std::io::Result<(Vec<u8>, bool)> {
     use tokio::io::{AsyncReadExt, AsyncSeekExt};
-    let mut file = tokio::fs::File::open(path).await?;
-    let length = file.metadata().await?.len();
+    // Opening a pipe that nobody writes to would wait for ever.
+    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let mut file = tokio::fs::File::options().read(true).custom_flags(flags).open(path).await?;
+    let metadata = file.metadata().await?;
+    if !metadata.is_file() {
+        return Err(std::io::Error::other("not a regular file"));
+    }
+    let length = metadata.len();
     file.seek(std::io::SeekFrom::Start(length.saturating_sub(limit))).await?;
     let mut bytes = Vec::new();
     file.take(limit).read_to_end(&mut bytes).await?;
@@ -321,6 +328,12 @@ mod tests {
         assert_eq!(text.len(), 4096);
         assert!(text.ends_with("\0the end"));
 
+        std::fs::remove_file(&message).unwrap();
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &message, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        assert_eq!(read("File").await, "", "a pipe says nothing, and nobody waits for it");
+
+        std::fs::remove_file(&message).unwrap();
         std::fs::write(&message, "").unwrap();
         let lines = |count: usize, text: &str| -> String {
             (0..count).map(|number| format!("2026-01-01T00:00:00Z stdout F {text}{number}\n")).collect()
