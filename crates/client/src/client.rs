@@ -37,6 +37,14 @@ struct Inner {
     token: Mutex<Option<(HeaderValue, Instant)>>,
     requests: Arc<figures::Requests>,
     pace: Option<Pace>,
+    turn: Turn,
+}
+
+/// When a request may be under way.
+enum Turn {
+    /// Among so many at a time.
+    Bounded,
+    AtOnce,
 }
 
 /// A request by path, for what the typed methods do not cover.
@@ -91,7 +99,7 @@ impl Client {
     pub fn new(config: Config) -> Result<Client> {
         let transport = Arc::new(Transport::new(config.clone())?);
         let requests = Arc::new(figures::Requests::of(&config.server));
-        Ok(Client::over(config, transport, requests))
+        Ok(Client::over(config, transport, requests, Turn::Bounded))
     }
 
     /// A client that shows another token and otherwise is this one, whose connections it shares. This one should
@@ -101,12 +109,31 @@ impl Client {
         config.credentials.token = Some(token);
         let transport = self.inner.transport.clone();
         let requests = self.inner.requests.clone();
-        Client::over(config, transport, requests)
+        Client::over(config, transport, requests, Turn::Bounded)
     }
 
-    fn over(config: Config, transport: Arc<Transport>, requests: Arc<figures::Requests>) -> Client {
-        let pace = config.rate.map(Pace::new);
-        Client { inner: Arc::new(Inner { config, transport, token: Mutex::new(None), requests, pace }) }
+    fn over(
+        config: Config,
+        transport: Arc<Transport>,
+        requests: Arc<figures::Requests>,
+        turn: Turn,
+    ) -> Client {
+        let (pace, token) = (config.rate.map(Pace::new), Mutex::new(None));
+        Client { inner: Arc::new(Inner { config, transport, token, requests, pace, turn }) }
+    }
+
+    /// A client for what must not wait: an answer comes in this time or not at all, and requests take their turn before
+    /// all others. Otherwise it is this one, whose connections it shares.
+    pub fn for_heartbeats(&self, timeout: Duration) -> Client {
+        let config = Config { timeout, rate: None, ..self.inner.config.clone() };
+        let (transport, requests) = (self.inner.transport.clone(), self.inner.requests.clone());
+        Client::over(config, transport, requests, Turn::AtOnce)
+    }
+
+    /// Ends all connections, with the requests and watches under way on them: for who has seen that the server does
+    /// not answer there any more. Clients that share the connections connect anew.
+    pub fn close_connections(&self) {
+        self.inner.transport.close();
     }
 
     pub fn config(&self) -> &Config {
@@ -280,7 +307,10 @@ impl Client {
         }
         // A watch would keep its place for as long as it lasts.
         let bounded = !request.path.contains("watch=");
-        let _place = if bounded { self.inner.transport.under_way.enter().await } else { None };
+        let _place = match self.inner.turn {
+            Turn::Bounded if bounded => self.inner.transport.under_way.enter().await,
+            _ => None,
+        };
         let started = Instant::now();
         let answer = tokio::time::timeout(timeout, self.inner.transport.send(built)).await;
         let code = match &answer {

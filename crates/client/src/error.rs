@@ -61,6 +61,11 @@ impl Error {
         self.status().is_some_and(|status| status.reason == reason)
     }
 
+    /// Whether there was no answer at all.
+    pub fn is_unanswered(&self) -> bool {
+        matches!(self, Error::Transport { .. } | Error::Timeout { .. })
+    }
+
     pub fn is_not_found(&self) -> bool {
         self.reason("NotFound") || self.code() == Some(404)
     }

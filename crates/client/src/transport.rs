@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::limits::UnderWay;
@@ -45,6 +46,8 @@ pub(crate) struct Transport {
     idle: Mutex<Vec<http1::SendRequest<Full<Bytes>>>>,
     /// One dial at a time: those who come meanwhile use its connection.
     dial: tokio::sync::Mutex<()>,
+    /// Ends the connections of now, and those that are being made; the next ones have another.
+    closing: Mutex<CancellationToken>,
     tasks: TaskTracker,
 }
 
@@ -94,6 +97,7 @@ impl Transport {
             connections: Mutex::default(),
             idle: Mutex::default(),
             dial: tokio::sync::Mutex::new(()),
+            closing: Mutex::default(),
             tasks: TaskTracker::new(),
         })
     }
@@ -118,6 +122,27 @@ impl Transport {
             Dialled::Http2(connection) => exchange(&connection, request).await,
             Dialled::Http1(sender) => self.exchange_http1(sender, request).await,
         }
+    }
+
+    /// Ends all connections but upgraded ones, with the requests and watches that are under way on them.
+    pub fn close(&self) {
+        let closing = std::mem::take(&mut *self.closing.lock());
+        self.connections.lock().clear();
+        self.idle.lock().clear();
+        closing.cancel();
+    }
+
+    /// Runs a connection until it ends or is closed.
+    fn run<E: std::fmt::Display>(
+        &self,
+        connection: impl Future<Output = Result<(), E>> + Send + 'static,
+        closing: CancellationToken,
+    ) {
+        self.tasks.spawn(async move {
+            if let Some(Err(error)) = closing.run_until_cancelled(connection).await {
+                tracing::debug!(%error, "connection to the API server ended");
+            }
+        });
     }
 
     /// Sends a request that asks for an upgrade, on an HTTP/1.1 connection of its own. After a `101`
@@ -205,15 +230,13 @@ impl Transport {
     }
 
     async fn dial(&self) -> Result<Dialled, Boxed> {
-        let (stream, http2) = self.connect(&[b"h2", b"http/1.1"]).await?;
+        let closing = self.closing.lock().clone();
+        let connected = closing.run_until_cancelled(self.connect(&[b"h2", b"http/1.1"])).await;
+        let (stream, http2) = connected.ok_or("connections are closed")??;
         let stream = TokioIo::new(stream);
         if !http2 {
             let (sender, connection) = http1::handshake(stream).await?;
-            self.tasks.spawn(async move {
-                if let Err(error) = connection.await {
-                    tracing::debug!(%error, "connection to the API server ended");
-                }
-            });
+            self.run(connection, closing);
             return Ok(Dialled::Http1(sender));
         }
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
@@ -226,11 +249,7 @@ impl Transport {
             .initial_connection_window_size(STREAMS as u32 * (1 << 20))
             .handshake(stream)
             .await?;
-        self.tasks.spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "connection to the API server ended");
-            }
-        });
+        self.run(connection, closing);
         let connection = Arc::new(Connection { sender, streams: Arc::default() });
         self.connections.lock().push(connection.clone());
         Ok(Dialled::Http2(connection))

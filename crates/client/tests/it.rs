@@ -2,6 +2,8 @@
 //! `CORTEN_TEST_KUBECONFIG` names its kubeconfig.
 #![allow(clippy::unwrap_used)]
 
+#[path = "it/connections.rs"]
+mod connections;
 #[path = "it/fake.rs"]
 mod fake;
 #[path = "it/informers.rs"]

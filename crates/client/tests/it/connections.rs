@@ -1,0 +1,107 @@
+//! Connections that fail without a word.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use client::{Client, Config, Informers, ListOptions, Request};
+use http_body_util::Full;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::ConfigMap;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::fake::Fake;
+
+/// A way to a server that swallows what comes on the connections it has when it fails.
+async fn way_to(server: &str) -> (String, Arc<AtomicBool>) {
+    let server = server.trim_start_matches("http://").to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let failed = Arc::new(AtomicBool::new(false));
+    let of = failed.clone();
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let (server, failed) = (server.clone(), of.clone());
+            // A new connection takes a way that works.
+            failed.store(false, Ordering::Relaxed);
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(server).await.unwrap();
+                let mut buffers = (vec![0; 4096], vec![0; 4096]);
+                loop {
+                    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+                    let (bytes, to) = tokio::select! {
+                        length = near.read(&mut buffers.0) => (&buffers.0[..length.unwrap()], &mut far),
+                        length = far.read(&mut buffers.1) => (&buffers.1[..length.unwrap()], &mut near),
+                    };
+                    if failed.load(Ordering::Relaxed) {
+                        std::future::pending::<()>().await;
+                    }
+                    if bytes.is_empty() || to.write_all(bytes).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (address, failed)
+}
+
+#[tokio::test]
+async fn a_way_that_swallows_everything_is_left() {
+    let fake = Fake::start().await;
+    fake.put("a", 1).await;
+    let (address, failed) = way_to(&fake.address).await;
+    let client = Client::new(Config::new(&address).unwrap()).unwrap();
+    let informers = Informers::new(client.clone());
+    let cache = informers.all::<ConfigMap>();
+    tokio::time::timeout(Duration::from_secs(10), cache.synced()).await.unwrap();
+    let impatient = client.for_heartbeats(Duration::from_millis(200));
+    let list = async || impatient.list::<ConfigMap>(Some("ns"), &ListOptions::default()).await;
+    list().await.unwrap();
+
+    failed.store(true, Ordering::Relaxed);
+    fake.put("b", 1).await;
+    let error = list().await.unwrap_err();
+    assert!(error.is_unanswered(), "{error}");
+    assert!(cache.get(Some("ns"), "b").is_none());
+    client.close_connections();
+    list().await.unwrap();
+    let seen = async {
+        while cache.get(Some("ns"), "b").is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), seen).await.expect("the watch begins anew");
+    informers.shutdown().await;
+}
+
+#[tokio::test]
+async fn heartbeats_do_not_wait_behind_requests_without_an_answer() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = Client::new(Config::new(&listener.local_addr().unwrap().to_string()).unwrap()).unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let service = service_fn(|request: http::Request<hyper::body::Incoming>| async move {
+                if request.uri().path() != "/heartbeat" {
+                    std::future::pending::<()>().await;
+                }
+                Ok::<_, Infallible>(http::Response::new(Full::new(Bytes::from_static(b"{}"))))
+            });
+            tokio::spawn(async move {
+                let server = hyper::server::conn::http1::Builder::new();
+                let _ = server.serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    });
+    let mut stuck = tokio::task::JoinSet::new();
+    for _ in 0..100 {
+        let client = client.clone();
+        stuck.spawn(async move { client.bytes(Request::get("/")).await });
+    }
+    tokio::task::yield_now().await;
+    let heartbeat = client.for_heartbeats(Duration::from_secs(10));
+    heartbeat.bytes(Request::get("/heartbeat")).await.unwrap();
+}
