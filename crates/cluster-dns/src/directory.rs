@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use client::{Informer, Informers};
 
-use crate::view::{Service, Slice};
+use crate::view::{Namespace, Service, Slice};
 
 /// Where the answers' facts come from; the informers at run time, a plain list in tests.
-pub trait Facts {
+pub trait Facts: Send + Sync + Unpin + 'static {
     fn service(&self, namespace: &str, name: &str) -> Option<Arc<Service>>;
     fn slices(&self, namespace: &str, service: &str) -> Vec<Arc<Slice>>;
     fn service_at(&self, address: IpAddr) -> Option<Arc<Service>>;
@@ -18,10 +18,10 @@ pub trait Facts {
 
 const BY_ADDRESS: &str = "address";
 const BY_SERVICE: &str = "service";
-const BY_NAMESPACE: &str = "namespace";
 
 #[derive(Clone)]
 pub struct Directory {
+    namespaces: Informer<Namespace>,
     services: Informer<Service>,
     slices: Informer<Slice>,
 }
@@ -30,18 +30,17 @@ impl Directory {
     pub fn new(informers: &Informers) -> Directory {
         let services = informers.all::<Service>();
         services.add_index(BY_ADDRESS, |service| service.addresses().iter().map(IpAddr::to_string).collect());
-        services.add_index(BY_NAMESPACE, |service| vec![service.metadata.namespace.clone()]);
         let slices = informers.all::<Slice>();
         slices.add_index(BY_SERVICE, |slice| slice.service().into_iter().collect());
         slices.add_index(BY_ADDRESS, |slice| {
             let endpoints = slice.endpoints.iter().flatten();
             endpoints.flat_map(|endpoint| &endpoint.addresses).map(IpAddr::to_string).collect()
         });
-        Directory { services, slices }
+        Directory { namespaces: informers.all::<Namespace>(), services, slices }
     }
 
     pub fn has_synced(&self) -> bool {
-        self.services.has_synced() && self.slices.has_synced()
+        self.namespaces.has_synced() && self.services.has_synced() && self.slices.has_synced()
     }
 }
 
@@ -63,6 +62,44 @@ impl Facts for Directory {
     }
 
     fn has_namespace(&self, namespace: &str) -> bool {
-        !self.services.by_index(BY_NAMESPACE, namespace).is_empty()
+        self.namespaces.get(None, namespace).is_some()
+    }
+}
+
+/// Facts in lists, for tests.
+#[cfg(test)]
+pub mod fixed {
+    use super::*;
+
+    #[derive(Default)]
+    pub struct Fixed {
+        pub namespaces: Vec<&'static str>,
+        pub services: Vec<Arc<Service>>,
+        pub slices: Vec<Arc<Slice>>,
+    }
+
+    impl Facts for Fixed {
+        fn service(&self, namespace: &str, name: &str) -> Option<Arc<Service>> {
+            self.services
+                .iter()
+                .find(|s| s.metadata.namespace == namespace && s.metadata.name == name)
+                .cloned()
+        }
+        fn slices(&self, namespace: &str, service: &str) -> Vec<Arc<Slice>> {
+            let key = format!("{namespace}/{service}");
+            self.slices.iter().filter(|slice| slice.service().as_ref() == Some(&key)).cloned().collect()
+        }
+        fn service_at(&self, address: IpAddr) -> Option<Arc<Service>> {
+            self.services.iter().find(|service| service.addresses().contains(&address)).cloned()
+        }
+        fn slices_at(&self, address: IpAddr) -> Vec<Arc<Slice>> {
+            let has = |slice: &&Arc<Slice>| {
+                slice.endpoints.iter().flatten().any(|e| e.addresses.contains(&address))
+            };
+            self.slices.iter().filter(has).cloned().collect()
+        }
+        fn has_namespace(&self, namespace: &str) -> bool {
+            self.namespaces.contains(&namespace)
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use api::k8s_openapi::api::core::v1::Service as CoreService;
+use api::k8s_openapi::api::core::v1::{Namespace as CoreNamespace, Service as CoreService};
 use api::k8s_openapi::api::discovery::v1::EndpointSlice;
 use client::{Metadata, View};
 use serde::Deserialize;
@@ -95,9 +95,20 @@ impl Endpoint {
     pub fn label(&self, address: IpAddr) -> String {
         match &self.hostname {
             Some(hostname) if !hostname.is_empty() => hostname.clone(),
-            _ => address.to_string().replace(['.', ':'], "-"),
+            // No label ends with a dash.
+            _ => match address.to_string().replace(['.', ':'], "-") {
+                label if label.ends_with('-') => label + "0",
+                label => label,
+            },
         }
     }
+}
+
+/// A namespace exists or not; that is all.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Namespace {
+    pub metadata: Metadata,
 }
 
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -112,6 +123,11 @@ impl Slice {
 
 impl View for Service {
     type Of = CoreService;
+}
+
+impl View for Namespace {
+    type Of = CoreNamespace;
+    const METADATA_ONLY: bool = true;
 }
 
 impl View for Slice {

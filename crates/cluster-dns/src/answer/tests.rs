@@ -1,33 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::question;
-
-struct Fixed {
-    services: Vec<Arc<Service>>,
-    slices: Vec<Arc<Slice>>,
-}
-
-impl Facts for Fixed {
-    fn service(&self, namespace: &str, name: &str) -> Option<Arc<Service>> {
-        self.services.iter().find(|s| s.metadata.namespace == namespace && s.metadata.name == name).cloned()
-    }
-    fn slices(&self, namespace: &str, service: &str) -> Vec<Arc<Slice>> {
-        let key = format!("{namespace}/{service}");
-        self.slices.iter().filter(|slice| slice.service().as_ref() == Some(&key)).cloned().collect()
-    }
-    fn service_at(&self, address: IpAddr) -> Option<Arc<Service>> {
-        self.services.iter().find(|service| service.addresses().contains(&address)).cloned()
-    }
-    fn slices_at(&self, address: IpAddr) -> Vec<Arc<Slice>> {
-        let has =
-            |slice: &&Arc<Slice>| slice.endpoints.iter().flatten().any(|e| e.addresses.contains(&address));
-        self.slices.iter().filter(has).cloned().collect()
-    }
-    fn has_namespace(&self, namespace: &str) -> bool {
-        self.services.iter().any(|service| service.metadata.namespace == namespace)
-    }
-}
+use crate::directory::fixed::Fixed;
 
 fn fixed() -> Fixed {
     let service = |name: &str, spec: serde_json::Value| {
@@ -35,10 +9,18 @@ fn fixed() -> Fixed {
         Arc::new(serde_json::from_value(value).unwrap())
     };
     Fixed {
+        namespaces: vec!["default", "empty"],
         services: vec![
             service("web", json!({"clusterIP": "10.96.0.7", "clusterIPs": ["10.96.0.7"], "ports": [{"name": "http", "port": 80}]})),
             service("db", json!({"clusterIP": "None", "clusterIPs": ["None"], "ports": [{"name": "sql", "port": 5432}]})),
             service("out", json!({"type": "ExternalName", "externalName": "example.com"})),
+            service("near", json!({"type": "ExternalName", "externalName": "DB.default.svc.cluster.local."})),
+            service("farther", json!({"type": "ExternalName", "externalName": "out.default.svc.cluster.local"})),
+            service("nearer", json!({"type": "ExternalName", "externalName": "near.default.svc.cluster.local"})),
+            service("nowhere", json!({"type": "ExternalName", "externalName": "gone.default.svc.cluster.local"})),
+            service("loop", json!({"type": "ExternalName", "externalName": "pool.default.svc.cluster.local"})),
+            service("pool", json!({"type": "ExternalName", "externalName": "loop.default.svc.cluster.local"})),
+            service("address", json!({"type": "ExternalName", "externalName": "192.0.2.1"})),
         ],
         slices: vec![Arc::new(
             serde_json::from_value(json!({
@@ -58,10 +40,8 @@ fn fixed() -> Fixed {
 /// Answers `prefix.cluster.local.` and gives existence and the records' data as text.
 fn ask(prefix: &str, kind: RecordType) -> (bool, Vec<String>) {
     let domain = Name::from_ascii("cluster.local.").unwrap();
-    let labels: Vec<&str> = prefix.split('.').filter(|label| !label.is_empty()).collect();
     let name = Name::from_ascii(prefix).unwrap().append_domain(&domain).unwrap();
-    let answer =
-        Responder { facts: &fixed(), domain: &domain }.answer(&name, &question::read(&labels), kind).unwrap();
+    let answer = Responder { facts: &fixed(), domain: &domain }.resolve(&name, kind).unwrap();
     (answer.exists, answer.records.iter().map(|record| record.data.to_string()).collect())
 }
 
@@ -84,6 +64,9 @@ fn services_are_answered_by_the_specification() {
     check("out.default.svc", RecordType::A, true, &["example.com."]);
     check("default.svc", RecordType::A, true, &[]);
     check("other.svc", RecordType::A, false, &[]);
+    check("empty.svc", RecordType::A, true, &[]);
+    check("empty.pod", RecordType::A, true, &[]);
+    check("other.pod", RecordType::A, false, &[]);
 }
 
 #[test]
@@ -106,6 +89,8 @@ fn headless_services_give_their_ready_endpoints() {
 #[test]
 fn pods_and_reverse_names() {
     check("10-244-0-6.default.pod", RecordType::A, true, &["10.244.0.6"]);
+    check("10-244-0-6.empty.pod", RecordType::A, true, &["10.244.0.6"]);
+    check("10-244-0-6.empty.pod", RecordType::AAAA, true, &[]);
     check("10-244-0-6.other.pod", RecordType::A, false, &[]);
     let domain = Name::from_ascii("cluster.local.").unwrap();
     let facts = fixed();
@@ -117,4 +102,49 @@ fn pods_and_reverse_names() {
     assert_eq!(reverse("10.96.0.7"), ["web.default.svc.cluster.local."]);
     assert_eq!(reverse("10.244.0.5"), ["db-0.db.default.svc.cluster.local."]);
     assert!(reverse("10.244.0.6").is_empty());
+}
+
+#[test]
+fn aliases_are_followed_inside_the_domain() {
+    let db = "DB.default.svc.cluster.local.";
+    check("near.default.svc", RecordType::A, true, &[db, "10.244.0.5", "10.244.0.6"]);
+    check("near.default.svc", RecordType::CNAME, true, &[db]);
+    check("near.default.svc", RecordType::AAAA, true, &[]);
+    let near = "near.default.svc.cluster.local.";
+    check("nearer.default.svc", RecordType::A, true, &[near, db, "10.244.0.5", "10.244.0.6"]);
+    check("farther.default.svc", RecordType::A, true, &["out.default.svc.cluster.local.", "example.com."]);
+    for nowhere in ["nowhere", "loop"] {
+        check(&format!("{nowhere}.default.svc"), RecordType::A, true, &[]);
+    }
+    check("address.default.svc", RecordType::A, false, &[]);
+    check("_sql._tcp.near.default.svc", RecordType::SRV, false, &[]);
+}
+
+#[test]
+fn ports_exist_or_not() {
+    check("_http._tcp.web.default.svc", RecordType::A, true, &["10.96.0.7"]);
+    check("_nope._tcp.web.default.svc", RecordType::A, false, &[]);
+    check("_sql._tcp.db.default.svc", RecordType::A, true, &["10.244.0.5", "10.244.0.6"]);
+    check("_sql._udp.db.default.svc", RecordType::AAAA, false, &[]);
+}
+
+#[test]
+fn a_service_has_many_endpoints() {
+    let mut facts = fixed();
+    let endpoints: Vec<_> = (0..5000u32)
+        .map(|number| json!({"addresses": [IpAddr::from((0x0a00_0000 + number % 4000).to_be_bytes())]}))
+        .collect();
+    facts.slices = vec![Arc::new(
+        serde_json::from_value(json!({
+            "metadata": {"name": "x", "namespace": "default", "labels": {"kubernetes.io/service-name": "db"}},
+            "ports": [{"name": "sql", "port": 1}], "endpoints": endpoints,
+        }))
+        .unwrap(),
+    )];
+    let domain = Name::from_ascii("cluster.local.").unwrap();
+    let responder = Responder { facts: &facts, domain: &domain };
+    let name = Name::from_ascii("db.default.svc.cluster.local.").unwrap();
+    assert_eq!(responder.resolve(&name, RecordType::A).unwrap().records.len(), 4000);
+    let served = responder.resolve(&name, RecordType::SRV).unwrap();
+    assert_eq!((served.records.len(), served.additional.len()), (4000, 4000));
 }
