@@ -3,7 +3,7 @@
 use crate::pods::{self, phase_is_terminal};
 use crate::qos::{self, Amounts};
 use crate::run::Kubelet;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -20,10 +20,7 @@ pub fn admit(kubelet: &Kubelet, pod: &Pod, others: &[Arc<Pod>]) -> Result<(), Re
     let live: Vec<&Pod> = others
         .iter()
         .map(Arc::as_ref)
-        .filter(|other| {
-            let phase = kubelet.pods.status(pods::uid(other)).and_then(|status| status.phase.clone());
-            !phase_is_terminal(phase.as_deref())
-        })
+        .filter(|other| !is_over(other, kubelet.pods.status(pods::uid(other)).as_deref()))
         .collect();
     let free = kubelet.allocatable();
     let mut allocatable = Amounts::new();
@@ -34,6 +31,13 @@ pub fn admit(kubelet: &Kubelet, pod: &Pod, others: &[Arc<Pod>]) -> Result<(), Re
     features(pod, app_armor())?;
     let labels = node_labels(kubelet);
     check(pod, &live, &allocatable, i64::from(kubelet.config.max_pods), &labels)
+}
+
+/// Whether a pod uses nothing any more: by the API server's copy, or by what this kubelet has found out since. After a
+/// restart it has found out nothing yet.
+fn is_over(pod: &Pod, found: Option<&PodStatus>) -> bool {
+    let over = |status: Option<&PodStatus>| phase_is_terminal(status.and_then(|it| it.phase.as_deref()));
+    over(pod.status.as_ref()) || over(found)
 }
 
 /// Those that touch nothing outside the pod.

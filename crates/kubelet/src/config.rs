@@ -99,7 +99,9 @@ pub struct KubeletConfiguration {
     pub hairpin_mode: String,
     #[serde(rename = "podCIDR")]
     pub pod_cidr: String,
-    pub memory_swap: serde_json::Value,
+    pub memory_swap: MemorySwap,
+    pub image_pull_credentials_verification_policy: String,
+    pub preloaded_images_verification_allowlist: Vec<String>,
     pub logging: serde_json::Value,
     pub cpu_manager_policy: String,
     pub cpu_manager_reconcile_period: Duration,
@@ -121,6 +123,13 @@ pub struct KubeletConfiguration {
     #[serde(rename = "registryPullQPS")]
     pub registry_pull_qps: i32,
     pub registry_burst: i32,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MemorySwap {
+    /// Empty is `NoSwap`.
+    pub swap_behavior: String,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -215,7 +224,9 @@ impl Default for KubeletConfiguration {
             read_only_port: 0,
             hairpin_mode: "promiscuous-bridge".into(),
             pod_cidr: String::new(),
-            memory_swap: serde_json::Value::Null,
+            memory_swap: MemorySwap::default(),
+            image_pull_credentials_verification_policy: "NeverVerifyPreloadedImages".into(),
+            preloaded_images_verification_allowlist: Vec::new(),
             logging: serde_json::Value::Null,
             cpu_manager_policy: "none".into(),
             cpu_manager_reconcile_period: seconds(10),
@@ -237,7 +248,7 @@ impl Default for KubeletConfiguration {
 }
 
 /// Fields that nothing reads yet.
-const WITHOUT_EFFECT: [&str; 29] = [
+const WITHOUT_EFFECT: [&str; 28] = [
     "streamingConnectionIdleTimeout",
     "imageMaximumGCAge",
     "volumeStatsAggPeriod",
@@ -252,7 +263,6 @@ const WITHOUT_EFFECT: [&str; 29] = [
     "configMapAndSecretChangeDetectionStrategy",
     "readOnlyPort",
     "hairpinMode",
-    "memorySwap",
     "cpuManagerPolicy",
     "cpuManagerReconcilePeriod",
     "topologyManagerPolicy",
@@ -274,11 +284,7 @@ impl KubeletConfiguration {
     pub fn without_effect(&self) -> Vec<&'static str> {
         let tree = |config: &KubeletConfiguration| serde_json::to_value(config).unwrap_or_default();
         let (own, default) = (tree(self), tree(&KubeletConfiguration::default()));
-        let empty = |value: &serde_json::Value| value.as_object().is_some_and(|fields| fields.is_empty());
-        WITHOUT_EFFECT
-            .into_iter()
-            .filter(|name| own[*name] != default[*name] && !(empty(&own[*name]) && default[*name].is_null()))
-            .collect()
+        WITHOUT_EFFECT.into_iter().filter(|name| own[*name] != default[*name]).collect()
     }
 
     /// Files written by tools say `0s` where they leave a duration to the kubelet.

@@ -4,6 +4,7 @@
 pub mod resources;
 pub mod security;
 
+use crate::node::swap::Swap;
 use crate::pods::{self, name, namespace, uid};
 use crate::runtime as keys;
 use cri::v1;
@@ -15,6 +16,8 @@ use std::path::Path;
 pub enum Error {
     #[error("{0}")]
     Security(String),
+    #[error(transparent)]
+    Expansion(#[from] crate::env::Error),
 }
 
 /// What a container's configuration needs beyond the pod.
@@ -24,7 +27,7 @@ pub struct Inputs<'a> {
     /// The user the image names: a number, or else a name.
     pub image_uid: Option<i64>,
     pub image_user: String,
-    pub env: Vec<(String, String)>,
+    pub env: Vec<crate::env::Variable>,
     pub mounts: Vec<v1::Mount>,
     /// For an ephemeral container: whose processes it sees.
     pub target: Option<String>,
@@ -36,6 +39,7 @@ pub struct Inputs<'a> {
 pub struct Node {
     pub memory_capacity: i64,
     pub cgroup_v2: bool,
+    pub swap: Swap,
     pub cfs_quota: bool,
     pub cfs_period_microseconds: i64,
     pub seccomp_default: bool,
@@ -143,15 +147,15 @@ pub fn container(pod: &Pod, container: &Container, inputs: Inputs) -> Result<v1:
         .map_err(Error::Security)?;
     let mut labels = identity(pod);
     labels.insert(keys::CONTAINER_NAME.into(), container.name.clone());
-    let expand = |texts: &Option<Vec<String>>| {
+    let expand = |texts: &Option<Vec<String>>| -> Result<Vec<String>, crate::env::Error> {
         texts.iter().flatten().map(|text| crate::env::expand(text, &inputs.env)).collect()
     };
     let user = (inputs.image_uid, inputs.image_user.as_str());
     Ok(v1::ContainerConfig {
         metadata: Some(v1::ContainerMetadata { name: container.name.clone(), attempt: inputs.restart_count }),
         image: Some(inputs.image),
-        command: expand(&container.command),
-        args: expand(&container.args),
+        command: expand(&container.command)?,
+        args: expand(&container.args)?,
         working_dir: container.working_dir.clone().unwrap_or_default(),
         labels,
         annotations: annotations(pod, container, inputs.restart_count),
@@ -163,7 +167,7 @@ pub fn container(pod: &Pod, container: &Container, inputs: Inputs) -> Result<v1:
             resources: Some(resources::linux(pod, container, inputs.node)),
             security_context: Some(security::container(pod, container, user, inputs.target, inputs.node)),
         }),
-        envs: inputs.env.into_iter().map(|(key, value)| v1::KeyValue { key, value: value.into() }).collect(),
+        envs: inputs.env.into_iter().map(|(key, value)| v1::KeyValue { key, value }).collect(),
         mounts: inputs.mounts,
         ..Default::default()
     })

@@ -6,14 +6,58 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use cri::v1::AuthConfig;
 use k8s_openapi::api::core::v1::{Pod, Secret};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::objects::Objects;
 use crate::pods::namespace;
 
+/// What a registry may ask for, and where it comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Credential {
+    pub auth: AuthConfig,
+    pub source: SecretName,
+    /// Upstream's hash of what stands in the secret.
+    pub hash: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(default)]
+pub struct SecretName {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+}
+
+impl Credential {
+    pub fn new(auth: AuthConfig, email: &str, source: SecretName) -> Self {
+        let hash = hash(&auth, email);
+        Self { auth, source, hash }
+    }
+}
+
+/// SHA-256 of the credential as Go writes it in JSON: without empty fields, and with what HTML gives a meaning escaped.
+fn hash(auth: &AuthConfig, email: &str) -> String {
+    let fields =
+        [("username", auth.username.as_str()), ("password", auth.password.as_str()), ("email", email)];
+    let fields: Vec<String> = fields
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| format!("{:?}:{}", name, serde_json::Value::from(value)))
+        .collect();
+    let mut text = String::new();
+    for character in format!("{{{}}}", fields.join(",")).chars() {
+        match character {
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => text += &format!("\\u{:04x}", u32::from(character)),
+            other => text.push(other),
+        }
+    }
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// The credentials of the pod's pull secrets that fit the image, those of the longest registry path first. None
 /// means: pull without. A secret that is not there is passed over, as its image may well be public.
-pub async fn for_image(objects: &dyn Objects, pod: &Pod, image: &str) -> Vec<AuthConfig> {
+pub async fn for_image(objects: &dyn Objects, pod: &Pod, image: &str) -> Vec<Credential> {
     let mut keyring = Keyring::default();
     let references =
         pod.spec.as_ref().and_then(|spec| spec.image_pull_secrets.as_deref()).unwrap_or_default();
@@ -38,12 +82,13 @@ struct Entry {
     username: String,
     password: String,
     auth: String,
+    email: String,
 }
 
 /// Credentials by registry host and path.
 #[derive(Default)]
 pub struct Keyring {
-    entries: Vec<(String, AuthConfig)>,
+    entries: Vec<(String, Credential)>,
 }
 
 impl Keyring {
@@ -60,16 +105,24 @@ impl Keyring {
             }
             _ => None,
         };
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let metadata = &secret.metadata;
+        let source = SecretName {
+            namespace: text(&metadata.namespace),
+            name: text(&metadata.name),
+            uid: text(&metadata.uid),
+        };
         for (location, entry) in entries.unwrap_or_default() {
-            self.entries.push((key(&location), entry.into()));
+            let email = entry.email.clone();
+            self.entries.push((key(&location), Credential::new(entry.into(), &email, source.clone())));
         }
         self.entries.sort_by(|(one, _), (other, _)| other.cmp(one));
     }
 
-    pub fn lookup(&self, image: &str) -> Vec<AuthConfig> {
+    pub fn lookup(&self, image: &str) -> Vec<Credential> {
         let repository = repository(image);
-        let mut found: Vec<AuthConfig> = Vec::new();
-        let mut take = |entry: &AuthConfig| {
+        let mut found: Vec<Credential> = Vec::new();
+        let mut take = |entry: &Credential| {
             if !found.contains(entry) {
                 found.push(entry.clone());
             }
@@ -192,10 +245,10 @@ mod tests {
             ("old.example.com/x", &["old"]),
         ];
         for (image, want) in table {
-            let names: Vec<_> = keyring.lookup(image).into_iter().map(|entry| entry.username).collect();
+            let names: Vec<_> = keyring.lookup(image).into_iter().map(|entry| entry.auth.username).collect();
             assert_eq!(names, *want, "{image}");
         }
-        assert_eq!(keyring.lookup("busybox")[0].password, "secret");
+        assert_eq!(keyring.lookup("busybox")[0].auth.password, "secret");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! A container's environment: what the pod lists, what it takes from config maps and secrets, and the
 //! variables that point at services. Errors read as upstream's, for they become the container's waiting message.
+//!
+//! Values are bytes, as in the runtime's interface: what a secret holds need not be text.
 
 pub mod fields;
 mod services;
@@ -28,7 +30,13 @@ pub enum Error {
     Missing(String),
     #[error("{0}")]
     Unsupported(String),
+    /// Commands, arguments and paths are text in the runtime's interface.
+    #[error("string field contains invalid UTF-8")]
+    NoText,
 }
+
+/// Name and value.
+pub type Variable = (String, Vec<u8>);
 
 /// What a container's environment depends on beside its pod.
 pub struct Context<'a> {
@@ -41,15 +49,11 @@ pub struct Context<'a> {
 }
 
 /// The variables, each name once.
-pub async fn build(
-    pod: &Pod,
-    container: &Container,
-    context: &Context<'_>,
-) -> Result<Vec<(String, String)>, Error> {
+pub async fn build(pod: &Pod, container: &Container, context: &Context<'_>) -> Result<Vec<Variable>, Error> {
     let links = pod.spec.as_ref().and_then(|spec| spec.enable_service_links).unwrap_or(true);
     let service_variables = services::variables(&context.services, namespace(pod), links);
-    let services: FxHashMap<&str, &str> =
-        service_variables.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let services: FxHashMap<&str, &[u8]> =
+        service_variables.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
     let mut variables = Variables::default();
     sources(pod, container, context, &mut variables).await?;
     for variable in container.env.iter().flatten() {
@@ -61,78 +65,75 @@ pub async fn build(
                 Some(value) => value,
                 None => continue,
             },
-            _ => String::new(),
+            _ => Vec::new(),
         };
         variables.set(&variable.name, value);
     }
     for (name, value) in &service_variables {
         if variables.get(name).is_none() {
-            variables.set(name, value.clone());
+            variables.set(name, value.clone().into());
         }
     }
     Ok(variables.list)
 }
 
 /// Replaces `$(NAME)` by the variable's value; one that is not there stays as it is written.
-pub fn expand(text: &str, environment: &[(String, String)]) -> String {
-    expand_with(text, |wanted| {
-        environment.iter().rev().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
-    })
+pub fn expand(text: &str, environment: &[Variable]) -> Result<String, Error> {
+    let expanded = expand_with(text, |wanted| {
+        environment.iter().rev().find(|(name, _)| name == wanted).map(|(_, value)| value.as_slice())
+    });
+    String::from_utf8(expanded).map_err(|_| Error::NoText)
 }
 
 /// The same where every variable must be there, as in `subPathExpr`.
-pub fn expand_strict(text: &str, environment: &[(String, String)]) -> Result<String, Error> {
+pub fn expand_strict(text: &str, environment: &[Variable]) -> Result<String, Error> {
     let missing = std::cell::RefCell::new(None);
     let expanded = expand_with(text, |wanted| {
         let found = environment.iter().rev().find(|(name, _)| name == wanted);
         if found.is_none() {
             missing.borrow_mut().get_or_insert_with(|| wanted.to_owned());
         }
-        found.map(|(_, value)| value.as_str())
+        found.map(|(_, value)| value.as_slice())
     });
     match missing.into_inner() {
         Some(name) => Err(Error::Missing(name)),
-        None => Ok(expanded),
+        None => String::from_utf8(expanded).map_err(|_| Error::NoText),
     }
 }
 
-fn expand_with<'a>(text: &str, value: impl Fn(&str) -> Option<&'a str>) -> String {
-    let mut expanded = String::with_capacity(text.len());
+fn expand_with<'a>(text: &str, value: impl Fn(&str) -> Option<&'a [u8]>) -> Vec<u8> {
+    let mut expanded = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('$') {
-        expanded.push_str(&rest[..at]);
+        expanded.extend(&rest.as_bytes()[..at]);
         rest = &rest[at + 1..];
         if let Some(after) = rest.strip_prefix('$') {
             // A doubled sign stands for itself, and keeps what follows from being a reference.
-            expanded.push('$');
+            expanded.push(b'$');
             rest = after;
         } else if let Some((name, after)) = rest.strip_prefix('(').and_then(|inner| inner.split_once(')')) {
             match value(name) {
-                Some(value) => expanded.push_str(value),
-                None => {
-                    expanded.push_str("$(");
-                    expanded.push_str(name);
-                    expanded.push(')');
-                }
+                Some(value) => expanded.extend(value),
+                None => expanded.extend(format!("$({name})").bytes()),
             }
             rest = after;
         } else {
-            expanded.push('$');
+            expanded.push(b'$');
         }
     }
-    expanded.push_str(rest);
+    expanded.extend(rest.as_bytes());
     expanded
 }
 
 /// Variables in the order they were first set.
 #[derive(Default)]
 struct Variables {
-    list: Vec<(String, String)>,
+    list: Vec<Variable>,
     places: FxHashMap<String, usize>,
 }
 
 impl Variables {
-    fn set(&mut self, name: &str, value: String) {
+    fn set(&mut self, name: &str, value: Vec<u8>) {
         match self.places.get(name) {
             Some(&place) => self.list[place].1 = value,
             None => {
@@ -142,8 +143,8 @@ impl Variables {
         }
     }
 
-    fn get(&self, name: &str) -> Option<&str> {
-        self.places.get(name).map(|&place| self.list[place].1.as_str())
+    fn get(&self, name: &str) -> Option<&[u8]> {
+        self.places.get(name).map(|&place| self.list[place].1.as_slice())
     }
 }
 
@@ -156,24 +157,24 @@ async fn sources(
 ) -> Result<(), Error> {
     for source in container.env_from.iter().flatten() {
         let prefix = source.prefix.as_deref().unwrap_or_default();
-        let mut set = |key: &str, value: String| {
+        let mut set = |key: &str, value: &[u8]| {
             let name = format!("{prefix}{key}");
             if is_name(&name) {
-                variables.set(&name, value);
+                variables.set(&name, value.to_owned());
             }
         };
         if let Some(reference) = &source.config_map_ref {
             let found = context.objects.config_map(namespace(pod), &reference.name).await;
             if let Some(map) = optional(found, reference.optional)? {
                 for (key, value) in map.data.iter().flatten() {
-                    set(key, value.clone());
+                    set(key, value.as_bytes());
                 }
             }
         } else if let Some(reference) = &source.secret_ref {
             let found = context.objects.secret(namespace(pod), &reference.name).await;
             if let Some(secret) = optional(found, reference.optional)? {
                 for (key, value) in secret.data.iter().flatten() {
-                    set(key, text(&value.0));
+                    set(key, &value.0);
                 }
             }
         }
@@ -187,7 +188,7 @@ async fn from(
     container: &Container,
     context: &Context<'_>,
     source: &EnvVarSource,
-) -> Result<Option<String>, Error> {
+) -> Result<Option<Vec<u8>>, Error> {
     if let Some(reference) = &source.field_ref {
         let value = match reference.field_path.as_str() {
             "status.podIP" => context.pod_ips.first().cloned().unwrap_or_default(),
@@ -196,15 +197,17 @@ async fn from(
             "status.hostIPs" => context.host_ips.join(","),
             path => fields::pod_field(pod, path)?,
         };
-        return Ok(Some(value));
+        return Ok(Some(value.into()));
     }
     if let Some(reference) = &source.resource_field_ref {
-        return Ok(Some(fields::resource(pod, Some(container), reference, &context.allocatable)?));
+        let amount = fields::resource(pod, Some(container), reference, &context.allocatable)?;
+        return Ok(Some(amount.into()));
     }
     if let Some(reference) = &source.config_map_key_ref {
         let found = context.objects.config_map(namespace(pod), &reference.name).await;
         let Some(map) = optional(found, reference.optional)? else { return Ok(None) };
-        let value = map.data.as_ref().and_then(|data| data.get(&reference.key)).cloned();
+        let value =
+            map.data.as_ref().and_then(|data| data.get(&reference.key)).cloned().map(String::into_bytes);
         return key(value, reference.optional, || {
             ("ConfigMap", &reference.key, namespace(pod), &reference.name)
         });
@@ -213,7 +216,7 @@ async fn from(
         let found = context.objects.secret(namespace(pod), &reference.name).await;
         let Some(secret) = optional(found, reference.optional)? else { return Ok(None) };
         let value =
-            secret.data.as_ref().and_then(|data| data.get(&reference.key)).map(|value| text(&value.0));
+            secret.data.as_ref().and_then(|data| data.get(&reference.key)).map(|value| value.0.clone());
         return key(value, reference.optional, || {
             ("Secret", &reference.key, namespace(pod), &reference.name)
         });
@@ -221,7 +224,7 @@ async fn from(
     if source.file_key_ref.is_some() {
         return Err(Error::Unsupported("fileKeyRef is not supported by this kubelet".to_owned()));
     }
-    Ok(Some(String::new()))
+    Ok(Some(Vec::new()))
 }
 
 fn optional<T>(
@@ -236,10 +239,10 @@ fn optional<T>(
 }
 
 fn key<'a>(
-    value: Option<String>,
+    value: Option<Vec<u8>>,
     optional: Option<bool>,
     names: impl FnOnce() -> (&'static str, &'a str, &'a str, &'a str),
-) -> Result<Option<String>, Error> {
+) -> Result<Option<Vec<u8>>, Error> {
     if value.is_some() || optional == Some(true) {
         return Ok(value);
     }
@@ -250,8 +253,4 @@ fn key<'a>(
 /// Printable ASCII but for the equals sign.
 fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b'=')
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }

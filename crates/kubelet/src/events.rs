@@ -4,6 +4,7 @@ use crate::pods;
 use client::{EventRecorder, EventType, ObjectReference};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
+use std::collections::VecDeque;
 use tracing::debug;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,10 +15,13 @@ pub enum Type {
 
 pub use Type::{Normal, Warning};
 
-/// Sends events, or keeps them where there is no API server (tests, standalone).
+/// Events kept where none are sent; the oldest go.
+const KEPT: usize = 1000;
+
+/// Sends events, or keeps the last ones where there is no API server (tests, standalone).
 pub struct Events {
     recorder: Option<EventRecorder>,
-    kept: Mutex<Vec<(String, String)>>,
+    kept: Mutex<VecDeque<(String, String)>>,
 }
 
 impl Events {
@@ -25,9 +29,9 @@ impl Events {
         Self { recorder, kept: Mutex::default() }
     }
 
-    /// (reason, message) of events so far, where none are sent.
+    /// (reason, message) of the last events, where none are sent.
     pub fn kept(&self) -> Vec<(String, String)> {
-        self.kept.lock().clone()
+        self.kept.lock().iter().cloned().collect()
     }
 
     pub fn event(&self, pod: &Pod, kind: Type, reason: &str, message: &str) {
@@ -69,7 +73,13 @@ impl Events {
         };
         match &self.recorder {
             Some(recorder) => recorder.event(reference, kind, reason, message),
-            None => self.kept.lock().push((reason.into(), message.into())),
+            None => {
+                let mut kept = self.kept.lock();
+                if kept.len() == KEPT {
+                    kept.pop_front();
+                }
+                kept.push_back((reason.into(), message.into()));
+            }
         }
     }
 }
@@ -84,5 +94,20 @@ fn reference(pod: &Pod) -> ObjectReference {
         uid: pods::uid(pod).into(),
         resource_version: pod.metadata.resource_version.clone().unwrap_or_default(),
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_events_are_kept() {
+        let events = Events::new(None);
+        for number in 0..=KEPT {
+            events.node("n", Normal, "Reason", &number.to_string());
+        }
+        let kept = events.kept();
+        assert_eq!((kept.len(), kept[0].1.as_str()), (KEPT, "1"));
     }
 }

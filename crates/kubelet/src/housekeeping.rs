@@ -4,18 +4,21 @@ use crate::node::shares;
 use crate::pods;
 use crate::run::Kubelet;
 use crate::runtime::{self, DELETION_GRACE, TERMINATION_GRACE};
-use crate::worker::terminate;
+use crate::worker::{self, terminate};
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 const PERIOD: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
+/// Orphans that are ended at a time: each takes its grace, which is time and no work.
+const AT_ONCE: usize = 64;
 /// Every how many rounds the disk is looked at.
 const DISK_ROUNDS: u32 = 15;
 
@@ -38,38 +41,57 @@ impl Housekeeping {
         let mut round = 0;
         // What the runtime cannot let go of is tried less and less often.
         let mut failed: HashMap<String, (Duration, Instant)> = HashMap::new();
+        let mut ending: JoinSet<(String, Result<(), worker::Error>)> = JoinSet::new();
+        let mut under_way: HashSet<String> = HashSet::new();
+        let mut ticks = tokio::time::interval(PERIOD);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let orphans: HashSet<String> = self.orphans.lock().drain().collect();
-            failed.retain(|uid, _| orphans.contains(uid));
-            for uid in orphans.into_iter().filter(|uid| !kubelet.supervisor.knows(uid)) {
-                let pause = match failed.get(&uid) {
-                    Some((pause, since)) if since.elapsed() < *pause => continue,
-                    Some((pause, _)) => (*pause * 2).min(LONGEST_PAUSE),
-                    None => PERIOD,
-                };
-                info!(uid, "Ending a pod that nobody wants any more");
-                match end(&kubelet, &uid).await {
-                    Ok(()) => drop(failed.remove(&uid)),
-                    Err(error) => {
-                        warn!(uid, %error, "Failed to end an orphaned pod, will retry");
-                        failed.insert(uid, (pause, Instant::now()));
-                    }
-                }
-            }
-            if round % DISK_ROUNDS == 0 {
-                shares::weigh_burstable(&kubelet);
-                disk(&kubelet).await;
-            }
-            round += 1;
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(PERIOD) => {}
+                Some(ended) = ending.join_next() => {
+                    let Ok((uid, outcome)) = ended else { continue };
+                    under_way.remove(&uid);
+                    match outcome {
+                        Ok(()) => drop(failed.remove(&uid)),
+                        Err(error) => {
+                            warn!(uid, %error, "Failed to end an orphaned pod, will retry");
+                            let pause = failed.get(&uid).map_or(PERIOD, |(pause, _)| (*pause * 2).min(LONGEST_PAUSE));
+                            failed.insert(uid, (pause, Instant::now()));
+                        }
+                    }
+                }
+                _ = ticks.tick() => {
+                    let orphans: HashSet<String> = self.orphans.lock().drain().collect();
+                    failed.retain(|uid, _| orphans.contains(uid) || under_way.contains(uid));
+                    let waits = |uid: &String| {
+                        failed.get(uid).is_some_and(|(pause, since)| since.elapsed() < *pause)
+                    };
+                    let due = orphans.into_iter().filter(|uid| {
+                        !kubelet.supervisor.knows(uid) && !under_way.contains(uid) && !waits(uid)
+                    });
+                    // The rest is found again by the next listing.
+                    let due: Vec<String> = due.take(AT_ONCE.saturating_sub(ending.len())).collect();
+                    for uid in due {
+                        info!(uid, "Ending a pod that nobody wants any more");
+                        under_way.insert(uid.clone());
+                        let kubelet = kubelet.clone();
+                        ending.spawn(async move {
+                            let outcome = end(&kubelet, &uid).await;
+                            (uid, outcome)
+                        });
+                    }
+                    if round % DISK_ROUNDS == 0 {
+                        shares::weigh_burstable(&kubelet);
+                        disk(&kubelet, &under_way).await;
+                    }
+                    round += 1;
+                }
             }
         }
     }
 }
 
-async fn end(kubelet: &Arc<Kubelet>, uid: &str) -> Result<(), crate::worker::Error> {
+async fn end(kubelet: &Arc<Kubelet>, uid: &str) -> Result<(), worker::Error> {
     let observed = runtime::read_pod(&*kubelet.runtime, uid).await?;
     let annotation =
         |key: &str| observed.containers.iter().find_map(|it| it.annotations.get(key)?.parse::<i64>().ok());
@@ -96,8 +118,10 @@ async fn end(kubelet: &Arc<Kubelet>, uid: &str) -> Result<(), crate::worker::Err
 }
 
 /// Folders and cgroups without a pod.
-async fn disk(kubelet: &Arc<Kubelet>) {
-    let in_use = |uid: &str| kubelet.supervisor.knows(uid) || kubelet.pods.by_uid(uid).is_some();
+async fn disk(kubelet: &Arc<Kubelet>, ending: &HashSet<String>) {
+    let in_use = |uid: &str| {
+        kubelet.supervisor.knows(uid) || kubelet.pods.by_uid(uid).is_some() || ending.contains(uid)
+    };
     let held: HashSet<String> = match kubelet.runtime.list_pod_sandboxes(None).await {
         Ok(all) => all.into_iter().filter_map(|it| it.labels.get(runtime::POD_UID).cloned()).collect(),
         Err(_) => return,
@@ -111,7 +135,7 @@ async fn disk(kubelet: &Arc<Kubelet>) {
             Err(error) => warn!(uid, %error, "Failed to unmount an orphaned pod's volumes"),
             Ok(()) if terminate::has_volumes(&kubelet.paths.volumes_dir(&uid)) => {}
             Ok(()) => {
-                if let Err(error) = std::fs::remove_dir_all(entry.path()) {
+                if let Err(error) = tokio::fs::remove_dir_all(entry.path()).await {
                     warn!(uid, %error, "Failed to remove an orphaned pod's folder");
                 }
             }
@@ -132,7 +156,7 @@ async fn disk(kubelet: &Arc<Kubelet>) {
         let file = entry.file_name();
         let Some(uid) = file.to_str().and_then(|name| name.rsplit('_').next()) else { continue };
         if !in_use(uid) && !held.contains(uid) {
-            let _ = std::fs::remove_dir_all(entry.path());
+            let _ = tokio::fs::remove_dir_all(entry.path()).await;
         }
     }
     for entry in std::fs::read_dir(&kubelet.paths.container_links).into_iter().flatten().flatten() {

@@ -1,18 +1,21 @@
 //! Has a container's image present: inspects, pulls with the pod's credentials, backs off where that fails.
 
 pub mod gc;
+pub mod policy;
 pub mod records;
 pub mod reference;
 
+use crate::credentials::{self, Credential};
 use crate::events::{Events, Normal, Warning};
 use crate::objects::Objects;
 use crate::plan::backoff::Backoffs;
 use crate::pods;
 use cri::ImageService;
-use cri::v1::{AuthConfig, Image, ImageSpec, PodSandboxConfig};
+use cri::v1::{Image, ImageSpec, PodSandboxConfig};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use records::Pulled;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
@@ -93,15 +96,18 @@ impl Puller {
         })?;
         match (policy, found) {
             ("Always", _) | ("IfNotPresent", None) => {}
-            ("IfNotPresent", Some(found)) if !self.may_use(pod, &found, &spec.image).await => {}
-            (_, Some(image_found)) => {
+            ("IfNotPresent", Some(found)) if !self.may_use(pod, &found, image).await => {}
+            // Who may not use an image does not learn either that it is here.
+            (_, Some(image_found))
+                if policy == "IfNotPresent" || self.may_use(pod, &image_found, image).await =>
+            {
                 let message = format!(
                     "Container image {image:?} already present on machine and can be accessed by the pod"
                 );
                 event(Normal, "Pulled", &message);
                 return Ok(present(spec, image_found));
             }
-            (_, None) => {
+            (_, _) => {
                 let message = format!("Container image {image:?} is not present with pull policy of Never");
                 event(Warning, "ErrImageNeverPull", &message);
                 return Err(Error { reason: "ErrImageNeverPull", message });
@@ -137,11 +143,19 @@ impl Puller {
             Some(slots) => slots.acquire().await.ok(),
             None => None,
         };
+        let intent = self.records.begin(image).map_err(|error| {
+            let message =
+                format!("Failed to record image pull intent for container image {image:?}: {error}");
+            Error { reason: "ErrImagePull", message }
+        })?;
         event(Normal, "Pulling", &format!("Pulling image {image:?}"));
         let pulling = Instant::now();
         let credential = match self.try_pull(pod, &spec, sandbox).await {
             Ok(credential) => credential,
             Err(error) => {
+                if let Err(error) = intent.failed() {
+                    warn!(image, %error, "Cannot note that a pull has failed");
+                }
                 // Of an error without a code of its own only the words are told.
                 let message = match error.code {
                     cri::Code::Unknown => error.message,
@@ -155,7 +169,8 @@ impl Puller {
         };
         self.failures.lock().remove(&key);
         let image_found = self.service.image_status(spec.clone()).await.ok().flatten().unwrap_or_default();
-        if let Err(error) = self.records.note(&image_found.id, name, credential.as_ref()) {
+        let how = credential.as_ref().map_or(Pulled::Freely, Pulled::With);
+        if let Err(error) = intent.finished(&image_found.id, how) {
             warn!(image, %error, "Cannot note who may use an image");
         }
         event(
@@ -172,7 +187,7 @@ impl Puller {
     }
 
     async fn may_use(&self, pod: &Pod, found: &Image, image: &str) -> bool {
-        let credentials = crate::credentials::for_image(&*self.objects, pod, image).await;
+        let credentials = credentials::for_image(&*self.objects, pod, image).await;
         self.records.allows(&found.id, image, &credentials)
     }
 
@@ -182,20 +197,33 @@ impl Puller {
         pod: &Pod,
         spec: &ImageSpec,
         sandbox: &PodSandboxConfig,
-    ) -> cri::Result<Option<AuthConfig>> {
-        let credentials = crate::credentials::for_image(&*self.objects, pod, &spec.image).await;
+    ) -> cri::Result<Option<Credential>> {
+        let credentials = credentials::for_image(&*self.objects, pod, &spec.image).await;
         let mut attempts: Vec<_> = credentials.into_iter().map(Some).collect();
         if attempts.is_empty() {
             attempts.push(None);
         }
         let mut last = Ok(None);
-        for auth in attempts {
-            match self.service.pull_image(spec.clone(), auth.clone(), Some(sandbox.clone())).await {
-                Ok(_) => return Ok(auth),
+        for credential in attempts {
+            let auth = credential.as_ref().map(|credential| credential.auth.clone());
+            match self.service.pull_image(spec.clone(), auth, Some(sandbox.clone())).await {
+                Ok(_) => return Ok(credential),
                 Err(error) => last = Err(error),
             }
         }
         last
+    }
+
+    /// What an earlier kubelet was pulling when it ended: to be called before the first pod starts.
+    pub async fn recover(&self) {
+        match self.service.list_images(None).await {
+            Ok(images) => self.records.recover(&images),
+            Err(error) => warn!(%error, "Failed to list images, interrupted pulls stay noted"),
+        }
+    }
+
+    pub(crate) fn prune_records(&self, present: &HashSet<&str>, listed: jiff::Timestamp) {
+        self.records.prune(present, listed);
     }
 
     pub(crate) fn forget_image(&self, id: &str) {

@@ -2,17 +2,19 @@
 
 pub mod addresses;
 pub mod cloud;
+pub mod heartbeat;
 pub mod lease;
 pub mod machine;
 pub mod shares;
 pub mod status;
+pub mod swap;
 
 use crate::config::KubeletConfiguration;
 use crate::env::Allocatable;
 use crate::events::Normal;
 use crate::paths::Paths;
 use crate::run::Kubelet;
-use client::Patch;
+use client::{Client, Patch};
 use cri::v1::{NetworkConfig, RuntimeConfig};
 use k8s_openapi::api::core::v1::{Node, NodeStatus};
 use machine::Machine;
@@ -114,13 +116,17 @@ pub async fn watch_runtime(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
 
 /// Registers the node, then reports its status: at once when it changed, else now and then.
 pub async fn run(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
+    let Some(client) = &kubelet.client else { return };
+    let mut heartbeat = heartbeat::Heartbeat::new(client, &kubelet.config);
     let mut last: Option<(Value, Instant)> = None;
     let mut pod_cidr = String::new();
     let mut registered = !kubelet.config.register_node;
     let mut pause = Duration::from_millis(200);
     loop {
         if !registered {
-            match register(&kubelet).await {
+            let outcome = register(&kubelet, &heartbeat.client).await;
+            heartbeat.note(&outcome);
+            match outcome {
                 Ok(()) => {
                     registered = true;
                     info!(node = kubelet.node_name, "Successfully registered node");
@@ -129,7 +135,9 @@ pub async fn run(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
             }
         }
         if registered {
-            match report(&kubelet, &mut last, &mut pod_cidr).await {
+            let outcome = report(&kubelet, &heartbeat.client, &mut last, &mut pod_cidr).await;
+            heartbeat.note(&outcome);
+            match outcome {
                 Ok(ready) => {
                     let period = kubelet.config.node_status_update_frequency.0;
                     // A node that is coming up should be seen to be ready without delay.
@@ -153,8 +161,7 @@ pub async fn run(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
     }
 }
 
-async fn register(kubelet: &Kubelet) -> client::Result<()> {
-    let Some(client) = &kubelet.client else { return Ok(()) };
+async fn register(kubelet: &Kubelet, client: &Client) -> client::Result<()> {
     let arch = machine::architecture();
     let mut labels = kubelet.labels.clone();
     for (key, value) in [
@@ -210,10 +217,10 @@ async fn register(kubelet: &Kubelet) -> client::Result<()> {
 /// Whether the node is ready, after telling what changed.
 async fn report(
     kubelet: &Kubelet,
+    client: &Client,
     last: &mut Option<(Value, Instant)>,
     pod_cidr: &mut String,
 ) -> client::Result<bool> {
-    let Some(client) = &kubelet.client else { return Ok(true) };
     let node = client.get::<Node>(None, &kubelet.node_name).await?;
     let spec = node.spec.unwrap_or_default();
     let ranges = spec.pod_cidrs.filter(|it| !it.is_empty()).or_else(|| spec.pod_cidr.map(|it| vec![it]));

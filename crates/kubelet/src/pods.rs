@@ -199,6 +199,13 @@ pub fn is_mirror(pod: &Pod) -> bool {
     annotation(pod, MIRROR).is_some()
 }
 
+/// What the node runs for the cluster's sake.
+pub fn is_critical(pod: &Pod) -> bool {
+    const CRITICAL_PRIORITY: i32 = 2_000_000_000;
+    let priority = pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or_default();
+    is_static(pod) || is_mirror(pod) || priority >= CRITICAL_PRIORITY
+}
+
 pub fn is_host_network(pod: &Pod) -> bool {
     pod.spec.as_ref().and_then(|spec| spec.host_network).unwrap_or_default()
 }

@@ -145,10 +145,7 @@ fn maximum(total: &mut Amounts, other: &Amounts) {
 /// What the kernel adds to a container's badness: guaranteed pods go last, best-effort pods first, and
 /// between them the more a container asked for, the later.
 pub fn oom_score_adj(pod: &Pod, container: &Container, memory_capacity: i64) -> i64 {
-    const CRITICAL_PRIORITY: i32 = 2_000_000_000;
-    let priority = pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or_default();
-    let source = pod.metadata.annotations.as_ref().and_then(|all| all.get("kubernetes.io/config.source"));
-    if priority >= CRITICAL_PRIORITY || source.is_some_and(|source| source != "api") {
+    if crate::pods::is_critical(pod) {
         return -997;
     }
     match class(pod) {

@@ -9,6 +9,7 @@ use crate::housekeeping::Housekeeping;
 use crate::images::{self, Puller};
 use crate::mirror;
 use crate::node;
+use crate::node::swap::Swap;
 use crate::objects::{ApiObjects, Objects, Standalone};
 use crate::options::Options;
 use crate::paths::Paths;
@@ -104,6 +105,12 @@ impl Kubelet {
         let container_node = container_config::Node {
             memory_capacity: machine.memory_bytes,
             cgroup_v2: cgroups.is_v2(),
+            swap: Swap::new(
+                &config.memory_swap.swap_behavior,
+                machine.swap_bytes,
+                &parts.cgroup_mount,
+                cgroups.is_v2(),
+            ),
             cfs_quota: config.cpu_cfs_quota,
             cfs_period_microseconds: period,
             seccomp_default: config.seccomp_default,
@@ -126,7 +133,7 @@ impl Kubelet {
                 parts.images.clone(),
                 parts.objects.clone(),
                 parts.events.clone(),
-                images::records::Records::new(&parts.paths.root),
+                images::records::Records::new(&parts.paths.root, config.image_policy().unwrap_or_default()),
                 at_once,
             ),
             probes: Probes::default(),
@@ -194,7 +201,8 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         );
     }
     let cgroup_mount = Path::new("/sys/fs/cgroup");
-    if !cgroup_mount.join("cgroup.controllers").exists() && config.fail_cgroup_v1 {
+    let v2 = cgroup_mount.join("cgroup.controllers").exists();
+    if !v2 && config.fail_cgroup_v1 {
         bail!(
             "kubelet is configured to not run on a host using cgroup v1. cgroup v1 support is unsupported and will be removed in a future release"
         );
@@ -202,6 +210,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     if config.cgroup_driver != "cgroupfs" {
         bail!("cgroupDriver {:?} is not supported yet, only cgroupfs", config.cgroup_driver);
     }
+    let swaps = node::swap::check(config.fail_swap_on, &config.memory_swap.swap_behavior, v2)?;
     daemon::limits::raise_open_files();
     daemon::limits::set_oom_score(config.oom_score_adj);
 
@@ -258,6 +267,10 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     kubelet.cgroups.ensure_top().context("making the pods' cgroups")?;
     node::shares::limit_pods(&kubelet);
     std::fs::create_dir_all(kubelet.paths.pods_dir()).context("making the root folder")?;
+    if swaps && !node::swap::memory_stays_in_memory(&kubelet.machine.kernel_version) {
+        let text = "The tmpfs noswap option is not supported. Memory-backed volumes (e.g. secrets, emptyDirs, etc.) might be swapped to disk and should no longer be considered secure.";
+        kubelet.events.node(&kubelet.node_name, Warning, "PossibleMemoryBackedVolumesOnDisk", text);
+    }
     serve(kubelet, informers, shutdown).await?;
     if let Some(recorder) = recorder {
         recorder.shutdown().await;
@@ -328,6 +341,7 @@ pub async fn serve(
     }
 
     node::update_runtime_health(&kubelet).await;
+    kubelet.puller.recover().await;
     tasks.spawn(node::addresses::follow(kubelet.clone(), shutdown.clone()));
     tasks.spawn(node::watch_runtime(kubelet.clone(), shutdown.clone()));
     tasks.spawn(kubelet.status.clone().run(shutdown.clone()));

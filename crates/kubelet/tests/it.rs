@@ -420,3 +420,80 @@ async fn the_next_pod_is_evicted_when_the_last_is_gone() {
     shutdown.cancel();
     kubelet.supervisor.finished().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_that_are_over_or_refused_take_no_room() {
+    let node = Node::new();
+    let (kubelet, shutdown) = (node.assemble(), CancellationToken::new());
+    let with_port = |name: &str, port: i32, sysctl: Option<&str>, phase: &str| {
+        let sysctls: Vec<_> = sysctl.into_iter().map(|name| json!({"name": name, "value": "1"})).collect();
+        let mut pod = Pod::clone(&api_pod(name, 0, json!({"sysctls": sysctls})));
+        let ports = json!([{"containerPort": 80, "hostPort": port}]);
+        pod.spec.as_mut().unwrap().containers[0].ports = serde_json::from_value(ports).unwrap();
+        let status = json!({"phase": phase, "startTime": "2026-01-01T00:00:00Z"});
+        pod.status = (phase != "Pending").then(|| serde_json::from_value(status).unwrap());
+        Arc::new(pod)
+    };
+    // After a restart nothing is known of it but what the API server says.
+    kubelet.supervisor.update(&kubelet, with_port("done", 80, None, "Succeeded"), &shutdown);
+    kubelet.supervisor.update(&kubelet, with_port("next", 80, None, "Pending"), &shutdown);
+    // In a burst its worker has not said yet that it was refused.
+    kubelet.supervisor.update(
+        &kubelet,
+        with_port("refused", 81, Some("kernel.msgmax"), "Pending"),
+        &shutdown,
+    );
+    kubelet.supervisor.update(&kubelet, with_port("after", 81, None, "Pending"), &shutdown);
+    until("running", || ["next", "after"].into_iter().all(|name| state_of(&node, name) == Some(RUNNING)))
+        .await;
+    assert_eq!(state_of(&node, "refused"), None);
+    shutdown.cancel();
+    kubelet.supervisor.finished().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orphans_end_side_by_side() {
+    const ORPHANS: usize = 6;
+    let node = Node::new();
+    let (before, shutdown) = (node.assemble(), CancellationToken::new());
+    for number in 0..ORPHANS {
+        let mut pod = Pod::clone(&api_pod(&format!("web{number}"), 0, json!({})));
+        let hook = json!({"preStop": {"sleep": {"seconds": 3}}});
+        pod.spec.as_mut().unwrap().containers[0].lifecycle = serde_json::from_value(hook).unwrap();
+        before.supervisor.update(&before, Arc::new(pod), &shutdown);
+    }
+    let up = |number| state_of(&node, &format!("web{number}")) == Some(RUNNING);
+    until("running", || (0..ORPHANS).all(up)).await;
+    shutdown.cancel();
+    before.supervisor.finished().await;
+
+    let running = node.start();
+    let ending = || running.kubelet.events.kept().iter().filter(|(reason, _)| reason == "Killing").count();
+    until("all are ending", || ending() == ORPHANS).await;
+    assert!((0..ORPHANS).all(up), "none has waited for another's end");
+    until("all gone", || node.runtime.sandbox_configs().is_empty()).await;
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_whose_full_name_is_too_long_does_not_start() {
+    let node = Node::new();
+    let (kubelet, shutdown) = (node.assemble(), CancellationToken::new());
+    let mut pod = Pod::clone(&api_pod("web", 0, json!({})));
+    let spec = pod.spec.as_mut().unwrap();
+    (spec.set_hostname_as_fqdn, spec.subdomain) = (Some(true), Some("s".repeat(63)));
+    kubelet.supervisor.update(&kubelet, Arc::new(pod), &shutdown);
+    until("refused", || {
+        let text =
+            "Failed to create pod sandbox: failed to construct FQDN from pod hostname and cluster domain";
+        kubelet
+            .events
+            .kept()
+            .iter()
+            .any(|(reason, message)| reason == "FailedCreatePodSandBox" && message.starts_with(text))
+    })
+    .await;
+    assert!(node.runtime.sandbox_configs().is_empty());
+    shutdown.cancel();
+    kubelet.supervisor.finished().await;
+}

@@ -1,6 +1,7 @@
 //! What is wrong with a configuration, in upstream's words: a typo should end the start, not the week after it.
 
 use super::KubeletConfiguration;
+use crate::images::policy::{self, Policy};
 use machinery::quantity::Quantity;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -103,11 +104,14 @@ impl KubeletConfiguration {
                 "shutdownGracePeriodCriticalPods {{{critical}}} must be <= shutdownGracePeriod {{{all}}}"
             ));
         }
-        let swap = self.memory_swap["swapBehavior"].as_str().unwrap_or_default();
+        let swap = self.memory_swap.swap_behavior.as_str();
         if !["", "LimitedSwap", "NoSwap"].contains(&swap) {
             mistakes.add(&format!(
                 "memorySwap.swapBehavior {swap:?} must be one of: \"\", \"LimitedSwap\" or \"NoSwap\""
             ));
+        }
+        if let Err(error) = self.image_policy() {
+            mistakes.add(&error.to_string());
         }
         self.enforcement(&mut mistakes);
         if !["none", "hairpin-veth", "promiscuous-bridge"].contains(&self.hairpin_mode.as_str()) {
@@ -134,6 +138,12 @@ impl KubeletConfiguration {
             ));
         }
         mistakes.0
+    }
+
+    /// For which images pods have to show that they may use them.
+    pub fn image_policy(&self) -> Result<Policy, policy::Error> {
+        let list = &self.preloaded_images_verification_allowlist;
+        Policy::new(&self.image_pull_credentials_verification_policy, list)
     }
 
     fn enforcement(&self, mistakes: &mut Mistakes) {

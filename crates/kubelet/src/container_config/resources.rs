@@ -34,21 +34,50 @@ pub fn linux(pod: &Pod, container: &Container, node: &Node) -> LinuxContainerRes
     if node.cgroup_v2 {
         unified.insert("memory.oom.group".to_owned(), "1".to_owned());
     }
+    let mut memory_swap_limit = 0;
+    if node.swap.controlled && node.cgroup_v2 {
+        unified.insert("memory.swap.max".to_owned(), swap(pod, container, node).to_string());
+    } else if node.swap.controlled {
+        // Version 1 limits memory and swap together.
+        memory_swap_limit = memory_limit;
+    }
     let limited = node.cfs_quota && cpu_limit > 0;
     LinuxContainerResources {
         cpu_shares: shares(request.unwrap_or(cpu_limit)),
         cpu_quota: if limited { quota(cpu_limit, node.cfs_period_microseconds) } else { 0 },
         cpu_period: if limited { node.cfs_period_microseconds } else { 0 },
         memory_limit_in_bytes: memory_limit,
+        memory_swap_limit_in_bytes: memory_swap_limit,
         oom_score_adj: qos::oom_score_adj(pod, container, node.memory_capacity),
         unified,
         ..Default::default()
     }
 }
 
+/// Bytes of swap that a container may have: of the node's the part that its request is of the node's memory.
+fn swap(pod: &Pod, container: &Container, node: &Node) -> i64 {
+    let amount = |list: Option<&BTreeMap<_, _>>| qos::amount(list, "memory").unwrap_or_default();
+    let resources = container.resources.as_ref();
+    let request = amount(resources.and_then(|it| it.requests.as_ref()));
+    let limit = amount(resources.and_then(|it| it.limits.as_ref()));
+    let may = node.swap.limited
+        && qos::class(pod) == qos::Class::Burstable
+        && !crate::pods::is_critical(pod)
+        && request != limit
+        && request <= node.memory_capacity;
+    if !may || node.memory_capacity <= 0 {
+        return 0;
+    }
+    // In double precision, as upstream does: the figure is visible to the byte.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)]
+    let bytes = (request as f64 / node.memory_capacity as f64 * node.swap.capacity as f64) as i64;
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::swap::Swap;
 
     #[test]
     fn conversions() {
@@ -70,6 +99,7 @@ mod tests {
         let node = |cgroup_v2| Node {
             memory_capacity: 1 << 30,
             cgroup_v2,
+            swap: Default::default(),
             cfs_quota: true,
             cfs_period_microseconds: 100_000,
             seccomp_default: false,
@@ -82,5 +112,40 @@ mod tests {
         let second = linux(&pod, &containers[1], &node(true));
         assert_eq!(second.memory_limit_in_bytes, 1 << 20);
         assert_eq!(second.unified["memory.oom.group"], "1");
+    }
+    #[test]
+    fn swap_is_for_burstable_pods_where_it_is_allowed() {
+        let made = |limited, cgroup_v2, controlled, priority: i32, request: &str, limit: &str| {
+            let node = Node {
+                memory_capacity: 1000 << 20,
+                cgroup_v2,
+                swap: Swap { controlled, limited, capacity: 500 << 20 },
+                cfs_quota: true,
+                cfs_period_microseconds: 100_000,
+                seccomp_default: false,
+                seccomp_root: "/s".into(),
+            };
+            let pod: Pod = serde_json::from_value(serde_json::json!({"spec": {
+                "priority": priority,
+                "containers": [
+                    {"name": "a", "resources": {"limits": {"memory": limit}, "requests": {"memory": request}}},
+                    {"name": "b", "resources": {"requests": {"cpu": "1"}}},
+                ]
+            }}))
+            .unwrap();
+            let container = &pod.spec.as_ref().unwrap().containers[0];
+            let made = linux(&pod, container, &node);
+            (made.unified.get("memory.swap.max").cloned(), made.memory_swap_limit_in_bytes >> 20)
+        };
+        let none = (Some("0".to_owned()), 0);
+        assert_eq!(made(false, true, true, 0, "100Mi", "200Mi"), none);
+        assert_eq!(made(true, true, true, 0, "100Mi", "200Mi"), (Some((50 << 20).to_string()), 0));
+        assert_eq!(made(true, true, true, 2_000_000_000, "100Mi", "200Mi"), none);
+        assert_eq!(made(true, true, true, 0, "200Mi", "200Mi"), none);
+        assert_eq!(made(true, true, true, 0, "0", "0"), none);
+        assert_eq!(made(true, true, true, 0, "2000Mi", "3000Mi"), none);
+        assert_eq!(made(true, true, false, 0, "100Mi", "200Mi"), (None, 0), "the kernel does not count swap");
+        assert_eq!(made(false, false, true, 0, "100Mi", "200Mi"), (None, 200));
+        assert_eq!(made(false, false, false, 0, "100Mi", "200Mi"), (None, 0));
     }
 }

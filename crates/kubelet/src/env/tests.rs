@@ -20,7 +20,7 @@ fn objects() -> Fake {
     );
     fake.add_secret(
         serde_json::from_value(json!({
-            "metadata": {"name": "keys", "namespace": "shop"}, "data": {"password": "czNjcmV0"}}))
+            "metadata": {"name": "keys", "namespace": "shop"}, "data": {"password": "czNjcmV0", "raw": "/wAB/g=="}}))
         .unwrap(),
     );
     fake
@@ -31,7 +31,7 @@ fn service(namespace: &str, name: &str, address: &str, ports: Value) -> Arc<Serv
     Arc::new(serde_json::from_value(service).unwrap())
 }
 
-async fn environment(container: Value, services: Vec<Arc<Service>>) -> Result<Vec<(String, String)>, String> {
+async fn environment(container: Value, services: Vec<Arc<Service>>) -> Result<Vec<Variable>, String> {
     let pod = pod(json!({"nodeName": "node-1", "serviceAccountName": "robot", "containers": [container]}));
     let context = Context {
         pod_ips: &["10.0.0.7".to_owned(), "fd00::7".to_owned()],
@@ -46,7 +46,7 @@ async fn environment(container: Value, services: Vec<Arc<Service>>) -> Result<Ve
 
 #[test]
 fn expansion() {
-    let variables = [("A".to_owned(), "1".to_owned()), ("B".to_owned(), "$(A)".to_owned())];
+    let variables = [("A".to_owned(), b"1".to_vec()), ("B".to_owned(), b"$(A)".to_vec())];
     let table = [
         ("$(A)", "1"),
         ("$(A)$(B)", "1$(A)"),
@@ -58,7 +58,7 @@ fn expansion() {
         ("$()", "$()"),
     ];
     for (text, want) in table {
-        assert_eq!(expand(text, &variables), want, "{text}");
+        assert_eq!(expand(text, &variables).unwrap(), want, "{text}");
     }
     assert_eq!(expand_strict("x/$(A)", &variables).unwrap(), "x/1");
     assert_eq!(expand_strict("x/$(C)", &variables).unwrap_err().to_string(), "missing value for C");
@@ -85,6 +85,8 @@ async fn every_kind_of_variable() {
             {"name": "EMPTY"},
             {"name": "KEY", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "colour"}}},
             {"name": "SECRET", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "password"}}},
+            {"name": "RAW", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "raw"}}},
+            {"name": "REFERS_RAW", "value": "<$(RAW)>"},
             {"name": "NONE", "valueFrom": {"secretKeyRef": {"name": "keys", "key": "no", "optional": true}}},
             field("NAME", "metadata.name"), field("LABEL", "metadata.labels['app']"), field("NODE", "spec.nodeName"),
             field("ACCOUNT", "spec.serviceAccountName"), field("IP", "status.podIP"), field("IPS", "status.podIPs"),
@@ -134,10 +136,20 @@ async fn every_kind_of_variable() {
         ("KUBERNETES_SERVICE_HOST", "10.96.0.1"),
         ("KUBERNETES_SERVICE_PORT_HTTPS", "443"),
     ];
-    let got = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    let got =
+        |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_slice());
     for (name, want) in wants {
+        assert_eq!(got(name), Some(want.as_bytes()), "{name}");
+    }
+    // What is no text stays as it is, and goes nowhere where only text goes.
+    for (name, want) in
+        [("raw", &b"\xff\0\x01\xfe"[..]), ("RAW", b"\xff\0\x01\xfe"), ("REFERS_RAW", b"<\xff\0\x01\xfe>")]
+    {
         assert_eq!(got(name), Some(want), "{name}");
     }
+    let refused = "string field contains invalid UTF-8";
+    assert_eq!(expand("$(RAW)", &variables).unwrap_err().to_string(), refused);
+    assert_eq!(expand_strict("$(RAW)", &variables).unwrap_err().to_string(), refused);
     for absent in ["NONE", "FAR_SERVICE_HOST", "HEADLESS_SERVICE_HOST", "P_b=d"] {
         assert_eq!(got(absent), None, "{absent}");
     }

@@ -32,7 +32,9 @@ struct Seen {
 }
 
 async fn collect(kubelet: &Kubelet, seen: &mut HashMap<String, Seen>) -> cri::Result<()> {
+    let listed = jiff::Timestamp::now();
     let images = kubelet.images.list_images(None).await?;
+    kubelet.puller.prune_records(&images.iter().map(|image| image.id.as_str()).collect(), listed);
     let containers = kubelet.runtime.list_containers(None).await?;
     let mut used: HashSet<String> = HashSet::new();
     for container in containers {

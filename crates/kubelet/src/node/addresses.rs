@@ -190,8 +190,15 @@ mod tests {
     #[tokio::test]
     async fn addresses_are_chosen_in_upstreams_order() {
         let (v4, v6) = (Some("10.0.0.1"), Some("fd00::1"));
+        type Case = (
+            &'static str,
+            &'static str,
+            &'static [&'static str],
+            [Option<&'static str>; 2],
+            &'static [&'static str],
+        );
         #[rustfmt::skip]
-        let table: &[(&str, &str, &[&'static str], [Option<&'static str>; 2], &[&str])] = &[
+        let table: &[Case] = &[
             ("10.1.1.1", "node", &["10.9.9.9"], [v4, v6], &["10.1.1.1"]),
             ("10.1.1.1,fd00::9", "node", &[], [v4, v6], &["10.1.1.1", "fd00::9"]),
             ("", "192.0.2.77", &["10.9.9.9"], [v4, v6], &["192.0.2.77"]),

@@ -1,6 +1,8 @@
 //! The node's heartbeat: a Lease in `kube-node-lease`, renewed four times in its duration.
 
+use super::heartbeat::Heartbeat;
 use crate::run::Kubelet;
+use client::Client;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};
@@ -12,12 +14,16 @@ use tracing::warn;
 const NAMESPACE: &str = "kube-node-lease";
 
 pub async fn run(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
+    let Some(client) = &kubelet.client else { return };
+    let mut heartbeat = Heartbeat::new(client, &kubelet.config);
     let duration =
         Duration::from_secs(u64::try_from(kubelet.config.node_lease_duration_seconds).unwrap_or(40));
     let mut held: Option<Lease> = None;
     let mut failures = 0;
     loop {
-        match renew(&kubelet, held.take()).await {
+        let outcome = renew(&kubelet, &heartbeat.client, held.take()).await;
+        heartbeat.note(&outcome);
+        match outcome {
             Ok(lease) => {
                 held = Some(lease);
                 failures = 0;
@@ -35,8 +41,7 @@ pub async fn run(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
     }
 }
 
-async fn renew(kubelet: &Kubelet, held: Option<Lease>) -> client::Result<Lease> {
-    let Some(client) = &kubelet.client else { return Ok(Lease::default()) };
+async fn renew(kubelet: &Kubelet, client: &Client, held: Option<Lease>) -> client::Result<Lease> {
     let name = &kubelet.node_name;
     let mut lease = match held {
         Some(lease) => lease,

@@ -114,3 +114,56 @@ impl<T: client::View> Watched<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::Secret;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// An API server that has every secret, each time with another version, and lets nobody watch.
+    async fn server() -> Client {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config = client::Config::new(&listener.local_addr().unwrap().to_string()).unwrap();
+        tokio::spawn(async move {
+            let asked = AtomicU32::new(0);
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = vec![0; 4096];
+                let length = stream.read(&mut request).await.unwrap_or_default();
+                let head = String::from_utf8_lossy(&request[..length]).into_owned();
+                let (code, body) = match head.starts_with("GET /api/v1/namespaces/n/secrets/s ") {
+                    true => {
+                        let version = asked.fetch_add(1, Ordering::Relaxed) + 1;
+                        let metadata =
+                            serde_json::json!({"name": "s", "resourceVersion": version.to_string()});
+                        (200, serde_json::json!({"metadata": metadata}).to_string())
+                    }
+                    false => (403, "{}".to_owned()),
+                };
+                let head = format!(
+                    "HTTP/1.1 {code} X\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+                    body.len()
+                );
+                let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
+            }
+        });
+        Client::new(config).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_a_new_pod_reads_is_read_anew() {
+        let client = server().await;
+        let informers = Informers::new(client.clone());
+        let secrets =
+            Watched::<Secret>::new(client, informers.clone(), Kind::Secret, broadcast::Sender::new(1));
+        let version = async || secrets.get("n", "s").await.unwrap().metadata.resource_version.clone();
+        assert_eq!(version().await.as_deref(), Some("1"));
+        assert_eq!(version().await.as_deref(), Some("1"), "kept for a while");
+        secrets.refresh("other");
+        assert_eq!(version().await.as_deref(), Some("1"));
+        secrets.refresh("n");
+        assert_eq!(version().await.as_deref(), Some("2"));
+        informers.shutdown().await;
+    }
+}

@@ -45,27 +45,38 @@ enum Answer {
     Unimplemented(String),
 }
 
+/// `HealthCheckRequest` in a frame: field 1 is the service's name.
+fn question(service: &str) -> Result<Bytes, std::num::TryFromIntError> {
+    let mut message = BytesMut::new();
+    if !service.is_empty() {
+        message.put_u8(0x0a);
+        let mut length = service.len();
+        while length >= 0x80 {
+            message.put_u8(u8::try_from(length & 0x7f)? | 0x80);
+            length >>= 7;
+        }
+        message.put_u8(u8::try_from(length)?);
+        message.put_slice(service.as_bytes());
+    }
+    let mut frame = BytesMut::new();
+    frame.put_u8(0);
+    frame.put_u32(u32::try_from(message.len())?);
+    frame.put_slice(&message);
+    Ok(frame.freeze())
+}
+
 async fn check(stream: tokio::net::TcpStream, address: &str, service: &str) -> Result<Answer, String> {
     let text = |error: hyper::Error| error.to_string();
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await
             .map_err(text)?;
-    let mut message = BytesMut::new();
-    if !service.is_empty() {
-        message.put_u8(0x0a);
-        message.put_u8(u8::try_from(service.len()).map_err(|error| error.to_string())?);
-        message.put_slice(service.as_bytes());
-    }
-    let mut frame = BytesMut::new();
-    frame.put_u8(0);
-    frame.put_u32(u32::try_from(message.len()).unwrap_or_default());
-    frame.put_slice(&message);
+    let frame = question(service).map_err(|error| error.to_string())?;
     let request = http::Request::post(format!("http://{address}/grpc.health.v1.Health/Check"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .header("user-agent", format!("kube-probe/{}.{}", daemon::version::MAJOR, daemon::version::MINOR))
-        .body(Full::<Bytes>::new(frame.freeze()))
+        .body(Full::<Bytes>::new(frame))
         .map_err(|error| error.to_string())?;
     let exchange = async {
         let response = sender.send_request(request).await.map_err(text)?;
@@ -96,5 +107,24 @@ async fn check(stream: tokio::net::TcpStream, address: &str, service: &str) -> R
             Ok(()) => exchange.await,
             Err(error) => Err(error.to_string()),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_names() {
+        let head = |length: usize| {
+            let frame = question(&"n".repeat(length)).unwrap();
+            let name = frame.iter().position(|byte| *byte == b'n').unwrap_or(frame.len());
+            assert_eq!(frame.len() - name, length);
+            frame[..name].to_vec()
+        };
+        assert_eq!(head(0), [0, 0, 0, 0, 0]);
+        assert_eq!(head(127), [0, 0, 0, 0, 129, 0x0a, 127]);
+        assert_eq!(head(128), [0, 0, 0, 0, 131, 0x0a, 0x80, 1]);
+        assert_eq!(head(300), [0, 0, 0, 1, 47, 0x0a, 0xac, 2]);
     }
 }

@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::{Body, Host, body, parameter, query, text};
+use super::{Body, Host, body, parameter, query, respond, text};
 use crate::runtime::State;
 use crate::streaming::channels::Protocol;
 use crate::streaming::pipe;
@@ -113,7 +113,7 @@ pub async fn run(host: &Arc<Host>, target: Target<'_>, query_text: &str) -> Resp
             return Err(refuse(StatusCode::INTERNAL_SERVER_ERROR, message));
         }
         let output = [&done.stdout[..], &done.stderr[..]].concat();
-        Ok(text(StatusCode::OK, String::from_utf8_lossy(&output).into_owned()))
+        Ok(respond(StatusCode::OK, "text/plain; charset=utf-8", output))
     };
     result.await.unwrap_or_else(|refusal: Refusal| *refusal)
 }

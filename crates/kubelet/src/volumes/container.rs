@@ -7,7 +7,7 @@ use cri::v1::{Mount, MountPropagation};
 use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeMount};
 
 use super::{Error, Manager, blocking, sub_path};
-use crate::env::expand_strict;
+use crate::env::{Variable, expand_strict};
 use crate::pods::uid;
 
 impl Manager {
@@ -16,7 +16,7 @@ impl Manager {
         &self,
         pod: &Arc<Pod>,
         container: &Container,
-        environment: &[(String, String)],
+        environment: &[Variable],
     ) -> Result<Vec<Mount>, Error> {
         let mut mounts = Vec::new();
         for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
@@ -70,7 +70,7 @@ impl Manager {
 }
 
 /// The part of the volume that is asked for, checked as far as its text goes.
-fn part(mount: &VolumeMount, environment: &[(String, String)]) -> Result<Option<String>, Error> {
+fn part(mount: &VolumeMount, environment: &[Variable]) -> Result<Option<String>, Error> {
     let set = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let part = match set(&mount.sub_path_expr) {
         Some(expression) => {

@@ -30,14 +30,17 @@ impl Supervisor {
             orders.update(pod);
             return;
         }
-        // What its source has dropped makes room, even while it ends.
+        // What its source has dropped makes room, even while it ends; what was not let in takes none.
         let others: Vec<Arc<Pod>> = {
             let workers = self.workers.lock();
-            let dropped =
-                |other: &Arc<Pod>| workers.get(pods::uid(other)).is_some_and(|it| it.state().removed);
+            let dropped = |other: &Arc<Pod>| {
+                let state = workers.get(pods::uid(other)).map(|orders| orders.state());
+                state.is_some_and(|state| state.removed || state.rejected)
+            };
             kubelet.pods.all().into_iter().filter(|other| !dropped(other)).collect()
         };
         kubelet.pods.put(pod.clone());
+        kubelet.objects.refresh(pods::namespace(&pod));
         let orders = Arc::new(Orders::new(pod.clone()));
         kubelet.pods.set_waker(&uid, orders.wake.clone());
         // A pod that already ran here was admitted before; one that is over is not admitted again.
