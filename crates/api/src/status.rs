@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize, Serializer};
 
 pub use constructors::MODIFIED;
 
+/// The most causes that an answer names. What checks an object stops about there.
+pub const MAX_CAUSES: usize = 512;
+
 /// A `Status` body and the HTTP code it travels with. Serialized, it is a whole object with its kind.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, thiserror::Error)]
 #[serde(default)]

@@ -85,7 +85,14 @@ fn hunks(stretches: &[Stretch]) -> Vec<Vec<Stretch>> {
     hunks
 }
 
+/// In larger texts than this, all between what both begin and end with counts as changed: the search for runs takes the
+/// product of their lengths.
+const LINES_COMPARED: usize = 4000;
+
 fn stretches(old: &[&str], new: &[&str]) -> Vec<Stretch> {
+    if old.len().max(new.len()) > LINES_COMPARED {
+        return ends(old, new);
+    }
     let mut places: HashMap<&str, Vec<usize>> = HashMap::new();
     for (place, line) in new.iter().enumerate() {
         places.entry(line).or_default().push(place);
@@ -123,6 +130,21 @@ fn stretches(old: &[&str], new: &[&str]) -> Vec<Stretch> {
         }
     }
     out
+}
+
+/// What both texts begin with, what differs, and what both end with.
+fn ends(old: &[&str], new: &[&str]) -> Vec<Stretch> {
+    let head = old.iter().zip(new).take_while(|(one, other)| one == other).count();
+    let behind = old[head..].iter().rev().zip(new[head..].iter().rev());
+    let tail = behind.take_while(|(one, other)| one == other).count();
+    let (old_end, new_end) = (old.len() - tail, new.len() - tail);
+    let same = |old, new| Stretch { same: true, old, new };
+    let all = [
+        same((0, head), (0, head)),
+        Stretch { same: false, old: (head, old_end), new: (head, new_end) },
+        same((old_end, old.len()), (new_end, new.len())),
+    ];
+    all.into_iter().filter(|one| one.old.0 < one.old.1 || one.new.0 < one.new.1).collect()
 }
 
 /// The longest run in common within the bounds, the earliest of several: where it starts in both, and its length.

@@ -231,13 +231,9 @@ impl fmt::Display for Quoted<'_> {
 
 /// What the causes say together: one alone, or `[a, b]`, each text once.
 pub fn aggregate(causes: &[Cause]) -> String {
-    let mut texts: Vec<String> = Vec::with_capacity(causes.len());
-    for cause in causes {
-        let text = format!("{}: {}", cause.field, cause.message);
-        if !texts.contains(&text) {
-            texts.push(text);
-        }
-    }
+    let mut seen = crate::bounds::Seen::new();
+    let first = causes.iter().filter(|cause| !seen.repeats((&cause.field, &cause.message)));
+    let mut texts: Vec<String> = first.map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
     match texts.len() {
         1 => texts.remove(0),
         _ => format!("[{}]", texts.join(", ")),

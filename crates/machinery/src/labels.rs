@@ -7,6 +7,7 @@ use std::fmt;
 use api::Tree;
 use api::status::Cause;
 
+use crate::bounds::is_full;
 use crate::fieldpath::Path;
 
 pub use parse::Error;
@@ -212,6 +213,9 @@ pub fn validate_label_selector(selector: &Tree, path: &Path<'_>, errors: &mut Ve
     let expressions = selector.get("matchExpressions").and_then(Tree::as_array);
     let list = path.field("matchExpressions");
     for (index, expression) in expressions.into_iter().flatten().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let at = list.index(index);
         let key = expression.get("key").and_then(Tree::as_str).unwrap_or_default();
         let operator = expression.get("operator").and_then(Tree::as_str).unwrap_or_default();
@@ -231,6 +235,9 @@ pub fn validate_label_selector(selector: &Tree, path: &Path<'_>, errors: &mut Ve
             errors.push(at.field("key").invalid(key, &problem));
         }
         for (position, value) in values.iter().filter_map(Tree::as_str).enumerate() {
+            if is_full(errors) {
+                break;
+            }
             for problem in crate::names::label_value(value) {
                 errors.push(at.field("values").index(position).invalid(value, &problem));
             }
@@ -241,6 +248,9 @@ pub fn validate_label_selector(selector: &Tree, path: &Path<'_>, errors: &mut Ve
 /// The field errors of a map of labels.
 pub fn validate_labels(labels: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     for (key, value) in labels.as_object().into_iter().flatten() {
+        if is_full(errors) {
+            break;
+        }
         for problem in crate::names::qualified_name(key) {
             errors.push(path.invalid(key, &problem));
         }

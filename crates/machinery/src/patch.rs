@@ -7,6 +7,7 @@ mod strategic;
 
 use api::Tree;
 use api::status::Status;
+use serde_json::Map;
 
 pub use json::json;
 pub use strategic::strategic;
@@ -70,12 +71,16 @@ fn merge_into(target: &mut Tree, patch: &Tree) {
         *target = Tree::Object(Default::default());
     }
     let Tree::Object(target) = target else { return };
-    for (key, value) in patch {
-        if value.is_null() {
-            target.shift_remove(key);
-        } else {
-            merge_into(target.entry(key.clone()).or_insert(Tree::Null), value);
-        }
+    remove_nulls(target, patch, |_| true);
+    for (key, value) in patch.iter().filter(|(_, value)| !value.is_null()) {
+        merge_into(target.entry(key.clone()).or_insert(Tree::Null), value);
+    }
+}
+
+/// Removes what the patch has as null, in one pass: removing a member moves those behind it.
+fn remove_nulls(target: &mut Map<String, Tree>, patch: &Map<String, Tree>, concerns: impl Fn(&str) -> bool) {
+    if patch.iter().any(|(key, value)| value.is_null() && concerns(key)) {
+        target.retain(|key, _| !concerns(key) || !patch.get(key).is_some_and(Tree::is_null));
     }
 }
 

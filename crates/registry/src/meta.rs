@@ -3,6 +3,7 @@
 use api::Tree;
 use api::model::{Resource, Scope};
 use api::status::Cause;
+use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::Path;
 use machinery::{labels, names};
 
@@ -50,9 +51,8 @@ pub fn validate(resource: &Resource, object: &Tree, format: NameFormat, errors: 
 /// Checks the metadata of an object about to be updated.
 pub fn validate_update(object: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
     let (metadata, before) = (get(object, "metadata"), get(old, "metadata"));
-    let added: Vec<&str> = texts(metadata, "finalizers")
-        .filter(|finalizer| !texts(before, "finalizers").any(|one| one == *finalizer))
-        .collect();
+    let known: Seen<&str> = texts(before, "finalizers").collect();
+    let added: Vec<&str> = texts(metadata, "finalizers").filter(|name| !known.contains(name)).collect();
     if has(before, "deletionTimestamp") && !added.is_empty() {
         let shown: Vec<String> = added.iter().map(|name| format!("{name:?}")).collect();
         errors.push(METADATA.field("finalizers").forbidden(&format!(
@@ -85,6 +85,9 @@ fn validate_always(metadata: &Tree, errors: &mut Vec<Cause>) {
     validate_owners(metadata, errors);
     let path = METADATA.field("finalizers");
     for finalizer in texts(metadata, "finalizers") {
+        if is_full(errors) {
+            break;
+        }
         for problem in names::qualified_name(finalizer) {
             errors.push(path.invalid(finalizer, &problem));
         }
@@ -95,6 +98,9 @@ fn validate_always(metadata: &Tree, errors: &mut Vec<Cause>) {
         errors.push(path.invalid(get(metadata, "finalizers"), detail));
     }
     for (index, finalizer) in texts(metadata, "finalizers").enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let standard = matches!(finalizer, "kubernetes" | "orphan" | "foregroundDeletion");
         if !finalizer.contains('/') && !standard {
             let detail = "name is neither a standard finalizer name nor is it fully qualified";
@@ -107,6 +113,9 @@ fn validate_always(metadata: &Tree, errors: &mut Vec<Cause>) {
 pub fn validate_annotations(annotations: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let mut size = 0;
     for (key, value) in annotations.as_object().into_iter().flatten() {
+        if is_full(errors) {
+            break;
+        }
         for problem in names::qualified_name(&key.to_lowercase()) {
             errors.push(path.invalid(key, &problem));
         }
@@ -126,20 +135,25 @@ pub fn one_of_each_owner(object: &mut Tree) -> Vec<String> {
         return Vec::new();
     };
     let all = std::mem::take(owners);
-    let mut twins = Vec::new();
-    for owner in all {
-        match owners.contains(&owner) {
-            true => twins.push(text(&owner, "uid").to_owned()),
+    let mut seen = Seen::new();
+    let repeated: Vec<bool> = all.iter().map(|owner| seen.repeats(owner)).collect();
+    let mut repeats = Vec::new();
+    for (owner, repeated) in all.into_iter().zip(repeated) {
+        match repeated {
+            true => repeats.push(text(&owner, "uid").to_owned()),
             false => owners.push(owner),
         }
     }
-    twins
+    repeats
 }
 
 fn validate_owners(metadata: &Tree, errors: &mut Vec<Cause>) {
     let path = METADATA.field("ownerReferences");
     let mut controller: Option<String> = None;
     for (index, owner) in list(metadata, "ownerReferences").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let at = path.index(index);
         for field in ["apiVersion", "kind", "name", "uid"] {
             if text(owner, field).is_empty() {

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use api::Tree;
 use api::model::{Shape, Type};
 use api::status::Cause;
+use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::Path;
 use machinery::names;
 use machinery::shape::{self, Visit};
@@ -159,7 +160,7 @@ pub fn descend(tree: &Tree, message: &str, path: &Path<'_>, errors: &mut Vec<Cau
 }
 
 fn walk(tree: &Tree, index: u32, path: &Path<'_>, skip: &[&str], errors: &mut Vec<Cause>) {
-    if !INDEX.checked.get(index as usize).copied().unwrap_or(false) {
+    if is_full(errors) || !INDEX.checked.get(index as usize).copied().unwrap_or(false) {
         return;
     }
     for rule in rules_of(index) {
@@ -239,9 +240,13 @@ fn check(rule: &Rule, tree: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         Rule::Unique(name, key) => {
             let items = tree.get(*name).and_then(Tree::as_array).map(Vec::as_slice).unwrap_or_default();
             let list = path.field(name);
+            let mut seen = Seen::new();
             for (index, item) in items.iter().enumerate() {
+                if is_full(errors) {
+                    break;
+                }
                 let Some(value) = item.get(*key) else { continue };
-                if items[..index].iter().any(|one| one.get(*key) == Some(value)) {
+                if seen.repeats(value) {
                     errors.push(list.index(index).field(key).duplicate(value));
                 }
             }

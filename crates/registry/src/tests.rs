@@ -1,6 +1,8 @@
 //! The rules held against what upstream's API server (v1.37.1) answered to the same requests: `tests/*.jsonl`, a
 //! recording a line. `CORTEN_RECORDED` may name a folder with other recordings of the same form.
 
+mod linear;
+
 use api::Tree;
 use api::model::Resource;
 use machinery::fieldpath::aggregate;

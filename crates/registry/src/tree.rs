@@ -1,6 +1,8 @@
 //! Thin views of trees: what rules and columns read, without a typed object. A path is dotted (`spec.replicas`).
 //! Absent, null and of-another-type all read as empty.
 
+use std::hash::{Hash, Hasher};
+
 use api::Tree;
 use serde_json::Map;
 
@@ -58,16 +60,17 @@ pub fn unset(tree: &Tree) -> bool {
     }
 }
 
+fn nothing(tree: &Tree) -> bool {
+    match tree {
+        Tree::Null => true,
+        Tree::Object(map) => map.is_empty(),
+        Tree::Array(list) => list.is_empty(),
+        _ => false,
+    }
+}
+
 /// Equal as the API compares: null and empty are absent, at every depth.
 pub fn same(a: &Tree, b: &Tree) -> bool {
-    fn nothing(tree: &Tree) -> bool {
-        match tree {
-            Tree::Null => true,
-            Tree::Object(map) => map.is_empty(),
-            Tree::Array(list) => list.is_empty(),
-            _ => false,
-        }
-    }
     match (a, b) {
         (Tree::Object(x), Tree::Object(y)) => {
             x.iter().all(|(key, value)| same(value, y.get(key).unwrap_or(&NULL)))
@@ -75,6 +78,33 @@ pub fn same(a: &Tree, b: &Tree) -> bool {
         }
         (Tree::Array(x), Tree::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(x, y)| same(x, y)),
         _ => a == b || (nothing(a) && nothing(b)),
+    }
+}
+
+/// A tree as [`same`] compares it, to be a key of sets.
+#[derive(Clone, Copy)]
+pub struct Alike<'t>(pub &'t Tree);
+
+impl PartialEq for Alike<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        same(self.0, other.0)
+    }
+}
+
+impl Eq for Alike<'_> {}
+
+impl Hash for Alike<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self.0 {
+            empty if nothing(empty) => {}
+            Tree::Object(map) => {
+                let mut members: Vec<_> = map.iter().filter(|(_, value)| !nothing(value)).collect();
+                members.sort_unstable_by_key(|(key, _)| *key);
+                members.into_iter().for_each(|(key, value)| (key, Alike(value)).hash(state));
+            }
+            Tree::Array(items) => items.iter().for_each(|item| Alike(item).hash(state)),
+            other => other.hash(state),
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! The statuses the API knows, with upstream's texts.
 
-use super::{Cause, Details, ListMeta, Status};
+use std::collections::HashSet;
+
+use super::{Cause, Details, ListMeta, MAX_CAUSES, Status};
 
 /// Why a write lost against another one.
 pub const MODIFIED: &str =
@@ -59,15 +61,15 @@ impl Status {
         Self::failure(409, "Conflict", message).with(Details { causes, ..Details::default() })
     }
 
-    /// The causes' fields and messages make up the message.
-    pub fn invalid(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> Self {
-        let mut texts: Vec<String> = Vec::new();
-        for cause in &causes {
-            let text = format!("{}: {}", cause.field, cause.message);
-            if !texts.contains(&text) {
-                texts.push(text);
-            }
-        }
+    /// The causes' fields and messages make up the message. Those beyond [`MAX_CAUSES`] are left out.
+    pub fn invalid(group: &str, kind: &str, name: &str, mut causes: Vec<Cause>) -> Self {
+        causes.truncate(MAX_CAUSES);
+        let mut seen = HashSet::new();
+        let texts: Vec<String> = causes
+            .iter()
+            .filter(|cause| seen.insert((&cause.field, &cause.message)))
+            .map(|cause| format!("{}: {}", cause.field, cause.message))
+            .collect();
         let text = match texts.as_slice() {
             [] => "<nil>".to_owned(),
             [text] => text.clone(),

@@ -10,6 +10,17 @@ const MAX_OPERATIONS: usize = 10_000;
 /// What all copies of a patch may add, in bytes of JSON: copies of copies would grow without end.
 const MAX_COPIED: usize = 3 << 20;
 
+/// How many elements may be moved by insertions and removals in front of them: each moves all behind its place.
+const MAX_MOVED: usize = 50_000_000;
+
+/// What the operations have cost so far, beyond their own size.
+#[derive(Default)]
+struct Spent {
+    /// Bytes that copies have added.
+    copied: usize,
+    moved: usize,
+}
+
 pub fn json(target: &Tree, patch: &Tree) -> Result<Tree, Error> {
     let Tree::Array(operations) = patch else {
         let kind = match patch {
@@ -33,9 +44,14 @@ pub fn json(target: &Tree, patch: &Tree) -> Result<Tree, Error> {
         check_types(operation)?;
     }
     let mut result = target.clone();
-    let mut copied = 0;
+    let mut spent = Spent::default();
     for operation in operations {
-        apply(&mut result, operation, &mut copied).ok_or(Error::Rejected)?;
+        apply(&mut result, operation, &mut spent).ok_or(Error::Rejected)?;
+        if spent.moved > MAX_MOVED {
+            return Err(Error::TooLarge(
+                "the operations of the JSON patch move too many elements".to_owned(),
+            ));
+        }
     }
     Ok(result)
 }
@@ -57,8 +73,7 @@ fn check_types(operation: &Tree) -> Result<(), Error> {
     Ok(())
 }
 
-/// `copied`: the bytes that copies have added so far.
-fn apply(document: &mut Tree, operation: &Tree, copied: &mut usize) -> Option<()> {
+fn apply(document: &mut Tree, operation: &Tree, spent: &mut Spent) -> Option<()> {
     let text = |name: &str| operation.get(name).and_then(Tree::as_str);
     let value = || operation.get("value").cloned().unwrap_or(Tree::Null);
     if (text("op"), text("path")) == (Some("replace"), Some("")) {
@@ -71,8 +86,8 @@ fn apply(document: &mut Tree, operation: &Tree, copied: &mut usize) -> Option<()
         open_along(document, &from);
     }
     match text("op")? {
-        "add" => add(document, &path, value()),
-        "remove" => remove(document, &path).map(drop),
+        "add" => add(document, &path, value(), spent),
+        "remove" => remove(document, &path, spent).map(drop),
         "replace" => replace(document, &path, value()),
         "test" => {
             let found = find(document, &path)?.unwrap_or(&Tree::Null);
@@ -80,16 +95,16 @@ fn apply(document: &mut Tree, operation: &Tree, copied: &mut usize) -> Option<()
             (*opened.as_ref().unwrap_or(found) == value()).then_some(())
         }
         "move" => {
-            let taken = remove(document, &pointer(text("from")?)?)?;
-            add(document, &path, taken)
+            let taken = remove(document, &pointer(text("from")?)?, spent)?;
+            add(document, &path, taken, spent)
         }
         "copy" => {
             let copy = find(document, &pointer(text("from")?)?)?.cloned().unwrap_or(Tree::Null);
-            *copied += serde_json::to_vec(&copy).ok()?.len();
-            if *copied > MAX_COPIED {
+            spent.copied += serde_json::to_vec(&copy).ok()?.len();
+            if spent.copied > MAX_COPIED {
                 return None;
             }
-            add(document, &path, copy)
+            add(document, &path, copy, spent)
         }
         _ => None,
     }
@@ -154,7 +169,7 @@ fn find<'t>(document: &'t Tree, path: &[String]) -> Option<Option<&'t Tree>> {
     }
 }
 
-fn add(document: &mut Tree, path: &[String], value: Tree) -> Option<()> {
+fn add(document: &mut Tree, path: &[String], value: Tree, spent: &mut Spent) -> Option<()> {
     match parent(document, path)? {
         (Tree::Object(map), key) => {
             map.insert(key.to_owned(), value);
@@ -163,19 +178,24 @@ fn add(document: &mut Tree, path: &[String], value: Tree) -> Option<()> {
         (Tree::Array(list), key) => {
             // From the end, -1 is behind the last element.
             let at = index(key, list.len() + 1)?;
-            (at <= list.len()).then(|| list.insert(at, value))?;
+            spent.moved += list.len().checked_sub(at)?;
+            list.insert(at, value);
         }
         _ => return None,
     }
     Some(())
 }
 
-fn remove(document: &mut Tree, path: &[String]) -> Option<Tree> {
+fn remove(document: &mut Tree, path: &[String], spent: &mut Spent) -> Option<Tree> {
     match parent(document, path)? {
-        (Tree::Object(map), key) => map.shift_remove(key),
+        (Tree::Object(map), key) => {
+            spent.moved += map.len();
+            map.shift_remove(key)
+        }
         (Tree::Array(list), key) => {
             let at = index(key, list.len())?;
-            (at < list.len()).then(|| list.remove(at))
+            spent.moved += list.len().checked_sub(at + 1)?;
+            Some(list.remove(at))
         }
         _ => None,
     }

@@ -1,12 +1,16 @@
 //! Strategic merge patch: a merge patch that knows from the model which lists are maps by a key or sets, with the
 //! directives `$patch`, `$retainKeys`, `$setElementOrder/…` and `$deleteFromPrimitiveList/…`.
 
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+
 use api::Tree;
 use api::model::{Field, Message, PatchStrategy, Shape, Type};
 use serde_json::Map;
 
-use super::order::{identity, normalize, same, text};
-use super::{Error, not_a_map};
+use super::order::{self, identity, normalize, text};
+use super::{Error, not_a_map, remove_nulls};
+use crate::bounds::Seen;
 
 const DIRECTIVE: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
@@ -140,20 +144,20 @@ fn merge_map(
         let name = &key[ELEMENT_ORDER.len()..];
         ordered_list(&mut target, patch, name, list(order)?, schema)?;
     }
+    remove_nulls(&mut target, patch, |key| !key.starts_with('$'));
     for (key, value) in patch {
         if let Some(name) = key.strip_prefix(DELETE_PRIMITIVES) {
-            let gone = list(value)?;
+            let gone: Seen<&Tree> = list(value)?.iter().collect();
             if let Some(Tree::Array(items)) = target.get_mut(name) {
-                items.retain(|item| !gone.contains(item));
+                items.retain(|item| !gone.contains(&item));
             }
             continue;
         }
         let done = key.starts_with(ELEMENT_ORDER) || key == DIRECTIVE || key == RETAIN_KEYS;
-        if done || (value.is_array() && patch.contains_key(&format!("{ELEMENT_ORDER}{key}"))) {
-            continue;
-        }
-        if value.is_null() {
-            target.shift_remove(key);
+        if done
+            || value.is_null()
+            || (value.is_array() && patch.contains_key(&format!("{ELEMENT_ORDER}{key}")))
+        {
             continue;
         }
         let member = member(schema, key);
@@ -180,12 +184,14 @@ fn retain_keys(target: &mut Map<String, Tree>, patch: &Map<String, Tree>) -> Res
     let Some(keys) = patch.get(RETAIN_KEYS) else { return Ok(()) };
     let malformed = || Error::Malformed("invalid patch format of retainKeys".to_owned());
     let keys = keys.as_array().ok_or_else(malformed)?;
-    let named = |key: &str| keys.iter().any(|one| one.as_str() == Some(key));
-    let foreign = |(key, value): (&String, &Tree)| !key.starts_with('$') && !value.is_null() && !named(key);
+    let named: Seen<&str> = keys.iter().filter_map(Tree::as_str).collect();
+    let foreign = |(key, value): (&String, &Tree)| {
+        !key.starts_with('$') && !value.is_null() && !named.contains(key.as_str())
+    };
     if patch.iter().any(foreign) {
         return Err(malformed());
     }
-    target.retain(|key, _| named(key));
+    target.retain(|key, _| named.contains(key.as_str()));
     Ok(())
 }
 
@@ -223,16 +229,16 @@ fn ordered_list(
 }
 
 /// What the patch changes must stand in the declared order, in that order.
-fn check_order(changes: &[Tree], order: &[Tree], key: &str) -> Result<(), Error> {
-    let mut declared = order.iter();
+fn check_order(changes: &[Tree], in_order: &[Tree], key: &str) -> Result<(), Error> {
+    let mut declared = in_order.iter();
     for change in changes.iter().filter(|change| change.get(DIRECTIVE).is_none()) {
-        let wanted = identity(change, key);
-        if !declared.any(|one| same(identity(one, key), wanted)) {
+        let wanted = order::key(identity(change, key));
+        if !declared.any(|one| order::key(identity(one, key)) == wanted) {
             let lines = |items: &[Tree]| items.iter().map(plain).collect::<Vec<_>>().join(" ");
             return Err(Error::Internal(format!(
                 "The order in patch list:\n[{}]\n doesn't match $setElementOrder list:\n[{}]\n",
                 lines(changes),
-                lines(order)
+                lines(in_order)
             )));
         }
     }
@@ -241,17 +247,13 @@ fn check_order(changes: &[Tree], order: &[Tree], key: &str) -> Result<(), Error>
 
 fn merge_list(mut target: Vec<Tree>, patch: &[Tree], member: &Member<'_>) -> Result<Vec<Tree>, Error> {
     if !patch.iter().chain(&target).any(Tree::is_object) {
-        let new: Vec<Tree> = patch.iter().filter(|item| !target.contains(item)).cloned().collect();
-        target.extend(new);
-        let mut seen: Vec<Tree> = Vec::with_capacity(target.len());
-        for item in target {
-            if !seen.contains(&item) {
-                seen.push(item);
-            }
-        }
-        return Ok(seen);
+        target.extend(patch.iter().cloned());
+        let mut seen = Seen::new();
+        let first: Vec<bool> = target.iter().map(|item| !seen.repeats(item)).collect();
+        return Ok(target.into_iter().zip(first).filter_map(|(item, first)| first.then_some(item)).collect());
     }
     let mut replace = false;
+    let mut deleted = HashSet::new();
     let mut changes = Vec::with_capacity(patch.len());
     for item in patch {
         let map = item.as_object().ok_or_else(|| wrong_kind("map[string]interface {}", item))?;
@@ -261,7 +263,7 @@ fn merge_list(mut target: Vec<Tree>, patch: &[Tree], member: &Member<'_>) -> Res
                 let Some(key) = map.get(member.key) else {
                     return Err(missing_key(map, member.key));
                 };
-                target.retain(|one| !same(identity(one, member.key), key));
+                deleted.insert(order::key(key));
             }
             Some("merge") => {
                 return Err(Error::Internal("merging lists cannot yet be specified in the patch".to_owned()));
@@ -275,14 +277,25 @@ fn merge_list(mut target: Vec<Tree>, patch: &[Tree], member: &Member<'_>) -> Res
     if replace {
         return changes.into_iter().map(|map| without_directives(&Tree::Object(map.clone()))).collect();
     }
+    let key_of = |item| order::key(identity(item, member.key)).map(Cow::into_owned);
+    if !deleted.is_empty() {
+        target.retain(|one| !deleted.contains(&order::key(identity(one, member.key))));
+    }
+    // Of several with one key the first is merged.
+    let mut places: HashMap<Option<String>, usize> =
+        target.iter().enumerate().rev().map(|(place, item)| (key_of(item), place)).collect();
     for map in changes {
         let key = map.get(member.key).ok_or_else(|| missing_key(map, member.key))?;
-        match target.iter_mut().find(|one| same(identity(one, member.key), key)) {
+        let key = order::key(key).map(Cow::into_owned);
+        match places.get(&key).map(|place| &mut target[*place]) {
             Some(place) => {
                 let Tree::Object(old) = place.take() else { continue };
                 *place = Tree::Object(merge_map(old, map, member.schema)?);
             }
-            None => target.push(without_directives(&Tree::Object(map.clone()))?),
+            None => {
+                places.insert(key, target.len());
+                target.push(without_directives(&Tree::Object(map.clone()))?);
+            }
         }
     }
     Ok(target)

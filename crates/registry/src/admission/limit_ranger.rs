@@ -6,6 +6,7 @@ use std::sync::Arc;
 use api::{Status, Tree};
 use async_trait::async_trait;
 use machinery::Quantity;
+use machinery::bounds::Seen;
 
 use super::{Attributes, Lookup, Operation, Plugin};
 use crate::tree::{as_object, ensure, entries, get, has, list, object_mut, text};
@@ -51,6 +52,7 @@ impl Plugin for LimitRanger {
         if attributes.is("", "pods") && attributes.operation == Operation::Create && applies(attributes, pod)
         {
             for range in self.ranges(attributes.namespace) {
+                bounded(pod, &range)?;
                 fill(pod, &range);
             }
         }
@@ -62,6 +64,7 @@ impl Plugin for LimitRanger {
             return Ok(());
         }
         for range in self.ranges(attributes.namespace) {
+            bounded(object, &range)?;
             let mut problems = Vec::new();
             for limit in list(&range, "spec.limits") {
                 match (text(limit, "type"), attributes.is("", "pods")) {
@@ -80,19 +83,34 @@ impl Plugin for LimitRanger {
                     _ => {}
                 }
             }
-            let mut seen: Vec<String> = Vec::new();
-            for problem in problems {
-                if !seen.contains(&problem) {
-                    seen.push(problem);
-                }
-            }
-            match seen.as_slice() {
+            let mut seen = Seen::new();
+            problems.retain(|problem| !seen.repeats(problem.clone()));
+            match problems.as_slice() {
                 [] => {}
                 [one] => return Err(attributes.forbid(one)),
                 several => return Err(attributes.forbid(&format!("[{}]", several.join(", ")))),
             }
         }
         Ok(())
+    }
+}
+
+/// What a range says of containers counts for each of them: more of both than any cluster has is refused, since defaults would
+/// make the pod as large as the product.
+fn bounded(pod: &Tree, range: &Tree) -> Result<(), Status> {
+    const MOST: usize = 100_000;
+    let amounts = |limit: &Tree| {
+        ["min", "max", "default", "defaultRequest", "maxLimitRequestRatio"]
+            .map(|field| entries(limit, field).count())
+            .iter()
+            .sum::<usize>()
+    };
+    let limits: usize = list(range, "spec.limits").iter().map(amounts).sum();
+    let containers: usize =
+        ["containers", "initContainers"].map(|field| list(get(pod, "spec"), field).len()).iter().sum();
+    match limits.saturating_mul(containers) {
+        0..=MOST => Ok(()),
+        _ => Err(Status::request_entity_too_large("containers times limits of the namespace's LimitRange")),
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use api::{Status, Tree};
 use async_trait::async_trait;
+use machinery::bounds::Seen;
 use machinery::names;
 use serde_json::json;
 
@@ -172,19 +173,19 @@ impl Plugin for ServiceAccount {
 /// Only the account's secrets, where its annotation says so.
 fn limit_secrets(attributes: &Attributes<'_>, pod: &Tree, account: &Tree) -> Result<(), Status> {
     let name = text(account, "metadata.name");
-    let allowed = |secret: &str| list(account, "secrets").iter().any(|one| text(one, "name") == secret);
+    let names = |field| list(account, field).iter().map(|one| text(one, "name")).collect::<Seen<&str>>();
+    let (allowed, pulls) = (names("secrets"), names("imagePullSecrets"));
     for volume in list(pod, "spec.volumes") {
         let secret = text(volume, "secret.secretName");
-        if !secret.is_empty() && !allowed(secret) {
+        if !secret.is_empty() && !allowed.contains(secret) {
             return Err(attributes.forbid(&format!(
                 "volume with secret.secretName={secret:?} is not allowed because service account {name} does not reference that secret"
             )));
         }
     }
-    let pulls: Vec<&str> = list(account, "imagePullSecrets").iter().map(|one| text(one, "name")).collect();
     for (index, secret) in list(pod, "spec.imagePullSecrets").iter().enumerate() {
         let secret = text(secret, "name");
-        if !pulls.contains(&secret) {
+        if !pulls.contains(secret) {
             return Err(attributes.forbid(&format!(
                 "imagePullSecrets[{index}].name={secret:?} is not allowed because service account {name} does not reference that imagePullSecret"
             )));

@@ -2,6 +2,7 @@
 
 use api::Tree;
 use api::status::Cause;
+use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::Path;
 use machinery::names;
 
@@ -122,12 +123,15 @@ fn check(context: &Context<'_>, request: &Tree, old: Option<&Tree>, errors: &mut
         errors.push(spec.field("usages").required(""));
     }
     let all = spec.field("usages");
-    let usages: Vec<&str> = texts(request, "spec.usages").collect();
-    for (index, usage) in usages.iter().enumerate() {
-        if !USAGES.contains(usage) {
-            errors.push(all.index(index).not_supported(*usage, &USAGES));
-        } else if usages[..index].contains(usage) {
-            errors.push(all.index(index).duplicate(*usage));
+    let mut seen = Seen::new();
+    for (index, usage) in texts(request, "spec.usages").enumerate() {
+        if is_full(errors) {
+            break;
+        }
+        if !USAGES.contains(&usage) {
+            errors.push(all.index(index).not_supported(usage, &USAGES));
+        } else if seen.repeats(usage) {
+            errors.push(all.index(index).duplicate(usage));
         }
     }
     let (signer, path) = (text(request, "spec.signerName"), spec.field("signerName"));

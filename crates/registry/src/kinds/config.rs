@@ -2,6 +2,7 @@
 
 use api::Tree;
 use api::status::Cause;
+use machinery::bounds::is_full;
 use machinery::fieldpath::Path;
 use machinery::names;
 
@@ -75,6 +76,9 @@ fn config_map(_: &Context<'_>, object: &Tree, old: Option<&Tree>, errors: &mut V
     for field in ["data", "binaryData"] {
         let path = Path::new(field);
         for (key, value) in entries(object, field) {
+            if is_full(errors) {
+                break;
+            }
             errors.extend(names::config_key(key).iter().map(|problem| path.key(key).invalid(key, problem)));
             let twin = get(object, "binaryData").get(key).is_some();
             if field == "data" && twin {
@@ -100,6 +104,9 @@ fn secret(_: &Context<'_>, object: &Tree, old: Option<&Tree>, errors: &mut Vec<C
     immutable(object, old, &["data"], errors);
     let mut size = 0;
     for (key, value) in entries(object, "data") {
+        if is_full(errors) {
+            break;
+        }
         errors.extend(names::config_key(key).iter().map(|problem| DATA.key(key).invalid(key, problem)));
         size += decoded(value.as_str().unwrap_or_default());
     }

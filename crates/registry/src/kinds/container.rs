@@ -4,8 +4,11 @@ mod mounts;
 mod security;
 mod sources;
 
+use std::collections::HashMap;
+
 use api::Tree;
 use api::status::Cause;
+use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::Path;
 use machinery::names;
 
@@ -20,12 +23,39 @@ pub(super) use security::{seccomp, user_id};
 use sources::{env, env_from};
 pub use sources::{field_ref, key, resource_ref};
 
+/// A pod's volumes that are right, by name.
+pub type Volumes<'a> = HashMap<&'a str, &'a Tree>;
+
+/// The names of `spec.resourceClaims`, in their order and to look up.
+#[derive(Default)]
+pub struct Claims<'a> {
+    names: Vec<&'a str>,
+    known: Seen<&'a str>,
+}
+
+impl<'a> FromIterator<&'a str> for Claims<'a> {
+    fn from_iter<I: IntoIterator<Item = &'a str>>(names: I) -> Self {
+        let names: Vec<&str> = names.into_iter().collect();
+        Self { known: names.iter().copied().collect(), names }
+    }
+}
+
+impl Claims<'_> {
+    pub fn contains(&self, name: &str) -> bool {
+        self.known.contains(name)
+    }
+
+    pub fn names(&self) -> &[&str] {
+        &self.names
+    }
+}
+
 /// Where a container stands.
 #[derive(Clone, Copy)]
 pub struct Place<'a> {
-    pub volumes: &'a [&'a str],
+    pub volumes: &'a Volumes<'a>,
     /// Names of `spec.resourceClaims`.
-    pub claims: &'a [&'a str],
+    pub claims: &'a Claims<'a>,
     pub grace: i64,
     pub host_network: bool,
     pub init: bool,
@@ -186,10 +216,13 @@ pub(super) fn check(container: &Tree, path: &Path<'_>, place: &Place<'_>, errors
 }
 
 fn resize(container: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
-    let policies = list(container, "resizePolicy");
-    for (index, policy) in policies.iter().enumerate() {
+    let mut seen = Seen::new();
+    for (index, policy) in list(container, "resizePolicy").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let name = text(policy, "resourceName");
-        if policies[..index].iter().any(|other| text(other, "resourceName") == name) {
+        if seen.repeats(name) {
             errors.push(path.index(index).duplicate(name));
         }
         for (field, values) in
@@ -214,14 +247,17 @@ fn one_of(tree: &Tree, field: &str, values: &[&str], path: &Path<'_>, errors: &m
 }
 
 fn ports(container: &Tree, path: &Path<'_>, place: &Place<'_>, errors: &mut Vec<Cause>) {
-    let ports = list(container, "ports");
     let all = path.field("ports");
-    for (index, port) in ports.iter().enumerate() {
+    let mut seen = Seen::new();
+    for (index, port) in list(container, "ports").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let at = all.index(index);
         let name = text(port, "name");
         if !name.is_empty() {
             rules::format(name, names::port_name(name), &at.field("name"), errors);
-            if ports[..index].iter().any(|other| text(other, "name") == name) {
+            if seen.repeats(name) {
                 errors.push(at.field("name").duplicate(name));
             }
         }
@@ -243,17 +279,24 @@ fn ports(container: &Tree, path: &Path<'_>, place: &Place<'_>, errors: &mut Vec<
 }
 
 /// A host port may be taken once per protocol and address.
-pub(super) fn host_ports(container: &Tree, path: &Path<'_>, seen: &mut Vec<String>, errors: &mut Vec<Cause>) {
+pub(super) fn host_ports(
+    container: &Tree,
+    path: &Path<'_>,
+    seen: &mut Seen<String>,
+    errors: &mut Vec<Cause>,
+) {
     let all = path.field("ports");
     for (index, port) in list(container, "ports").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let number = number(port, "hostPort");
         if number == 0 {
             continue;
         }
         let key = format!("{}/{}/{number}", text(port, "protocol"), text(port, "hostIP"));
-        if seen.contains(&key) {
+        if seen.repeats(key.clone()) {
             errors.push(all.index(index).field("hostPort").duplicate(&key));
         }
-        seen.push(key);
     }
 }

@@ -5,6 +5,7 @@ mod limits;
 
 use api::Tree;
 use api::status::Cause;
+use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::{Path, Shown};
 use machinery::{Quantity, names};
 use serde_json::json;
@@ -127,6 +128,9 @@ fn check_namespace_status(_: &Context<'_>, namespace: &Tree, _: Option<&Tree>, e
 fn check_namespace(context: &Context<'_>, namespace: &Tree, _: Option<&Tree>, errors: &mut Vec<Cause>) {
     let all = Path::new("spec.finalizers");
     for (index, finalizer) in texts(namespace, "spec.finalizers").enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let path = if context.subresource == Some("finalize") { all.index(index) } else { all };
         rules::format(finalizer, names::qualified_name(finalizer), &path, errors);
         if !finalizer.contains('/') && !matches!(finalizer, "kubernetes" | "orphan" | "foregroundDeletion") {
@@ -168,14 +172,17 @@ fn prepare_node(_: &Context<'_>, node: &mut Tree, _: Option<&Tree>) {
 
 fn check_node(_: &Context<'_>, node: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
     let all = Path::new("metadata.taints");
-    let taints = list(node, "spec.taints");
-    for (index, taint) in taints.iter().enumerate() {
+    let mut seen = Seen::new();
+    for (index, taint) in list(node, "spec.taints").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let at = all.index(index);
         let [key, value, effect] = ["key", "value", "effect"].map(|field| text(taint, field));
         rules::format(key, names::qualified_name(key), &at.field("key"), errors);
         rules::format(value, names::label_value(value), &at.field("value"), errors);
         taint_effect(effect, false, &at.field("effect"), errors);
-        if taints[..index].iter().any(|other| text(other, "key") == key && text(other, "effect") == effect) {
+        if seen.repeats((key, effect)) {
             let shown = crate::internal::shown(taint, "core.v1.Taint");
             let mut cause = at.duplicate(shown);
             cause.message.push_str(": taints must be unique by key and effect pair");
@@ -184,6 +191,9 @@ fn check_node(_: &Context<'_>, node: &Tree, old: Option<&Tree>, errors: &mut Vec
     }
     let cidrs = Path::new("spec.podCIDRs");
     for (index, cidr) in texts(node, "spec.podCIDRs").enumerate() {
+        if is_full(errors) {
+            break;
+        }
         if cidr.parse::<ipnet::IpNet>().is_err() {
             errors.push(cidrs.index(index).invalid(cidr, CIDR));
         }
@@ -197,6 +207,9 @@ fn check_node(_: &Context<'_>, node: &Tree, old: Option<&Tree>, errors: &mut Vec
     let Some(old) = old else {
         for field in ["status.capacity", "status.allocatable"] {
             for (name, value) in entries(node, field) {
+                if is_full(errors) {
+                    break;
+                }
                 let amount = Quantity::from_tree(value).unwrap_or(Quantity::ZERO);
                 if amount.nanos() < 0 {
                     let path = Path::new(field);
@@ -229,6 +242,9 @@ fn subset(subset: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     for field in ["addresses", "notReadyAddresses"] {
         let all = path.field(field);
         for (index, address) in list(subset, field).iter().enumerate() {
+            if is_full(errors) {
+                break;
+            }
             let at = all.index(index);
             let ip = text(address, "ip");
             special_ip(ip, &at.field("ip"), errors);
@@ -247,6 +263,9 @@ fn subset(subset: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let ports = list(subset, "ports");
     let all = path.field("ports");
     for (index, port) in ports.iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let at = all.index(index);
         let name = text(port, "name");
         if name.is_empty() && ports.len() > 1 {

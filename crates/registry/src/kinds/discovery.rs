@@ -2,6 +2,7 @@
 
 use api::Tree;
 use api::status::Cause;
+use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::{Path, Shown};
 use machinery::names;
 
@@ -35,15 +36,18 @@ fn check(_: &Context<'_>, slice: &Tree, old: Option<&Tree>, errors: &mut Vec<Cau
         errors.push(Path::new("addressType").not_supported(kind, &["FQDN", "IPv4", "IPv6"]));
     }
     endpoints(slice, kind, errors);
-    let ports = list(slice, "ports");
     let all = Path::new("ports");
-    for (index, port) in ports.iter().enumerate() {
+    let mut seen = Seen::new();
+    for (index, port) in list(slice, "ports").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let at = all.index(index);
         let name = text(port, "name");
         if !name.is_empty() {
             rules::format(name, names::dns1123_label(name), &at.field("name"), errors);
         }
-        if ports[..index].iter().any(|other| text(other, "name") == name) {
+        if seen.repeats(name) {
             errors.push(at.field("name").duplicate(name));
         }
         rules::one_of(port, "protocol", &["SCTP", "TCP", "UDP"], &at, errors);
@@ -59,6 +63,9 @@ fn endpoints(slice: &Tree, kind: &str, errors: &mut Vec<Cause>) {
         return;
     }
     for (index, endpoint) in endpoints.iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let at = all.index(index);
         let path = at.field("addresses");
         let count = list(endpoint, "addresses").len();
@@ -68,6 +75,9 @@ fn endpoints(slice: &Tree, kind: &str, errors: &mut Vec<Cause>) {
             errors.push(path.too_many(count, 100));
         }
         for (position, address) in texts(endpoint, "addresses").enumerate() {
+            if is_full(errors) {
+                break;
+            }
             let parsed = address.parse::<std::net::IpAddr>();
             match (kind, &parsed) {
                 ("IPv4" | "IPv6", Err(_)) => special_ip(address, &path.index(position), errors),
@@ -91,10 +101,13 @@ fn endpoints(slice: &Tree, kind: &str, errors: &mut Vec<Cause>) {
             rules::formatted(endpoint, field, format, &at, errors);
         }
         let zones = at.field("hints.forZones");
-        let named = list(endpoint, "hints.forZones");
-        for (index, zone) in named.iter().enumerate() {
+        let mut seen = Seen::new();
+        for (index, zone) in list(endpoint, "hints.forZones").iter().enumerate() {
+            if is_full(errors) {
+                break;
+            }
             let (name, at) = (text(zone, "name"), zones.index(index));
-            if named[..index].iter().any(|other| text(other, "name") == name) {
+            if seen.repeats(name) {
                 errors.push(at.field("name").duplicate(name));
             }
             rules::format(name, names::label_value(name), &at.field("name"), errors);

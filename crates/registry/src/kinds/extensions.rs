@@ -1,6 +1,7 @@
 //! Definitions of custom resources: their defaults, and which versions are stored. What is wrong in them is not told here.
 
 use api::Tree;
+use machinery::bounds::Seen;
 use serde_json::json;
 
 use crate::generic::{Generation, Profile};
@@ -47,10 +48,11 @@ fn prepare(_: &Context<'_>, definition: &mut Tree, old: Option<&Tree>) {
     }
     let versions = list(definition, "spec.versions").iter().filter(|version| flag(version, "storage"));
     let mut stored: Vec<Tree> = list(definition, "status.storedVersions").to_vec();
-    for name in versions.map(|version| Tree::from(text(version, "name"))) {
-        if !stored.contains(&name) {
-            stored.push(name);
-        }
-    }
+    let known: Seen<String> = stored.iter().filter_map(Tree::as_str).map(str::to_owned).collect();
+    let mut added = Seen::new();
+    let new = versions.map(|version| text(version, "name"));
+    let new: Vec<Tree> =
+        new.filter(|name| !known.contains(*name) && !added.repeats(*name)).map(Tree::from).collect();
+    stored.extend(new);
     ensure(definition, "status").insert("storedVersions".to_owned(), stored.into());
 }

@@ -2,6 +2,7 @@
 
 use api::Tree;
 use api::status::Cause;
+use machinery::bounds::is_full;
 use machinery::fieldpath::Path;
 use machinery::{labels, names};
 
@@ -71,14 +72,23 @@ fn ingress(_: &Context<'_>, ingress: &Tree, _: Option<&Tree>, errors: &mut Vec<C
     rules::formatted(spec, "ingressClassName", names::dns1123_subdomain, &path, errors);
     let all = path.field("rules");
     for (index, rule) in list(spec, "rules").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let at = all.index(index);
         host(text(rule, "host"), true, &at.field("host"), errors);
     }
     let all = path.field("tls");
     for (index, tls) in list(spec, "tls").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let at = all.index(index);
         let hosts = at.field("hosts");
         for (position, name) in texts(tls, "hosts").enumerate() {
+            if is_full(errors) {
+                break;
+            }
             host(name, false, &hosts.index(position), errors);
         }
         let secret = text(tls, "secretName");
@@ -221,6 +231,9 @@ fn policy(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         return;
     }
     for (index, kind) in texts(spec, "policyTypes").enumerate() {
+        if is_full(errors) {
+            break;
+        }
         if !matches!(kind, "Ingress" | "Egress") {
             errors.push(at.index(index).not_supported(kind, &["Ingress", "Egress"]));
         }
@@ -290,6 +303,9 @@ fn block(block: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     };
     let all = path.field("except");
     for (index, except) in texts(block, "except").enumerate() {
+        if is_full(errors) {
+            break;
+        }
         match except.parse::<ipnet::IpNet>() {
             Err(_) => errors.push(all.index(index).invalid(except, CIDR)),
             Ok(inner) if !net.contains(&inner) || inner.prefix_len() <= net.prefix_len() => {

@@ -3,6 +3,7 @@
 use api::Tree;
 use api::status::Cause;
 use machinery::Quantity;
+use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::{Path, Shown};
 use machinery::{labels, names};
 
@@ -10,7 +11,7 @@ use crate::generic::Profile;
 use crate::kinds::pod_spec;
 use crate::rules::{self, Table};
 use crate::strategy::Context;
-use crate::tree::{entries, get, list, same, text};
+use crate::tree::{Alike, entries, get, list, text};
 
 pub(super) const RULES: Table = &[];
 
@@ -41,14 +42,21 @@ fn check(_: &Context<'_>, class: &Tree, old: Option<&Tree>, errors: &mut Vec<Cau
     let tolerations = list(class, "scheduling.tolerations");
     let all = path.field("tolerations");
     pod_spec::tolerations(tolerations, &all, errors);
+    let mut seen = Seen::new();
     for (index, toleration) in tolerations.iter().enumerate() {
-        if tolerations[..index].iter().any(|other| same(other, toleration)) {
+        if is_full(errors) {
+            break;
+        }
+        if seen.repeats(Alike(toleration)) {
             let shown = crate::internal::shown(toleration, "core.v1.Toleration");
             errors.push(all.index(index).duplicate(shown));
         }
     }
     let overhead = Path::new("overhead.limits");
     for (name, value) in entries(class, "overhead.podFixed") {
+        if is_full(errors) {
+            break;
+        }
         let amount = Quantity::from_tree(value).unwrap_or(Quantity::ZERO);
         if amount.nanos() < 0 {
             errors

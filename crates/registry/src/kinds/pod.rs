@@ -2,6 +2,7 @@
 
 use api::Tree;
 use api::status::Cause;
+use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::{Path, Shown};
 
 use crate::generic::{Generation, Profile};
@@ -127,15 +128,22 @@ fn check_status(_: &Context<'_>, pod: &Tree, old: Option<&Tree>, errors: &mut Ve
     }
     check_addresses(get(pod, "status"), errors);
     let claims = Path::new("status.resourceClaimStatuses");
+    let own: Seen<&str> = list(pod, "spec.resourceClaims").iter().map(|claim| text(claim, "name")).collect();
     for (index, status) in list(pod, "status.resourceClaimStatuses").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let name = text(status, "name");
-        if !list(pod, "spec.resourceClaims").iter().any(|claim| text(claim, "name") == name) {
+        if !own.contains(name) {
             let detail = "must match the name of an entry in `spec.resourceClaims`";
             errors.push(claims.index(index).field("name").invalid(name, detail));
         }
     }
     let conditions = Path::new("status.conditions");
     for (index, condition) in list(pod, "status.conditions").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let (kind, at) = (text(condition, "type"), conditions.index(index));
         crate::rules::format(kind, machinery::names::qualified_name(kind), &at.field("Type"), errors);
     }
@@ -156,6 +164,9 @@ fn check_addresses(status: &Tree, errors: &mut Vec<Cause>) {
         let (all, path) = (list(status, field), status_path.field(field));
         let before = errors.len();
         for (index, address) in all.iter().enumerate() {
+            if is_full(errors) {
+                break;
+            }
             pod_spec::ip(text(address, "ip"), &path.index(index), errors);
         }
         if errors.len() > before {

@@ -3,12 +3,15 @@
 mod affinity;
 mod ephemeral;
 
+use std::collections::HashMap;
+
 use api::Tree;
 use api::status::Cause;
+use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::Path;
 use machinery::{labels, names};
 
-use crate::kinds::container::{self, Place};
+use crate::kinds::container::{self, Claims, Place, Volumes};
 use crate::meta::NameFormat;
 use crate::rules::{self, Literal, Rule, Table};
 use crate::tree::{Object, fill_pointer, flag, get, has, int, list, member, text, texts};
@@ -65,8 +68,11 @@ fn service_account(spec: &mut Object) {
 
 fn check(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     // Volumes that are wrong in themselves are none.
-    let mut volumes: Vec<&str> = Vec::new();
+    let mut volumes = Volumes::new();
     for (index, volume) in list(spec, "volumes").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let name = text(volume, "name");
         let at = path.field("volumes");
         let at = at.index(index);
@@ -77,32 +83,33 @@ fn check(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         } else {
             rules::format(name, names::dns1123_label(name), &at.field("name"), errors);
         }
-        if volumes.contains(&name) {
+        if volumes.contains_key(name) {
             errors.push(at.field("name").duplicate(name));
         }
         if errors.len() == before {
-            volumes.push(name);
+            volumes.insert(name, volume);
         }
     }
-    let claims: Vec<&str> = list(spec, "resourceClaims").iter().map(|claim| text(claim, "name")).collect();
+    let claims: Claims<'_> = list(spec, "resourceClaims").iter().map(|claim| text(claim, "name")).collect();
     let grace = int(spec, "terminationGracePeriodSeconds").unwrap_or(30);
     let host_network = flag(spec, "hostNetwork");
     let place = Place { volumes: &volumes, claims: &claims, grace, host_network, init: false, spec };
     if list(spec, "containers").is_empty() {
         errors.push(path.field("containers").required(""));
     }
-    let mut seen: Vec<&str> = Vec::new();
-    let mut host_ports = Vec::new();
+    let (mut seen, mut host_ports) = (Seen::new(), Seen::new());
     for (field, init) in [("containers", false), ("initContainers", true)] {
         let all = path.field(field);
         for (index, one) in list(spec, field).iter().enumerate() {
+            if is_full(errors) {
+                break;
+            }
             let at = all.index(index);
             container::check(one, &at, &Place { init, ..place }, errors);
             let name = text(one, "name");
-            if !name.is_empty() && seen.contains(&name) {
+            if !name.is_empty() && seen.repeats(name) {
                 errors.push(at.field("name").duplicate(name));
             }
-            seen.push(name);
             if !init {
                 container::host_ports(one, &at, &mut host_ports, errors);
             }
@@ -117,11 +124,15 @@ fn check(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     tolerations(list(spec, "tolerations"), &path.field("tolerations"), errors);
     dns(spec, path, errors);
     labels::validate_labels(get(spec, "nodeSelector"), &path.field("nodeSelector"), errors);
+    let mut seen = Seen::new();
     for (index, gate) in list(spec, "schedulingGates").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let name = text(gate, "name");
         let at = path.field("schedulingGates");
         rules::format(name, names::qualified_name(name), &at.index(index), errors);
-        if list(spec, "schedulingGates")[..index].iter().any(|other| text(other, "name") == name) {
+        if seen.repeats(name) {
             errors.push(at.index(index).duplicate(name));
         }
     }
@@ -130,28 +141,37 @@ fn check(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             path.field("nodeName").forbidden("cannot be set until all schedulingGates have been cleared"),
         );
     }
-    let constraints = list(spec, "topologySpreadConstraints");
-    for (index, one) in constraints.iter().enumerate() {
-        let pair = |c: &Tree| format!("{{{}, {}}}", text(c, "topologyKey"), text(c, "whenUnsatisfiable"));
-        if constraints[..index].iter().any(|other| pair(other) == pair(one)) {
+    let mut first = HashMap::new();
+    for (index, one) in list(spec, "topologySpreadConstraints").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
+        let pair = format!("{{{}, {}}}", text(one, "topologyKey"), text(one, "whenUnsatisfiable"));
+        let first = *first.entry(pair.clone()).or_insert(index);
+        if first < index {
             let all = path.field("topologySpreadConstraints");
             // The first of the two is the one that is named.
-            let first = constraints.iter().position(|other| pair(other) == pair(one)).unwrap_or(index);
             let at = all.index(first);
-            errors.push(at.field("{topologyKey, whenUnsatisfiable}").duplicate(&pair(one)));
+            errors.push(at.field("{topologyKey, whenUnsatisfiable}").duplicate(&pair));
         }
     }
 }
 
 /// Files that hold variables lie in the pod's own volumes.
 fn file_volumes(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
-    let known = |name: &str| list(spec, "volumes").iter().any(|volume| text(volume, "name") == name);
+    let volumes: Seen<&str> = list(spec, "volumes").iter().map(|volume| text(volume, "name")).collect();
     for field in ["containers", "initContainers"] {
         let all = path.field(field);
         for (index, container) in list(spec, field).iter().enumerate() {
+            if is_full(errors) {
+                break;
+            }
             for (place, variable) in list(container, "env").iter().enumerate() {
+                if is_full(errors) {
+                    break;
+                }
                 let volume = text(variable, "valueFrom.fileKeyRef.volumeName");
-                if has(variable, "valueFrom.fileKeyRef") && !known(volume) {
+                if has(variable, "valueFrom.fileKeyRef") && !volumes.contains(volume) {
                     let at = all.index(index);
                     let at = at.field("env");
                     let at = at.index(place);
@@ -211,6 +231,9 @@ fn scalars(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
 /// The field errors of tolerations.
 pub fn tolerations(tolerations: &[Tree], path: &Path<'_>, errors: &mut Vec<Cause>) {
     for (index, toleration) in tolerations.iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let at = path.index(index);
         let [key, operator, value, effect] =
             ["key", "operator", "value", "effect"].map(|f| text(toleration, f));
@@ -276,6 +299,9 @@ fn dns(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         errors.push(servers.invalid(get(config, "nameservers"), "must not have more than 3 nameservers"));
     }
     for (index, server) in texts(config, "nameservers").enumerate() {
+        if is_full(errors) {
+            break;
+        }
         ip(server, &servers.index(index), errors);
     }
     let searches = list(config, "searches");
@@ -286,10 +312,16 @@ fn dns(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     }
     let all = at.field("searches");
     for (index, search) in texts(config, "searches").enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let search = search.strip_suffix('.').unwrap_or(search);
         rules::format(search, names::dns_search(search), &all.index(index), errors);
     }
     for (index, option) in list(config, "options").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         if text(option, "name").is_empty() {
             errors.push(at.field("options").index(index).required("must not be empty"));
         }
@@ -307,6 +339,9 @@ fn host_alias(alias: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     ip(text(alias, "ip"), &path.field("ip"), errors);
     let all = path.field("hostnames");
     for (index, host) in texts(alias, "hostnames").enumerate() {
+        if is_full(errors) {
+            break;
+        }
         rules::format(host, names::dns1123_subdomain(host), &all.index(index), errors);
     }
 }
@@ -336,12 +371,18 @@ fn security(context: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         }
     }
     for (index, group) in list(context, "supplementalGroups").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let at = path.field("supplementalGroups");
         container::user_id(group.as_i64().unwrap_or(0), &at.index(index), errors);
     }
-    let sysctls = list(context, "sysctls");
     let all = path.field("sysctls");
-    for (index, sysctl) in sysctls.iter().enumerate() {
+    let mut seen = Seen::new();
+    for (index, sysctl) in list(context, "sysctls").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let name = text(sysctl, "name");
         let at = all.index(index);
         if name.is_empty() {
@@ -349,7 +390,7 @@ fn security(context: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         } else if !sysctl_name(name) {
             let detail = "must have at most 253 characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
             errors.push(at.field("name").invalid(name, detail));
-        } else if sysctls[..index].iter().any(|other| text(other, "name") == name) {
+        } else if seen.repeats(name) {
             errors.push(at.field("name").duplicate(name));
         }
     }

@@ -2,6 +2,7 @@
 
 use api::Tree;
 use api::status::Cause;
+use machinery::bounds::{Seen, by_text, is_full};
 use machinery::fieldpath::Path;
 
 use crate::internal;
@@ -43,6 +44,9 @@ pub(super) fn check(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
     let gates = list(old, "spec.schedulingGates");
     let all = SPEC.field("schedulingGates");
     for (index, gate) in list(pod, "spec.schedulingGates").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         if !gates.contains(gate) {
             let name = text(gate, "name");
             let detail = format!("only deletion is allowed, but found new scheduling gate '{name}'");
@@ -78,11 +82,9 @@ fn deadline(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
 
 fn tolerations(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
     let (now, before) = (list(pod, "spec.tolerations"), list(old, "spec.tolerations"));
-    let kept = |old: &Tree| {
-        now.iter()
-            .any(|new| ["key", "operator", "value", "effect"].iter().all(|f| text(new, f) == text(old, f)))
-    };
-    if !before.iter().all(kept) {
+    let identity = |one| ["key", "operator", "value", "effect"].map(|field| text(one, field));
+    let now: Seen<[&str; 4]> = now.iter().map(identity).collect();
+    if !before.iter().all(|old| now.contains(&identity(old))) {
         let detail = "existing toleration can not be modified except its tolerationSeconds";
         errors.push(SPEC.field("tolerations").forbidden(detail));
     }
@@ -92,9 +94,10 @@ fn tolerations(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
 pub(super) fn ephemeral(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
     let path = SPEC.field("ephemeralContainers");
     let (now, before) = (list(pod, "spec.ephemeralContainers"), list(old, "spec.ephemeralContainers"));
+    let now = by_text(now, "name");
     for one in before {
         let name = text(one, "name");
-        match now.iter().find(|new| text(new, "name") == name) {
+        match now.get(name).copied() {
             None => errors.push(
                 path.forbidden(&format!("existing ephemeral containers {name:?} may not be removed\n")),
             ),
@@ -113,11 +116,11 @@ pub(super) fn ephemeral(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
 pub(super) fn only_resources(pod: &mut Tree, old: &Tree) {
     let mut result = old.clone();
     for field in ["containers", "initContainers"] {
-        let wanted = list(pod, &format!("spec.{field}")).to_vec();
+        let wanted = by_text(list(pod, &format!("spec.{field}")), "name");
         let Some(spec) = object_mut(&mut result, "spec") else { return };
         for container in spec.get_mut(field).and_then(Tree::as_array_mut).into_iter().flatten() {
             let name = text(container, "name").to_owned();
-            if let Some(new) = wanted.iter().find(|new| text(new, "name") == name) {
+            if let Some(new) = wanted.get(name.as_str()) {
                 for part in ["resources", "resizePolicy"] {
                     put(as_object(container), part, get(new, part).clone());
                 }
@@ -145,6 +148,9 @@ pub(super) fn resize(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
         let containers = spec.get_mut(field).and_then(Tree::as_array_mut).into_iter().flatten();
         let all = SPEC.field(field);
         for (index, (container, before)) in containers.zip(before).enumerate() {
+            if is_full(errors) {
+                break;
+            }
             amounts(container, before, &all.index(index), errors);
         }
     }

@@ -2,6 +2,7 @@
 
 use api::Tree;
 use api::status::Cause;
+use machinery::bounds::is_full;
 use machinery::fieldpath::Path;
 use machinery::names;
 
@@ -101,6 +102,9 @@ fn http(action: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         errors.push(path.field("scheme").not_supported(scheme, &["HTTP", "HTTPS"]));
     }
     for header in list(action, "httpHeaders") {
+        if is_full(errors) {
+            break;
+        }
         let name = text(header, "name");
         let good = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         if !good {

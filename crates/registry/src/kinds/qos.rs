@@ -8,7 +8,7 @@ use crate::tree::{entries, get, list};
 /// `Guaranteed`, `Burstable` or `BestEffort`, of a pod's spec.
 pub fn class(spec: &Tree) -> &'static str {
     let amount = |resources: &Tree, set: &str, name: &str| {
-        let found = entries(resources, set).find(|(key, _)| *key == name).map(|(_, value)| value);
+        let found = get(resources, set).get(name);
         found.and_then(|value| Quantity::from_tree(value).ok()).filter(|quantity| quantity.nanos() > 0)
     };
     let (mut any, mut guaranteed) = (false, true);

@@ -2,6 +2,7 @@
 
 use api::Tree;
 use api::status::Cause;
+use machinery::bounds::is_full;
 use machinery::fieldpath::{Path, Shown};
 use machinery::{labels, names};
 
@@ -79,6 +80,9 @@ fn rule(rule: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
 fn role(_: &Context<'_>, role: &Tree, _: Option<&Tree>, errors: &mut Vec<Cause>) {
     let all = Path::new("rules");
     for (index, rule) in list(role, "rules").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         if !list(rule, "nonResourceURLs").is_empty() {
             let detail = "namespaced rules cannot apply to non-resource URLs";
             let at = all.index(index);
@@ -99,6 +103,9 @@ fn cluster_role(_: &Context<'_>, role: &Tree, _: Option<&Tree>, errors: &mut Vec
         errors.push(path.required("at least one clusterRoleSelector required if aggregationRule is non-nil"));
     }
     for (index, selector) in selectors.iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let before = errors.len();
         labels::validate_label_selector(selector, &path.index(index), errors);
         if errors.len() > before {
@@ -133,6 +140,9 @@ fn binding(context: &Context<'_>, binding: &Tree, old: Option<&Tree>, errors: &m
     if context.resource.plural == "clusterrolebindings" {
         let all = Path::new("subjects");
         for (index, subject) in list(binding, "subjects").iter().enumerate() {
+            if is_full(errors) {
+                break;
+            }
             if text(subject, "kind") == "ServiceAccount" && text(subject, "namespace").is_empty() {
                 errors.push(all.index(index).field("namespace").required(""));
             }

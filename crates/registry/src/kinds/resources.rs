@@ -2,10 +2,12 @@
 
 use api::Tree;
 use api::status::Cause;
+use machinery::bounds::is_full;
 use machinery::fieldpath::Path;
 use machinery::{Quantity, names};
 
-use crate::tree::{entries, list, text};
+use crate::kinds::container::Claims;
+use crate::tree::{entries, get, list, text};
 
 fn quantity(value: &Tree) -> Quantity {
     Quantity::from_tree(value).unwrap_or(Quantity::ZERO)
@@ -41,21 +43,26 @@ pub(super) fn container_name(name: &str, path: &Path<'_>, errors: &mut Vec<Cause
 }
 
 /// A container's (or a pod's) requests and limits.
-pub fn requirements(resources: &Tree, path: &Path<'_>, claims: Option<&[&str]>, errors: &mut Vec<Cause>) {
+pub fn requirements(resources: &Tree, path: &Path<'_>, claims: Option<&Claims<'_>>, errors: &mut Vec<Cause>) {
     let (limits, requests) = (path.field("limits"), path.field("requests"));
-    let find = |set: &str, name: &str| entries(resources, set).find(|(key, _)| *key == name).map(|(_, v)| v);
     let (mut huge_pages, mut plain) = (false, false);
     for (name, value) in entries(resources, "limits") {
+        if is_full(errors) {
+            break;
+        }
         container_name(name, &limits.key(name), errors);
         amount(name, value, &limits.key(name), errors);
         huge_pages |= huge(name);
         plain |= matches!(name, "cpu" | "memory");
     }
     for (name, value) in entries(resources, "requests") {
+        if is_full(errors) {
+            break;
+        }
         container_name(name, &requests.key(name), errors);
         amount(name, value, &requests.key(name), errors);
         let request = quantity(value);
-        match find("limits", name).map(quantity) {
+        match get(resources, "limits").get(name).map(quantity) {
             Some(limit) if request > limit && !(extended(name) || huge(name)) => {
                 let detail = format!("must be less than or equal to {name} limit of {limit}");
                 errors.push(requests.invalid(&*request.to_string(), &detail));
@@ -77,11 +84,14 @@ pub fn requirements(resources: &Tree, path: &Path<'_>, claims: Option<&[&str]>, 
     }
     let all = path.field("claims");
     for (index, claim) in list(resources, "claims").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let (name, at) = (text(claim, "name"), all.index(index));
-        let known = claims.unwrap_or_default();
+        let known = claims.map(Claims::names).unwrap_or_default();
         if name.is_empty() {
             errors.push(at.required(""));
-        } else if !known.contains(&name) {
+        } else if !claims.is_some_and(|claims| claims.contains(name)) {
             let detail = if known.is_empty() {
                 "must be one of the names in pod.spec.resourceClaims which is empty".to_owned()
             } else {

@@ -5,6 +5,7 @@ mod prepare;
 
 use api::Tree;
 use api::status::Cause;
+use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::Path;
 use machinery::{labels, names};
 
@@ -168,14 +169,18 @@ fn external_name(spec: &Tree, errors: &mut Vec<Cause>) {
 fn ports(spec: &Tree, kind: &str, errors: &mut Vec<Cause>) {
     let ports = list(spec, "ports");
     let all = SPEC.field("ports");
+    let (mut names_seen, mut nodes, mut identities) = (Seen::new(), Seen::new(), Seen::new());
     for (index, port) in ports.iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let at = all.index(index);
         let name = text(port, "name");
         if name.is_empty() && ports.len() > 1 {
             errors.push(at.field("name").required(""));
         } else if !name.is_empty() {
             rules::format(name, names::dns1123_label(name), &at.field("name"), errors);
-            if ports[..index].iter().any(|other| text(other, "name") == name) {
+            if names_seen.repeats(name) {
                 errors.push(at.field("name").duplicate(name));
             }
         }
@@ -199,12 +204,10 @@ fn ports(spec: &Tree, kind: &str, errors: &mut Vec<Cause>) {
             let detail = format!("may not be used when `type` is '{kind}'");
             errors.push(at.field("nodePort").forbidden(&detail));
         }
-        let taken = |other: &Tree| number(other, "nodePort") == node && text(other, "protocol") == protocol;
-        if node != 0 && ports[..index].iter().any(taken) {
+        if node != 0 && nodes.repeats((node, protocol)) {
             errors.push(at.field("nodePort").duplicate(node));
         }
-        let identity = |port: &Tree| (number(port, "port"), text(port, "protocol").to_owned());
-        if ports[..index].iter().any(|other| identity(other) == identity(port)) {
+        if identities.repeats((number(port, "port"), protocol)) {
             let shown = json!({"port": get(port, "port"), "protocol": protocol});
             let shown = crate::internal::shown(&shown, "core.v1.ServicePort");
             errors.push(at.duplicate(shown));
@@ -235,6 +238,9 @@ fn affinity(spec: &Tree, errors: &mut Vec<Cause>) {
 fn external_addresses(spec: &Tree, errors: &mut Vec<Cause>) {
     let external = SPEC.field("externalIPs");
     for (index, address) in texts(spec, "externalIPs").enumerate() {
+        if is_full(errors) {
+            break;
+        }
         special_ip(address, &external.index(index), errors);
     }
 }
@@ -242,6 +248,9 @@ fn external_addresses(spec: &Tree, errors: &mut Vec<Cause>) {
 fn source_ranges(spec: &Tree, errors: &mut Vec<Cause>) {
     let ranges = SPEC.field("LoadBalancerSourceRanges");
     for (index, range) in texts(spec, "loadBalancerSourceRanges").enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let range = range.trim();
         match range.parse::<ipnet::IpNet>() {
             Err(_) => errors.push(ranges.index(index).invalid(range, CIDR)),

@@ -6,6 +6,7 @@ mod topology;
 use api::Tree;
 use api::status::Cause;
 use machinery::Quantity;
+use machinery::bounds::is_full;
 use machinery::fieldpath::{Path, Shown};
 use machinery::{labels, names};
 use serde_json::json;
@@ -145,6 +146,9 @@ const MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "Rea
 fn modes(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let at = path.field("accessModes");
     for mode in texts(spec, "accessModes") {
+        if is_full(errors) {
+            break;
+        }
         if !MODES.contains(&mode) {
             errors.push(at.not_supported(mode, &MODES));
         }

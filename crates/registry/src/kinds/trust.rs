@@ -2,6 +2,7 @@
 
 use api::Tree;
 use api::status::Cause;
+use machinery::bounds::is_full;
 use machinery::fieldpath::Path;
 use machinery::names;
 use x509_parser::pem::Pem;
@@ -134,6 +135,9 @@ fn anchors(bundle: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
         errors.push(path.invalid(OMITTED, "at least one trust anchor must be provided"));
     }
     for (_, indices) in seen.iter().filter(|(_, indices)| indices.len() > 1) {
+        if is_full(errors) {
+            break;
+        }
         let shown: Vec<String> = indices.iter().map(ToString::to_string).collect();
         let detail = format!("duplicate trust anchor (indices [{}])", shown.join(" "));
         errors.push(path.invalid(OMITTED, &detail));

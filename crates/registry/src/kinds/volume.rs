@@ -2,6 +2,7 @@
 
 use api::Tree;
 use api::status::Cause;
+use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::Path;
 use machinery::{Quantity, labels, names};
 
@@ -118,6 +119,9 @@ fn keys(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     mode(source, "defaultMode", path, errors);
     let all = path.field("items");
     for (index, item) in list(source, "items").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let at = all.index(index);
         if text(item, "key").is_empty() {
             errors.push(at.field("key").required(""));
@@ -144,6 +148,9 @@ fn downward(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         ["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
     mode(source, "defaultMode", path, errors);
     for item in list(source, "items") {
+        if is_full(errors) {
+            break;
+        }
         volume_path(item, path, errors);
         if has(item, "fieldRef") {
             field_ref(get(item, "fieldRef"), &FIELDS, &path.field("fieldRef"), errors);
@@ -164,9 +171,12 @@ fn downward(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
 
 fn projected(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     mode(source, "defaultMode", path, errors);
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen = Seen::new();
     let all = path.field("sources");
     for (index, one) in list(source, "sources").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let kinds = one.as_object().into_iter().flatten().filter(|(_, source)| !source.is_null());
         if kinds.count() > 1 {
             errors.push(all.index(index).forbidden("may not specify more than 1 volume type per source"));
@@ -193,11 +203,13 @@ fn projected(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             items.iter().map(move |item| (text(item, "path"), named(source)))
         });
         for (place, name) in items.chain([(token, ""), (text(one, "clusterTrustBundle.path"), "")]) {
-            if !place.is_empty() && seen.contains(&place) {
+            if is_full(errors) {
+                break;
+            }
+            if !place.is_empty() && seen.repeats(place) {
                 let shown = if name.is_empty() { place } else { name };
                 errors.push(path.invalid(shown, "conflicting duplicate paths"));
             }
-            seen.push(place);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use api::Tree;
 use api::model::Resource;
+use machinery::bounds::Seen;
 use machinery::names;
 
 use crate::tree::{get, has, int, list, number, text, texts};
@@ -130,19 +131,19 @@ pub(super) fn pod(pod: &Tree, old: Option<&Tree>) -> Vec<String> {
 /// A pod's spec, its own or a template's.
 fn spec(spec: &Tree, at: &str, warnings: &mut Vec<String>) {
     affinity(spec, at, warnings);
-    let aliases = list(spec, "hostAliases");
-    for (index, alias) in aliases.iter().enumerate() {
+    let mut seen = Seen::new();
+    for (index, alias) in list(spec, "hostAliases").iter().enumerate() {
         let ip = text(alias, "ip");
-        if aliases[..index].iter().any(|other| text(other, "ip") == ip) {
+        if seen.repeats(ip) {
             warnings.push(format!("{at}.hostAliases[{index}].ip: duplicate ip {ip:?}"));
         }
     }
-    let secrets = list(spec, "imagePullSecrets");
-    for (index, secret) in secrets.iter().enumerate() {
+    let mut seen = Seen::new();
+    for (index, secret) in list(spec, "imagePullSecrets").iter().enumerate() {
         let name = text(secret, "name");
         if name.is_empty() {
             warnings.push(format!("{at}.imagePullSecrets[{index}].name: invalid empty name \"\""));
-        } else if secrets[..index].iter().any(|other| text(other, "name") == name) {
+        } else if seen.repeats(name) {
             warnings.push(format!("{at}.imagePullSecrets[{index}].name: duplicate name {name:?}"));
         }
     }
@@ -200,11 +201,11 @@ fn paths(volume: &Tree, warnings: &mut Vec<String>) {
         ("secret", "Secret", text(volume, "secret.secretName")),
         ("downwardAPI", "DownwardAPI", ""),
     ] {
-        let items: Vec<&str> =
-            list(volume, &format!("{field}.items")).iter().map(|item| text(item, "path")).collect();
+        let items = list(volume, &format!("{field}.items"));
+        let mut seen = Seen::new();
         let title = if named.is_empty() { kind.to_owned() } else { format!("{kind} {named:?}") };
-        for (index, path) in items.iter().enumerate() {
-            if items[..index].contains(path) {
+        for path in items.iter().map(|item| text(item, "path")) {
+            if seen.repeats(path) {
                 warnings
                     .push(format!("volume {name:?} ({title}): overlapping paths: {path:?} with {path:?}"));
             }
@@ -239,12 +240,11 @@ fn container(container: &Tree, at: &str, warnings: &mut Vec<String>) {
             ));
         }
     }
-    let variables = list(container, "env");
-    for (index, variable) in variables.iter().enumerate() {
+    let mut seen = Seen::new();
+    for (index, variable) in list(container, "env").iter().enumerate() {
         let name = text(variable, "name");
-        let before = variables[..index].iter().rfind(|other| text(other, "name") == name);
         let refers = text(variable, "value").contains(&format!("$({name})"));
-        if before.is_some() && !refers {
+        if seen.repeats(name) && !refers {
             warnings.push(format!("{at}.env[{index}]: hides previous definition of {name:?}, which may be dropped when using apply"));
         }
     }

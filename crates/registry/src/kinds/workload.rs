@@ -4,6 +4,7 @@ mod stateful;
 
 use api::Tree;
 use api::status::Cause;
+use machinery::bounds::is_full;
 use machinery::fieldpath::{Path, Shown};
 use machinery::{intstr, labels, names};
 
@@ -331,6 +332,9 @@ fn check_status(context: &Context<'_>, object: &Tree, _: Option<&Tree>, errors: 
     let (status, path) = (get(object, "status"), Path::new("status"));
     let total = number(status, "replicas");
     for (field, value) in status.as_object().into_iter().flatten() {
+        if is_full(errors) {
+            break;
+        }
         if let Some(value) = value.as_i64() {
             not_negative(value, &path.field(field), errors);
         }

@@ -2,6 +2,7 @@
 
 use api::Tree;
 use api::status::Cause;
+use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::Path;
 use machinery::{labels, names};
 
@@ -10,12 +11,15 @@ use crate::strategy::Context;
 use crate::tree::{get, has, int, list, text, texts};
 
 pub(super) fn check(_: &Context<'_>, configuration: &Tree, _: Option<&Tree>, errors: &mut Vec<Cause>) {
-    let hooks = list(configuration, "webhooks");
     let all = Path::new("webhooks");
-    for (index, hook) in hooks.iter().enumerate() {
+    let mut seen = Seen::new();
+    for (index, hook) in list(configuration, "webhooks").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let (at, name) = (all.index(index), text(hook, "name"));
         webhook(hook, &at, errors);
-        if !name.is_empty() && hooks[..index].iter().any(|other| text(other, "name") == name) {
+        if !name.is_empty() && seen.repeats(name) {
             errors.push(at.field("name").duplicate(name));
         }
     }
@@ -25,6 +29,9 @@ fn webhook(hook: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     qualified(text(hook, "name"), &path.field("name"), errors);
     let all = path.field("rules");
     for (index, rule) in list(hook, "rules").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         rule_with_operations(rule, &all.index(index), errors);
     }
     rules::one_of(hook, "failurePolicy", &["Fail", "Ignore"], path, errors);
@@ -64,6 +71,9 @@ fn rule_with_operations(rule: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let operations = path.field("operations");
     some(rule, "operations", &operations, "operations", errors);
     for (index, operation) in texts(rule, "operations").enumerate() {
+        if is_full(errors) {
+            break;
+        }
         if !OPERATIONS.contains(&operation) {
             errors.push(operations.index(index).not_supported(operation, &OPERATIONS));
         }
@@ -71,6 +81,9 @@ fn rule_with_operations(rule: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     for (field, what) in [("apiGroups", "API groups"), ("apiVersions", "API versions")] {
         some(rule, field, &path.field(field), what, errors);
         for (index, _) in texts(rule, field).enumerate().filter(|(_, value)| value.is_empty()) {
+            if is_full(errors) {
+                break;
+            }
             if field == "apiVersions" {
                 errors.push(path.field(field).index(index).required(""));
             }
@@ -96,8 +109,12 @@ fn resources(rule: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     if all.is_empty() {
         errors.push(path.required(""));
     }
-    let whole = |resource: &str| all.contains(&resource);
+    let known: Seen<&str> = all.iter().copied().collect();
+    let whole = |resource: &str| known.contains(resource);
     for (index, resource) in all.iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         if resource.is_empty() {
             errors.push(path.index(index).required(""));
         }
@@ -182,6 +199,9 @@ fn service_path(place: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
         return;
     }
     for (index, step) in steps.split('/').enumerate() {
+        if is_full(errors) {
+            break;
+        }
         if step.is_empty() {
             errors.push(path.invalid(place, &format!("segment[{index}] may not be empty")));
             continue;
@@ -197,7 +217,11 @@ fn conditions(hook: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     if conditions.len() > 64 {
         errors.push(path.too_many(conditions.len(), 64));
     }
+    let mut seen = Seen::new();
     for (index, condition) in conditions.iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let (at, name) = (path.index(index), text(condition, "name"));
         if text(condition, "expression").trim().is_empty() {
             errors.push(at.field("expression").required(""));
@@ -207,7 +231,7 @@ fn conditions(hook: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             continue;
         }
         rules::format(name, names::qualified_name(name), &at.field("name"), errors);
-        if conditions[..index].iter().any(|other| text(other, "name") == name) {
+        if seen.repeats(name) {
             errors.push(at.field("name").duplicate(name));
         }
     }
@@ -220,8 +244,12 @@ fn versions(hook: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         errors.push(path.required(&format!("must specify one of {}", KNOWN.join(", "))));
         return;
     }
+    let mut seen = Seen::new();
     for (index, version) in versions.iter().enumerate() {
-        if versions[..index].contains(version) {
+        if is_full(errors) {
+            break;
+        }
+        if seen.repeats(*version) {
             errors.push(path.index(index).invalid(*version, "duplicate version"));
             continue;
         }

@@ -2,6 +2,7 @@
 
 use api::Tree;
 use api::status::Cause;
+use machinery::bounds::is_full;
 use machinery::fieldpath::Path;
 
 use crate::rules;
@@ -27,6 +28,9 @@ pub(super) fn check(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             errors.push(all.required("must specify at least one Policy"));
         }
         for (index, policy) in policies.iter().enumerate() {
+            if is_full(errors) {
+                break;
+            }
             let (at, kind) = (all.index(index), text(policy, "type"));
             if !matches!(kind, "Percent" | "Pods") {
                 errors.push(at.field("type").not_supported(kind, &["Percent", "Pods"]));

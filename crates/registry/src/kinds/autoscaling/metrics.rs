@@ -2,6 +2,7 @@
 
 use api::Tree;
 use api::status::Cause;
+use machinery::bounds::is_full;
 use machinery::fieldpath::Path;
 use machinery::{Quantity, names};
 
@@ -30,6 +31,9 @@ const SOURCES: [(&str, &str); 5] = [
 pub(super) fn check(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let all = path.field("metrics");
     for (index, metric) in list(spec, "metrics").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         one(metric, &all.index(index), errors);
     }
     let scalable =

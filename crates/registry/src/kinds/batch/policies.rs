@@ -2,6 +2,7 @@
 
 use api::Tree;
 use api::status::Cause;
+use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::Path;
 use machinery::names;
 
@@ -25,9 +26,12 @@ fn chosen(tree: &Tree, field: &str, values: &[&str], path: &Path<'_>, errors: &m
 /// `spec.podFailurePolicy.rules`.
 pub(super) fn failure(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let containers = |field: &'static str| list(spec, field).iter().map(|one| text(one, "name"));
-    let known: Vec<&str> =
+    let known: Seen<&str> =
         containers("template.spec.containers").chain(containers("template.spec.initContainers")).collect();
     for (index, rule) in list(spec, "podFailurePolicy.rules").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let at = path.index(index);
         failure_rule(rule, spec, &at, errors);
         if has(rule, "onExitCodes") {
@@ -35,6 +39,9 @@ pub(super) fn failure(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         }
         let all = at.field("onPodConditions");
         for (index, pattern) in list(rule, "onPodConditions").iter().enumerate() {
+            if is_full(errors) {
+                break;
+            }
             let (at, kind) = (all.index(index), text(pattern, "type"));
             rules::format(kind, names::qualified_name(kind), &at.field("type"), errors);
             chosen(pattern, "status", &["False", "True", "Unknown"], &at, errors);
@@ -62,9 +69,9 @@ fn failure_rule(rule: &Tree, spec: &Tree, path: &Path<'_>, errors: &mut Vec<Caus
     }
 }
 
-fn exit_codes(codes: &Tree, known: &[&str], path: &Path<'_>, errors: &mut Vec<Cause>) {
+fn exit_codes(codes: &Tree, known: &Seen<&str>, path: &Path<'_>, errors: &mut Vec<Cause>) {
     chosen(codes, "operator", &["In", "NotIn"], path, errors);
-    if let Some(name) = rules::given(codes, "containerName").filter(|name| !known.contains(name)) {
+    if let Some(name) = rules::given(codes, "containerName").filter(|name| !known.contains(*name)) {
         let detail = "must be one of the container or initContainer names in the pod template";
         errors.push(path.field("containerName").invalid(name, detail));
     }
@@ -75,8 +82,12 @@ fn exit_codes(codes: &Tree, known: &[&str], path: &Path<'_>, errors: &mut Vec<Ca
     } else if values.len() > 255 {
         errors.push(at.too_many(values.len(), 255));
     }
+    let mut seen = Seen::new();
     for (index, value) in values.iter().enumerate() {
-        if values[..index].contains(value) {
+        if is_full(errors) {
+            break;
+        }
+        if seen.repeats(value) {
             errors.push(at.index(index).duplicate(*value));
         } else if *value == 0 && text(codes, "operator") == "In" {
             errors.push(at.index(index).invalid(*value, "must not be 0 for the In operator"));
@@ -96,6 +107,9 @@ pub(super) fn success(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     }
     let completions = number(spec, "completions");
     for (index, rule) in rules.iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let at = path.index(index);
         if !has(rule, "succeededCount") && !has(rule, "succeededIndexes") {
             let detail = "at least one of succeededCount or succeededIndexes must be specified";

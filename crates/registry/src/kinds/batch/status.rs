@@ -4,6 +4,7 @@
 use api::Tree;
 use api::status::Cause;
 use jiff::Timestamp;
+use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::{Path, Shown};
 
 use super::indexes::{self, Interval};
@@ -90,18 +91,19 @@ fn contradiction(detail: &str) -> Cause {
 }
 
 fn uncounted(status: &Tree, errors: &mut Vec<Cause>) {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen = Seen::new();
     let path = STATUS.field("uncountedTerminatedPods");
     for field in ["succeeded", "failed"] {
         let all = path.field(field);
         for (index, uid) in list(get(status, "uncountedTerminatedPods"), field).iter().enumerate() {
+            if is_full(errors) {
+                break;
+            }
             let uid = uid.as_str().unwrap_or_default();
             if uid.is_empty() {
                 errors.push(all.index(index).invalid(uid, "must not be empty"));
-            } else if seen.contains(&uid) {
+            } else if seen.repeats(uid) {
                 errors.push(all.index(index).duplicate(uid));
-            } else {
-                seen.push(uid);
             }
         }
     }
@@ -195,9 +197,11 @@ fn completions(spec: &Tree, status: &Tree, changed: &dyn Fn(&str) -> bool, error
     }
 }
 
+/// The first index that both have. Either's intervals are in order.
 fn overlap(completed: &[Interval], failed: &[Interval]) -> Option<i64> {
     let common = |one: &Interval| {
-        completed.iter().find(|other| one.0 <= other.1 && other.0 <= one.1).map(|other| one.0.max(other.0))
+        let other = completed.get(completed.partition_point(|other| other.1 < one.0))?;
+        (other.0 <= one.1).then(|| one.0.max(other.0))
     };
     failed.iter().find_map(common)
 }

@@ -3,21 +3,24 @@
 use super::*;
 
 pub(super) fn mounts(container: &Tree, path: &Path<'_>, place: &Place<'_>, errors: &mut Vec<Cause>) {
-    let mounts = list(container, "volumeMounts");
     let all = path.field("volumeMounts");
-    for (index, mount) in mounts.iter().enumerate() {
+    let mut seen = Seen::new();
+    for (index, mount) in list(container, "volumeMounts").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let at = all.index(index);
         let (name, to) = (text(mount, "name"), text(mount, "mountPath"));
         if name.is_empty() {
             errors.push(at.field("name").required(""));
         }
-        if !place.volumes.contains(&name) {
+        if !place.volumes.contains_key(name) {
             errors.push(at.field("name").not_found(name));
         }
         if to.is_empty() {
             errors.push(at.field("mountPath").required(""));
         }
-        if mounts[..index].iter().any(|other| text(other, "mountPath") == to) {
+        if seen.repeats(to) {
             errors.push(at.field("mountPath").invalid(to, "must be unique"));
         }
         let (sub, expression) = (text(mount, "subPath"), text(mount, "subPathExpr"));
@@ -47,22 +50,22 @@ pub(super) fn mounts(container: &Tree, path: &Path<'_>, place: &Place<'_>, error
 }
 
 pub(super) fn devices(container: &Tree, path: &Path<'_>, place: &Place<'_>, errors: &mut Vec<Cause>) {
-    let devices = list(container, "volumeDevices");
     let all = path.field("volumeDevices");
-    for (index, device) in devices.iter().enumerate() {
+    let (mut names, mut paths) = (Seen::new(), Seen::new());
+    for (index, device) in list(container, "volumeDevices").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let at = all.index(index);
         let (name, device_path) = (text(device, "name"), text(device, "devicePath"));
-        let before = &devices[..index];
         if name.is_empty() {
             errors.push(at.field("name").required(""));
         }
-        if before.iter().any(|other| text(other, "name") == name) {
+        if names.repeats(name) {
             errors.push(at.field("name").invalid(name, "must be unique"));
         }
-        if place.volumes.contains(&name) {
-            let own = list(place.spec, "volumes").iter().find(|volume| text(volume, "name") == name);
-            let block = |volume: &Tree| has(volume, "persistentVolumeClaim") || has(volume, "ephemeral");
-            if !own.is_none_or(block) {
+        if let Some(volume) = place.volumes.get(name) {
+            if !has(volume, "persistentVolumeClaim") && !has(volume, "ephemeral") {
                 let detail =
                     "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
                 errors.push(at.field("name").invalid(name, detail));
@@ -73,7 +76,7 @@ pub(super) fn devices(container: &Tree, path: &Path<'_>, place: &Place<'_>, erro
         if device_path.is_empty() {
             errors.push(at.field("devicePath").required(""));
         }
-        if before.iter().any(|other| text(other, "devicePath") == device_path) {
+        if paths.repeats(device_path) {
             errors.push(at.field("devicePath").invalid(device_path, "must be unique"));
         }
         if device_path.split('/').any(|step| step == "..") {

@@ -157,6 +157,9 @@ pub fn resource_ref(reference: &Tree, volume: bool, path: &Path<'_>, errors: &mu
 pub(super) fn env_from(container: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let all = path.field("envFrom");
     for (index, source) in list(container, "envFrom").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let at = all.index(index);
         let prefix = text(source, "prefix");
         if !prefix.is_empty() {

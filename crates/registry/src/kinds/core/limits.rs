@@ -2,6 +2,7 @@
 
 use api::Tree;
 use api::status::Cause;
+use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::Path;
 use machinery::{Quantity, names};
 
@@ -51,14 +52,10 @@ pub(super) fn item(item: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         let value = get(item, field).get(name)?;
         Quantity::from_tree(value).ok()
     };
-    let mut resources: Vec<&str> = Vec::new();
-    for field in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
-        for (name, _) in entries(item, field) {
-            if !resources.contains(&name) {
-                resources.push(name);
-            }
-        }
-    }
+    let mut seen = Seen::new();
+    let all = ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"].into_iter();
+    let resources = all.flat_map(|field| entries(item, field)).map(|(name, _)| name);
+    let resources = resources.filter(|name| !seen.repeats(*name));
     const ORDER: [(&str, &str, &str, &str); 6] = [
         ("min", "min value", "max", "max value"),
         ("min", "min value", "defaultRequest", "default request value"),
@@ -68,6 +65,9 @@ pub(super) fn item(item: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         ("default", "default value", "max", "max value"),
     ];
     for name in resources {
+        if is_full(errors) {
+            break;
+        }
         for (low, low_name, high, high_name) in ORDER {
             let (Some(less), Some(more)) = (find(low, name), find(high, name)) else { continue };
             if less <= more {
@@ -110,11 +110,14 @@ pub(super) fn item(item: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
 
 /// Each type is limited once.
 pub(super) fn items(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
-    let items = list(spec, "limits");
     let all = path.field("limits");
-    for (index, item) in items.iter().enumerate() {
+    let mut seen = Seen::new();
+    for (index, item) in list(spec, "limits").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let kind = text(item, "type");
-        if items[..index].iter().any(|other| text(other, "type") == kind) {
+        if seen.repeats(kind) {
             errors.push(all.index(index).field("type").duplicate(kind));
         }
     }
@@ -146,6 +149,9 @@ const AMOUNTS: [&str; 8] = [
 pub(super) fn quota(_: &Context<'_>, quota: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
     let hard = Path::new("spec.hard");
     for (name, value) in entries(quota, "spec.hard") {
+        if is_full(errors) {
+            break;
+        }
         let at = hard.key(name);
         let problems = names::qualified_name(name);
         errors.extend(problems.iter().map(|problem| at.invalid(name, problem)));
@@ -223,6 +229,9 @@ fn scope_selector(quota: &Tree, errors: &mut Vec<Cause>) {
     let selector = get(quota, "spec.scopeSelector");
     let path = Path::new("spec.scopeSelector.matchExpressions");
     for requirement in list(selector, "matchExpressions") {
+        if is_full(errors) {
+            break;
+        }
         let [scope, operator] = ["scopeName", "operator"].map(|field| text(requirement, field));
         if !SCOPES.contains(&scope) {
             errors.push(path.field("scopeName").invalid(scope, "unsupported scope"));

@@ -57,6 +57,9 @@ pub(super) fn node_requirement(requirement: &Tree, path: &Path<'_>, errors: &mut
 pub(super) fn node_fields(term: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let all = path.field("matchFields");
     for (index, requirement) in list(term, "matchFields").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let (key, at) = (text(requirement, "key"), all.index(index));
         match text(requirement, "operator") {
             "In" | "NotIn" if list(requirement, "values").len() != 1 => {
@@ -73,6 +76,9 @@ pub(super) fn node_fields(term: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>)
         }
         let values = at.field("values");
         for (index, value) in texts(requirement, "values").enumerate() {
+            if is_full(errors) {
+                break;
+            }
             rules::format(value, names::dns1123_subdomain(value), &values.index(index), errors);
         }
     }
@@ -90,6 +96,9 @@ pub(super) fn pod_affinity(term: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>
         labels::validate_label_selector(get(term, selector), &path.field(selector), errors);
     }
     for namespace in texts(term, "namespaces") {
+        if is_full(errors) {
+            break;
+        }
         rules::format(namespace, names::dns1123_label(namespace), &path.field("namespace"), errors);
     }
     let key = text(term, "topologyKey");
@@ -108,6 +117,9 @@ pub(super) fn label_keys(term: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) 
             errors.push(at.forbidden("must not be specified when labelSelector is not set"));
         }
         for (index, key) in texts(term, field).enumerate() {
+            if is_full(errors) {
+                break;
+            }
             rules::format(key, names::qualified_name(key), &at.index(index), errors);
         }
     }
@@ -117,12 +129,21 @@ pub(super) fn label_keys(term: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) 
 pub(super) fn node_values(selector: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let terms = path.field("nodeSelectorTerms");
     for (index, term) in list(selector, "nodeSelectorTerms").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let at = terms.index(index);
         let all = at.field("matchExpressions");
         for (index, requirement) in list(term, "matchExpressions").iter().enumerate() {
+            if is_full(errors) {
+                break;
+            }
             let at = all.index(index);
             let values = at.field("values");
             for (index, value) in texts(requirement, "values").enumerate() {
+                if is_full(errors) {
+                    break;
+                }
                 rules::format(value, names::label_value(value), &values.index(index), errors);
             }
         }

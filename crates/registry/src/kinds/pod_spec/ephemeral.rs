@@ -2,6 +2,7 @@
 
 use api::Tree;
 use api::status::Cause;
+use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::Path;
 
 use crate::kinds::container::{self, Place};
@@ -22,23 +23,27 @@ const NOT_THEIRS: [&str; 9] = [
 const FORBIDDEN: &str = "cannot be set for an Ephemeral Container";
 
 pub(super) fn check(spec: &Tree, path: &Path<'_>, place: &Place<'_>, errors: &mut Vec<Cause>) {
-    let others: Vec<&str> = ["containers", "initContainers"]
+    let others: Seen<&str> = ["containers", "initContainers"]
         .iter()
         .flat_map(|field| list(spec, field))
         .map(|container| text(container, "name"))
         .collect();
     let all = path.field("ephemeralContainers");
     let containers = list(spec, "ephemeralContainers");
+    let mut seen = Seen::new();
     for (index, container) in containers.iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let at = all.index(index);
         container::check_common(container, &at, place, errors);
         let name = text(container, "name");
-        let before = containers[..index].iter().any(|other| text(other, "name") == name);
-        if !name.is_empty() && (before || others.contains(&name)) {
+        let before = seen.repeats(name);
+        if !name.is_empty() && (before || others.contains(name)) {
             errors.push(at.field("name").duplicate(name));
         }
         let target = text(container, "targetContainerName");
-        if !target.is_empty() && !others.contains(&target) {
+        if !target.is_empty() && !others.contains(target) {
             errors.push(at.field("targetContainerName").not_found(target));
         }
         for field in NOT_THEIRS {
@@ -48,6 +53,9 @@ pub(super) fn check(spec: &Tree, path: &Path<'_>, place: &Place<'_>, errors: &mu
         }
         let mounts = at.field("volumeMounts");
         for (index, mount) in list(container, "volumeMounts").iter().enumerate() {
+            if is_full(errors) {
+                break;
+            }
             for field in ["subPath", "subPathExpr"] {
                 if !text(mount, field).is_empty() {
                     errors.push(mounts.index(index).field(field).forbidden(FORBIDDEN));

@@ -2,11 +2,12 @@
 
 use api::Tree;
 use api::status::Cause;
+use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::{Path, Shown};
 
 use super::SPEC;
 use crate::internal;
-use crate::tree::{Object, as_object, get, list, put, same};
+use crate::tree::{Alike, Object, as_object, get, list, put, same};
 
 const TERMS: &str = "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms";
 
@@ -43,9 +44,12 @@ fn terms(now: &Tree, before: &[Tree], path: &Path<'_>, errors: &mut Vec<Cause>) 
         return;
     }
     for (index, (term, before)) in terms.iter().zip(before).enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let kept = |field: &str| {
-            let now = list(term, field);
-            list(before, field).iter().all(|one| now.iter().any(|other| same(one, other)))
+            let now: Seen<Alike> = list(term, field).iter().map(Alike).collect();
+            list(before, field).iter().all(|one| now.contains(&Alike(one)))
         };
         // a term of nothing matches no node
         let empty =

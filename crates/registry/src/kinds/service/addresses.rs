@@ -16,12 +16,16 @@ pub fn cluster_addresses(service: &Tree) -> Vec<Cause> {
         errors.push(at.invalid(get(spec, "clusterIPs"), "first value must match `clusterIP`"));
     }
     let families: Vec<&str> = texts(spec, "ipFamilies").collect();
+    let mut seen = Seen::new();
     for (index, family) in families.iter().enumerate() {
+        if is_full(&errors) {
+            break;
+        }
         let at = SPEC.field("ipFamilies");
         if !matches!(*family, "IPv4" | "IPv6") {
             errors.push(at.index(index).not_supported(*family, &["IPv4", "IPv6"]));
         }
-        if families[..index].contains(family) {
+        if seen.repeats(*family) {
             errors.push(at.index(index).duplicate(*family));
         }
     }
@@ -44,6 +48,9 @@ fn values(spec: &Tree, families: &[&str], errors: &mut Vec<Cause>) {
     }
     let before = errors.len();
     for (index, address) in all.iter().enumerate().skip(usize::from(headless)) {
+        if is_full(errors) {
+            break;
+        }
         let is_v6 = match strict_ip(address) {
             Ok(parsed) => parsed.is_ipv6(),
             Err(detail) => {

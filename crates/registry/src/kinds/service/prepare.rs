@@ -1,5 +1,7 @@
 //! What an update of a service carries over from the old one.
 
+use std::collections::HashMap;
+
 use super::*;
 
 pub(super) fn prepare(_: &Context<'_>, service: &mut Tree, old: Option<&Tree>) {
@@ -44,7 +46,7 @@ pub(super) fn prepare(_: &Context<'_>, service: &mut Tree, old: Option<&Tree>) {
     let spec = ensure(service, "spec");
     if !matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
         // A service that needs no node ports any more gives up those it did not ask for.
-        let before: Vec<i64> = list(old, "spec.ports").iter().map(|port| number(port, "nodePort")).collect();
+        let before: Seen<i64> = list(old, "spec.ports").iter().map(|port| number(port, "nodePort")).collect();
         for port in spec.get_mut("ports").and_then(Tree::as_array_mut).into_iter().flatten() {
             if before.contains(&number(port, "nodePort")) {
                 as_object(port).shift_remove("nodePort");
@@ -84,20 +86,18 @@ pub(super) fn keep_node_ports(service: &mut Tree, old: &Tree) {
     if !matches!(text(service, "spec.type"), "NodePort" | "LoadBalancer") {
         return;
     }
-    let before = list(old, "spec.ports");
+    let identity = |port: &Tree| (number(port, "port"), text(port, "protocol").to_owned());
+    // Of ports with one identity the first counts.
+    let before = list(old, "spec.ports").iter().rev().map(|port| (identity(port), number(port, "nodePort")));
+    let before: HashMap<(i64, String), i64> = before.collect();
     let Some(ports) = object_mut(service, "spec").and_then(|spec| spec.get_mut("ports")?.as_array_mut())
     else {
         return;
     };
     for port in ports {
-        let found = before.iter().find(|one| {
-            number(one, "port") == number(port, "port") && text(one, "protocol") == text(port, "protocol")
-        });
-        if let Some(found) = found.filter(|one| number(one, "nodePort") != 0)
-            && number(port, "nodePort") == 0
-        {
-            let number = number(found, "nodePort");
-            as_object(port).insert("nodePort".to_owned(), number.into());
+        let kept = before.get(&identity(port)).copied().unwrap_or(0);
+        if kept != 0 && number(port, "nodePort") == 0 {
+            as_object(port).insert("nodePort".to_owned(), kept.into());
         }
     }
 }

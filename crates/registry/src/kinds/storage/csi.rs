@@ -1,7 +1,10 @@
 //! Volumes of CSI drivers, and what the drivers and their nodes say of themselves.
 
+use std::collections::HashMap;
+
 use api::Tree;
 use api::status::Cause;
+use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::{Path, Shown};
 use machinery::names;
 
@@ -43,17 +46,23 @@ pub(super) fn driver(_: &Context<'_>, driver: &Tree, old: Option<&Tree>, errors:
         }
     }
     for mode in texts(spec, "volumeLifecycleModes") {
+        if is_full(errors) {
+            break;
+        }
         if !matches!(mode, "Persistent" | "Ephemeral") {
             let at = SPEC.field("volumeLifecycleModes");
             errors.push(at.not_supported(mode, &["Persistent", "Ephemeral"]));
         }
     }
     rules::one_of(spec, "fsGroupPolicy", &["File", "None", "ReadWriteOnceWithFSType"], &SPEC, errors);
-    let tokens = list(spec, "tokenRequests");
     let all = SPEC.field("tokenRequests");
-    for (index, token) in tokens.iter().enumerate() {
+    let mut seen = Seen::new();
+    for (index, token) in list(spec, "tokenRequests").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let (at, audience) = (all.index(index), text(token, "audience"));
-        if tokens[..index].iter().any(|other| text(other, "audience") == audience) {
+        if seen.repeats(audience) {
             errors.push(at.field("audience").duplicate(audience));
             continue;
         }
@@ -76,15 +85,29 @@ pub(super) fn node(_: &Context<'_>, node: &Tree, old: Option<&Tree>, errors: &mu
     let drivers = list(node, "spec.drivers");
     let all = SPEC.field("drivers");
     // A driver that is there stays as it is but for how much it holds.
+    fn fixed(driver: &Tree) -> (&Tree, &Tree) {
+        (get(driver, "nodeID"), get(driver, "topologyKeys"))
+    }
+    // By name what the first says, and whether another says otherwise.
+    let mut now = HashMap::new();
+    for driver in drivers {
+        let (first, mixed) = now.entry(text(driver, "name")).or_insert((driver, false));
+        *mixed |= fixed(first) != fixed(driver);
+    }
     for driver in list_of(old) {
-        let name = text(driver, "name");
-        let fixed = |driver: &Tree| (get(driver, "nodeID").clone(), get(driver, "topologyKeys").clone());
-        let changed = drivers.iter().find(|one| text(one, "name") == name && fixed(one) != fixed(driver));
-        if changed.is_some() {
+        if is_full(errors) {
+            break;
+        }
+        let own = now.get(text(driver, "name"));
+        if own.is_some_and(|(first, mixed)| *mixed || fixed(first) != fixed(driver)) {
             errors.push(all.invalid(Shown::Null, "field is immutable"));
         }
     }
+    let mut names_seen = Seen::new();
     for (index, driver) in drivers.iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let at = all.index(index);
         let name = text(driver, "name");
         driver_name(name, &at.field("name"), errors);
@@ -98,17 +121,20 @@ pub(super) fn node(_: &Context<'_>, node: &Tree, old: Option<&Tree>, errors: &mu
             let count = number(driver, "allocatable.count");
             rules::not_negative(count, &at.field("allocatable.count"), errors);
         }
-        let keys: Vec<&str> = texts(driver, "topologyKeys").collect();
-        for (position, key) in keys.iter().enumerate() {
-            if keys[..position].contains(key) {
-                errors.push(at.duplicate(*key));
+        let mut seen = Seen::new();
+        for key in texts(driver, "topologyKeys") {
+            if is_full(errors) {
+                break;
+            }
+            if seen.repeats(key) {
+                errors.push(at.duplicate(key));
             }
             if key.is_empty() {
                 errors.push(at.required(""));
             }
             rules::format(key, names::qualified_name(key), &at, errors);
         }
-        if drivers[..index].iter().any(|other| text(other, "name") == name) && !name.is_empty() {
+        if names_seen.repeats(name) && !name.is_empty() {
             errors.push(at.field("name").duplicate(name));
         }
     }

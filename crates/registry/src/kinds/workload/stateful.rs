@@ -1,5 +1,7 @@
 //! StatefulSets.
 
+use machinery::bounds::Seen;
+
 use super::*;
 
 pub(super) fn stateful_strategy(spec: &mut Object) {
@@ -89,12 +91,11 @@ pub(super) fn with_claims(object: &Tree) -> Tree {
     let claims = list(object, "spec.volumeClaimTemplates");
     let name = |claim: &Tree| text(claim, "metadata.name").to_owned();
     let own = list(object, "spec.template.spec.volumes").iter();
-    let own: Vec<Tree> =
-        own.filter(|v| !claims.iter().any(|c| name(c) == text(v, "name"))).cloned().collect();
+    let claimed: Seen<&str> = claims.iter().map(|claim| text(claim, "metadata.name")).collect();
+    let own: Vec<Tree> = own.filter(|volume| !claimed.contains(text(volume, "name"))).cloned().collect();
     let volume = |claim: &Tree| serde_json::json!({"name": name(claim), "persistentVolumeClaim": {"claimName": name(claim)}});
-    let first =
-        |(index, claim): &(usize, &Tree)| !claims[..*index].iter().any(|other| name(other) == name(claim));
-    let claimed = claims.iter().enumerate().filter(first).map(|(_, claim)| volume(claim));
+    let mut seen = Seen::new();
+    let claimed = claims.iter().filter(|claim| !seen.repeats(name(claim))).map(volume);
     let all: Vec<Tree> = claimed.chain(own).collect();
     if !claims.is_empty() {
         ensure(&mut view, "spec.template.spec").insert("volumes".to_owned(), Tree::Array(all));
