@@ -19,7 +19,6 @@ use std::time::Duration;
 use api::Status;
 use http::header::{CONNECTION, CONTENT_TYPE, LOCATION, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
 
@@ -134,13 +133,8 @@ impl Proxy {
         if parts.headers.contains_key(LOCATION) {
             view.redirect(&mut parts.headers);
         } else if page::is_page(&parts.headers) {
-            let whole = http_body_util::Limited::new(body, page::LONGEST).collect().await;
-            let whole = whole.map_err(|error| Status::internal(error.to_string()))?.to_bytes();
-            let body = match whole.is_empty() {
-                true => whole,
-                false => view.page(&mut parts.headers, whole).map_err(Status::internal)?,
-            };
-            return Ok(Response::from_parts(parts, body.into()));
+            let body = page::rewritten(view, &mut parts.headers, body);
+            return Ok(Response::from_parts(parts, body));
         }
         Ok(Response::from_parts(parts, body))
     }

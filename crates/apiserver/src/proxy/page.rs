@@ -1,20 +1,22 @@
 //! Pages and redirects of a proxied backend: links to the backend's own root lead back through the proxy.
 //!
 //! A backend does not know under which path it is seen, so `/login` in one of its pages would be the API server's. What is relative or
-//! names another host stays. The page's markup is looked at only as far as finding tags and their attributes takes.
+//! names another host stays. The page's markup is looked at only as far as finding tags and their attributes takes, and passes
+//! as it comes: no more than a tag is kept.
+
+mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
-use std::io::{Read as _, Write as _};
 
-use bytes::Bytes;
-use flate2::Compression;
-use flate2::read::{DeflateDecoder, GzDecoder};
-use flate2::write::{DeflateEncoder, GzEncoder};
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderValue};
 
-/// A page has to be held whole to be changed; one longer than this is an error.
-pub const LONGEST: usize = 32 << 20;
+pub use stream::rewritten;
+
+/// A longer tag passes with its links as they are.
+const LONGEST_TAG: usize = 64 << 10;
 
 /// Where a backend is seen.
 #[derive(Clone, Debug)]
@@ -54,43 +56,6 @@ impl View {
         }
     }
 
-    /// The page with its links led through the proxy, encoded as it came.
-    pub fn page(&self, headers: &mut HeaderMap, page: Bytes) -> std::io::Result<Bytes> {
-        let page = match encoding(headers) {
-            "gzip" => {
-                let mut out = GzEncoder::new(Vec::new(), Compression::fast());
-                out.write_all(&self.links(&limited(GzDecoder::new(&*page))?))?;
-                out.finish()?
-            }
-            "deflate" => {
-                let mut out = DeflateEncoder::new(Vec::new(), Compression::fast());
-                out.write_all(&self.links(&limited(DeflateDecoder::new(&*page))?))?;
-                out.finish()?
-            }
-            _ => self.links(&page),
-        };
-        headers.insert(CONTENT_LENGTH, page.len().into());
-        Ok(page.into())
-    }
-
-    /// Walks from tag to tag. Comments, and elements whose content is text, are passed over.
-    fn links(&self, page: &[u8]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(page.len() + 256);
-        let mut rest = page;
-        while let Some(at) = rest.iter().position(|byte| *byte == b'<') {
-            let (before, tag) = rest.split_at(at);
-            out.extend_from_slice(before);
-            let end = if tag.starts_with(b"<!--") { past(tag, b"-->") } else { tag_end(tag) };
-            let (tag, behind) = tag.split_at(end);
-            self.tag(tag, &mut out);
-            let text = text_element(tag).map_or(0, |name| closing(behind, name));
-            out.extend_from_slice(&behind[..text]);
-            rest = &behind[text..];
-        }
-        out.extend_from_slice(rest);
-        out
-    }
-
     /// Copies a tag, its links changed.
     fn tag(&self, tag: &[u8], out: &mut Vec<u8>) {
         let attributes = attributes_of(name(tag));
@@ -110,6 +75,144 @@ impl View {
     }
 }
 
+/// Where in a page the next byte is.
+enum State {
+    Text,
+    /// What is kept begins with `<`.
+    Tag {
+        quote: Option<u8>,
+    },
+    /// In a tag that was too long to be kept; `text` is the element whose content it begins.
+    LongTag {
+        quote: Option<u8>,
+        text: Vec<u8>,
+    },
+    Comment {
+        dashes: usize,
+    },
+    /// In an element whose content is text, up to this end; what is kept is the beginning of it.
+    Content {
+        end: Vec<u8>,
+    },
+}
+
+/// Leads a page's links through the proxy, a piece at a time.
+pub struct Rewriter {
+    view: View,
+    state: State,
+    kept: Vec<u8>,
+}
+
+impl Rewriter {
+    pub fn new(view: View) -> Rewriter {
+        Rewriter { view, state: State::Text, kept: Vec::new() }
+    }
+
+    /// Takes the next piece, and gives out what is decided.
+    pub fn push(&mut self, mut piece: &[u8], out: &mut Vec<u8>) {
+        while let Some((&byte, rest)) = piece.split_first() {
+            match &mut self.state {
+                State::Text => {
+                    let text = piece.iter().position(|byte| *byte == b'<').unwrap_or(piece.len());
+                    out.extend_from_slice(&piece[..text]);
+                    piece = &piece[text..];
+                    if let Some((open, rest)) = piece.split_first() {
+                        self.kept.push(*open);
+                        self.state = State::Tag { quote: None };
+                        piece = rest;
+                    }
+                    continue;
+                }
+                State::Tag { .. } => {
+                    self.kept.push(byte);
+                    self.in_tag(byte, out);
+                }
+                State::LongTag { quote, text } => {
+                    out.push(byte);
+                    if ends_tag(quote, byte) {
+                        self.state = content_of(text);
+                    }
+                }
+                State::Comment { dashes } => {
+                    out.push(byte);
+                    match byte {
+                        b'-' => *dashes += 1,
+                        b'>' if *dashes >= 2 => self.state = State::Text,
+                        _ => *dashes = 0,
+                    }
+                }
+                State::Content { end } => {
+                    if !byte.eq_ignore_ascii_case(&end[self.kept.len()]) {
+                        out.append(&mut self.kept);
+                    }
+                    // nothing but the first byte of the end can begin it anew
+                    match byte.eq_ignore_ascii_case(&end[self.kept.len()]) {
+                        true => self.kept.push(byte),
+                        false => out.push(byte),
+                    }
+                    if self.kept.len() == end.len() {
+                        self.state = State::Tag { quote: None };
+                    }
+                }
+            }
+            piece = rest;
+        }
+    }
+
+    /// The page is over.
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
+        let kept = std::mem::take(&mut self.kept);
+        match self.state {
+            State::Tag { .. } => self.view.tag(&kept, out),
+            _ => out.extend_from_slice(&kept),
+        }
+    }
+
+    /// A byte of a tag is kept.
+    fn in_tag(&mut self, byte: u8, out: &mut Vec<u8>) {
+        let State::Tag { quote } = &mut self.state else { return };
+        let begins = |byte: u8| byte.is_ascii_alphabetic() || matches!(byte, b'/' | b'!' | b'?');
+        if self.kept.len() == 2 && !begins(byte) {
+            // a `<` of the text
+            self.state = if byte == b'<' { State::Tag { quote: None } } else { State::Text };
+            out.append(&mut self.kept);
+            if byte == b'<' {
+                self.kept.extend(out.pop());
+            }
+        } else if self.kept == b"<!--" {
+            out.append(&mut self.kept);
+            self.state = State::Comment { dashes: 2 };
+        } else if ends_tag(quote, byte) {
+            self.view.tag(&self.kept, out);
+            self.state = content_of(text_element(&self.kept).unwrap_or_default());
+            self.kept.clear();
+        } else if self.kept.len() > LONGEST_TAG {
+            let text = text_element(&self.kept).unwrap_or_default().to_vec();
+            self.state = State::LongTag { quote: *quote, text };
+            out.append(&mut self.kept);
+        }
+    }
+}
+
+/// Whether a byte ends a tag; a `>` within quotes does not.
+fn ends_tag(quote: &mut Option<u8>, byte: u8) -> bool {
+    match (*quote, byte) {
+        (None, b'>') => return true,
+        (None, b'"' | b'\'') => *quote = Some(byte),
+        (Some(open), byte) if open == byte => *quote = None,
+        _ => {}
+    }
+    false
+}
+
+/// What follows the opening tag of an element whose content is text; of another, the name is empty.
+fn content_of(name: &[u8]) -> State {
+    match name {
+        [] => State::Text,
+        name => State::Content { end: [b"</", name].concat() },
+    }
+}
+
 /// Whether an answer is a page whose links can be changed.
 pub fn is_page(headers: &HeaderMap) -> bool {
     let content = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -119,12 +222,6 @@ pub fn is_page(headers: &HeaderMap) -> bool {
 
 fn encoding(headers: &HeaderMap) -> &str {
     headers.get(CONTENT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default()
-}
-
-fn limited(from: impl std::io::Read) -> std::io::Result<Vec<u8>> {
-    let mut page = Vec::new();
-    from.take(LONGEST as u64 + 1).read_to_end(&mut page)?;
-    if page.len() > LONGEST { Err(std::io::Error::other("the page is too long")) } else { Ok(page) }
 }
 
 /// Scheme and authority, and what comes behind them.
@@ -178,30 +275,6 @@ fn text_element(tag: &[u8]) -> Option<&[u8]> {
     text.iter().any(|own| own.as_bytes().eq_ignore_ascii_case(name)).then_some(name)
 }
 
-/// Where `</name` begins.
-fn closing(content: &[u8], name: &[u8]) -> usize {
-    let closes = |window: &[u8]| window.starts_with(b"</") && window[2..].eq_ignore_ascii_case(name);
-    content.windows(name.len() + 2).position(closes).unwrap_or(content.len())
-}
-
-fn past(text: &[u8], end: &[u8]) -> usize {
-    text.windows(end.len()).position(|window| window == end).map_or(text.len(), |at| at + end.len())
-}
-
-/// Behind the `>` that ends a tag; one within quotes does not.
-fn tag_end(tag: &[u8]) -> usize {
-    let mut quote = None;
-    for (at, byte) in tag.iter().enumerate().skip(1) {
-        match (quote, byte) {
-            (None, b'>') => return at + 1,
-            (None, b'"' | b'\'') => quote = Some(*byte),
-            (Some(open), byte) if open == *byte => quote = None,
-            _ => {}
-        }
-    }
-    tag.len()
-}
-
 /// Each attribute with where its value begins and ends.
 fn values(tag: &str) -> Vec<(&str, usize, usize)> {
     let mut found = Vec::new();
@@ -229,68 +302,4 @@ fn values(tag: &str) -> Vec<(&str, usize, usize)> {
         at = to;
     }
     found
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn view() -> View {
-        View {
-            prefix: "/api/v1/namespaces/n/services/s/proxy".to_owned(),
-            backend: "10.0.0.1:80".to_owned(),
-            host: "localhost:8001".to_owned(),
-        }
-    }
-
-    #[test]
-    fn links() {
-        let check = |link: &str, expect: &str| {
-            let expect = expect.replace('~', "/api/v1/namespaces/n/services/s/proxy");
-            assert_eq!(view().link(link), expect, "{link}");
-        };
-        check("/x", "~/x");
-        check("/x/?a=b#c", "~/x/?a=b#c");
-        check("/", "~/");
-        check("x/y", "x/y");
-        check("", "");
-        check("#top", "#top");
-        check("http://10.0.0.1:80/x", "~/x");
-        check("http://localhost:8001/x", "http://localhost:8001~/x");
-        check("//10.0.0.1:80/x", "~/x");
-        check("https://example.com/x", "https://example.com/x");
-        check("mailto:someone@example.com", "mailto:someone@example.com");
-        check("/api/v1/namespaces/n/services/s/proxy/x", "~/x");
-    }
-
-    #[test]
-    fn pages() {
-        let check = |page: &str, expect: &str| {
-            let expect = expect.replace('~', "/api/v1/namespaces/n/services/s/proxy");
-            assert_eq!(String::from_utf8(view().links(page.as_bytes())).unwrap(), expect);
-        };
-        check(r#"<p><a class=x href="/y">z</a> 1 < 2"#, r#"<p><a class=x href="~/y">z</a> 1 < 2"#);
-        check("<IMG alt='a > b' SRC=/i.png><br/>", "<IMG alt='a > b' SRC=~/i.png><br/>");
-        check("<!-- <a href='/x'> --><a href='/x'>", "<!-- <a href='/x'> --><a href='~/x'>");
-        check(
-            r#"<script src="/s.js">if (a<b) x = '<a href="/x">'</script><link href="/c">"#,
-            r#"<script src="~/s.js">if (a<b) x = '<a href="/x">'</script><link href="~/c">"#,
-        );
-        check("<a href=", "<a href=");
-        check("<p title=\"/x\">", "<p title=\"/x\">");
-    }
-
-    #[test]
-    fn a_page_stays_encoded_as_it_was() {
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        assert!(is_page(&headers));
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-        encoder.write_all(b"<a href=/x>").unwrap();
-        let page = view().page(&mut headers, encoder.finish().unwrap().into()).unwrap();
-        assert_eq!(headers[CONTENT_LENGTH], page.len().to_string());
-        let plain = limited(GzDecoder::new(&*page)).unwrap();
-        assert_eq!(plain, b"<a href=/api/v1/namespaces/n/services/s/proxy/x>");
-    }
 }
