@@ -12,16 +12,17 @@ pub mod render;
 pub mod route;
 mod subresources;
 pub mod table;
+mod warnings;
 mod watch;
 
-use std::collections::HashSet;
 use std::fmt::Display;
 use std::sync::Arc;
 
 use api::Status;
 use api::model::{Resource, Scope};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::header::WARNING;
+use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt as _, Limited};
 use parking_lot::Mutex;
 use registry::admission::Chain;
@@ -230,7 +231,9 @@ where
     // what was wrong with the body is told of refused ones, too
     let mut answer = answer.unwrap_or_else(|status| status_response(&parts.headers, &status));
     let others = call.warnings.into_inner();
-    warn(&mut answer, deprecated.into_iter().chain(others.iter().map(String::as_str)));
+    for warning in warnings::headers(deprecated.into_iter().chain(others.iter().map(String::as_str))) {
+        answer.headers_mut().append(WARNING, warning);
+    }
     Ok(answer)
 }
 
@@ -276,17 +279,6 @@ where
             Err(Status::request_entity_too_large(&format!("limit is {BODY_LIMIT}")))
         }
         Err(error) => Err(Status::bad_request(error.to_string())),
-    }
-}
-
-/// `Warning: 299 - "text"` headers, each text once.
-fn warn<'w>(answer: &mut Response<Body>, warnings: impl Iterator<Item = &'w str>) {
-    let mut told = HashSet::new();
-    for warning in warnings.filter(|warning| told.insert(*warning)) {
-        let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
-        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
-            answer.headers_mut().append("warning", value);
-        }
     }
 }
 

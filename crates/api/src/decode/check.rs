@@ -7,8 +7,8 @@ use super::{Decoded, Error, Strictness, times};
 use crate::model::{Field, Leaf, Message, Shape, Type};
 use crate::{quantity, raw, tables, text};
 
-/// Unknown and duplicate fields that are told one by one.
-const MAX_PROBLEMS: usize = 100;
+/// Unknown and duplicate fields that are named; of more nothing is said.
+pub(super) const MAX_PROBLEMS: usize = 100;
 
 /// What a document was read from.
 #[derive(Clone, Copy)]

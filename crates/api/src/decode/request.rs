@@ -150,8 +150,11 @@ fn duplicates(node: &Node<'_>, path: &mut String, warnings: &mut Vec<String>) {
                     path.push('.');
                 }
                 path.push_str(key);
-                if !seen.insert(key) {
-                    warnings.push(format!("duplicate field \"{path}\""));
+                if !seen.insert(key) && warnings.len() < check::MAX_PROBLEMS {
+                    let warning = format!("duplicate field \"{path}\"");
+                    if !warnings.contains(&warning) {
+                        warnings.push(warning);
+                    }
                 }
                 duplicates(value, path, warnings);
                 path.truncate(length);
