@@ -6,14 +6,14 @@ use std::sync::{Arc, OnceLock};
 use api::discovery::{self, Group};
 use api::{Status, Tree};
 use bytes::Bytes;
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha512};
 
 use crate::body::Body;
 use crate::handlers::Server;
-use crate::negotiate::{JSON, accepted_plain, response, status_response, tree_response};
+use crate::negotiate::{self, JSON, accepted_plain, response, status_response, tree_response};
 
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
@@ -186,9 +186,7 @@ fn aggregated(document: &Document, headers: &HeaderMap) -> Response<Body> {
 
 /// Whether the first clause that can be served is the aggregated document.
 fn wants_aggregated(headers: &HeaderMap) -> bool {
-    let accept =
-        headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",");
-    for clause in accept.split(',') {
+    for clause in negotiate::accept(headers).split(',') {
         let mut parts = clause.split(';').map(str::trim);
         let range = parts.next().unwrap_or_default();
         let rest: Vec<&str> = parts.collect();

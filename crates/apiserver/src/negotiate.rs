@@ -1,5 +1,7 @@
 //! Content negotiation: what a client accepts, and how an answer is put in that form.
 
+use std::borrow::Cow;
+
 use api::Status;
 use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
@@ -74,8 +76,15 @@ pub fn accepted_plain(headers: &HeaderMap) -> MediaType {
     accepted(headers).map_or(MediaType::Json, |accepted| accepted.media)
 }
 
-fn accept(headers: &HeaderMap) -> String {
-    headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",")
+/// What a client accepts. What is no text is a type that nobody has, and not as if nothing were asked for.
+pub fn accept(headers: &HeaderMap) -> String {
+    let texts = headers.get_all(ACCEPT).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    texts.collect::<Vec<_>>().join(",")
+}
+
+/// The type of a body, empty where it names none. What is no text is a type that nobody knows.
+pub fn content_type(headers: &HeaderMap) -> Cow<'_, str> {
+    headers.get(CONTENT_TYPE).map_or_else(Default::default, |value| String::from_utf8_lossy(value.as_bytes()))
 }
 
 /// The first look, at types without their parameters. A range such as `application/*` is not known here.

@@ -56,8 +56,8 @@ impl Issuer {
         json!({"keys": keys})
     }
 
-    /// The object a token is to be bound to, and for a pod its node.
-    fn bound(&self, namespace: &str, reference: &Value) -> Result<BoundTo, Status> {
+    /// The object a token of an account is to be bound to, and for a pod its node.
+    fn bound(&self, namespace: &str, account: &str, reference: &Value) -> Result<BoundTo, Status> {
         let text = |name: &str| reference[name].as_str().unwrap_or_default();
         let (kind, name, uid) = (text("kind"), text("name"), text("uid"));
         let (group, version) = text("apiVersion").split_once('/').unwrap_or(("", text("apiVersion")));
@@ -71,10 +71,19 @@ impl Issuer {
                 )));
             }
         };
+        if name.is_empty() {
+            return Err(Status::bad_request("Name parameter required."));
+        }
         let entry = self
             .resources
             .get(resource, namespace, name)
             .ok_or_else(|| Status::not_found("", plural, name))?;
+        // a pod that runs as nobody is not this account's either
+        if kind == "Pod" && entry.tree()["spec"]["serviceAccountName"] != account {
+            return Err(Status::bad_request(format!(
+                "cannot bind token for serviceaccount {account:?} to pod running with different serviceaccount name."
+            )));
+        }
         if !uid.is_empty() && uid != &*entry.uid {
             return Err(Status::conflict(
                 "",
@@ -98,12 +107,7 @@ impl Issuer {
                         .map(|node| node.uid.to_string())
                         .unwrap_or_default(),
                 });
-                BoundTo {
-                    pod: Some(bound),
-                    node,
-                    account: pod["spec"]["serviceAccountName"].as_str().map(str::to_owned),
-                    ..BoundTo::default()
-                }
+                BoundTo { pod: Some(bound), node, ..BoundTo::default() }
             }
             "Secret" => BoundTo { secret: Some(bound), ..BoundTo::default() },
             _ => BoundTo { node: Some(bound), ..BoundTo::default() },
@@ -116,8 +120,6 @@ struct BoundTo {
     pod: Option<Bound>,
     secret: Option<Bound>,
     node: Option<Bound>,
-    /// The pod's own service account.
-    account: Option<String>,
 }
 
 #[async_trait]
@@ -140,13 +142,7 @@ impl delegate::Tokens for Issuer {
             serde_json::from_value(spec["audiences"].clone()).map_err(Status::internal)?;
         let mut bound = BoundTo::default();
         if spec["boundObjectRef"].is_object() {
-            bound = self.bound(&namespace, &spec["boundObjectRef"])?;
-            if bound.account.as_ref().is_some_and(|account| *account != name) {
-                let pod = spec["boundObjectRef"]["name"].as_str().unwrap_or_default();
-                return Err(Status::bad_request(format!(
-                    "cannot bind token to pod {pod:?} of another service account"
-                )));
-            }
+            bound = self.bound(&namespace, &name, &spec["boundObjectRef"])?;
         }
         let now = jiff::Timestamp::now().as_second();
         let for_api = audiences.iter().all(|audience| self.api_audiences.contains(audience));

@@ -222,6 +222,9 @@ struct User {
     token_file: Option<String>,
     #[serde(rename = "as")]
     impersonate: Option<String>,
+    as_uid: Option<serde_json::Value>,
+    as_groups: Option<serde_json::Value>,
+    as_user_extra: Option<serde_json::Value>,
     exec: Option<serde_json::Value>,
     auth_provider: Option<serde_json::Value>,
     username: Option<String>,
@@ -269,6 +272,9 @@ impl Kubeconfig {
             (user.exec.is_some(), "exec credential plugins"),
             (user.auth_provider.is_some(), "auth-provider credentials"),
             (user.username.is_some(), "username and password"),
+            (user.as_uid.is_some(), "as-uid"),
+            (user.as_groups.is_some(), "as-groups"),
+            (user.as_user_extra.is_some(), "as-user-extra"),
             (cluster.proxy_url.is_some(), "proxy-url"),
         ] {
             if given {
@@ -285,6 +291,11 @@ impl Kubeconfig {
             cluster.certificate_authority_data,
             folder,
         )?;
+        if config.insecure && config.certificate_authority.is_some() {
+            return Err(Error::Config(
+                "specifying a root certificates file with the insecure flag is not allowed".into(),
+            ));
+        }
         let certificate =
             material("client-certificate", user.client_certificate, user.client_certificate_data, folder)?;
         let key = material("client-key", user.client_key, user.client_key_data, folder)?;
@@ -375,6 +386,13 @@ mod tests {
             .to_string()
         };
         assert!(user("{exec: {command: aws}}").contains("exec credential plugins: not supported"));
+        for field in ["as-groups: [g]", "as-uid: u", "as-user-extra: {a: [b]}"] {
+            assert!(user(&format!("{{as: a, {field}}}")).contains(": not supported"), "{field}");
+        }
+        let insecure = parse(&format!(
+            "{HEAD}clusters: [{{name: k, cluster: {{server: 'https://h', insecure-skip-tls-verify: true, certificate-authority: x}}}}]\nusers: [{{name: u, user: {{token: a}}}}]\n"
+        ));
+        assert!(insecure.unwrap_err().to_string().contains("with the insecure flag is not allowed"));
         assert!(user("{client-key: b}").contains("client-key is given without client-certificate"));
         assert!(
             parse("current-context: x\n").unwrap_err().to_string().contains("context \"x\" does not exist")

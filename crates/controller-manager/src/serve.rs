@@ -79,17 +79,19 @@ pub async fn start(
         &loopback,
     )?;
     tasks.spawn(tls.clone().watch(stop.clone()));
+    let authentication = AuthenticationOptions {
+        client_ca: file(&options.client_ca_file),
+        lookup: !options.authentication_skip_lookup,
+        cache: *options.authentication_token_webhook_cache_ttl,
+        ..Default::default()
+    };
+    authentication.check()?;
     let port = Arc::new(Port {
         configuration: configz::document(options).to_string(),
         healthz,
         authentication: Authentication::new(
             delegate(&options.authentication_kubeconfig, root)?,
-            AuthenticationOptions {
-                client_ca: file(&options.client_ca_file),
-                lookup: !options.authentication_skip_lookup,
-                cache: *options.authentication_token_webhook_cache_ttl,
-                ..Default::default()
-            },
+            authentication,
         ),
         authorization: Authorization::new(
             delegate(&options.authorization_kubeconfig, root)?,

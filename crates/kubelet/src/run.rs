@@ -222,6 +222,11 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         let folder = options.root_dir.join("pki");
         crate::server::certificate(&config, &folder, &node_name, &addresses.get())
             .context("failed to construct kubelet dependencies")?;
+        let authority = &config.authentication.x509.client_ca_file;
+        if !authority.is_empty() {
+            daemon::serving::authority::Authority::from_file(Path::new(authority))
+                .context("unable to load client CA file")?;
+        }
     }
 
     let timeout = config.runtime_request_timeout.0;

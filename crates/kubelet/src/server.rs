@@ -116,10 +116,9 @@ pub fn certificate(
     node_name: &str,
     addresses: &[IpAddr],
 ) -> Result<TlsConfig, Error> {
-    if !config.tls_cert_file.is_empty() && !config.tls_private_key_file.is_empty() {
-        let certificate = config.tls_cert_file.clone().into();
-        let key = config.tls_private_key_file.clone().into();
-        let tls = TlsConfig::from_files(KeyPair { certificate, key })?;
+    let named = KeyPair::named(Path::new(&config.tls_cert_file), Path::new(&config.tls_private_key_file))?;
+    if let Some(pair) = named {
+        let tls = TlsConfig::from_files(pair)?;
         return Ok(tls.restrict(&config.tls_min_version, &config.tls_cipher_suites)?);
     }
     let tls = TlsConfig::self_signed(directory, "kubelet", &[node_name.to_owned()], addresses)?;

@@ -137,6 +137,7 @@ async fn serve(
         cache: *options.authentication_token_webhook_cache_ttl,
         ..Default::default()
     };
+    authentication.check()?;
     let authorization = AuthorizationOptions {
         always_allow_paths: options.authorization_always_allow_paths.clone(),
         cache_allowed: *options.authorization_webhook_cache_authorized_ttl,

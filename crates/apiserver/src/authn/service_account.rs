@@ -224,7 +224,7 @@ pub fn split_username(name: &str) -> Option<(&str, &str)> {
 }
 
 fn invalid(why: impl Into<String>) -> Error {
-    Error::Token(format!("invalid bearer token, {}", why.into()))
+    Error::Token(format!("[invalid bearer token, {}]", why.into()))
 }
 
 fn unverified_issuer(token: &str) -> Option<String> {

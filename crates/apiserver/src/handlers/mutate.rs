@@ -3,19 +3,18 @@
 use api::decode::{Expected, Format, Object};
 use api::{Status, Tree};
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
 use http::{Response, StatusCode};
 use parking_lot::Mutex;
 
 use super::options::WriteOptions;
 use super::{Call, delete_options, render};
 use crate::body::Body;
-use crate::negotiate::{self, status_response};
+use crate::negotiate::{self, content_type, status_response};
 use crate::writes::{self, delete as deletion};
 
 /// How a body says it is encoded.
 pub fn format(call: &Call<'_>) -> Result<Format, Status> {
-    let text = call.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let text = content_type(call.headers);
     let mut parts = text.split(';');
     let media = parts.next().unwrap_or_default().trim();
     let well_formed = parts.all(|parameter| {

@@ -5,13 +5,13 @@ use api::model::{Message, Resource};
 use api::status::{Cause, Details};
 use api::{Status, Tree};
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
 use http::{Response, StatusCode};
 use serde_json::Map;
 
 use super::options::WriteOptions;
 use super::{Call, render};
 use crate::body::Body;
+use crate::negotiate::content_type;
 use crate::writes;
 
 #[derive(Clone, Copy)]
@@ -36,7 +36,7 @@ pub struct Patch {
 impl Patch {
     /// The options come second: upstream looks at the type of the body first.
     pub fn parse(call: &Call<'_>, body: &Bytes) -> Result<(Patch, WriteOptions), Status> {
-        let text = call.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let text = content_type(call.headers);
         let kind = match text.split(';').next().unwrap_or_default().trim() {
             "application/json-patch+json" => Kind::Json,
             "application/merge-patch+json" => Kind::Merge,

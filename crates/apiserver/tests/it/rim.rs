@@ -97,6 +97,18 @@ async fn a_token_lives_as_long_as_what_it_is_bound_to() {
     let request = json!({"spec": {"audiences": [], "expirationSeconds": 600}});
     let (code, issued) = rig.post(&admin, &format!("{base}/serviceaccounts/robot/token"), request).await;
     assert_eq!(code, StatusCode::CREATED, "{issued}");
+    // a pod that runs as nobody gives its name to no account's token
+    let mirror = json!({"metadata": {"name": "static", "annotations": {"kubernetes.io/config.mirror": "x"}},
+        "spec": {"nodeName": "n", "containers": [{"name": "a", "image": "x"}]}});
+    let (code, pod) = rig.post(&admin, &format!("{base}/pods"), mirror).await;
+    assert_eq!(code, StatusCode::CREATED, "{pod}");
+    let bound = json!({"spec": {"boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": "static"}}});
+    let (code, refused) = rig.post(&admin, &format!("{base}/serviceaccounts/robot/token"), bound).await;
+    assert_eq!(code, StatusCode::BAD_REQUEST, "{refused}");
+    assert_eq!(
+        refused["message"],
+        "cannot bind token for serviceaccount \"robot\" to pod running with different serviceaccount name."
+    );
     let robot = Credentials::Token(issued["status"]["token"].as_str().unwrap().to_owned());
     let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
     let (_, who) = rig.post(&robot, "/apis/authentication.k8s.io/v1/selfsubjectreviews", review).await;
@@ -198,6 +210,8 @@ async fn no_wish_to_be_another_is_passed_over() {
         check(&[user, (name, b"j\xfcrgen")], (400, "is not UTF-8")).await;
     }
     check(&[("authorization", b"Bearer \xff")], (200, "")).await;
+    check(&[("accept", b"application/json\xff")], (406, "")).await;
+    check(&[("accept", b"application/json, \xff")], (200, "")).await;
     let (code, _) = rig.get_with(&Credentials::None, "/api", &[("authorization", b"Bearer \xff")]).await;
     assert_eq!(code, StatusCode::UNAUTHORIZED);
     rig.stop().await;

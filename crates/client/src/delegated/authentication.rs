@@ -57,6 +57,17 @@ impl Default for AuthenticationOptions {
     }
 }
 
+impl AuthenticationOptions {
+    /// An error where the authority that is named cannot be read: to go on without it would take its clients for strangers.
+    pub fn check(&self) -> Result<()> {
+        self.authorities().map(|_| ())
+    }
+
+    fn authorities(&self) -> Result<Vec<Arc<dyn ClientCertVerifier>>> {
+        self.client_ca.iter().map(|material| verifier(&material.read()?)).collect()
+    }
+}
+
 /// Delegated authentication.
 pub struct Authentication {
     client: Client,
@@ -111,7 +122,7 @@ impl Authentication {
                 Arc::new(Authorities {
                     verifiers: match kept {
                         Some(kept) => kept.verifiers.clone(),
-                        None => self.own().unwrap_or_default(),
+                        None => self.options.authorities().unwrap_or_default(),
                     },
                     front_proxy: None,
                     // Ask again soon.
@@ -123,12 +134,8 @@ impl Authentication {
         loaded
     }
 
-    fn own(&self) -> Result<Vec<Arc<dyn ClientCertVerifier>>> {
-        self.options.client_ca.iter().map(|material| verifier(&material.read()?)).collect()
-    }
-
     async fn load(&self) -> Result<Authorities> {
-        let mut verifiers = self.own()?;
+        let mut verifiers = self.options.authorities()?;
         let mut front_proxy = None;
         if self.options.lookup {
             let name = "extension-apiserver-authentication";

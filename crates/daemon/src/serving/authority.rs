@@ -118,6 +118,13 @@ impl Authority {
         subject(leaf)
     }
 
+    /// Reads the file again; where it cannot be read, the old bundle stays.
+    pub(super) fn reload(&self) -> Result<(), Error> {
+        self.bundle.store(Arc::new(load(&self.path)?));
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        Ok(())
+    }
+
     /// Follows the file until `shutdown`.
     pub async fn watch(self, shutdown: CancellationToken) {
         let mut seen = modified(&self.path);
@@ -126,11 +133,9 @@ impl Authority {
             if now == seen {
                 continue;
             }
-            match load(&self.path) {
-                Ok(bundle) => {
+            match self.reload() {
+                Ok(()) => {
                     seen = now;
-                    self.bundle.store(Arc::new(bundle));
-                    self.generation.fetch_add(1, Ordering::AcqRel);
                     tracing::info!(path = %self.path.display(), "Reloaded the client certificate authorities");
                 }
                 Err(error) => {

@@ -29,6 +29,17 @@ pub struct KeyPair {
     pub key: PathBuf,
 }
 
+impl KeyPair {
+    /// The pair that is named, if one is. Half of one is a mistake: the server would be another than it was told to be.
+    pub fn named(certificate: &Path, key: &Path) -> Result<Option<KeyPair>, Error> {
+        match (certificate.as_os_str().is_empty(), key.as_os_str().is_empty()) {
+            (true, true) => Ok(None),
+            (false, false) => Ok(Some(KeyPair { certificate: certificate.into(), key: key.into() })),
+            _ => Err(Error::Flag("missing filename for serving cert".into())),
+        }
+    }
+}
+
 pub(super) fn read(pair: &KeyPair) -> Result<CertifiedKey, Error> {
     let chain = certificates(&pair.certificate)?;
     let text = std::fs::read(&pair.key).map_err(|source| Error::Read { path: pair.key.clone(), source })?;
@@ -60,7 +71,8 @@ pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
 }
 
 /// A certificate for `names` and `addresses` signed by itself, valid for a year. Kept in `directory` as
-/// `<name>.crt` and `<name>.key` unless that is empty or cannot be written; an existing pair is used again.
+/// `<name>.crt` and `<name>.key` unless that is empty or cannot be written; an existing pair is used again, and never replaced by
+/// another because it cannot be read.
 pub(super) fn self_signed(
     directory: &Path,
     name: &str,
@@ -72,8 +84,17 @@ pub(super) fn self_signed(
         key: directory.join(format!("{name}.key")),
     };
     let on_disk = !directory.as_os_str().is_empty();
-    if on_disk && let Ok(certified) = read(&pair) {
-        return Ok((certified, Some(pair)));
+    let there = |path: &Path| on_disk && path.exists();
+    match (there(&pair.certificate), there(&pair.key)) {
+        (true, true) => return Ok((read(&pair)?, Some(pair))),
+        (false, false) => {}
+        (one, _) => {
+            let path = if one { pair.key } else { pair.certificate };
+            return Err(Error::Content {
+                path,
+                message: "no such file or directory, certificate and key must be supplied as a pair".into(),
+            });
+        }
     }
     let make = |error: rcgen::Error| Error::Make(error.to_string());
     let texts: Vec<String> = names.iter().cloned().chain(addresses.iter().map(ToString::to_string)).collect();

@@ -162,3 +162,128 @@ async fn a_port_in_use_is_told_as_upstream_tells_it() {
     let error = bind(address, false).unwrap_err();
     assert_eq!(error.to_string(), format!("listen tcp {address}: bind: address already in use"));
 }
+
+/// An authority of its own in a folder of its own, and what it signs.
+struct Pki {
+    folder: std::path::PathBuf,
+    parameters: rcgen::CertificateParams,
+    key: rcgen::KeyPair,
+}
+
+impl Pki {
+    fn new(name: &str) -> Pki {
+        crate::install_crypto();
+        let folder = std::env::temp_dir().join(format!("daemon-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        Pki { folder, parameters, key: rcgen::KeyPair::generate().unwrap() }
+    }
+
+    fn pem(&self) -> String {
+        self.parameters.self_signed(&self.key).unwrap().pem()
+    }
+
+    fn issue(&self, names: Vec<(rcgen::DnType, rcgen::DnValue)>) -> CertificateDer<'static> {
+        let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        parameters.distinguished_name = rcgen::DistinguishedName::new();
+        for (kind, value) in names {
+            parameters.distinguished_name.push(kind, value);
+        }
+        let issuer = rcgen::Issuer::new(self.parameters.clone(), &self.key);
+        parameters.signed_by(&rcgen::KeyPair::generate().unwrap(), &issuer).unwrap().der().clone()
+    }
+}
+
+impl Drop for Pki {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+#[test]
+fn names_in_a_certificate_are_read_or_refused() {
+    use rcgen::DnType::{CommonName, CustomDnType, OrganizationName};
+    let pki = Pki::new("names");
+    let identity = |names| authority::subject(&pki.issue(names)).and_then(|subject| subject.identity());
+    let uid = || CustomDnType(vec![1, 3, 6, 1, 4, 1, 57683, 2]);
+    let bmp = |text: &str| rcgen::DnValue::BmpString(text.try_into().unwrap());
+    let teletex = |text: &str| rcgen::DnValue::TeletexString(text.try_into().unwrap());
+    let universal = |text: &str| rcgen::DnValue::UniversalString(text.try_into().unwrap());
+
+    let found =
+        identity(vec![(CommonName, bmp("jürgen")), (OrganizationName, teletex("dev")), (uid(), "7".into())]);
+    let found = found.unwrap().unwrap();
+    assert_eq!((found.name.as_str(), found.uid.as_str()), ("jürgen", "7"));
+    assert_eq!(found.groups, ["dev"]);
+    assert_eq!(identity(vec![(OrganizationName, "system:masters".into())]), Ok(None));
+    for kind in [CommonName, OrganizationName, uid()] {
+        let refusal = identity(vec![(kind, universal("x"))]).unwrap_err();
+        assert!(matches!(refusal, Refusal::Attribute(_)), "{refusal}");
+    }
+    let empty = identity(vec![(CommonName, "a".into()), (uid(), "".into())]);
+    assert_eq!(empty, Err(Refusal::EmptyUid));
+}
+
+#[test]
+fn a_chain_is_verified_once_a_bundle() {
+    let pki = Pki::new("bundle");
+    let path = pki.folder.join("ca.crt");
+    std::fs::write(&path, pki.pem()).unwrap();
+    let one = Authority::from_file(&path).unwrap();
+    let other = Authority::from_file(&path).unwrap();
+    let certificate = pki.issue(vec![(rcgen::DnType::CommonName, "alice".into())]);
+    let address = "127.0.0.1:1".parse().unwrap();
+    let peer = Peer::new(address, address, vec![certificate]);
+    let first = peer.verified(&one).unwrap();
+    assert_eq!(first.common_name, "alice");
+    assert!(Arc::ptr_eq(&first, &peer.verified(&one).unwrap()));
+    assert!(!Arc::ptr_eq(&first, &peer.verified(&other).unwrap()));
+
+    std::fs::write(&path, Pki::new("other").pem()).unwrap();
+    one.reload().unwrap();
+    assert!(matches!(peer.verified(&one), Err(Refusal::Chain(_))));
+    assert!(peer.verified(&other).is_ok());
+    std::fs::write(&path, pki.pem()).unwrap();
+    one.reload().unwrap();
+    let again = peer.verified(&one).unwrap();
+    assert!(!Arc::ptr_eq(&first, &again));
+    assert!(Arc::ptr_eq(&again, &peer.verified(&one).unwrap()));
+}
+
+#[test]
+fn an_authority_among_others_is_not_left_out() {
+    let pki = Pki::new("bundles");
+    let path = pki.folder.join("ca.crt");
+    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for text in [format!("{}{broken}", pki.pem()), broken.to_owned(), String::new()] {
+        std::fs::write(&path, &text).unwrap();
+        assert!(Authority::from_file(&path).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_certificate_that_is_there_is_used_or_refused() {
+    let pki = Pki::new("pair");
+    let (certificate, key) = (pki.folder.join("tls.crt"), pki.folder.join("tls.key"));
+    let kept = || TlsConfig::self_signed(&pki.folder, "tls", &["localhost".into()], &[]);
+    let made = kept().unwrap();
+    assert_eq!(made.certificates(), kept().unwrap().certificates());
+    let text = std::fs::read_to_string(&certificate).unwrap();
+    std::fs::write(&certificate, "something else").unwrap();
+    assert!(kept().is_err());
+    assert_eq!(std::fs::read_to_string(&certificate).unwrap(), "something else");
+    std::fs::remove_file(&certificate).unwrap();
+    assert!(kept().unwrap_err().to_string().contains("must be supplied as a pair"));
+    std::fs::write(&certificate, text).unwrap();
+    assert_eq!(made.certificates(), kept().unwrap().certificates());
+
+    let named = |certificate: &std::path::Path, key: &std::path::Path| KeyPair::named(certificate, key);
+    let none = std::path::Path::new("");
+    assert!(named(none, none).unwrap().is_none());
+    assert!(named(&certificate, &key).unwrap().is_some());
+    for (certificate, key) in [(certificate.as_path(), none), (none, key.as_path())] {
+        assert_eq!(named(certificate, key).unwrap_err().to_string(), "missing filename for serving cert");
+    }
+}

@@ -67,21 +67,16 @@ impl TlsConfig {
         })
     }
 
-    /// By the flags `--tls-cert-file`, `--tls-private-key-file`, `--cert-dir`: files when both are named, else self-signed.
+    /// By the flags `--tls-cert-file`, `--tls-private-key-file`, `--cert-dir`: files where they are named, else self-signed.
     pub fn from_flags(
         flags: &crate::flags::SecureServing,
         name: &str,
         names: &[String],
         addresses: &[IpAddr],
     ) -> Result<TlsConfig, Error> {
-        let given =
-            !flags.tls_cert_file.as_os_str().is_empty() && !flags.tls_private_key_file.as_os_str().is_empty();
-        let config = if given {
-            let pair =
-                KeyPair { certificate: flags.tls_cert_file.clone(), key: flags.tls_private_key_file.clone() };
-            TlsConfig::from_files(pair)?
-        } else {
-            TlsConfig::self_signed(&flags.cert_dir, name, names, addresses)?
+        let config = match KeyPair::named(&flags.tls_cert_file, &flags.tls_private_key_file)? {
+            Some(pair) => TlsConfig::from_files(pair)?,
+            None => TlsConfig::self_signed(&flags.cert_dir, name, names, addresses)?,
         };
         config.restrict(&flags.tls_min_version, &flags.tls_cipher_suites)
     }
