@@ -381,10 +381,17 @@ impl Client {
         Ok(Some(value))
     }
 
-    /// Whether there is a token file that may hold a newer token by now.
+    /// The server refused the token. Whether there is a token file that may have a newer one by now; who renews a
+    /// shared token learns of it.
     fn forget_token(&self) -> bool {
-        let from_file = matches!(self.inner.config.credentials.token, Some(Material::File(_)));
-        from_file && self.inner.token.lock().take().is_some()
+        match &self.inner.config.credentials.token {
+            Some(Material::File(_)) => self.inner.token.lock().take().is_some(),
+            Some(Material::Shared(token)) => {
+                token.refuse();
+                false
+            }
+            Some(Material::Inline(_)) | None => false,
+        }
     }
 }
 

@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use base64::Engine;
 use serde::Deserialize;
+use tokio::sync::Notify;
 
 use crate::{Error, Rate, Result};
 
@@ -15,7 +17,32 @@ pub enum Material {
     Inline(Vec<u8>),
     File(PathBuf),
     /// Bytes that their owner replaces, such as a token renewed by request.
-    Shared(Arc<arc_swap::ArcSwap<Vec<u8>>>),
+    Shared(Arc<Renewed>),
+}
+
+/// Bytes whose owner renews them, before they run out or when the server refuses them.
+pub struct Renewed {
+    bytes: ArcSwap<Vec<u8>>,
+    refused: Notify,
+}
+
+impl Renewed {
+    pub fn new(bytes: Vec<u8>) -> Renewed {
+        Renewed { bytes: ArcSwap::from_pointee(bytes), refused: Notify::new() }
+    }
+
+    pub fn replace(&self, bytes: Vec<u8>) {
+        self.bytes.store(Arc::new(bytes));
+    }
+
+    /// Waits until the server has refused them.
+    pub async fn refused(&self) {
+        self.refused.notified().await;
+    }
+
+    pub(crate) fn refuse(&self) {
+        self.refused.notify_one();
+    }
 }
 
 impl std::fmt::Debug for Material {
@@ -43,7 +70,7 @@ impl Material {
     pub(crate) fn read(&self) -> Result<Vec<u8>> {
         match self {
             Material::Inline(bytes) => Ok(bytes.clone()),
-            Material::Shared(bytes) => Ok(bytes.load().to_vec()),
+            Material::Shared(bytes) => Ok(bytes.bytes.load().to_vec()),
             Material::File(path) => {
                 std::fs::read(path).map_err(|source| Error::File { path: path.display().to_string(), source })
             }

@@ -28,7 +28,7 @@ mod watch;
 
 pub use api::Api;
 pub use client::{Client, Request};
-pub use config::{Config, Credentials, Material};
+pub use config::{Config, Credentials, Material, Renewed};
 pub use error::{Error, Result};
 pub use events::{EventRecorder, EventStyle, EventType, ObjectReference, Report};
 pub use informer::{Event, Informer, Informers, Scope, Selectors};

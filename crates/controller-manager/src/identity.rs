@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use client::{Client, Config, Credentials, Material, Rate};
+use client::{Client, Config, Credentials, Material, Rate, Renewed};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -16,6 +16,8 @@ use crate::views::ServiceAccount;
 const NAMESPACE: &str = "kube-system";
 /// What is asked for; the server may give less.
 const LIFETIME: i64 = 3600;
+/// A token that is refused lasts for this long at least: it may not be the token's fault.
+const SOONEST: Duration = Duration::from_secs(10);
 
 /// Clients by service account.
 pub struct Identities {
@@ -53,7 +55,7 @@ impl Identities {
             return Ok(client.clone());
         }
         let (token, lifetime) = self.patiently(account).await?;
-        let shared = Arc::new(ArcSwap::from_pointee(token));
+        let shared = Arc::new(Renewed::new(token));
         let agent = format!(
             "{}/system:serviceaccount:{NAMESPACE}:{account}",
             daemon::version::user_agent("kube-controller-manager")
@@ -92,23 +94,29 @@ impl Identities {
     }
 }
 
-/// Renews a token when four fifths of its life are over.
+/// Renews a token when four fifths of its life are over, or when the server refuses it: the service account may have
+/// been made anew, or the key that signed it is no longer good.
 async fn renew(
     root: Client,
     account: String,
-    token: Arc<ArcSwap<Vec<u8>>>,
+    token: Arc<Renewed>,
     mut lifetime: Duration,
     shutdown: CancellationToken,
 ) {
     let mut wait = lifetime * 4 / 5;
+    let mut since = Instant::now();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(wait) => {}
+            () = async { token.refused().await; tokio::time::sleep_until(since + SOONEST).await } => {
+                tracing::info!(account, "The token is refused, requesting another");
+            }
         }
+        since = Instant::now();
         match request(&root, &account).await {
             Ok((renewed, renewed_lifetime)) => {
-                token.store(Arc::new(renewed));
+                token.replace(renewed);
                 lifetime = renewed_lifetime;
                 wait = lifetime * 4 / 5;
             }

@@ -27,6 +27,8 @@ pub struct Core {
     pub table: Table,
     pub queue: Queue,
     pub profiles: FxHashMap<Symbol, Arc<Profile>>,
+    /// What became of pods while their binding is under way, for those that it fails for.
+    updates: FxHashMap<Box<str>, Arc<Pod>>,
     start: usize,
     random: SmallRng,
 }
@@ -50,6 +52,7 @@ impl Core {
             table: Table::default(),
             queue: Queue::new(backoff),
             profiles,
+            updates: FxHashMap::default(),
             start: 0,
             random: SmallRng::seed_from_u64(seed),
         }
@@ -66,6 +69,7 @@ impl Core {
         }
         if !pod.node.is_empty() {
             self.queue.remove(&pod.uid);
+            self.updates.remove(&pod.uid);
             self.table.denominate(&pod.uid);
             let before = old.filter(|old| !old.node.is_empty());
             self.table.set_pod(pod);
@@ -84,10 +88,12 @@ impl Core {
             return;
         }
         let Some(profile) = self.profile(pod) else { return };
-        if pod.deleting || self.table.is_assumed(&pod.uid) {
-            if pod.deleting {
-                self.queue.remove(&pod.uid);
-            }
+        if self.table.is_assumed(&pod.uid) {
+            self.updates.insert(pod.uid.clone(), pod.clone());
+            return;
+        }
+        if pod.deleting {
+            self.queue.remove(&pod.uid);
             return;
         }
         if !pod.nominated.is_empty() {
@@ -102,6 +108,8 @@ impl Core {
     /// A pod is gone, or has finished.
     pub fn remove_pod(&mut self, pod: &Arc<Pod>, now: Duration) {
         self.queue.remove(&pod.uid);
+        self.updates.remove(&pod.uid);
+        self.table.end_leaving(&pod.uid);
         self.denominate(pod, now);
         if let Some(profile) = self.profile(pod) {
             profile.waiting.reject(&pod.uid, "removed");
@@ -124,14 +132,17 @@ impl Core {
                     || old.taints != node.taints
                     || old.unschedulable != node.unschedulable =>
             {
-                self.queue.changed(&self.profiles, &Change::NodeUpdated(row), now);
+                let change = Change::NodeUpdated { row, labels: &old.labels };
+                self.queue.changed(&self.profiles, &change, now);
             }
             Some(_) => {}
         }
     }
 
-    pub fn remove_node(&mut self, name: Symbol) {
-        self.table.remove_node(name);
+    pub fn remove_node(&mut self, name: Symbol, now: Duration) {
+        if let Some(labels) = self.table.remove_node(name) {
+            self.changed(&Change::NodeRemoved(&labels), now);
+        }
     }
 
     fn changed(&mut self, change: &Change<'_>, now: Duration) {
@@ -168,6 +179,9 @@ impl Core {
                 let before = (&cycle, active.as_slice());
                 let (victims, denominated) = self.preempt(&profile, &pod, &mut diagnosis, before, now);
                 let message = diagnosis.text();
+                if victims.is_some() {
+                    self.queue.preempts(&pod.uid);
+                }
                 if diagnosis.plugins == 0 {
                     self.queue.failed(entry, now);
                 } else {
@@ -218,6 +232,7 @@ impl Core {
                     victims.pods.len()
                 ));
                 self.table.nominate(pod, victims.node);
+                self.table.set_leaving(&victims.pods);
                 let denominated = self.displace(pod, victims.node, now);
                 (Some(victims), denominated)
             }
@@ -252,8 +267,17 @@ impl Core {
         true
     }
 
+    /// All victims have been deleted, or are on their way: their ends wake the pod from now on.
+    pub fn preempted(&mut self, pod: &Pod, now: Duration) {
+        self.queue.preemption_ended(&pod.uid, now);
+    }
+
     /// Victims could not be deleted: the place is not the pod's, and no end of theirs will wake it.
-    pub fn preemption_failed(&mut self, pod: &Pod, now: Duration) {
+    pub fn preemption_failed(&mut self, pod: &Pod, victims: &Victims, now: Duration) {
+        for victim in &victims.pods {
+            self.table.end_leaving(&victim.uid);
+        }
+        self.queue.preemption_ended(&pod.uid, now);
         self.queue.give_up_waiting(&pod.uid, now);
         self.denominate(pod, now);
     }
@@ -263,12 +287,12 @@ impl Core {
         profile.post_bind(pod, node);
     }
 
-    /// The binding failed: the place is free again and the pod is tried again, unless it is gone or has been
-    /// seen bound meanwhile. True when it will be tried.
+    /// The binding failed: the place is free again and the pod is tried again as it is now, unless it is gone or
+    /// going, or has been seen bound meanwhile. True when it will be tried.
     pub fn bind_failed(
         &mut self,
         profile: &Profile,
-        entry: Entry,
+        mut entry: Entry,
         node: Symbol,
         gone: bool,
         now: Duration,
@@ -276,7 +300,10 @@ impl Core {
         profile.unreserve(&entry.pod, node);
         let Some((pod, _)) = self.table.forget(&entry.pod.uid) else { return false };
         self.changed(&Change::PodRemoved { pod: &pod, node }, now);
-        if gone {
+        if let Some(update) = self.updates.remove(&pod.uid) {
+            entry.pod = update;
+        }
+        if gone || entry.pod.deleting {
             return false;
         }
         self.queue.failed(entry, now);

@@ -92,7 +92,7 @@ impl Scheduler {
             match event {
                 Event::Added(node) => core.set_node(node, None, own.now()),
                 Event::Modified { old, new } => core.set_node(new, Some(old), own.now()),
-                Event::Deleted(node) => core.remove_node(node.name),
+                Event::Deleted(node) => core.remove_node(node.name, own.now()),
             }
             drop(core);
             own.wake.notify_one();

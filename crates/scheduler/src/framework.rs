@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
+use crate::cluster::selector::Labels;
 use crate::cluster::{Pod, Row, Symbol, Table};
 use crate::core::waiting::WaitingPods;
 
@@ -120,7 +121,13 @@ pub enum Permit {
 #[derive(Clone, Copy)]
 pub enum Change<'a> {
     NodeAdded(&'a Row),
-    NodeUpdated(&'a Row),
+    NodeUpdated {
+        row: &'a Row,
+        /// The node's labels before.
+        labels: &'a Labels,
+    },
+    /// A node went away; it had these labels.
+    NodeRemoved(&'a Labels),
     /// A placed pod went away, or asks for less now.
     PodRemoved {
         pod: &'a Pod,
@@ -135,7 +142,8 @@ impl Change<'_> {
     pub fn name(&self) -> &'static str {
         match self {
             Change::NodeAdded(_) => "NodeAdd",
-            Change::NodeUpdated(_) => "NodeUpdate",
+            Change::NodeUpdated { .. } => "NodeUpdate",
+            Change::NodeRemoved(_) => "NodeDelete",
             Change::PodRemoved { .. } => "AssignedPodDelete",
             Change::PodPlaced(_) => "AssignedPodAdd",
         }

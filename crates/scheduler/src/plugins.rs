@@ -15,7 +15,8 @@ use serde_json::Value;
 use crate::framework::Plugin;
 
 pub use fit::{Fit, Strategy};
-pub(crate) use preemption::{Preemption, Victims, search as search_victims};
+pub use preemption::Victims;
+pub(crate) use preemption::{Preemption, search as search_victims};
 
 type Make = fn(&Value) -> Result<Arc<dyn Plugin>, String>;
 

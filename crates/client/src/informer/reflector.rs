@@ -34,18 +34,23 @@ enum End {
     Resume,
     /// The history since then is gone.
     Relist,
+    /// The server is at a version from before ours: its store was put back to an earlier state. What has the
+    /// version and identity of an object in the cache may be another state of it.
+    Restored,
 }
 
 impl<V: DeserializeOwned + Send + Sync + 'static> Reflector<V> {
     /// Runs until dropped.
     pub async fn run(self) {
         let mut backoff = Backoff::default();
+        let mut restored = false;
         loop {
             let resource = &self.shared.resource;
-            match self.list().await {
+            match self.list(restored).await {
                 Ok(version) => {
                     *self.shared.resource_version.lock() = version;
                     self.shared.synced.send_replace(true);
+                    restored = false;
                 }
                 Err(error) => {
                     tracing::warn!(resource = %resource.plural, group = %resource.group, %error, "listing failed");
@@ -61,6 +66,10 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Reflector<V> {
                     Ok(End::Relist) => {
                         tracing::debug!(resource = %resource.plural, "the watch's history is gone, listing again");
                     }
+                    Ok(End::Restored) => {
+                        tracing::warn!(resource = %resource.plural, "The server's store was put back to an earlier state, listing again");
+                        restored = true;
+                    }
                     Err(error) => {
                         tracing::debug!(resource = %resource.plural, %error, "watching failed");
                     }
@@ -70,7 +79,7 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Reflector<V> {
                 } else if started.elapsed() < SHORT {
                     backoff.wait(Trouble::Unwell).await;
                 }
-                if matches!(result, Ok(End::Relist)) {
+                if matches!(result, Ok(End::Relist | End::Restored)) {
                     break;
                 }
             }
@@ -90,8 +99,9 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Reflector<V> {
     }
 
     /// Brings the cache to the state of a list. Page by page, so that memory does not grow with the
-    /// list; the pages are of one resource version, and what is in none of them goes at the end.
-    async fn list(&self) -> Result<String> {
+    /// list; the pages are of one resource version, and what is in none of them goes at the end. `restored` has
+    /// objects taken anew that seem to be known.
+    async fn list(&self, restored: bool) -> Result<String> {
         let mut listed = FxHashSet::default();
         let mut options = ListOptions {
             label_selector: self.selectors.labels.clone(),
@@ -105,7 +115,7 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Reflector<V> {
                 let head: Head<'_> = serde_json::from_str(raw)?;
                 let identity = identity(&head);
                 listed.insert(identity.key.clone());
-                self.put(identity, raw);
+                self.put(identity, raw, restored);
                 Ok(())
             });
             match page.await {
@@ -143,10 +153,11 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Reflector<V> {
         };
         loop {
             match watch.next_with(|event| self.apply(event)).await {
-                Ok(Some(version)) => {
+                Ok(Some(Some(version))) => {
                     backoff.reset();
                     *self.shared.resource_version.lock() = version;
                 }
+                Ok(Some(None)) => return Ok(End::Restored),
                 Ok(None) => return Ok(End::Resume),
                 Err(Error::Transport { source, .. }) => {
                     tracing::debug!(resource = %self.shared.resource.plural, %source, "the watch broke off");
@@ -162,15 +173,18 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Reflector<V> {
         }
     }
 
-    /// Applies an event to the cache; the resource version it brings the cache to.
-    fn apply(&self, event: &RawEvent<'_>) -> Result<String> {
+    /// Applies an event to the cache; the resource version it brings the cache to. None where that would be an earlier one.
+    fn apply(&self, event: &RawEvent<'_>) -> Result<Option<String>> {
         let raw = event.object.get();
         let what = || format!("a watch event of {}", self.shared.resource.kind);
         let head: Head<'_> =
             serde_json::from_str(raw).map_err(|source| Error::Decode { what: what(), source })?;
         let version = head.metadata.resource_version.to_string();
+        if is_before(&version, &self.shared.resource_version.lock()) {
+            return Ok(None);
+        }
         match event.kind {
-            "ADDED" | "MODIFIED" => self.put(identity(&head), raw),
+            "ADDED" | "MODIFIED" => self.put(identity(&head), raw, false),
             "DELETED" => {
                 let key = identity(&head).key;
                 let last = serde_json::from_str(raw).ok();
@@ -179,11 +193,11 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Reflector<V> {
             "BOOKMARK" => {}
             other => tracing::warn!(kind = other, "the server sent a watch event of unknown type"),
         }
-        Ok(version)
+        Ok(Some(version))
     }
 
-    fn put(&self, identity: Identity<'_>, raw: &str) {
-        if self.shared.has(&identity) {
+    fn put(&self, identity: Identity<'_>, raw: &str, restored: bool) {
+        if !restored && self.shared.has(&identity) {
             return;
         }
         match serde_json::from_str(raw) {
@@ -195,6 +209,12 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Reflector<V> {
             ),
         }
     }
+}
+
+/// Resource versions of one resource are numbers that grow; what is none is not compared.
+fn is_before(version: &str, other: &str) -> bool {
+    let number = |text: &str| text.parse::<u64>().ok();
+    number(version).zip(number(other)).is_some_and(|(version, other)| version < other)
 }
 
 fn identity<'a>(head: &'a Head<'_>) -> Identity<'a> {

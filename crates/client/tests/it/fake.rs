@@ -129,6 +129,21 @@ impl Fake {
         let _ = self.signals.send(Signal::Gone);
     }
 
+    /// The state, to go back to.
+    pub async fn backup(&self) -> (BTreeMap<String, Value>, u64) {
+        let state = self.state.lock().await;
+        (state.objects.clone(), state.version)
+    }
+
+    /// Goes back to an earlier state, as a server does whose store is restored; watches break off.
+    pub async fn restore(&self, (objects, version): (BTreeMap<String, Value>, u64)) {
+        let mut state = self.state.lock().await;
+        state.objects = objects;
+        state.version = version;
+        state.history.retain(|(at, _)| *at <= version);
+        let _ = self.signals.send(Signal::Cut);
+    }
+
     pub async fn objects(&self) -> BTreeMap<String, String> {
         let state = self.state.lock().await;
         let value = |object: &Value| object["data"]["value"].as_str().unwrap().to_string();

@@ -112,6 +112,34 @@ async fn follows_through_faults() {
 }
 
 #[tokio::test]
+async fn a_store_put_back_is_listed_again() {
+    let fake = Fake::start().await;
+    for n in 0..4 {
+        fake.put(&format!("m{n}"), n).await;
+    }
+    let informers = Informers::new(fake.client());
+    let informer: Informer<ConfigMap> = informers.all();
+    let replica = replicate(&informer);
+    let backup = fake.backup().await;
+    informer.synced().await;
+    // What the backup does not know: m0 at the next version, and two versions more.
+    fake.put("m0", 100).await;
+    fake.put("new", 5).await;
+    fake.remove("m1").await;
+    settled(&fake, &informer, &replica).await;
+    let watches = |requests: Vec<String>| requests.iter().filter(|one| one.contains("watch=")).count();
+    let before = watches(fake.requests().await);
+    fake.restore(backup).await;
+    while watches(fake.requests().await) == before {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // The same object at the same version, with other contents.
+    fake.put("m0", 200).await;
+    settled(&fake, &informer, &replica).await;
+    informers.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_second_request_shares_the_informer() {
     let fake = Fake::start().await;
     let informers = Informers::new(fake.client());

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use client::{Client, Config, ListOptions, Request};
+use client::{Client, Config, ListOptions, Material, Renewed, Request};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -89,7 +89,7 @@ async fn a_burst_of_requests_is_under_way_in_part() {
     let config = Config::new(&counting(most.clone()).await).unwrap();
     let client = Client::new(config).unwrap();
     // Other identities over the same connections are of the same daemon.
-    let other = client.with_token(client::Material::Inline(b"token".to_vec()), "other");
+    let other = client.with_token(Material::Inline(b"token".to_vec()), "other");
     let mut watches = Vec::new();
     for _ in 0..70 {
         watches.push(client.stream(Request::get("/?watch=true")).await.unwrap());
@@ -101,4 +101,19 @@ async fn a_burst_of_requests_is_under_way_in_part() {
     }
     requests.join_all().await;
     assert!((2..=64).contains(&most.load(Ordering::SeqCst)), "{most:?}");
+}
+
+#[tokio::test]
+async fn whoever_renews_a_token_learns_that_it_is_refused() {
+    let fake = Fake::start().await;
+    let token = Arc::new(Renewed::new(b"old".to_vec()));
+    let client = fake.client().with_token(Material::Shared(token.clone()), "test");
+    let options = ListOptions::default();
+    let get = || client.list::<ConfigMap>(Some("ns"), &options);
+    get().await.unwrap();
+    let soon = Duration::from_millis(50);
+    assert!(tokio::time::timeout(soon, token.refused()).await.is_err(), "it was not refused");
+    fake.fault(&[Fault::Code(401)]).await;
+    assert_eq!(get().await.unwrap_err().code(), Some(401));
+    token.refused().await;
 }

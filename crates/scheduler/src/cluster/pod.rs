@@ -33,9 +33,11 @@ pub struct Pod {
     pub ports: Box<[Port]>,
     /// Everything else that constrains; most placed pods have nothing that still matters.
     pub needs: Box<Needs>,
-    /// Seconds since 1970.
-    pub created: i64,
+    /// When the kubelet took it in, in seconds since 1970: the maximum while it has not.
+    pub started: i64,
     pub deleting: bool,
+    /// It ends for the sake of a more important pod.
+    pub preempted: bool,
     /// Succeeded or failed.
     pub finished: bool,
     pub nominated: Symbol,

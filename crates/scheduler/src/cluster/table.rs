@@ -4,7 +4,7 @@
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::selector::Labels;
 use super::{Namespaces, Node, Pod, Port, Resources, Symbol, Taint};
@@ -75,6 +75,8 @@ pub struct Table {
     repelling: FxHashMap<Box<str>, usize>,
     /// Pods that have preempted and wait for their place, by row.
     nominated: FxHashMap<usize, Vec<Arc<Pod>>>,
+    /// Placed pods that a preemption takes away, from its decision to their end: their deletion shows only later.
+    leaving: FxHashSet<Box<str>>,
 }
 
 impl Table {
@@ -107,12 +109,25 @@ impl Table {
         self.image_nodes.get(&image).copied().unwrap_or(0)
     }
 
-    /// Placed pods with inter-pod terms of their own, and their rows.
+    /// Pods with inter-pod terms of their own that are placed on a node there is, and its row.
     pub fn repelling(&self) -> impl Iterator<Item = (&Row, &Arc<Pod>)> {
         self.repelling.iter().filter_map(|(uid, row)| {
             let row = &self.rows[*row];
-            row.pods.get(uid).map(|pod| (row, pod))
+            row.pods.get(uid).filter(|_| row.present).map(|pod| (row, pod))
         })
+    }
+
+    pub fn is_leaving(&self, uid: &str) -> bool {
+        self.leaving.contains(uid)
+    }
+
+    pub fn set_leaving(&mut self, pods: &[Arc<Pod>]) {
+        self.leaving.extend(pods.iter().map(|pod| pod.uid.clone()));
+    }
+
+    /// The pod is gone, or stays after all.
+    pub fn end_leaving(&mut self, uid: &str) {
+        self.leaving.remove(uid);
     }
 
     pub fn set_node(&mut self, node: &Node) -> usize {
@@ -142,15 +157,19 @@ impl Table {
         index
     }
 
-    pub fn remove_node(&mut self, name: Symbol) {
-        let Some(index) = self.index(name) else { return };
+    /// The labels of the node that was there.
+    pub fn remove_node(&mut self, name: Symbol) -> Option<Labels> {
+        let index = self.index(name)?;
         let row = &mut self.rows[index];
+        let mut labels = None;
         if row.present {
             row.present = false;
             self.present -= 1;
+            labels = Some(std::mem::take(&mut row.labels));
             uncount(&mut self.image_nodes, &mut row.images);
         }
         self.release(index);
+        labels
     }
 
     /// Sets a pod that is bound, wherever and as whatever it was before.
@@ -305,8 +324,8 @@ mod tests {
         check(&set("a", &["web", "db"]), (2, 1), 2);
         check(&set("a", &["web"]), (2, 0), 1);
         check(&set("a", &["db"]), (1, 1), 2);
-        check(&|table| table.remove_node(Symbol::new("a")), (1, 0), 1);
+        check(&|table| drop(table.remove_node(Symbol::new("a"))), (1, 0), 1);
         check(&set("a", &["db"]), (1, 1), 2);
-        check(&|table| table.remove_node(Symbol::new("b")), (0, 1), 1);
+        check(&|table| drop(table.remove_node(Symbol::new("b"))), (0, 1), 1);
     }
 }

@@ -75,6 +75,9 @@ pub struct Queue {
     failed: BTreeSet<(Duration, Box<str>)>,
     /// By when they came, to find those that have waited too long.
     unschedulable: BTreeSet<(Duration, Box<str>)>,
+    /// Pods whose victims are being deleted. They wait where they are, so as not to take others as well; whether
+    /// anything has happened meanwhile for which they would have been tried.
+    preempting: FxHashMap<Box<str>, bool>,
     sequence: u64,
     gated: usize,
     /// Pods added to each place, by event: upstream's metric.
@@ -90,6 +93,7 @@ impl Queue {
             backoff: BTreeSet::new(),
             failed: BTreeSet::new(),
             unschedulable: BTreeSet::new(),
+            preempting: FxHashMap::default(),
             sequence: 0,
             gated: 0,
             incoming: FxHashMap::default(),
@@ -147,7 +151,32 @@ impl Queue {
     }
 
     pub fn remove(&mut self, uid: &str) {
+        self.preempting.remove(uid);
         self.take(uid);
+    }
+
+    /// The deletion of the pod's victims begins.
+    pub fn preempts(&mut self, uid: &str) {
+        self.preempting.insert(uid.into(), false);
+    }
+
+    /// It has ended. What the pod would have been tried for meanwhile, it is tried for now.
+    pub fn preemption_ended(&mut self, uid: &str, now: Duration) {
+        if self.preempting.remove(uid) == Some(true)
+            && let Some((entry, place)) = self.take(uid)
+        {
+            match place {
+                Place::Unschedulable => self.retry(entry, now, "ForceActivate"),
+                place => self.put_back(entry, place),
+            }
+        }
+    }
+
+    /// Whether the pod's victims are being deleted; then it is remembered that it is to be tried afterwards.
+    fn waits_for_preemption(&mut self, uid: &str) -> bool {
+        let Some(missed) = self.preempting.get_mut(uid) else { return false };
+        *missed = true;
+        true
     }
 
     /// The next pod, after moving those whose time has come. When none is ready, one that an event could help does
@@ -210,6 +239,7 @@ impl Queue {
     pub fn give_up_waiting(&mut self, uid: &str, now: Duration) {
         if let Some((entry, place)) = self.take(uid) {
             match place {
+                Place::Unschedulable if self.waits_for_preemption(uid) => self.put_back(entry, place),
                 Place::Unschedulable => self.failed(entry, now),
                 place => self.put_back(entry, place),
             }
@@ -258,6 +288,12 @@ impl Queue {
 
     /// Ready, or in backoff until its time.
     fn retry(&mut self, mut entry: Entry, now: Duration, event: &'static str) {
+        if self.waits_for_preemption(&entry.pod.uid) {
+            if entry.since + STALE <= now {
+                entry.since = now;
+            }
+            return self.put_back(entry, Place::Unschedulable);
+        }
         let at = entry.since + self.delay(entry.attempts);
         if at > now {
             self.put(entry, Place::Backoff(at), event);

@@ -64,13 +64,14 @@ impl Scheduler {
             }
             self.patch_status(pod, status).await;
         }
-        if let Some(victims) = victims
-            && self.preempt(pod, &victims).await.is_err()
-        {
+        let Some(victims) = victims else { return };
+        if self.preempt(pod, &victims).await.is_ok() {
+            self.core.lock().preempted(pod, self.now());
+        } else {
             self.take_back_nomination(pod).await;
-            self.core.lock().preemption_failed(pod, self.now());
-            self.wake.notify_one();
+            self.core.lock().preemption_failed(pod, &victims, self.now());
         }
+        self.wake.notify_one();
     }
 
     /// The cache may tell of the nomination later than this, and then of its end.

@@ -91,7 +91,7 @@ impl Plugin for NodeUnschedulable {
     }
 
     fn hint(&self, pod: &Pod, change: &Change<'_>) -> bool {
-        matches!(change, Change::NodeAdded(row) | Change::NodeUpdated(row) if Self::fits(pod, row))
+        matches!(change, Change::NodeAdded(row) | Change::NodeUpdated { row, .. } if Self::fits(pod, row))
     }
 }
 
@@ -130,7 +130,7 @@ impl Plugin for TaintToleration {
     }
 
     fn hint(&self, pod: &Pod, change: &Change<'_>) -> bool {
-        matches!(change, Change::NodeAdded(row) | Change::NodeUpdated(row) if Self::fits(pod, row))
+        matches!(change, Change::NodeAdded(row) | Change::NodeUpdated { row, .. } if Self::fits(pod, row))
     }
 }
 

@@ -240,10 +240,10 @@ impl Plugin for Fit {
 
     fn hint(&self, pod: &Pod, change: &Change<'_>) -> bool {
         match change {
-            Change::NodeAdded(row) | Change::NodeUpdated(row) => self.check(pod, row).is_ok(),
+            Change::NodeAdded(row) | Change::NodeUpdated { row, .. } => self.check(pod, row).is_ok(),
             // A place in the count of pods is free in any case.
             Change::PodRemoved { .. } => true,
-            Change::PodPlaced(_) => false,
+            Change::PodPlaced(_) | Change::NodeRemoved(_) => false,
         }
     }
 }

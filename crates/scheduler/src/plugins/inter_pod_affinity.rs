@@ -191,7 +191,7 @@ impl Plugin for InterPodAffinity {
     fn hint(&self, pod: &Pod, change: &Change<'_>) -> bool {
         let namespace = &*pod.key.namespace;
         match change {
-            Change::NodeAdded(_) | Change::NodeUpdated(_) => true,
+            Change::NodeAdded(_) | Change::NodeUpdated { .. } | Change::NodeRemoved(_) => true,
             Change::PodPlaced(other) => {
                 pod.needs.affinity.iter().any(|term| term.may_match(namespace, other))
             }

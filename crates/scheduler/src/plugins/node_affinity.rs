@@ -99,6 +99,6 @@ impl Plugin for NodeAffinity {
     }
 
     fn hint(&self, pod: &Pod, change: &Change<'_>) -> bool {
-        matches!(change, Change::NodeAdded(row) | Change::NodeUpdated(row) if self.fits(pod, row))
+        matches!(change, Change::NodeAdded(row) | Change::NodeUpdated { row, .. } if self.fits(pod, row))
     }
 }

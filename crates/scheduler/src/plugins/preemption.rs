@@ -66,7 +66,11 @@ pub fn search(
     let nominated = table.nomination(&pod.uid).or_else(|| table.index(pod.nominated));
     if let Some(row) = nominated
         && diagnosis.resolvable.contains(&row)
-        && table.row(row).pods.values().any(|other| other.deleting && other.priority < pod.priority)
+        && table
+            .row(row)
+            .pods
+            .values()
+            .any(|other| other.priority < pod.priority && (other.preempted || table.is_leaving(&other.uid)))
     {
         return Preemption::Ineligible(
             "preemption: not eligible due to a terminating pod on the nominated node.",
@@ -129,7 +133,7 @@ fn victims(
         return None;
     }
     // Give back as many as can stay, the most important first.
-    lower.sort_by(|one, two| two.priority.cmp(&one.priority).then(one.created.cmp(&two.created)));
+    lower.sort_by(|one, two| two.priority.cmp(&one.priority).then(one.started.cmp(&two.started)));
     lower.retain(|other| {
         trial.place(other);
         let stays = fits(&trial);
@@ -157,9 +161,10 @@ impl Cost {
         let important = victims.iter().filter(|pod| i64::from(pod.priority) == highest);
         Cost {
             highest,
-            sum: victims.iter().map(|pod| i64::from(pod.priority)).sum(),
+            // Counted from the lowest priority there is, so that each victim more costs more.
+            sum: victims.iter().map(|pod| i64::from(pod.priority) - i64::from(i32::MIN)).sum(),
             count: victims.len(),
-            started: std::cmp::Reverse(important.map(|pod| pod.created).min().unwrap_or(0)),
+            started: std::cmp::Reverse(important.map(|pod| pod.started).min().unwrap_or(0)),
         }
     }
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::node_affinity;
 use crate::cluster::pod::{Spread, selects};
+use crate::cluster::selector::Labels;
 use crate::cluster::{Effect, Pod, Row, Symbol, Table};
 use crate::framework::{Change, Cycle, MAX_SCORE, Plugin, Point, PreFilter, Reject};
 
@@ -162,10 +163,13 @@ impl Plugin for PodTopologySpread {
             other.key.namespace == pod.key.namespace
                 && constraints(pod, true).any(|constraint| selects(&constraint.selector, other))
         };
+        let labelled =
+            |labels: &Labels| constraints(pod, true).all(|constraint| labels.get(constraint.key).is_some());
         match change {
-            Change::NodeAdded(row) | Change::NodeUpdated(row) => {
-                constraints(pod, true).all(|constraint| row.labels.get(constraint.key).is_some())
-            }
+            Change::NodeAdded(row) => labelled(&row.labels),
+            // A domain may have come, or the least filled one may have gone.
+            Change::NodeUpdated { row, labels } => labelled(&row.labels) || labelled(labels),
+            Change::NodeRemoved(labels) => labelled(labels),
             Change::PodRemoved { pod: other, .. } | Change::PodPlaced(other) => counts(other),
         }
     }

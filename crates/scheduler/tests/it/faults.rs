@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use scheduler::cluster::Symbol;
+use scheduler::cluster::{Pod, Symbol};
 use serde_json::json;
 
 use crate::fixture::{Fixture, Result, cpu, node, on};
@@ -29,6 +29,25 @@ fn a_pod_deleted_while_assumed_leaves_nothing() {
     assert_eq!(fixture.core.table.pods(), 0);
     assert_eq!(fixture.core.table.row(0).requested.cpu, 0);
     assert_eq!(fixture.schedule(&cpu("q", "1", json!({}))), Result::Node("a"));
+}
+
+#[test]
+fn a_binding_that_failed_is_made_up_for_by_the_pod_as_it_is_now() {
+    let mut fixture = Fixture::new([node("a", "2", json!({}))]);
+    let pod = cpu("p", "1", json!({}));
+    let mut changed = (*pod).clone();
+    changed.requests.cpu = 2000;
+    assert_eq!(fixture.schedule(&pod), Result::Node("a"));
+    fixture.core.set_pod(&Arc::new(changed.clone()), Some(&pod), fixture.now);
+    assert!(fixture.bind_fails(false));
+    fixture.wait(1000);
+    assert_eq!(fixture.next(), Result::Node("a"));
+    assert_eq!(fixture.core.table.row(0).requested.cpu, 2000);
+    // One that has begun to end meanwhile is done with.
+    let ending = Pod { deleting: true, ..changed.clone() };
+    fixture.core.set_pod(&Arc::new(ending), Some(&changed), fixture.now);
+    assert!(!fixture.bind_fails(false));
+    assert_eq!(fixture.core.queue.sizes(), Default::default());
 }
 
 #[test]
@@ -61,7 +80,7 @@ fn pods_before_their_node_and_after_it() {
     fixture.core.set_node(&node("a", "1", json!({})), None, fixture.now);
     assert!(matches!(fixture.schedule(&cpu("p", "1", json!({}))), Result::Message(_)));
     // The node goes, its pods stay a while; a new node of that name is not empty.
-    fixture.core.remove_node(Symbol::new("a"));
+    fixture.core.remove_node(Symbol::new("a"), fixture.now);
     assert_eq!(fixture.core.table.nodes(), 0);
     fixture.core.set_node(&node("a", "1", json!({})), None, fixture.now);
     fixture.wait(1000);
@@ -77,7 +96,7 @@ fn rows_are_used_again() {
     for n in 0..100 {
         let name = format!("n{n}");
         fixture.core.set_node(&node(&name, "1", json!({})), None, fixture.now);
-        fixture.core.remove_node(Symbol::new(&name));
+        fixture.core.remove_node(Symbol::new(&name), fixture.now);
     }
     assert!(fixture.core.table.rows().len() <= 1);
 }

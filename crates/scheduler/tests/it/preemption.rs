@@ -5,18 +5,29 @@ use std::time::Duration;
 
 use scheduler::cluster::Pod;
 use scheduler::core::Attempt;
+use scheduler::plugins::Victims;
 use serde_json::json;
 
-use crate::fixture::{Fixture, Result, cpu, node, on};
+use crate::fixture::{Fixture, Result, cpu, node, on, pod};
 
 fn placed(name: &str, amount: &str, priority: i32, at: &str) -> Arc<Pod> {
     on(&cpu(name, amount, json!({"priority": priority})), at)
 }
 
+/// The attempt that comes next: whom the pod takes the place of. Their deletion is still to come.
+fn decides(fixture: &mut Fixture) -> Option<Victims> {
+    match fixture.core.attempt(fixture.now) {
+        Some(Attempt::Unschedulable { victims, .. }) => victims,
+        _ => None,
+    }
+}
+
+/// Schedules the pod, and has its victims deleted.
 fn victims(fixture: &mut Fixture, pod: &Arc<Pod>) -> Option<(&'static str, Vec<String>)> {
     fixture.add(pod);
-    match fixture.core.attempt(fixture.now) {
-        Some(Attempt::Unschedulable { victims: Some(victims), .. }) => {
+    match decides(fixture) {
+        Some(victims) => {
+            fixture.core.preempted(pod, fixture.now);
             let mut names: Vec<String> = victims.pods.iter().map(|pod| pod.key.name.to_string()).collect();
             names.sort();
             Some((victims.node.as_str(), names))
@@ -69,9 +80,10 @@ fn a_preemptor_whose_victim_stays_does_not_wait_for_its_end() {
     let victim = placed("victim", "1", 0, "a");
     fixture.add(&victim);
     let high = cpu("high", "1", json!({"priority": 10}));
-    assert!(victims(&mut fixture, &high).is_some());
+    fixture.add(&high);
+    let victims = decides(&mut fixture).unwrap();
     assert_eq!(fixture.core.queue.sizes().unschedulable, 1);
-    fixture.core.preemption_failed(&high, fixture.now);
+    fixture.core.preemption_failed(&high, &victims, fixture.now);
     assert!(fixture.core.table.nominated(0).is_empty());
     assert_eq!((fixture.core.queue.sizes().backoff, fixture.core.queue.sizes().unschedulable), (1, 0));
     assert_eq!(fixture.next(), Result::Nothing, "not at once");
@@ -181,4 +193,75 @@ fn nominated_to(pod: &Pod, node: &str) -> Arc<Pod> {
     let mut pod = pod.clone();
     pod.nominated = scheduler::cluster::Symbol::new(node);
     Arc::new(pod)
+}
+
+#[test]
+fn no_others_go_while_the_first_victims_end() {
+    let mut fixture = Fixture::new([node("a", "1", json!({})), node("b", "1", json!({}))]);
+    let placed = [placed("a1", "1", 0, "a"), placed("b1", "1", 0, "b")];
+    placed.iter().for_each(|pod| fixture.add(pod));
+    let elsewhere = on(&cpu("elsewhere", "1", json!({})), "c");
+    fixture.add(&elsewhere);
+    let high = cpu("high", "1", json!({"priority": 10}));
+    fixture.add(&high);
+    let first = decides(&mut fixture).unwrap();
+    // The end of another pod would have it tried again. Its victim's deletion is on its way.
+    fixture.core.remove_pod(&elsewhere, fixture.now);
+    fixture.wait(20_000);
+    assert_eq!(fixture.next(), Result::Nothing);
+    fixture.core.preempted(&high, fixture.now);
+    // Now it is tried, though nothing shows yet that the victim ends.
+    assert!(
+        matches!(fixture.next(), Result::Message(message) if message.contains("terminating pod on the nominated node"))
+    );
+    let victim = placed.iter().find(|pod| pod.uid == first.pods[0].uid).unwrap();
+    fixture.core.remove_pod(victim, fixture.now);
+    fixture.wait(20_000);
+    assert_eq!(fixture.next(), Result::Node(first.node.as_str()));
+}
+
+#[test]
+fn a_preemptor_that_goes_leaves_nothing_behind() {
+    let mut fixture = Fixture::new([node("a", "1", json!({}))]);
+    let victim = placed("victim", "1", 0, "a");
+    fixture.add(&victim);
+    let high = cpu("high", "1", json!({"priority": 10}));
+    fixture.add(&high);
+    decides(&mut fixture).unwrap();
+    fixture.core.remove_pod(&high, fixture.now);
+    fixture.core.preempted(&high, fixture.now);
+    fixture.core.remove_pod(&victim, fixture.now);
+    assert!(!fixture.core.table.is_leaving(&victim.uid));
+    assert_eq!(fixture.core.queue.sizes(), Default::default());
+}
+
+#[test]
+fn fewer_victims_cost_less_below_zero_too() {
+    let mut fixture = Fixture::new([node("a", "2", json!({})), node("b", "2", json!({}))]);
+    for pod in [placed("a1", "1", -10, "a"), placed("a2", "1", -10, "a"), placed("b1", "2", -10, "b")] {
+        fixture.add(&pod);
+    }
+    let chosen = victims(&mut fixture, &cpu("p", "2", json!({"priority": 10})));
+    assert_eq!(chosen, Some(("b", vec!["b1".into()])));
+}
+
+#[test]
+fn only_a_victim_of_preemption_is_waited_for() {
+    let check = |reason: &str, waits: bool| {
+        let mut fixture = Fixture::new([node("a", "2", json!({}))]);
+        let ending = pod(
+            "ending",
+            json!({
+                "metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"},
+                "spec": {"nodeName": "a"},
+                "status": {"conditions": [{"type": "DisruptionTarget", "status": "True", "reason": reason}]},
+            }),
+        );
+        fixture.add(&ending);
+        fixture.add(&placed("low", "2", 0, "a"));
+        let high = nominated_to(&cpu("high", "2", json!({"priority": 10})), "a");
+        assert_eq!(victims(&mut fixture, &high).is_none(), waits, "{reason}");
+    };
+    check("PreemptionByScheduler", true);
+    check("EvictionByEvictionAPI", false);
 }

@@ -1,5 +1,6 @@
 //! Order, backoff, hints, gates.
 
+use scheduler::cluster::{Node, Symbol};
 use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, Result, cpu, node, on, pod};
@@ -94,4 +95,67 @@ fn others_pods_are_not_ours() {
     let deleting = pod("q", json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}));
     assert_eq!(fixture.schedule(&deleting), Result::Nothing);
     assert_eq!(fixture.schedule(&pod("r", json!({"status": {"phase": "Failed"}}))), Result::Nothing);
+}
+
+/// Three zones; hard spreading by zone has no place left but in the last, whose node is too small.
+fn spread_out() -> (Fixture, Node) {
+    let zoned = |name: &str, cpu: &str| node(name, cpu, json!({"metadata": {"labels": {"zone": name}}}));
+    let last = zoned("c", "0");
+    let mut fixture = Fixture::new([zoned("a", "9"), zoned("b", "9"), last.clone()]);
+    let spread = |name: &str| {
+        pod(
+            name,
+            json!({
+                "metadata": {"labels": {"app": "web"}},
+                "spec": {
+                    "containers": [{"name": "c", "resources": {"requests": {"cpu": "1"}}}],
+                    "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule",
+                        "labelSelector": {"matchLabels": {"app": "web"}}}],
+                },
+            }),
+        )
+    };
+    for name in ["one", "two"] {
+        assert!(matches!(fixture.schedule(&spread(name)), Result::Node(_)));
+    }
+    assert!(matches!(fixture.schedule(&spread("three")), Result::Message(_)));
+    fixture.wait(10_000);
+    assert_eq!(fixture.next(), Result::Nothing);
+    (fixture, last)
+}
+
+#[test]
+fn a_domain_that_goes_with_its_node_lets_spread_pods_through() {
+    let (mut fixture, last) = spread_out();
+    fixture.core.remove_node(last.name, fixture.now);
+    assert!(matches!(fixture.next(), Result::Node(_)));
+}
+
+#[test]
+fn a_domain_that_goes_with_a_label_lets_spread_pods_through() {
+    let (mut fixture, last) = spread_out();
+    let unlabelled = node("c", "0", json!({}));
+    fixture.core.set_node(&unlabelled, Some(&last), fixture.now);
+    assert!(matches!(fixture.next(), Result::Node(_)));
+}
+
+#[test]
+fn pods_of_a_node_that_is_gone_keep_nobody_away() {
+    let zoned = |name: &str| node(name, "9", json!({"metadata": {"labels": {"zone": "z"}}}));
+    let mut fixture = Fixture::new([zoned("a"), zoned("b")]);
+    let alone = |name: &str| {
+        pod(
+            name,
+            json!({
+                "metadata": {"labels": {"app": "db"}},
+                "spec": {"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+                    {"topologyKey": "zone", "labelSelector": {"matchLabels": {"app": "db"}}}]}}},
+            }),
+        )
+    };
+    fixture.add(&on(&alone("one"), "a"));
+    assert!(matches!(fixture.schedule(&alone("two")), Result::Message(_)));
+    fixture.wait(10_000);
+    fixture.core.remove_node(Symbol::new("a"), fixture.now);
+    assert_eq!(fixture.next(), Result::Node("b"));
 }

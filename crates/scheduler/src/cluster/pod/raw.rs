@@ -150,6 +150,7 @@ struct RawSpread {
 struct Status {
     phase: String,
     nominated_node_name: Option<String>,
+    start_time: Option<jiff::Timestamp>,
     conditions: Option<Vec<Condition>>,
 }
 
@@ -159,6 +160,7 @@ struct Condition {
     #[serde(rename = "type")]
     kind: String,
     status: String,
+    reason: String,
     message: String,
 }
 
@@ -169,9 +171,12 @@ impl From<Raw> for Pod {
         let ports = ports(&spec);
         let scheduler =
             if spec.scheduler_name.is_empty() { "default-scheduler" } else { &spec.scheduler_name };
-        let condition = status
-            .conditions
-            .unwrap_or_default()
+        let conditions = status.conditions.unwrap_or_default();
+        let disruption = conditions.iter().find(|condition| condition.kind == "DisruptionTarget");
+        let preempted = disruption.is_some_and(|disruption| {
+            disruption.status == "True" && disruption.reason == "PreemptionByScheduler"
+        });
+        let condition = conditions
             .into_iter()
             .find(|condition| condition.kind == "PodScheduled" && condition.status == "False")
             .map(|condition| Box::new((condition.status, condition.message)));
@@ -189,8 +194,9 @@ impl From<Raw> for Pod {
             ports,
             needs: Box::new(needs(&mut spec, &metadata.labels)),
             labels: metadata.labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
-            created: metadata.creation_timestamp.map_or(0, |time| time.as_second()),
+            started: status.start_time.map_or(i64::MAX, |time| time.as_second()),
             deleting: metadata.deletion_timestamp.is_some(),
+            preempted: preempted && metadata.deletion_timestamp.is_some(),
             finished: matches!(status.phase.as_str(), "Succeeded" | "Failed"),
             nominated: Symbol::new(status.nominated_node_name.as_deref().unwrap_or_default()),
             condition,
