@@ -7,6 +7,7 @@
 
 mod check;
 mod node;
+mod repeated;
 mod request;
 mod times;
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Number, Value};
 
 use super::node::Node;
-use super::{Decoded, Error, Strictness, times};
+use super::{Decoded, Error, Strictness, repeated, times};
 use crate::model::{Field, Leaf, Message, Shape, Type};
 use crate::{quantity, raw, tables, text};
 
@@ -24,20 +24,13 @@ pub(super) fn check(
     message: &Message,
     strictness: Strictness,
 ) -> Result<Decoded, Error> {
-    let mut checker = Checker {
-        source,
-        path: Vec::new(),
-        owner: message.short_name(),
-        problems: Vec::new(),
-        first: None,
-        fatal: None,
-    };
-    let tree = match node {
-        Node::Null => checker.object(&[], message),
-        _ => checker.message(node, message, "").unwrap_or_default(),
-    };
+    let mut checker = Checker::new(source, message);
+    let mut tree = checker.document(node, message);
     if let Some(error) = checker.fatal.or(checker.first) {
         return Err(Error::Type(error));
+    }
+    if checker.repeated && matches!(source, Source::Json(_)) {
+        tree = Checker::new(source, message).document(&repeated::joined(node, message), message);
     }
     match strictness {
         Strictness::Ignore => Ok(Decoded { tree, warnings: Vec::new() }),
@@ -66,9 +59,30 @@ struct Checker<'x> {
     /// The first wrong value of a type that reads itself (times, quantities, …). Upstream stops there, and it
     /// goes before wrong types that were met earlier.
     fatal: Option<String>,
+    /// A structure has a field more than once.
+    repeated: bool,
 }
 
 impl<'x> Checker<'x> {
+    fn new(source: Source<'x>, message: &'x Message) -> Checker<'x> {
+        Checker {
+            source,
+            path: Vec::new(),
+            owner: message.short_name(),
+            problems: Vec::new(),
+            first: None,
+            fatal: None,
+            repeated: false,
+        }
+    }
+
+    fn document(&mut self, node: &'x Node<'x>, message: &'x Message) -> Value {
+        match node {
+            Node::Null => self.object(&[], message),
+            _ => self.message(node, message, "").unwrap_or_default(),
+        }
+    }
+
     fn object(
         &mut self,
         entries: &'x [(std::borrow::Cow<'x, str>, Node<'x>)],
@@ -89,6 +103,7 @@ impl<'x> Checker<'x> {
             cursor = index + 1;
             let before = values.iter().position(|(other, _)| *other == index);
             if before.is_some() {
+                self.repeated = true;
                 self.problem("duplicate", Step::Field(key));
             }
             let length = self.path.len();
@@ -455,7 +470,7 @@ fn show_kind(object: &mut Map<String, Value>, kind: &str) {
 }
 
 /// The fields of a message, those of inlined ones in their parent's place.
-fn flatten<'x>(message: &'x Message, fields: &mut Vec<&'x Field>) {
+pub(super) fn flatten<'x>(message: &'x Message, fields: &mut Vec<&'x Field>) {
     for field in message.fields.iter() {
         match field.ty {
             Type::Message(index) if field.is_inline() => flatten(tables::message_at(index), fields),

@@ -115,10 +115,38 @@ pub(super) fn parse_yaml(bytes: &[u8]) -> Result<Node<'static>, String> {
     let mut options = serde_saphyr::Options::default();
     options.duplicate_keys = serde_saphyr::DuplicateKeyPolicy::PassThrough;
     options.legacy_octal_numbers = true;
+    options.non_finite_float_policy = serde_saphyr::NonFiniteFloatPolicy::PassThrough;
     serde_saphyr::from_slice_with_options(bytes, options).map_err(|error| {
         let text = error.to_string();
-        format!("yaml: {}", text.lines().next().unwrap_or_default())
+        let line = text.lines().next().unwrap_or_default();
+        // What YAML has and JSON has not is refused in words of their own.
+        match [KEY, VALUE].iter().find_map(|words| line.find(words)) {
+            Some(at) => line[at..].to_owned(),
+            None => format!("yaml: {line}"),
+        }
     })
+}
+
+const KEY: &str = "unsupported map key of type: ";
+const VALUE: &str = "json: unsupported value: ";
+
+/// A value in the syntax of Go, as the message on a key of no use shows it.
+fn go_syntax(node: &Node<'_>) -> String {
+    match node {
+        Node::Null => "<nil>".to_owned(),
+        Node::Bool(value) => value.to_string(),
+        Node::Number(text) => text.clone().into_owned(),
+        Node::String(text) => format!("{text:?}"),
+        Node::Array(items) => {
+            format!("[]interface {{}}{{{}}}", items.iter().map(go_syntax).collect::<Vec<_>>().join(", "))
+        }
+        Node::Object(entries, _) => {
+            let mut entries: Vec<String> =
+                entries.iter().map(|(key, value)| format!("{key:?}:{}", go_syntax(value))).collect();
+            entries.sort();
+            format!("map[interface {{}}]interface {{}}{{{}}}", entries.join(", "))
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for Node<'static> {
@@ -160,7 +188,16 @@ impl<'de> Visitor<'de> for NodeVisitor {
         Ok(Node::Number(Cow::Owned(value.to_string())))
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Self::Value, E> {
+        let unsupported = match value {
+            f64::INFINITY => "+Inf",
+            f64::NEG_INFINITY => "-Inf",
+            value if value.is_nan() => "NaN",
+            _ => "",
+        };
+        if !unsupported.is_empty() {
+            return Err(E::custom(format!("{VALUE}{unsupported}")));
+        }
         let mut text = Vec::new();
         crate::json::write_double(value, &mut text);
         Ok(Node::Number(Cow::Owned(String::from_utf8_lossy(&text).into_owned())))
@@ -188,7 +225,10 @@ impl<'de> Visitor<'de> for NodeVisitor {
             let key = match key {
                 Node::String(text) | Node::Number(text) => text,
                 Node::Bool(value) => Cow::Owned(value.to_string()),
-                Node::Null => Cow::Borrowed("null"),
+                Node::Null => {
+                    let words = format!("{KEY}%!s(<nil>), key: <nil>, value: {}", go_syntax(&value));
+                    return Err(serde::de::Error::custom(words));
+                }
                 _ => return Err(serde::de::Error::custom("a key that is not a scalar")),
             };
             entries.push((key, value));

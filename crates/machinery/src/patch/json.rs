@@ -56,8 +56,20 @@ pub fn json(target: &Tree, patch: &Tree) -> Result<Tree, Error> {
     Ok(result)
 }
 
-/// What names an operation and its places is text.
+/// An operation is an object, and what names it and its places is text.
 fn check_types(operation: &Tree) -> Result<(), Error> {
+    let kind = match operation {
+        Tree::Object(_) | Tree::Null => "",
+        Tree::Array(_) => "array",
+        Tree::String(_) => "string",
+        Tree::Number(_) => "number",
+        Tree::Bool(_) => "bool",
+    };
+    if !kind.is_empty() {
+        return Err(Error::Malformed(format!(
+            "error decoding patch: json: cannot unmarshal {kind} into Go value of type handlers.jsonPatchOp"
+        )));
+    }
     for name in ["op", "path", "from"] {
         let kind = match operation.get(name) {
             None | Some(Tree::Null | Tree::String(_)) => continue,
@@ -110,9 +122,9 @@ fn apply(document: &mut Tree, operation: &Tree, spent: &mut Spent) -> Option<()>
     }
 }
 
-/// The steps of a pointer to anything but the whole document.
+/// The steps of a pointer to anything but the whole document. What stands before its first slash does not count.
 fn pointer(text: &str) -> Option<Vec<String>> {
-    let rest = text.strip_prefix('/')?;
+    let (_, rest) = text.split_once('/')?;
     Some(rest.split('/').map(|step| step.replace("~1", "/").replace("~0", "~")).collect())
 }
 

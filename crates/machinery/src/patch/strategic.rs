@@ -79,21 +79,28 @@ fn member<'m>(schema: Schema<'m>, name: &str) -> Member<'m> {
     }
 }
 
-fn wrong_kind(wanted: &str, found: &Tree) -> Error {
-    let found = match found {
+const LIST: &str = "[]interface {}";
+const MAP: &str = "map[string]interface {}";
+
+/// What the error texts call a value.
+fn go_type(value: &Tree) -> &'static str {
+    match value {
         Tree::Null => "<nil>",
         Tree::Bool(_) => "bool",
         Tree::Number(number) if number.is_f64() => "float64",
         Tree::Number(_) => "int64",
         Tree::String(_) => "string",
-        Tree::Array(_) => "[]interface {}",
-        Tree::Object(_) => "map[string]interface {}",
-    };
-    Error::Internal(format!("expected a {wanted}, but received a {found}"))
+        Tree::Array(_) => LIST,
+        Tree::Object(_) => MAP,
+    }
+}
+
+fn wrong_kind(wanted: &str, found: &Tree) -> Error {
+    Error::Internal(format!("expected a {wanted}, but received a {}", go_type(found)))
 }
 
 fn list(value: &Tree) -> Result<&Vec<Tree>, Error> {
-    value.as_array().ok_or_else(|| wrong_kind("[]interface {}", value))
+    value.as_array().ok_or_else(|| wrong_kind(LIST, value))
 }
 
 /// Go's rendering of a map, as the error texts have it.
@@ -126,7 +133,6 @@ fn merge_map(
                 return Ok(replacement);
             }
             "delete" => return Ok(Map::new()),
-            "merge" => {}
             other => {
                 return Err(Error::Internal(format!("unknown patch type: {other} in map: {}", shown(patch))));
             }
@@ -245,7 +251,23 @@ fn check_order(changes: &[Tree], in_order: &[Tree], key: &str) -> Result<(), Err
     Ok(())
 }
 
+/// Items of lists to be merged are all of one type.
+fn check_items(target: &[Tree], patch: &[Tree]) -> Result<(), Error> {
+    let mut items = target.iter().chain(patch).map(go_type);
+    let Some(first) = items.next() else { return Ok(()) };
+    if first == LIST {
+        return Err(Error::Internal("lists of lists are not supported".to_owned()));
+    }
+    if items.any(|other| other != first) {
+        let shown = |items: &[Tree]| items.iter().map(plain).collect::<Vec<_>>().join(" ");
+        let (target, patch) = (shown(target), shown(patch));
+        return Err(Error::Internal(format!("list element types are not identical: [[{target}] [{patch}]]")));
+    }
+    Ok(())
+}
+
 fn merge_list(mut target: Vec<Tree>, patch: &[Tree], member: &Member<'_>) -> Result<Vec<Tree>, Error> {
+    check_items(&target, patch)?;
     if !patch.iter().chain(&target).any(Tree::is_object) {
         target.extend(patch.iter().cloned());
         let mut seen = Seen::new();
@@ -256,7 +278,7 @@ fn merge_list(mut target: Vec<Tree>, patch: &[Tree], member: &Member<'_>) -> Res
     let mut deleted = HashSet::new();
     let mut changes = Vec::with_capacity(patch.len());
     for item in patch {
-        let map = item.as_object().ok_or_else(|| wrong_kind("map[string]interface {}", item))?;
+        let map = item.as_object().ok_or_else(|| wrong_kind(MAP, item))?;
         match map.get(DIRECTIVE).and_then(Tree::as_str) {
             Some("replace") => replace = true,
             Some("delete") => {

@@ -23,11 +23,25 @@ fn json_patches() {
             Ok(json!({"data": {"b": "b"}, "list": [1, 2, 3]})),
         ),
         (json!([{"op": "add", "path": "", "value": {}}]), Err(Error::Rejected)),
+        (json!([{"op": "add", "path": "data", "value": {}}]), Err(Error::Rejected)),
+        (
+            json!([{"op": "add", "path": "anything/data", "value": {}}]),
+            Ok(json!({"data": {}, "list": [1, 2, 3]})),
+        ),
+        (json!([null]), Err(Error::Rejected)),
         (json!([{"op": "bad", "path": "/data/a"}]), Err(Error::Rejected)),
     ] {
         assert_eq!(json(&target, &patch), expect, "{patch}");
     }
     assert!(matches!(json(&target, &json!({})), Err(Error::Malformed(_))));
+    for (patch, kind) in
+        [(json!([1]), "number"), (json!(["x"]), "string"), (json!([[]]), "array"), (json!([true]), "bool")]
+    {
+        let words = format!(
+            "error decoding patch: json: cannot unmarshal {kind} into Go value of type handlers.jsonPatchOp"
+        );
+        assert_eq!(json(&target, &patch), Err(Error::Malformed(words)));
+    }
     let doubled: Tree =
         (0..40).map(|i| json!({"op": "copy", "from": "/data", "path": format!("/data/{i}")})).collect();
     assert_eq!(json(&target, &doubled), Err(Error::Rejected));
@@ -119,4 +133,27 @@ fn strategic_directives() {
     assert_eq!(got, json!({"metadata": {"finalizers": ["b", "c"]}, "data": {}}));
     let error = strategic(&target, &json!({"$patch": "foo"}), message).unwrap_err();
     assert_eq!(error.to_string(), "unknown patch type: foo in map: map[$patch:foo]");
+}
+
+#[test]
+fn strategic_patches_that_contradict_the_model() {
+    let check = |target: Tree, patch: Tree, expect: &str| {
+        assert_eq!(deployment(target, patch.clone()), Err(Error::Internal(expect.to_owned())), "{patch}");
+    };
+    let containers = || json!({"containers": [{"name": "one", "args": ["p", "q"]}]});
+    let mixed =
+        |patch: &str| format!("list element types are not identical: [[map[args:[p q] name:one]] [{patch}]]");
+    check(containers(), json!({"containers": ["x"]}), &mixed("x"));
+    check(containers(), json!({"containers": [null]}), &mixed("<nil>"));
+    check(containers(), json!({"containers": [{"name": "one"}, 1]}), &mixed("map[name:one] 1"));
+    check(
+        json!({"nodeSelector": {"a": "b"}}),
+        json!({"nodeSelector": {"$patch": "merge"}}),
+        "unknown patch type: merge in map: map[$patch:merge]",
+    );
+    check(
+        containers(),
+        json!({"containers": [{"name": "one", "$patch": "merge"}]}),
+        "merging lists cannot yet be specified in the patch",
+    );
 }
