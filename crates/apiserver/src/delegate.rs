@@ -20,11 +20,19 @@ pub trait Reviews: Send + Sync {
     ) -> Result<Tree, Status>;
 }
 
-/// Issues service account tokens (`serviceaccounts/token`). The service account is as stored; the answer is the
-/// `TokenRequest` with its status.
+/// Issues service account tokens (`serviceaccounts/token`). The service account is as stored.
 #[async_trait]
 pub trait Tokens: Send + Sync {
-    async fn issue(&self, user: &User, service_account: &Tree, request: Tree) -> Result<Tree, Status>;
+    /// Checks a `TokenRequest` and completes what it leaves out.
+    fn prepare(&self, service_account: &Tree, request: Tree) -> Result<Tree, Status>;
+
+    /// Answers the prepared request with its status.
+    async fn issue(
+        &self,
+        service_account: &Tree,
+        request: Tree,
+        warnings: &mut Vec<String>,
+    ) -> Result<Tree, Status>;
 }
 
 /// One write, as a [`Hook`] sees it.
@@ -35,6 +43,8 @@ pub struct Write<'a> {
     pub subresource: &'a str,
     pub namespace: &'a str,
     pub name: &'a str,
+    /// The name in the request's path: empty where the object is posted to its collection.
+    pub path_name: &'a str,
     /// The stored object on update and delete, `None` on create.
     pub old: Option<&'a Tree>,
     pub dry_run: bool,

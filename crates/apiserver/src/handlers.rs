@@ -27,6 +27,7 @@ use http_body_util::{BodyExt as _, Limited};
 use parking_lot::Mutex;
 use registry::admission::Chain;
 
+use crate::authz::Authorizer;
 use crate::body::Body;
 use crate::cache::Cache;
 use crate::delegate::{Hook, Reviews, Tokens};
@@ -37,6 +38,7 @@ use crate::resources::Resources;
 use crate::settings::Settings;
 use crate::user::User;
 use crate::writes::Operation;
+use crate::writes::admission::Sees;
 use render::Target;
 use route::{Nowhere, Route};
 
@@ -50,6 +52,8 @@ pub struct Server {
     pub tokens: Option<Arc<dyn Tokens>>,
     pub hooks: Vec<Arc<dyn Hook>>,
     pub admission: Chain,
+    /// For rights that show only when a request is carried out.
+    pub authorizer: Arc<Authorizer>,
     pub settings: Settings,
     /// What discovery and OpenAPI say.
     pub documents: Documents,
@@ -58,15 +62,17 @@ pub struct Server {
 }
 
 impl Server {
-    /// With the settings and admission plugins that hold unless flags say otherwise.
+    /// With the settings and admission plugins that hold unless flags say otherwise, and all that is asked allowed.
     pub fn new(
         resources: Arc<Resources>,
         reviews: Option<Arc<dyn Reviews>>,
         tokens: Option<Arc<dyn Tokens>>,
         hooks: Vec<Arc<dyn Hook>>,
     ) -> Arc<Server> {
+        let authorizer = Authorizer::allowing_all();
         Server::with_settings(
             resources,
+            Arc::new(authorizer),
             reviews,
             tokens,
             hooks,
@@ -78,17 +84,27 @@ impl Server {
     /// With the admission plugins that `enabled` takes. Ties the resources to the server, so that writes from within go its way.
     pub fn with_settings(
         resources: Arc<Resources>,
+        authorizer: Arc<Authorizer>,
         reviews: Option<Arc<dyn Reviews>>,
         tokens: Option<Arc<dyn Tokens>>,
         hooks: Vec<Arc<dyn Hook>>,
         settings: Settings,
         enabled: impl Fn(&str) -> bool,
     ) -> Arc<Server> {
-        let admission = Chain::standard(resources.clone(), settings.tolerations, enabled);
+        let admission = Chain::standard(resources.clone(), authorizer.clone(), settings.tolerations, enabled);
         let documents = Documents::new(settings.served.groups());
         let address = std::sync::OnceLock::new();
-        let server =
-            Arc::new(Server { resources, reviews, tokens, hooks, admission, settings, documents, address });
+        let server = Arc::new(Server {
+            resources,
+            reviews,
+            tokens,
+            hooks,
+            admission,
+            authorizer,
+            settings,
+            documents,
+            address,
+        });
         server.resources.tie(&server);
         server
     }
@@ -132,6 +148,7 @@ impl<'a> Call<'a> {
             namespace: self.namespace(),
             name: self.name(),
             dry_run,
+            admission: Sees::Object,
         }
     }
 }

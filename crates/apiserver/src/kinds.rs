@@ -31,6 +31,8 @@ kinds! {
     persistent_volume_claims: "" "v1" "persistentvolumeclaims";
     endpoint_slices: "discovery.k8s.io" "v1" "endpointslices";
     leases: "coordination.k8s.io" "v1" "leases";
+    resource_slices: "resource.k8s.io" "v1" "resourceslices";
+    pod_certificate_requests: "certificates.k8s.io" "v1" "podcertificaterequests";
     volume_attachments: "storage.k8s.io" "v1" "volumeattachments";
     priority_classes: "scheduling.k8s.io" "v1" "priorityclasses";
     flow_schemas: "flowcontrol.apiserver.k8s.io" "v1" "flowschemas";

@@ -13,6 +13,7 @@ use crate::cache::filter::Filter;
 use crate::cache::{Cache, Subscription};
 use crate::handlers::Server;
 use crate::user::User;
+use crate::writes::admission::Sees;
 use crate::writes::{self, Operation, delete};
 
 pub use crate::cache::entry::Entry;
@@ -117,6 +118,7 @@ impl Resources {
             namespace,
             name: "",
             dry_run: false,
+            admission: Sees::Object,
         };
         let object = typed(object, resource)?;
         writes::create(&operation, object, &mut Vec::new()).await.map(|entry| entry.tree())
@@ -140,6 +142,7 @@ impl Resources {
             namespace,
             name,
             dry_run: false,
+            admission: Sees::Object,
         };
         let change = |old: &Tree| {
             let mut tree = old.clone();
@@ -165,6 +168,7 @@ impl Resources {
             namespace,
             name,
             dry_run: false,
+            admission: Sees::Object,
         };
         delete::delete(&operation, &delete::DeleteOptions::default()).await.map(|_| ())
     }

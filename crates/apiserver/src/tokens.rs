@@ -17,10 +17,11 @@ use crate::delegate;
 use crate::keys::{Signer, Verifier};
 use crate::kinds;
 use crate::resources::Resources;
-use crate::user::User;
 
 /// Pods ask for this many seconds; their tokens live a year and warn after it, for clients that never reread them.
 const WARN_ONLY_SECONDS: i64 = 3607;
+const GROUP: &str = "authentication.k8s.io";
+const KIND: &str = "TokenRequest";
 const EXTENDED_SECONDS: i64 = 365 * 24 * 3600;
 
 /// Issues tokens.
@@ -56,7 +57,7 @@ impl Issuer {
         json!({"keys": keys})
     }
 
-    /// The object a token of an account is to be bound to, and for a pod its node.
+    /// The object a token of this account is to be bound to, and for a pod its node.
     fn bound(&self, namespace: &str, account: &str, reference: &Value) -> Result<BoundTo, Status> {
         let text = |name: &str| reference[name].as_str().unwrap_or_default();
         let (kind, name, uid) = (text("kind"), text("name"), text("uid"));
@@ -78,8 +79,8 @@ impl Issuer {
             .resources
             .get(resource, namespace, name)
             .ok_or_else(|| Status::not_found("", plural, name))?;
-        // a pod that runs as nobody is not this account's either
-        if kind == "Pod" && entry.tree()["spec"]["serviceAccountName"] != account {
+        let pod = (kind == "Pod").then(|| entry.tree());
+        if pod.as_ref().is_some_and(|pod| pod["spec"]["serviceAccountName"] != account) {
             return Err(Status::bad_request(format!(
                 "cannot bind token for serviceaccount {account:?} to pod running with different serviceaccount name."
             )));
@@ -95,9 +96,8 @@ impl Issuer {
             ));
         }
         let bound = Bound { name: name.into(), uid: entry.uid.to_string() };
-        Ok(match kind {
-            "Pod" => {
-                let pod = entry.tree();
+        Ok(match (kind, pod) {
+            (_, Some(pod)) => {
                 let node = pod["spec"]["nodeName"].as_str().filter(|node| !node.is_empty());
                 let node = node.map(|node| Bound {
                     name: node.into(),
@@ -109,7 +109,7 @@ impl Issuer {
                 });
                 BoundTo { pod: Some(bound), node, ..BoundTo::default() }
             }
-            "Secret" => BoundTo { secret: Some(bound), ..BoundTo::default() },
+            ("Secret", _) => BoundTo { secret: Some(bound), ..BoundTo::default() },
             _ => BoundTo { node: Some(bound), ..BoundTo::default() },
         })
     }
@@ -124,26 +124,60 @@ struct BoundTo {
 
 #[async_trait]
 impl delegate::Tokens for Issuer {
-    async fn issue(&self, _user: &User, service_account: &Tree, mut request: Tree) -> Result<Tree, Status> {
+    fn prepare(&self, service_account: &Tree, mut request: Tree) -> Result<Tree, Status> {
+        let metadata = &service_account["metadata"];
+        let text = |name: &str| metadata[name].as_str().unwrap_or_default();
+        let asked = request["metadata"]["uid"].as_str().unwrap_or_default();
+        if !asked.is_empty() && asked != text("uid") {
+            let why = format!(
+                "the UID in the token request ({asked}) does not match the UID of the service account ({})",
+                text("uid")
+            );
+            return Err(Status::conflict(GROUP, KIND, text("name"), &why));
+        }
+        if request["spec"]["audiences"].as_array().is_none_or(Vec::is_empty) {
+            request["spec"]["audiences"] = json!(self.api_audiences);
+        }
+        if request["spec"]["expirationSeconds"].is_null() {
+            request["spec"]["expirationSeconds"] = json!(3600);
+        }
+        if !request["metadata"].is_object() {
+            request["metadata"] = json!({});
+        }
+        for field in ["name", "namespace", "uid"] {
+            request["metadata"][field] = metadata[field].clone();
+        }
+        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        request["metadata"]["creationTimestamp"] = json!(now);
+        request["status"] = Value::Null;
+        check(&request["spec"])?;
+        Ok(request)
+    }
+
+    async fn issue(
+        &self,
+        service_account: &Tree,
+        mut request: Tree,
+        warnings: &mut Vec<String>,
+    ) -> Result<Tree, Status> {
         let text = |name: &str| service_account["metadata"][name].as_str().unwrap_or_default().to_owned();
         let (namespace, name, uid) = (text("namespace"), text("name"), text("uid"));
-        check_names(&request, &namespace, &name)?;
         let spec = &mut request["spec"];
-        if spec["audiences"].as_array().is_none_or(Vec::is_empty) {
-            spec["audiences"] = json!(self.api_audiences);
-        }
-        let mut seconds = spec["expirationSeconds"].as_i64().unwrap_or(3600);
-        check_seconds(seconds)?;
-        if self.max_seconds > 0 {
-            seconds = seconds.min(self.max_seconds);
-        }
-        spec["expirationSeconds"] = json!(seconds);
-        let audiences: Vec<String> =
-            serde_json::from_value(spec["audiences"].clone()).map_err(Status::internal)?;
         let mut bound = BoundTo::default();
         if spec["boundObjectRef"].is_object() {
             bound = self.bound(&namespace, &name, &spec["boundObjectRef"])?;
         }
+        let mut seconds = spec["expirationSeconds"].as_i64().unwrap_or_default();
+        if self.max_seconds > 0 && seconds > self.max_seconds {
+            warnings.push(format!(
+                "requested expiration of {seconds} seconds shortened to {} seconds",
+                self.max_seconds
+            ));
+            seconds = self.max_seconds;
+            spec["expirationSeconds"] = json!(seconds);
+        }
+        let audiences: Vec<String> =
+            serde_json::from_value(spec["audiences"].clone()).map_err(Status::internal)?;
         let now = jiff::Timestamp::now().as_second();
         let for_api = audiences.iter().all(|audience| self.api_audiences.contains(audience));
         let extended = self.extend && bound.pod.is_some() && seconds == WARN_ONLY_SECONDS && for_api;
@@ -171,51 +205,40 @@ impl delegate::Tokens for Issuer {
         let token = jsonwebtoken::encode(&header, &claims, &self.signer.key).map_err(Status::internal)?;
         let expires = jiff::Timestamp::from_second(now + seconds).map_err(Status::internal)?;
         request["status"] = json!({"token": token, "expirationTimestamp": expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()});
-        let created = service_account["metadata"]["name"].clone();
-        let metadata = &mut request["metadata"];
-        if !metadata.is_object() {
-            *metadata = json!({});
-        }
-        metadata["name"] = created;
-        metadata["namespace"] = json!(namespace);
-        metadata["uid"] = json!(uuid::Uuid::new_v4().to_string());
-        metadata["creationTimestamp"] =
-            json!(jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
         Ok(request)
     }
 }
 
-/// A request may name the account that its path names.
-fn check_names(request: &Tree, namespace: &str, name: &str) -> Result<(), Status> {
-    let said = |field: &str| request["metadata"][field].as_str().filter(|text| !text.is_empty());
-    if said("namespace").is_some_and(|said| said != namespace) {
-        return Err(Status::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
+/// A request may name the account that its path names, and no other.
+pub fn check_names(request: &Tree, namespace: &str, name: &str) -> Result<(), Status> {
+    for (field, own) in [("name", name), ("namespace", namespace)] {
+        let said = request["metadata"][field].as_str().unwrap_or_default();
+        if !said.is_empty() && said != own {
+            let message =
+                format!("Invalid value: {said:?}: must match the service account {field} if specified");
+            return Err(invalid(name, format!("metadata.{field}"), message));
+        }
     }
-    let Some(other) = said("name").filter(|said| *said != name) else { return Ok(()) };
-    let message = format!("Invalid value: {other:?}: must match the service account name if specified");
-    let cause =
-        api::status::Cause { reason: "FieldValueInvalid".into(), message, field: "metadata.name".into() };
-    Err(Status::invalid("authentication.k8s.io", "TokenRequest", name, vec![cause]))
+    Ok(())
 }
 
-fn check_seconds(seconds: i64) -> Result<(), Status> {
+fn check(spec: &Tree) -> Result<(), Status> {
+    let seconds = spec["expirationSeconds"].as_i64().unwrap_or_default();
     let why = if seconds < 600 {
         "may not specify a duration less than 10 minutes"
     } else if seconds > 1 << 32 {
         "may not specify a duration larger than 2^32 seconds"
+    } else if spec["attestations"].as_object().is_some_and(|all| !all.is_empty()) {
+        let why = "attestations may only be specified with a webhook bound object reference";
+        let message = format!("Invalid value: {}: {why}", spec["attestations"]);
+        return Err(invalid("", "spec.attestations".to_owned(), message));
     } else {
         return Ok(());
     };
-    Err(Status::invalid(
-        "authentication.k8s.io",
-        "TokenRequest",
-        "",
-        vec![api::status::Cause {
-            reason: "FieldValueInvalid".into(),
-            message: format!("Invalid value: {seconds}: {why}"),
-            field: "spec.expirationSeconds".into(),
-        }],
-    ))
+    Err(invalid("", "spec.expirationSeconds".to_owned(), format!("Invalid value: {seconds}: {why}")))
+}
+
+fn invalid(name: &str, field: String, message: String) -> Status {
+    let cause = api::status::Cause { reason: "FieldValueInvalid".into(), message, field };
+    Status::invalid(GROUP, KIND, name, vec![cause])
 }

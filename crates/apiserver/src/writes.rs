@@ -18,6 +18,7 @@ use bytes::Bytes;
 use registry::strategy::{Context, Strategy};
 use store::{KeyValue, Written};
 
+use crate::authz::Attributes;
 use crate::cache::Cache;
 use crate::cache::entry::Entry;
 use crate::cache::event::EventType;
@@ -25,6 +26,7 @@ use crate::cache::kind::Kind;
 use crate::convert::{convert, same};
 use crate::delegate::{Outcome, Reservation, Write};
 use crate::handlers::{Server, status_of};
+use crate::refusal;
 use crate::user::User;
 
 /// Names tried for a `generateName` whose suffix is taken.
@@ -43,6 +45,8 @@ pub struct Operation<'a> {
     /// Empty on create.
     pub name: &'a str,
     pub dry_run: bool,
+    /// What the admission chain sees of it.
+    pub admission: admission::Sees,
 }
 
 /// Makes the new object out of the old one, both at the request's version.
@@ -171,7 +175,7 @@ async fn create_once(
     metadata::fill_for_create(&mut tree);
     let context = named.context(kind.resource, &name);
     strategy.prepare_for_create(&context, &mut tree);
-    let held = begin(&named, kind.resource, &mut tree, None).await?;
+    let held = begin(&named, operation.name, kind.resource, &mut tree, None).await?;
     let mut outcome = Outcome::Refused;
     let result = async {
         let causes = causes(&named, kind, &tree, None);
@@ -179,6 +183,10 @@ async fn create_once(
             return Err(named.invalid(&name, causes));
         }
         warnings.extend(strategy.warnings(&context, &tree, None));
+        // a name in the path: what should be updated is not there, and to make it is another right
+        if !operation.name.is_empty() {
+            may_create(operation)?;
+        }
         admission::validate(&named, kind.resource, &tree, None).await?;
         let value = encode(kind, tree)?;
         let key = kind.key(named.namespace, &name);
@@ -205,6 +213,17 @@ async fn create_once(
     result
 }
 
+fn may_create(operation: &Operation<'_>) -> Result<(), Status> {
+    let (resource, user) = (operation.resource, operation.user);
+    let (namespace, name) = (operation.namespace, operation.name);
+    let attributes = Attributes {
+        version: &resource.version,
+        ..Attributes::resource(user, "create", &resource.group, &resource.plural, namespace, name)
+    };
+    let answer = operation.server.authorizer.authorize(&attributes);
+    if answer.allowed() { Ok(()) } else { Err(refusal::denied(&attributes, &answer.reason)) }
+}
+
 /// Who let the server choose a name may try again, and hopes for another.
 fn not_unique(mut status: Status) -> Status {
     status.message.push_str(", the server was not able to generate a unique name for the object");
@@ -226,6 +245,7 @@ pub fn decoded(kind: &Arc<Kind>, key: &str, value: &[u8], revision: i64) -> Resu
 
 async fn begin(
     operation: &Operation<'_>,
+    path_name: &str,
     resource: &Resource,
     tree: &mut Tree,
     old: Option<&Tree>,
@@ -236,6 +256,7 @@ async fn begin(
         subresource: operation.subresource,
         namespace: operation.namespace,
         name: operation.name,
+        path_name,
         old,
         dry_run: operation.dry_run,
     };
@@ -372,7 +393,7 @@ async fn update_once(
     warnings.extend(owners_once(&mut tree, true));
     let context = operation.context(kind.resource, operation.name);
     strategy.prepare_for_update(&context, &mut tree, &old);
-    let held = begin(operation, kind.resource, &mut tree, Some(&old)).await?;
+    let held = begin(operation, operation.name, kind.resource, &mut tree, Some(&old)).await?;
     let mut outcome = Outcome::Refused;
     let result = async {
         let causes = causes(operation, kind, &tree, Some(&old));

@@ -1,6 +1,7 @@
 //! Admission: plugins that look at a write before it is stored, and may change it. They read other objects through a
 //! [`Lookup`] of cached ones and do no I/O of their own.
 
+mod certificates;
 mod lifecycle;
 mod limit_ranger;
 mod node_restriction;
@@ -21,6 +22,9 @@ use api::{Status, Tree};
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+pub use certificates::{
+    CertificateApproval, CertificateSigning, CertificateSubjectRestriction, ClusterTrustBundleAttest,
+};
 pub use lifecycle::NamespaceLifecycle;
 pub use limit_ranger::LimitRanger;
 pub use node_restriction::NodeRestriction;
@@ -39,6 +43,18 @@ pub enum Operation {
     Update,
     Delete,
     Connect,
+}
+
+impl Operation {
+    /// As refusals and reviews of admission name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Operation::Create => "CREATE",
+            Operation::Update => "UPDATE",
+            Operation::Delete => "DELETE",
+            Operation::Connect => "CONNECT",
+        }
+    }
 }
 
 /// Who asks.
@@ -95,6 +111,23 @@ pub trait Lookup: Send + Sync {
     }
 }
 
+/// Something else that the asking user would have to be allowed to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    pub verb: &'a str,
+    pub group: &'a str,
+    pub resource: &'a str,
+    /// Empty for what is in no namespace.
+    pub namespace: &'a str,
+    pub name: &'a str,
+}
+
+/// Authorization, for plugins that ask for a right of their own.
+#[async_trait]
+pub trait Authorize: Send + Sync {
+    async fn allows(&self, user: &User<'_>, question: &Question<'_>) -> bool;
+}
+
 #[async_trait]
 pub trait Plugin: Send + Sync {
     /// As `--enable-admission-plugins` names it.
@@ -137,17 +170,26 @@ impl Chain {
     }
 
     /// What runs unless flags say otherwise, in upstream's order, with `NodeRestriction` where it is enabled.
-    pub fn standard(lookup: Arc<dyn Lookup>, settings: Settings, enabled: impl Fn(&str) -> bool) -> Chain {
+    pub fn standard(
+        lookup: Arc<dyn Lookup>,
+        authorize: Arc<dyn Authorize>,
+        settings: Settings,
+        enabled: impl Fn(&str) -> bool,
+    ) -> Chain {
         let all: Vec<Box<dyn Plugin>> = vec![
             Box::new(NamespaceLifecycle::new(lookup.clone())),
             Box::new(LimitRanger::new(lookup.clone())),
             Box::new(ServiceAccount::new(lookup.clone())),
-            Box::new(NodeRestriction::new(lookup.clone())),
+            Box::new(NodeRestriction::new(lookup.clone(), authorize.clone())),
             Box::new(TaintNodesByCondition),
             Box::new(Priority::new(lookup.clone())),
             Box::new(DefaultTolerationSeconds::new(settings.not_ready_seconds, settings.unreachable_seconds)),
             Box::new(StorageObjectInUseProtection),
             Box::new(RuntimeClass::new(lookup.clone())),
+            Box::new(CertificateApproval::new(authorize.clone())),
+            Box::new(CertificateSigning::new(authorize.clone())),
+            Box::new(ClusterTrustBundleAttest::new(authorize)),
+            Box::new(CertificateSubjectRestriction),
             Box::new(CertificateRequester),
             Box::new(PodResizeValidator::new(lookup)),
         ];
@@ -180,9 +222,9 @@ pub fn on_by_default(name: &str) -> bool {
 }
 
 /// The annotation by which a kubelet's static pods are known.
-const MIRROR: &str = "kubernetes.io/config.mirror";
+pub(crate) const MIRROR: &str = "kubernetes.io/config.mirror";
 
-fn is_mirror(pod: &Tree) -> bool {
+pub(crate) fn is_mirror(pod: &Tree) -> bool {
     crate::tree::get(pod, "metadata.annotations").get(MIRROR).is_some()
 }
 

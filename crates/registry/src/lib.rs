@@ -24,6 +24,7 @@ mod internal;
 pub mod kinds;
 pub mod meta;
 pub mod privileged;
+pub mod references;
 pub mod rules;
 pub mod selectable;
 pub mod strategy;

@@ -7,10 +7,24 @@ use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::Path;
 use machinery::{labels, names};
 
-use crate::tree::{get, has, list, number, object_mut, text, texts};
+use crate::tree::{get, has, list, number, object_mut, same, text, texts};
 
 /// What a kind's names must look like.
 pub type NameFormat = fn(&str) -> Vec<String>;
+
+/// Whether an update changes nothing but what the garbage collector changes before an object goes: owners and finalizers.
+pub fn only_collection(new: &Tree, old: &Tree) -> bool {
+    let rest = |tree: &Tree| {
+        let mut tree = tree.clone();
+        if let Some(metadata) = object_mut(&mut tree, "metadata") {
+            for field in ["ownerReferences", "finalizers", "selfLink", "managedFields"] {
+                metadata.shift_remove(field);
+            }
+        }
+        tree
+    };
+    same(&rest(new), &rest(old))
+}
 
 static METADATA: Path<'static> = Path::new("metadata");
 const ANNOTATIONS_MAX: usize = 256 * 1024;

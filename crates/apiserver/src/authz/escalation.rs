@@ -5,6 +5,7 @@ use std::sync::Arc;
 use api::model::Resource;
 use api::{Status, Tree};
 use async_trait::async_trait;
+use registry::meta::only_collection;
 
 use super::rbac::{RoleReference, role_rules};
 use super::rules::{Rule, uncovered};
@@ -29,7 +30,6 @@ impl Hook for Escalation {
             || !write.subresource.is_empty()
             || write.user.in_group(MASTERS)
             || !self.authorizer.uses_rbac()
-            || object["metadata"]["deletionTimestamp"].is_string()
         {
             return Ok(None);
         }
@@ -44,55 +44,60 @@ impl Hook for Escalation {
 
 impl Escalation {
     fn role(&self, write: &Write<'_>, object: &Tree) -> Result<(), Status> {
+        // the right to escalate is asked of the name in the path: what is posted to a collection has none there
+        if self.may(write.user, "escalate", write.resource, write.namespace, write.path_name) {
+            return Ok(());
+        }
+        if write.old.is_some_and(|old| only_collection(object, old)) {
+            return Ok(());
+        }
         let name = name_of(write, object);
-        let same = |field: &str| write.old.is_some_and(|old| old[field] == object[field]);
-        if same("rules") && same("aggregationRule") {
+        self.hold(write, &name, role_rules(object))?;
+        let aggregates = |role: &Tree| {
+            role["aggregationRule"]["clusterRoleSelectors"].as_array().is_some_and(|all| !all.is_empty())
+        };
+        if !aggregates(object) && !write.old.is_some_and(aggregates) {
             return Ok(());
         }
-        if self.may(write.user, "escalate", write.resource, write.namespace, &name) {
+        // what it gathers is not known yet: anything
+        let list = |value: &str| vec![value.to_owned()];
+        let everything = [
+            Rule { verbs: list("*"), api_groups: list("*"), resources: list("*"), ..Rule::default() },
+            Rule { verbs: list("*"), urls: list("*"), ..Rule::default() },
+        ];
+        let (held, _) = self.authorizer.rbac.rules_for(write.user, write.namespace);
+        if uncovered(&held, &everything).is_empty() {
             return Ok(());
         }
-        if object["aggregationRule"].is_object() && !same("aggregationRule") {
-            let list = |value: &str| vec![value.to_owned()];
-            let everything = [
-                Rule { verbs: list("*"), api_groups: list("*"), resources: list("*"), ..Rule::default() },
-                Rule { verbs: list("*"), urls: list("*"), ..Rule::default() },
-            ];
-            let (held, _) = self.authorizer.rbac.rules_for(write.user, "");
-            if !uncovered(&held, &everything).is_empty() {
-                let why = "must have cluster-admin privileges to use the aggregationRule";
-                return Err(Status::forbidden(GROUP, &write.resource.plural, &name, why));
-            }
-        }
-        if same("rules") {
-            return Ok(());
-        }
-        self.hold(write, &name, role_rules(object))
+        let why = "must have cluster-admin privileges to use the aggregationRule";
+        Err(Status::forbidden(GROUP, &write.resource.plural, &name, why))
     }
 
     fn binding(&self, write: &Write<'_>, object: &Tree) -> Result<(), Status> {
-        let name = name_of(write, object);
-        let same = |field: &str| write.old.is_some_and(|old| old[field] == object[field]);
-        if same("roleRef") && same("subjects") {
+        if write.old.is_some_and(|old| only_collection(object, old)) {
             return Ok(());
         }
         let reference = &object["roleRef"];
         let role_name = reference["name"].as_str().unwrap_or_default();
-        let of_namespace = reference["kind"] == "Role";
-        let plural = if of_namespace { "roles" } else { "clusterroles" };
-        let namespace = if of_namespace { write.namespace } else { "" };
-        let scope = write.namespace;
-        if self
-            .authorizer
-            .authorize(&Attributes::resource(write.user, "bind", GROUP, plural, scope, role_name))
-            .allowed()
-        {
+        let (plural, namespace) = match reference["kind"].as_str().unwrap_or_default() {
+            "Role" if write.namespace.is_empty() => {
+                return Err(Status::bad_request("Namespace parameter required."));
+            }
+            "Role" => ("roles", write.namespace),
+            "ClusterRole" => ("clusterroles", ""),
+            kind => {
+                return Err(Status::failure(500, "", format!("unsupported role reference kind: {kind:?}")));
+            }
+        };
+        let group = reference["apiGroup"].as_str().unwrap_or_default();
+        let bind = Attributes::resource(write.user, "bind", group, plural, write.namespace, role_name);
+        if self.authorizer.authorize(&bind).allowed() {
             return Ok(());
         }
         let role = RoleReference { namespace: namespace.to_owned(), name: role_name.to_owned() };
-        let rules =
-            self.authorizer.rbac.role(&role).map_err(|_| Status::not_found(GROUP, plural, role_name))?;
-        self.hold(write, &name, rules)
+        let missing = |_| Status::not_found(GROUP, &write.resource.plural, role_name);
+        let rules = self.authorizer.rbac.role(&role).map_err(missing)?;
+        self.hold(write, &name_of(write, object), rules)
     }
 
     fn may(&self, user: &User, verb: &str, resource: &Resource, namespace: &str, name: &str) -> bool {

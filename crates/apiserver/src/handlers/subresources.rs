@@ -14,7 +14,8 @@ use super::options::WriteOptions;
 use super::{Call, mutate, patch, read, render};
 use crate::body::Body;
 use crate::cache::filter::Filter;
-use crate::writes;
+use crate::tokens::check_names;
+use crate::writes::{self, admission};
 
 pub async fn answer(call: &Call<'_>, verb: &str, body: Bytes) -> Result<Response<Body>, Status> {
     let plural = call.resource.plural.as_ref();
@@ -39,9 +40,13 @@ pub async fn virtual_kind(
     options: &WriteOptions,
 ) -> Result<Response<Body>, Status> {
     if call.resource.plural == "bindings" {
-        return pods::bind_tree(call, &tree, options).await;
+        return pods::bind_tree(call, tree, options).await;
     }
     let reviews = call.server.reviews.as_ref().ok_or_else(Status::unknown_path)?;
+    let mut tree = tree;
+    let operation = call.operation(options.dry_run);
+    admission::mutate(&operation, call.resource, &mut tree, None).await?;
+    admission::validate(&operation, call.resource, &tree, None).await?;
     let answer = reviews.review(call.resource, call.user, &call.info.namespace, tree).await?;
     Ok(render::tree_object(StatusCode::CREATED, answer, &call.target))
 }
@@ -50,12 +55,20 @@ pub async fn virtual_kind(
 async fn token(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
     let options = WriteOptions::parse(call.query, "CreateOptions")?;
     let expected = Expected { group: "authentication.k8s.io", version: "v1", kind: "TokenRequest" };
-    let request = decode(call, &body, expected, &options)?;
+    let mut request = decode(call, &body, expected, &options)?;
+    writes::check_namespace(&mut request, call.namespace(), true)?;
+    let operation = call.operation(options.dry_run);
+    admission::mutate(&operation, call.resource, &mut request, None).await?;
+    check_names(&request, call.namespace(), call.name())?;
     read::wait_for(call, None).await?;
-    let account = call.cache()?.get(call.namespace(), call.name()).ok_or_else(|| call.not_found())?;
+    let account = call.cache()?.get(call.namespace(), call.name()).ok_or_else(|| call.not_found())?.tree();
     let tokens = call.server.tokens.as_ref().ok_or_else(Status::unknown_path)?;
-    let answer = tokens.issue(call.user, &account.tree(), request).await?;
-    Ok(render::tree_object(StatusCode::CREATED, answer, &call.target))
+    let request = tokens.prepare(&account, request)?;
+    admission::validate(&operation, call.resource, &request, None).await?;
+    let mut warnings = Vec::new();
+    let answer = tokens.issue(&account, request, &mut warnings).await;
+    call.warnings.lock().extend(warnings);
+    Ok(render::tree_object(StatusCode::CREATED, answer?, &call.target))
 }
 
 /// All objects of another kind in the call's namespace, as trees.

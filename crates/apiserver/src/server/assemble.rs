@@ -84,6 +84,7 @@ pub async fn front(
     let escalation = Escalation { authorizer: authorizer.clone() };
     let server = handlers::Server::with_settings(
         resources.clone(),
+        authorizer.clone(),
         Some(Arc::new(reviews)),
         Some(issuer.clone()),
         vec![services.clone(), Arc::new(escalation)],

@@ -5,10 +5,31 @@ use std::sync::Arc;
 use api::model::Resource;
 use api::{Status, Tree};
 use async_trait::async_trait;
-use registry::admission::{self, Attributes, Lookup};
+use registry::admission::{self, Attributes, Authorize, Lookup, Question};
 
 use super::Operation;
+use crate::authz::{self, Authorizer};
 use crate::resources::Resources;
+use crate::user::User;
+
+/// What the chain sees of a write.
+#[derive(Clone, Copy)]
+pub enum Sees {
+    /// The object as it is stored.
+    Object,
+    /// Another that stands for it.
+    View(&'static View),
+    /// Nothing: it has seen what was sent, of which this write is a consequence.
+    Nothing,
+}
+
+/// A form in which a subresource shows an object.
+pub struct View {
+    pub subresource: &'static str,
+    pub show: fn(&Tree) -> Tree,
+    /// Takes over what was changed in the form.
+    pub apply: fn(&Tree, &mut Tree),
+}
 
 fn attributes<'a>(
     operation: &Operation<'a>,
@@ -21,7 +42,10 @@ fn attributes<'a>(
         user: admission::User { name: &user.name, uid: &user.uid, groups: &user.groups, extra: &user.extra },
         operation: kind,
         resource,
-        subresource: operation.subresource,
+        subresource: match operation.admission {
+            Sees::View(view) => view.subresource,
+            Sees::Object | Sees::Nothing => operation.subresource,
+        },
         namespace: operation.namespace,
         name: operation.name,
         old,
@@ -45,8 +69,21 @@ pub async fn mutate(
     tree: &mut Tree,
     old: Option<&Tree>,
 ) -> Result<(), Status> {
-    let attributes = attributes(operation, resource, kind_of(old), old);
-    operation.server.admission.admit(&attributes, tree).await
+    let chain = &operation.server.admission;
+    match operation.admission {
+        Sees::Nothing => Ok(()),
+        Sees::Object => chain.admit(&attributes(operation, resource, kind_of(old), old), tree).await,
+        Sees::View(view) => {
+            let (shown, old) = ((view.show)(tree), old.map(view.show));
+            let mut changed = shown.clone();
+            let attributes = attributes(operation, resource, kind_of(old.as_ref()), old.as_ref());
+            chain.admit(&attributes, &mut changed).await?;
+            if changed != shown {
+                (view.apply)(&changed, tree);
+            }
+            Ok(())
+        }
+    }
 }
 
 /// Validating admission.
@@ -56,15 +93,40 @@ pub async fn validate(
     tree: &Tree,
     old: Option<&Tree>,
 ) -> Result<(), Status> {
-    let attributes = attributes(operation, resource, kind_of(old), old);
-    operation.server.admission.validate(&attributes, tree).await
+    let chain = &operation.server.admission;
+    match operation.admission {
+        Sees::Nothing => Ok(()),
+        Sees::Object => chain.validate(&attributes(operation, resource, kind_of(old), old), tree).await,
+        Sees::View(view) => {
+            let old = old.map(view.show);
+            let attributes = attributes(operation, resource, kind_of(old.as_ref()), old.as_ref());
+            chain.validate(&attributes, &(view.show)(tree)).await
+        }
+    }
 }
 
 /// Both, of a delete.
 pub async fn delete(operation: &Operation<'_>, resource: &Resource, old: &Tree) -> Result<(), Status> {
+    if matches!(operation.admission, Sees::Nothing) {
+        return Ok(());
+    }
     let attributes = attributes(operation, resource, admission::Operation::Delete, Some(old));
     operation.server.admission.admit(&attributes, &mut Tree::Null).await?;
     operation.server.admission.validate(&attributes, &Tree::Null).await
+}
+
+#[async_trait]
+impl Authorize for Authorizer {
+    async fn allows(&self, user: &admission::User<'_>, question: &Question<'_>) -> bool {
+        let user = User {
+            name: user.name.to_owned(),
+            uid: user.uid.to_owned(),
+            groups: user.groups.to_vec(),
+            extra: user.extra.clone(),
+        };
+        let Question { verb, group, resource, namespace, name } = *question;
+        self.authorize(&authz::Attributes::resource(&user, verb, group, resource, namespace, name)).allowed()
+    }
 }
 
 #[async_trait]

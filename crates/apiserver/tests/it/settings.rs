@@ -32,6 +32,7 @@ impl Rig {
         resources.synced().await;
         let server = Server::with_settings(
             resources,
+            Arc::new(apiserver::authz::Authorizer::allowing_all()),
             None,
             None,
             Vec::new(),

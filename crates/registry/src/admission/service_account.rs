@@ -9,6 +9,7 @@ use machinery::names;
 use serde_json::json;
 
 use super::{Attributes, Lookup, Operation, Plugin, is_mirror};
+use crate::references;
 use crate::tree::{as_object, ensure, get, has, list, text};
 
 const MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -41,10 +42,13 @@ impl ServiceAccount {
     }
 }
 
+/// New pods; of others only ephemeral containers bring references.
 fn concerns(attributes: &Attributes<'_>) -> bool {
     attributes.is("", "pods")
-        && attributes.subresource.is_empty()
-        && attributes.operation == Operation::Create
+        && matches!(
+            (attributes.operation, attributes.subresource),
+            (Operation::Create, "") | (Operation::Update, "ephemeralcontainers")
+        )
 }
 
 /// A kubelet's own pod may not reach for what the API holds.
@@ -52,16 +56,7 @@ fn check_mirror(attributes: &Attributes<'_>, pod: &Tree) -> Result<(), Status> {
     if !text(pod, "spec.serviceAccountName").is_empty() {
         return Err(attributes.forbid("a mirror pod may not reference service accounts"));
     }
-    let secret = |volume: &Tree| {
-        let projected = list(volume, "projected.sources").iter();
-        has(volume, "secret") || projected.into_iter().any(|source| has(source, "secret"))
-    };
-    let variable = |one: &Tree| {
-        list(one, "env").iter().any(|variable| has(variable, "valueFrom.secretKeyRef"))
-            || list(one, "envFrom").iter().any(|source| has(source, "secretRef"))
-    };
-    let containers = list(pod, "spec.containers").iter().chain(list(pod, "spec.initContainers"));
-    if list(pod, "spec.volumes").iter().any(secret) || containers.into_iter().any(variable) {
+    if !references::secrets(pod).is_empty() {
         return Err(attributes.forbid("a mirror pod may not reference secrets"));
     }
     let token = |source: &Tree| has(source, "serviceAccountToken");
@@ -132,8 +127,11 @@ impl Plugin for ServiceAccount {
     }
 
     async fn admit(&self, attributes: &Attributes<'_>, pod: &mut Tree) -> Result<(), Status> {
-        if !concerns(attributes) || is_mirror(pod) {
+        if !concerns(attributes) || attributes.operation != Operation::Create {
             return Ok(());
+        }
+        if is_mirror(pod) {
+            return check_mirror(attributes, pod);
         }
         let named = match text(pod, "spec.serviceAccountName") {
             "" => text(pod, "spec.serviceAccount"),
@@ -151,37 +149,65 @@ impl Plugin for ServiceAccount {
         if list(pod, "spec.imagePullSecrets").is_empty() && !pulls.is_empty() {
             ensure(pod, "spec").insert("imagePullSecrets".to_owned(), Tree::Array(pulls.to_vec()));
         }
-        Ok(())
+        limit_secrets(attributes, pod, &account)
     }
 
     async fn validate(&self, attributes: &Attributes<'_>, pod: &Tree) -> Result<(), Status> {
         if !concerns(attributes) {
             return Ok(());
         }
-        if is_mirror(pod) {
+        if attributes.operation == Operation::Create && is_mirror(pod) {
             return check_mirror(attributes, pod);
         }
         let account = self.account(attributes, text(pod, "spec.serviceAccountName")).await?;
-        let enforced = get(&account, "metadata.annotations").get(ENFORCE).and_then(Tree::as_str);
-        if enforced == Some("true") {
-            limit_secrets(attributes, pod, &account)?;
-        }
-        Ok(())
+        limit_secrets(attributes, pod, &account)
     }
 }
 
 /// Only the account's secrets, where its annotation says so.
 fn limit_secrets(attributes: &Attributes<'_>, pod: &Tree, account: &Tree) -> Result<(), Status> {
+    if get(account, "metadata.annotations").get(ENFORCE).and_then(Tree::as_str) != Some("true") {
+        return Ok(());
+    }
     let name = text(account, "metadata.name");
     let names = |field| list(account, field).iter().map(|one| text(one, "name")).collect::<Seen<&str>>();
-    let (allowed, pulls) = (names("secrets"), names("imagePullSecrets"));
-    for volume in list(pod, "spec.volumes") {
+    let (own, pulls) = (names("secrets"), names("imagePullSecrets"));
+    let refuse = |what: &str, secret: &str| {
+        Err(attributes.forbid(&format!(
+            "{what} secret.secretName={secret:?} is not allowed because service account {name} does not reference that secret"
+        )))
+    };
+    let created = attributes.operation == Operation::Create;
+    for volume in list(pod, "spec.volumes").iter().filter(|volume| created && has(volume, "secret")) {
         let secret = text(volume, "secret.secretName");
-        if !secret.is_empty() && !allowed.contains(secret) {
-            return Err(attributes.forbid(&format!(
-                "volume with secret.secretName={secret:?} is not allowed because service account {name} does not reference that secret"
-            )));
+        if !own.contains(secret) {
+            return refuse("volume with", secret);
         }
+    }
+    let lists: &[(&str, &str)] = match created {
+        true => &[("spec.initContainers", "init container"), ("spec.containers", "container")],
+        false => &[("spec.ephemeralContainers", "ephemeral container")],
+    };
+    for (field, kind) in lists {
+        for container in list(pod, field) {
+            let of = text(container, "name");
+            for variable in list(container, "env").iter().filter(|one| has(one, "valueFrom.secretKeyRef")) {
+                let secret = text(variable, "valueFrom.secretKeyRef.name");
+                if !own.contains(secret) {
+                    let variable = text(variable, "name");
+                    return refuse(&format!("{kind} {of} with envVar {variable} referencing"), secret);
+                }
+            }
+            for source in list(container, "envFrom").iter().filter(|one| has(one, "secretRef")) {
+                let secret = text(source, "secretRef.name");
+                if !own.contains(secret) {
+                    return refuse(&format!("{kind} {of} with envFrom referencing"), secret);
+                }
+            }
+        }
+    }
+    if !created {
+        return Ok(());
     }
     for (index, secret) in list(pod, "spec.imagePullSecrets").iter().enumerate() {
         let secret = text(secret, "name");

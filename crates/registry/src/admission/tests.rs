@@ -5,10 +5,10 @@ use crate::tree::{get, text};
 use serde_json::json;
 
 #[derive(Default)]
-struct Objects(HashMap<String, Arc<Tree>>);
+pub(super) struct Objects(HashMap<String, Arc<Tree>>);
 
 impl Objects {
-    fn with(mut self, plural: &str, object: Tree) -> Self {
+    pub(super) fn with(mut self, plural: &str, object: Tree) -> Self {
         let key =
             format!("{plural}/{}/{}", text(&object, "metadata.namespace"), text(&object, "metadata.name"));
         self.0.insert(key, Arc::new(object));
@@ -41,6 +41,16 @@ fn objects() -> Objects {
         .with("nodes", json!({"metadata": {"name": "node-1", "uid": "u"}}))
 }
 
+/// Allows what it has.
+pub(super) struct Rights(pub(super) Vec<(&'static str, &'static str, &'static str)>);
+
+#[async_trait]
+impl Authorize for Rights {
+    async fn allows(&self, _: &User<'_>, question: &Question<'_>) -> bool {
+        self.0.contains(&(question.verb, question.resource, question.name))
+    }
+}
+
 struct Case<'a> {
     user: &'a str,
     group: &'a str,
@@ -53,7 +63,7 @@ const POD: Case<'static> =
     Case { user: "admin", group: "", plural: "pods", namespace: "t", operation: Operation::Create };
 
 /// Runs a future that never waits.
-fn ready<T>(future: impl Future<Output = T>) -> T {
+pub(super) fn ready<T>(future: impl Future<Output = T>) -> T {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     match std::pin::pin!(future).poll(&mut context) {
         std::task::Poll::Ready(value) => value,
@@ -62,7 +72,8 @@ fn ready<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn run(case: &Case<'_>, mut object: Tree, old: Option<&Tree>) -> Result<Tree, String> {
-    let chain = Chain::standard(Arc::new(objects()), Settings::default(), |_| true);
+    let chain =
+        Chain::standard(Arc::new(objects()), Arc::new(Rights(Vec::new())), Settings::default(), |_| true);
     let groups =
         if case.user.starts_with("system:node:") { vec!["system:nodes".to_owned()] } else { Vec::new() };
     let (extra, options) = (BTreeMap::new(), Tree::Null);

@@ -5,6 +5,10 @@ use api::status::Cause;
 use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::Path;
 use machinery::names;
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::pem::Pem;
+use x509_parser::prelude::FromDer as _;
+use x509_parser::x509::AttributeTypeAndValue;
 
 use crate::generic::Profile;
 use crate::rules::Table;
@@ -48,6 +52,31 @@ const USAGES: [&str; 23] = [
     "signing",
     "timestamping",
 ];
+
+/// Whom a certificate is asked for.
+pub struct Subject {
+    pub common_name: String,
+    pub organizations: Vec<String>,
+}
+
+/// The subject of `spec.request`: a certificate request in PEM, in base64.
+pub fn subject(encoded: &str) -> Result<Subject, String> {
+    let block = api::text::from_base64(encoded)
+        .and_then(|text| Pem::iter_from_buffer(&text).next()?.ok())
+        .filter(|block| block.label == "CERTIFICATE REQUEST")
+        .ok_or("PEM block type must be CERTIFICATE REQUEST")?;
+    let (_, request) =
+        X509CertificationRequest::from_der(&block.contents).map_err(|error| error.to_string())?;
+    let subject = &request.certification_request_info.subject;
+    let text = |attribute: &AttributeTypeAndValue<'_>| attribute.as_str().map(str::to_owned);
+    // of several names the last counts
+    let common_name = subject.iter_common_name().last().map(text).transpose();
+    let organizations = subject.iter_organization().map(text).collect::<Result<_, _>>();
+    Ok(Subject {
+        common_name: common_name.map_err(|error| error.to_string())?.unwrap_or_default(),
+        organizations: organizations.map_err(|error| error.to_string())?,
+    })
+}
 
 /// The spec never changes. `approval` writes conditions, as a part of the status, and nothing else.
 fn prepare(context: &Context<'_>, request: &mut Tree, old: Option<&Tree>) {

@@ -1,16 +1,19 @@
 //! Which objects each node reaches: counted references of its pods.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
+use api::Tree;
+use api::model::Resource;
 use parking_lot::RwLock;
+use registry::references;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::super::follow;
 use super::super::rules::Rule;
-use super::references::{Kind, of_pod, secrets_of_volume};
+use super::references::{Kind, of_pod};
 use crate::cache::event::EventType;
 use crate::cache::scan::Fields;
 use crate::kinds;
@@ -22,32 +25,42 @@ type Target = (Kind, Arc<str>, String);
 /// A pod's node and what the pod names there.
 type Uses = (String, Vec<(Kind, String)>);
 
+const PODS: u8 = 1;
+const VOLUMES: u8 = 2;
+
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     /// Node → what its pods use, with the number of pods that do.
     nodes: HashMap<String, HashMap<Target, u32>>,
     /// Pod (namespace, name) → its node and what it added.
     pods: HashMap<(Arc<str>, Arc<str>), Uses>,
+    /// Bound PersistentVolume → what it is bound to, and what mounting it takes.
+    volumes: HashMap<Arc<str>, Bound>,
+    /// Secret (namespace, name) → the volumes that take it.
+    takers: HashMap<(String, String), HashSet<Arc<str>>>,
+}
+
+/// A PersistentVolume by its own word: a claim that names a volume has no part in it before the volume names the claim.
+struct Bound {
+    namespace: Arc<str>,
+    claim: String,
+    secrets: Vec<(String, String)>,
 }
 
 pub struct Graph {
     state: RwLock<State>,
     resources: Arc<Resources>,
     pub(super) common: Arc<[Rule]>,
-    seen: AtomicBool,
+    /// A bit per resource that has been read.
+    seen: AtomicU8,
 }
 
 impl Graph {
     pub fn new(resources: Arc<Resources>) -> Graph {
-        Graph {
-            state: RwLock::default(),
-            resources,
-            common: super::common_rules(),
-            seen: AtomicBool::new(false),
-        }
+        Graph { state: RwLock::default(), resources, common: super::common_rules(), seen: AtomicU8::new(0) }
     }
 
-    /// Follows the pods; the task ends with `shutdown`.
+    /// Follows pods and volumes; the tasks end with `shutdown`.
     pub fn run(self: &Arc<Self>, shutdown: &CancellationToken, tasks: &mut JoinSet<()>) {
         let (reset, change) = (self.clone(), self.clone());
         tasks.spawn(follow(
@@ -56,16 +69,17 @@ impl Graph {
             shutdown.clone(),
             move |entries| {
                 let mut state = reset.state.write();
-                *state = State::default();
+                state.nodes.clear();
+                state.pods.clear();
                 for entry in entries {
                     state.put(entry);
                 }
-                reset.seen.store(true, Ordering::Release);
+                reset.seen.fetch_or(PODS, Ordering::AcqRel);
             },
             move |event| {
                 let mut state = change.state.write();
                 match event.event_type {
-                    EventType::Deleted => state.remove(&event.entry),
+                    EventType::Deleted => state.remove(&event.entry.namespace, &event.entry.name),
                     _ if event
                         .previous
                         .as_ref()
@@ -74,65 +88,47 @@ impl Graph {
                 }
             },
         ));
+        let (reset, change) = (self.clone(), self.clone());
+        tasks.spawn(follow(
+            self.resources.clone(),
+            kinds::persistent_volumes(),
+            shutdown.clone(),
+            move |entries| {
+                let mut state = reset.state.write();
+                state.volumes.clear();
+                state.takers.clear();
+                for entry in entries {
+                    state.put_volume(&entry.name, &entry.tree());
+                }
+                reset.seen.fetch_or(VOLUMES, Ordering::AcqRel);
+            },
+            move |event| {
+                let mut state = change.state.write();
+                state.remove_volume(&event.entry.name);
+                if event.event_type != EventType::Deleted {
+                    state.put_volume(&event.entry.name, &event.entry.tree());
+                }
+            },
+        ));
     }
 
     pub fn synced(&self) -> bool {
-        self.seen.load(Ordering::Acquire)
+        self.seen.load(Ordering::Acquire) == PODS | VOLUMES
     }
 
     pub(super) fn reaches(&self, node: &str, kind: Kind, namespace: &str, name: &str) -> bool {
         match kind {
-            Kind::Volume => self.reaches_volume(node, name),
-            Kind::Attachment => self
-                .resources
-                .get(kinds::volume_attachments(), "", name)
-                .is_some_and(|entry| entry.tree()["spec"]["nodeName"] == node),
-            Kind::Secret => {
-                self.used(node, kind, namespace, name) || self.secret_of_claimed_volume(node, namespace, name)
-            }
-            _ => self.used(node, kind, namespace, name),
+            Kind::Attachment => self.is_of(node, kinds::volume_attachments(), "", name),
+            Kind::Slice => self.is_of(node, kinds::resource_slices(), "", name),
+            Kind::CertificateRequest => self.is_of(node, kinds::pod_certificate_requests(), namespace, name),
+            _ => self.state.read().reaches(node, kind, namespace, name),
         }
     }
 
-    fn used(&self, node: &str, kind: Kind, namespace: &str, name: &str) -> bool {
-        let target = (kind, Arc::from(namespace), name.to_owned());
-        self.state.read().nodes.get(node).is_some_and(|used| used.contains_key(&target))
-    }
-
-    /// A volume whose claim one of the node's pods uses.
-    fn reaches_volume(&self, node: &str, name: &str) -> bool {
-        let Some(volume) = self.resources.get(kinds::persistent_volumes(), "", name) else { return false };
-        let volume = volume.tree();
-        let claim = &volume["spec"]["claimRef"];
-        match (claim["namespace"].as_str(), claim["name"].as_str()) {
-            (Some(namespace), Some(claim)) => self.used(node, Kind::Claim, namespace, claim),
-            _ => false,
-        }
-    }
-
-    /// A secret that a volume behind one of the node's claims needs.
-    fn secret_of_claimed_volume(&self, node: &str, namespace: &str, name: &str) -> bool {
-        let claims: Vec<(Arc<str>, String)> = match self.state.read().nodes.get(node) {
-            None => return false,
-            Some(used) => used
-                .keys()
-                .filter(|(kind, _, _)| *kind == Kind::Claim)
-                .map(|(_, namespace, claim)| (namespace.clone(), claim.clone()))
-                .collect(),
-        };
-        claims.into_iter().any(|(home, claim)| {
-            let Some(claim) = self.resources.get(kinds::persistent_volume_claims(), &home, &claim) else {
-                return false;
-            };
-            let claim = claim.tree();
-            let volume = claim["spec"]["volumeName"].as_str().unwrap_or_default();
-            let Some(volume) = self.resources.get(kinds::persistent_volumes(), "", volume) else {
-                return false;
-            };
-            secrets_of_volume(&volume.tree()["spec"])
-                .into_iter()
-                .any(|(place, secret)| secret == name && place.as_deref().unwrap_or(&home) == namespace)
-        })
+    /// Whether the object that is stored names the node as its own.
+    fn is_of(&self, node: &str, resource: &Resource, namespace: &str, name: &str) -> bool {
+        let entry = self.resources.get(resource, namespace, name);
+        entry.is_some_and(|entry| entry.tree()["spec"]["nodeName"] == node)
     }
 }
 
@@ -142,41 +138,100 @@ fn names_the_same(previous: &Entry, now: &Entry) -> bool {
     const SPEC: u32 = 2;
     const STATUS: u32 = 3;
     const RESOURCE_CLAIM_STATUSES: u32 = 15;
+    const EXTENDED_RESOURCE_CLAIM_STATUS: u32 = 18;
     fn part(raw: &[u8], tag: u32) -> &[u8] {
         Fields(raw).find(|field| field.tag == tag).map_or(&[], |field| field.bytes)
     }
+    fn claims(raw: &[u8]) -> impl Iterator<Item = &[u8]> {
+        let claims = |tag| matches!(tag, RESOURCE_CLAIM_STATUSES | EXTENDED_RESOURCE_CLAIM_STATUS);
+        Fields(part(raw, STATUS)).filter(move |field| claims(field.tag)).map(|field| field.bytes)
+    }
     let (Some(before), Some(after)) = (previous.proto_raw(), now.proto_raw()) else { return false };
-    let claims = |raw| Fields(part(raw, STATUS)).any(|field| field.tag == RESOURCE_CLAIM_STATUSES);
-    part(&before, SPEC) == part(&after, SPEC) && !claims(&before) && !claims(&after)
+    part(&before, SPEC) == part(&after, SPEC) && claims(&before).eq(claims(&after))
 }
 
 impl State {
+    pub(super) fn reaches(&self, node: &str, kind: Kind, namespace: &str, name: &str) -> bool {
+        let Some(used) = self.nodes.get(node) else { return false };
+        let uses = |kind, namespace: &str, name: &str| {
+            used.contains_key(&(kind, Arc::from(namespace), name.to_owned()))
+        };
+        let mounts = |volume: &Arc<str>| {
+            let bound = self.volumes.get(volume);
+            bound.is_some_and(|bound| uses(Kind::Claim, &bound.namespace, &bound.claim))
+        };
+        match kind {
+            Kind::Volume => mounts(&Arc::from(name)),
+            Kind::Secret => {
+                let takers = self.takers.get(&(namespace.to_owned(), name.to_owned()));
+                uses(kind, namespace, name) || takers.into_iter().flatten().any(mounts)
+            }
+            _ => uses(kind, namespace, name),
+        }
+    }
+
+    pub(super) fn put_volume(&mut self, name: &Arc<str>, volume: &Tree) {
+        let claim = &volume["spec"]["claimRef"];
+        let (Some(namespace), Some(claim)) = (claim["namespace"].as_str(), claim["name"].as_str()) else {
+            return;
+        };
+        let secrets: Vec<(String, String)> = references::volume_secrets(volume)
+            .into_iter()
+            .map(|(namespace, name)| (namespace.to_owned(), name.to_owned()))
+            .collect();
+        for secret in &secrets {
+            self.takers.entry(secret.clone()).or_default().insert(name.clone());
+        }
+        let bound = Bound { namespace: namespace.into(), claim: claim.to_owned(), secrets };
+        self.volumes.insert(name.clone(), bound);
+    }
+
+    pub(super) fn remove_volume(&mut self, name: &str) {
+        let Some(bound) = self.volumes.remove(name) else { return };
+        for secret in bound.secrets {
+            if let Some(takers) = self.takers.get_mut(&secret) {
+                takers.remove(name);
+                if takers.is_empty() {
+                    self.takers.remove(&secret);
+                }
+            }
+        }
+    }
+
     fn put(&mut self, entry: &Entry) {
         let node = entry.kind.field("spec.nodeName").map_or("", |index| entry.field(index));
-        let references = if node.is_empty() { Vec::new() } else { of_pod(&entry.tree()) };
-        let key = (entry.namespace.clone(), entry.name.clone());
+        if node.is_empty() {
+            self.remove(&entry.namespace, &entry.name);
+        } else {
+            self.put_pod(node, &entry.namespace, &entry.name, of_pod(&entry.tree()));
+        }
+    }
+
+    pub(super) fn put_pod(
+        &mut self,
+        node: &str,
+        namespace: &str,
+        name: &str,
+        references: Vec<(Kind, String)>,
+    ) {
+        let key = (Arc::from(namespace), Arc::from(name));
         if self.pods.get(&key).is_some_and(|(old, had)| old == node && *had == references) {
             return;
         }
-        self.remove(entry);
-        if node.is_empty() {
-            return;
-        }
+        self.remove(namespace, name);
         let used = self.nodes.entry(node.to_owned()).or_default();
         for (kind, name) in &references {
-            *used.entry((*kind, entry.namespace.clone(), name.clone())).or_default() += 1;
+            *used.entry((*kind, key.0.clone(), name.clone())).or_default() += 1;
         }
         self.pods.insert(key, (node.to_owned(), references));
     }
 
-    fn remove(&mut self, entry: &Entry) {
-        let Some((node, references)) = self.pods.remove(&(entry.namespace.clone(), entry.name.clone()))
-        else {
-            return;
-        };
+    fn remove(&mut self, namespace: &str, name: &str) {
+        let namespace: Arc<str> = namespace.into();
+        let Some((node, references)) = self.pods.remove(&(namespace.clone(), name.into())) else { return };
         let Some(used) = self.nodes.get_mut(&node) else { return };
         for (kind, name) in references {
-            let target = (kind, entry.namespace.clone(), name);
+            let target = (kind, namespace.clone(), name);
             if let Some(count) = used.get_mut(&target) {
                 *count -= 1;
                 if *count == 0 {

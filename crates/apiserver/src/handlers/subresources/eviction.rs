@@ -1,5 +1,7 @@
 //! `pods/eviction`: a delete that disruption budgets can refuse.
 
+use std::time::Duration;
+
 use api::decode::Expected;
 use api::status::{Cause, Details};
 use api::{Status, Tree};
@@ -13,35 +15,100 @@ use super::super::options::WriteOptions;
 use super::super::{Call, delete_options};
 use crate::body::Body;
 use crate::negotiate::status_response;
-use crate::writes::delete::delete;
+use crate::user::User;
+use crate::writes::admission::{self, Sees};
+use crate::writes::delete::{DeleteOptions, delete};
 use crate::writes::{self, Operation};
+
+/// Attempts at a pod or a budget that others write, too.
+const ATTEMPTS: usize = 20;
+const PAUSE: Duration = Duration::from_millis(500);
 
 pub async fn evict(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
     let options = WriteOptions::parse(call.query, "CreateOptions")?;
     let expected = Expected { group: "policy", version: "v1", kind: "Eviction" };
-    let eviction = decode(call, &body, expected, &options)?;
+    let mut eviction = decode(call, &body, expected, &options)?;
+    writes::check_namespace(&mut eviction, call.namespace(), true)?;
+    let operation = call.operation(options.dry_run);
+    admission::mutate(&operation, call.resource, &mut eviction, None).await?;
     let name = eviction.pointer("/metadata/name").and_then(Tree::as_str).unwrap_or_default();
     if name != call.name() {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }
     let (deletion, also_dry) = delete_options::of_object(eviction.get("deleteOptions"))?;
-    let dry_run = options.dry_run || also_dry;
-    let pod = super::fresh(call).await?.tree();
-    if !needs_no_budget(&pod) {
-        check_budgets(call, &pod, dry_run).await?;
-    }
-    mark(call, dry_run).await?;
-    let operation = Operation { subresource: "", ..call.operation(dry_run) };
-    delete(&operation, &deletion).await?;
+    admission::validate(&operation, call.resource, &eviction, None).await?;
+    run(call, &deletion, options.dry_run || also_dry).await?;
     let mut done = Status::success(None);
     done.code = 201;
     Ok(status_response(call.headers, &done))
 }
 
-/// Writes why the pod ends, for whoever looks at how it ended.
-async fn mark(call: &Call<'_>, dry_run: bool) -> Result<(), Status> {
-    let operation = Operation { subresource: "status", ..call.operation(dry_run) };
+async fn run(call: &Call<'_>, deletion: &DeleteOptions, dry_run: bool) -> Result<(), Status> {
+    let mut attempt = 1;
+    let pod = loop {
+        let entry = super::fresh(call).await?;
+        let pod = entry.tree();
+        if !needs_no_budget(&pod) {
+            break pod;
+        }
+        match remove(call, &of_seen(deletion, &pod), dry_run).await {
+            // another wrote it since: it may need a budget by now
+            Err(status)
+                if is_conflict(&status) && deletion.resource_version.is_none() && attempt < ATTEMPTS => {}
+            other => return other,
+        }
+        attempt += 1;
+        tokio::time::sleep(PAUSE).await;
+    };
+    let Some(spared_by) = check_budgets(call, &pod, dry_run).await? else {
+        return remove(call, deletion, dry_run).await;
+    };
+    // it was not ready, which must still be true when it goes
+    let options = DeleteOptions { resource_version: Some(version_of(&pod)), ..deletion.clone() };
+    match remove(call, &options, dry_run).await {
+        Err(status) if is_conflict(&status) && deletion.resource_version.is_none() => {
+            Err(still_processed(&spared_by))
+        }
+        other => other,
+    }
+}
+
+fn is_conflict(status: &Status) -> bool {
+    status.code == 409
+}
+
+fn version_of(pod: &Tree) -> String {
+    pod.pointer("/metadata/resourceVersion").and_then(Tree::as_str).unwrap_or_default().to_owned()
+}
+
+/// The options for a pod that goes without a budget: where it could come to need one, as it was seen.
+fn of_seen(deletion: &DeleteOptions, pod: &Tree) -> DeleteOptions {
+    let phase = pod.pointer("/status/phase").and_then(Tree::as_str).unwrap_or_default();
+    let ends = matches!(phase, "Succeeded" | "Failed")
+        || pod.pointer("/metadata/deletionTimestamp").is_some_and(Tree::is_string);
+    let mut options = deletion.clone();
+    if !ends && options.resource_version.is_none() {
+        options.resource_version = Some(version_of(pod));
+    }
+    options
+}
+
+/// Writes why the pod ends, and deletes it. The chain has seen the eviction.
+async fn remove(call: &Call<'_>, options: &DeleteOptions, dry_run: bool) -> Result<(), Status> {
+    let operation = Operation { subresource: "", admission: Sees::Nothing, ..call.operation(dry_run) };
+    let mut options = options.clone();
+    if !dry_run {
+        let marked = mark(&Operation { subresource: "status", ..operation }, &options).await?;
+        // of the version that this just made
+        options.resource_version = options.resource_version.and(Some(marked.to_string()));
+    }
+    delete(&operation, &options).await.map(|_| ())
+}
+
+/// Writes why the pod ends, for whoever looks at how it ended; answers the version that the pod then has.
+async fn mark(operation: &Operation<'_>, options: &DeleteOptions) -> Result<i64, Status> {
     let change = |old: &Tree| {
+        check_preconditions(operation.name, options, old)?;
         let mut pod = old.clone();
         let same = |condition: &Tree| condition.get("type").and_then(Tree::as_str) == Some(DISRUPTED);
         let is_set = |condition: &Tree| {
@@ -68,7 +135,24 @@ async fn mark(call: &Call<'_>, dry_run: bool) -> Result<(), Status> {
         }
         Ok(pod)
     };
-    writes::update(&operation, &change, None, &mut Vec::new()).await.map(|_| ())
+    let updated = writes::update(operation, &change, None, &mut Vec::new()).await?;
+    Ok(updated.entry.resource_version)
+}
+
+fn check_preconditions(name: &str, options: &DeleteOptions, pod: &Tree) -> Result<(), Status> {
+    for (field, title, asked, what) in [
+        ("uid", "UID", &options.uid, "deleted and then recreated"),
+        ("resourceVersion", "ResourceVersion", &options.resource_version, "modified"),
+    ] {
+        let own = pod["metadata"][field].as_str().unwrap_or_default();
+        if let Some(asked) = asked.as_deref().filter(|asked| !asked.is_empty() && *asked != own) {
+            let why = format!(
+                "the {title} in the precondition ({asked}) does not match the {title} in record ({own}). The object might have been {what}"
+            );
+            return Err(Status::conflict("", "Pod", name, &why));
+        }
+    }
+    Ok(())
 }
 
 const DISRUPTED: &str = "DisruptionTarget";
@@ -118,7 +202,8 @@ fn used_up(status: &mut serde_json::Map<String, Tree>, generation: i64) {
     }
 }
 
-async fn check_budgets(call: &Call<'_>, pod: &Tree, dry_run: bool) -> Result<(), Status> {
+/// Takes one disruption from the pod's budget; or answers the budget that spares the pod, which is not ready.
+async fn check_budgets(call: &Call<'_>, pod: &Tree, dry_run: bool) -> Result<Option<String>, Status> {
     let budgets: Vec<Tree> = super::others(call, "policy", "v1", "poddisruptionbudgets")
         .into_iter()
         .filter(|budget| {
@@ -128,64 +213,107 @@ async fn check_budgets(call: &Call<'_>, pod: &Tree, dry_run: bool) -> Result<(),
         })
         .collect();
     if budgets.len() > 1 {
-        return Err(Status::failure(
+        let mut status = Status::failure(
             500,
-            "InternalError",
+            "",
             "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
+        );
+        status.reason = String::new();
+        return Err(status);
+    }
+    let Some(budget) = budgets.first() else { return Ok(None) };
+    let name = budget.pointer("/metadata/name").and_then(Tree::as_str).unwrap_or_default();
+    if !is_ready(pod) && spares_unhealthy(budget) {
+        return Ok(Some(name.to_owned()));
+    }
+    let Some(resource) = api::tables::resource("policy", "v1", "poddisruptionbudgets") else {
+        return Ok(None);
+    };
+    // whoever may evict needs no right to write budgets
+    let server = User::apiserver();
+    let operation =
+        Operation { user: &server, resource, subresource: "status", name, ..call.operation(dry_run) };
+    let take = |old: &Tree| take_one(old, name, call.name());
+    writes::update(&operation, &take, None, &mut Vec::new()).await.map(|_| None)
+}
+
+fn still_processed(budget: &str) -> Status {
+    let status = Status::too_many_requests(VIOLATES, 10);
+    because(status, format!("The disruption budget {budget} is still being processed by the server."))
+}
+
+const VIOLATES: &str = "Cannot evict pod as it would violate the pod's disruption budget.";
+
+fn because(mut status: Status, message: String) -> Status {
+    let reason = "DisruptionBudget".to_owned();
+    let details = status.details.get_or_insert_with(Details::default);
+    details.causes.push(Cause { reason, message, field: String::new() });
+    status
+}
+
+/// The budget with one disruption less, for this pod; or why it has none.
+fn take_one(old: &Tree, name: &str, pod: &str) -> Result<Tree, Status> {
+    let number = |pointer: &str| old.pointer(pointer).and_then(Tree::as_i64).unwrap_or_default();
+    if number("/status/observedGeneration") < number("/metadata/generation") {
+        return Err(still_processed(name));
+    }
+    let allowed = number("/status/disruptionsAllowed");
+    let refused = |why: &str, shown: &str| {
+        let status = Status::forbidden("policy", "poddisruptionbudget", name, why);
+        because(
+            status,
+            format!("The disruption budget {name} does not allow evicting pods currently: {shown}"),
+        )
+    };
+    if allowed < 0 {
+        let why = "pdb disruptions allowed is negative";
+        return Err(refused(why, why));
+    }
+    let pending =
+        old.pointer("/status/disruptedPods").and_then(Tree::as_object).map_or(0, serde_json::Map::len);
+    if pending > MOST_PENDING {
+        return Err(refused(
+            "DisruptedPods map too big - too many evictions not confirmed by PDB controller",
+            "too many pending evictions not confirmed by PDB controller",
         ));
     }
-    let Some(budget) = budgets.first() else { return Ok(()) };
-    if !is_ready(pod) && spares_unhealthy(budget) {
-        return Ok(());
+    if allowed == 0 {
+        return Err(because(Status::too_many_requests(VIOLATES, 0), why_none(old, name)));
     }
-    let name = budget.pointer("/metadata/name").and_then(Tree::as_str).unwrap_or_default();
-    let Some(resource) = api::tables::resource("policy", "v1", "poddisruptionbudgets") else { return Ok(()) };
-    let operation = Operation { resource, subresource: "status", name, ..call.operation(dry_run) };
-    let pod_name = call.name();
-    let take = |old: &Tree| {
-        let mut budget = old.clone();
-        let number = |pointer: &str| old.pointer(pointer).and_then(Tree::as_i64).unwrap_or_default();
-        let mut refused =
-            Status::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", 0);
-        if number("/status/observedGeneration") < number("/metadata/generation") {
-            refused.message = "Cannot evict pod as it would violate the pod's disruption budget.".to_owned();
-            let message = format!("The disruption budget {name} is still being processed by the server.");
-            let details = refused.details.get_or_insert_with(Details::default);
-            details.causes.push(Cause {
-                reason: "DisruptionBudget".to_owned(),
-                message,
-                field: String::new(),
-            });
-            details.retry_after_seconds = 10;
-            return Err(refused);
+    let mut budget = old.clone();
+    if let Some(status) = budget.get_mut("status").and_then(Tree::as_object_mut) {
+        status.insert("disruptionsAllowed".to_owned(), (allowed - 1).into());
+        if allowed == 1 {
+            used_up(status, number("/status/observedGeneration"));
         }
-        let allowed = number("/status/disruptionsAllowed");
-        if allowed <= 0 {
-            let message = format!(
-                "The disruption budget {name} needs {} healthy pods and has {} currently",
-                number("/status/desiredHealthy"),
-                number("/status/currentHealthy")
-            );
-            let details = refused.details.get_or_insert_with(Details::default);
-            details.causes.push(Cause {
-                reason: "DisruptionBudget".to_owned(),
-                message,
-                field: String::new(),
-            });
-            return Err(refused);
+        let disrupted = status.entry("disruptedPods").or_insert_with(|| serde_json::Map::new().into());
+        if let Some(disrupted) = disrupted.as_object_mut() {
+            let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+            disrupted.insert(pod.to_owned(), now.into());
         }
-        if let Some(status) = budget.get_mut("status").and_then(Tree::as_object_mut) {
-            status.insert("disruptionsAllowed".to_owned(), (allowed - 1).into());
-            if allowed == 1 {
-                used_up(status, number("/status/observedGeneration"));
-            }
-            let disrupted = status.entry("disruptedPods").or_insert_with(|| serde_json::Map::new().into());
-            if let Some(disrupted) = disrupted.as_object_mut() {
-                let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-                disrupted.insert(pod_name.to_owned(), now.into());
-            }
+    }
+    Ok(budget)
+}
+
+/// Evictions under way that the disruption controller has not confirmed.
+const MOST_PENDING: usize = 2000;
+
+/// Why a budget allows no disruption, as far as it knows.
+fn why_none(budget: &Tree, name: &str) -> String {
+    let number = |field: &str| budget["status"][field].as_i64().unwrap_or_default();
+    let (healthy, desired) = (number("currentHealthy"), number("desiredHealthy"));
+    let not_allowed = format!("The disruption budget {name} does not allow evicting pods currently");
+    let conditions = budget["status"]["conditions"].as_array().into_iter().flatten();
+    let said = conditions
+        .filter(|condition| condition["type"] == "DisruptionAllowed" && condition["status"] == "False")
+        .find_map(|condition| Some((condition["reason"].as_str()?, condition["message"].as_str()?)))
+        .filter(|(_, message)| !message.is_empty());
+    match said {
+        Some(("SyncFailed", message)) => format!("{not_allowed} because it failed sync: {message}"),
+        _ if healthy <= desired => {
+            format!("The disruption budget {name} needs {desired} healthy pods and has {healthy} currently")
         }
-        Ok(budget)
-    };
-    writes::update(&operation, &take, None, &mut Vec::new()).await.map(|_| ())
+        Some((reason, message)) => format!("{not_allowed} ({reason}): {message}"),
+        None => not_allowed,
+    }
 }

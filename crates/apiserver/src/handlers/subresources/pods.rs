@@ -10,32 +10,38 @@ use super::super::mutate::decode;
 use super::super::options::WriteOptions;
 use crate::body::Body;
 use crate::negotiate::status_response;
+use crate::writes::admission::{self, Sees};
 use crate::writes::{self, Operation};
 
 pub async fn bind(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
     let options = WriteOptions::parse(call.query, "CreateOptions")?;
     let expected = Expected { group: "", version: "v1", kind: "Binding" };
     let binding = decode(call, &body, expected, &options)?;
-    bind_tree(call, &binding, &options).await
+    bind_tree(call, binding, &options).await
 }
 
 /// Assigns the pod that the binding names, or the path.
 pub async fn bind_tree(
     call: &Call<'_>,
-    binding: &Tree,
+    mut binding: Tree,
     options: &WriteOptions,
 ) -> Result<Response<Body>, Status> {
-    let text = |pointer: &str| binding.pointer(pointer).and_then(Tree::as_str).unwrap_or_default();
-    let name = text("/metadata/name");
-    if !call.name().is_empty() && name != call.name() {
+    writes::check_namespace(&mut binding, &call.info.namespace, true)?;
+    let named = |binding: &Tree| {
+        binding.pointer("/metadata/name").and_then(Tree::as_str).unwrap_or_default().to_owned()
+    };
+    let path_name = if call.name().is_empty() { named(&binding) } else { call.name().to_owned() };
+    let asked = Operation { name: &path_name, ..call.operation(options.dry_run) };
+    admission::mutate(&asked, call.resource, &mut binding, None).await?;
+    let binding = &binding;
+    let name = &named(binding);
+    if *name != path_name {
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
-    let namespace = text("/metadata/namespace");
-    if !namespace.is_empty() && namespace != call.info.namespace {
-        return Err(Status::bad_request(
-            "the namespace of the provided object does not match the namespace sent on the request",
-        ));
+    if name.is_empty() {
+        return Err(Status::bad_request("Name parameter required."));
     }
+    let text = |pointer: &str| binding.pointer(pointer).and_then(Tree::as_str).unwrap_or_default();
     let kind = text("/target/kind");
     if !matches!(kind, "" | "Node") || text("/target/name").is_empty() {
         let (field, message) = if text("/target/name").is_empty() {
@@ -45,14 +51,9 @@ pub async fn bind_tree(
         };
         return Err(Status::failure(500, "", format!("{field}: {message}")));
     }
+    admission::validate(&asked, call.resource, binding, None).await?;
     let Some(pods) = api::tables::resource("", "v1", "pods") else { return Err(Status::unknown_path()) };
-    let operation = Operation {
-        resource: pods,
-        subresource: "binding",
-        namespace: &call.info.namespace,
-        name,
-        ..call.operation(options.dry_run)
-    };
+    let operation = Operation { resource: pods, subresource: "binding", admission: Sees::Nothing, ..asked };
     let change = |old: &Tree| {
         let mut pod = old.clone();
         let (uid, own) =

@@ -13,6 +13,7 @@ use super::super::options::WriteOptions;
 use super::super::patch::Patch;
 use super::super::{Call, read, render};
 use crate::body::Body;
+use crate::writes::admission::{Sees, View};
 use crate::writes::{self, Operation};
 
 const EXPECTED: Expected<'static> = Expected { group: "autoscaling", version: "v1", kind: "Scale" };
@@ -62,6 +63,24 @@ pub async fn patch(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Statu
     write(call, &options, &change).await
 }
 
+/// What admission sees of an object that is scaled.
+static VIEW: View = View { subresource: "scale", show: scale_of, apply };
+
+/// Takes over the number of replicas, and of what object and version the scale says it is.
+fn apply(scale: &Tree, object: &mut Tree) {
+    let replicas = scale.pointer("/spec/replicas").and_then(Tree::as_i64).unwrap_or_default();
+    if let Some(spec) = object.get_mut("spec").and_then(Tree::as_object_mut) {
+        spec.insert("replicas".to_owned(), replicas.into());
+    }
+    let said = |field: &str| text(scale, field);
+    if let Some(metadata) = object.get_mut("metadata").and_then(Tree::as_object_mut) {
+        metadata.insert("resourceVersion".to_owned(), said("resourceVersion").into());
+        if !said("uid").is_empty() {
+            metadata.insert("uid".to_owned(), said("uid").into());
+        }
+    }
+}
+
 /// `change` makes the new scale out of the old one.
 async fn write(
     call: &Call<'_>,
@@ -69,7 +88,8 @@ async fn write(
     change: &(dyn Fn(&Tree) -> Result<Tree, Status> + Send + Sync),
 ) -> Result<Response<Body>, Status> {
     // the strategy of the object itself: only its spec changes
-    let operation = Operation { subresource: "", ..call.operation(options.dry_run) };
+    let operation =
+        Operation { subresource: "", admission: Sees::View(&VIEW), ..call.operation(options.dry_run) };
     let change = |old: &Tree| {
         let mut scale = change(&scale_of(old))?;
         writes::check_name(&mut scale, call.name())?;
@@ -82,16 +102,7 @@ async fn write(
             return Err(Status::invalid("autoscaling", "Scale", call.name(), vec![cause]));
         }
         let mut new = old.clone();
-        if let Some(spec) = new.get_mut("spec").and_then(Tree::as_object_mut) {
-            spec.insert("replicas".to_owned(), replicas.into());
-        }
-        let said = |field: &str| text(&scale, field);
-        if let Some(metadata) = new.get_mut("metadata").and_then(Tree::as_object_mut) {
-            metadata.insert("resourceVersion".to_owned(), said("resourceVersion").into());
-            if !said("uid").is_empty() {
-                metadata.insert("uid".to_owned(), said("uid").into());
-            }
-        }
+        apply(&scale, &mut new);
         Ok(new)
     };
     let updated = writes::update(&operation, &change, None, &mut Vec::new()).await?;
