@@ -3,6 +3,7 @@
 
 mod core;
 mod requests;
+mod rights;
 mod rim;
 mod routes;
 mod settings;

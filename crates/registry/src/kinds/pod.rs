@@ -98,6 +98,8 @@ fn prepare_status(_: &Context<'_>, pod: &mut Tree, old: Option<&Tree>) {
 fn check(context: &Context<'_>, pod: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
     match old {
         None => {
+            pod_update::annotations(pod, None, errors);
+            pod_update::no_static_claims(pod, errors);
             let spec = Path::new("spec");
             if !list(pod, "spec.ephemeralContainers").is_empty() {
                 errors.push(spec.field("ephemeralContainers").forbidden("cannot be set on create"));
@@ -115,6 +117,7 @@ fn check(context: &Context<'_>, pod: &Tree, old: Option<&Tree>, errors: &mut Vec
 
 fn check_status(_: &Context<'_>, pod: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
     let Some(old) = old else { return };
+    pod_update::annotations(pod, Some(old), errors);
     let nominated = text(pod, "status.nominatedNodeName");
     if !nominated.is_empty() {
         let path = Path::new("status.nominatedNodeName");

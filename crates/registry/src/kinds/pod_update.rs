@@ -5,17 +5,56 @@ use api::status::Cause;
 use machinery::bounds::{Seen, by_text, is_full};
 use machinery::fieldpath::Path;
 
+use crate::admission::{MIRROR, is_mirror};
 use crate::internal;
 use crate::kinds::qos;
 use crate::tree::{as_object, ensure, get, has, int, list, number, object_mut, put, same, text};
 
 mod narrowing;
 
+const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
+
 static SPEC: Path<'static> = Path::new("spec");
 
 const ALLOWED: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
+/// Annotations that are taken for more than notes: whose pod it is, which opens nothing to its node, and what confines it.
+pub(super) fn annotations(pod: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
+    let path = Path::new("metadata.annotations");
+    let mirror = get(pod, "metadata.annotations").get(MIRROR);
+    if let Some(value) = mirror.filter(|_| text(pod, "spec.nodeName").is_empty()) {
+        let detail = "must set spec.nodeName if mirror pod annotation is set";
+        errors.push(path.key(MIRROR).invalid(value, detail));
+    }
+    if let Some(old) = old {
+        let (now, before) = (get(pod, "metadata.annotations"), get(old, "metadata.annotations"));
+        let kept = |key: &str| match key {
+            MIRROR => Some("mirror pod annotation"),
+            key if key.starts_with(APP_ARMOR) => Some("AppArmor annotations"),
+            _ => None,
+        };
+        for (key, value) in before.as_object().into_iter().flatten() {
+            if let Some(what) = kept(key).filter(|_| now.get(key) != Some(value)) {
+                errors.push(path.key(key).forbidden(&format!("may not remove or update {what}")));
+            }
+        }
+        for (key, _) in now.as_object().into_iter().flatten() {
+            if let Some(what) = kept(key).filter(|_| before.get(key).is_none()) {
+                errors.push(path.key(key).forbidden(&format!("may not add {what}")));
+            }
+        }
+    }
+}
+
+pub(super) fn no_static_claims(pod: &Tree, errors: &mut Vec<Cause>) {
+    let claims = list(pod, "spec.resourceClaims").len();
+    if is_mirror(pod) && claims > 0 {
+        errors.push(Path::new("[]").forbidden("static pods do not support resource claims"));
+    }
+}
+
 pub(super) fn check(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
+    annotations(pod, Some(old), errors);
     for field in ["containers", "initContainers"] {
         let (now, before) = (list(pod, &format!("spec.{field}")), list(old, &format!("spec.{field}")));
         if now.len() != before.len() {
@@ -92,6 +131,11 @@ fn tolerations(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
 
 /// The `ephemeralcontainers` subresource: additions only.
 pub(super) fn ephemeral(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
+    if is_mirror(old) {
+        *errors = vec![Path::new("[]").forbidden("static pods do not support ephemeral containers")];
+        return;
+    }
+    annotations(pod, Some(old), errors);
     let path = SPEC.field("ephemeralContainers");
     let (now, before) = (list(pod, "spec.ephemeralContainers"), list(old, "spec.ephemeralContainers"));
     let now = by_text(now, "name");
@@ -134,6 +178,10 @@ pub(super) fn only_resources(pod: &mut Tree, old: &Tree) {
 
 /// The `resize` subresource: cpu and memory only, and neither taken away.
 pub(super) fn resize(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
+    if is_mirror(old) {
+        *errors = vec![Path::new("[]").forbidden("static pods cannot be resized")];
+        return;
+    }
     if text(old, "spec.os.name") == "windows" {
         errors.push(Path::new("[]").forbidden("windows pods cannot be resized"));
     }
@@ -178,5 +226,69 @@ fn amounts(holder: &mut Tree, before: &Tree, path: &Path<'_>, errors: &mut Vec<C
         if !amounts.is_empty() || has(holder, "resources") {
             put(ensure(holder, "resources"), set, amounts.into());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn annotations_that_confine_stay_as_they_are() {
+        let pod =
+            |annotations: Tree| json!({"metadata": {"annotations": annotations}, "spec": {"nodeName": "n"}});
+        let check = |old: Tree, new: Tree, expect: &[&str]| {
+            let mut errors = Vec::new();
+            annotations(&pod(new), Some(&pod(old)), &mut errors);
+            let said: Vec<String> =
+                errors.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+            assert_eq!(said, expect);
+        };
+        let mirror = json!({"kubernetes.io/config.mirror": "a"});
+        let confined = json!({"container.apparmor.security.beta.kubernetes.io/c": "runtime/default"});
+        check(json!({"a": "b"}), Tree::Null, &[]);
+        check(mirror.clone(), mirror.clone(), &[]);
+        let removed = "metadata.annotations[kubernetes.io/config.mirror]: Forbidden: may not remove or update mirror pod annotation";
+        check(mirror.clone(), Tree::Null, &[removed]);
+        check(mirror.clone(), json!({"kubernetes.io/config.mirror": "b"}), &[removed]);
+        let added =
+            "metadata.annotations[kubernetes.io/config.mirror]: Forbidden: may not add mirror pod annotation";
+        check(Tree::Null, mirror, &[added]);
+        let path = "metadata.annotations[container.apparmor.security.beta.kubernetes.io/c]";
+        check(
+            Tree::Null,
+            confined.clone(),
+            &[&format!("{path}: Forbidden: may not add AppArmor annotations")],
+        );
+        check(
+            confined,
+            Tree::Null,
+            &[&format!("{path}: Forbidden: may not remove or update AppArmor annotations")],
+        );
+    }
+
+    #[test]
+    fn a_mirror_pod_has_its_node_and_stays_as_it_is() {
+        let mirror =
+            json!({"metadata": {"annotations": {MIRROR: "a"}}, "spec": {"resourceClaims": [{"name": "r"}]}});
+        let check = |run: &dyn Fn(&mut Vec<Cause>), expect: &str| {
+            let mut errors = Vec::new();
+            run(&mut errors);
+            assert_eq!(errors.iter().map(|cause| cause.message.as_str()).collect::<Vec<_>>(), [expect]);
+        };
+        check(
+            &|errors| annotations(&mirror, None, errors),
+            "Invalid value: \"a\": must set spec.nodeName if mirror pod annotation is set",
+        );
+        check(
+            &|errors| no_static_claims(&mirror, errors),
+            "Forbidden: static pods do not support resource claims",
+        );
+        check(
+            &|errors| ephemeral(&mirror, &mirror, errors),
+            "Forbidden: static pods do not support ephemeral containers",
+        );
+        check(&|errors| resize(&mirror, &mirror, errors), "Forbidden: static pods cannot be resized");
     }
 }
