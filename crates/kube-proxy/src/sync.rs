@@ -80,10 +80,16 @@ impl Proxier {
         health: Arc<Health>,
         events: EventRecorder,
     ) -> anyhow::Result<Proxier> {
-        let ours =
-            Selectors::labels("!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name");
-        let services = informers.watch::<Service>(Scope::All, ours.clone());
-        let slices = informers.watch::<Slice>(Scope::All, ours);
+        let services = informers.watch::<Service>(
+            Scope::All,
+            Selectors {
+                labels: Some("!service.kubernetes.io/service-proxy-name".into()),
+                fields: Some("spec.clusterIP!=None".into()),
+            },
+        );
+        // Slices alone say by a label that they are of a headless Service; a Service may have it, and a cluster IP.
+        let slices =
+            informers.watch::<Slice>(Scope::All, Selectors::labels("!service.kubernetes.io/headless"));
         let node =
             informers.watch::<Node>(Scope::All, Selectors::fields(format!("metadata.name={node_name}")));
         slices.add_index(BY_SERVICE, |slice| {
