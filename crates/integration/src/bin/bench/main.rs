@@ -64,7 +64,7 @@ enum Measure {
     Schedule,
     /// A Deployment of a thousand pods, the end of a namespace.
     Controllers,
-    /// Rules of a thousand services.
+    /// Rules of one and ten thousand Services.
     Proxy,
     /// A whole node: Ready, pods Running, idle.
     Cluster,
