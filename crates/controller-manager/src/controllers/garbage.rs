@@ -6,6 +6,7 @@
 //! graph is refused by the API server and tried again.
 
 mod graph;
+mod monitor;
 #[cfg(test)]
 mod tests;
 
@@ -16,59 +17,19 @@ use std::time::Duration;
 
 use client::{
     Client, DeleteOptions, Event, EventRecorder, EventType, Informer, Informers, Key, ObjectReference, Patch,
-    Propagation, ResourceRef, Scope, Selectors, Text, WorkQueue,
+    Propagation, ResourceRef, Scope, Selectors, WorkQueue,
 };
 use parking_lot::{Mutex, RwLock};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::json;
 
 use crate::context::{Context, Error};
 use crate::support::discovery::{self, Discovery};
-use crate::views::{self, OwnerReference as Owner, Partial, Pod};
+use crate::views::{OwnerReference as Owner, Partial, Pod};
 use graph::{Answer, Graph, Identity, Named, Seen, Todo, Verdict, Verified, named};
-
-pub(super) const FOREGROUND: &str = "foregroundDeletion";
-pub(super) const ORPHAN: &str = "orphan";
+use monitor::{FOREGROUND, Monitor, ORPHAN, Object, pod_seen, seen};
 
 /// How often discovery is asked for new resources.
 const DISCOVERY_PERIOD: Duration = Duration::from_secs(30);
-
-/// What the graph needs of an object.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Object {
-    metadata: Meta,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Meta {
-    name: Box<str>,
-    namespace: Text,
-    uid: Text,
-    resource_version: Box<str>,
-    deletion_timestamp: Option<IgnoredAny>,
-    finalizers: Box<[Text]>,
-    owner_references: Box<[Owner]>,
-}
-
-/// Where the graph hears of a resource's objects.
-enum Monitor {
-    /// With whether it is followed: it may be in the middle of an event when it is stopped.
-    Metadata(Informer<Object>, Arc<AtomicBool>),
-    /// Pods are cached whole for other controllers already, and there are more of them than of all else.
-    Pods(Informer<Pod>),
-}
-
-impl Monitor {
-    async fn synced(&self) {
-        match self {
-            Monitor::Metadata(informer, _) => informer.synced().await,
-            Monitor::Pods(informer) => informer.synced().await,
-        }
-    }
-}
 
 struct Controller {
     client: Client,
@@ -402,34 +363,6 @@ impl Controller {
 
 fn is_deletion<V>(event: &Event<V>) -> bool {
     matches!(event, Event::Deleted(_))
-}
-
-fn seen<'a>(resource: &Arc<ResourceRef>, meta: &'a Meta) -> Seen<'a> {
-    Seen {
-        resource: resource.clone(),
-        name: &meta.name,
-        namespace: &meta.namespace,
-        uid: &meta.uid,
-        version: &meta.resource_version,
-        owners: &meta.owner_references,
-        deleting: meta.deletion_timestamp.is_some(),
-        foreground: meta.finalizers.iter().any(|name| *name == *FOREGROUND),
-        orphan: meta.finalizers.iter().any(|name| *name == *ORPHAN),
-    }
-}
-
-fn pod_seen<'a>(resource: &Arc<ResourceRef>, meta: &'a views::Meta) -> Seen<'a> {
-    Seen {
-        resource: resource.clone(),
-        name: &meta.name,
-        namespace: &meta.namespace,
-        uid: &meta.uid,
-        version: &meta.resource_version,
-        owners: &meta.owner_references,
-        deleting: meta.is_deleting(),
-        foreground: meta.finalizers.iter().any(|name| name == FOREGROUND),
-        orphan: meta.finalizers.iter().any(|name| name == ORPHAN),
-    }
 }
 
 fn space(identity: &Identity) -> Option<&str> {

@@ -2,6 +2,7 @@
 //! what was found out about owners that are not in it.
 
 mod absent;
+mod doubt;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::views::OwnerReference as Owner;
 pub(super) use absent::Named;
 use absent::{Absent, group};
+pub(super) use doubt::{Answer, Verified};
 
 type Uid = Text;
 
@@ -70,26 +72,6 @@ pub(super) enum Verdict {
         /// Owners to write first, without blocking, because the object is part of a circle.
         unblock: Option<Vec<Owner>>,
     },
-}
-
-/// What the API server says of an owner.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Answer {
-    Alive,
-    Absent,
-    /// The reference can never be right, which is no reason to delete anything.
-    Unreachable,
-}
-
-/// What follows for an owner that was never seen.
-#[derive(Debug, PartialEq)]
-pub(super) enum Verified {
-    /// Nothing more.
-    Settled,
-    /// It is alive, and no watch has shown it: should it go before one does, nobody else would notice.
-    AskAgain,
-    /// It does not exist: these are to be judged.
-    Judge(Vec<Todo>),
 }
 
 struct Node {
@@ -237,61 +219,6 @@ impl Graph {
             } else if self.waits(&owner.uid) {
                 todo.push(Todo(owner.uid.clone()));
             }
-        }
-        todo
-    }
-
-    /// What an owner known from references only was found to be.
-    pub(super) fn verified(&mut self, asked: &Identity, answer: Answer) -> Verified {
-        match self.nodes.get(&asked.uid) {
-            Some(node) if node.virtual_ => match answer {
-                Answer::Absent => Verified::Judge(self.absent(asked)),
-                Answer::Alive => Verified::AskAgain,
-                Answer::Unreachable => Verified::Settled,
-            },
-            _ => Verified::Settled,
-        }
-    }
-
-    /// Nobody is where some references have an owner, so those that made them are to be judged. The others mean
-    /// somebody else, who is asked for in turn.
-    fn absent(&mut self, asked: &Identity) -> Vec<Todo> {
-        let Some(node) = self.nodes.remove(&asked.uid) else { return Vec::new() };
-        let gone = Named::new(&asked.api_version, &asked.kind, &asked.name, &asked.uid, &asked.namespace);
-        self.absent.add(gone.clone());
-        let mut todo = Vec::new();
-        for uid in node.dependents {
-            let Some(dependent) = self.nodes.get(&uid) else { continue };
-            let namespace = dependent.identity.namespace.clone();
-            for owner in dependent.owners.clone().iter().filter(|owner| owner.uid == asked.uid) {
-                if named(owner, &namespace) == gone {
-                    todo.push(Todo(uid.clone()));
-                } else {
-                    todo.extend(self.add_dependent(owner, &namespace, &uid));
-                }
-            }
-        }
-        todo
-    }
-
-    /// A resource is no longer watched: what is known of its objects may not be true any more. They stay as owners
-    /// that were never seen, and are to be asked for.
-    pub(super) fn forget(&mut self, resource: &ResourceRef) -> Vec<Todo> {
-        let of_it = |node: &Node| node.identity.resource.as_deref() == Some(resource);
-        let known: Vec<Uid> =
-            self.nodes.iter().filter(|(_, node)| of_it(node)).map(|(uid, _)| uid.clone()).collect();
-        let mut todo = Vec::new();
-        for uid in known {
-            let Some(node) = self.nodes.get_mut(&uid) else { continue };
-            if node.dependents.is_empty() {
-                todo.extend(self.remove(&uid));
-                continue;
-            }
-            let owners = std::mem::take(&mut node.owners);
-            node.identity.resource = None;
-            (node.virtual_, node.deleting, node.foreground, node.orphan) = (true, false, false, false);
-            todo.extend(self.leave(&uid, &owners));
-            todo.push(Todo(uid));
         }
         todo
     }

@@ -235,7 +235,7 @@ fn a_cluster_scoped_dependent_outlives_a_namespaced_owner() {
     assert!(graph.judge("c", &HashMap::new()).is_err(), "it is to be asked for, and then kept");
 }
 
-/// It may be made and deleted while its watch is interrupted, so that no event ever tells that it is gone.
+/// It may be made and deleted while its watch is interrupted, so that no event ever says that it is gone.
 #[test]
 fn an_owner_nobody_saw_is_asked_for_until_it_is_seen() {
     let mut graph = Graph::default();
