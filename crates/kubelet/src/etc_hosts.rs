@@ -19,12 +19,12 @@ pub fn ensure(
     host_network: bool,
 ) -> io::Result<()> {
     let content = if host_network {
-        let of_host = std::fs::read_to_string("/etc/hosts")?;
-        format!("{HOST_HEADER}{of_host}{}", aliases(pod))
+        // Whatever its encoding.
+        [HOST_HEADER.as_bytes(), &std::fs::read("/etc/hosts")?, aliases(pod).as_bytes()].concat()
     } else {
-        managed(pod, pod_ips, hostname, domain)
+        managed(pod, pod_ips, hostname, domain).into_bytes()
     };
-    if std::fs::read_to_string(path).is_ok_and(|old| old == content) {
+    if std::fs::read(path).is_ok_and(|old| old == content) {
         return Ok(());
     }
     if let Some(parent) = path.parent() {

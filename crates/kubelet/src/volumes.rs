@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod, Volume};
 use machinery::quantity::Quantity;
 use parking_lot::Mutex;
@@ -38,6 +39,8 @@ use tokens::Tokens;
 /// How often each pod's files are compared with what they are made from.
 const SYNC: Duration = Duration::from_secs(60);
 const TICK: Duration = Duration::from_secs(5);
+/// Pods whose files are brought up to date side by side.
+const AT_ONCE: usize = 16;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -167,14 +170,15 @@ impl Manager {
                     Err(RecvError::Closed) => return,
                 },
             };
-            for pod in due {
-                if only_old && !self.is_due(&pod) {
-                    continue;
-                }
-                tokio::select! {
-                    () = shutdown.cancelled() => return,
-                    () = self.refresh(&pod) => {}
-                }
+            let due: Vec<Arc<Pod>> = due;
+            let due = due.into_iter().filter(|pod| !only_old || self.is_due(pod));
+            // One whose objects do not come does not keep the others waiting.
+            let manager = &self;
+            let refreshed = futures::stream::iter(due)
+                .for_each_concurrent(AT_ONCE, |pod| async move { manager.refresh(&pod).await });
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = refreshed => {}
             }
         }
     }

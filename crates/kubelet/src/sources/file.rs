@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Pod, Toleration};
 use md5::{Digest, Md5};
 use notify::Watcher;
 use std::collections::HashMap;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,20 +35,26 @@ pub async fn run(
     let mut known: HashMap<String, Arc<Pod>> = HashMap::new();
     let mut first = true;
     loop {
-        let mut found: HashMap<String, Arc<Pod>> = HashMap::new();
-        for pod in read(Path::new(&path), &node) {
-            found.insert(pods::uid(&pod).to_owned(), Arc::new(pod));
-        }
-        for (_, pod) in known.extract_if(|uid, _| !found.contains_key(uid)) {
-            changes.send(Change::Removed(pod));
-        }
-        for (uid, pod) in found {
-            // The first reading stays, with the time it was seen.
-            let pod = known.entry(uid).or_insert(pod);
-            changes.send(Change::Put(pod.clone()));
-        }
-        if std::mem::take(&mut first) {
-            changes.send(Change::ManifestsRead);
+        match read(Path::new(&path), &node) {
+            Ok(read) => {
+                let mut found: HashMap<String, Arc<Pod>> =
+                    read.into_iter().map(|pod| (pods::uid(&pod).to_owned(), Arc::new(pod))).collect();
+                for (_, pod) in known.extract_if(|uid, _| !found.contains_key(uid)) {
+                    changes.send(Change::Removed(pod));
+                }
+                for (uid, pod) in found.drain() {
+                    // The first reading stays, with the time it was seen.
+                    let pod = known.entry(uid).or_insert(pod);
+                    changes.send(Change::Put(pod.clone()));
+                }
+                if std::mem::take(&mut first) {
+                    changes.send(Change::ManifestsRead);
+                }
+            }
+            // Not even that there are none.
+            Err(error) => {
+                warn!(path, %error, "Cannot read the static pod path, static pods stay as they are")
+            }
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -57,16 +64,24 @@ pub async fn run(
     }
 }
 
-fn read(path: &Path, node: &str) -> Vec<Pod> {
+/// Pods of the manifests that can be used; an error where it cannot be known which manifests there are.
+fn read(path: &Path, node: &str) -> io::Result<Vec<Pod>> {
     let mut files = Vec::new();
-    if path.is_dir() {
-        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-        files.extend(entries.map(|entry| entry.path()).filter(|path| {
-            let hidden = path.file_name().and_then(|name| name.to_str()).is_none_or(|it| it.starts_with('.'));
-            !hidden && path.is_file()
-        }));
-    } else if path.is_file() {
-        files.push(path.to_owned());
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+        Ok(metadata) if metadata.is_dir() => {
+            for entry in std::fs::read_dir(path)? {
+                let path = entry?.path();
+                let hidden =
+                    path.file_name().and_then(|name| name.to_str()).is_none_or(|it| it.starts_with('.'));
+                if !hidden && path.is_file() {
+                    files.push(path);
+                }
+            }
+        }
+        Ok(metadata) if metadata.is_file() => files.push(path.to_owned()),
+        Ok(_) => {}
     }
     files.sort();
     let mut pods = Vec::new();
@@ -83,7 +98,7 @@ fn read(path: &Path, node: &str) -> Vec<Pod> {
             Err(error) => warn!(file = %file.display(), error, "Cannot use static pod manifest"),
         }
     }
-    pods
+    Ok(pods)
 }
 
 /// A pod out of a manifest, with what the API server would have filled in.
@@ -169,5 +184,16 @@ mod tests {
         let other = parse(&text.replace("busybox", "busybox:1"), Path::new("/m/web.yaml"), "Node-1").unwrap();
         assert_ne!(pods::uid(&pod), pods::uid(&other));
         assert!(parse("kind: Service", Path::new("x"), "n").is_err());
+    }
+    #[test]
+    fn a_folder_that_cannot_be_read_is_not_an_empty_one() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(read(&folder.path().join("none"), "n").unwrap().is_empty());
+        let text = "kind: Pod\nmetadata: {name: web}\nspec: {containers: [{name: a, image: busybox}]}";
+        std::fs::write(folder.path().join("web.yaml"), text).unwrap();
+        std::fs::write(folder.path().join("odd.yaml"), "{").unwrap();
+        assert_eq!(read(folder.path(), "n").unwrap().len(), 1);
+        assert_eq!(read(&folder.path().join("web.yaml"), "n").unwrap().len(), 1);
+        assert!(read(&folder.path().join("web.yaml/below"), "n").is_err());
     }
 }

@@ -7,6 +7,8 @@ use crate::qos::is_sidecar;
 use crate::run::Kubelet;
 use crate::runtime::{self, Container as Instance, RuntimePod, State};
 use k8s_openapi::api::core::v1::{LifecycleHandler, Pod};
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
@@ -142,10 +144,35 @@ pub async fn remove_remains(kubelet: &Arc<Kubelet>, pod: &Pod, observed: &Runtim
     Ok(())
 }
 
-/// Whether a volume's folder is left, which must not be deleted blindly: it may be a mount.
-pub fn has_volumes(folder: &std::path::Path) -> bool {
-    let plugins = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    plugins
-        .into_iter()
-        .any(|plugin| std::fs::read_dir(plugin.path()).is_ok_and(|mut volumes| volumes.next().is_some()))
+/// Whether a volume's folder is left, which must not be deleted blindly: it may be a mount. What cannot be read may hold
+/// one, too.
+pub fn has_volumes(folder: &Path) -> bool {
+    fn entries(folder: &Path) -> io::Result<Vec<std::fs::DirEntry>> {
+        match std::fs::read_dir(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            entries => entries?.collect(),
+        }
+    }
+    let left =
+        |plugin: &std::fs::DirEntry| entries(&plugin.path()).map_or(true, |volumes| !volumes.is_empty());
+    entries(folder).map_or(true, |plugins| plugins.iter().any(left))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_may_be_a_volume() {
+        let folder = tempfile::tempdir().unwrap();
+        let volumes = folder.path().join("volumes");
+        assert!(!has_volumes(&volumes));
+        std::fs::create_dir_all(volumes.join("kubernetes.io~secret")).unwrap();
+        assert!(!has_volumes(&volumes));
+        std::fs::create_dir(volumes.join("kubernetes.io~secret/keys")).unwrap();
+        assert!(has_volumes(&volumes));
+        let odd = folder.path().join("odd");
+        std::fs::write(&odd, "").unwrap();
+        assert!(has_volumes(&odd));
+    }
 }
