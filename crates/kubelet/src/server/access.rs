@@ -75,7 +75,8 @@ fn verb(method: &Method) -> &'static str {
         Method::PUT => "update",
         Method::PATCH => "patch",
         Method::DELETE => "delete",
-        Method::GET | Method::HEAD => "get",
+        Method::GET => "get",
+        // what has no verb is for those who may everything
         _ => "",
     }
 }
@@ -89,10 +90,10 @@ fn subresources(path: &str) -> Vec<&'static str> {
         () if is("/logs") => vec!["log"],
         () if is("/checkpoint") => vec!["checkpoint"],
         () if is("/statusz") => vec!["statusz"],
-        () if is("/flagz") => vec!["configz", "proxy"],
+        () if is("/flagz") => vec!["configz"],
         () if is("/configz") => vec!["configz", "proxy"],
         () if is("/healthz") => vec!["healthz", "proxy"],
-        () if ["/pods", "/runningpods", "/runningPods"].into_iter().any(is) => vec!["pods", "proxy"],
+        () if ["/pods", "/runningpods"].into_iter().any(is) => vec!["pods", "proxy"],
         () => vec!["proxy"],
     }
 }
@@ -134,6 +135,8 @@ mod tests {
             (Method::GET, "/stats/summary", "stats", Ok(()), "get n/stats"),
             (Method::GET, "/metrics/resource", "metrics", Ok(()), "get n/metrics"),
             (Method::GET, "/logs/", "log", Ok(()), "get n/log"),
+            (Method::GET, "/flagz", "proxy", Err(()), "get n/configz"),
+            (Method::HEAD, "/pods", "pods", Ok(()), " n/pods"),
             (Method::GET, "/logsome", "log", Err(()), "get n/proxy"),
             (Method::POST, "/exec/ns/pod/c", "proxy", Ok(()), "create n/proxy"),
             (Method::GET, "/containerLogs/ns/pod/c", "log", Err(()), "get n/proxy"),
