@@ -2,7 +2,7 @@
 //! decides, decides.
 
 pub mod escalation;
-mod follow;
+pub(crate) mod follow;
 pub mod node;
 pub mod rbac;
 pub mod rules;

@@ -9,16 +9,16 @@ mod history;
 pub mod kind;
 pub(crate) mod legacy;
 mod postings;
+mod queue;
 pub mod scan;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use imbl::OrdMap;
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
 
 use entry::Entry;
 use event::{Event, EventType};
@@ -26,15 +26,14 @@ use filter::{Filter, Handle};
 use history::History;
 use kind::Kind;
 use postings::Postings;
+use queue::Queue;
 
 /// All objects of a kind at a moment.
 pub type Objects = OrdMap<Arc<str>, Arc<Entry>>;
 
-/// Changes a watcher may be behind before it is cut off and has to start over.
-const WATCHER_QUEUE: usize = 4096;
-/// Snapshots kept for lists in pages, and for how long.
-const SNAPSHOTS: usize = 64;
-const SNAPSHOT_AGE: Duration = Duration::from_secs(300);
+/// Snapshots kept for lists in pages, and for how long. They keep alive what has changed since; later pages come from the store.
+const SNAPSHOTS: usize = 16;
+const SNAPSHOT_AGE: Duration = Duration::from_secs(60);
 
 /// One kind's cache.
 pub struct Cache {
@@ -46,6 +45,8 @@ pub struct Cache {
 struct State {
     objects: Objects,
     postings: Postings,
+    /// What the store has and cannot be read, by key below the prefix. `objects` keeps what was there before.
+    unreadable: BTreeMap<String, entry::Error>,
     /// Of the last change to this kind.
     revision: i64,
     history: History,
@@ -59,15 +60,14 @@ struct State {
 struct Watcher {
     id: u64,
     filter: Arc<Filter>,
-    sender: mpsc::Sender<Arc<Event>>,
+    queue: Arc<Queue>,
 }
 
 /// All objects of a kind, and the revision they are true for.
 #[derive(Clone)]
 pub struct Snapshot {
     pub objects: Objects,
-    /// `None` for one that did not come out of a cache.
-    postings: Option<Postings>,
+    postings: Postings,
     /// Of the last change in it.
     since: i64,
     pub revision: i64,
@@ -84,7 +84,7 @@ pub struct TooOld {
 /// A registered watcher's end. Dropping it ends the watch.
 pub struct Subscription {
     /// Closed by the cache when the reader is too slow.
-    pub events: mpsc::Receiver<Arc<Event>>,
+    pub events: Arc<Queue>,
     cache: Arc<Cache>,
     handle: Handle,
     id: u64,
@@ -113,6 +113,16 @@ impl Cache {
         } else {
             self.state.lock().objects.get(name).cloned()
         }
+    }
+
+    /// The first object that cannot be read whose key, its prefix included, is this or below.
+    pub fn unreadable(&self, key: &str) -> Option<entry::Error> {
+        let key = key.strip_prefix(&self.kind.prefix)?;
+        let state = self.state.lock();
+        let (found, error) =
+            state.unreadable.range::<str, _>((Bound::Included(key), Bound::Unbounded)).next()?;
+        let within = key.is_empty() || key.ends_with('/');
+        (found == key || (within && found.starts_with(key))).then(|| error.clone())
     }
 
     /// The objects now. `fed` is the feed's revision, read before.
@@ -145,9 +155,15 @@ impl Cache {
         }
     }
 
-    /// Lets go of the snapshots whose time is over: they keep alive all that has changed since.
+    /// Lets go of what its time is over for: snapshots, history, queues of watches that have ended.
     fn prune(&self, now: Instant) {
-        self.state.lock().prune(now);
+        let mut state = self.state.lock();
+        state.prune(now);
+        state.history.prune(now);
+        let all = state.watchers.iter().flat_map(|(handle, all)| all.iter().map(move |one| (handle, one)));
+        let over = all.filter(|(_, watcher)| watcher.queue.expired(now));
+        let over: Vec<(Handle, u64)> = over.map(|(handle, watcher)| (handle.clone(), watcher.id)).collect();
+        over.iter().for_each(|(handle, id)| state.remove(handle, *id));
     }
 
     /// Watches from the present, or from after `revision`. Answers the changes since then, and the subscription that goes on
@@ -185,10 +201,11 @@ impl Cache {
     }
 
     /// Replaces everything, without events: the first load.
-    fn load(&self, objects: Objects, revision: i64) {
+    fn load(&self, objects: Objects, unreadable: BTreeMap<String, entry::Error>, revision: i64) {
         let postings = Postings::of(objects.values());
         let mut state = self.state.lock();
         state.objects = objects;
+        state.unreadable = unreadable;
         state.postings = postings;
         state.revision = revision;
         state.history.start(revision);
@@ -196,8 +213,11 @@ impl Cache {
 
     /// After a gap in the feed: turns the difference into events, at most one per object (two where one was replaced by another of
     /// the same name).
-    fn reload(&self, objects: Objects, revision: i64) {
+    fn reload(&self, mut objects: Objects, unreadable: BTreeMap<String, entry::Error>, revision: i64) {
         let old = self.state.lock().objects.clone();
+        for key in unreadable.keys() {
+            objects.extend(old.get_key_value(key.as_str()).map(|(key, entry)| (key.clone(), entry.clone())));
+        }
         let mut changes: Vec<Arc<Event>> = Vec::new();
         let deleted = |entry: &Arc<Entry>, at: i64| {
             let last = entry.at(at, EventType::Deleted.name()).ok()?;
@@ -223,6 +243,7 @@ impl Cache {
         let postings = Postings::of(objects.values());
         let mut state = self.state.lock();
         state.objects = objects;
+        state.unreadable = unreadable;
         state.postings = postings;
         state.revision = revision;
         state.history.start(revision);
@@ -234,6 +255,7 @@ impl Cache {
     /// Applies one change of the store. `value` is `None` for a delete.
     fn apply(&self, key: &str, value: Option<(&[u8], bool)>, revision: i64) -> Result<(), entry::Error> {
         let mut state = self.state.lock();
+        state.unreadable.remove(key);
         let previous = state.objects.get(key).cloned();
         let event = match value {
             Some((value, created)) => {
@@ -241,13 +263,10 @@ impl Cache {
                     if created || previous.is_none() { EventType::Added } else { EventType::Modified };
                 let key =
                     previous.as_ref().map_or_else(|| Arc::from(key), |previous| Arc::clone(&previous.key));
-                let entry = Arc::new(Entry::decode(
-                    &self.kind,
-                    Arc::clone(&key),
-                    value,
-                    revision,
-                    event_type.name(),
-                )?);
+                let decoded = Entry::decode(&self.kind, Arc::clone(&key), value, revision, event_type.name());
+                let entry = Arc::new(decoded.inspect_err(|error| {
+                    state.unreadable.insert(key.to_string(), error.clone());
+                })?);
                 state.objects.insert(key, Arc::clone(&entry));
                 state.postings.replace(previous.as_deref(), Some(&entry));
                 Event::new(event_type, entry, previous)
@@ -261,6 +280,9 @@ impl Cache {
             }
         };
         let event = Arc::new(event);
+        if let Some(previous) = &event.previous {
+            previous.forget_json();
+        }
         state.revision = revision;
         state.history.push(Arc::clone(&event));
         state.send(&event);
@@ -279,14 +301,14 @@ impl State {
     fn snapshot(&self, revision: i64) -> Snapshot {
         Snapshot {
             objects: self.objects.clone(),
-            postings: Some(self.postings.clone()),
+            postings: self.postings.clone(),
             since: self.revision,
             revision,
         }
     }
 
     fn subscribe(&mut self, cache: &Arc<Cache>, filter: Arc<Filter>) -> Subscription {
-        let (sender, events) = mpsc::channel(WATCHER_QUEUE);
+        let events = Arc::new(Queue::default());
         let handle = filter.handle();
         let id = self.next_watcher;
         self.next_watcher += 1;
@@ -295,14 +317,23 @@ impl State {
         {
             *count += 1;
         }
-        self.watchers.entry(handle.clone()).or_default().push(Watcher { id, filter, sender });
+        self.watchers.entry(handle.clone()).or_default().push(Watcher {
+            id,
+            filter,
+            queue: Arc::clone(&events),
+        });
         Subscription { events, cache: Arc::clone(cache), handle, id }
     }
 
     fn remove(&mut self, handle: &Handle, id: u64) {
         let Some(watchers) = self.watchers.get_mut(handle) else { return };
         let before = watchers.len();
-        watchers.retain(|watcher| watcher.id != id);
+        watchers.retain(|watcher| {
+            if watcher.id == id {
+                watcher.queue.close();
+            }
+            watcher.id != id
+        });
         if let Handle::Field(index, _) = handle
             && let Some(count) = self.field_watchers.get_mut(*index)
         {
@@ -345,9 +376,7 @@ impl State {
     fn send_to(&self, handle: &Handle, event: &Arc<Event>, slow: &mut Vec<(Handle, u64)>) {
         let Some(watchers) = self.watchers.get(handle) else { return };
         for watcher in watchers {
-            if event.seen_through(&watcher.filter).is_some()
-                && let Err(mpsc::error::TrySendError::Full(_)) = watcher.sender.try_send(Arc::clone(event))
-            {
+            if event.seen_through(&watcher.filter).is_some() && !watcher.queue.push(event) {
                 slow.push((handle.clone(), watcher.id));
             }
         }
@@ -355,11 +384,6 @@ impl State {
 }
 
 impl Snapshot {
-    /// A snapshot that did not come out of a cache.
-    pub fn of(objects: Objects, revision: i64) -> Snapshot {
-        Snapshot { objects, postings: None, since: revision, revision }
-    }
-
     /// The objects that match, in order of keys, after `start` (a key below the kind's prefix; empty: from the first).
     pub fn select<'a>(
         &'a self,
@@ -382,11 +406,7 @@ impl Snapshot {
             _ => (String::new(), None),
         };
         let from: Arc<str> = if start > from.as_str() { start.into() } else { from.into() };
-        let posted = self
-            .postings
-            .as_ref()
-            .zip(filter.term())
-            .map(|(postings, term)| postings.find(term, Arc::clone(&from)));
+        let posted = filter.term().map(|term| self.postings.find(term, Arc::clone(&from)));
         let scanned = posted.is_none().then(|| self.objects.range((Bound::Included(from), Bound::Unbounded)));
         let candidates = posted.into_iter().flatten().chain(scanned.into_iter().flatten());
         candidates

@@ -166,10 +166,32 @@ where
     B::Error: Display + Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (parts, body) = request.into_parts();
+    let body = match has_body(&info) {
+        true => collected(body).await,
+        false => Ok(Bytes::new()),
+    };
+    answer(server, info, user, parts, body).await
+}
+
+/// Whether a request's body is read.
+pub fn has_body(info: &RequestInfo) -> bool {
+    info.is_resource_request && !matches!(info.verb.as_str(), "get" | "list" | "watch")
+}
+
+/// [`handle`], with the body read. What was wrong with it is answered where the body is needed.
+pub async fn answer(
+    server: &Arc<Server>,
+    info: RequestInfo,
+    user: User,
+    parts: http::request::Parts,
+    body: Result<Bytes, Status>,
+) -> Response<Body> {
     let answer = if info.is_resource_request {
         resource(server, &info, &user, &parts, body).await
     } else {
-        match crate::discovery::answer(server, &parts.method, &info.path, &parts.headers) {
+        let large = info.path.starts_with("/openapi/");
+        let answer = || crate::discovery::answer(server, &parts.method, &info.path, &parts.headers);
+        match crate::aside::aside(large, answer) {
             Some(answer) => Ok(answer),
             None => Ok(page_not_found()),
         }
@@ -178,17 +200,13 @@ where
     crate::compress::compress(&parts.headers, answer)
 }
 
-async fn resource<B>(
+async fn resource(
     server: &Arc<Server>,
     info: &RequestInfo,
     user: &User,
     parts: &http::request::Parts,
-    body: B,
-) -> Result<Response<Body>, Status>
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Display + Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+    body: Result<Bytes, Status>,
+) -> Result<Response<Body>, Status> {
     let Route { resource, verb } = match Route::of(server, info, &parts.method) {
         Ok(route) => route,
         Err(Nowhere::Page) => return Ok(page_not_found()),
@@ -222,10 +240,7 @@ where
         target: Target::new(resource, accepted, include),
         warnings: Mutex::new(Vec::new()),
     };
-    let body = match verb {
-        "get" | "list" | "watch" => Bytes::new(),
-        _ => collected(body).await?,
-    };
+    let body = body?;
     let answer = if !info.subresource.is_empty() {
         subresources::answer(&call, verb, body).await
     } else {
@@ -285,7 +300,8 @@ fn has_table(resource: &Resource, subresource: &str) -> bool {
     stored && !matches!(subresource, "token" | "binding" | "eviction")
 }
 
-async fn collected<B>(body: B) -> Result<Bytes, Status>
+/// The whole body.
+pub async fn collected<B>(body: B) -> Result<Bytes, Status>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Display + Into<Box<dyn std::error::Error + Send + Sync>>,

@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 // The core: watch cache, verbs, discovery.
+mod aside;
 pub mod body;
 pub mod cache;
 pub mod components;
@@ -9,6 +10,7 @@ mod compress;
 mod convert;
 pub mod delegate;
 pub mod discovery;
+pub mod flow;
 pub mod handlers;
 pub mod negotiate;
 pub mod openapi;

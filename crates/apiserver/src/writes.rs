@@ -240,7 +240,7 @@ fn already_exists(operation: &Operation<'_>) -> Status {
 /// The stored value as an entry.
 pub fn decoded(kind: &Arc<Kind>, key: &str, value: &[u8], revision: i64) -> Result<Entry, Status> {
     let key = key.strip_prefix(&kind.prefix).unwrap_or(key);
-    Entry::decode(kind, key.into(), value, revision, EventType::Added.name()).map_err(Status::internal)
+    Entry::decode(kind, key.into(), value, revision, EventType::Added.name()).map_err(Status::from)
 }
 
 async fn begin(
@@ -373,7 +373,7 @@ async fn update_once(
 ) -> Result<Attempt, Status> {
     let request_strategy = operation.strategy(operation.resource);
     let strategy = operation.strategy(kind.resource);
-    let mut old = entry.tree();
+    let mut old = entry.read()?;
     strategy.default(&mut old);
     let mut tree = if same(kind.resource, operation.resource) {
         change(&old)?

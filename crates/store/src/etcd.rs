@@ -14,7 +14,7 @@ use etcd_client::{
     TxnOpResponse, WatchOptions, WatchStream,
 };
 use futures::stream::{self, StreamExt as _};
-use tokio::sync::Mutex;
+use parking_lot::Mutex;
 
 use members::Members;
 
@@ -76,13 +76,16 @@ impl Etcd {
     }
 
     async fn lease(&self, ttl: u32) -> Result<i64, Error> {
-        let mut leases = self.leases.lock().await;
         let now = Instant::now();
-        leases.retain(|lease| lease.until > now && lease.keys < LEASE_KEYS);
-        if let Some(lease) = leases.iter_mut().find(|lease| lease.ttl == ttl) {
-            lease.keys += 1;
-            return Ok(lease.id);
+        {
+            let mut leases = self.leases.lock();
+            leases.retain(|lease| lease.until > now && lease.keys < LEASE_KEYS);
+            if let Some(lease) = leases.iter_mut().find(|lease| lease.ttl == ttl) {
+                lease.keys += 1;
+                return Ok(lease.id);
+            }
         }
+        // Without the lock: when etcd takes its time, those who need a lease wait side by side.
         let reuse = LEASE_REUSE.min(Duration::from_secs(u64::from(ttl)) / 20);
         let granted = self
             .members
@@ -90,7 +93,7 @@ impl Etcd {
                 client.lease_client().grant(i64::from(ttl) + reuse.as_secs() as i64, None).await
             })
             .await?;
-        leases.push(Lease { id: granted.id(), ttl, keys: 1, until: now + reuse });
+        self.leases.lock().push(Lease { id: granted.id(), ttl, keys: 1, until: now + reuse });
         Ok(granted.id())
     }
 
@@ -165,8 +168,8 @@ impl Store for Etcd {
             0 => got.header().map_or(0, |header| header.revision()),
             asked => asked,
         };
-        let more = got.more();
-        Ok(Range { items: got.take_kvs().into_iter().map(key_value).collect(), revision, more })
+        let (more, count) = (got.more(), got.count());
+        Ok(Range { items: got.take_kvs().into_iter().map(key_value).collect(), revision, more, count })
     }
 
     async fn revision(&self) -> Result<Revision, Error> {

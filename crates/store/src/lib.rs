@@ -31,6 +31,8 @@ pub struct Range {
     pub items: Vec<KeyValue>,
     pub revision: Revision,
     pub more: bool,
+    /// How many keys there are in the range, those of this page counted in.
+    pub count: i64,
 }
 
 /// The outcome of a conditional write.

@@ -116,7 +116,7 @@ impl Store for Memory {
         self.with(|data| {
             data.check(revision)?;
             let at = if revision == 0 { data.revision } else { revision };
-            let mut items = Vec::new();
+            let (mut items, mut count) = (Vec::new(), 0);
             for (_, versions) in data
                 .versions
                 .range(Bytes::copy_from_slice(start)..)
@@ -124,12 +124,13 @@ impl Store for Memory {
             {
                 let version = versions.iter().rev().find(|version| version.revision <= at);
                 let Some(value) = version.and_then(|version| version.value.clone()) else { continue };
-                if limit > 0 && items.len() as i64 == limit {
-                    return Ok(Range { items, revision: at, more: true });
+                count += 1;
+                if limit == 0 || (items.len() as i64) < limit {
+                    items.push(value);
                 }
-                items.push(value);
             }
-            Ok(Range { items, revision: at, more: false })
+            let more = count > items.len() as i64;
+            Ok(Range { items, revision: at, more, count })
         })
     }
 

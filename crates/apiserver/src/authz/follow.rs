@@ -18,7 +18,7 @@ pub async fn follow(
     change: impl Fn(&Event) + Send,
 ) {
     loop {
-        let Some((all, mut subscription)) = resources.subscribe(resource) else { return };
+        let Some((all, subscription)) = resources.subscribe(resource) else { return };
         reset(&all);
         drop(all);
         loop {

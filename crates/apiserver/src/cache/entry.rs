@@ -1,10 +1,11 @@
 //! One object of a cache: its bytes as they are sent, and what can be asked of it without decoding them.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use api::Tree;
 use api::wire::envelope;
+use api::{Status, Tree};
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::kind::Kind;
 use super::scan;
@@ -23,7 +24,7 @@ pub struct Entry {
     fields: Box<[Box<str>]>,
     bytes: Stored,
     /// As JSON, with kind and apiVersion: made when it is first read as that, and then kept. Events make do without.
-    json: OnceLock<Bytes>,
+    json: Mutex<Option<Bytes>>,
 }
 
 enum Stored {
@@ -37,10 +38,29 @@ enum Stored {
     Json(Bytes),
 }
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{key}: {cause}")]
-    Undecodable { key: String, cause: String },
+    #[error(
+        "StorageError: corrupt object, Code: 7, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: object not decodable revision={revision}: {cause}"
+    )]
+    Undecodable { key: String, revision: i64, cause: String },
+}
+
+impl From<Error> for Status {
+    /// Of one object; its key is below the root.
+    fn from(error: Error) -> Status {
+        let Error::Undecodable { key, revision, cause } = error;
+        let key = key.strip_prefix("/registry").unwrap_or(&key).to_owned();
+        Status::internal(Error::Undecodable { key, revision, cause })
+    }
+}
+
+impl Error {
+    /// The answer to a list with such an object.
+    pub fn of_list(&self, plural: &str) -> Status {
+        let message = format!("failed to read one or more {plural} from the storage: {self}");
+        Status::failure(500, "StorageReadError", message)
+    }
 }
 
 impl Entry {
@@ -52,7 +72,8 @@ impl Entry {
         revision: i64,
         frame_type: &'static str,
     ) -> Result<Entry, Error> {
-        let failed = |cause: String| Error::Undecodable { key: format!("{}{key}", kind.prefix), cause };
+        let failed =
+            |cause: String| Error::Undecodable { key: format!("{}{key}", kind.prefix), revision, cause };
         let mut version = itoa::Buffer::new();
         // an object of a dry run has none
         let version = if revision == 0 { "" } else { version.format(revision) };
@@ -84,7 +105,7 @@ impl Entry {
             labels: meta.labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
             fields: kind.fields.iter().map(|(_, path)| path.read(&raw).into()).collect(),
             bytes: Stored::Proto { frame: frame.into(), object: at, raw: raw_range, frame_type },
-            json: OnceLock::new(),
+            json: Mutex::default(),
             key,
         };
         Ok(entry)
@@ -107,7 +128,7 @@ impl Entry {
                 .collect(),
             fields: kind.fields.iter().map(|(_, path)| path.read_tree(&tree).into()).collect(),
             bytes: Stored::Json(api::json::to_vec(&tree).into()),
-            json: OnceLock::new(),
+            json: Mutex::default(),
             key,
         })
     }
@@ -136,38 +157,61 @@ impl Entry {
     }
 
     /// The object, decoded at its storage version (which for nearly all kinds is the only one), with kind and apiVersion.
-    pub fn tree(&self) -> Tree {
-        match &self.bytes {
+    /// What answers a request, or becomes a write, is read so.
+    pub fn read(&self) -> Result<Tree, Status> {
+        let read = match &self.bytes {
             Stored::Proto { frame, object, .. } => {
-                api::wire::object_to_tree(&frame[*object..], self.kind.message).unwrap_or_default()
+                api::wire::object_to_tree(&frame[*object..], self.kind.message)
+                    .map_err(|error| error.to_string())
             }
-            Stored::Json(json) => serde_json::from_slice(json).unwrap_or_default(),
-        }
+            Stored::Json(json) => serde_json::from_slice(json).map_err(|error| error.to_string()),
+        };
+        let key = || format!("{}{}", self.kind.prefix, self.key);
+        read.map_err(|cause| {
+            let error = Error::Undecodable { key: key(), revision: self.resource_version, cause };
+            tracing::error!(%error, "a stored object cannot be read");
+            error.into()
+        })
+    }
+
+    /// [`Entry::read`] for those who follow objects and can only do without one that cannot be read: it is null.
+    pub fn tree(&self) -> Tree {
+        self.read().unwrap_or_default()
     }
 
     /// The object as JSON at its storage version, with kind and apiVersion.
-    pub fn json(&self) -> &Bytes {
-        self.json.get_or_init(|| match &self.bytes {
-            Stored::Json(json) => json.clone(),
-            Stored::Proto { .. } => {
-                let mut out = Vec::with_capacity(self.size() * 2);
-                self.write_json(&mut out);
-                out.shrink_to_fit();
-                out.into()
-            }
-        })
+    pub fn json(&self) -> Bytes {
+        if let Stored::Json(json) = &self.bytes {
+            return json.clone();
+        }
+        if let Some(json) = self.json.lock().as_ref() {
+            return json.clone();
+        }
+        let mut out = Vec::with_capacity(self.size() * 2);
+        self.write_json(&mut out);
+        out.shrink_to_fit();
+        let json = Bytes::from(out);
+        *self.json.lock() = Some(json.clone());
+        json
+    }
+
+    /// Drops the JSON: of a state that is history hardly anybody asks for it.
+    pub fn forget_json(&self) {
+        self.json.lock().take();
     }
 
     /// Appends what [`Entry::json`] answers, without making it if it is not there.
     pub fn write_json(&self, out: &mut Vec<u8>) {
-        if let Some(json) = self.json.get() {
+        if let Some(json) = self.json.lock().as_ref() {
             out.extend_from_slice(json);
             return;
         }
         match &self.bytes {
             Stored::Proto { frame, object, .. } => {
                 // bytes in the cache were read when they came in; what fails here is a hole in the model
+                let before = out.len();
                 if let Err(error) = api::wire::object_to_json(&frame[*object..], self.kind.message, out) {
+                    out.truncate(before);
                     tracing::error!(key = %self.key, %error, "object cannot be shown as JSON");
                 }
             }
@@ -175,8 +219,8 @@ impl Entry {
         }
     }
 
-    /// Appends the object as JSON without kind and apiVersion, as it stands in a list.
-    pub fn write_json_item(&self, out: &mut Vec<u8>) {
+    /// Appends the object as JSON without kind and apiVersion, as it stands in a list; `false` where it cannot be read.
+    pub fn write_json_item(&self, out: &mut Vec<u8>) -> bool {
         let kind = &self.kind;
         let head = format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\",", kind.resource.kind, kind.api_version);
         match self.json().strip_prefix(head.as_bytes()) {
@@ -185,7 +229,7 @@ impl Entry {
                 out.extend_from_slice(rest);
             }
             None => {
-                let mut tree = self.tree();
+                let Ok(mut tree) = self.read() else { return false };
                 if let Some(map) = tree.as_object_mut() {
                     map.shift_remove("kind");
                     map.shift_remove("apiVersion");
@@ -193,6 +237,7 @@ impl Entry {
                 api::json::write(&tree, out);
             }
         }
+        true
     }
 
     fn slice(&self, range: (usize, usize)) -> &[u8] {

@@ -1,8 +1,9 @@
 //! A change as watchers get it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::entry::Entry;
 use super::filter::Filter;
@@ -30,12 +31,12 @@ pub struct Event {
     /// The object after the change; of a delete, the last state at the delete's revision.
     pub entry: Arc<Entry>,
     pub previous: Option<Arc<Entry>>,
-    json: OnceLock<Bytes>,
+    json: Mutex<Option<Bytes>>,
 }
 
 impl Event {
     pub fn new(event_type: EventType, entry: Arc<Entry>, previous: Option<Arc<Entry>>) -> Event {
-        Event { event_type, entry, previous, json: OnceLock::new() }
+        Event { event_type, entry, previous, json: Mutex::default() }
     }
 
     pub fn revision(&self) -> i64 {
@@ -71,9 +72,14 @@ impl Event {
     /// The whole JSON frame at the storage version; made once for the change's own type.
     pub fn json_frame(&self, seen: EventType) -> Bytes {
         if seen == self.event_type {
-            return self.json.get_or_init(|| json_frame(seen, &self.entry)).clone();
+            return self.json.lock().get_or_insert_with(|| json_frame(seen, &self.entry)).clone();
         }
         json_frame(seen, &self.shown(seen))
+    }
+
+    /// Drops the frame; it is made again when it is asked for.
+    pub fn forget_json(&self) {
+        self.json.lock().take();
     }
 
     /// The whole protobuf frame at the storage version. `None` for kinds stored as JSON.

@@ -3,7 +3,7 @@
 //! A consistent read asks the store for its revision, a question that all who wait at the moment share, and waits until the feed has
 //! reached it. The watch is over all keys, not only ours, for then each revision shows up in it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
@@ -186,7 +186,7 @@ impl Feed {
 
     /// Reads everything at one revision.
     async fn load(&self) -> Result<Revision, store::Error> {
-        let mut loaded: HashMap<&str, Objects> = HashMap::new();
+        let mut loaded: HashMap<&str, (Objects, BTreeMap<String, super::entry::Error>)> = HashMap::new();
         let end = store::prefix_end(ROOT.as_bytes());
         let mut start = ROOT.as_bytes().to_vec();
         let mut revision = 0;
@@ -196,13 +196,17 @@ impl Feed {
             for item in &page.items {
                 let Some((cache, key)) = self.place(&item.key) else { continue };
                 let kind = &cache.kind;
+                let prefix = kind.resource.storage_prefix.as_ref();
                 match Entry::decode(kind, key.into(), &item.value, item.mod_revision, EventType::Added.name())
                 {
                     Ok(entry) => {
-                        let prefix = kind.resource.storage_prefix.as_ref();
-                        loaded.entry(prefix).or_default().insert(Arc::clone(&entry.key), Arc::new(entry));
+                        let (objects, _) = loaded.entry(prefix).or_default();
+                        objects.insert(Arc::clone(&entry.key), Arc::new(entry));
                     }
-                    Err(error) => tracing::error!(%error, "a stored object cannot be read"),
+                    Err(error) => {
+                        tracing::error!(%error, "a stored object cannot be read");
+                        loaded.entry(prefix).or_default().1.insert(key.to_owned(), error);
+                    }
                 }
             }
             match page.items.last() {
@@ -215,8 +219,14 @@ impl Feed {
         }
         let first = self.revision() == 0;
         for cache in self.caches.values() {
-            let objects = loaded.remove(cache.kind.resource.storage_prefix.as_ref()).unwrap_or_default();
-            if first { cache.load(objects, revision) } else { cache.reload(objects, revision) }
+            let (objects, unreadable) =
+                loaded.remove(cache.kind.resource.storage_prefix.as_ref()).unwrap_or_default();
+            match first {
+                true => cache.load(objects, unreadable, revision),
+                false => cache.reload(objects, unreadable, revision),
+            }
+            // Kinds with many objects take their time; others get theirs in between.
+            tokio::task::yield_now().await;
         }
         Ok(revision)
     }

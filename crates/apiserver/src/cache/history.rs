@@ -13,6 +13,8 @@ const MOST: usize = 8192;
 const MOST_BYTES: usize = 32 << 20;
 /// How long a watcher has to come back.
 const AGE: Duration = Duration::from_secs(75);
+/// How long the frames of an event are of use.
+const FRAMES: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
 pub struct History {
@@ -33,10 +35,24 @@ impl History {
         let now = Instant::now();
         self.bytes += event.entry.size();
         self.events.push_back((event, now));
+        self.trim(now);
+    }
+
+    /// Drops what is too old, and the frames of what nobody is still to be sent: who comes back later has them made again.
+    pub fn prune(&mut self, now: Instant) {
+        self.trim(now);
+        let old = self.events.partition_point(|(_, at)| now.duration_since(*at) > FRAMES);
+        self.events.range(..old).for_each(|(event, _)| event.forget_json());
+        if self.events.len() * 4 < self.events.capacity() {
+            self.events.shrink_to_fit();
+        }
+    }
+
+    fn trim(&mut self, now: Instant) {
         while self.events.len() > LEAST
             && (self.events.len() > MOST
                 || self.bytes > MOST_BYTES
-                || self.events.front().is_some_and(|(_, at)| now - *at > AGE))
+                || self.events.front().is_some_and(|(_, at)| now.duration_since(*at) > AGE))
         {
             if let Some((event, _)) = self.events.pop_front() {
                 self.bytes -= event.entry.size();

@@ -17,7 +17,7 @@ use crate::body::Body;
 use crate::cache::entry::Entry;
 use crate::cache::event::EventType;
 use crate::cache::filter::Filter;
-use crate::cache::{Cache, Objects, Snapshot};
+use crate::cache::{Cache, Snapshot};
 
 /// How long a read waits for a resource version that is yet to come.
 const WAIT: Duration = Duration::from_secs(3);
@@ -40,7 +40,11 @@ pub async fn wait_for(call: &Call<'_>, version: Option<i64>) -> Result<(), Statu
 /// `GET` of one object.
 pub async fn get(call: &Call<'_>) -> Result<Response<Body>, Status> {
     wait_for(call, get_version(call.query)?).await?;
-    let entry = call.cache()?.get(call.namespace(), call.name()).ok_or_else(|| call.not_found())?;
+    let cache = call.cache()?;
+    if let Some(error) = cache.unreadable(&cache.kind.key(call.namespace(), call.name())) {
+        return Err(error.into());
+    }
+    let entry = cache.get(call.namespace(), call.name()).ok_or_else(|| call.not_found())?;
     Ok(render::object(StatusCode::OK, &entry, &call.target))
 }
 
@@ -94,7 +98,7 @@ pub async fn select(
     } else {
         String::new()
     };
-    let (snapshot, start) = if options.continue_token.is_empty() {
+    let (state, start) = if options.continue_token.is_empty() {
         (first(call, options, cache).await?, String::new())
     } else {
         let token = Token::decode(&options.continue_token)?;
@@ -105,6 +109,15 @@ pub async fn select(
         }
         let start = format!("{base}{}", token.key());
         (rest(call, cache, &token).await?, start)
+    };
+    if options.resource_version != Some(0)
+        && let Some(error) = cache.unreadable(&format!("{}{base}", cache.kind.prefix))
+    {
+        return Err(error.of_list(&call.resource.plural));
+    }
+    let snapshot = match state {
+        State::Cached(snapshot) => snapshot,
+        State::Stored(revision) => return stored(call, options, filter, &base, &start, revision).await,
     };
     let mut matching = snapshot.select(filter, &start, namespaced).cloned();
     let mut meta = ListMeta { resource_version: snapshot.revision, ..ListMeta::default() };
@@ -126,7 +139,14 @@ pub async fn select(
     Ok((entries, meta))
 }
 
-async fn first(call: &Call<'_>, options: &ListOptions, cache: &Arc<Cache>) -> Result<Snapshot, Status> {
+/// Where a list's objects come from.
+enum State {
+    Cached(Snapshot),
+    /// The store has them as of this revision.
+    Stored(i64),
+}
+
+async fn first(call: &Call<'_>, options: &ListOptions, cache: &Arc<Cache>) -> Result<State, Status> {
     wait_for(call, options.resource_version).await?;
     let fed = call.server.resources.feed.revision();
     match options.resource_version {
@@ -135,20 +155,20 @@ async fn first(call: &Call<'_>, options: &ListOptions, cache: &Arc<Cache>) -> Re
             if options.version_match == VersionMatch::Exact
                 || (options.version_match == VersionMatch::Unset && options.limit > 0 && version > 0) =>
         {
-            at(call, cache, version, fed).await
+            at(call, cache, version, fed)
         }
-        _ => Ok(cache.snapshot(fed)),
+        _ => Ok(State::Cached(cache.snapshot(fed))),
     }
 }
 
-async fn rest(call: &Call<'_>, cache: &Arc<Cache>, token: &Token) -> Result<Snapshot, Status> {
+async fn rest(call: &Call<'_>, cache: &Arc<Cache>, token: &Token) -> Result<State, Status> {
     let feed = &call.server.resources.feed;
     if token.rv < 0 {
         // an inconsistent token: go on with what is there now
         wait_for(call, None).await?;
-        return Ok(cache.snapshot(feed.revision()));
+        return Ok(State::Cached(cache.snapshot(feed.revision())));
     }
-    match at(call, cache, token.rv, feed.revision()).await {
+    match at(call, cache, token.rv, feed.revision()) {
         Err(status) if status.code == 410 => {
             let inconsistent = Token::new(-1, token.start.clone()).encode();
             Err(Status::expired_continue(INCONSISTENT, &inconsistent))
@@ -161,44 +181,80 @@ const INCONSISTENT: &str = "The provided continue parameter is too old to displa
 const COMPACTED: &str = "The provided resource version is too old to display a consistent list result. You can start a new list without the resource version.";
 
 /// The objects as of an earlier revision: from the cache when it still knows, else from the store while that keeps them.
-async fn at(call: &Call<'_>, cache: &Arc<Cache>, revision: i64, fed: i64) -> Result<Snapshot, Status> {
+fn at(call: &Call<'_>, cache: &Arc<Cache>, revision: i64, fed: i64) -> Result<State, Status> {
     if revision < call.server.resources.feed.compacted() {
         return Err(Status::expired(COMPACTED));
     }
-    if let Some(snapshot) = cache.snapshot_at(revision, fed) {
-        return Ok(snapshot);
+    Ok(cache.snapshot_at(revision, fed).map_or(State::Stored(revision), State::Cached))
+}
+
+/// Objects read from the store at once.
+const STORED_PAGE: usize = 500;
+
+/// A page out of the store: only its keys are read, and nothing of it is kept.
+async fn stored(
+    call: &Call<'_>,
+    options: &ListOptions,
+    filter: &Filter,
+    base: &str,
+    start: &str,
+    revision: i64,
+) -> Result<(Vec<Arc<Entry>>, ListMeta), Status> {
+    let kind = &call.cache()?.kind;
+    let (prefix, store) = (kind.prefix.as_str(), &call.server.resources.store);
+    let (mut from, mut end) = (format!("{prefix}{base}").into_bytes(), Vec::new());
+    match filter.name() {
+        // Of one object in one place the key is known.
+        Some(name) if !base.is_empty() || !kind.is_namespaced() => {
+            from.extend_from_slice(name.as_bytes());
+            end.extend_from_slice(&from);
+            end.push(0);
+        }
+        _ => end = store::prefix_end(&from),
     }
-    let kind = &cache.kind;
-    let mut start = kind.prefix.clone().into_bytes();
-    let end = store::prefix_end(&start);
-    let mut objects = Objects::new();
-    loop {
-        let page =
-            call.server.resources.store.range(&start, &end, 500, revision).await.map_err(
-                |error| match error {
-                    store::Error::Compacted { .. } => Status::expired(COMPACTED),
-                    other => status_of(other),
-                },
-            )?;
-        for item in &page.items {
-            let Some(key) =
-                std::str::from_utf8(&item.key).ok().and_then(|key| key.strip_prefix(&kind.prefix))
-            else {
-                continue;
-            };
+    from = from.max(format!("{prefix}{start}").into_bytes());
+    let limit = if options.limit > 0 { options.limit as usize } else { usize::MAX };
+    let mut entries: Vec<Arc<Entry>> = Vec::new();
+    let mut count = None;
+    while from < end && entries.len() <= limit {
+        // One more than is asked for shows whether there is more.
+        let page = if filter.is_plain() { (limit - entries.len()).saturating_add(1) } else { STORED_PAGE };
+        let range = store.range(&from, &end, page.min(STORED_PAGE) as i64, revision).await;
+        let range = range.map_err(|error| match error {
+            store::Error::Compacted { .. } => Status::expired(COMPACTED),
+            other => status_of(other),
+        })?;
+        count.get_or_insert(range.count);
+        for item in &range.items {
+            let key = std::str::from_utf8(&item.key).ok().and_then(|key| key.strip_prefix(prefix));
+            let Some(key) = key else { continue };
             let entry =
                 Entry::decode(kind, key.into(), &item.value, item.mod_revision, EventType::Added.name())
-                    .map_err(Status::internal)?;
-            objects.insert(Arc::clone(&entry.key), Arc::new(entry));
-        }
-        match page.items.last() {
-            Some(last) if page.more => {
-                start = last.key.to_vec();
-                start.push(0);
+                    .map_err(|error| error.of_list(&kind.resource.plural))?;
+            if filter.matches(&entry) && entries.len() <= limit {
+                entries.push(Arc::new(entry));
             }
-            _ => return Ok(Snapshot::of(objects, revision)),
+        }
+        match range.items.last() {
+            Some(last) if range.more => {
+                from = last.key.to_vec();
+                from.push(0);
+            }
+            _ => break,
         }
     }
+    let mut meta = ListMeta { resource_version: revision, ..ListMeta::default() };
+    if entries.len() > limit {
+        entries.truncate(limit);
+        if filter.is_plain() {
+            meta.remaining = count.map(|count| count - limit as i64);
+        }
+        if let Some(last) = entries.last() {
+            let key = last.key.strip_prefix(base).unwrap_or(&last.key);
+            meta.continue_token = Token::new(revision, format!("/{key}\0")).encode();
+        }
+    }
+    Ok((entries, meta))
 }
 
 /// Upstream's continue token. `start` is the key below the list's prefix, with a slash before it, which an older client

@@ -1,14 +1,16 @@
 //! Puts objects into the form, version and media type that was agreed on.
 
+use std::io;
 use std::sync::Arc;
 
-use api::Tree;
 use api::model::Resource;
+use api::{Status, Tree};
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde_json::json;
 
 use super::table;
+use crate::aside::{LARGE_LIST, aside};
 use crate::body::Body;
 use crate::cache::entry::Entry;
 use crate::cache::scan;
@@ -83,14 +85,26 @@ pub fn object(code: StatusCode, entry: &Entry, target: &Target) -> Response<Body
             }
             _ => {
                 let json = entry.json();
+                if json.is_empty() {
+                    return unreadable(entry, target);
+                }
                 let mut out = Vec::with_capacity(json.len() + 1);
-                out.extend_from_slice(json);
+                out.extend_from_slice(&json);
                 out.push(b'\n');
                 return response(code, MediaType::Json.content_type(), out);
             }
         }
     }
+    if entry.read().is_err() {
+        return unreadable(entry, target);
+    }
     tree_response(code, target.media, &formed(entry, target, true))
+}
+
+/// The answer for an object whose bytes hold something that the model does not know how to show.
+fn unreadable(entry: &Entry, target: &Target) -> Response<Body> {
+    let status = entry.read().err().unwrap_or_else(|| Status::internal("the object cannot be shown"));
+    tree_response(StatusCode::INTERNAL_SERVER_ERROR, target.media, &status.to_tree())
 }
 
 /// A list's metadata.
@@ -140,7 +154,9 @@ pub fn list(entries: Vec<Arc<Entry>>, meta: &ListMeta, target: &Target) -> Respo
             stream(entries, head, proto_chunk),
         );
     }
-    tree_list(entries.iter().map(|entry| tree(entry, target)), meta.tree(), target)
+    aside(entries.len() > LARGE_LIST, || {
+        tree_list(entries.iter().map(|entry| tree(entry, target)), meta.tree(), target)
+    })
 }
 
 /// A list of trees at the target's version.
@@ -168,56 +184,69 @@ pub fn tree_list(trees: impl Iterator<Item = Tree>, meta: Tree, target: &Target)
     tree_response(StatusCode::OK, target.media, &tree)
 }
 
-type Chunk = fn(&mut std::vec::IntoIter<Arc<Entry>>, &mut Vec<u8>, bool) -> bool;
+type Chunk = fn(&mut std::vec::IntoIter<Arc<Entry>>, &mut Vec<u8>, bool) -> io::Result<bool>;
 
 /// Starts with `head`, then what `chunk` appends until it answers that there is no more. Short lists go out whole.
 fn stream(entries: Vec<Arc<Entry>>, mut head: Vec<u8>, chunk: Chunk) -> Body {
     let mut entries = entries.into_iter();
-    let mut more = chunk(&mut entries, &mut head, true);
-    if !more {
+    let begun = chunk(&mut entries, &mut head, true);
+    if matches!(begun, Ok(false)) {
         return head.into();
     }
-    let mut first = Some(head);
+    let mut more = begun.is_ok();
+    let mut first = Some(begun.map(|_| head));
     Body::list(futures::stream::poll_fn(move |_| {
         let next = match first.take() {
             Some(head) => Some(head),
             None if more => {
                 let mut out = Vec::with_capacity(CHUNK + CHUNK / 4);
-                more = chunk(&mut entries, &mut out, false);
-                Some(out)
+                let made = chunk(&mut entries, &mut out, false);
+                more = matches!(made, Ok(true));
+                Some(made.map(|_| out))
             }
             None => None,
         };
-        std::task::Poll::Ready(next.map(|bytes| Ok(Bytes::from(bytes))))
+        std::task::Poll::Ready(next.map(|made| made.map(Bytes::from)))
     }))
 }
 
-fn json_chunk(entries: &mut std::vec::IntoIter<Arc<Entry>>, out: &mut Vec<u8>, mut first: bool) -> bool {
+fn json_chunk(
+    entries: &mut std::vec::IntoIter<Arc<Entry>>,
+    out: &mut Vec<u8>,
+    mut first: bool,
+) -> io::Result<bool> {
     while out.len() < CHUNK {
         let Some(entry) = entries.next() else {
             out.extend_from_slice(b"]}\n");
-            return false;
+            return Ok(false);
         };
         if !std::mem::take(&mut first) {
             out.push(b',');
         }
-        entry.write_json_item(out);
+        // Part of the list is sent: all that is left is to break off.
+        if !entry.write_json_item(out) {
+            return Err(io::Error::other(format!("{} cannot be shown as JSON", entry.key)));
+        }
     }
-    true
+    Ok(true)
 }
 
-fn proto_chunk(entries: &mut std::vec::IntoIter<Arc<Entry>>, out: &mut Vec<u8>, _first: bool) -> bool {
+fn proto_chunk(
+    entries: &mut std::vec::IntoIter<Arc<Entry>>,
+    out: &mut Vec<u8>,
+    _first: bool,
+) -> io::Result<bool> {
     while out.len() < CHUNK {
         let Some(entry) = entries.next() else {
             // contentEncoding and contentType of the envelope
             out.extend_from_slice(&[0x1a, 0, 0x22, 0]);
-            return false;
+            return Ok(false);
         };
         if let Some(raw) = entry.proto_raw() {
             scan::put_field(out, 2, &raw);
         }
     }
-    true
+    Ok(true)
 }
 
 /// The envelope up to the first item; its length counts the items to come.

@@ -61,7 +61,7 @@ async fn token(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
     admission::mutate(&operation, call.resource, &mut request, None).await?;
     check_names(&request, call.namespace(), call.name())?;
     read::wait_for(call, None).await?;
-    let account = call.cache()?.get(call.namespace(), call.name()).ok_or_else(|| call.not_found())?.tree();
+    let account = call.cache()?.get(call.namespace(), call.name()).ok_or_else(|| call.not_found())?.read()?;
     let tokens = call.server.tokens.as_ref().ok_or_else(Status::unknown_path)?;
     let request = tokens.prepare(&account, request)?;
     admission::validate(&operation, call.resource, &request, None).await?;
@@ -72,13 +72,13 @@ async fn token(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
 }
 
 /// All objects of another kind in the call's namespace, as trees.
-fn others(call: &Call<'_>, group: &str, version: &str, plural: &str) -> Vec<Tree> {
+fn others(call: &Call<'_>, group: &str, version: &str, plural: &str) -> Result<Vec<Tree>, Status> {
     let resource = api::tables::resource(group, version, plural);
     let Some(cache) = resource.and_then(|row| call.server.resources.feed.cache(&row.storage_prefix)) else {
-        return Vec::new();
+        return Ok(Vec::new());
     };
     let filter = Filter::within(call.namespace());
-    cache.snapshot(0).select(&filter, "", true).map(|entry| entry.tree()).collect()
+    cache.snapshot(0).select(&filter, "", true).map(|entry| entry.read()).collect()
 }
 
 /// The call's object as the store has it.

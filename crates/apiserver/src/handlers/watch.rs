@@ -87,6 +87,9 @@ pub async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
             Err(too_old) => frames.error = Some(Status::expired(too_old.to_string())),
         }
     }
+    if let Some(subscription) = &frames.subscription {
+        subscription.events.ends(deadline.into_std() + LEEWAY);
+    }
     let content_type = match call.target.media {
         MediaType::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
         _ => "application/json",
@@ -97,6 +100,9 @@ pub async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
     });
     Ok(response(StatusCode::OK, content_type, Body::stream(stream)))
 }
+
+/// After this a watch that should have ended gives up its queue, whether or not its client reads.
+const LEEWAY: Duration = Duration::from_secs(5);
 
 /// Of a watch that names none, in seconds: spread out, so that not all watches are begun again at once.
 fn unasked_timeout(shortest: u64) -> u64 {

@@ -121,7 +121,7 @@ async fn attempt(
     options: &DeleteOptions,
 ) -> Result<Attempt, Status> {
     check(operation, entry, options)?;
-    let old = entry.tree();
+    let old = entry.read()?;
     admission::delete(operation, kind.resource, &old).await?;
     let mut tree = old.clone();
     let strategy = registry::strategy_for(kind.resource, None);

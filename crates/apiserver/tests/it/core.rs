@@ -522,3 +522,83 @@ async fn lists_by_label_follow_changes() {
     let rest = page["metadata"]["continue"].as_str().unwrap();
     assert_eq!(list(&format!("{MAPS}?labelSelector=kind%3Dmap&limit=2&continue={rest}")).await, ["d"]);
 }
+
+/// A store that counts the keys it reads.
+#[derive(Default)]
+struct Counted {
+    memory: Memory,
+    read: std::sync::atomic::AtomicUsize,
+}
+
+#[async_trait::async_trait]
+impl Store for Counted {
+    async fn get(&self, key: &[u8]) -> Result<(Option<KeyValue>, Revision), Error> {
+        self.memory.get(key).await
+    }
+    async fn range(&self, start: &[u8], end: &[u8], limit: i64, revision: Revision) -> Result<Range, Error> {
+        let range = self.memory.range(start, end, limit, revision).await?;
+        self.read.fetch_add(range.items.len(), std::sync::atomic::Ordering::Relaxed);
+        Ok(range)
+    }
+    async fn revision(&self) -> Result<Revision, Error> {
+        self.memory.revision().await
+    }
+    async fn put(
+        &self,
+        key: &[u8],
+        value: Bytes,
+        expected: Revision,
+        ttl: Option<u32>,
+    ) -> Result<Written, Error> {
+        self.memory.put(key, value, expected, ttl).await
+    }
+    async fn delete(&self, key: &[u8], expected: Revision) -> Result<Written, Error> {
+        self.memory.delete(key, expected).await
+    }
+    async fn watch(&self, prefix: &[u8], revision: Revision) -> Result<Changes, Error> {
+        self.memory.watch(prefix, revision).await
+    }
+    async fn compact(&self, revision: Revision) -> Result<(), Error> {
+        self.memory.compact(revision).await
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_an_old_revision_costs_the_page() {
+    let store = Arc::new(Counted::default());
+    let rig = Rig::on(Arc::clone(&store) as Arc<dyn Store>).await;
+    let other = "/api/v1/namespaces/kube-public/configmaps";
+    rig.json(Method::POST, "/api/v1/namespaces", json!({"metadata": {"name": "kube-public"}})).await;
+    for number in 0..30 {
+        rig.create(MAPS, map(&format!("m{number:02}"))).await;
+        rig.create(other, map(&format!("m{number:02}"))).await;
+    }
+    let old = rig.get(MAPS).await.tree["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    for number in 0..30 {
+        rig.json(Method::DELETE, &format!("{MAPS}/m{number:02}"), Tree::Null).await;
+    }
+    let read = || store.read.swap(0, std::sync::atomic::Ordering::Relaxed);
+    read();
+    let names = |tree: &Tree| -> Vec<String> {
+        let items = tree["items"].as_array().unwrap();
+        items.iter().map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let mut query = format!("resourceVersion={old}");
+    for (first, left) in [(0, Some(20)), (10, Some(10)), (20, None)] {
+        let page = rig.get(&format!("{MAPS}?limit=10&{query}")).await.tree;
+        let expect: Vec<String> = (first..first + 10).map(|number| format!("m{number:02}")).collect();
+        assert_eq!(names(&page), expect);
+        assert_eq!(page["metadata"]["remainingItemCount"].as_i64(), left);
+        assert_eq!(page["metadata"]["resourceVersion"], *old);
+        let read = read();
+        assert!(read <= 11, "{read} keys were read");
+        query = format!("continue={}", page["metadata"]["continue"].as_str().unwrap_or_default());
+    }
+    let exact = format!("resourceVersion={old}&resourceVersionMatch=Exact");
+    let selected = format!("{MAPS}?limit=1&labelSelector=name%3Dm17&{exact}");
+    assert_eq!(names(&rig.get(&selected).await.tree), ["m17"]);
+    assert_eq!(read(), 30);
+    let named = format!("{MAPS}?fieldSelector=metadata.name%3Dm17&{exact}");
+    assert_eq!((names(&rig.get(&named).await.tree), read()), (vec!["m17".to_owned()], 1));
+    assert_eq!((names(&rig.get(&format!("/api/v1/configmaps?{exact}")).await.tree).len(), read()), (60, 60));
+}

@@ -47,7 +47,7 @@ async fn run(call: &Call<'_>, deletion: &DeleteOptions, dry_run: bool) -> Result
     let mut attempt = 1;
     let pod = loop {
         let entry = super::fresh(call).await?;
-        let pod = entry.tree();
+        let pod = entry.read()?;
         if !needs_no_budget(&pod) {
             break pod;
         }
@@ -204,7 +204,7 @@ fn used_up(status: &mut serde_json::Map<String, Tree>, generation: i64) {
 
 /// Takes one disruption from the pod's budget; or answers the budget that spares the pod, which is not ready.
 async fn check_budgets(call: &Call<'_>, pod: &Tree, dry_run: bool) -> Result<Option<String>, Status> {
-    let budgets: Vec<Tree> = super::others(call, "policy", "v1", "poddisruptionbudgets")
+    let budgets: Vec<Tree> = super::others(call, "policy", "v1", "poddisruptionbudgets")?
         .into_iter()
         .filter(|budget| {
             let selector = budget.pointer("/spec/selector").unwrap_or(&Tree::Null);

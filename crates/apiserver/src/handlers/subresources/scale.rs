@@ -21,7 +21,7 @@ const EXPECTED: Expected<'static> = Expected { group: "autoscaling", version: "v
 pub async fn get(call: &Call<'_>) -> Result<Response<Body>, Status> {
     read::wait_for(call, None).await?;
     let entry = call.cache()?.get(call.namespace(), call.name()).ok_or_else(|| call.not_found())?;
-    Ok(render::tree_object(StatusCode::OK, scale_of(&entry.tree()), &call.target))
+    Ok(render::tree_object(StatusCode::OK, scale_of(&entry.read()?), &call.target))
 }
 
 pub async fn update(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
@@ -106,7 +106,7 @@ async fn write(
         Ok(new)
     };
     let updated = writes::update(&operation, &change, None, &mut Vec::new()).await?;
-    Ok(render::tree_object(StatusCode::OK, scale_of(&updated.entry.tree()), &call.target))
+    Ok(render::tree_object(StatusCode::OK, scale_of(&updated.entry.read()?), &call.target))
 }
 
 /// A text field of `metadata`.
