@@ -3,6 +3,7 @@
 //! Each part brings the stored objects to what they should be and can run at any time, on any number of servers at once.
 //! Parts run side by side; each is a post-start hook with its upstream name, and a server is ready when all have passed.
 
+mod flow_control;
 pub mod hooks;
 mod kubernetes_service;
 mod lease;
@@ -23,6 +24,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::allocate::ServiceHook;
+use crate::flow::Flows;
 use crate::kinds;
 use crate::options::Options;
 use crate::resources::Resources;
@@ -63,6 +65,7 @@ pub struct Bootstrap {
     /// Where clients in the cluster reach this server.
     pub advertise: IpAddr,
     pub services: Arc<ServiceHook>,
+    pub flows: Arc<Flows>,
     pub client_ca: Option<String>,
     pub request_header_ca: Option<String>,
     pub periods: Periods,
@@ -90,7 +93,10 @@ impl Bootstrap {
             "priority-and-fairness-config-consumer",
             "priority-and-fairness-filter",
         ]);
-        tasks.spawn(async move { done.until_done(names, &stop, || objects::flow_control(&me)).await });
+        tasks.spawn(async move {
+            done.until_done(names, &stop, || flow_control::ensure(&me)).await;
+            flow_control::keep(&me, &me.flows, &stop).await;
+        });
         let (me, done, stop, names) = part(&["start-cluster-authentication-info-controller"]);
         tasks.spawn(async move { done.until_done(names, &stop, || objects::authentication_info(&me)).await });
         let (me, done, stop, names) =

@@ -4,20 +4,24 @@
 mod limits;
 mod observe;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use api::Status;
+use bytes::Bytes;
 use daemon::health::Checks;
 use daemon::serving::Peer;
 use daemon::zpages::Pages;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
+use crate::aside::{self, LARGE_BODY};
 use crate::authn::{self, Authenticator, impersonated};
 use crate::authz::{Attributes, Authorizer};
 use crate::body::Body;
+use crate::flow::{Flow, Flows};
 use crate::handlers::{self, route::Route};
 use crate::metrics;
 use crate::negotiate::status_response;
@@ -29,6 +33,8 @@ use crate::user::User;
 use limits::Limits;
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+const FLOW_SCHEMA: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
+const PRIORITY_LEVEL: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
 
 /// What a write may take, where neither its client nor a flag allows it less.
 const WRITE: Duration = Duration::from_secs(34);
@@ -49,6 +55,7 @@ pub struct Front {
     pub livez: Checks,
     pub readyz: Checks,
     pub limits: Limits,
+    pub flows: Arc<Flows>,
     pub timeout: Duration,
     /// The gate `AuthorizePodWebsocketUpgradeCreatePermission`.
     pub streams_need_create: bool,
@@ -72,10 +79,9 @@ impl Front {
         // What a refusal is written in, should it come to that.
         let accept: HeaderMap =
             request.headers().get(ACCEPT).cloned().map(|value| (ACCEPT, value)).into_iter().collect();
-        let contained = daemon::panics::contained(self.admit(info, request)).await;
-        let answer = contained.unwrap_or_else(|| {
-            Err(Status::internal("This request caused apiserver to panic. Look in the logs for details."))
-        });
+        let flow = OnceLock::new();
+        let contained = daemon::panics::contained(self.admit(info, request, &flow)).await;
+        let answer = contained.unwrap_or_else(|| Err(panicked()));
         let mut response = answer.unwrap_or_else(|refusal| refused(&accept, &refusal));
         if head {
             // HTTP/2 takes what follows a HEAD's answer for an error
@@ -84,6 +90,10 @@ impl Front {
         let mut response = observed.end(response);
         let headers = response.headers_mut();
         headers.insert(AUDIT_ID, audit_id);
+        if let Some(Flow { schema, level }) = flow.into_inner() {
+            headers.insert(FLOW_SCHEMA, schema);
+            headers.insert(PRIORITY_LEVEL, level);
+        }
         if !headers.contains_key(CACHE_CONTROL) {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
         }
@@ -94,6 +104,7 @@ impl Front {
         &self,
         info: RequestInfo,
         mut request: Request<Incoming>,
+        flow: &OnceLock<Flow>,
     ) -> Result<Response<Body>, Status> {
         let Some(peer) = request.extensions().get::<Peer>().cloned() else {
             return Err(Status::internal("no connection behind the request"));
@@ -118,13 +129,11 @@ impl Front {
         }
         self.authenticator.strip_credentials(request.headers_mut());
         let long = long_running(&info);
-        let _permit = match long || user.in_group(crate::user::MASTERS) {
-            true => None,
-            false => match self.limits.enter(&info.verb) {
-                Some(permit) => Some(permit),
-                None => return Ok(too_many()),
-            },
-        };
+        if (!long || info.verb == "watch")
+            && let Some(found) = self.flows.of(&user, &info)
+        {
+            let _ = flow.set(found);
+        }
         let started = Instant::now();
         let answer = self.authorizer.authorize(&Attributes::of(&user, &info));
         // What no authorizer allows, none of them denies either.
@@ -133,7 +142,7 @@ impl Front {
             return Err(refusal::denied(&Attributes::of(&user, &info), &answer.reason));
         }
         if long {
-            return self.dispatch(info, user, request).await;
+            return self.stream(info, user, request).await;
         }
         let asked = request.uri().query().and_then(|query| parameter(query, "timeout"));
         let negative = asked.as_ref().is_some_and(|text| {
@@ -155,7 +164,35 @@ impl Front {
             true => (WRITE, "request did not complete within requested timeout - context deadline exceeded"),
             false => (limit, "request did not complete within the allotted timeout"),
         };
-        match tokio::time::timeout(limit, self.dispatch(info, user, request)).await {
+        // A seat is taken when the body is there: whoever sends slowly keeps nobody else out.
+        let answered = async {
+            let (parts, body) = request.into_parts();
+            let body = match handlers::has_body(&info) {
+                true => handlers::collected(body).await,
+                false => Ok(Bytes::new()),
+            };
+            let permit = match user.in_group(crate::user::MASTERS) {
+                true => None,
+                false => match self.limits.enter(&info.verb, &user.name).await {
+                    Some(permit) => Some(permit),
+                    None => return Ok(too_many()),
+                },
+            };
+            let large = body.as_ref().is_ok_and(|body| body.len() > LARGE_BODY);
+            if !large {
+                let answer = self.dispatch(info, user, parts, body).await;
+                drop(permit);
+                return answer;
+            }
+            let server = self.server.clone();
+            let answer = aside::request(async move {
+                let answer = handlers::answer(&server, info, user, parts, body).await;
+                drop(permit);
+                answer
+            });
+            answer.await.ok_or_else(panicked)
+        };
+        match tokio::time::timeout(limit, answered).await {
             Ok(response) => response,
             Err(_) => Err(Status::timeout(late, 0)),
         }
@@ -197,18 +234,33 @@ impl Front {
         }
     }
 
-    async fn dispatch(
+    /// What lasts as long as its client likes.
+    async fn stream(
         &self,
         info: RequestInfo,
         user: User,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Status> {
+        if info.is_resource_request
+            && Proxy::wants(&info)
+            && Route::of(&self.server, &info, request.method()).is_ok()
+        {
+            self.may_stream(&user, &info)?;
+            return self.proxy.answer(&info, request).await;
+        }
+        let (parts, _) = request.into_parts();
+        self.dispatch(info, user, parts, Ok(Bytes::new())).await
+    }
+
+    async fn dispatch(
+        &self,
+        info: RequestInfo,
+        user: User,
+        parts: Parts,
+        body: Result<Bytes, Status>,
+    ) -> Result<Response<Body>, Status> {
         if info.is_resource_request {
-            if Proxy::wants(&info) && Route::of(&self.server, &info, request.method()).is_ok() {
-                self.may_stream(&user, &info)?;
-                return self.proxy.answer(&info, request).await;
-            }
-            return Ok(handlers::handle(&self.server, info, user, request).await);
+            return Ok(handlers::answer(&self.server, info, user, parts, body).await);
         }
         let endpoint = info.path.trim_start_matches('/').split('/').next().unwrap_or_default();
         let checks = match endpoint {
@@ -218,17 +270,17 @@ impl Front {
             _ => None,
         };
         if let Some(checks) = checks {
-            let mut answer = checks.answer_uri(request.uri()).await.map(Body::wrap);
+            let mut answer = checks.answer_uri(&parts.uri).await.map(Body::wrap);
             let single = info.path.trim_matches('/').contains('/');
             if single && answer.status() == StatusCode::OK {
                 answer.headers_mut().remove(X_CONTENT_TYPE_OPTIONS);
             }
             return Ok(answer);
         }
-        if let Some(answer) = PAGES.answer(&info.path, request.headers()) {
+        if let Some(answer) = PAGES.answer(&info.path, &parts.headers) {
             return Ok(answer.map(Body::wrap));
         }
-        let read = matches!(*request.method(), Method::GET | Method::HEAD);
+        let read = matches!(parts.method, Method::GET | Method::HEAD);
         Ok(match info.path.as_str() {
             "/metrics" if read => {
                 metrics::storage::read_size().await;
@@ -249,7 +301,7 @@ impl Front {
                     .insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
                 response
             }
-            _ => handlers::handle(&self.server, info, user, request).await,
+            _ => handlers::answer(&self.server, info, user, parts, body).await,
         })
     }
 }
@@ -262,6 +314,10 @@ fn refused(accept: &HeaderMap, status: &Status) -> Response<Body> {
         response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     }
     response
+}
+
+fn panicked() -> Status {
+    Status::internal("This request caused apiserver to panic. Look in the logs for details.")
 }
 
 /// How long the certificate is still good by which the user is known.

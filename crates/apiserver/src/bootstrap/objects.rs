@@ -1,10 +1,11 @@
 //! Objects that are simply there.
 
+use api::model::Resource;
 use api::{Status, Tree};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Bootstrap;
+use super::{Bootstrap, flow_control};
 use crate::kinds;
 
 /// Specs of the built-in priority levels and flow schemas, and the local API services with their priorities.
@@ -64,23 +65,14 @@ pub async fn priority_classes(bootstrap: &Bootstrap) -> Result<(), Status> {
     bootstrap.ensure_all(objects).await
 }
 
-pub async fn flow_control(bootstrap: &Bootstrap) -> Result<(), Status> {
-    let object = |kind: &str, named: Named| {
-        json!({
-            "apiVersion": "flowcontrol.apiserver.k8s.io/v1",
-            "kind": kind,
-            "metadata": {"name": named.name, "annotations": {"apf.kubernetes.io/autoupdate-spec": "true"}},
-            "spec": named.spec,
-        })
-    };
+/// The default priority levels, and the flow schemas that name them.
+pub(super) fn flow_control() -> Vec<flow_control::Standard> {
     let File { flow_schemas, priority_levels, .. } = file();
-    let levels = priority_levels
-        .into_iter()
-        .map(|named| (kinds::priority_levels(), String::new(), object("PriorityLevelConfiguration", named)));
-    let schemas = flow_schemas
-        .into_iter()
-        .map(|named| (kinds::flow_schemas(), String::new(), object("FlowSchema", named)));
-    bootstrap.ensure_all(levels.chain(schemas).collect()).await
+    let of = |resource: &'static Resource| {
+        move |Named { name, spec }| flow_control::Standard { resource, name, spec }
+    };
+    let levels = priority_levels.into_iter().map(of(kinds::priority_levels()));
+    levels.chain(flow_schemas.into_iter().map(of(kinds::flow_schemas()))).collect()
 }
 
 /// `kube-system/extension-apiserver-authentication`: how others verify the clients that this server lets in.

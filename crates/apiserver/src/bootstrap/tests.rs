@@ -41,6 +41,7 @@ impl Rig {
         let server = Server::new(resources.clone(), None, None, vec![services.clone()]);
         let often = Duration::from_millis(50);
         let bootstrap = Arc::new(Bootstrap {
+            flows: Default::default(),
             resources: resources.clone(),
             store,
             advertise: address.parse().unwrap(),

@@ -20,8 +20,8 @@ use super::{Cache, Objects};
 
 const ROOT: &str = "/registry/";
 const PAGE: i64 = 1000;
-/// How late a list's pages may be let go of.
-const PRUNING: Duration = Duration::from_secs(30);
+/// How late pages, history and the queues of watches that are over may be let go of.
+const PRUNING: Duration = Duration::from_secs(5);
 const COMPACTION_KEY: &[u8] = b"compact_rev_key";
 
 type Asking = oneshot::Sender<Result<Revision, String>>;

@@ -21,6 +21,7 @@ use crate::authz::escalation::Escalation;
 use crate::authz::{Authorizer, node, rbac};
 use crate::bootstrap::{Bootstrap, Hooks, Periods};
 use crate::cache::feed::Storage;
+use crate::flow::Flows;
 use crate::handlers;
 use crate::keys;
 use crate::layers::Front;
@@ -100,17 +101,19 @@ pub async fn front(
 
     let (front_authorizer, proxied) = (authorizer.clone(), resources.clone());
     let hooks = Hooks::default();
+    let flows = Arc::new(Flows::default());
     let bootstrap = Arc::new(Bootstrap {
         resources: resources.clone(),
         store: store.clone(),
         options: options.clone(),
         advertise,
         services: services.clone(),
+        flows: flows.clone(),
         client_ca: client_ca.as_ref().map(Authority::pem),
         request_header_ca: header_ca.as_ref().map(Authority::pem),
         periods: Periods::default(),
     });
-    let (marks, stop) = (hooks.clone(), background.clone());
+    let (marks, stop, classified) = (hooks.clone(), background.clone(), flows.clone());
     tasks.spawn(async move {
         if stop.run_until_cancelled(resources.synced()).await.is_none() {
             return;
@@ -120,6 +123,7 @@ pub async fn front(
         }
         let mut parts = JoinSet::new();
         policy.run(&resources, &stop, &mut parts);
+        classified.run(&resources, &stop, &mut parts);
         if authorizer.uses_node() {
             graph.run(&stop, &mut parts);
         }
@@ -139,6 +143,7 @@ pub async fn front(
         healthz,
         livez,
         readyz,
+        flows,
         limits: Front::limits(options.max_requests_inflight, options.max_mutating_requests_inflight),
         timeout: *options.request_timeout,
         streams_need_create: gates.enabled("AuthorizePodWebsocketUpgradeCreatePermission"),

@@ -577,6 +577,8 @@ async fn a_page_of_an_old_revision_costs_the_page() {
     for number in 0..30 {
         rig.json(Method::DELETE, &format!("{MAPS}/m{number:02}"), Tree::Null).await;
     }
+    // a consistent list: from here on the cache has seen the deletes
+    rig.get(MAPS).await;
     let read = || store.read.swap(0, std::sync::atomic::Ordering::Relaxed);
     read();
     let names = |tree: &Tree| -> Vec<String> {

@@ -2,6 +2,7 @@
 
 pub mod rig;
 
+use api::Tree;
 use http::{Method, StatusCode};
 use rig::{Credentials, Rig, kubelet};
 use serde_json::json;
@@ -296,5 +297,73 @@ async fn a_service_leads_to_pods_alone() {
         rig.get(&admin, &format!("{base}/services/s:81/proxy/")).await.1["message"],
         "no service port 81 found for service \"s\""
     );
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_that_trickle_hold_no_seat() {
+    let rig = Rig::with(&["--max-mutating-requests-inflight=2"]).await;
+    rig.ready().await;
+    let reviews = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+    let slow = rig.certificate("slow", &[]);
+    let mut slowly = Vec::new();
+    for _ in 0..20 {
+        slowly.push(rig.trickle(&slow, reviews).await);
+    }
+    let review = json!({"spec": {"resourceAttributes": {"verb": "get", "resource": "pods"}}});
+    let quick = rig.certificate("quick", &[]);
+    for _ in 0..5 {
+        let (code, answer) = rig.post(&quick, reviews, review.clone()).await;
+        assert_eq!(code, StatusCode::CREATED, "{answer}");
+    }
+    // more at once than there are seats take turns
+    let many = (0..16).map(|_| rig.post(&quick, reviews, review.clone()));
+    for (code, answer) in futures::future::join_all(many).await {
+        assert_eq!(code, StatusCode::CREATED, "{answer}");
+    }
+    drop(slowly);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_name_their_flow() {
+    let rig = Rig::start().await;
+    rig.ready().await;
+    let admin = rig.admin();
+    let flows = "/apis/flowcontrol.apiserver.k8s.io/v1";
+    let uid = |tree: Tree| tree["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+    let user = rig.certificate("somebody", &[]);
+    let account = rig.certificate("system:serviceaccount:a:b", &["system:serviceaccounts"]);
+    let node = rig.certificate("system:node:n", &["system:nodes"]);
+    let cases: [(&Credentials, &str, &str, &str); 6] = [
+        (&admin, "/api/v1/pods", "exempt", "exempt"),
+        (&user, "/api/v1/pods", "global-default", "global-default"),
+        (&account, "/api/v1/pods", "service-accounts", "workload-low"),
+        (&node, "/api/v1/nodes/n", "system-node-high", "node-high"),
+        (&Credentials::None, "/healthz", "probes", "exempt"),
+        (&Credentials::None, "/api/v1/pods?watch=1", "global-default", "global-default"),
+    ];
+    for (credentials, path, schema, level) in cases {
+        let headers = rig.headers(credentials, path).await;
+        for (header, plural, name) in [
+            ("x-kubernetes-pf-flowschema-uid", "flowschemas", schema),
+            ("x-kubernetes-pf-prioritylevel-uid", "prioritylevelconfigurations", level),
+        ] {
+            let (_, object) = rig.get(&admin, &format!("{flows}/{plural}/{name}")).await;
+            assert_eq!(headers[header].to_str().unwrap(), uid(object), "{path} {name}");
+        }
+    }
+    let stranger = rig.headers(&Credentials::Token("nonsense".into()), "/api/v1/pods").await;
+    assert!(!stranger.contains_key("x-kubernetes-pf-flowschema-uid"));
+    let mut condition = Tree::Null;
+    for _ in 0..200 {
+        let (_, schema) = rig.get(&admin, &format!("{flows}/flowschemas/probes")).await;
+        condition = schema["status"]["conditions"][0].clone();
+        if !condition.is_null() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!((&condition["type"], &condition["status"]), (&json!("Dangling"), &json!("False")));
     rig.stop().await;
 }

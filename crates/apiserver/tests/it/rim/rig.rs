@@ -74,6 +74,11 @@ impl Pki {
 
 impl Rig {
     pub async fn start() -> Rig {
+        Rig::with(&[]).await
+    }
+
+    /// With more flags.
+    pub async fn with(flags: &[&str]) -> Rig {
         daemon::install_crypto();
         let directory = tempfile::tempdir().unwrap();
         let pki = Pki::new();
@@ -83,7 +88,7 @@ impl Rig {
         let (client, client_key) = pki.write(directory.path(), "kubelet-client");
         std::fs::write(at("sa.key"), rcgen::KeyPair::generate().unwrap().serialize_pem()).unwrap();
         let flag = |name: &str, path: &Path| format!("--{name}={}", path.display());
-        let arguments = vec![
+        let mut arguments = vec![
             "--bind-address=127.0.0.1".to_owned(),
             "--advertise-address=192.0.2.10".to_owned(),
             "--etcd-servers=memory".to_owned(),
@@ -102,6 +107,7 @@ impl Rig {
             flag("kubelet-client-certificate", &client),
             flag("kubelet-client-key", &client_key),
         ];
+        arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
         let options = match daemon::flags::parse_from::<Options>(arguments, &[]) {
             daemon::flags::Outcome::Run { options, .. } => options.complete().unwrap(),
             other => panic!("{other:?}"),
@@ -254,6 +260,24 @@ impl Rig {
 
     pub async fn patch(&self, credentials: &Credentials, path: &str, body: Tree) -> (StatusCode, Tree) {
         self.send(credentials, Method::PATCH, path, Some(body)).await
+    }
+
+    /// Begins to send an object, and stops.
+    pub async fn trickle(
+        &self,
+        credentials: &Credentials,
+        path: &str,
+    ) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+        let mut stream = self.connect(credentials).await;
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{{"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream
+    }
+
+    pub async fn headers(&self, credentials: &Credentials, path: &str) -> http::HeaderMap {
+        self.exchange(credentials, Method::GET, path, &[], None).await.headers().clone()
     }
 
     /// Upgrades and sends `text`; what comes back until the other side closes.
