@@ -53,7 +53,7 @@ pub struct Options {
     /// How far from being killed when memory runs out: -1000 to 1000.
     #[arg(long, allow_hyphen_values = true)]
     pub oom_score_adj: Option<i32>,
-    /// How traffic of local pods is told: ClusterCIDR.
+    /// How traffic of local pods is recognised: ClusterCIDR.
     #[arg(long)]
     pub detect_local_mode: Option<String>,
     #[arg(long)]

@@ -79,11 +79,27 @@ async fn apply(
 }
 
 async fn run(filter: &dyn PacketFilter, table: &Table, change: &mut Change, anew: bool) -> Result<(), Error> {
+    let length = change.script.len();
     if anew && table.forwards().any(|forward| forward.affinity.is_some()) {
-        let remembered = filter.remembered(table.family(), TABLE).await?;
-        table.remember(&remembered, &mut change.script);
+        match filter.remembered(table.family(), TABLE).await {
+            Ok(remembered) => table.remember(&remembered, &mut change.script),
+            Err(error) => {
+                tracing::warn!(%error, "which clients have which endpoint cannot be read, they lose it")
+            }
+        }
     }
-    if change.script.is_empty() { Ok(()) } else { filter.apply(&change.script).await }
+    if change.script.is_empty() {
+        return Ok(());
+    }
+    match filter.apply(&change.script).await {
+        // Rules matter more than what clients had.
+        Err(Error::Refused { message, .. }) if change.script.len() > length => {
+            tracing::warn!(error = message, "the table is made anew without the clients' endpoints");
+            change.script.truncate(length);
+            filter.apply(&change.script).await
+        }
+        result => result,
+    }
 }
 
 /// Halves the Services until the refused ones are alone, by asking the kernel what it would take. Nothing changes meanwhile.

@@ -174,6 +174,28 @@ async fn rules_that_others_have_flushed_are_made_anew() {
 }
 
 #[tokio::test]
+async fn rules_do_not_hang_on_what_is_remembered_of_clients() {
+    let filter = Fake::default();
+    let table = &mut tables()[0];
+    let mut services = many(1);
+    services[0].1[0].affinity = Some(60);
+    program(&filter, table, &networks(), services.clone()).await.unwrap();
+    let script = filter.scripts.lock().last().cloned().unwrap();
+    let set = script.split("add set ip kube-proxy affinity-").nth(1).unwrap().split(' ').next().unwrap();
+    let client =
+        packetfilter::Remembered { set: format!("affinity-{set}"), element: "10.0.0.1 expires 1s".into() };
+    filter.remembered.lock().push(client);
+    for refused in [None, Some("expires".to_owned())] {
+        let kept = refused.is_none();
+        *filter.refuse_word.lock() = refused;
+        table.distrust();
+        assert!(program(&filter, table, &networks(), services.clone()).await.unwrap().is_empty());
+        let script = filter.scripts.lock().last().cloned().unwrap();
+        assert!(script.contains("delete table") && script.contains("10.0.0.1 expires 1s") == kept);
+    }
+}
+
+#[tokio::test]
 async fn chains_without_use_are_deleted_later() {
     let filter = Fake::default();
     let mut tables = tables();
