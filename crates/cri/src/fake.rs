@@ -1,21 +1,49 @@
-//! A runtime in memory. Containers run until told otherwise ([`FakeRuntime::exit`]) or stopped; any call can
+//! A runtime in memory. Containers run until they are made to exit ([`FakeRuntime::exit`]) or stopped; any call can
 //! be made to fail ([`FakeRuntime::fail`]); calls are recorded by name and subject.
+//!
+//! By itself it answers at once, which hides races: [`FakeRuntime::behave`] makes it slow and unreliable. Its clock is
+//! tokio's, so that on paused time a test runs hours of it.
 
+mod conduct;
 mod images;
+mod service;
 
-use crate::RuntimeService;
+pub use conduct::Conduct;
+
 use crate::error::{Code, Error, Result};
 use crate::v1::*;
-use async_trait::async_trait;
-use futures::StreamExt;
-use futures::stream::BoxStream;
+use conduct::Moods;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::Instant;
 
-#[derive(Default)]
 pub struct FakeRuntime {
     state: Mutex<State>,
+    moods: Mutex<Moods>,
+    /// Nanoseconds since the epoch when it was made, and the same moment as tokio's clock has it.
+    origin: (i64, Instant),
+}
+
+impl Default for FakeRuntime {
+    fn default() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let origin = (nanoseconds(since), Instant::now());
+        Self { state: Mutex::default(), moods: Mutex::default(), origin }
+    }
+}
+
+fn nanoseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// A container that ran.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ran {
+    pub pod_uid: String,
+    pub container: String,
+    pub attempt: u32,
+    pub id: String,
 }
 
 #[derive(Default)]
@@ -27,6 +55,11 @@ struct State {
     failures: BTreeMap<&'static str, Error>,
     exec: BTreeMap<String, ExecSyncResponse>,
     calls: Vec<String>,
+    /// Calls that asked for something of one pod only.
+    calls_by_pod: u64,
+    ran: Vec<Ran>,
+    /// Containers that were asked to stop, and when they will have.
+    ending: BTreeMap<String, Instant>,
     graces: BTreeMap<String, i64>,
     stream_url: Option<String>,
 }
@@ -61,11 +94,77 @@ impl FakeRuntime {
         self.state.lock().stream_url = Some(url.into());
     }
 
+    /// Nanoseconds since the epoch: what it stamps containers with.
+    pub fn now(&self) -> i64 {
+        self.origin.0.saturating_add(nanoseconds(self.origin.1.elapsed()))
+    }
+
+    /// How it answers from now on.
+    pub fn behave(&self, conduct: Conduct) {
+        *self.moods.lock() = Moods::new(conduct);
+    }
+
     /// Ends a container as if its process had.
     pub fn exit(&self, id: &str, exit_code: i32, reason: &str) {
-        if let Some((status, ..)) = self.state.lock().containers.get_mut(id) {
-            exited(status, exit_code, reason);
+        let now = self.now();
+        if let Some((status, ..)) = self.state().containers.get_mut(id)
+            && is_running(status)
+        {
+            exited(status, now, exit_code, reason);
         }
+    }
+
+    /// Every container that ran, in order, removed ones too.
+    pub fn ran(&self) -> Vec<Ran> {
+        self.state.lock().ran.clone()
+    }
+
+    /// Ids of a pod's containers that run, by container name, and of its sandboxes that do.
+    pub fn running(&self, pod_uid: &str) -> (Vec<(String, String)>, Vec<String>) {
+        let state = self.state();
+        let of_pod =
+            |labels: &BTreeMap<String, String>| labels.get(POD_UID).is_some_and(|uid| uid == pod_uid);
+        let containers = state.containers.values().map(|(status, ..)| status);
+        let containers = containers.filter(|it| of_pod(&it.labels) && is_running(it));
+        let name = |status: &ContainerStatus| status.metadata.clone().unwrap_or_default().name;
+        let ready = i32::from(PodSandboxState::SandboxReady);
+        let sandboxes = state.sandboxes.values().map(|(status, _)| status);
+        let sandboxes = sandboxes.filter(|it| of_pod(&it.labels) && it.state == ready);
+        (
+            containers.map(|it| (name(it), it.id.clone())).collect(),
+            sandboxes.map(|it| it.id.clone()).collect(),
+        )
+    }
+
+    /// Ids of everything there is of a pod.
+    pub fn remains(&self, pod_uid: &str) -> Vec<String> {
+        let state = self.state.lock();
+        let of_pod =
+            |labels: &BTreeMap<String, String>| labels.get(POD_UID).is_some_and(|uid| uid == pod_uid);
+        let containers = state.containers.values().filter(|(it, ..)| of_pod(&it.labels));
+        let sandboxes = state.sandboxes.values().filter(|(it, _)| of_pod(&it.labels));
+        containers.map(|(it, ..)| it.id.clone()).chain(sandboxes.map(|(it, _)| it.id.clone())).collect()
+    }
+
+    /// How many calls there were that asked for something of one pod only.
+    pub fn calls_by_pod(&self) -> u64 {
+        self.state.lock().calls_by_pod
+    }
+
+    /// The state as it is by now.
+    fn state(&self) -> parking_lot::MutexGuard<'_, State> {
+        let mut state = self.state.lock();
+        let now = Instant::now();
+        let State { ending, containers, .. } = &mut *state;
+        ending.retain(|id, when| {
+            let due = *when <= now;
+            if due && let Some((status, ..)) = containers.get_mut(id).filter(|(it, ..)| is_running(it)) {
+                let at = self.origin.0.saturating_add(nanoseconds(when.duration_since(self.origin.1)));
+                exited(status, at, 143, "Error");
+            }
+            !due
+        });
+        state
     }
 
     /// Ends a sandbox as if its pause process had died.
@@ -77,7 +176,7 @@ impl FakeRuntime {
 
     /// Ids of containers with that name in their metadata, oldest first.
     pub fn containers_named(&self, name: &str) -> Vec<ContainerStatus> {
-        let state = self.state.lock();
+        let state = self.state();
         let named = |status: &&ContainerStatus| status.metadata.as_ref().is_some_and(|it| it.name == name);
         let mut found: Vec<_> =
             state.containers.values().map(|(status, ..)| status).filter(named).cloned().collect();
@@ -107,7 +206,13 @@ impl FakeRuntime {
 impl State {
     fn call(&mut self, name: &'static str, subject: &str) -> Result<()> {
         self.calls.push(format!("{name} {subject}"));
+        self.calls_by_pod += u64::from(!subject.is_empty());
         self.failures.get(name).cloned().map_or(Ok(()), Err)
+    }
+
+    /// A call that reads something of one pod.
+    fn reads(&mut self) {
+        self.calls_by_pod += 1;
     }
 
     fn id(&mut self, prefix: &str) -> String {
@@ -123,16 +228,17 @@ impl State {
     }
 }
 
-fn exited(status: &mut ContainerStatus, exit_code: i32, reason: &str) {
-    status.state = ContainerState::ContainerExited.into();
-    status.finished_at = now();
-    status.exit_code = exit_code;
-    status.reason = reason.into();
+const POD_UID: &str = "io.kubernetes.pod.uid";
+
+fn is_running(status: &ContainerStatus) -> bool {
+    status.state == i32::from(ContainerState::ContainerRunning)
 }
 
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+fn exited(status: &mut ContainerStatus, now: i64, exit_code: i32, reason: &str) {
+    status.state = ContainerState::ContainerExited.into();
+    status.finished_at = now;
+    status.exit_code = exit_code;
+    status.reason = reason.into();
 }
 
 fn unimplemented(what: &str) -> Error {
@@ -141,255 +247,4 @@ fn unimplemented(what: &str) -> Error {
 
 fn chosen(labels: &BTreeMap<String, String>, selector: &BTreeMap<String, String>) -> bool {
     selector.iter().all(|(key, value)| labels.get(key) == Some(value))
-}
-
-#[async_trait]
-impl RuntimeService for FakeRuntime {
-    async fn version(&self) -> Result<VersionResponse> {
-        Ok(VersionResponse {
-            version: "0.1.0".into(),
-            runtime_name: "fake".into(),
-            runtime_version: "1.0.0".into(),
-            runtime_api_version: "v1".into(),
-        })
-    }
-
-    async fn status(&self, _verbose: bool) -> Result<StatusResponse> {
-        self.state.lock().call("Status", "")?;
-        let ready = |name: &str| RuntimeCondition { r#type: name.into(), status: true, ..Default::default() };
-        let conditions = vec![ready("RuntimeReady"), ready("NetworkReady")];
-        Ok(StatusResponse { status: Some(RuntimeStatus { conditions }), ..Default::default() })
-    }
-
-    async fn runtime_config(&self) -> Result<RuntimeConfigResponse> {
-        Err(unimplemented("RuntimeConfig"))
-    }
-
-    async fn update_runtime_config(&self, _config: RuntimeConfig) -> Result<()> {
-        Ok(())
-    }
-
-    async fn run_pod_sandbox(&self, config: PodSandboxConfig, handler: &str) -> Result<String> {
-        let mut state = self.state.lock();
-        let metadata = config.metadata.clone().unwrap_or_default();
-        state.call("RunPodSandbox", &metadata.name)?;
-        let id = state.id("sandbox");
-        let ip = format!("10.88.0.{}", state.next % 250 + 1);
-        let security = config.linux.as_ref().and_then(|linux| linux.security_context.clone());
-        let status = PodSandboxStatus {
-            id: id.clone(),
-            metadata: Some(metadata),
-            state: PodSandboxState::SandboxReady.into(),
-            created_at: now(),
-            network: Some(PodSandboxNetworkStatus { ip, additional_ips: Vec::new() }),
-            linux: Some(LinuxPodSandboxStatus {
-                namespaces: Some(Namespace { options: security.and_then(|it| it.namespace_options) }),
-            }),
-            labels: config.labels.clone(),
-            annotations: config.annotations.clone(),
-            runtime_handler: handler.into(),
-        };
-        state.sandboxes.insert(id.clone(), (status, config));
-        Ok(id)
-    }
-
-    async fn stop_pod_sandbox(&self, id: &str) -> Result<()> {
-        let mut state = self.state.lock();
-        state.call("StopPodSandbox", id)?;
-        for (status, _, sandbox) in state.containers.values_mut() {
-            if sandbox == id && status.state == i32::from(ContainerState::ContainerRunning) {
-                exited(status, 137, "Error");
-            }
-        }
-        if let Some((status, _)) = state.sandboxes.get_mut(id) {
-            status.state = PodSandboxState::SandboxNotready.into();
-        }
-        Ok(())
-    }
-
-    async fn remove_pod_sandbox(&self, id: &str) -> Result<()> {
-        let mut state = self.state.lock();
-        state.call("RemovePodSandbox", id)?;
-        state.containers.retain(|_, (_, _, sandbox)| sandbox != id);
-        state.sandboxes.remove(id);
-        Ok(())
-    }
-
-    async fn pod_sandbox_status(&self, id: &str, _verbose: bool) -> Result<PodSandboxStatusResponse> {
-        let state = self.state.lock();
-        let status = state.sandboxes.get(id).map(|(status, _)| status.clone());
-        match status {
-            Some(status) => Ok(PodSandboxStatusResponse { status: Some(status), ..Default::default() }),
-            None => Err(Error::new(Code::NotFound, format!("no sandbox {id}"))),
-        }
-    }
-
-    async fn list_pod_sandboxes(&self, filter: Option<PodSandboxFilter>) -> Result<Vec<PodSandbox>> {
-        let state = self.state.lock();
-        state.failures.get("ListPodSandbox").cloned().map_or(Ok(()), Err)?;
-        let filter = filter.unwrap_or_default();
-        let wanted = |status: &&PodSandboxStatus| {
-            (filter.id.is_empty() || filter.id == status.id)
-                && filter.state.as_ref().is_none_or(|value| value.state == status.state)
-                && chosen(&status.labels, &filter.label_selector)
-        };
-        let brief = |status: &PodSandboxStatus| PodSandbox {
-            id: status.id.clone(),
-            metadata: status.metadata.clone(),
-            state: status.state,
-            created_at: status.created_at,
-            labels: status.labels.clone(),
-            annotations: status.annotations.clone(),
-            runtime_handler: status.runtime_handler.clone(),
-        };
-        Ok(state.sandboxes.values().map(|(status, _)| status).filter(wanted).map(brief).collect())
-    }
-
-    async fn create_container(
-        &self,
-        sandbox: &str,
-        config: ContainerConfig,
-        _sandbox_config: PodSandboxConfig,
-    ) -> Result<String> {
-        let mut state = self.state.lock();
-        let metadata = config.metadata.clone().unwrap_or_default();
-        state.call("CreateContainer", &metadata.name)?;
-        let log_directory = match state.sandboxes.get(sandbox) {
-            Some((_, config)) => config.log_directory.clone(),
-            None => return Err(Error::new(Code::NotFound, format!("no sandbox {sandbox}"))),
-        };
-        let id = state.id("container");
-        let status = ContainerStatus {
-            id: id.clone(),
-            metadata: Some(metadata),
-            state: ContainerState::ContainerCreated.into(),
-            created_at: now(),
-            image: config.image.clone(),
-            image_ref: format!("{}@sha256:fake", config.image.as_ref().map_or("", |image| &image.image)),
-            labels: config.labels.clone(),
-            annotations: config.annotations.clone(),
-            mounts: config.mounts.clone(),
-            log_path: format!("{log_directory}/{}", config.log_path),
-            ..Default::default()
-        };
-        state.containers.insert(id.clone(), (status, config, sandbox.into()));
-        Ok(id)
-    }
-
-    async fn start_container(&self, id: &str) -> Result<()> {
-        let mut state = self.state.lock();
-        state.call("StartContainer", id)?;
-        let status = state.container(id)?;
-        status.state = ContainerState::ContainerRunning.into();
-        status.started_at = now();
-        Ok(())
-    }
-
-    async fn stop_container(&self, id: &str, timeout: i64) -> Result<()> {
-        let mut state = self.state.lock();
-        state.call("StopContainer", id)?;
-        state.graces.insert(id.into(), timeout);
-        let status = state.container(id)?;
-        if status.state == i32::from(ContainerState::ContainerRunning) {
-            exited(status, 143, "Error");
-        }
-        Ok(())
-    }
-
-    async fn remove_container(&self, id: &str) -> Result<()> {
-        let mut state = self.state.lock();
-        state.call("RemoveContainer", id)?;
-        state.containers.remove(id);
-        Ok(())
-    }
-
-    async fn list_containers(&self, filter: Option<ContainerFilter>) -> Result<Vec<Container>> {
-        let state = self.state.lock();
-        let filter = filter.unwrap_or_default();
-        let wanted = |(status, _, sandbox): &&(ContainerStatus, ContainerConfig, String)| {
-            (filter.id.is_empty() || filter.id == status.id)
-                && (filter.pod_sandbox_id.is_empty() || filter.pod_sandbox_id == *sandbox)
-                && filter.state.as_ref().is_none_or(|value| value.state == status.state)
-                && chosen(&status.labels, &filter.label_selector)
-        };
-        let brief = |(status, _, sandbox): &(ContainerStatus, ContainerConfig, String)| Container {
-            id: status.id.clone(),
-            pod_sandbox_id: sandbox.clone(),
-            metadata: status.metadata.clone(),
-            image: status.image.clone(),
-            image_ref: status.image_ref.clone(),
-            state: status.state,
-            created_at: status.created_at,
-            labels: status.labels.clone(),
-            annotations: status.annotations.clone(),
-            image_id: status.image_id.clone(),
-        };
-        Ok(state.containers.values().filter(wanted).map(brief).collect())
-    }
-
-    async fn container_status(&self, id: &str, _verbose: bool) -> Result<ContainerStatusResponse> {
-        let status = self.state.lock().container(id)?.clone();
-        Ok(ContainerStatusResponse { status: Some(status), ..Default::default() })
-    }
-
-    async fn update_container_resources(&self, request: UpdateContainerResourcesRequest) -> Result<()> {
-        self.state.lock().call("UpdateContainerResources", &request.container_id)
-    }
-
-    async fn reopen_container_log(&self, id: &str) -> Result<()> {
-        self.state.lock().call("ReopenContainerLog", id)
-    }
-
-    async fn exec_sync(
-        &self,
-        id: &str,
-        command: Vec<String>,
-        _timeout: Duration,
-    ) -> Result<ExecSyncResponse> {
-        let mut state = self.state.lock();
-        state.call("ExecSync", id)?;
-        state.container(id)?;
-        Ok(state.exec.get(&command.join(" ")).cloned().unwrap_or_default())
-    }
-
-    async fn exec(&self, _request: ExecRequest) -> Result<String> {
-        self.state.lock().stream_url.clone().ok_or_else(|| unimplemented("Exec"))
-    }
-
-    async fn attach(&self, _request: AttachRequest) -> Result<String> {
-        self.state.lock().stream_url.clone().ok_or_else(|| unimplemented("Attach"))
-    }
-
-    async fn port_forward(&self, _request: PortForwardRequest) -> Result<String> {
-        self.state.lock().stream_url.clone().ok_or_else(|| unimplemented("PortForward"))
-    }
-
-    async fn container_stats(&self, id: &str) -> Result<ContainerStats> {
-        let status = self.state.lock().container(id)?.clone();
-        let attributes =
-            ContainerAttributes { id: status.id, metadata: status.metadata, ..Default::default() };
-        Ok(ContainerStats { attributes: Some(attributes), ..Default::default() })
-    }
-
-    async fn list_container_stats(
-        &self,
-        _filter: Option<ContainerStatsFilter>,
-    ) -> Result<Vec<ContainerStats>> {
-        Ok(Vec::new())
-    }
-
-    async fn pod_sandbox_stats(&self, _id: &str) -> Result<PodSandboxStats> {
-        Ok(PodSandboxStats::default())
-    }
-
-    async fn list_pod_sandbox_stats(
-        &self,
-        _filter: Option<PodSandboxStatsFilter>,
-    ) -> Result<Vec<PodSandboxStats>> {
-        Ok(Vec::new())
-    }
-
-    async fn container_events(&self) -> Result<BoxStream<'static, Result<ContainerEventResponse>>> {
-        Ok(futures::stream::pending().boxed())
-    }
 }

@@ -5,6 +5,7 @@ pub mod policy;
 pub mod records;
 pub mod reference;
 
+use crate::clock::Clock;
 use crate::credentials::{self, Credential};
 use crate::events::{Events, Normal, Warning};
 use crate::objects::Objects;
@@ -37,6 +38,7 @@ pub struct Puller {
     slots: Option<Semaphore>,
     backoffs: Mutex<Backoffs>,
     records: records::Records,
+    clock: Clock,
     /// Why the last pull failed, by pod uid and image.
     failures: Mutex<HashMap<(String, String), String>>,
 }
@@ -55,12 +57,14 @@ impl Puller {
         events: Arc<Events>,
         records: records::Records,
         at_once: Option<usize>,
+        clock: Clock,
     ) -> Self {
         Self {
             service,
             objects,
             events,
             records,
+            clock,
             slots: at_once.map(Semaphore::new),
             backoffs: Mutex::default(),
             failures: Mutex::default(),
@@ -129,7 +133,7 @@ impl Puller {
         let uid = pods::uid(pod);
         let key = (uid.to_owned(), spec.image.clone());
         let name = &spec.image;
-        if self.backoffs.lock().remaining_since_update(uid, name, now()).is_some() {
+        if self.backoffs.lock().remaining_since_update(uid, name, self.clock.nanoseconds()).is_some() {
             let mut message = format!("Back-off pulling image {image:?}");
             event(Normal, "BackOff", &message);
             if let Some(cause) = self.failures.lock().get(&key) {
@@ -162,7 +166,8 @@ impl Puller {
                     _ => error.to_string(),
                 };
                 event(Warning, "Failed", &format!("Failed to pull image {image:?}: {message}"));
-                self.backoffs.lock().next(uid, name, now(), now());
+                let now = self.clock.nanoseconds();
+                self.backoffs.lock().next(uid, name, now, now);
                 self.failures.lock().insert(key, format!("ErrImagePull: {message}"));
                 return Err(Error { reason: "ErrImagePull", message });
             }
@@ -241,10 +246,6 @@ fn present(spec: ImageSpec, image: Image) -> Present {
     // The runtime is told the image by id: a tag may move between pull and create.
     let id = if image.id.is_empty() { spec.image.clone() } else { image.id.clone() };
     Present { spec: ImageSpec { image: id, ..spec }, image }
-}
-
-pub(crate) fn now() -> i64 {
-    i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
 }
 
 /// A duration to the millisecond, as Go prints it.

@@ -8,6 +8,7 @@
 
 pub mod admission;
 pub mod cgroups;
+pub mod clock;
 pub mod config;
 pub mod container_config;
 pub mod credentials;

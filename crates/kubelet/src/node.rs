@@ -102,7 +102,11 @@ pub async fn update_runtime_health(kubelet: &Kubelet) {
             }
         }
     };
-    *kubelet.runtime_health.write() = health;
+    let network_is_back = health.network.is_none()
+        && std::mem::replace(&mut *kubelet.runtime_health.write(), health).network.is_some();
+    if network_is_back {
+        kubelet.pods.wake_all();
+    }
 }
 
 pub async fn watch_runtime(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {

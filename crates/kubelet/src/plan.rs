@@ -214,11 +214,7 @@ fn plan_init(
     sandbox: &str,
     plan: &mut Plan,
 ) -> InitOutcome {
-    // A regular container that exists proves that initialization was done in this sandbox.
-    let regular = pod.spec.iter().flat_map(|spec| &spec.containers);
-    let initialized = regular
-        .into_iter()
-        .any(|it| runtime.container(&it.name).is_some_and(|found| found.sandbox_id == sandbox));
+    let initialized = runtime.is_initialized(pod);
     for container in init {
         let current = runtime.container(&container.name).filter(|it| it.sandbox_id == sandbox);
         if is_sidecar(container) {

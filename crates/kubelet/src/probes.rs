@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodStatus, Probe};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -54,7 +55,8 @@ struct PodProbes {
     stop: CancellationToken,
     /// Ends startup and liveness probes: a pod that is ending is not killed by its probes.
     stop_killing: CancellationToken,
-    workers: HashSet<(String, Kind)>,
+    /// Each with what has it probe at once.
+    workers: HashMap<(String, Kind), Arc<Notify>>,
     /// Instances whose probe has taken over; until then what the API server shows holds.
     adopted: HashSet<(String, Kind)>,
     health: Health,
@@ -71,14 +73,18 @@ impl Probes {
         for container in init.chain(&spec.containers) {
             for kind in [Kind::Startup, Kind::Liveness, Kind::Readiness] {
                 let Some(probe) = kind.of(container) else { continue };
-                if !entry.workers.insert((container.name.clone(), kind)) {
+                let key = (container.name.clone(), kind);
+                if entry.workers.contains_key(&key) {
                     continue;
                 }
+                let trigger: Arc<Notify> = Arc::default();
+                entry.workers.insert(key, trigger.clone());
                 let stop = match kind {
                     Kind::Readiness => entry.stop.child_token(),
                     _ => entry.stop_killing.child_token(),
                 };
-                let worker = worker::Worker::new(kubelet.clone(), pod, container, kind, probe.clone());
+                let worker =
+                    worker::Worker::new(kubelet.clone(), pod, container, kind, probe.clone(), trigger);
                 self.tasks.spawn(async move {
                     tokio::select! {
                         () = stop.cancelled() => {}
@@ -109,6 +115,19 @@ impl Probes {
             }
         }
         health
+    }
+
+    /// Containers that have started and are not ready are probed now: they need not wait for their probe's next turn.
+    pub fn hasten_readiness(&self, uid: &str, status: &PodStatus) {
+        let pods = self.pods.lock();
+        let Some(entry) = pods.get(uid) else { return };
+        let containers =
+            status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+        for container in containers.filter(|it| it.started == Some(true) && !it.ready) {
+            if let Some(trigger) = entry.workers.get(&(container.name.clone(), Kind::Readiness)) {
+                trigger.notify_one();
+            }
+        }
     }
 
     pub fn results(&self, uid: &str, told: Option<&PodStatus>) -> ProbeResults {

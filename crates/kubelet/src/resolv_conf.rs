@@ -73,22 +73,38 @@ impl Host {
     }
 }
 
-/// The pod's resolver, and what its owner should be warned of (`DNSConfigForming`, or `MissingClusterDNS` for a
-/// text that speaks of ClusterDNS).
-pub fn for_pod(pod: &Pod, config: &KubeletConfiguration, host: &Host) -> (DnsConfig, Vec<String>) {
+/// What the owner of a pod, or of the node, should be warned of: an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    MissingClusterDns,
+    TooMuch(String),
+}
+
+impl Problem {
+    /// Reason and message of the pod's event.
+    pub fn event(&self, pod: &Pod) -> (&'static str, String) {
+        match self {
+            Problem::MissingClusterDns => {
+                ("MissingClusterDNS", format!("pod: {:?}. {NO_CLUSTER_DNS}", crate::pods::title(pod)))
+            }
+            Problem::TooMuch(text) => ("DNSConfigForming", text.clone()),
+        }
+    }
+}
+
+pub const NO_CLUSTER_DNS: &str = "kubelet does not have ClusterDNS IP configured and cannot create Pod using \"ClusterFirst\" policy. Falling back to \"Default\" policy.";
+
+/// The pod's resolver, and what is wrong with it.
+pub fn for_pod(pod: &Pod, config: &KubeletConfiguration, host: &Host) -> (DnsConfig, Vec<Problem>) {
     let spec = pod.spec.as_ref();
     let policy = spec.and_then(|spec| spec.dns_policy.as_deref()).unwrap_or("ClusterFirst");
     let host_network = spec.and_then(|spec| spec.host_network).unwrap_or_default();
-    let mut warnings = Vec::new();
+    let mut problems = Vec::new();
     let cluster = match policy {
         "None" | "Default" => false,
         "ClusterFirst" if host_network => false,
         _ if config.cluster_dns.is_empty() => {
-            warnings.push(format!(
-                "pod: {:?}. kubelet does not have ClusterDNS IP configured and cannot create Pod using {policy:?} \
-                 policy. Falling back to \"Default\" policy.",
-                crate::pods::title(pod)
-            ));
+            problems.push(Problem::MissingClusterDns);
             false
         }
         _ => true,
@@ -112,8 +128,8 @@ pub fn for_pod(pod: &Pod, config: &KubeletConfiguration, host: &Host) -> (DnsCon
     if let Some(own) = spec.and_then(|spec| spec.dns_config.as_ref()) {
         merge(&mut dns, own);
     }
-    limit(&mut dns, &mut warnings);
-    (dns, warnings)
+    limit(&mut dns, &mut problems);
+    (dns, problems)
 }
 
 fn add(list: &mut Vec<String>, more: &[String]) {
@@ -141,13 +157,13 @@ fn merge(dns: &mut DnsConfig, own: &PodDNSConfig) {
     }
 }
 
-fn limit(dns: &mut DnsConfig, warnings: &mut Vec<String>) {
+fn limit(dns: &mut DnsConfig, problems: &mut Vec<Problem>) {
     if dns.servers.len() > MAX_SERVERS {
         dns.servers.truncate(MAX_SERVERS);
-        warnings.push(format!(
+        problems.push(Problem::TooMuch(format!(
             "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: {}",
             dns.servers.join(" ")
-        ));
+        )));
     }
     let count = dns.searches.len();
     dns.searches.truncate(MAX_SEARCHES);
@@ -155,10 +171,10 @@ fn limit(dns: &mut DnsConfig, warnings: &mut Vec<String>) {
         dns.searches.pop();
     }
     if dns.searches.len() < count {
-        warnings.push(format!(
+        problems.push(Problem::TooMuch(format!(
             "Search Line limits were exceeded, some search paths have been omitted, the applied search line is: {}",
             dns.searches.join(" ")
-        ));
+        )));
     }
 }
 
@@ -167,7 +183,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn check(spec: Value, servers: &[&str], searches: &[&str], options: &[&str]) -> Vec<String> {
+    fn check(spec: Value, servers: &[&str], searches: &[&str], options: &[&str]) -> Vec<Problem> {
         let host = Host::parse(
             "# c\nnameserver 1.1.1.1\nnameserver fe80::1%eth0\nsearch old\nsearch corp. lan\noptions rotate\n",
         );
@@ -177,11 +193,11 @@ mod tests {
             ..KubeletConfiguration::default()
         };
         let pod = json!({"metadata": {"name": "p", "namespace": "ns", "uid": "u"}, "spec": spec});
-        let (dns, warnings) = for_pod(&serde_json::from_value(pod).unwrap(), &config, &host);
+        let (dns, problems) = for_pod(&serde_json::from_value(pod).unwrap(), &config, &host);
         assert_eq!(dns.servers, servers, "{spec}");
         assert_eq!(dns.searches, searches, "{spec}");
         assert_eq!(dns.options, options, "{spec}");
-        warnings
+        problems
     }
 
     #[test]
@@ -205,14 +221,15 @@ mod tests {
             &["mine"],
             &["ndots:2", "edns0"],
         );
-        let warnings = check(
+        let problems = check(
             json!({"containers": [], "dnsConfig": {"nameservers": ["1.0.0.1", "1.0.0.2", "1.0.0.3"],
                    "options": [{"name": "ndots", "value": "2"}]}}),
             &["10.96.0.10", "1.0.0.1", "1.0.0.2"],
             &cluster,
             &["ndots:2"],
         );
-        assert!(warnings[0].starts_with("Nameserver limits were exceeded"), "{warnings:?}");
+        let text = "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: 10.96.0.10 1.0.0.1 1.0.0.2";
+        assert_eq!(problems, [Problem::TooMuch(text.into())]);
     }
 
     #[test]
@@ -230,12 +247,15 @@ mod tests {
 
     #[test]
     fn without_cluster_dns_the_hosts_is_used() {
-        let pod =
-            json!({"metadata": {"name": "p", "namespace": "ns", "uid": "u"}, "spec": {"containers": []}});
+        let pod: Pod = serde_json::from_value(
+            json!({"metadata": {"name": "p", "namespace": "ns", "uid": "u"}, "spec": {"containers": []}}),
+        )
+        .unwrap();
         let config = KubeletConfiguration::default();
         let host = Host::parse("nameserver 1.1.1.1");
-        let (dns, warnings) = for_pod(&serde_json::from_value(pod).unwrap(), &config, &host);
+        let (dns, problems) = for_pod(&pod, &config, &host);
         assert_eq!(dns.servers, ["1.1.1.1"]);
-        assert!(warnings[0].contains("does not have ClusterDNS IP configured"), "{warnings:?}");
+        let text = r#"pod: "p_ns(u)". kubelet does not have ClusterDNS IP configured and cannot create Pod using "ClusterFirst" policy. Falling back to "Default" policy."#;
+        assert_eq!(problems[0].event(&pod), ("MissingClusterDNS", text.into()));
     }
 }

@@ -1,6 +1,7 @@
 //! Puts the kubelet together and runs its tasks until it is told to stop. Pods keep running.
 
 use crate::cgroups::Cgroups;
+use crate::clock::Clock;
 use crate::config::KubeletConfiguration;
 use crate::container_config;
 use crate::env::Allocatable;
@@ -66,7 +67,8 @@ pub struct Kubelet {
     pub labels: std::collections::BTreeMap<String, String>,
     pub cloud: node::cloud::Cloud,
     pub pressure: RwLock<crate::eviction::Pressure>,
-    pub started: std::time::Instant,
+    pub started: tokio::time::Instant,
+    pub clock: Clock,
 }
 
 /// The parts that tests replace.
@@ -84,6 +86,8 @@ pub struct Parts {
     pub cloud: node::cloud::Cloud,
     /// `/sys/fs/cgroup`.
     pub cgroup_mount: std::path::PathBuf,
+    /// The machine's by default, with which the runtime's agrees.
+    pub clock: Clock,
 }
 
 impl Kubelet {
@@ -135,6 +139,7 @@ impl Kubelet {
                 parts.events.clone(),
                 images::records::Records::new(&parts.paths.root, config.image_policy().unwrap_or_default()),
                 at_once,
+                parts.clock.clone(),
             ),
             probes: Probes::default(),
             mirrors: mirror::queue(),
@@ -143,7 +148,8 @@ impl Kubelet {
             supervisor: Arc::default(),
             runtime_health: RwLock::default(),
             pressure: RwLock::default(),
-            started: std::time::Instant::now(),
+            started: tokio::time::Instant::now(),
+            clock: parts.clock,
             node_name: parts.node_name,
             addresses: parts.addresses,
             paths: parts.paths,
@@ -267,6 +273,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         labels: options.labels()?,
         cloud: node::cloud::Cloud::new(&options.cloud_provider, &options.node_ip),
         cgroup_mount: cgroup_mount.into(),
+        clock: Clock::default(),
     };
     let kubelet = Kubelet::new(config, parts);
     kubelet.cgroups.ensure_top().context("making the pods' cgroups")?;

@@ -3,6 +3,7 @@
 
 use cri::v1;
 use cri::{Result, RuntimeService};
+use k8s_openapi::api::core::v1::Pod;
 use std::collections::BTreeMap;
 
 pub const POD_NAME: &str = "io.kubernetes.pod.name";
@@ -103,6 +104,19 @@ impl RuntimePod {
     /// Whether anything of the pod still runs.
     pub fn is_running(&self) -> bool {
         self.running().next().is_some() || self.sandboxes.iter().any(|sandbox| sandbox.ready)
+    }
+
+    /// Whether anything of the pod runs, or might: of what the runtime does not know, the worst is assumed.
+    pub fn may_run(&self) -> bool {
+        self.is_running() || self.containers.iter().any(|it| it.state == State::Unknown && !it.never_ran())
+    }
+
+    /// Whether a regular container was made in the newest sandbox, which proves that the init containers are done.
+    pub fn is_initialized(&self, pod: &Pod) -> bool {
+        let regular = |name: &str| pod.spec.iter().flat_map(|it| &it.containers).any(|it| it.name == name);
+        self.sandboxes.first().is_some_and(|sandbox| {
+            self.containers.iter().any(|it| it.sandbox_id == sandbox.id && regular(&it.name))
+        })
     }
 
     /// The addresses of the newest sandbox, where it is ready.

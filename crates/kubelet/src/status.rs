@@ -3,9 +3,10 @@
 pub mod conditions;
 mod containers;
 pub mod manager;
+mod phase;
 
 use crate::pods;
-use crate::qos::{self, is_sidecar};
+use crate::qos;
 use crate::runtime::RuntimePod;
 use crate::worker::Failure;
 use jiff::Timestamp;
@@ -36,13 +37,21 @@ pub struct Input<'a> {
     pub host_ips: &'a [String],
     /// All work on the pod is over: nothing will start again.
     pub terminal: bool,
-    /// (reason, message) of a pod that was ended from without: evicted, past its deadline.
+    /// Of a pod that was ended from without: evicted, past its deadline.
     pub failure: Option<&'a Failure>,
     pub runtime_name: &'a str,
     pub now: Timestamp,
 }
 
-pub fn generate(input: &Input) -> PodStatus {
+/// What is to be said of a pod, and whether it has come to its end.
+pub struct Generated {
+    pub status: PodStatus,
+    /// The pod has succeeded or failed: nothing of it starts again, and what still runs is to be stopped. Its phase says
+    /// so only when nothing runs any more: until then it may use what the next pod will be given.
+    pub over: bool,
+}
+
+pub fn generate(input: &Input) -> Generated {
     let spec = input.pod.spec.clone().unwrap_or_default();
     let init = spec.init_containers.unwrap_or_default();
     let old = input.old.cloned().unwrap_or_default();
@@ -96,24 +105,25 @@ pub fn generate(input: &Input) -> PodStatus {
     status.pod_ip = ips.first().cloned();
     status.pod_ips = (!ips.is_empty()).then(|| ips.into_iter().map(|ip| PodIP { ip }).collect());
 
-    let phase = match old.phase.as_deref() {
-        Some(phase) if pods::phase_is_terminal(Some(phase)) => phase.to_owned(),
-        _ => phase(input, &status).to_owned(),
+    let over_before = pods::phase_is_terminal(old.phase.as_deref());
+    let (phase, reason, message) = match input.failure {
+        Some(failure) => ("Failed", Some(failure.reason.clone()), Some(failure.message.clone())),
+        None => (phase::of(input, &status), None, None),
     };
-    if let Some(failure) = input.failure {
-        status.phase = Some("Failed".into());
-        status.reason = Some(failure.reason.clone());
-        status.message = Some(failure.message.clone());
+    let over = over_before || pods::phase_is_terminal(Some(phase));
+    if over_before || (over && input.runtime.may_run()) {
+        status.phase = old.phase.clone().or_else(|| Some("Running".into()));
+        status.reason = old.reason.clone();
+        status.message = old.message.clone();
     } else {
-        if pods::phase_is_terminal(old.phase.as_deref()) {
-            status.reason = old.reason.clone();
-            status.message = old.message.clone();
-        }
-        status.phase = Some(phase);
+        (status.phase, status.reason, status.message) = (Some(phase.into()), reason, message);
+    }
+    if input.terminal {
+        containers::settle(input.pod, &mut status);
     }
     status.conditions = Some(conditions::generate(input, &status, &old));
     shorten(input.pod, &mut status);
-    status
+    Generated { status, over }
 }
 
 /// What all containers of a pod may say together of their ends, in bytes.
@@ -169,14 +179,14 @@ fn pod_resources(input: &Input) -> ResourceRequirements {
 }
 
 /// The status of a pod that was never let in: nothing of it is made here.
-pub fn rejected(pod: &Pod, reason: &str, message: &str) -> PodStatus {
+pub fn rejected(pod: &Pod, reason: &str, message: &str, now: Timestamp) -> PodStatus {
     PodStatus {
         phase: Some("Failed".into()),
         reason: Some(reason.into()),
         message: Some(message.into()),
         observed_generation: pod.metadata.generation,
         qos_class: Some(qos::class(pod).name().into()),
-        start_time: Some(Time(Timestamp::now())),
+        start_time: Some(Time(now)),
         conditions: conditions::foreign(pod.status.as_ref()),
         ..Default::default()
     }
@@ -193,110 +203,6 @@ pub fn ephemeral_containers(pod: &Pod) -> Vec<Container> {
         .flat_map(|spec| spec.ephemeral_containers.iter().flatten())
         .filter_map(as_container)
         .collect()
-}
-
-/// The phase, by the container statuses.
-fn phase(input: &Input, status: &PodStatus) -> &'static str {
-    let policy = pods::restart_policy(input.pod);
-    let spec = input.pod.spec.clone().unwrap_or_default();
-    let init = spec.init_containers.unwrap_or_default();
-    let find = |all: &Option<Vec<ContainerStatus>>, name: &str| {
-        all.iter().flatten().find(|status| status.name == name).cloned()
-    };
-    // By its own policy and rules, or else by the pod's.
-    let comes_back = |container: &Container, found: &ContainerStatus| {
-        let last = found.last_state.as_ref().and_then(|it| it.terminated.as_ref());
-        let ended = found.state.as_ref().and_then(|it| it.terminated.as_ref()).or(last);
-        !input.terminal
-            && ended.is_some_and(|it| crate::plan::restarts_after(input.pod, container, it.exit_code))
-    };
-    let mut pending_init = 0;
-    let mut failed_init = 0;
-    let mut sidecars_stopped = true;
-    for container in &init {
-        let found = find(&status.init_container_statuses, &container.name).unwrap_or_default();
-        let state = found.state.clone().unwrap_or_default();
-        let last = found.last_state.clone().unwrap_or_default();
-        if is_sidecar(container) {
-            if state.running.is_some() {
-                sidecars_stopped = false;
-                if found.started != Some(true) {
-                    pending_init += 1;
-                }
-            } else if state.terminated.is_none() && last.terminated.is_none() {
-                pending_init += 1;
-            }
-            continue;
-        }
-        if container.restart_policy.is_some() && comes_back(container, &found) && !found.ready {
-            pending_init += 1;
-            continue;
-        }
-        match (&state.running, &state.terminated, &state.waiting) {
-            (Some(_), _, _) => pending_init += 1,
-            (_, Some(terminated), _) if terminated.exit_code != 0 => failed_init += 1,
-            (_, Some(_), _) => {}
-            (_, _, Some(_)) => match last.terminated {
-                Some(terminated) if terminated.exit_code != 0 => failed_init += 1,
-                Some(_) => {}
-                None => pending_init += 1,
-            },
-            _ => pending_init += 1,
-        }
-    }
-    let (mut unknown, mut running, mut waiting, mut stopped, mut succeeded) = (0, 0, 0, 0, 0);
-    let mut returning = false;
-    for container in &spec.containers {
-        let Some(found) = find(&status.container_statuses, &container.name) else {
-            unknown += 1;
-            continue;
-        };
-        returning |= comes_back(container, &found);
-        let state = found.state.unwrap_or_default();
-        let last = found.last_state.unwrap_or_default();
-        if state.running.is_some() {
-            running += 1;
-        } else if let Some(terminated) = state.terminated {
-            stopped += 1;
-            succeeded += i32::from(terminated.exit_code == 0);
-        } else if state.waiting.is_some() {
-            if last.terminated.is_some() { stopped += 1 } else { waiting += 1 }
-        } else {
-            unknown += 1;
-        }
-    }
-    if failed_init > 0 && policy == "Never" {
-        return "Failed";
-    }
-    if input.terminal
-        && !pods::is_static(input.pod)
-        && running == 0
-        && stopped == 0
-        && failed_init + pending_init + waiting > 0
-    {
-        return "Failed";
-    }
-    if pending_init > 0 && running + stopped == 0 {
-        return "Pending";
-    }
-    if waiting > 0 {
-        return if input.terminal && !pods::is_static(input.pod) { "Failed" } else { "Pending" };
-    }
-    if running > 0 && unknown == 0 {
-        return "Running";
-    }
-    if running == 0 && stopped > 0 && unknown == 0 {
-        let all_succeeded = stopped == succeeded && sidecars_stopped;
-        if input.terminal && !pods::is_static(input.pod) {
-            return if all_succeeded { "Succeeded" } else { "Failed" };
-        }
-        return match stopped == succeeded {
-            _ if returning => "Running",
-            true => "Succeeded",
-            false => "Failed",
-        };
-    }
-    "Pending"
 }
 
 #[cfg(test)]

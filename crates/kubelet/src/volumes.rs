@@ -171,6 +171,10 @@ impl Manager {
                 },
             };
             let due: Vec<Arc<Pod>> = due;
+            if !only_old {
+                // It may be what those that are not set up have been waiting for.
+                due.iter().filter(|pod| !self.is_set_up(pod)).for_each(|pod| pods.wake(uid(pod)));
+            }
             let due = due.into_iter().filter(|pod| !only_old || self.is_due(pod));
             // One whose objects do not come does not keep the others waiting.
             let manager = &self;
@@ -185,6 +189,10 @@ impl Manager {
 
     fn is_known(&self, pod: &Pod) -> bool {
         self.pods.lock().contains_key(uid(pod))
+    }
+
+    fn is_set_up(&self, pod: &Pod) -> bool {
+        self.pods.lock().get(uid(pod)).is_some_and(|of_pod| of_pod.known.lock().synced.is_some())
     }
 
     fn is_due(&self, pod: &Pod) -> bool {

@@ -2,6 +2,7 @@
 //! the runtime afresh every time: nothing it remembers is needed after a restart of the kubelet.
 
 mod act;
+mod obstacles;
 mod orders;
 pub mod start;
 pub mod supervisor;
@@ -9,7 +10,7 @@ pub mod terminate;
 
 pub use orders::{Failure, Orders};
 
-use crate::events::{Normal, Warning};
+use crate::events::Normal;
 use crate::figures::FIGURES;
 use crate::node::shares;
 use crate::plan::backoff::Backoffs;
@@ -17,9 +18,10 @@ use crate::plan::{self, Context};
 use crate::pods::{self, title};
 use crate::run::Kubelet;
 use crate::runtime::{self, RuntimePod};
-use crate::status::{self, Input, Reasons};
+use crate::status::{self, Generated, Input, Reasons};
 use futures::FutureExt;
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::Pod;
+use obstacles::Obstacles;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::{debug, error, info};
@@ -30,6 +32,7 @@ pub struct Worker {
     uid: String,
     reasons: Reasons,
     backoffs: Backoffs,
+    obstacles: Obstacles,
     /// Once over, a pod never runs again.
     over: bool,
 }
@@ -44,7 +47,15 @@ impl Worker {
         let longest = kubelet.config.crash_loop_back_off.max_container_restart_period.as_ref();
         let backoffs =
             Backoffs::new(plan::backoff::INITIAL, longest.map_or(plan::backoff::LONGEST, |it| it.0));
-        Self { kubelet, orders, uid, reasons: Reasons::new(), backoffs, over: false }
+        Self {
+            kubelet,
+            orders,
+            uid,
+            reasons: Reasons::new(),
+            backoffs,
+            obstacles: Obstacles::default(),
+            over: false,
+        }
     }
 
     /// Runs until the pod is gone from its source and from this node.
@@ -118,7 +129,7 @@ impl Worker {
         Ok(found)
     }
 
-    fn generate(&self, pod: &Pod, runtime: &RuntimePod, terminal: bool) -> PodStatus {
+    fn generate(&self, pod: &Pod, runtime: &RuntimePod, terminal: bool) -> Generated {
         let last = self.kubelet.pods.status(&self.uid);
         let told = self.kubelet.told(pod);
         let old = last.as_deref().or(told.as_ref());
@@ -135,8 +146,16 @@ impl Worker {
             terminal,
             failure: failure.as_ref(),
             runtime_name: &self.kubelet.runtime_name,
-            now: jiff::Timestamp::now(),
+            now: self.kubelet.clock.now(),
         })
+    }
+
+    /// Has the API server know how the pod is. Returns whether it has come to its end.
+    fn report(&self, pod: &Arc<Pod>, observed: &RuntimePod, terminal: bool) -> bool {
+        let Generated { status, over } = self.generate(pod, observed, terminal);
+        self.kubelet.probes.hasten_readiness(&self.uid, &status);
+        self.kubelet.status.set(pod, status);
+        over
     }
 
     async fn timed_sync(&mut self, pod: &Arc<Pod>) -> Result<Duration, Error> {
@@ -152,29 +171,22 @@ impl Worker {
             return Ok(RESYNC);
         }
         let observed = self.observe().await?;
-        let status = self.generate(pod, &observed, false);
-        self.over = pods::phase_is_terminal(status.phase.as_deref());
-        let started = status.start_time.clone();
-        kubelet.status.set(pod, status);
+        self.over = self.report(pod, &observed, false);
         if self.over {
             return Ok(Duration::ZERO);
         }
-        if let Some(limit) = pod.spec.as_ref().and_then(|spec| spec.active_deadline_seconds)
-            && let Some(started) = started
-        {
-            let age = jiff::Timestamp::now().duration_since(started.0).as_secs();
-            if age >= limit {
-                let message = "Pod was active on the node longer than the specified deadline";
-                kubelet.events.event(pod, Normal, "DeadlineExceeded", message);
-                let (reason, message) = ("DeadlineExceeded".into(), message.into());
-                self.orders.fail(Failure { reason, message, disruption: false }, None);
-                return Ok(Duration::ZERO);
-            }
+        let left = self.time_left(pod);
+        if left == Some(Duration::ZERO) {
+            let message = "Pod was active on the node longer than the specified deadline";
+            kubelet.events.event(pod, Normal, "DeadlineExceeded", message);
+            let (reason, message) = ("DeadlineExceeded".into(), message.into());
+            self.orders.fail(Failure { reason, message, disruption: false }, None);
+            return Ok(Duration::ZERO);
         }
+        let left = left.unwrap_or(Duration::MAX);
         if let Some(problem) = kubelet.network_problem().filter(|_| !pods::is_host_network(pod)) {
             let message = format!("network is not ready: {problem}");
-            kubelet.events.event(pod, Warning, "NetworkNotReady", &message);
-            return Ok(Duration::from_secs(1));
+            return Ok(self.obstacles.met("NetworkNotReady", &message, &kubelet, pod).min(left));
         }
         start::make_folders(&kubelet, pod).map_err(|source| Error::Folders { source })?;
         if kubelet.cgroups.ensure_pod(pod).map_err(|source| Error::Cgroup { source })? {
@@ -182,22 +194,25 @@ impl Worker {
         }
         kubelet.probes.ensure(&kubelet, pod);
         if let Err(error) = kubelet.volumes.mount(pod).await {
-            kubelet.events.event(pod, Warning, "FailedMount", &error.to_string());
-            return Ok(Duration::from_secs(2));
+            return Ok(self.obstacles.met("FailedMount", &error.to_string(), &kubelet, pod).min(left));
         }
+        self.obstacles.clear();
 
         let results = kubelet.probes.results(&self.uid, kubelet.told(pod).as_ref());
-        let now = crate::images::now();
+        let now = kubelet.clock.nanoseconds();
         let plan = plan::plan(pod, &observed, &Context { probes: &results, backoffs: &self.backoffs, now });
-        if !plan.is_empty() {
-            debug!(pod = title(pod), ?plan, "Acting on pod");
+        if plan.is_empty() && plan.waits.is_empty() {
+            self.prune(&observed).await;
+            return Ok(RESYNC.min(left));
         }
+        debug!(pod = title(pod), ?plan, "Acting on pod");
         let outcome = self.act(pod, &observed, &plan).await;
         let observed = self.observe().await?;
         self.prune(&observed).await;
-        let status = self.generate(pod, &observed, false);
-        self.over = pods::phase_is_terminal(status.phase.as_deref());
-        kubelet.status.set(pod, status);
+        self.over = self.report(pod, &observed, false);
+        if self.over {
+            return Ok(Duration::ZERO);
+        }
 
         let mut pause = match outcome {
             Ok(()) => RESYNC,
@@ -207,48 +222,48 @@ impl Worker {
         for waits in &plan.waits {
             pause = pause.min(waits.remaining.max(Duration::from_millis(100)));
         }
-        if let Some(limit) = pod.spec.as_ref().and_then(|spec| spec.active_deadline_seconds)
-            && let Some(start) = kubelet.pods.status(&self.uid).and_then(|status| status.start_time.clone())
-        {
-            let age = jiff::Timestamp::now().duration_since(start.0).as_secs();
-            pause = pause.min(Duration::from_secs(
-                u64::try_from(limit.saturating_sub(age)).unwrap_or_default().max(1),
-            ));
-        }
-        if self.over { Ok(Duration::ZERO) } else { Ok(pause) }
+        Ok(pause.min(left))
+    }
+
+    /// What is left of the time that the pod may be active, where that is limited.
+    fn time_left(&self, pod: &Pod) -> Option<Duration> {
+        let limit = pod.spec.as_ref()?.active_deadline_seconds?;
+        let start = self.kubelet.pods.status(&self.uid)?.start_time.clone()?;
+        let left = start.0.as_second().saturating_add(limit) - self.kubelet.clock.now().as_second();
+        Some(Duration::from_secs(u64::try_from(left).unwrap_or_default()))
     }
 
     /// Ends the pod and cleans up. `Ok` when nothing of it runs any more and its volumes are gone.
     async fn end(&mut self, pod: &Arc<Pod>, state: &orders::State) -> Result<(), Error> {
         let kubelet = self.kubelet.clone();
-        if state.rejected
-            && let Some(failure) = &state.failure
-            && !self.over
-            && kubelet.pods.status(&self.uid).is_none()
-        {
-            kubelet.status.set(pod, status::rejected(pod, &failure.reason, &failure.message));
-        }
         let observed = self.observe().await?;
         kubelet.probes.stop_for_termination(&self.uid);
-        // One that was not let in may run all the same, since before this kubelet: it ends, but says no more.
-        if observed.is_running() {
+        // One that was not let in may run all the same, since before this kubelet.
+        if observed.may_run() {
             if !state.rejected {
-                kubelet.status.set(pod, self.generate(pod, &observed, false));
+                self.report(pod, &observed, false);
             }
             let grace = terminate::grace(pod, state.grace);
             tokio::select! {
                 result = terminate::kill_pod(&kubelet, pod, &observed, grace) => result?,
+                never = self.report_changes(), if !state.rejected => match never {},
                 // The grace got shorter: start over with it.
                 () = self.orders.interrupt.notified() => return Err(Error::Retry),
             }
         }
-        kubelet.probes.remove(&self.uid);
         let observed = self.observe().await?;
-        if observed.is_running() {
-            return Err(Error::Retry);
+        if observed.may_run() {
+            return Err(Error::StillRuns);
         }
-        if !state.rejected {
-            kubelet.status.set(pod, self.generate(pod, &observed, true));
+        kubelet.probes.remove(&self.uid);
+        match &state.failure {
+            Some(failure) if state.rejected => {
+                if !self.over && kubelet.pods.status(&self.uid).is_none() {
+                    let now = kubelet.clock.now();
+                    kubelet.status.set(pod, status::rejected(pod, &failure.reason, &failure.message, now));
+                }
+            }
+            _ => drop(self.report(pod, &observed, true)),
         }
         kubelet
             .volumes
@@ -262,6 +277,17 @@ impl Worker {
         self.over = true;
         kubelet.status.finish(pod);
         Ok(())
+    }
+
+    /// Keeps the status up to date while the pod ends: its readiness probes go on, and its containers end one by one.
+    async fn report_changes(&self) -> std::convert::Infallible {
+        loop {
+            self.orders.wake.notified().await;
+            match self.observe().await {
+                Ok(observed) => drop(self.report(&self.orders.pod(), &observed, false)),
+                Err(error) => debug!(uid = self.uid, %error, "Cannot look at the pod that ends"),
+            }
+        }
     }
 }
 
@@ -277,6 +303,8 @@ pub enum Error {
     Sandbox { message: String },
     #[error("tearing down volumes: {message}")]
     Volumes { message: String },
+    #[error("containers run on after the runtime said that they ended")]
+    StillRuns,
     /// Already told by events; try again later.
     #[error("not done yet")]
     Retry,

@@ -14,6 +14,7 @@ impl ImageService for FakeRuntime {
     }
 
     async fn image_status(&self, image: ImageSpec) -> Result<Option<Image>> {
+        self.before().await?;
         let present = self.state.lock().images.contains(&image.image);
         Ok(present.then(|| Image { id: image.image.clone(), size: 1, ..Default::default() }))
     }
@@ -24,10 +25,13 @@ impl ImageService for FakeRuntime {
         _auth: Option<AuthConfig>,
         _sandbox_config: Option<PodSandboxConfig>,
     ) -> Result<String> {
-        let mut state = self.state.lock();
-        state.call("PullImage", &image.image)?;
-        state.images.insert(image.image.clone());
-        Ok(image.image)
+        self.before().await?;
+        {
+            let mut state = self.state.lock();
+            state.call("PullImage", &image.image)?;
+            state.images.insert(image.image.clone());
+        }
+        self.after(Ok(image.image)).await
     }
 
     async fn remove_image(&self, image: ImageSpec) -> Result<()> {

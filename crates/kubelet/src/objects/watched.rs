@@ -45,13 +45,13 @@ impl<T: client::View> Watched<T> {
         match self.client.get::<T>(Some(namespace), name).await {
             Ok(object) => {
                 let object = Arc::new(object);
-                self.keep(key, object.clone());
+                self.keep(key, Some(object.clone()));
                 Ok(object)
             }
             Err(error) => {
-                // An object that is not there yet is not watched: its pod asks again until it is.
+                // Whoever waits for it hears of it when it is made.
                 if error.is_not_found() {
-                    self.drop_entry(&key);
+                    self.keep(key, None);
                 }
                 Err(convert(&error))
             }
@@ -77,7 +77,8 @@ impl<T: client::View> Watched<T> {
         (read.elapsed() < FRESH).then(|| object.clone())
     }
 
-    fn keep(&self, key: (String, String), object: Arc<T>) {
+    /// `None` is an object that does not exist yet.
+    fn keep(&self, key: (String, String), object: Option<Arc<T>>) {
         let mut entries = self.entries.lock();
         entries.retain(|_, entry| {
             let idle = entry.used.elapsed() > IDLE;
@@ -89,29 +90,25 @@ impl<T: client::View> Watched<T> {
         let watches = entries.values().filter(|entry| entry.watch.is_some()).count();
         let now = Instant::now();
         let entry = entries.entry(key.clone()).or_insert(Entry { first: None, watch: None, used: now });
-        entry.first = Some((now, object));
+        let missing = object.is_none();
+        entry.first = object.map(|object| (now, object));
         if entry.watch.is_none() && watches < MAX_WATCHES {
-            entry.watch = Some(self.watch(key));
+            entry.watch = Some(self.watch(key, missing));
         }
     }
 
-    fn watch(&self, (namespace, name): (String, String)) -> Informer<T> {
+    /// The first that a watch says of an object that was read is nothing new.
+    fn watch(&self, (namespace, name): (String, String), missing: bool) -> Informer<T> {
         let fields = format!("metadata.name={name}");
         let watch = self.informers.watch::<T>(Scope::Namespace(namespace.clone()), Selectors::fields(fields));
         let (kind, changes) = (self.kind, self.changes.clone());
         watch.on_event(move |event| {
-            if !matches!(event, Event::Added(_)) {
+            if missing || !matches!(event, Event::Added(_)) {
                 // Without a listener there is nobody to tell.
                 let _ = changes.send(Change { kind, namespace: namespace.clone(), name: name.clone() });
             }
         });
         watch
-    }
-
-    fn drop_entry(&self, key: &(String, String)) {
-        if let Some(watch) = self.entries.lock().remove(key).and_then(|entry| entry.watch) {
-            self.informers.stop(&watch);
-        }
     }
 }
 

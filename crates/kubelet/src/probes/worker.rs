@@ -3,12 +3,14 @@
 use super::Kind;
 use super::check::{self, Outcome};
 use crate::events::Warning;
-use crate::pods::{self, uid};
+use crate::plan::restarts_after;
+use crate::pods::uid;
 use crate::run::Kubelet;
 use crate::runtime::{Container as Instance, State};
 use k8s_openapi::api::core::v1::{Container, Pod, Probe};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tracing::debug;
 
 pub(super) struct Worker {
@@ -17,6 +19,8 @@ pub(super) struct Worker {
     container: Container,
     kind: Kind,
     probe: Probe,
+    /// Has it probe before its next turn.
+    trigger: Arc<Notify>,
     /// The instance the counts are of.
     id: String,
     last: Option<bool>,
@@ -32,6 +36,7 @@ impl Worker {
         container: &Container,
         kind: Kind,
         probe: Probe,
+        trigger: Arc<Notify>,
     ) -> Self {
         Self {
             kubelet,
@@ -39,6 +44,7 @@ impl Worker {
             container: container.clone(),
             kind,
             probe,
+            trigger,
             id: String::new(),
             last: None,
             run: 0,
@@ -60,10 +66,16 @@ impl Worker {
         let mut ticks = tokio::time::interval(period);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.trigger.notified() => ticks.reset(),
+            }
             // A container that just came up is looked at sooner than a whole period later.
             while self.waits_for_container() {
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                    () = self.trigger.notified() => {}
+                }
             }
             if !self.step().await {
                 return;
@@ -91,10 +103,10 @@ impl Worker {
         }
         if instance.state != State::Running {
             self.tell(false);
-            let over = instance.state == State::Exited && pods::restart_policy(&pod) == "Never";
-            return !(over && self.container.restart_policy.is_none());
+            return instance.state != State::Exited
+                || restarts_after(&pod, &self.container, instance.exit_code);
         }
-        let age = crate::images::now() - instance.started_at;
+        let age = self.kubelet.clock.nanoseconds() - instance.started_at;
         if age < i64::from(self.probe.initial_delay_seconds.unwrap_or_default()) * 1_000_000_000 {
             return true;
         }

@@ -44,7 +44,9 @@ pub(super) fn generate(input: &Input, status: &PodStatus, old: &PodStatus) -> Ve
         ("ContainersReady", containers_ready),
         ("PodScheduled", yes()),
     ];
-    let disruption = input.failure.filter(|failure| failure.disruption).map(|failure| {
+    // Said together with the end, not before.
+    let ended = pods::phase_is_terminal(Some(phase));
+    let disruption = input.failure.filter(|failure| ended && failure.disruption).map(|failure| {
         let (reason, message) = ("TerminationByKubelet".into(), failure.message.clone());
         (DISRUPTION, Draft { status: true, reason, message })
     });

@@ -1,13 +1,12 @@
 //! The status of one container.
 
 use super::Input;
-use crate::pods;
 use crate::qos::is_sidecar;
 use crate::runtime::{Container as Instance, State};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, VolumeMountStatus,
+    ContainerStatus, Pod, PodStatus, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use std::collections::HashSet;
@@ -46,6 +45,23 @@ pub(super) fn status(
         },
         None => missing(input, container, old, initial()),
     };
+    let is_waiting = status.state.as_ref().is_some_and(|state| state.waiting.is_some());
+    if current.is_none()
+        && is_init
+        && is_waiting
+        && !is_sidecar(container)
+        && input.runtime.is_initialized(input.pod)
+    {
+        let message = "Unable to get init container status from container runtime and pod has been initialized, treat it as exited normally";
+        status.state = Some(ContainerState {
+            terminated: Some(ContainerStateTerminated {
+                reason: Some("Completed".into()),
+                message: Some(message.into()),
+                ..Default::default()
+            }),
+            ..Default::default()
+        });
+    }
     if let Some(current) = current
         && previous.is_none()
         && let Some(old) = old.filter(|old| old.restart_count > 0 && old.container_id == status.container_id)
@@ -104,23 +120,23 @@ pub(super) fn status(
     status
 }
 
-/// The status of a container the runtime holds nothing of.
+/// The end of a container that nobody saw.
+fn lost(message: &str) -> ContainerStateTerminated {
+    ContainerStateTerminated {
+        reason: Some("ContainerStatusUnknown".into()),
+        message: Some(message.into()),
+        exit_code: 137,
+        ..Default::default()
+    }
+}
+
+/// The status of a container the runtime has no instance of.
 fn missing(
     input: &Input,
     container: &Container,
     old: Option<&ContainerStatus>,
     initial: ContainerState,
 ) -> ContainerStatus {
-    let lost = |old: &ContainerStatus| ContainerState {
-        terminated: Some(ContainerStateTerminated {
-            reason: Some("ContainerStatusUnknown".into()),
-            message: Some("The container could not be located when the pod was terminated".into()),
-            exit_code: 137,
-            container_id: old.container_id.clone(),
-            ..Default::default()
-        }),
-        ..Default::default()
-    };
     let mut status = ContainerStatus {
         name: container.name.clone(),
         image: container.image.clone().unwrap_or_default(),
@@ -129,31 +145,51 @@ fn missing(
         ..Default::default()
     };
     let Some(old) = old else { return status };
-    status.restart_count = old.restart_count;
-    status.last_state = old.last_state.clone().or(status.last_state);
     let state = old.state.clone().unwrap_or_default();
     if state.terminated.is_some() {
         return old.clone();
     }
-    if state.running.is_some() {
-        // It ran and vanished without our seeing its end.
-        status.image_id = old.image_id.clone();
-        status.container_id = old.container_id.clone();
-        if input.terminal
-            || input.pod.metadata.deletion_timestamp.is_some()
-            || pods::restart_policy(input.pod) == "Never"
-        {
-            status.state = Some(lost(old));
-        } else {
-            status.last_state = Some(lost(old));
-            status.restart_count += 1;
-        }
-    } else if input.terminal && state.waiting.is_some() && old.restart_count > 0 {
-        status.state = Some(lost(old));
-    } else if state.waiting.is_some() {
+    status.restart_count = old.restart_count;
+    status.last_state = old.last_state.clone().or(status.last_state);
+    if state.waiting.is_some() {
         status.state = Some(state);
+    } else if state.running.is_some() {
+        let last = status.last_state.get_or_insert_default();
+        if last.terminated.is_none() {
+            let used_to_run = "The container could not be located when the pod was deleted.  The container used to be Running";
+            last.terminated = Some(lost(used_to_run));
+            status.restart_count += i32::from(input.pod.metadata.deletion_timestamp.is_none());
+        }
     }
     status
+}
+
+/// Once a pod is over, what is not known to have ended has failed. What it never came to keeps waiting.
+pub(super) fn settle(pod: &Pod, status: &mut PodStatus) {
+    let ended = || ContainerState {
+        terminated: Some(lost("The container could not be located when the pod was terminated")),
+        ..Default::default()
+    };
+    let began = |status: &ContainerStatus| {
+        let waiting = status.state.as_ref().is_some_and(|state| state.waiting.is_some());
+        !waiting || status.last_state.as_ref().is_some_and(|last| last.terminated.is_some())
+    };
+    let init = status.init_container_statuses.get_or_insert_default();
+    let last_done = init.last().is_none_or(|last| {
+        let sidecar = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
+        let sidecar = sidecar.into_iter().any(|it| it.name == last.name && is_sidecar(it));
+        if sidecar { last.started == Some(true) } else { last.ready }
+    });
+    let initialized = last_done || status.container_statuses.iter().flatten().any(began);
+    let reached = init.iter().rposition(began).map_or(1, |last| last + 1);
+    let reached = init.iter_mut().take(reached);
+    let regular = status.container_statuses.iter_mut().flatten().filter(|_| initialized);
+    for container in reached.chain(regular) {
+        if container.state.as_ref().is_none_or(|state| state.terminated.is_none()) {
+            container.state = Some(ended());
+        }
+    }
+    status.init_container_statuses.take_if(|init| init.is_empty());
 }
 
 fn instance_state(input: &Input, instance: &Instance) -> ContainerState {

@@ -71,6 +71,11 @@ impl Manager {
         self.queue.add(uid.to_owned());
     }
 
+    /// Whether nothing of the pod is left on this node.
+    pub fn is_finished(&self, uid: &str) -> bool {
+        self.statuses.lock().get(uid).is_some_and(|entry| entry.finished)
+    }
+
     pub fn forget(&self, uid: &str) {
         self.statuses.lock().remove(uid);
     }

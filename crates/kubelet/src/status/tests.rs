@@ -13,6 +13,7 @@ fn instance(name: &str, state: State, exit_code: i32) -> Instance {
     Instance {
         id: format!("id-{name}"),
         name: name.into(),
+        sandbox_id: "s".into(),
         state,
         exit_code,
         image: "busybox".into(),
@@ -29,6 +30,9 @@ struct Case<'a> {
     reasons: Reasons,
     health: Health,
     terminal: bool,
+    /// Whether the sandbox is stopped.
+    stopped: bool,
+    failure: Option<Failure>,
     old: Option<PodStatus>,
 }
 
@@ -40,13 +44,19 @@ impl<'a> Case<'a> {
             reasons: Reasons::new(),
             health: Health::default(),
             terminal: false,
+            stopped: false,
+            failure: None,
             old: None,
         }
     }
 
     fn run(self) -> PodStatus {
-        let sandbox =
-            Sandbox { id: "s".into(), ready: true, ips: vec!["10.0.0.9".into()], ..Default::default() };
+        self.generate().status
+    }
+
+    fn generate(self) -> Generated {
+        let ready = !self.stopped;
+        let sandbox = Sandbox { id: "s".into(), ready, ips: vec!["10.0.0.9".into()], ..Default::default() };
         let runtime = RuntimePod {
             uid: "u".into(),
             sandboxes: vec![sandbox],
@@ -61,7 +71,7 @@ impl<'a> Case<'a> {
             old: self.old.as_ref(),
             host_ips: &["192.168.0.1".to_owned()],
             terminal: self.terminal,
-            failure: None,
+            failure: self.failure.as_ref(),
             runtime_name: "containerd",
             now: Timestamp::from_second(100).unwrap(),
         })
@@ -119,6 +129,7 @@ fn phases() {
         let pod = pod(json!({"restartPolicy": policy, "containers": [{"name": "a"}]}));
         let mut case = Case::new(&pod, containers);
         case.terminal = terminal;
+        case.stopped = true;
         assert_eq!(case.run().phase.as_deref(), Some(expect), "{policy} {terminal}");
     };
     check("Always", vec![], false, "Pending");
@@ -144,10 +155,11 @@ fn init_containers() {
         condition(&status, "Initialized"),
         "False ContainersNotInitialized containers with incomplete status: [i]"
     );
-    let status = Case::new(&pod, vec![instance("i", State::Exited, 1)]).run();
+    let stopped = |containers| Case { stopped: true, ..Case::new(&pod, containers) };
+    let status = stopped(vec![instance("i", State::Exited, 1)]).run();
     assert_eq!(status.phase.as_deref(), Some("Failed"));
     let done = vec![instance("a", State::Exited, 0), instance("i", State::Exited, 0)];
-    let status = Case::new(&pod, done).run();
+    let status = stopped(done).run();
     assert_eq!(status.phase.as_deref(), Some("Succeeded"));
     assert_eq!(condition(&status, "Initialized"), "True PodCompleted");
     assert_eq!(condition(&status, "Ready"), "False PodCompleted");
@@ -178,10 +190,8 @@ fn containers_with_a_policy_of_their_own_end_a_pod() {
         {"name": "a", "restartPolicy": "OnFailure"}, {"name": "b", "restartPolicy": "Never"}
     ]}));
     let phase = |a: State, a_code: i32, b_code: i32| {
-        Case::new(&pod, vec![instance("a", a, a_code), instance("b", State::Exited, b_code)])
-            .run()
-            .phase
-            .unwrap()
+        let containers = vec![instance("a", a, a_code), instance("b", State::Exited, b_code)];
+        Case { stopped: true, ..Case::new(&pod, containers) }.run().phase.unwrap()
     };
     assert_eq!(phase(State::Running, 0, 4), "Running");
     assert_eq!(phase(State::Exited, 1, 4), "Running");
@@ -198,4 +208,98 @@ fn every_resource_of_the_pod_is_told() {
         status.allocated_resources.unwrap().into_iter().map(|(name, value)| (name, value.0)).collect();
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     assert_eq!(told, [pair("cpu", "10m"), pair("ephemeral-storage", "1Gi"), pair("example.com/gpu", "2")]);
+}
+
+/// `pod` with a sidecar `s` and a container `a`, neither of which is started again.
+fn with_sidecar() -> Pod {
+    pod(json!({
+        "restartPolicy": "Never",
+        "initContainers": [{"name": "s", "restartPolicy": "Always"}],
+        "containers": [{"name": "a"}]
+    }))
+}
+
+#[test]
+fn a_pod_is_over_before_its_phase_says_so() {
+    let pod = with_sidecar();
+    let running = |phase: &str| {
+        Some(PodStatus { phase: Some(phase.into()), message: Some("m".into()), ..Default::default() })
+    };
+    let evicted = || {
+        let (reason, message) = ("Evicted".into(), "low on memory".into());
+        Some(Failure { reason, message, disruption: true })
+    };
+    let check = |case: Case, over: bool, phase: &str, message: Option<&str>, disrupted: bool| {
+        let what = format!("{:?}, stopped: {}", case.containers, case.stopped);
+        let generated = case.generate();
+        let status = generated.status;
+        assert_eq!((generated.over, status.phase.as_deref()), (over, Some(phase)), "{what}");
+        assert_eq!(status.message.as_deref(), message, "{what}");
+        let found = status.conditions.iter().flatten().any(|it| it.type_ == "DisruptionTarget");
+        assert_eq!(found, disrupted, "{what}");
+    };
+    let a = |state| instance("a", state, 0);
+    let s = |state| instance("s", state, 137);
+    let case = |containers| Case { old: running("Running"), ..Case::new(&pod, containers) };
+
+    // The sidecar runs on after the last container: nothing failed, and nothing is done.
+    check(case(vec![a(State::Exited), s(State::Running)]), false, "Running", None, false);
+    // The sandbox is stopped last.
+    check(case(vec![a(State::Exited), s(State::Exited)]), true, "Running", Some("m"), false);
+    let stopped = Case { stopped: true, ..case(vec![a(State::Exited), s(State::Exited)]) };
+    check(stopped, true, "Succeeded", None, false);
+
+    for containers in [vec![a(State::Running), s(State::Running)], vec![a(State::Exited), s(State::Unknown)]]
+    {
+        let stopped = containers[0].state == State::Exited;
+        let ending = Case { failure: evicted(), stopped, ..case(containers) };
+        check(ending, true, "Running", Some("m"), false);
+    }
+    let waiting =
+        Case { failure: evicted(), old: running("Pending"), ..Case::new(&pod, vec![s(State::Running)]) };
+    check(waiting, true, "Pending", Some("m"), false);
+    let gone = Case { failure: evicted(), stopped: true, ..case(vec![a(State::Exited), s(State::Exited)]) };
+    check(gone, true, "Failed", Some("low on memory"), true);
+
+    // Where the API server says that it is over, so it stays.
+    let over = Case { old: running("Succeeded"), ..Case::new(&pod, vec![a(State::Running)]) };
+    check(over, true, "Succeeded", Some("m"), false);
+}
+
+#[test]
+fn what_is_not_known_to_have_ended_has_failed_when_the_pod_is_over() {
+    let ends = |pod: &Pod, containers: Vec<Instance>| {
+        let status = Case { terminal: true, stopped: true, ..Case::new(pod, containers) }.run();
+        let text = |status: &ContainerStatus| {
+            let state = status.state.clone().unwrap_or_default();
+            let ended =
+                state.terminated.map(|it| format!("{} {}", it.reason.unwrap_or_default(), it.exit_code));
+            let waits = state.waiting.and_then(|it| it.reason);
+            format!("{}: {}", status.name, ended.or(waits).unwrap_or_default())
+        };
+        let init = status.init_container_statuses.iter().flatten();
+        init.chain(status.container_statuses.iter().flatten()).map(text).collect::<Vec<_>>()
+    };
+    let plain = pod(json!({"containers": [{"name": "a"}, {"name": "b"}]}));
+    assert_eq!(
+        ends(&plain, vec![instance("a", State::Exited, 0)]),
+        ["a: Error 0", "b: ContainerStatusUnknown 137"]
+    );
+    let init = pod(json!({
+        "initContainers": [{"name": "i"}, {"name": "j"}, {"name": "k"}], "containers": [{"name": "a"}]
+    }));
+    let unknown = "ContainerStatusUnknown 137";
+    assert_eq!(
+        ends(&init, vec![]),
+        [&format!("i: {unknown}"), "j: PodInitializing", "k: PodInitializing", "a: PodInitializing"]
+    );
+    assert_eq!(
+        ends(&init, vec![instance("j", State::Running, 0), instance("i", State::Exited, 0)]),
+        ["i: Error 0", &format!("j: {unknown}"), "k: PodInitializing", "a: PodInitializing"]
+    );
+    let done = ["i", "j", "k"].map(|name| instance(name, State::Exited, 0));
+    assert_eq!(
+        ends(&init, done.into()),
+        ["i: Error 0", "j: Error 0", "k: Error 0", &format!("a: {unknown}")]
+    );
 }

@@ -45,23 +45,22 @@ impl Worker {
             Error::Retry
         };
         let attempt = plan.create_sandbox.unwrap_or_default();
-        let config = match start::sandbox_config(&kubelet, pod, attempt) {
-            Ok(config) => config,
+        let (config, problems) = match start::sandbox_config(&kubelet, pod, attempt) {
+            Ok(described) => described,
             Err(error) if plan.create_sandbox.is_some() => return Err(sandbox_failed(&error)),
             Err(message) => return Err(Error::Sandbox { message }),
         };
         let sandbox = match (plan.create_sandbox, &plan.sandbox) {
-            (Some(attempt), _) => match start::create_sandbox(&kubelet, pod, config.clone()).await {
-                Ok(id) => {
-                    if attempt == 0 {
-                        FIGURES.started_pods.with(&[]).inc();
-                    }
-                    let observed = self.observe().await?;
-                    kubelet.status.set(pod, self.generate(pod, &observed, false));
-                    id
+            (Some(attempt), _) => {
+                let made = start::create_sandbox(&kubelet, pod, config.clone(), problems).await;
+                let id = made.map_err(|error| sandbox_failed(&error))?;
+                if attempt == 0 {
+                    FIGURES.started_pods.with(&[]).inc();
                 }
-                Err(error) => return Err(sandbox_failed(&error)),
-            },
+                let observed = self.observe().await?;
+                self.report(pod, &observed, false);
+                id
+            }
             (None, Some(id)) => id.clone(),
             (None, None) => return Ok(()),
         };
@@ -82,7 +81,12 @@ impl Worker {
             }
             let finished = observed.instances(&planned.name).find(|it| it.state == runtime::State::Exited);
             if let Some(finished) = finished {
-                self.backoffs.next(&self.uid, &planned.name, finished.finished_at, crate::images::now());
+                self.backoffs.next(
+                    &self.uid,
+                    &planned.name,
+                    finished.finished_at,
+                    kubelet.clock.nanoseconds(),
+                );
             }
             match start::start(&kubelet, pod, &container, planned, &sandbox, &config).await {
                 Ok(()) => {

@@ -6,6 +6,7 @@ use crate::hostname;
 use crate::images;
 use crate::plan::{Kind, Start};
 use crate::pods::{self, is_host_network, name, namespace, uid};
+use crate::resolv_conf::{self, Problem};
 use crate::run::Kubelet;
 use crate::runtime::{self, RuntimePod, State};
 use cri::v1;
@@ -25,23 +26,34 @@ pub fn make_folders(kubelet: &Kubelet, pod: &Pod) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A pod's sandbox as the runtime gets it; the error says why it cannot be described.
-pub fn sandbox_config(kubelet: &Kubelet, pod: &Pod, attempt: u32) -> Result<v1::PodSandboxConfig, String> {
+/// A pod's sandbox as the runtime gets it, and what is wrong with its resolver, which is for the one who makes the sandbox to
+/// say; the error says why it cannot be described.
+pub fn sandbox_config(
+    kubelet: &Kubelet,
+    pod: &Pod,
+    attempt: u32,
+) -> Result<(v1::PodSandboxConfig, Vec<Problem>), String> {
     let shown = hostname::for_kernel(pod, &kubelet.config.cluster_domain)?;
     let host = kubelet.resolv_conf.read().map_err(|error| error.to_string())?;
-    let (dns, warnings) = crate::resolv_conf::for_pod(pod, &kubelet.config, &host);
-    for warning in warnings {
-        kubelet.events.event(pod, Warning, "DNSConfigForming", &warning);
-    }
+    let (dns, problems) = crate::resolv_conf::for_pod(pod, &kubelet.config, &host);
     let logs = kubelet.paths.pod_logs(namespace(pod), name(pod), uid(pod));
-    Ok(container_config::sandbox(pod, attempt, &logs, &shown, dns, &kubelet.cgroups.parent(pod)))
+    Ok((container_config::sandbox(pod, attempt, &logs, &shown, dns, &kubelet.cgroups.parent(pod)), problems))
 }
 
 pub async fn create_sandbox(
     kubelet: &Kubelet,
     pod: &Pod,
     config: v1::PodSandboxConfig,
+    resolver_problems: Vec<Problem>,
 ) -> Result<String, String> {
+    for problem in resolver_problems {
+        if problem == Problem::MissingClusterDns {
+            let (name, text) = (&kubelet.node_name, resolv_conf::NO_CLUSTER_DNS);
+            kubelet.events.node(name, Warning, "MissingClusterDNS", text);
+        }
+        let (reason, text) = problem.event(pod);
+        kubelet.events.event(pod, Warning, reason, &text);
+    }
     if pod.spec.as_ref().and_then(|spec| spec.host_users) == Some(false) {
         // Never with the host's users instead.
         return Err("can't set `spec.hostUsers: false`, runtime does not support user namespaces".into());

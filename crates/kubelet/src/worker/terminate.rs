@@ -10,7 +10,8 @@ use k8s_openapi::api::core::v1::{LifecycleHandler, Pod};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 /// What a container has at least after its preStop hook, and a sidecar after the others.

@@ -1,9 +1,14 @@
 //! Pods through the whole kubelet, on a runtime in memory.
 #![allow(clippy::unwrap_used)]
 
+mod histories;
+mod lifecycle;
+mod world;
+
 use cri::RuntimeService;
-use cri::fake::FakeRuntime;
+use cri::fake::{Conduct, FakeRuntime};
 use k8s_openapi::api::core::v1::Pod;
+use kubelet::clock::Clock;
 use kubelet::config::KubeletConfiguration;
 use kubelet::events::Events;
 use kubelet::eviction::{Crossed, Evictor, Resource};
@@ -20,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 struct Node {
     folder: tempfile::TempDir,
     runtime: Arc<FakeRuntime>,
+    objects: Arc<Fake>,
 }
 
 struct Running {
@@ -33,7 +39,13 @@ impl Node {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(folder.path().join("manifests")).unwrap();
         std::fs::create_dir_all(folder.path().join("cgroup")).unwrap();
-        Self { folder, runtime: Arc::new(FakeRuntime::new()) }
+        Self { folder, runtime: Arc::new(FakeRuntime::new()), objects: Arc::default() }
+    }
+
+    /// The runtime's.
+    fn clock(&self) -> Clock {
+        let runtime = self.runtime.clone();
+        Clock::new(move || runtime.now())
     }
 
     fn assemble(&self) -> Arc<Kubelet> {
@@ -50,7 +62,7 @@ impl Node {
             images: self.runtime.clone(),
             runtime_name: "fake".into(),
             client: None,
-            objects: Arc::new(Fake::default()),
+            objects: self.objects.clone(),
             events: Arc::new(Events::new(None)),
             paths: Paths::below(self.folder.path()),
             node_name: "node".into(),
@@ -58,6 +70,7 @@ impl Node {
             labels: Default::default(),
             cloud: Default::default(),
             cgroup_mount: self.folder.path().join("cgroup"),
+            clock: self.clock(),
         };
         Kubelet::new(config, parts)
     }
@@ -355,6 +368,7 @@ async fn what_runs_of_a_rejected_pod_is_ended() {
     let security = json!({"sysctls": [{"name": "kernel.msgmax", "value": "1"}]});
     kubelet.supervisor.update(&kubelet, api_pod("web", 0, security), &shutdown);
     until("ended", || state_of(&node, "web") != Some(RUNNING)).await;
+    until("said so", || kubelet.pods.status("uid-web").is_some()).await;
     let status = kubelet.pods.status("uid-web").unwrap();
     assert_eq!(
         (status.phase.as_deref(), status.reason.as_deref()),

@@ -1,0 +1,44 @@
+//! What keeps a pod from starting and is nobody's to mend here: a network that is not ready, a volume whose source is
+//! missing. Tried again less and less often; whoever sees the obstacle go wakes the worker.
+
+use crate::events::Warning;
+use crate::run::Kubelet;
+use k8s_openapi::api::core::v1::Pod;
+use std::time::Duration;
+use tokio::time::Instant;
+
+const FIRST: Duration = Duration::from_millis(500);
+/// Upstream's longest for a volume.
+const LONGEST: Duration = Duration::from_secs(122);
+
+#[derive(Default)]
+pub(super) struct Obstacles {
+    last: Option<Met>,
+}
+
+struct Met {
+    message: String,
+    pause: Duration,
+    /// When the pause is over.
+    until: Instant,
+}
+
+impl Obstacles {
+    /// Notes an obstacle and returns how long to wait. An event says so, unless the same was said and its pause is not
+    /// over yet: then somebody woke the worker for another reason.
+    pub(super) fn met(&mut self, reason: &str, message: &str, kubelet: &Kubelet, pod: &Pod) -> Duration {
+        let now = Instant::now();
+        let pause = match &self.last {
+            Some(last) if last.message == message && now < last.until => return last.until - now,
+            Some(last) if last.message == message => (last.pause * 2).min(LONGEST),
+            _ => FIRST,
+        };
+        self.last = Some(Met { message: message.to_owned(), pause, until: now + pause });
+        kubelet.events.event(pod, Warning, reason, message);
+        pause
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.last = None;
+    }
+}

@@ -1,0 +1,106 @@
+//! What becomes of pods in time: probes, back-offs, the way to the end.
+
+use super::world::{GLANCE, World, on_paused_time, uid};
+use super::*;
+
+async fn seconds(world: &mut World, count: u64) {
+    world.pass(Duration::from_secs(count), GLANCE).await;
+}
+
+fn ready(world: &World) -> String {
+    let status = world.status(&uid(0));
+    status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|it| it.type_ == "Ready")
+        .map(|it| it.status.clone())
+        .unwrap_or_default()
+}
+
+#[test]
+fn a_pod_that_ends_is_not_ready_when_its_probe_says_so() {
+    on_paused_time(async {
+        let probe = json!({"exec": {"command": ["ready"]}, "periodSeconds": 1, "failureThreshold": 1});
+        let mut world =
+            World::new([json!({"containers": [{"name": "a", "image": "i:1", "readinessProbe": probe}]})]);
+        let runtime = world.node.runtime.clone();
+        runtime.behave(Conduct { seed: 7, ending: Duration::from_secs(1000), ..Conduct::default() });
+        world.start();
+        seconds(&mut world, 5).await;
+        assert_eq!(ready(&world), "True");
+        world.delete(&uid(0), 30);
+        seconds(&mut world, 5).await;
+        assert_eq!(ready(&world), "True", "deletion alone makes no container unready");
+        runtime.answer_exec("ready", 1, "");
+        seconds(&mut world, 3).await;
+        assert_eq!(ready(&world), "False");
+        assert_eq!(runtime.running(&uid(0)).0.len(), 1);
+        seconds(&mut world, 60).await;
+        assert!(world.pods.is_empty());
+    });
+}
+
+#[test]
+fn a_container_that_has_started_up_need_not_wait_for_its_readiness_probe() {
+    on_paused_time(async {
+        let startup = json!({"exec": {"command": ["up"]}, "periodSeconds": 1, "failureThreshold": 100});
+        let readiness = json!({"exec": {"command": ["ready"]}, "periodSeconds": 300});
+        let container =
+            json!({"name": "a", "image": "i:1", "startupProbe": startup, "readinessProbe": readiness});
+        let mut world = World::new([json!({"containers": [container]})]);
+        world.node.runtime.answer_exec("up", 1, "");
+        world.start();
+        seconds(&mut world, 20).await;
+        assert_eq!(ready(&world), "False");
+        world.node.runtime.answer_exec("up", 0, "");
+        seconds(&mut world, 3).await;
+        assert_eq!(ready(&world), "True");
+        // Nor when the container is made anew.
+        let (running, _) = world.node.runtime.running(&uid(0));
+        world.node.runtime.exit(&running[0].1, 1, "Error");
+        seconds(&mut world, 1).await;
+        assert_eq!(ready(&world), "False");
+        seconds(&mut world, 4).await;
+        assert_eq!(ready(&world), "True");
+    });
+}
+
+#[test]
+fn a_resolver_that_lacks_something_is_an_event_once_a_sandbox() {
+    on_paused_time(async {
+        let mut world = World::new([json!({"containers": [{"name": "a", "image": "i:1"}]})]);
+        world.start();
+        seconds(&mut world, 5).await;
+        for code in [1, 2] {
+            let (running, _) = world.node.runtime.running(&uid(0));
+            world.node.runtime.exit(&running[0].1, code, "Error");
+            seconds(&mut world, 20).await;
+        }
+        let events = world.events("MissingClusterDNS");
+        let text = "kubelet does not have ClusterDNS IP configured and cannot create Pod using \"ClusterFirst\" policy. Falling back to \"Default\" policy.";
+        let of_pod = format!("pod: \"pod-0_n(uid-0)\". {text}");
+        assert_eq!(events, [text.to_owned(), of_pod], "of the node and of the pod");
+        assert_eq!(world.events("DNSConfigForming"), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_missing_source_of_a_volume_is_looked_for_less_and_less_often() {
+    on_paused_time(async {
+        let volumes = json!([{"name": "v", "configMap": {"name": "late"}}]);
+        let mounts = json!([{"name": "v", "mountPath": "/v"}]);
+        let spec = json!({"volumes": volumes, "containers": [{"name": "a", "image": "i:1", "volumeMounts": mounts}]});
+        let mut world = World::new([spec]);
+        world.start();
+        seconds(&mut world, 600).await;
+        let events = world.events("FailedMount");
+        assert!((8..14).contains(&events.len()), "{events:?}");
+        assert!(events[0].contains("configmap \"late\" not found"), "{events:?}");
+        world.node.objects.add_config_map(
+            serde_json::from_value(json!({"metadata": {"name": "late", "namespace": "n"}})).unwrap(),
+        );
+        seconds(&mut world, 2).await;
+        assert_eq!(world.node.runtime.running(&uid(0)).0.len(), 1, "at once when it is there");
+    });
+}
