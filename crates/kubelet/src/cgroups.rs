@@ -98,7 +98,7 @@ impl Cgroups {
     pub fn limit_pods(&self, cpu_milli: i64, memory_bytes: i64, processes: Option<i64>) {
         if self.per_qos {
             self.weigh(&self.top(), cpu_milli);
-            self.limit_memory(&self.top(), memory_bytes);
+            self.limit_memory(&self.top(), Some(memory_bytes));
             self.limit_pids(&self.top(), processes);
         }
     }
@@ -110,16 +110,14 @@ impl Cgroups {
         }
     }
 
-    /// Makes a pod's group; whether it was missing.
+    /// Makes a pod's group where it is missing, and sets its limits in any case: they may have changed, or a kubelet have
+    /// ended before it set them. Returns whether the group was missing.
     pub fn ensure_pod(&self, pod: &Pod) -> io::Result<bool> {
         if !self.per_qos {
             return Ok(false);
         }
         let group = self.parent(pod);
         let new = self.make(&group)?;
-        if !new {
-            return Ok(false);
-        }
         self.limit_pids(&group, self.pids);
         let requests = qos::pod_total(pod, |it| it.requests.as_ref());
         let limits = qos::pod_total(pod, |it| it.limits.as_ref());
@@ -127,22 +125,15 @@ impl Cgroups {
             all.get(name).map(|value| i64::try_from(value / unit).unwrap_or(i64::MAX))
         };
         self.weigh(&group, amount(&requests, "cpu", 1).unwrap_or_default());
-        if let Some(limit) = amount(&limits, "cpu", 1).filter(|_| self.cfs_quota && all_limited(pod, "cpu")) {
-            let quota = quota(limit, self.period);
-            self.set(
-                &group,
-                "cpu",
-                &[
-                    ("cpu.cfs_period_us", &self.period.to_string()),
-                    ("cpu.cfs_quota_us", &quota.to_string()),
-                    ("cpu.max", &format!("{quota} {}", self.period)),
-                ],
-            );
-        }
-        if let Some(limit) = memory_limit(pod) {
-            self.limit_memory(&group, limit);
-        }
-        Ok(true)
+        let limit = amount(&limits, "cpu", 1).filter(|_| self.cfs_quota && all_limited(pod, "cpu"));
+        let quota = limit.map(|limit| quota(limit, self.period).to_string());
+        let period = self.period.to_string();
+        let both = format!("{} {period}", quota.as_deref().unwrap_or("max"));
+        let quota = quota.as_deref().unwrap_or("-1");
+        let files = [("cpu.cfs_period_us", &*period), ("cpu.cfs_quota_us", quota), ("cpu.max", &both)];
+        self.set(&group, "cpu", &files);
+        self.limit_memory(&group, memory_limit(pod));
+        Ok(new)
     }
 
     /// A group's part of the processors when they are short.
@@ -152,9 +143,10 @@ impl Cgroups {
         self.set(group, "cpu", &[("cpu.shares", &shares.to_string()), ("cpu.weight", &weight.to_string())]);
     }
 
-    fn limit_memory(&self, group: &str, bytes: i64) {
-        let text = bytes.to_string();
-        self.set(group, "memory", &[("memory.limit_in_bytes", &text), ("memory.max", &text)]);
+    fn limit_memory(&self, group: &str, bytes: Option<i64>) {
+        let text = bytes.map(|bytes| bytes.to_string());
+        let (v1, v2) = (text.as_deref().unwrap_or("-1"), text.as_deref().unwrap_or("max"));
+        self.set(group, "memory", &[("memory.limit_in_bytes", v1), ("memory.max", v2)]);
     }
 
     fn limit_pids(&self, group: &str, limit: Option<i64>) {
@@ -197,7 +189,7 @@ impl Cgroups {
         Ok(new)
     }
 
-    /// Writes those of the files that exist.
+    /// Writes those of the files that exist and have another value.
     fn set(&self, group: &str, controller: &str, values: &[(&str, &str)]) {
         for hierarchy in self.hierarchies() {
             let name = hierarchy.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -206,7 +198,8 @@ impl Cgroups {
             }
             for (file, value) in values {
                 let path = hierarchy.join(group.trim_start_matches('/')).join(file);
-                if path.exists()
+                let has = std::fs::read_to_string(&path);
+                if has.is_ok_and(|has| !is_same(has.trim(), value))
                     && let Err(error) = std::fs::write(&path, value)
                 {
                     warn!(path = %path.display(), value, %error, "Failed to set a cgroup value");
@@ -274,10 +267,17 @@ fn all_limited(pod: &Pod, name: &str) -> bool {
             })
 }
 
+/// Whether a file that reads `has` was written `value`: no limit reads as the largest number there is.
+fn is_same(has: &str, value: &str) -> bool {
+    has == value || (value == "-1" && has.parse::<u64>().is_ok_and(|it| it > i64::MAX as u64 - (1 << 20)))
+}
+
 /// Lets a version 2 group's children use the controllers it has.
 fn delegate(folder: &Path) {
     let Ok(controllers) = std::fs::read_to_string(folder.join("cgroup.controllers")) else { return };
-    for controller in controllers.split_whitespace() {
+    let delegated = std::fs::read_to_string(folder.join("cgroup.subtree_control")).unwrap_or_default();
+    let is_new = |controller: &&str| !delegated.split_whitespace().any(|it| it == *controller);
+    for controller in controllers.split_whitespace().filter(is_new) {
         let _ = std::fs::write(folder.join("cgroup.subtree_control"), format!("+{controller}"));
     }
 }
@@ -362,6 +362,50 @@ mod tests {
         );
         cgroups.weigh_burstable(0);
         assert_eq!(read("burstable/cpu.weight"), "1");
+    }
+
+    #[test]
+    fn limits_of_pods_are_set_again_and_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let limited = serde_json::json!({"requests": {"cpu": "1"}, "limits": {"cpu": "2", "memory": "1Gi"}});
+        let (limited, free) = (pod(limited), pod(serde_json::json!({"requests": {"cpu": "100m"}})));
+        let check = |cgroups: &Cgroups, at: &Path, files: &[(&str, &str, &str, &str)]| {
+            // The kernel makes the files together with the folder; a kubelet that was killed has set none.
+            std::fs::create_dir_all(at).unwrap();
+            files.iter().for_each(|(file, first, ..)| std::fs::write(at.join(file), first).unwrap());
+            for (pod, with_limits) in [(&limited, true), (&free, false), (&limited, true)] {
+                assert!(!cgroups.ensure_pod(pod).unwrap());
+                for (file, _, value, without) in files {
+                    let found = std::fs::read_to_string(at.join(file)).unwrap();
+                    assert_eq!(found, if with_limits { *value } else { *without }, "{file}");
+                }
+            }
+        };
+        let v2 = folder.path().join("v2");
+        std::fs::create_dir_all(&v2).unwrap();
+        std::fs::write(v2.join("cgroup.controllers"), "cpu memory").unwrap();
+        let cgroups = Cgroups::new(&v2, "", true, true, 100_000);
+        check(
+            &cgroups,
+            &v2.join("kubepods/burstable/podu"),
+            &[
+                ("cpu.weight", "100", "39", "4"),
+                ("cpu.max", "max 100000", "200000 100000", "max 100000"),
+                ("memory.max", "max", "1073741824", "max"),
+            ],
+        );
+        let v1 = folder.path().join("v1");
+        for controller in ["cpu", "memory"] {
+            std::fs::create_dir_all(v1.join(controller)).unwrap();
+            std::fs::write(v1.join(controller).join("cgroup.procs"), "").unwrap();
+        }
+        let cgroups = Cgroups::new(&v1, "", true, true, 100_000);
+        std::fs::create_dir_all(v1.join("memory/kubepods/burstable/podu")).unwrap();
+        let cpu = [("cpu.shares", "1024", "1024", "102"), ("cpu.cfs_quota_us", "-1", "200000", "-1")];
+        check(&cgroups, &v1.join("cpu/kubepods/burstable/podu"), &cpu);
+        let memory = [("memory.limit_in_bytes", "9223372036854771712", "1073741824", "-1")];
+        check(&cgroups, &v1.join("memory/kubepods/burstable/podu"), &memory);
+        assert!(is_same("9223372036854771712", "-1") && !is_same("1024", "-1"));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod admission;
+pub mod allocation;
 pub mod cgroups;
 pub mod clock;
 pub mod config;

@@ -338,6 +338,12 @@ pub fn restarts_after(pod: &Pod, container: &Container, exit_code: i32) -> bool 
     }
 }
 
+/// What backs off: a container with another image or other resources may do better, and starts at once.
+pub fn backoff_key(container: &Container) -> String {
+    let resources = serde_json::to_string(&container.resources).unwrap_or_default();
+    format!("{}/{}/{resources}", container.name, container.image.as_deref().unwrap_or_default())
+}
+
 /// Plans a start, or a wait where the container is backing off.
 fn start(plan: &mut Plan, runtime: &RuntimePod, container: &Container, kind: Kind, context: &Context) {
     let last = runtime.container(&container.name);
@@ -345,8 +351,12 @@ fn start(plan: &mut Plan, runtime: &RuntimePod, container: &Container, kind: Kin
     let restart_count = last.map_or(0, |last| last.restart_count + u32::from(!last.never_ran()));
     let finished = runtime.instances(&container.name).find(|it| it.state == State::Exited);
     if let Some(finished) = finished
-        && let Some((delay, remaining)) =
-            context.backoffs.remaining(&runtime.uid, &container.name, finished.finished_at, context.now)
+        && let Some((delay, remaining)) = context.backoffs.remaining(
+            &runtime.uid,
+            &backoff_key(container),
+            finished.finished_at,
+            context.now,
+        )
     {
         plan.waits.push(Waits { name: container.name.clone(), delay, remaining });
         return;

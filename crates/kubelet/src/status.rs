@@ -39,6 +39,8 @@ pub struct Input<'a> {
     pub terminal: bool,
     /// Of a pod that was ended from without: evicted, past its deadline.
     pub failure: Option<&'a Failure>,
+    /// The pod asks for something else than it was given.
+    pub resize_pending: bool,
     pub runtime_name: &'a str,
     pub now: Timestamp,
 }

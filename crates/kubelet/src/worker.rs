@@ -10,7 +10,8 @@ pub mod terminate;
 
 pub use orders::{Failure, Orders};
 
-use crate::events::Normal;
+use crate::allocation;
+use crate::events::{Normal, Warning};
 use crate::figures::FIGURES;
 use crate::node::shares;
 use crate::plan::backoff::Backoffs;
@@ -22,6 +23,7 @@ use crate::status::{self, Generated, Input, Reasons};
 use futures::FutureExt;
 use k8s_openapi::api::core::v1::Pod;
 use obstacles::Obstacles;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::{debug, error, info};
@@ -33,6 +35,8 @@ pub struct Worker {
     reasons: Reasons,
     backoffs: Backoffs,
     obstacles: Obstacles,
+    /// Whether the pod asks for something else than it was given.
+    resize_pending: bool,
     /// Once over, a pod never runs again.
     over: bool,
 }
@@ -54,6 +58,7 @@ impl Worker {
             reasons: Reasons::new(),
             backoffs,
             obstacles: Obstacles::default(),
+            resize_pending: false,
             over: false,
         }
     }
@@ -65,7 +70,7 @@ impl Worker {
         loop {
             // What was asked for until here is read below; what comes later interrupts.
             let _ = orders.interrupt.notified().now_or_never();
-            let pod = orders.pod();
+            let pod = self.allocated(&orders.pod());
             let state = orders.state();
             let ending = self.over
                 || state.removed
@@ -129,6 +134,23 @@ impl Worker {
         Ok(found)
     }
 
+    /// The pod as everything below is to see it: with what it was given.
+    fn allocated(&mut self, pod: &Arc<Pod>) -> Arc<Pod> {
+        let status = self.kubelet.pods.status(&self.uid);
+        let told = self.kubelet.told(pod);
+        let allocated = allocation::allocated(pod, status.as_deref().or(told.as_ref()));
+        let pending = matches!(allocated, Cow::Owned(_));
+        if pending && !self.resize_pending {
+            let text = allocation::infeasible(pod);
+            self.kubelet.events.event(pod, Warning, "ResizeInfeasible", &text);
+        }
+        self.resize_pending = pending;
+        match allocated {
+            Cow::Borrowed(_) => pod.clone(),
+            Cow::Owned(allocated) => Arc::new(allocated),
+        }
+    }
+
     fn generate(&self, pod: &Pod, runtime: &RuntimePod, terminal: bool) -> Generated {
         let last = self.kubelet.pods.status(&self.uid);
         let told = self.kubelet.told(pod);
@@ -145,6 +167,7 @@ impl Worker {
             host_ips: &host_ips,
             terminal,
             failure: failure.as_ref(),
+            resize_pending: self.resize_pending,
             runtime_name: &self.kubelet.runtime_name,
             now: self.kubelet.clock.now(),
         })
@@ -246,7 +269,7 @@ impl Worker {
             let grace = terminate::grace(pod, state.grace);
             tokio::select! {
                 result = terminate::kill_pod(&kubelet, pod, &observed, grace) => result?,
-                never = self.report_changes(), if !state.rejected => match never {},
+                never = self.report_changes(pod), if !state.rejected => match never {},
                 // The grace got shorter: start over with it.
                 () = self.orders.interrupt.notified() => return Err(Error::Retry),
             }
@@ -280,11 +303,11 @@ impl Worker {
     }
 
     /// Keeps the status up to date while the pod ends: its readiness probes go on, and its containers end one by one.
-    async fn report_changes(&self) -> std::convert::Infallible {
+    async fn report_changes(&self, pod: &Arc<Pod>) -> std::convert::Infallible {
         loop {
             self.orders.wake.notified().await;
             match self.observe().await {
-                Ok(observed) => drop(self.report(&self.orders.pod(), &observed, false)),
+                Ok(observed) => drop(self.report(pod, &observed, false)),
                 Err(error) => debug!(uid = self.uid, %error, "Cannot look at the pod that ends"),
             }
         }

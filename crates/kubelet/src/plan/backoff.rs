@@ -1,11 +1,13 @@
 //! Crash-loop back-off: 10 s after the second failure, doubled to 300 s, forgotten when a container ran well
-//! for twice the longest delay.
+//! for ten minutes.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 pub const INITIAL: Duration = Duration::from_secs(10);
 pub const LONGEST: Duration = Duration::from_secs(300);
+/// However short the longest delay is.
+const WELL: Duration = Duration::from_secs(600);
 
 /// By pod uid and name of what backs off. Times are nanoseconds since the epoch.
 #[derive(Clone, Debug)]
@@ -65,7 +67,7 @@ impl Backoffs {
 
     fn expired(&self, entry: &Entry, event: i64) -> bool {
         let since = Duration::from_nanos(u64::try_from(event - entry.updated).unwrap_or_default());
-        since > self.longest * 2
+        since > WELL
     }
 }
 

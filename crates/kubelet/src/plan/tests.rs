@@ -193,8 +193,10 @@ fn probes_hash_and_backoff() {
     assert_eq!(found.kill[0].message, "Container a definition changed, will be restarted");
 
     let mut backoffs = Backoffs::default();
-    backoffs.next("u", "a", 0, 1);
+    backoffs.next("u", &backoff_key(&always.spec.as_ref().unwrap().containers[0]), 0, 1);
     check_with(&always, "ready", &["a:exit:1"], &ProbeResults::default(), &backoffs, &["wait a"]);
+    let mended = pod(json!({"containers": [{"name": "a", "image": "i:2"}]}));
+    check_with(&mended, "ready", &["a:exit:1"], &ProbeResults::default(), &backoffs, &["start a"]);
 }
 
 #[test]

@@ -61,7 +61,11 @@ impl Worker {
         // After a restart of the kubelet not all probes of the node should fire at once.
         if self.kubelet.started.elapsed() < period {
             let spread = rand::random::<f64>();
-            tokio::time::sleep(period.mul_f64(spread)).await;
+            tokio::select! {
+                () = tokio::time::sleep(period.mul_f64(spread)) => {}
+                // Somebody waits for this one.
+                () = self.trigger.notified() => {}
+            }
         }
         let mut ticks = tokio::time::interval(period);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -7,7 +7,9 @@ use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 const OWNED: &[&str] =
-    &["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+    &["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled", RESIZE];
+
+const RESIZE: &str = "PodResizePending";
 
 /// Also set by others who take pods away.
 const DISRUPTION: &str = "DisruptionTarget";
@@ -50,9 +52,14 @@ pub(super) fn generate(input: &Input, status: &PodStatus, old: &PodStatus) -> Ve
         let (reason, message) = ("TerminationByKubelet".into(), failure.message.clone());
         (DISRUPTION, Draft { status: true, reason, message })
     });
+    let resize = (input.resize_pending && !ended).then(|| {
+        let (reason, message) = crate::allocation::INFEASIBLE;
+        (RESIZE, Draft { status: true, reason: reason.into(), message: message.into() })
+    });
     let mut conditions: Vec<PodCondition> = drafts
         .into_iter()
         .chain(disruption)
+        .chain(resize)
         .map(|(kind, draft)| {
             let before = old.conditions.iter().flatten().find(|it| it.type_ == kind);
             let value = if draft.status { "True" } else { "False" };

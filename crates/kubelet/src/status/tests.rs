@@ -33,6 +33,7 @@ struct Case<'a> {
     /// Whether the sandbox is stopped.
     stopped: bool,
     failure: Option<Failure>,
+    resize_pending: bool,
     old: Option<PodStatus>,
 }
 
@@ -46,6 +47,7 @@ impl<'a> Case<'a> {
             terminal: false,
             stopped: false,
             failure: None,
+            resize_pending: false,
             old: None,
         }
     }
@@ -72,6 +74,7 @@ impl<'a> Case<'a> {
             host_ips: &["192.168.0.1".to_owned()],
             terminal: self.terminal,
             failure: self.failure.as_ref(),
+            resize_pending: self.resize_pending,
             runtime_name: "containerd",
             now: Timestamp::from_second(100).unwrap(),
         })
@@ -302,4 +305,17 @@ fn what_is_not_known_to_have_ended_has_failed_when_the_pod_is_over() {
         ends(&init, done.into()),
         ["i: Error 0", "j: Error 0", "k: Error 0", &format!("a: {unknown}")]
     );
+}
+
+#[test]
+fn a_resize_that_does_not_happen_is_reported_as_such() {
+    let pod = pod(json!({"containers": [{"name": "a"}]}));
+    let case = || Case::new(&pod, vec![instance("a", State::Running, 0)]);
+    let pending = Case { resize_pending: true, ..case() }.run();
+    assert_eq!(
+        condition(&pending, "PodResizePending"),
+        "True Infeasible In-place pod resize is not supported on this node"
+    );
+    let reverted = Case { old: Some(pending), ..case() }.run();
+    assert!(!reverted.conditions.iter().flatten().any(|it| it.type_ == "PodResizePending"));
 }

@@ -3,7 +3,7 @@
 use super::{Error, Worker, start, terminate};
 use crate::events::{Normal, Warning};
 use crate::figures::FIGURES;
-use crate::plan::{Kind, Plan};
+use crate::plan::{self, Kind, Plan};
 use crate::pods::title;
 use crate::runtime::{self, RuntimePod};
 use crate::status;
@@ -83,12 +83,17 @@ impl Worker {
             if let Some(finished) = finished {
                 self.backoffs.next(
                     &self.uid,
-                    &planned.name,
+                    &plan::backoff_key(&container),
                     finished.finished_at,
                     kubelet.clock.nanoseconds(),
                 );
             }
-            match start::start(&kubelet, pod, &container, planned, &sandbox, &config).await {
+            let mut planned = planned.clone();
+            if observed.container(&planned.name).is_none() {
+                let logs = std::path::Path::new(&config.log_directory).join(&planned.name);
+                planned.restart_count = start::restarts_by_logs(&logs);
+            }
+            match start::start(&kubelet, pod, &container, &planned, &sandbox, &config).await {
                 Ok(()) => {
                     FIGURES.started_containers.with(&[planned.kind.name()]).inc();
                     self.reasons.remove(&planned.name);

@@ -150,6 +150,17 @@ fn link_log(kubelet: &Kubelet, pod: &Pod, container: &str, id: &str, log: &std::
     }
 }
 
+/// How often a container was started that the runtime has no instance of any more: by the logs that it left, `N.log` and
+/// what was rotated of it.
+pub fn restarts_by_logs(folder: &std::path::Path) -> u32 {
+    let count = |entry: std::fs::DirEntry| {
+        let name = entry.file_name();
+        let (number, rest) = name.to_str()?.split_once('.')?;
+        (rest == "log" || rest.starts_with("log.")).then(|| number.parse::<u32>().ok())?.map(|it| it + 1)
+    };
+    std::fs::read_dir(folder).into_iter().flatten().flatten().filter_map(count).max().unwrap_or_default()
+}
+
 async fn configure(
     kubelet: &Arc<Kubelet>,
     pod: &Arc<Pod>,
@@ -308,6 +319,20 @@ async fn log_tail(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn restarts_are_counted_by_logs() {
+        let folder = tempfile::tempdir().unwrap();
+        let restarts = |files: &[&str]| {
+            files.iter().for_each(|file| std::fs::write(folder.path().join(file), "").unwrap());
+            restarts_by_logs(folder.path())
+        };
+        assert_eq!(restarts(&[]), 0);
+        assert_eq!(restarts(&["notes", "x.log", "0.txt"]), 0);
+        assert_eq!(restarts(&["0.log"]), 1);
+        assert_eq!(restarts(&["0.log.20260101-000000.gz", "3.log.20260101-000000"]), 4);
+        assert_eq!(restarts_by_logs(&folder.path().join("none")), 0);
+    }
 
     #[tokio::test]
     async fn last_words() {

@@ -144,7 +144,7 @@ fn calls_are_bounded() {
         let runtime = world.node.runtime.clone();
         runtime.behave(Conduct { latency: Duration::from_millis(50), ..Conduct::default() });
         world.start();
-        let mut calls = async |world: &mut World, seconds| {
+        let calls = async |world: &mut World, seconds| {
             let before = runtime.calls_by_pod();
             world.pass(Duration::from_secs(seconds), GLANCE).await;
             runtime.calls_by_pod() - before
