@@ -5,7 +5,7 @@
 mod authentication;
 mod authorization;
 
-pub use authentication::{Authentication, AuthenticationOptions, Authenticator};
+pub use authentication::{Authentication, AuthenticationOptions, Authenticator, FrontProxyOptions};
 pub use authorization::{Answer, Attributes, Authorization, AuthorizationOptions, Authorizer};
 
 use std::collections::BTreeMap;

@@ -14,6 +14,8 @@ pub struct Options {
     #[command(flatten)]
     pub logging: Logging,
     #[command(flatten)]
+    pub request_header: daemon::flags::RequestHeader,
+    #[command(flatten)]
     pub serving: SecureServing,
 
     /// Path to kubeconfig file with authorization and master location information.
@@ -254,7 +256,7 @@ const fn switch(name: &'static str) -> Unsupported {
 }
 
 /// Upstream's flags that are taken and change nothing here.
-pub const WITHOUT_EFFECT: [Unsupported; 75] = [
+pub const WITHOUT_EFFECT: [Unsupported; 69] = [
     switch("contention-profiling"),
     switch("profiling"),
     switch("enable-leader-migration"),
@@ -273,12 +275,6 @@ pub const WITHOUT_EFFECT: [Unsupported; 75] = [
     value("tls-curve-preferences"),
     value("tls-sni-cert-key"),
     switch("authentication-tolerate-lookup-failure"),
-    value("requestheader-allowed-names"),
-    value("requestheader-client-ca-file"),
-    value("requestheader-extra-headers-prefix"),
-    value("requestheader-group-headers"),
-    value("requestheader-uid-headers"),
-    value("requestheader-username-headers"),
     value("attach-detach-reconcile-sync-period"),
     switch("disable-attach-detach-reconcile-sync"),
     switch("disable-force-detach-on-timeout"),

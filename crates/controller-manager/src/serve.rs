@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use client::delegated::{
     Attributes, Authentication, AuthenticationOptions, Authenticator, Authorization, AuthorizationOptions,
-    Authorizer,
+    Authorizer, FrontProxyOptions,
 };
 use client::{Client, Config, Material};
 use daemon::health::Checks;
@@ -81,6 +81,7 @@ pub async fn start(
     tasks.spawn(tls.clone().watch(stop.clone()));
     let authentication = AuthenticationOptions {
         client_ca: file(&options.client_ca_file),
+        front_proxy: FrontProxyOptions::of_flags(&options.request_header),
         lookup: !options.authentication_skip_lookup,
         cache: *options.authentication_token_webhook_cache_ttl,
         ..Default::default()

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Command, Parser};
 
-pub use common::{Logging, SecureServing, path};
+pub use common::{Logging, RequestHeader, SecureServing, path};
 pub use duration::Duration;
 pub use values::{set_value, values};
 

@@ -84,6 +84,7 @@ pub fn access(config: &KubeletConfiguration, node_name: &str, client: Option<&cl
     let authenticator = client.map(|client| {
         let options = AuthenticationOptions {
             client_ca: (!ca.is_empty()).then(|| Material::File(ca.into())),
+            front_proxy: None,
             lookup: false,
             anonymous: authentication.anonymous.enabled,
             cache: authentication.webhook.cache_ttl.0,

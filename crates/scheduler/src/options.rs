@@ -54,6 +54,8 @@ pub struct Options {
     #[arg(long, default_value = "")]
     pub feature_gates: String,
     #[command(flatten)]
+    pub request_header: daemon::flags::RequestHeader,
+    #[command(flatten)]
     pub serving: SecureServing,
     #[command(flatten)]
     pub logging: Logging,
@@ -70,12 +72,6 @@ const fn boolean(name: &'static str) -> Unsupported {
 /// Upstream's flags that are taken without effect.
 pub const WITHOUT_EFFECT: &[Unsupported] = &[
     boolean("authentication-tolerate-lookup-failure"),
-    value("requestheader-allowed-names"),
-    value("requestheader-client-ca-file"),
-    value("requestheader-extra-headers-prefix"),
-    value("requestheader-group-headers"),
-    value("requestheader-uid-headers"),
-    value("requestheader-username-headers"),
     boolean("contention-profiling"),
     boolean("profiling"),
     value("kube-api-burst"),

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
-use client::delegated::{Authentication, AuthenticationOptions, Authorization, AuthorizationOptions};
+use client::delegated::{
+    Authentication, AuthenticationOptions, Authorization, AuthorizationOptions, FrontProxyOptions,
+};
 use client::{Client, Config, Election, EventRecorder, Informers, LeaderElector, Material, Outcome};
 use daemon::health::Checks;
 use daemon::serving::{self, TlsConfig};
@@ -133,6 +135,7 @@ async fn serve(
     let client_ca = &options.client_ca_file;
     let authentication = AuthenticationOptions {
         client_ca: (!client_ca.is_empty()).then(|| Material::File(client_ca.into())),
+        front_proxy: FrontProxyOptions::of_flags(&options.request_header),
         lookup: !options.authentication_skip_lookup,
         cache: *options.authentication_token_webhook_cache_ttl,
         ..Default::default()

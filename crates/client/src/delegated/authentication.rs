@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
+use daemon::flags::RequestHeader;
 use daemon::serving::authority;
 use daemon::serving::identity::{self, ProxyHeaders};
 use http::HeaderMap;
@@ -32,6 +33,8 @@ pub trait Authenticator: Send + Sync {
 pub struct AuthenticationOptions {
     /// `--client-ca-file`; certificates of the cluster's own authority are accepted besides.
     pub client_ca: Option<Material>,
+    /// The front proxy that flags name, in place of the cluster's.
+    pub front_proxy: Option<FrontProxyOptions>,
     /// Accept the authority in `kube-system/extension-apiserver-authentication`
     /// (not with `--authentication-skip-lookup`).
     pub lookup: bool,
@@ -44,10 +47,40 @@ pub struct AuthenticationOptions {
     pub audiences: Vec<String>,
 }
 
+/// A client that says in headers whom it speaks for.
+#[derive(Clone, Debug)]
+pub struct FrontProxyOptions {
+    pub authority: Material,
+    /// Common names that may; any that the authority signed where there are none.
+    pub names: Vec<String>,
+    pub headers: ProxyHeaders,
+}
+
+impl FrontProxyOptions {
+    /// As flags name it, if they do.
+    pub fn of_flags(flags: &RequestHeader) -> Option<FrontProxyOptions> {
+        let file = &flags.requestheader_client_ca_file;
+        (!file.as_os_str().is_empty()).then(|| FrontProxyOptions {
+            authority: Material::File(file.clone()),
+            names: flags.requestheader_allowed_names.clone(),
+            headers: flags.headers(),
+        })
+    }
+
+    fn read(&self) -> Result<FrontProxy> {
+        Ok(FrontProxy {
+            verifier: verifier(&self.authority.read()?)?,
+            names: self.names.clone(),
+            headers: self.headers.clone(),
+        })
+    }
+}
+
 impl Default for AuthenticationOptions {
     fn default() -> Self {
         AuthenticationOptions {
             client_ca: None,
+            front_proxy: None,
             lookup: true,
             anonymous: true,
             cache: Duration::from_secs(10),
@@ -58,8 +91,9 @@ impl Default for AuthenticationOptions {
 }
 
 impl AuthenticationOptions {
-    /// An error where the authority that is named cannot be read: to go on without it would take its clients for strangers.
+    /// An error where an authority that is named cannot be read: to go on without it would take its clients for strangers.
     pub fn check(&self) -> Result<()> {
+        self.front_proxy.as_ref().map(FrontProxyOptions::read).transpose()?;
         self.authorities().map(|_| ())
     }
 
@@ -124,7 +158,8 @@ impl Authentication {
                         Some(kept) => kept.verifiers.clone(),
                         None => self.options.authorities().unwrap_or_default(),
                     },
-                    front_proxy: None,
+                    // what flags name does not hang on the cluster's answer
+                    front_proxy: self.options.front_proxy.as_ref().and_then(|own| own.read().ok()),
                     // Ask again soon.
                     loaded: Instant::now() - REFRESH + Duration::from_secs(5).min(REFRESH),
                 })
@@ -136,7 +171,7 @@ impl Authentication {
 
     async fn load(&self) -> Result<Authorities> {
         let mut verifiers = self.options.authorities()?;
-        let mut front_proxy = None;
+        let mut front_proxy = self.options.front_proxy.as_ref().map(FrontProxyOptions::read).transpose()?;
         if self.options.lookup {
             let name = "extension-apiserver-authentication";
             let map: ConfigMap = self.client.get(Some("kube-system"), name).await?;
@@ -149,7 +184,9 @@ impl Authentication {
                 let Some(text) = data.get(key).filter(|text| !text.is_empty()) else { return Ok(Vec::new()) };
                 serde_json::from_str(text).map_err(|error| Error::Config(format!("{name}: {key}: {error}")))
             };
-            if let Some(pem) = data.get("requestheader-client-ca-file") {
+            if front_proxy.is_none()
+                && let Some(pem) = data.get("requestheader-client-ca-file")
+            {
                 front_proxy = Some(FrontProxy {
                     verifier: verifier(pem.as_bytes())?,
                     names: list("requestheader-allowed-names")?,
@@ -309,6 +346,25 @@ mod tests {
         "MBAf8wCgYIKoZIzj0EAwIDSAAwRQIhALp7J1subhs4EImyK/BUQSoK/WaXBgE5bs6kXapZaEp9AiBDLb3zmMjDysXi",
         "B7mvFEJoaNrJ+wirsbT4hHbhAI+9zQ==",
     );
+
+    #[test]
+    fn an_authority_that_cannot_be_read_is_not_left_out() {
+        let check = |client_ca: Option<&[u8]>, front_proxy: Option<&[u8]>| {
+            let front_proxy = front_proxy.map(|pem| FrontProxyOptions {
+                authority: Material::Inline(pem.to_vec()),
+                names: Vec::new(),
+                headers: ProxyHeaders::default(),
+            });
+            let client_ca = client_ca.map(|pem| Material::Inline(pem.to_vec()));
+            AuthenticationOptions { client_ca, front_proxy, ..Default::default() }.check().is_ok()
+        };
+        let pem = format!("-----BEGIN CERTIFICATE-----\n{ADMIN}\n-----END CERTIFICATE-----\n");
+        let (good, bad): (&[u8], &[u8]) = (pem.as_bytes(), b"nothing");
+        assert!(check(None, None));
+        assert!(check(Some(good), Some(good)));
+        assert!(!check(Some(bad), None));
+        assert!(!check(Some(good), Some(bad)));
+    }
 
     #[test]
     fn a_certificate_without_a_common_name_is_nobodys() {

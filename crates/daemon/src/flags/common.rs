@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use super::{Duration, Unsupported};
+use crate::serving::identity::ProxyHeaders;
 
 /// A path that may be empty, which clap's own parser refuses.
 pub fn path() -> impl TypedValueParser<Value = PathBuf> {
@@ -60,6 +61,36 @@ impl Logging {
     /// Starts logging with these settings.
     pub fn init(&self) -> Result<(), crate::logging::UnsupportedFormat> {
         crate::logging::init(self.verbosity, &self.logging_format, &self.vmodule)
+    }
+}
+
+/// The front proxy that a daemon believes, where it does not ask the cluster for it: without a file there is none.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RequestHeader {
+    /// The authority of the front proxy's certificate.
+    #[arg(long, default_value = "", value_parser = path())]
+    pub requestheader_client_ca_file: PathBuf,
+    /// Common names that may be a front proxy; any that the authority signed where none is given.
+    #[arg(long, value_delimiter = ',')]
+    pub requestheader_allowed_names: Vec<String>,
+    #[arg(long, value_delimiter = ',', default_value = "x-remote-user")]
+    pub requestheader_username_headers: Vec<String>,
+    #[arg(long, value_delimiter = ',')]
+    pub requestheader_uid_headers: Vec<String>,
+    #[arg(long, value_delimiter = ',', default_value = "x-remote-group")]
+    pub requestheader_group_headers: Vec<String>,
+    #[arg(long, value_delimiter = ',', default_value = "x-remote-extra-")]
+    pub requestheader_extra_headers_prefix: Vec<String>,
+}
+
+impl RequestHeader {
+    pub fn headers(&self) -> ProxyHeaders {
+        ProxyHeaders {
+            username: self.requestheader_username_headers.clone(),
+            uid: self.requestheader_uid_headers.clone(),
+            group: self.requestheader_group_headers.clone(),
+            extra_prefix: self.requestheader_extra_headers_prefix.clone(),
+        }
     }
 }
 
