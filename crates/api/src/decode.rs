@@ -63,5 +63,18 @@ pub fn tree(tree: &Tree, message: &Message, strictness: Strictness) -> Result<De
     check::check(&node::Node::from(tree), check::Source::Tree, message, strictness)
 }
 
+/// What is wrong with text that should be a JSON object.
+pub fn object_problem(bytes: &[u8]) -> Option<String> {
+    let kind = match node::parse_json(bytes) {
+        Err(problem) => return Some(problem),
+        Ok(node::Node::Object(..) | node::Node::Null) => return None,
+        Ok(node::Node::Bool(_)) => "bool",
+        Ok(node::Node::Number(_)) => "number",
+        Ok(node::Node::String(_)) => "string",
+        Ok(node::Node::Array(_)) => "array",
+    };
+    Some(format!("json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"))
+}
+
 #[cfg(test)]
 mod tests;

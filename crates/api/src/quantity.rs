@@ -1,51 +1,67 @@
-//! Quantities: the canonical spelling of `1000m`, `1.5Gi`, `1e3`.
+//! Quantities: what `1000m`, `1.5Gi` and `1e3` are, and how they are spelled once they have been read.
 //!
-//! Only the spelling lives here, because decoding needs it; arithmetic is `machinery`'s.
+//! Only reading and spelling live here, because decoding needs them; arithmetic is `machinery`'s. A spelling that is as short as
+//! the canonical one stays as it is (`+5`, `007`, `1E3`), as it always has. Amounts are digits and a scale, so that none is
+//! too large or too fine; the work is linear in the text.
 
 /// The answer to a text that is no quantity.
 pub const FORMAT_WRONG: &str =
     "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
-const SUFFIX: &str = "unable to parse quantity's suffix";
-const NUMERIC: &str = "unable to parse numeric part of quantity";
+pub const SUFFIX: &str = "unable to parse quantity's suffix";
+pub const NUMERIC: &str = "unable to parse numeric part of quantity";
 
-const NANO: i128 = 1_000_000_000;
-const MAX: i128 = i64::MAX as i128 * NANO;
-
-#[derive(Clone, Copy, PartialEq)]
-enum Format {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
     DecimalSi,
-    DecimalExponent,
     BinarySi,
+    DecimalExponent,
 }
 
-/// The canonical text: no fraction where a smaller suffix avoids it, the largest suffix that stays exact.
-pub fn canonical(text: &str) -> Result<String, &'static str> {
-    let (negative, rest) = match text.as_bytes().first().ok_or(FORMAT_WRONG)? {
-        b'-' => (true, &text[1..]),
-        b'+' => (false, &text[1..]),
-        _ => (false, text),
-    };
+/// The parts of a text: `whole.fraction × base^exponent`.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'t> {
+    pub negative: bool,
+    /// Without zeros in front; `0` where there is nothing else.
+    pub whole: &'t str,
+    pub fraction: &'t str,
+    pub format: Format,
+    pub base: u32,
+    pub exponent: i32,
+    /// Sign, digits and dot as they stand in the text.
+    number: &'t str,
+}
+
+/// Takes a text apart. What has neither digits nor a dot before its suffix is zero.
+pub fn parts(text: &str) -> Result<Parts<'_>, &'static str> {
+    if text.is_empty() {
+        return Err(FORMAT_WRONG);
+    }
+    let rest = text.strip_prefix(['-', '+']).unwrap_or(text);
     let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
-    let whole = &rest[..digits(rest)];
+    let rest = rest.trim_start_matches('0');
+    let mut whole = &rest[..digits(rest)];
     let mut suffix = &rest[whole.len()..];
     let mut fraction = "";
     if let Some(after) = suffix.strip_prefix('.') {
         fraction = &after[..digits(after)];
         suffix = &after[fraction.len()..];
     }
-    if suffix.bytes().any(|byte| !b"eEinumkKMGTP+-0123456789".contains(&byte)) {
+    let number = &text[..text.len() - suffix.len()];
+    if whole.is_empty() {
+        whole = "0";
+    }
+    let letters = suffix.bytes().take_while(|byte| b"eEinumkKMGTP".contains(byte)).count();
+    let after = &suffix[letters..];
+    let power = after.strip_prefix(['-', '+']).unwrap_or(after);
+    if digits(power) != power.len() {
         return Err(FORMAT_WRONG);
     }
-    if whole.is_empty() && fraction.is_empty() {
-        return Err(if rest.starts_with('.') { NUMERIC } else { FORMAT_WRONG });
-    }
     let (format, base, exponent) = suffix_of(suffix).ok_or(SUFFIX)?;
-    let amount = amount(whole, fraction, base, exponent);
-    Ok(spell(amount, negative, format))
+    Ok(Parts { negative: text.starts_with('-'), whole, fraction, format, base, exponent, number })
 }
 
 /// The suffix's format, base and exponent.
-fn suffix_of(suffix: &str) -> Option<(Format, i128, i32)> {
+fn suffix_of(suffix: &str) -> Option<(Format, u32, i32)> {
     let decimal = |exponent| Some((Format::DecimalSi, 10, exponent));
     let binary = |exponent| Some((Format::BinarySi, 2, exponent));
     match suffix {
@@ -66,97 +82,184 @@ fn suffix_of(suffix: &str) -> Option<(Format, i128, i32)> {
         "Pi" => binary(50),
         "Ei" => binary(60),
         _ => {
-            let exponent = suffix.strip_prefix(['e', 'E'])?;
-            Some((Format::DecimalExponent, 10, exponent.parse().ok()?))
+            let exponent: i64 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
+            // of a larger one only the low bits have ever counted
+            Some((Format::DecimalExponent, 10, exponent as i32))
         }
     }
 }
 
-/// In nanos, rounded up, and no more than upstream's largest.
-fn amount(whole: &str, fraction: &str, base: i128, exponent: i32) -> i128 {
-    let digits = whole.trim_start_matches('0');
-    let significant = if digits.is_empty() {
-        fraction.trim_start_matches('0').len()
-    } else {
-        digits.len() + fraction.len()
-    };
-    if significant == 0 {
-        return 0;
+/// The text as it is written from now on: no fraction where a smaller suffix avoids it, the largest suffix that stays exact.
+pub fn canonical(text: &str) -> Result<String, &'static str> {
+    let parts = parts(text)?;
+    match parts.short() {
+        Some(Spelling::AsIs) => return Ok(text.to_owned()),
+        Some(Spelling::Canonical) => {}
+        // a number of its own is needed where the amount is not a small one
+        None if !parts.number.bytes().any(|byte| byte.is_ascii_digit()) => return Err(NUMERIC),
+        None => {}
     }
-    if base == 10 && digits.len() as i64 + i64::from(exponent) > 28 || digits.len() > 28 {
-        return MAX;
-    }
-    // fraction digits beyond the 20th only tell whether to round up
-    let kept = &fraction[..fraction.len().min(20.min(36 - digits.len().min(36)))];
-    let mut sticky = fraction[kept.len()..].bytes().any(|digit| digit != b'0');
-    let number = format!("{digits}{kept}");
-    let mut value: i128 = number.parse().unwrap_or(0);
-    // decimal places of `value` after scaling to nanos
-    let mut shift = 9 - kept.len() as i64;
-    if base == 10 {
-        shift += i64::from(exponent);
-    } else {
-        match value.checked_mul(1i128 << exponent.clamp(0, 60)) {
-            Some(scaled) => value = scaled,
-            None => return MAX,
-        }
-    }
-    while shift > 0 && value != 0 {
-        match value.checked_mul(10) {
-            Some(scaled) => value = scaled,
-            None => return MAX,
-        }
-        shift -= 1;
-    }
-    while shift < 0 && value != 0 {
-        sticky |= value % 10 != 0;
-        value /= 10;
-        shift += 1;
-    }
-    if sticky {
-        value += 1;
-    }
-    // decimal amounts of few digits keep their scale upstream, and so their size
-    if base == 10 && significant <= 18 { value } else { value.min(MAX) }
+    let (amount, format) = Amount::of(&parts);
+    Ok(amount.spell(parts.negative, format))
 }
 
-fn spell(amount: i128, negative: bool, format: Format) -> String {
-    if amount == 0 {
-        return "0".to_owned();
-    }
-    let sign = if negative { "-" } else { "" };
-    let whole = amount / NANO;
-    if format == Format::BinarySi && whole >= 1024 && amount % NANO == 0 {
-        let mut value = whole;
-        let mut step = 0;
-        while value % 1024 == 0 && step < 6 {
-            value /= 1024;
-            step += 1;
+enum Spelling {
+    AsIs,
+    Canonical,
+}
+
+/// As many decimal digits fit into 64 bits.
+const DIGITS: i64 = 18;
+const NANO: i64 = 9;
+
+impl Parts<'_> {
+    /// How an amount of few digits is spelled.
+    fn short(&self) -> Option<Spelling> {
+        let (whole, fraction) = (self.whole.len() as i64, self.fraction.len() as i64);
+        let binary = self.format == Format::BinarySi;
+        let room = match (binary, fraction) {
+            (false, _) => DIGITS - whole - fraction,
+            (true, 0) => 14 - whole - i64::from(self.exponent) * 3 / 10,
+            (true, _) => -1,
+        };
+        let scale = if binary { 0 } else { i64::from(self.exponent) } - fraction;
+        if room < 0 || scale < -NANO {
+            return None;
         }
-        return format!("{sign}{value}{}", ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"][step]);
+        let value: u64 = format!("{}{}", self.whole, self.fraction).parse().ok()?;
+        let kept = if binary {
+            !value.is_multiple_of(8)
+        } else {
+            scale % 3 == 0
+                && !(value.is_multiple_of(1000) && whole + fraction >= 3)
+                && !self.whole.starts_with('0')
+        };
+        Some(if kept { Spelling::AsIs } else { Spelling::Canonical })
     }
-    let mut value = amount;
-    let mut exponent = -9;
-    while value % 1000 == 0 && (exponent < 18 || format == Format::DecimalExponent) {
-        value /= 1000;
-        exponent += 3;
+}
+
+/// Decimal digits, and how many of them are behind the point (or how many zeros follow, where negative).
+struct Amount {
+    digits: Vec<u8>,
+    scale: i64,
+}
+
+impl Amount {
+    fn of(parts: &Parts<'_>) -> (Amount, Format) {
+        let digits = parts.whole.bytes().chain(parts.fraction.bytes()).map(|byte| byte - b'0');
+        let mut amount = Amount { digits: digits.collect(), scale: parts.fraction.len() as i64 };
+        if parts.base == 10 {
+            amount.scale -= i64::from(parts.exponent);
+        } else {
+            (0..parts.exponent).for_each(|_| amount.double());
+        }
+        amount.trim();
+        amount.round_up();
+        if parts.format != Format::BinarySi {
+            return (amount, parts.format);
+        }
+        // beyond 64 bits there is no more of what is counted in binary
+        let bound = i64::MAX as u64;
+        if amount.whole() > u128::from(bound) {
+            amount = Amount { digits: bound.to_string().bytes().map(|byte| byte - b'0').collect(), scale: 0 };
+        }
+        let small = amount.whole() < 1024 || amount.scale > 0;
+        (amount, if small { Format::DecimalSi } else { Format::BinarySi })
     }
-    if format == Format::DecimalExponent {
-        return if exponent == 0 { format!("{sign}{value}") } else { format!("{sign}{value}e{exponent}") };
+
+    fn double(&mut self) {
+        let mut carry = 0;
+        for digit in self.digits.iter_mut().rev() {
+            let value = *digit * 2 + carry;
+            (*digit, carry) = (value % 10, value / 10);
+        }
+        if carry > 0 {
+            self.digits.insert(0, carry);
+        }
     }
-    let suffix = match exponent {
-        -9 => "n",
-        -6 => "u",
-        -3 => "m",
-        3 => "k",
-        6 => "M",
-        9 => "G",
-        12 => "T",
-        15 => "P",
-        18 => "E",
-        _ => "",
-    };
-    format!("{sign}{value}{suffix}")
+
+    /// Without zeros in front and behind.
+    fn trim(&mut self) {
+        let zeros = self.digits.iter().take_while(|digit| **digit == 0).count();
+        self.digits.drain(..zeros);
+        while self.digits.last() == Some(&0) {
+            self.digits.pop();
+            self.scale -= 1;
+        }
+    }
+
+    /// Whoever wants a little gets no less than a billionth.
+    fn round_up(&mut self) {
+        if self.scale <= NANO || self.digits.is_empty() {
+            return;
+        }
+        let finer = usize::try_from(self.scale - NANO).unwrap_or(usize::MAX).min(self.digits.len());
+        self.digits.truncate(self.digits.len() - finer);
+        self.scale = NANO;
+        for digit in self.digits.iter_mut().rev() {
+            if *digit < 9 {
+                *digit += 1;
+                self.trim();
+                return;
+            }
+            *digit = 0;
+        }
+        self.digits.insert(0, 1);
+        self.trim();
+    }
+
+    /// What is before the point, as far as it can be counted.
+    fn whole(&self) -> u128 {
+        let count = self.digits.len() as i64 - self.scale;
+        if count > 30 {
+            return u128::MAX;
+        }
+        let digits = self.digits.iter().copied().chain(std::iter::repeat(0));
+        digits.take(usize::try_from(count).unwrap_or(0)).fold(0, |sum, digit| sum * 10 + u128::from(digit))
+    }
+
+    fn spell(mut self, negative: bool, format: Format) -> String {
+        if self.digits.is_empty() {
+            return "0".to_owned();
+        }
+        let sign = if negative { "-" } else { "" };
+        if format == Format::BinarySi {
+            let mut value = self.whole();
+            let mut step = 0;
+            while value.is_multiple_of(1024) && step < 6 {
+                value /= 1024;
+                step += 1;
+            }
+            return format!("{sign}{value}{}", ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"][step]);
+        }
+        while self.scale % 3 != 0 {
+            self.digits.push(0);
+            self.scale += 1;
+        }
+        let value: String = self.digits.iter().map(|digit| char::from(b'0' + digit)).collect();
+        let exponent = -self.scale;
+        if format == Format::DecimalExponent {
+            return if exponent == 0 {
+                format!("{sign}{value}")
+            } else {
+                format!("{sign}{value}e{exponent}")
+            };
+        }
+        // there is no larger suffix, and none is written then
+        let suffix = match exponent {
+            -9 => "n",
+            -6 => "u",
+            -3 => "m",
+            3 => "k",
+            6 => "M",
+            9 => "G",
+            12 => "T",
+            15 => "P",
+            18 => "E",
+            _ => "",
+        };
+        format!("{sign}{value}{suffix}")
+    }
 }
 
 #[cfg(test)]
@@ -182,19 +285,38 @@ mod tests {
             ("1000e0", "1e3"),
             ("12e-1", "1200e-3"),
             ("-5m", "-5m"),
-            ("+5", "5"),
+            ("+5", "+5"),
+            ("007", "007"),
+            ("1E3", "1E3"),
+            ("1e+3", "1e+3"),
+            ("1e0", "1e0"),
+            ("10e18", "10e18"),
+            ("1e19", "10e18"),
+            ("1e100", "10e99"),
+            ("99999999999999999999999999", "99999999999999999999999999"),
+            ("9223372036854775807Ki", "9223372036854775807"),
+            ("8Ei", "9223372036854775807"),
+            ("1000E", "1"),
+            ("0.5n", "1n"),
+            ("1.0000000001", "1000000001n"),
+            ("1.1Ki", "1126400m"),
+            ("Gi", "0"),
+            ("-", "0"),
+            (".", "0"),
+            ("e3", "0"),
+            ("00", "0"),
             ("1n", "1n"),
             ("0.1n", "1n"),
             ("5E", "5E"),
             (".5", "500m"),
-            ("1.", "1"),
+            ("1.", "1."),
             ("128974848", "128974848"),
             ("9223372036854775807", "9223372036854775807"),
-            ("9223372036854775808", "9223372036854775807"),
+            ("9223372036854775808", "9223372036854775808"),
         ] {
             assert_eq!(canonical(text).as_deref(), Ok(expect), "{text}");
         }
-        for bad in ["", "x", "1x", "1 ", "e3", "1ee", "-", "1Kii"] {
+        for bad in ["", "x", "1x", "1 ", "1ee", "1Kii", "1e--3", "1,5", "Pi", "1e3m"] {
             assert!(canonical(bad).is_err(), "{bad}");
         }
     }

@@ -48,7 +48,7 @@ impl Documents {
         place.get_or_init(|| {
             let groups: Vec<Group<'static>> =
                 self.groups.iter().filter(|group| group.name.is_empty() == core).cloned().collect();
-            Document::new(&discovery::aggregated(&groups))
+            Document::aggregated(&discovery::aggregated(&groups))
         })
     }
 
@@ -72,6 +72,19 @@ pub struct Document {
 impl Document {
     pub fn new(tree: &Tree) -> Document {
         Document::of(serde_json::to_vec(tree).unwrap_or_default())
+    }
+
+    /// An aggregated document, whose hash is of what it lists and not of its kind.
+    fn aggregated(tree: &Tree) -> Document {
+        let mut listed = tree.clone();
+        if let Some(listed) = listed.as_object_mut() {
+            listed.shift_remove("kind");
+            listed.shift_remove("apiVersion");
+        }
+        let Document { etag, .. } = Document::new(&listed);
+        let mut bytes = serde_json::to_vec(tree).unwrap_or_default();
+        bytes.push(b'\n');
+        Document { bytes: bytes.into(), etag }
     }
 
     pub fn of(bytes: Vec<u8>) -> Document {

@@ -139,8 +139,14 @@ pub async fn create(
 ) -> Result<Arc<Entry>, Status> {
     let cache = operation.cache()?;
     let mut body = body;
+    // of a namespace's own namespace nothing is made, and nothing said
+    if operation.resource.group.is_empty() && operation.resource.plural == "namespaces" {
+        metadata::unset(&mut body, "namespace");
+    }
     metadata::check_namespace(&mut body, operation.namespace, cache.kind.is_namespaced())?;
-    if metadata::text(&body, "resourceVersion").parse::<u64>().is_ok_and(|version| version > 0) {
+    if !operation.dry_run
+        && metadata::text(&body, "resourceVersion").parse::<u64>().is_ok_and(|version| version > 0)
+    {
         return Err(Status::failure(500, "", "resourceVersion should not be set on objects to be created"));
     }
     warnings.extend(owners_once(&mut body, false));
@@ -174,6 +180,7 @@ async fn create_once(
     warnings.extend(owners_once(&mut tree, true));
     metadata::fill_for_create(&mut tree);
     let context = named.context(kind.resource, &name);
+    warnings.extend(strategy.first_warnings(&tree));
     strategy.prepare_for_create(&context, &mut tree);
     let held = begin(&named, operation.name, kind.resource, &mut tree, None).await?;
     let mut outcome = Outcome::Refused;
@@ -192,7 +199,7 @@ async fn create_once(
         let key = kind.key(named.namespace, &name);
         let revision = if named.dry_run {
             match named.server.resources.store.get(key.as_bytes()).await.map_err(status_of)? {
-                (Some(_), _) => return Err(already_exists(&named)),
+                (Some(_), _) => return Err(already_exists(&named, kind, &key).await),
                 (None, _) => 0,
             }
         } else {
@@ -202,7 +209,7 @@ async fn create_once(
                     outcome = Outcome::Committed;
                     revision
                 }
-                Ok(Written::Conflict(_)) => return Err(already_exists(&named)),
+                Ok(Written::Conflict(_)) => return Err(already_exists(&named, kind, &key).await),
                 Err(error) => return Err(unwritten(error, &mut outcome)),
             }
         };
@@ -233,8 +240,17 @@ fn not_unique(mut status: Status) -> Status {
     status
 }
 
-fn already_exists(operation: &Operation<'_>) -> Status {
-    Status::already_exists(&operation.resource.group, &operation.resource.plural, operation.name)
+/// That there is one, and whether it is on its way out.
+async fn already_exists(operation: &Operation<'_>, kind: &Arc<Kind>, key: &str) -> Status {
+    let resource = operation.resource;
+    let mut status = Status::already_exists(&resource.group, &resource.plural, operation.name);
+    let going = |entry: &Entry| !metadata::text(&entry.tree(), "deletionTimestamp").is_empty();
+    if let Ok(Some(entry)) = read(operation, kind, key).await
+        && going(&entry)
+    {
+        status.message.insert_str(0, "object is being deleted: ");
+    }
+    status
 }
 
 /// The stored value as an entry.

@@ -10,12 +10,7 @@ use api::Tree;
 const NANOS: i128 = 1_000_000_000;
 const MAX: i128 = i64::MAX as i128 * NANOS;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    DecimalSi,
-    BinarySi,
-    DecimalExponent,
-}
+pub use api::quantity::Format;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Quantity {
@@ -55,24 +50,14 @@ impl Quantity {
     }
 
     pub fn parse(text: &str) -> Result<Quantity, Error> {
-        if text == "0" {
-            return Ok(Quantity::ZERO);
-        }
-        let (negative, rest) = match text.as_bytes().first() {
-            Some(b'-') => (true, &text[1..]),
-            Some(b'+') => (false, &text[1..]),
-            Some(_) => (false, text),
-            None => return Err(Error::Format),
-        };
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let (number, suffix) = rest.split_at(end);
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        if fraction.contains('.') || (whole.is_empty() && fraction.is_empty()) {
-            return Err(if number.is_empty() { Error::Format } else { Error::Numeric });
-        }
-        let (format, base, exponent) = suffix_of(suffix)?;
-        let magnitude = scale(whole, fraction, base, exponent).min(MAX);
-        Ok(Quantity { nanos: if negative { -magnitude } else { magnitude }, format })
+        let parts = api::quantity::parts(text).map_err(|problem| match problem {
+            api::quantity::SUFFIX => Error::Suffix,
+            api::quantity::NUMERIC => Error::Numeric,
+            _ => Error::Format,
+        })?;
+        let magnitude = scale(parts.whole, parts.fraction, parts.base, parts.exponent).min(MAX);
+        let nanos = if parts.negative { -magnitude } else { magnitude };
+        Ok(Quantity { nanos, format: parts.format })
     }
 
     pub fn format(&self) -> Format {
@@ -175,37 +160,6 @@ impl fmt::Display for Quantity {
 
 fn ceil(value: i128, unit: i128) -> i128 {
     value.div_euclid(unit) + i128::from(value.rem_euclid(unit) != 0)
-}
-
-fn suffix_of(suffix: &str) -> Result<(Format, u32, i32), Error> {
-    Ok(match suffix {
-        "" => (Format::DecimalSi, 10, 0),
-        "n" => (Format::DecimalSi, 10, -9),
-        "u" => (Format::DecimalSi, 10, -6),
-        "m" => (Format::DecimalSi, 10, -3),
-        "k" => (Format::DecimalSi, 10, 3),
-        "M" => (Format::DecimalSi, 10, 6),
-        "G" => (Format::DecimalSi, 10, 9),
-        "T" => (Format::DecimalSi, 10, 12),
-        "P" => (Format::DecimalSi, 10, 15),
-        "E" => (Format::DecimalSi, 10, 18),
-        "Ki" => (Format::BinarySi, 2, 10),
-        "Mi" => (Format::BinarySi, 2, 20),
-        "Gi" => (Format::BinarySi, 2, 30),
-        "Ti" => (Format::BinarySi, 2, 40),
-        "Pi" => (Format::BinarySi, 2, 50),
-        "Ei" => (Format::BinarySi, 2, 60),
-        _ => match suffix.as_bytes() {
-            [b'e' | b'E', digits @ ..] if !digits.is_empty() => {
-                let exponent = suffix[1..].parse::<i32>().map_err(|_| Error::Suffix)?;
-                (Format::DecimalExponent, 10, exponent)
-            }
-            _ => {
-                let good = suffix.chars().all(|c| "eEinumkKMGTP+-".contains(c) || c.is_ascii_digit());
-                return Err(if good { Error::Suffix } else { Error::Format });
-            }
-        },
-    })
 }
 
 /// `whole.fraction × base^exponent` in billionths, rounded up, cut off above the bound.

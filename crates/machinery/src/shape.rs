@@ -8,8 +8,6 @@ use api::Tree;
 use api::model::{Field, Leaf, Message, Shape, Type};
 use serde_json::Map;
 
-use crate::quantity::Quantity;
-
 /// Called for every object of the tree that is a message, and for the messages inlined into it, before it is brought into
 /// shape, outermost first. Messages go by their index.
 pub trait Visit {
@@ -80,16 +78,16 @@ fn shape(field: &Field, value: &mut Tree, visit: &mut impl Visit) -> bool {
     };
     match (field.shape, &mut *value) {
         (Shape::List, Tree::Array(items)) => {
-            if let Some(inner) = inner {
-                items.iter_mut().for_each(|item| element(item, inner, visit));
+            match inner {
+                Some(inner) => items.iter_mut().for_each(|item| element(item, inner, visit)),
+                None => fill_nulls(items.iter_mut(), &field.ty),
             }
             return !field.omit_empty || !items.is_empty();
         }
         (Shape::Map, Tree::Object(entries)) => {
-            if let Some(inner) = inner {
-                entries.iter_mut().for_each(|(_, item)| element(item, inner, visit));
-            } else if field.ty == Type::String {
-                entries.iter_mut().filter(|(_, item)| item.is_null()).for_each(|(_, item)| *item = "".into());
+            match inner {
+                Some(inner) => entries.iter_mut().for_each(|(_, item)| element(item, inner, visit)),
+                None => fill_nulls(entries.values_mut(), &field.ty),
             }
             return !field.omit_empty || !entries.is_empty();
         }
@@ -108,6 +106,16 @@ fn shape(field: &Field, value: &mut Tree, visit: &mut impl Visit) -> bool {
     field.optional || !field.omit_empty || !is_zero(value)
 }
 
+/// A null in a list or map is its type's zero value; bytes are empty.
+fn fill_nulls<'t>(items: impl Iterator<Item = &'t mut Tree>, ty: &Type) {
+    items.filter(|item| item.is_null()).for_each(|item| {
+        *item = match ty {
+            Type::Bytes => "".into(),
+            ty => zero(ty),
+        };
+    });
+}
+
 fn element(value: &mut Tree, message: u32, visit: &mut impl Visit) {
     match api::tables::message_at(message).leaf {
         None => {
@@ -117,8 +125,14 @@ fn element(value: &mut Tree, message: u32, visit: &mut impl Visit) {
             normalize_with(value, message, visit);
         }
         Some(Leaf::Quantity) => {
-            if let Ok(quantity) = Quantity::from_tree(value) {
-                *value = Tree::String(quantity.to_string());
+            let canonical = match value {
+                Tree::String(text) => api::quantity::canonical(text.trim()),
+                Tree::Number(number) => api::quantity::canonical(&number.to_string()),
+                Tree::Null => Ok("0".to_owned()),
+                _ => return,
+            };
+            if let Ok(canonical) = canonical {
+                *value = Tree::String(canonical);
             }
         }
         _ => {}

@@ -9,6 +9,9 @@ mod pods;
 mod server;
 mod storage;
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use api::Tree;
 use api::model::Resource;
 use jiff::Timestamp;
@@ -24,13 +27,12 @@ pub struct Column {
     pub ty: &'static str,
     /// `name` for the column that names the object.
     pub format: &'static str,
-    pub description: &'static str,
     /// 0 is always shown, 1 with `-o wide`.
     pub priority: i32,
 }
 
 const fn column(name: &'static str, ty: &'static str, priority: i32) -> Column {
-    Column { name, ty, format: "", description: "", priority }
+    Column { name, ty, format: "", priority }
 }
 
 const fn string(name: &'static str) -> Column {
@@ -49,27 +51,9 @@ const fn boolean(name: &'static str) -> Column {
     column(name, "boolean", 0)
 }
 
-const NAME: Column = Column {
-    name: "Name",
-    ty: "string",
-    format: "name",
-    description: "The object's name, unique within its namespace (or the cluster).",
-    priority: 0,
-};
-const AGE: Column = Column {
-    name: "Age",
-    ty: "string",
-    format: "",
-    description: "How long ago the object was created.",
-    priority: 0,
-};
-const CREATED: Column = Column {
-    name: "Created At",
-    ty: "date",
-    format: "",
-    description: "When the object was created, by the server's clock.",
-    priority: 0,
-};
+const NAME: Column = Column { format: "name", ..string("Name") };
+const AGE: Column = string("Age");
+const CREATED: Column = column("Created At", "date", 0);
 
 /// A kind's printer: its columns, and the cells of an object at a time.
 struct Printer {
@@ -109,6 +93,22 @@ fn printer(resource: &Resource) -> &'static Printer {
 /// The columns of a resource.
 pub fn columns(resource: &Resource) -> &'static [Column] {
     printer(resource).columns
+}
+
+/// What columns show, a line each: the resource (`*` for those that many have), the column, the text; with tabs between them.
+static DESCRIPTIONS: LazyLock<HashMap<&str, String>> = LazyLock::new(|| {
+    let line = |line: &'static str| {
+        let (column, text) = line.rsplit_once('\t')?;
+        Some((column, text.replace("\\n", "\n")))
+    };
+    include_str!("columns/descriptions.txt").lines().filter_map(line).collect()
+});
+
+/// What a column of a resource shows.
+pub fn description(resource: &Resource, column: &str) -> &'static str {
+    let dot = if resource.group.is_empty() { "" } else { "." };
+    let own = DESCRIPTIONS.get(format!("{}{dot}{}\t{column}", resource.plural, resource.group).as_str());
+    own.or_else(|| DESCRIPTIONS.get(format!("*\t{column}").as_str())).map_or("", String::as_str)
 }
 
 /// An object's cells, one per column.

@@ -43,6 +43,8 @@ pub struct Profile {
     pub group: &'static str,
     pub plural: &'static str,
     pub name: NameFormat,
+    /// What the beginning of a generated name must look like, where that is not what names must.
+    pub generate_name: Option<NameFormat>,
     pub generation: Generation,
     /// The object has a `status` that only the status subresource may write.
     pub status: bool,
@@ -64,6 +66,10 @@ pub struct Profile {
     pub check: Option<Check>,
     pub check_status: Option<Check>,
     pub warn: Option<Warn>,
+    /// The same for the status subresource.
+    pub warn_status: Option<Warn>,
+    /// Warnings about a new object as it came, before anything is made of it.
+    pub warn_first: Option<Warn>,
     pub grace_period: Option<GracePeriod>,
     /// What of the metadata an update of the status leaves as it was.
     pub status_keeps: &'static [&'static str],
@@ -82,6 +88,7 @@ impl Profile {
             group,
             plural,
             name: names::dns1123_subdomain,
+            generate_name: None,
             generation: Generation::Unset,
             status: false,
             status_on_create: false,
@@ -96,6 +103,8 @@ impl Profile {
             check: None,
             check_status: None,
             warn: None,
+            warn_status: None,
+            warn_first: None,
             grace_period: None,
             status_keeps: &[],
             orphans: false,
@@ -323,7 +332,9 @@ impl Strategy for Generic {
 
     fn validate(&self, context: &Context<'_>, object: &Tree) -> Vec<Cause> {
         let mut errors = Vec::new();
-        meta::validate(context.resource, object, self.profile.name, &mut errors);
+        let name = self.profile.name;
+        let generated = self.profile.generate_name.unwrap_or(name);
+        meta::validate(context.resource, object, name, generated, &mut errors);
         self.check_rules(object, &mut errors);
         if let Some(check) = self.profile.check {
             check(context, object, None, &mut errors);
@@ -355,8 +366,17 @@ impl Strategy for Generic {
     }
 
     fn warnings(&self, context: &Context<'_>, object: &Tree, old: Option<&Tree>) -> Vec<String> {
-        let _ = context;
-        self.profile.warn.map(|warn| warn(object, old)).unwrap_or_default()
+        // what a subresource writes is not its author's object
+        let warn = match (self.status_subresource, context.subresource) {
+            (true, _) => self.profile.warn_status,
+            (false, None | Some("scale" | "finalize")) => self.profile.warn,
+            (false, Some(_)) => None,
+        };
+        warn.map(|warn| warn(object, old)).unwrap_or_default()
+    }
+
+    fn first_warnings(&self, object: &Tree) -> Vec<String> {
+        self.profile.warn_first.map(|warn| warn(object, None)).unwrap_or_default()
     }
 
     fn allow_create_on_update(&self) -> bool {

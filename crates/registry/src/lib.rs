@@ -23,6 +23,7 @@ pub mod generic;
 mod internal;
 pub mod kinds;
 pub mod meta;
+mod net;
 pub mod privileged;
 pub mod references;
 pub mod rules;

@@ -30,13 +30,19 @@ static METADATA: Path<'static> = Path::new("metadata");
 const ANNOTATIONS_MAX: usize = 256 * 1024;
 
 /// Checks the metadata of an object about to be created.
-pub fn validate(resource: &Resource, object: &Tree, format: NameFormat, errors: &mut Vec<Cause>) {
+pub fn validate(
+    resource: &Resource,
+    object: &Tree,
+    format: NameFormat,
+    generated: NameFormat,
+    errors: &mut Vec<Cause>,
+) {
     let metadata = get(object, "metadata");
     let generate = text(metadata, "generateName");
     if !generate.is_empty() {
         // What comes behind a trailing dash is the server's, and good.
         let masked = generate.strip_suffix('-').map(|base| format!("{base}-a"));
-        for problem in format(masked.as_deref().unwrap_or(generate)) {
+        for problem in generated(masked.as_deref().unwrap_or(generate)) {
             errors.push(METADATA.field("generateName").invalid(generate, &problem));
         }
     }
@@ -173,6 +179,10 @@ fn validate_owners(metadata: &Tree, errors: &mut Vec<Cause>) {
             if text(owner, field).is_empty() {
                 errors.push(at.field(field).required("must not be empty"));
             }
+        }
+        let version = text(owner, "apiVersion");
+        if version.matches('/').count() > 1 {
+            errors.push(at.field("apiVersion").invalid(version, "must be <group>/<version> or <version>"));
         }
         if text(owner, "kind") == "Event" && matches!(text(owner, "apiVersion"), "v1" | "events.k8s.io/v1") {
             let version = text(owner, "apiVersion");

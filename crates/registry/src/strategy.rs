@@ -40,6 +40,11 @@ pub trait Strategy: Send + Sync {
         Vec::new()
     }
 
+    /// Texts for `Warning` headers about a new object as it came, before [`Strategy::prepare_for_create`].
+    fn first_warnings(&self, _object: &Tree) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Whether PUT of a name that does not exist creates it (leases, services' endpoints, …).
     fn allow_create_on_update(&self) -> bool {
         false

@@ -376,9 +376,10 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// What ends within a word or number is complained of as though a space came next.
     fn literal(&mut self, word: &str, node: Node<'a>) -> Result<Node<'a>, String> {
         for expected in word.bytes() {
-            match self.peek().ok_or_else(end)? {
+            match self.peek().unwrap_or(b' ') {
                 byte if byte == expected => self.at += 1,
                 byte => {
                     let context = format!("in literal {word} (expecting '{}')", char::from(expected));
@@ -394,7 +395,7 @@ impl<'a> Parser<'a> {
         if self.peek() == Some(b'-') {
             self.at += 1;
         }
-        match self.peek().ok_or_else(end)? {
+        match self.peek().unwrap_or(b' ') {
             b'0' => self.at += 1,
             b'1'..=b'9' => self.digits(),
             byte => return Err(invalid(byte, "in numeric literal")),
@@ -420,7 +421,7 @@ impl<'a> Parser<'a> {
     }
 
     fn some_digits(&mut self, context: &str) -> Result<(), String> {
-        match self.peek().ok_or_else(end)? {
+        match self.peek().unwrap_or(b' ') {
             b'0'..=b'9' => self.digits(),
             byte => return Err(invalid(byte, context)),
         }

@@ -75,7 +75,7 @@ impl Status {
             [text] => text.clone(),
             texts => format!("[{}]", texts.join(", ")),
         };
-        let message = format!("{} \"{name}\" is invalid: {text}", qualified(group, kind));
+        let message = format!("{} {name:?} is invalid: {text}", qualified(group, kind));
         Self::failure(422, "Invalid", message).with(Details { causes, ..details(group, kind, name) })
     }
 

@@ -160,6 +160,7 @@ pub fn carry_over(service: &mut Tree, old: &Tree) {
         let health = &old["spec"]["healthCheckNodePort"];
         if service["spec"]["healthCheckNodePort"].is_null()
             && !health.is_null()
+            && service["spec"]["type"] == "LoadBalancer"
             && service["spec"]["externalTrafficPolicy"] == "Local"
         {
             service["spec"]["healthCheckNodePort"] = health.clone();

@@ -13,7 +13,7 @@ pub fn definitions(resource: &Resource) -> Tree {
             "name": column.name,
             "type": column.ty,
             "format": column.format,
-            "description": column.description,
+            "description": registry::columns::description(resource, column.name),
             "priority": column.priority,
         })
     });

@@ -151,9 +151,15 @@ fn unsupported(field: &str, value: &str, supported: &[&str]) -> Cause {
 fn parse_version(text: &str) -> Result<i64, Status> {
     match text.parse::<u64>() {
         Ok(version) => Ok(i64::try_from(version).unwrap_or(i64::MAX)),
-        Err(_) => Err(Status::bad_request(format!(
-            "invalid resource version: resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
-        ))),
+        Err(error) => {
+            let why = match error.kind() {
+                std::num::IntErrorKind::PosOverflow => "value out of range",
+                _ => "invalid syntax",
+            };
+            Err(Status::bad_request(format!(
+                "invalid resource version: resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: {why}"
+            )))
+        }
     }
 }
 
@@ -235,14 +241,11 @@ fn check_manager(manager: &str) -> Option<Cause> {
         return cause("FieldValueTooLong", format!("Too long: may not be more than {MANAGER_BYTES} bytes"));
     }
     let (at, c) = manager.char_indices().find(|(_, c)| c.is_control() || c.is_whitespace() && *c != ' ')?;
-    let shown: String = manager
-        .chars()
-        .map(|c| if c.is_ascii_control() { format!("\\x{:02x}", u32::from(c)) } else { c.to_string() })
-        .collect();
+    let shown = machinery::fieldpath::Quoted(manager);
     let code = u32::from(c);
     cause(
         "FieldValueInvalid",
-        format!("Invalid value: \"{shown}\": invalid character U+{code:04X} (at position {at})"),
+        format!("Invalid value: {shown}: invalid character U+{code:04X} (at position {at})"),
     )
 }
 

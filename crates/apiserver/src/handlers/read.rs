@@ -178,12 +178,12 @@ async fn rest(call: &Call<'_>, cache: &Arc<Cache>, token: &Token) -> Result<Stat
 }
 
 const INCONSISTENT: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
-const COMPACTED: &str = "The provided resource version is too old to display a consistent list result. You can start a new list without the resource version.";
+const TOO_OLD: &str = "The resourceVersion for the provided list is too old.";
 
 /// The objects as of an earlier revision: from the cache when it still knows, else from the store while that keeps them.
 fn at(call: &Call<'_>, cache: &Arc<Cache>, revision: i64, fed: i64) -> Result<State, Status> {
     if revision < call.server.resources.feed.compacted() {
-        return Err(Status::expired(COMPACTED));
+        return Err(Status::expired(TOO_OLD));
     }
     Ok(cache.snapshot_at(revision, fed).map_or(State::Stored(revision), State::Cached))
 }
@@ -221,7 +221,7 @@ async fn stored(
         let page = if filter.is_plain() { (limit - entries.len()).saturating_add(1) } else { STORED_PAGE };
         let range = store.range(&from, &end, page.min(STORED_PAGE) as i64, revision).await;
         let range = range.map_err(|error| match error {
-            store::Error::Compacted { .. } => Status::expired(COMPACTED),
+            store::Error::Compacted { .. } => Status::expired(TOO_OLD),
             other => status_of(other),
         })?;
         count.get_or_insert(range.count);

@@ -44,8 +44,7 @@ pub fn table(target: &Target, objects: impl Iterator<Item = Tree>, headers: bool
             Tree::Object(row)
         })
         .collect();
-    let definitions =
-        if headers { super::columns::definitions(target.resource) } else { Tree::Array(Vec::new()) };
+    let definitions = if headers { super::columns::definitions(target.resource) } else { Tree::Null };
     json!({
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",

@@ -28,7 +28,7 @@ fn set(tree: &mut Tree, field: &str, value: impl Into<Tree>) {
     }
 }
 
-fn unset(tree: &mut Tree, field: &str) {
+pub fn unset(tree: &mut Tree, field: &str) {
     if let Some(metadata) = metadata(tree) {
         metadata.shift_remove(field);
     }

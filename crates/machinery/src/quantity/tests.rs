@@ -38,7 +38,7 @@ fn canonical_text() {
         ("", Error::Format),
         ("x", Error::Format),
         ("1x", Error::Format),
-        ("1.2.3", Error::Numeric),
+        ("1.2.3", Error::Format),
         ("1mm", Error::Suffix),
         ("1K", Error::Suffix),
         ("1e", Error::Suffix),

@@ -222,9 +222,9 @@ fn binding(object: &Tree, now: Timestamp) -> Vec<Tree> {
     let role = format!("{}/{}", text(object, "roleRef.kind"), text(object, "roleRef.name"));
     let subjects = |kind: &str| {
         let of_kind = list(object, "subjects").iter().filter(|subject| text(subject, "kind") == kind);
-        let names = of_kind.map(|subject| match text(subject, "namespace") {
-            "" => text(subject, "name").to_owned(),
-            namespace => format!("{namespace}/{}", text(subject, "name")),
+        let names = of_kind.map(|subject| match kind {
+            "ServiceAccount" => format!("{}/{}", text(subject, "namespace"), text(subject, "name")),
+            _ => text(subject, "name").to_owned(),
         });
         names.collect::<Vec<_>>().join(", ")
     };

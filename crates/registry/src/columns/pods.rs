@@ -136,7 +136,7 @@ fn summary(pod: &Tree) -> Summary {
 
 /// The containers proper, the first of them having the last word.
 fn running(pod: &Tree, sum: &mut Summary) {
-    let mut any = false;
+    let (mut any, mut failure) = (false, None);
     for status in list(pod, "status.containerStatuses").iter().rev() {
         sum.restarted(status);
         let terminated = get(status, "state.terminated");
@@ -145,13 +145,21 @@ fn running(pod: &Tree, sum: &mut Summary) {
             sum.reason = waiting.to_owned();
         } else if !terminated.is_null() {
             sum.reason = ended("", terminated);
+            if number(terminated, "exitCode") != 0 {
+                failure = Some(sum.reason.clone());
+            }
         } else if flag(status, "ready") && has(status, "state.running") {
             any = true;
             sum.ready += 1;
         }
     }
-    if sum.reason == "Completed" && any {
-        sum.reason = if condition_is_true(pod, "Ready") { "Running" } else { "NotReady" }.to_owned();
+    if sum.reason == "Completed" {
+        sum.reason = match failure {
+            _ if any && condition_is_true(pod, "Ready") => "Running".to_owned(),
+            Some(failure) => failure,
+            None if any => "NotReady".to_owned(),
+            None => return,
+        };
     }
 }
 

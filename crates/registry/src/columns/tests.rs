@@ -100,3 +100,26 @@ fn recorded_tables() {
     }
     assert_eq!(failures, 0);
 }
+
+/// The texts are of columns that are there, and of kinds served by default nearly every column has one.
+#[test]
+fn columns_say_what_they_show() {
+    let mut known = std::collections::HashSet::new();
+    for resource in api::tables::resources() {
+        for column in columns(resource) {
+            let served = resource.verbs.iter().any(|verb| *verb == "list");
+            let silent = (&*resource.plural, column.name) == ("runtimeclasses", "Handler");
+            if served && !silent {
+                assert_ne!(description(resource, column.name), "", "{} {}", resource.plural, column.name);
+            }
+            known.insert(format!("{}.{}\t{}", resource.plural, resource.group, column.name));
+            known.insert(format!("*.\t{}", column.name));
+        }
+    }
+    for line in include_str!("descriptions.txt").lines() {
+        let mut words = line.split('\t');
+        let (resource, column) = (words.next().unwrap(), words.next().unwrap());
+        let dot = if resource.contains('.') { "" } else { "." };
+        assert!(known.contains(&format!("{resource}{dot}\t{column}")), "{resource} {column}");
+    }
+}

@@ -1,13 +1,12 @@
 //! The addresses that services have, as objects.
 
-use std::net::{IpAddr, Ipv6Addr};
-
 use api::Tree;
 use api::status::Cause;
 use machinery::fieldpath::{Path, Shown};
 use machinery::names;
 
 use crate::generic::Profile;
+use crate::net;
 use crate::strategy::Context;
 use crate::tree::{get, has, same, text};
 
@@ -18,27 +17,13 @@ pub(super) const PROFILES: &[Profile] = &[Profile {
     ..Profile::new("networking.k8s.io", "ipaddresses")
 }];
 
-/// The object's name is the address, in the one way to write it.
-fn canonical(name: &str) -> Vec<String> {
-    match name.parse::<IpAddr>() {
-        Ok(IpAddr::V6(address)) if address.to_ipv4_mapped().is_some() => {
-            vec!["must not be an IPv4-mapped IPv6 address".to_owned()]
-        }
-        Ok(address) if address.to_string() == name => Vec::new(),
-        Ok(address) => vec![format!("must be in canonical form ({:?})", address.to_string())],
-        Err(_) if has_leading_zeros(name) => vec!["must not have leading 0s".to_owned()],
-        Err(_) => vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()],
+/// An address in the one way to write it.
+pub(super) fn canonical(text: &str) -> Vec<String> {
+    if let Some(problem) = net::ip_problem(text) {
+        return vec![problem.to_owned()];
     }
-}
-
-/// Four numbers that would be an address, were it not for zeros that some read as octal.
-fn has_leading_zeros(name: &str) -> bool {
-    let (before, four) = name.rsplit_once(':').map_or(("", name), |(before, four)| (before, four));
-    let parts: Vec<&str> = four.split('.').collect();
-    let plain: Vec<String> =
-        parts.iter().filter_map(|part| part.parse::<u8>().ok()).map(|n| n.to_string()).collect();
-    let rest = before.is_empty() || format!("{before}:{}", plain.join(".")).parse::<Ipv6Addr>().is_ok();
-    parts.len() == 4 && plain.len() == 4 && rest
+    let written = net::parse_ip(text).map(|address| address.to_string()).unwrap_or_default();
+    if written == text { Vec::new() } else { vec![format!("must be in canonical form ({written:?})")] }
 }
 
 fn check(_: &Context<'_>, address: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {

@@ -35,8 +35,9 @@ pub(super) const RULES: Table = &[
             Rule::Default("suspend", Literal::Bool(false)),
             Rule::Default("successfulJobsHistoryLimit", Literal::Number(3)),
             Rule::Default("failedJobsHistoryLimit", Literal::Number(1)),
-            Rule::Before("jobTemplate"),
-            Rule::After(cron_job),
+            Rule::Own("jobTemplate"),
+            Rule::Check(cron_job),
+            Rule::After(required_schedule),
         ],
     ),
     ("k8s.io.api.batch.v1.JobSpec", &[Rule::Own("template"), Rule::Check(job)]),
@@ -52,7 +53,7 @@ const BATCH: Profile =
 pub(super) const PROFILES: &[Profile] = &[
     Profile {
         plural: "jobs",
-        warn: Some(warnings::workload),
+        warn: Some(warnings::job),
         prepare: Some(prepare_job),
         check: Some(check_job),
         check_status: Some(status::check),
@@ -60,7 +61,13 @@ pub(super) const PROFILES: &[Profile] = &[
         unsaid_policy: Some(PRESERVED),
         ..BATCH
     },
-    Profile { plural: "cronjobs", warn: Some(warnings::cron_job), name: cron_name, ..BATCH },
+    Profile {
+        plural: "cronjobs",
+        warn: Some(warnings::cron_job),
+        name: cron_name,
+        generate_name: Some(names::dns1123_subdomain),
+        ..BATCH
+    },
 ];
 
 /// The names of its jobs have eleven characters more.
@@ -330,29 +337,17 @@ fn check_job(_: &Context<'_>, job: &Tree, old: Option<&Tree>, errors: &mut Vec<C
 
 fn cron_job(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let (line, at) = (text(spec, "schedule"), path.field("schedule"));
-    if line.is_empty() {
-        errors.push(at.required(""));
-    } else if line.contains("TZ") {
+    if line.contains("TZ") {
         errors.push(at.invalid(line, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"));
-    } else if let Err(problem) = schedule::check(line) {
+    } else if !line.is_empty()
+        && let Err(problem) = schedule::check(line)
+    {
         errors.push(at.invalid(line, &problem));
     }
+    let deadline = "startingDeadlineSeconds";
+    not_negative(number(spec, deadline), &path.field(deadline), errors);
     if let Some(zone) = get(spec, "timeZone").as_str() {
-        let at = path.field("timeZone");
-        if zone.is_empty() {
-            errors.push(at.invalid(zone, "timeZone must be nil or non-empty string"));
-        } else if zone.eq_ignore_ascii_case("local") {
-            errors.push(at.invalid(
-                zone,
-                "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones",
-            ));
-        }
-        if !zone.is_empty() && jiff::tz::TimeZone::get(zone).is_err() {
-            errors.push(at.invalid(zone, &format!("unknown time zone {zone}")));
-        }
-    }
-    for field in ["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"] {
-        not_negative(number(spec, field), &path.field(field), errors);
+        time_zone(zone, &path.field("timeZone"), errors);
     }
     let policy = text(spec, "concurrencyPolicy");
     if policy.is_empty() {
@@ -360,8 +355,62 @@ fn cron_job(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     } else if !matches!(policy, "Allow" | "Forbid" | "Replace") {
         errors.push(path.field("concurrencyPolicy").not_supported(policy, &["Allow", "Forbid", "Replace"]));
     }
+    rules::descend(
+        get(spec, "jobTemplate"),
+        "k8s.io.api.batch.v1.JobTemplateSpec",
+        &path.field("jobTemplate"),
+        errors,
+    );
+    let selector = get(spec, "jobTemplate.spec.selector");
+    if !selector.is_null() {
+        let at = path.field("jobTemplate.spec.selector");
+        errors.push(at.invalid(selector, "`selector` will be auto-generated"));
+    }
     if flag(spec, "jobTemplate.spec.manualSelector") {
         let at = path.field("jobTemplate.spec.manualSelector");
         errors.push(at.not_supported(true, &["nil", "false"]));
+    }
+    for field in ["successfulJobsHistoryLimit", "failedJobsHistoryLimit"] {
+        not_negative(number(spec, field), &path.field(field), errors);
+    }
+}
+
+fn required_schedule(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    if text(spec, "schedule").is_empty() {
+        errors.push(path.field("schedule").required(""));
+    }
+}
+
+/// A zone goes by its name, to the letter.
+fn time_zone(zone: &str, at: &Path<'_>, errors: &mut Vec<Cause>) {
+    if zone.is_empty() {
+        errors.push(at.invalid(zone, "timeZone must be nil or non-empty string"));
+        return;
+    }
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"._-+".contains(&byte);
+    let bad = |part: &str| {
+        !(1..=14).contains(&part.len())
+            || matches!(part, "." | "..")
+            || part.starts_with('-')
+            || !part.bytes().all(letter)
+    };
+    if zone.split('/').any(bad) {
+        errors.push(at.invalid(zone, &format!("unknown time zone {zone}")));
+        return;
+    }
+    if zone.eq_ignore_ascii_case("local") {
+        let detail = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
+        errors.push(at.invalid(zone, detail));
+    }
+    let found = jiff::tz::TimeZone::get(zone);
+    let known = zone == "Local" || found.is_ok_and(|found| found.iana_name() == Some(zone));
+    let above = |name: &jiff::tz::TimeZoneName<'_>| {
+        name.as_str().strip_prefix(zone).is_some_and(|rest| rest.starts_with('/'))
+    };
+    if known {
+    } else if jiff::tz::db().available().any(|name| above(&name)) {
+        errors.push(at.invalid(zone, "is a directory"));
+    } else {
+        errors.push(at.invalid(zone, &format!("unknown time zone {zone}")));
     }
 }

@@ -12,8 +12,9 @@ use serde_json::json;
 
 use crate::generic::Profile;
 use crate::kinds::pod_spec::taint_effect;
-use crate::kinds::service::{CIDR, special_ip};
+use crate::kinds::service::endpoint_ip;
 use crate::kinds::warnings;
+use crate::net;
 use crate::rules::{self, Literal, Rule, Table};
 use crate::strategy::Context;
 use crate::tree::{
@@ -25,8 +26,8 @@ pub(super) const RULES: Table = &[
     ("k8s.io.api.core.v1.EndpointPort", &[Rule::Default("protocol", Literal::Text("TCP"))]),
     ("k8s.io.api.core.v1.EndpointSubset", &[Rule::Check(subset)]),
     ("k8s.io.api.core.v1.Node", &[Rule::DefaultFn(node)]),
-    ("k8s.io.api.core.v1.LimitRangeItem", &[Rule::DefaultFn(limits::default), Rule::Check(limits::item)]),
-    ("k8s.io.api.core.v1.LimitRangeSpec", &[Rule::After(limits::items)]),
+    ("k8s.io.api.core.v1.LimitRangeItem", &[Rule::DefaultFn(limits::default)]),
+    ("k8s.io.api.core.v1.LimitRangeSpec", &[Rule::Own("limits"), Rule::Check(limits::items)]),
 ];
 
 pub(super) const PROFILES: &[Profile] = &[
@@ -40,8 +41,13 @@ pub(super) const PROFILES: &[Profile] = &[
         full: true,
         ..Profile::new("", "namespaces")
     },
-    Profile { full: true, ..Profile::new("", "serviceaccounts") },
-    Profile { create_on_update: true, full: true, ..Profile::new("", "endpoints") },
+    Profile { warn: Some(warnings::service_account), full: true, ..Profile::new("", "serviceaccounts") },
+    Profile {
+        create_on_update: true,
+        warn: Some(warnings::endpoints),
+        full: true,
+        ..Profile::new("", "endpoints")
+    },
     Profile {
         status: true,
         status_on_create: true,
@@ -194,9 +200,7 @@ fn check_node(_: &Context<'_>, node: &Tree, old: Option<&Tree>, errors: &mut Vec
         if is_full(errors) {
             break;
         }
-        if cidr.parse::<ipnet::IpNet>().is_err() {
-            errors.push(cidrs.index(index).invalid(cidr, CIDR));
-        }
+        net::check_cidr(cidr, &cidrs.index(index), errors);
     }
     let v6 = |cidr: &str| cidr.contains(':');
     let all: Vec<&str> = texts(node, "spec.podCIDRs").collect();
@@ -247,10 +251,8 @@ fn subset(subset: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             }
             let at = all.index(index);
             let ip = text(address, "ip");
-            special_ip(ip, &at.field("ip"), errors);
-            if ip.parse::<std::net::IpAddr>().is_err() {
-                errors.push(at.field("ip").invalid(ip, "must be a valid IP address"));
-            }
+            net::check_ip(ip, &at.field("ip"), errors);
+            endpoint_ip(ip, &at.field("ip"), errors);
             let (host, node) = (text(address, "hostname"), text(address, "nodeName"));
             if !host.is_empty() {
                 rules::format(host, names::dns1123_label(host), &at.field("hostname"), errors);

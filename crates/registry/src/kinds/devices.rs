@@ -19,7 +19,11 @@ pub(super) const RULES: Table = &[
 ];
 
 pub(super) const PROFILES: &[Profile] = &[
-    Profile { generation: Generation::Spec, ..Profile::new(GROUP, "deviceclasses") },
+    Profile {
+        generation: Generation::Spec,
+        generate_name: Some(|_| Vec::new()),
+        ..Profile::new(GROUP, "deviceclasses")
+    },
     Profile {
         generation: Generation::Spec,
         status: true,
@@ -32,6 +36,7 @@ pub(super) const PROFILES: &[Profile] = &[
         generation: Generation::Spec,
         prepare: Some(slice),
         check: Some(check_slice),
+        warn: Some(super::warnings::resource_slice),
         ..Profile::new(GROUP, "resourceslices")
     },
 ];

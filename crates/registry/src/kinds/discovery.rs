@@ -7,7 +7,9 @@ use machinery::fieldpath::{Path, Shown};
 use machinery::names;
 
 use crate::generic::{Generation, Profile};
-use crate::kinds::service::special_ip;
+use crate::kinds::addresses::canonical;
+use crate::kinds::service::endpoint_ip;
+use crate::net;
 use crate::rules::{self, Literal, Rule, Table};
 use crate::strategy::Context;
 use crate::tree::{list, text, texts};
@@ -20,6 +22,7 @@ pub(super) const RULES: Table = &[(
 pub(super) const PROFILES: &[Profile] = &[Profile {
     generation: Generation::SpecAndLabels,
     check: Some(check),
+    warn: Some(super::warnings::endpoint_slice),
     full: true,
     ..Profile::new("discovery.k8s.io", "endpointslices")
 }];
@@ -55,6 +58,26 @@ fn check(_: &Context<'_>, slice: &Tree, old: Option<&Tree>, errors: &mut Vec<Cau
     }
 }
 
+/// The first complaint about a name that should be fully qualified.
+fn domain(name: &str, path: &Path<'_>) -> Option<Cause> {
+    if name.is_empty() {
+        return Some(path.required(""));
+    }
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let problems = names::dns1123_subdomain(name);
+    if !problems.is_empty() {
+        return Some(path.invalid(name, &problems.join(",")));
+    }
+    if !name.contains('.') {
+        let detail = "should be a domain with at least two segments separated by dots";
+        return Some(path.invalid(name, detail));
+    }
+    name.split('.').find_map(|label| {
+        let problems = names::dns1123_label(label);
+        (!problems.is_empty()).then(|| path.invalid(label, &problems.join(",")))
+    })
+}
+
 fn endpoints(slice: &Tree, kind: &str, errors: &mut Vec<Cause>) {
     let all = Path::new("endpoints");
     let endpoints = list(slice, "endpoints");
@@ -78,19 +101,27 @@ fn endpoints(slice: &Tree, kind: &str, errors: &mut Vec<Cause>) {
             if is_full(errors) {
                 break;
             }
-            let parsed = address.parse::<std::net::IpAddr>();
-            match (kind, &parsed) {
-                ("IPv4" | "IPv6", Err(_)) => special_ip(address, &path.index(position), errors),
-                ("IPv4", Ok(ip)) if !ip.is_ipv4() => {
-                    errors.push(path.invalid(address, "must be an IPv4 address"))
-                }
-                ("IPv6", Ok(ip)) if !ip.is_ipv6() => {
-                    errors.push(path.invalid(address, "must be an IPv6 address"))
-                }
-                ("IPv4" | "IPv6", Ok(_)) => special_ip(address, &path.index(position), errors),
-                ("FQDN", _) => {
-                    rules::format(address, names::dns1123_subdomain(address), &path.index(position), errors);
-                }
+            let at = path.index(position);
+            match kind {
+                "IPv4" => match net::ip_problem(address) {
+                    Some(problem) => errors.push(at.invalid(address, problem)),
+                    None => {
+                        if address.contains(':') {
+                            errors.push(path.invalid(address, "must be an IPv4 address"));
+                        }
+                        endpoint_ip(address, &at, errors);
+                    }
+                },
+                "IPv6" => match canonical(address) {
+                    problems if !problems.is_empty() => rules::format(address, problems, &at, errors),
+                    _ => {
+                        if !address.contains(':') {
+                            errors.push(path.invalid(address, "must be an IPv6 address"));
+                        }
+                        endpoint_ip(address, &at, errors);
+                    }
+                },
+                "FQDN" => errors.extend(domain(address, &at)),
                 _ => {}
             }
         }

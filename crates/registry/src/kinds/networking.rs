@@ -9,7 +9,8 @@ use machinery::{labels, names};
 use crate::generic::{ALL_METADATA, Generation, Profile};
 use crate::kinds::batch::domain_path;
 use crate::kinds::probe;
-use crate::kinds::service::CIDR;
+use crate::kinds::warnings;
+use crate::net;
 use crate::rules::{self, Literal, Rule, Table};
 use crate::strategy::Context;
 use crate::tree::{Object, get, has, int, list, number, text, texts, unset};
@@ -24,7 +25,15 @@ pub(super) const RULES: Table = &[
         "k8s.io.api.networking.v1.NetworkPolicyPort",
         &[Rule::Default("protocol", Literal::Text("TCP")), Rule::Check(policy_port)],
     ),
-    ("k8s.io.api.networking.v1.NetworkPolicySpec", &[Rule::DefaultFn(policy_types), Rule::Check(policy)]),
+    (
+        "k8s.io.api.networking.v1.NetworkPolicySpec",
+        &[
+            Rule::DefaultFn(policy_types),
+            Rule::Check(policy),
+            Rule::After(kinds_of_policy),
+            Rule::After(empty_blocks),
+        ],
+    ),
     ("k8s.io.api.networking.v1.NetworkPolicyPeer", &[Rule::Check(peer)]),
     (
         "k8s.io.api.networking.v1.IngressClassParametersReference",
@@ -37,10 +46,17 @@ pub(super) const PROFILES: &[Profile] = &[
         generation: Generation::Spec,
         status: true,
         check: Some(ingress),
+        warn: Some(warnings::ingress),
+        warn_status: Some(warnings::balanced),
         full: true,
         ..Profile::new(GROUP, "ingresses")
     },
-    Profile { generation: Generation::Spec, full: true, ..Profile::new(GROUP, "networkpolicies") },
+    Profile {
+        generation: Generation::Spec,
+        warn: Some(warnings::network_policy),
+        full: true,
+        ..Profile::new(GROUP, "networkpolicies")
+    },
     Profile { status: true, status_keeps: ALL_METADATA, ..Profile::new(GROUP, "servicecidrs") },
     Profile {
         generation: Generation::Spec,
@@ -224,6 +240,9 @@ fn class(_: &Context<'_>, class: &Tree, old: Option<&Tree>, errors: &mut Vec<Cau
 
 fn policy(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     labels::validate_label_selector(get(spec, "podSelector"), &path.field("podSelector"), errors);
+}
+
+fn kinds_of_policy(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let types = list(spec, "policyTypes");
     let at = path.field("policyTypes");
     if types.len() > 2 {
@@ -236,6 +255,22 @@ fn policy(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         }
         if !matches!(kind, "Ingress" | "Egress") {
             errors.push(at.index(index).not_supported(kind, &["Ingress", "Egress"]));
+        }
+    }
+}
+
+/// Blocks without addresses, which are complained of last.
+fn empty_blocks(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    for (field, peers) in [("ingress", "from"), ("egress", "to")] {
+        let all = path.field(field);
+        for (index, rule) in list(spec, field).iter().enumerate() {
+            let at = all.index(index);
+            let at = at.field(peers);
+            for (place, peer) in list(rule, peers).iter().enumerate() {
+                if has(peer, "ipBlock") && text(peer, "ipBlock.cidr").is_empty() {
+                    errors.push(at.index(place).field("ipBlock.cidr").required(""));
+                }
+            }
         }
     }
 }
@@ -294,24 +329,19 @@ fn peer(peer: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
 fn block(block: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let cidr = text(block, "cidr");
     if cidr.is_empty() {
-        errors.push(path.field("cidr").required(""));
         return;
     }
-    let Ok(net) = cidr.parse::<ipnet::IpNet>() else {
-        errors.push(path.field("cidr").invalid(cidr, CIDR));
-        return;
-    };
+    net::check_cidr(cidr, &path.field("cidr"), errors);
+    let Some((_, whole)) = net::parse_cidr(cidr) else { return };
     let all = path.field("except");
     for (index, except) in texts(block, "except").enumerate() {
         if is_full(errors) {
             break;
         }
-        match except.parse::<ipnet::IpNet>() {
-            Err(_) => errors.push(all.index(index).invalid(except, CIDR)),
-            Ok(inner) if !net.contains(&inner) || inner.prefix_len() <= net.prefix_len() => {
-                errors.push(all.index(index).invalid(except, "must be a strict subset of `cidr`"));
-            }
-            Ok(_) => {}
+        net::check_cidr(except, &all.index(index), errors);
+        let Some((_, part)) = net::parse_cidr(except) else { continue };
+        if !whole.contains(&part.network()) || part.prefix_len() <= whole.prefix_len() {
+            errors.push(all.index(index).invalid(except, "must be a strict subset of `cidr`"));
         }
     }
 }

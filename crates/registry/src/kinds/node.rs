@@ -20,6 +20,7 @@ pub(super) const PROFILES: &[Profile] = &[Profile {
     unconditional_update: false,
     check: Some(check),
     full: true,
+    warn: Some(super::warnings::runtime_class),
     ..Profile::new("node.k8s.io", "runtimeclasses")
 }];
 

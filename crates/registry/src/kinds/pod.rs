@@ -2,16 +2,16 @@
 
 use api::Tree;
 use api::status::Cause;
-use machinery::bounds::{Seen, is_full};
-use machinery::fieldpath::{Path, Shown};
+use machinery::fieldpath::Path;
 
 use crate::generic::{Generation, Profile};
-use crate::kinds::{pod_spec, pod_update, qos};
+use crate::kinds::{pod_annotations, pod_spec, pod_status, pod_update, qos, warnings};
 use crate::rules::{Rule, Table};
 use crate::strategy::Context;
 use crate::tree::{Object, as_object, ensure, get, has, int, list, member, put, text};
 
-pub(super) const RULES: Table = &[("k8s.io.api.core.v1.Pod", &[Rule::DefaultFn(default)])];
+pub(super) const RULES: Table =
+    &[("k8s.io.api.core.v1.Pod", &[Rule::DefaultFn(default), Rule::Check(annotations), Rule::After(tokens)])];
 
 pub(super) const PROFILES: &[Profile] = &[Profile {
     generation: Generation::Spec,
@@ -21,7 +21,8 @@ pub(super) const PROFILES: &[Profile] = &[Profile {
     prepare_status: Some(prepare_status),
     check_status: Some(check_status),
     grace_period: Some(grace_period),
-    warn: Some(crate::kinds::warnings::pod),
+    warn: Some(warnings::pod),
+    warn_first: Some(warnings::app_armor),
     full: true,
     ..Profile::new("", "pods")
 }];
@@ -55,6 +56,7 @@ fn prepare(context: &Context<'_>, pod: &mut Tree, old: Option<&Tree>) {
         }
         return;
     }
+    app_armor(pod);
     if int(pod, "spec.terminationGracePeriodSeconds").is_some_and(|seconds| seconds < 0) {
         put(ensure(pod, "spec"), "terminationGracePeriodSeconds", 1.into());
     }
@@ -71,6 +73,61 @@ fn prepare(context: &Context<'_>, pod: &mut Tree, old: Option<&Tree>) {
         status.insert("conditions".to_owned(), Tree::Array(vec![condition]));
     }
     put(as_object(pod), "status", Tree::Object(status));
+}
+
+fn annotations(pod: &Tree, _: &Path<'_>, errors: &mut Vec<Cause>) {
+    let path = Path::new("metadata.annotations");
+    pod_annotations::check(get(pod, "metadata.annotations"), get(pod, "spec"), &path, errors);
+}
+
+/// Tokens are of the pod's service account.
+fn tokens(pod: &Tree, _: &Path<'_>, errors: &mut Vec<Cause>) {
+    if !text(pod, "spec.serviceAccountName").is_empty() {
+        return;
+    }
+    let volumes = Path::new("spec.volumes");
+    for (index, volume) in list(pod, "spec.volumes").iter().enumerate() {
+        let at = volumes.index(index);
+        let at = at.field("projected.sources");
+        for (place, source) in list(volume, "projected.sources").iter().enumerate() {
+            if has(source, "serviceAccountToken") {
+                let at = at.index(place);
+                let detail = "must not be specified when serviceAccountName is not set";
+                errors.push(at.field("serviceAccountToken").forbidden(detail));
+            }
+        }
+    }
+}
+
+/// Annotations that stand for a field set it, where the container does not.
+fn app_armor(pod: &mut Tree) {
+    const KEY: &str = "container.apparmor.security.beta.kubernetes.io/";
+    let annotations = get(pod, "metadata.annotations").as_object();
+    let noted: std::collections::HashMap<String, Tree> = annotations
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| {
+            let profile = warnings::app_armor_profile(value.as_str()?)?;
+            Some((key.strip_prefix(KEY)?.to_owned(), profile))
+        })
+        .collect();
+    if noted.is_empty() || text(pod, "spec.os.name") == "windows" {
+        return;
+    }
+    let own = get(pod, "spec.securityContext.appArmorProfile").clone();
+    for field in ["initContainers", "containers"] {
+        let containers = ensure(pod, "spec").get_mut(field).and_then(Tree::as_array_mut);
+        for container in containers.into_iter().flatten() {
+            let name = text(container, "name");
+            let profile = noted.get(name).filter(|profile| **profile != own);
+            if let Some(profile) = profile
+                && !has(container, "securityContext.appArmorProfile")
+            {
+                let context = ensure(container, "securityContext");
+                context.insert("appArmorProfile".to_owned(), profile.clone());
+            }
+        }
+    }
 }
 
 /// Of the new pod nothing counts but these fields of the spec.
@@ -98,12 +155,17 @@ fn prepare_status(_: &Context<'_>, pod: &mut Tree, old: Option<&Tree>) {
 fn check(context: &Context<'_>, pod: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
     match old {
         None => {
-            pod_update::annotations(pod, None, errors);
             pod_update::no_static_claims(pod, errors);
             let spec = Path::new("spec");
             if !list(pod, "spec.ephemeralContainers").is_empty() {
                 errors.push(spec.field("ephemeralContainers").forbidden("cannot be set on create"));
             }
+            if !text(pod, "spec.nodeName").is_empty() && !list(pod, "spec.schedulingGates").is_empty() {
+                let detail = "cannot be set until all schedulingGates have been cleared";
+                errors.push(spec.field("nodeName").forbidden(detail));
+            }
+            let annotations = get(pod, "metadata.annotations");
+            pod_annotations::match_fields(annotations, get(pod, "spec"), &spec, errors);
         }
         Some(old) if context.subresource == Some("ephemeralcontainers") => {
             pod_update::ephemeral(pod, old, errors)
@@ -116,76 +178,8 @@ fn check(context: &Context<'_>, pod: &Tree, old: Option<&Tree>, errors: &mut Vec
 }
 
 fn check_status(_: &Context<'_>, pod: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
-    let Some(old) = old else { return };
-    pod_update::annotations(pod, Some(old), errors);
-    let nominated = text(pod, "status.nominatedNodeName");
-    if !nominated.is_empty() {
-        let path = Path::new("status.nominatedNodeName");
-        errors.extend(
-            machinery::names::dns1123_subdomain(nominated).iter().map(|p| path.invalid(nominated, p)),
-        );
-    }
-    if get(pod, "spec.nodeName") != get(old, "spec.nodeName") {
-        let path = Path::new("status.nodeName");
-        errors.push(path.forbidden("may not be changed directly"));
-    }
-    check_addresses(get(pod, "status"), errors);
-    let claims = Path::new("status.resourceClaimStatuses");
-    let own: Seen<&str> = list(pod, "spec.resourceClaims").iter().map(|claim| text(claim, "name")).collect();
-    for (index, status) in list(pod, "status.resourceClaimStatuses").iter().enumerate() {
-        if is_full(errors) {
-            break;
-        }
-        let name = text(status, "name");
-        if !own.contains(name) {
-            let detail = "must match the name of an entry in `spec.resourceClaims`";
-            errors.push(claims.index(index).field("name").invalid(name, detail));
-        }
-    }
-    let conditions = Path::new("status.conditions");
-    for (index, condition) in list(pod, "status.conditions").iter().enumerate() {
-        if is_full(errors) {
-            break;
-        }
-        let (kind, at) = (text(condition, "type"), conditions.index(index));
-        crate::rules::format(kind, machinery::names::qualified_name(kind), &at.field("Type"), errors);
-    }
-    let class = get(pod, "status.qosClass");
-    if has(old, "status.qosClass") && class != get(old, "status.qosClass") {
-        errors.push(Path::new("status.qosClass").invalid(class, "field is immutable"));
-    }
-    if int(pod, "status.observedGeneration").is_some_and(|generation| generation < 0) {
-        let path = Path::new("status.observedGeneration");
-        errors.push(path.invalid(get(pod, "status.observedGeneration"), "must be a non-negative integer"));
-    }
-}
-
-/// Addresses are good ones, of the pod at most one a family; the host's first is its own.
-fn check_addresses(status: &Tree, errors: &mut Vec<Cause>) {
-    let status_path = Path::new("status");
-    for (field, one) in [("podIPs", "podIP"), ("hostIPs", "hostIP")] {
-        let (all, path) = (list(status, field), status_path.field(field));
-        let before = errors.len();
-        for (index, address) in all.iter().enumerate() {
-            if is_full(errors) {
-                break;
-            }
-            pod_spec::ip(text(address, "ip"), &path.index(index), errors);
-        }
-        if errors.len() > before {
-            continue;
-        }
-        let first = all.first().map(|address| text(address, "ip")).unwrap_or_default();
-        if one == "hostIP" && !first.is_empty() && first != text(status, one) {
-            errors.push(path.index(0).field("ip").invalid(first, "must be equal to `hostIP`"));
-        }
-        let sixth = |address: &Tree| text(address, "ip").contains(':');
-        if all.len() > 2 || (all.len() == 2 && sixth(&all[0]) == sixth(&all[1])) {
-            let shown: Vec<String> =
-                all.iter().map(|address| format!("{{\"IP\":{}}}", get(address, "ip"))).collect();
-            let shown = Shown::Plain(format!("[{}]", shown.join(",")));
-            errors.push(path.invalid(shown, "may specify no more than one IP for each IP family"));
-        }
+    if let Some(old) = old {
+        pod_status::check(pod, old, errors);
     }
 }
 

@@ -136,11 +136,6 @@ fn check(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             errors.push(at.index(index).duplicate(name));
         }
     }
-    if !list(spec, "schedulingGates").is_empty() && !text(spec, "nodeName").is_empty() {
-        errors.push(
-            path.field("nodeName").forbidden("cannot be set until all schedulingGates have been cleared"),
-        );
-    }
     let mut first = HashMap::new();
     for (index, one) in list(spec, "topologySpreadConstraints").iter().enumerate() {
         if is_full(errors) {
@@ -155,6 +150,7 @@ fn check(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             errors.push(at.field("{topologyKey, whenUnsatisfiable}").duplicate(&pair));
         }
     }
+    host_users(spec, path, errors);
 }
 
 /// Files that hold variables lie in the pod's own volumes.
@@ -224,6 +220,27 @@ fn scalars(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             "" => errors.push(path.field("os.name").required("")),
             "linux" | "windows" => {}
             other => errors.push(path.field("os").not_supported(other, &["linux", "windows"])),
+        }
+    }
+}
+
+/// Users of its own go with nothing else of the host's.
+fn host_users(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    if get(spec, "hostUsers").as_bool() != Some(false) {
+        return;
+    }
+    for (field, shown) in [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
+        if flag(spec, field) {
+            errors.push(path.field(shown).forbidden("when `hostUsers` is false"));
+        }
+    }
+    for field in ["initContainers", "containers", "ephemeralContainers"] {
+        let all = path.field(field);
+        for (index, one) in list(spec, field).iter().enumerate() {
+            if !list(one, "volumeDevices").is_empty() {
+                let at = all.index(index);
+                errors.push(at.field("volumeDevices").forbidden("when `hostUsers` is false"));
+            }
         }
     }
 }
@@ -330,9 +347,7 @@ fn dns(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
 
 /// The complaint about an IP address, if any.
 pub fn ip(value: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
-    if value.parse::<std::net::IpAddr>().is_err() {
-        errors.push(path.invalid(value, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"));
-    }
+    crate::net::check_ip(value, path, errors);
 }
 
 fn host_alias(alias: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {

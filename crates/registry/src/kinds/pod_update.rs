@@ -18,14 +18,9 @@ static SPEC: Path<'static> = Path::new("spec");
 
 const ALLOWED: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
-/// Annotations that are taken for more than notes: whose pod it is, which opens nothing to its node, and what confines it.
+/// Annotations that are taken for more than notes stay as they are: whose pod it is, and what confines it.
 pub(super) fn annotations(pod: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
     let path = Path::new("metadata.annotations");
-    let mirror = get(pod, "metadata.annotations").get(MIRROR);
-    if let Some(value) = mirror.filter(|_| text(pod, "spec.nodeName").is_empty()) {
-        let detail = "must set spec.nodeName if mirror pod annotation is set";
-        errors.push(path.key(MIRROR).invalid(value, detail));
-    }
     if let Some(old) = old {
         let (now, before) = (get(pod, "metadata.annotations"), get(old, "metadata.annotations"));
         let kept = |key: &str| match key {

@@ -42,10 +42,11 @@ pub(super) fn check(probe: &Tree, kind: Kind, grace: i64, path: &Path<'_>, error
     }
     if let Some(seconds) = int(probe, "terminationGracePeriodSeconds") {
         let at = path.field("terminationGracePeriodSeconds");
+        if seconds <= 0 {
+            errors.push(at.invalid(seconds, "must be greater than 0"));
+        }
         if kind == Kind::Readiness {
             errors.push(at.invalid(seconds, "must not be set for readinessProbes"));
-        } else if seconds <= 0 {
-            errors.push(at.invalid(seconds, "must be greater than 0"));
         }
     }
     let threshold = number(probe, "successThreshold");

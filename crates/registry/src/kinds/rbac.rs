@@ -16,6 +16,11 @@ const GROUP: &str = "rbac.authorization.k8s.io";
 pub(super) const RULES: Table = &[
     ("k8s.io.api.rbac.v1.RoleRef", &[Rule::Default("apiGroup", Literal::Text(GROUP))]),
     ("k8s.io.api.rbac.v1.Subject", &[Rule::DefaultFn(subject_group), Rule::Check(subject)]),
+    ("k8s.io.api.rbac.v1.RoleBinding", &[Rule::Check(role_reference), Rule::After(unnamed)]),
+    (
+        "k8s.io.api.rbac.v1.ClusterRoleBinding",
+        &[Rule::Own("subjects"), Rule::Check(cluster_role_reference), Rule::After(unnamed)],
+    ),
     ("k8s.io.api.rbac.v1.PolicyRule", &[Rule::Check(rule)]),
 ];
 
@@ -37,7 +42,6 @@ fn subject_group(subject: &mut Object) {
 
 fn subject(subject: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let [kind, name, group] = ["kind", "name", "apiGroup"].map(|field| text(subject, field));
-    let unnamed = name.is_empty().then(|| path.field("name").required(""));
     match kind {
         "ServiceAccount" => {
             if !name.is_empty() {
@@ -54,7 +58,6 @@ fn subject(subject: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         }
         other => errors.push(path.field("kind").not_supported(other, &["ServiceAccount", "User", "Group"])),
     }
-    errors.extend(unnamed);
 }
 
 fn rule(rule: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
@@ -114,38 +117,54 @@ fn cluster_role(_: &Context<'_>, role: &Tree, _: Option<&Tree>, errors: &mut Vec
     }
 }
 
-fn binding(context: &Context<'_>, binding: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
+fn role_reference(binding: &Tree, _: &Path<'_>, errors: &mut Vec<Cause>) {
+    reference(get(binding, "roleRef"), &["Role", "ClusterRole"], errors);
+}
+
+fn cluster_role_reference(binding: &Tree, _: &Path<'_>, errors: &mut Vec<Cause>) {
+    reference(get(binding, "roleRef"), &["ClusterRole"], errors);
+    let all = Path::new("subjects");
+    for (index, one) in list(binding, "subjects").iter().enumerate() {
+        subject(one, &all.index(index), errors);
+        if text(one, "kind") == "ServiceAccount" && text(one, "namespace").is_empty() {
+            errors.push(all.index(index).field("namespace").required(""));
+        }
+    }
+}
+
+fn reference(reference: &Tree, kinds: &[&str], errors: &mut Vec<Cause>) {
     let path = Path::new("roleRef");
-    let reference = get(binding, "roleRef");
     let [group, kind, name] = ["apiGroup", "kind", "name"].map(|field| text(reference, field));
     if group != GROUP {
         errors.push(path.field("apiGroup").not_supported(group, &[GROUP]));
     }
-    let kinds: &[&str] =
-        if context.resource.plural == "rolebindings" { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
     if !kinds.contains(&kind) {
         errors.push(path.field("kind").not_supported(kind, kinds));
     }
-    if name.is_empty() {
-        errors.push(path.field("name").required(""));
-    } else {
+    if !name.is_empty() {
         rules::format(name, names::path_segment(name), &path.field("name"), errors);
     }
+}
+
+/// Names that are missing, which are complained of last.
+fn unnamed(binding: &Tree, _: &Path<'_>, errors: &mut Vec<Cause>) {
+    if text(binding, "roleRef.name").is_empty() {
+        errors.push(Path::new("roleRef.name").required(""));
+    }
+    let all = Path::new("subjects");
+    for (index, subject) in list(binding, "subjects").iter().enumerate() {
+        if text(subject, "name").is_empty() {
+            errors.push(all.index(index).field("name").required(""));
+        }
+    }
+}
+
+fn binding(_: &Context<'_>, binding: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
+    let reference = get(binding, "roleRef");
     if let Some(old) = old
         && !same(reference, get(old, "roleRef"))
     {
         let shown = crate::internal::shown(reference, "rbac.v1.RoleRef");
-        errors.push(path.invalid(shown, "field is immutable"));
-    }
-    if context.resource.plural == "clusterrolebindings" {
-        let all = Path::new("subjects");
-        for (index, subject) in list(binding, "subjects").iter().enumerate() {
-            if is_full(errors) {
-                break;
-            }
-            if text(subject, "kind") == "ServiceAccount" && text(subject, "namespace").is_empty() {
-                errors.push(all.index(index).field("namespace").required(""));
-            }
-        }
+        errors.push(Path::new("roleRef").invalid(shown, "field is immutable"));
     }
 }

@@ -33,11 +33,42 @@ fn not_negative(value: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     }
 }
 
+/// What quotas and limits count, although containers cannot ask for it.
+fn known(name: &str) -> bool {
+    let (prefix, amount) = name.split_once('.').unwrap_or(("", name));
+    match prefix {
+        "" => {
+            let objects = [
+                "pods",
+                "services",
+                "replicationcontrollers",
+                "resourcequotas",
+                "secrets",
+                "configmaps",
+                "persistentvolumeclaims",
+                "storage",
+            ];
+            standard(name) || objects.contains(&name)
+        }
+        "services" => matches!(amount, "nodeports" | "loadbalancers"),
+        "requests" => matches!(amount, "cpu" | "memory" | "ephemeral-storage" | "storage") || huge(amount),
+        "limits" => matches!(amount, "cpu" | "memory" | "ephemeral-storage"),
+        _ => false,
+    }
+}
+
 pub(super) fn container_name(name: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let problems = names::qualified_name(name);
     errors.extend(problems.iter().map(|problem| path.invalid(name, problem)));
-    if problems.is_empty() && !name.contains('/') && !standard(name) {
-        errors.push(path.invalid(name, "must be a standard resource type or fully qualified"));
+    if name.contains('/') {
+        let native = name.contains("kubernetes.io/");
+        if !native && (!problems.is_empty() || name.starts_with("requests.")) {
+            errors.push(path.invalid(name, "doesn't follow extended resource name standard"));
+        }
+    } else if !standard(name) {
+        if problems.is_empty() && !known(name) {
+            errors.push(path.invalid(name, "must be a standard resource type or fully qualified"));
+        }
         errors.push(path.invalid(name, "must be a standard resource for containers"));
     }
 }
@@ -52,6 +83,7 @@ pub fn requirements(resources: &Tree, path: &Path<'_>, claims: Option<&Claims<'_
         }
         container_name(name, &limits.key(name), errors);
         amount(name, value, &limits.key(name), errors);
+        pages(name, value, &limits.key(name), errors);
         huge_pages |= huge(name);
         plain |= matches!(name, "cpu" | "memory");
     }
@@ -76,6 +108,7 @@ pub fn requirements(resources: &Tree, path: &Path<'_>, claims: Option<&Claims<'_
             }
             _ => {}
         }
+        pages(name, value, &requests.key(name), errors);
         huge_pages |= huge(name);
         plain |= matches!(name, "cpu" | "memory");
     }
@@ -109,5 +142,17 @@ fn amount(name: &str, value: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let amount = quantity(value);
     if extended(name) && !amount.is_integer() {
         errors.push(path.invalid(&*amount.to_string(), "must be an integer"));
+    }
+}
+
+/// A page is taken as a whole.
+fn pages(name: &str, value: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let amount = quantity(value);
+    let page = name.strip_prefix("hugepages-").and_then(|size| Quantity::parse(size).ok());
+    if let Some(page) = page.filter(|page| page.nanos() > 0)
+        && (amount.nanos() <= 0 || amount.nanos() % page.nanos() != 0)
+    {
+        let detail = format!("{amount} is not positive integer multiple of {name}");
+        errors.push(path.invalid(&*amount.to_string(), &detail));
     }
 }

@@ -12,7 +12,7 @@ use machinery::{labels, names};
 use serde_json::json;
 
 use crate::generic::Profile;
-use crate::kinds::pod_spec::ip;
+use crate::net;
 use crate::rules::{self, Rule, Table};
 use crate::strategy::Context;
 use crate::tree::{
@@ -23,7 +23,10 @@ use crate::tree::{
 pub use addresses::cluster_addresses;
 use prepare::prepare;
 
-pub(super) const RULES: Table = &[("k8s.io.api.core.v1.Service", &[Rule::DefaultFn(default)])];
+pub(super) const RULES: Table = &[
+    ("k8s.io.api.core.v1.Service", &[Rule::DefaultFn(default)]),
+    ("k8s.io.api.core.v1.LoadBalancerIngress", &[Rule::DefaultFn(ingress_mode)]),
+];
 
 pub(super) const PROFILES: &[Profile] = &[Profile {
     name: names::dns1123_label,
@@ -32,6 +35,8 @@ pub(super) const PROFILES: &[Profile] = &[Profile {
     prepare: Some(prepare),
     check: Some(check),
     warn: Some(super::warnings::service),
+    check_status: Some(check_status),
+    warn_status: Some(super::warnings::balanced),
     full: true,
     ..Profile::new("", "services")
 }];
@@ -69,7 +74,65 @@ fn default(service: &mut Object) {
     }
 }
 
+/// An address is the balancer's own, unless it says otherwise.
+fn ingress_mode(ingress: &mut Object) {
+    if !member(ingress, "ip").is_empty() {
+        fill_pointer(ingress, "ipMode", "VIP");
+    }
+}
+
 static SPEC: Path<'static> = Path::new("spec");
+
+fn check_status(_: &Context<'_>, service: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
+    let all = Path::new("status.loadBalancer.ingress");
+    let ingresses = list(service, "status.loadBalancer.ingress");
+    if text(service, "spec.type") != "LoadBalancer" && !ingresses.is_empty() {
+        errors.push(all.forbidden("may only be used when `spec.type` is 'LoadBalancer'"));
+        return;
+    }
+    let before = old.map(|old| list(old, "status.loadBalancer.ingress")).unwrap_or_default();
+    for (index, ingress) in ingresses.iter().enumerate() {
+        let at = all.index(index);
+        let (ip, host) = (text(ingress, "ip"), text(ingress, "hostname"));
+        if !ip.is_empty() && !before.iter().any(|known| text(known, "ip") == ip) {
+            net::check_ip(ip, &at.field("ip"), errors);
+        }
+        match rules::given(ingress, "ipMode") {
+            None if !ip.is_empty() => {
+                errors.push(at.field("ipMode").required("must be specified when `ip` is set"));
+            }
+            Some(_) if ip.is_empty() => {
+                errors.push(at.field("ipMode").forbidden("may not be specified when `ip` is not set"));
+            }
+            _ => rules::one_of(ingress, "ipMode", &["Proxy", "VIP"], &at, errors),
+        }
+        if !host.is_empty() {
+            rules::format(host, names::dns1123_subdomain(host), &at.field("hostname"), errors);
+            if net::parse_ip(host).is_some() {
+                errors.push(at.field("hostname").invalid(host, "must be a DNS name, not an IP address"));
+            }
+        }
+    }
+}
+
+/// The same ranges as an annotation, as they were given before there was a field.
+fn annotated_ranges(service: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
+    const KEY: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
+    let noted = |service: &'_ Tree| {
+        get(service, "metadata.annotations").get(KEY).and_then(Tree::as_str).map(str::to_owned)
+    };
+    let Some(ranges) = noted(service) else { return };
+    let path = Path::new("metadata.annotations");
+    let path = path.key(KEY);
+    if text(service, "spec.type") != "LoadBalancer" {
+        errors.push(path.forbidden("may only be used when `type` is 'LoadBalancer'"));
+    }
+    if old.and_then(noted).as_ref() != Some(&ranges) && !ranges.trim().is_empty() {
+        for range in ranges.split(',') {
+            net::check_cidr(range.trim(), &path, errors);
+        }
+    }
+}
 
 fn check(_: &Context<'_>, service: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
     let spec = get(service, "spec");
@@ -103,6 +166,9 @@ fn check(_: &Context<'_>, service: &Tree, old: Option<&Tree>, errors: &mut Vec<C
     affinity(spec, errors);
     errors.extend(wrong);
     external_addresses(spec, errors);
+    if list(spec, "loadBalancerSourceRanges").is_empty() {
+        annotated_ranges(service, old, errors);
+    }
     load_balancer(spec, kind, errors);
     let listed = kind == "ClusterIP" && !list(spec, "externalIPs").is_empty();
     let external = matches!(kind, "NodePort" | "LoadBalancer") || listed;
@@ -252,28 +318,27 @@ fn source_ranges(spec: &Tree, errors: &mut Vec<Cause>) {
             break;
         }
         let range = range.trim();
-        match range.parse::<ipnet::IpNet>() {
-            Err(_) => errors.push(ranges.index(index).invalid(range, CIDR)),
-            Ok(net) if net.trunc() != net => {
-                let detail = "must not have bits set beyond the prefix length";
-                errors.push(ranges.index(index).invalid(range, detail));
-            }
-            Ok(_) => {}
-        }
+        net::check_cidr(range, &ranges.index(index), errors);
     }
 }
 
-pub(super) const CIDR: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
-
-/// An address that traffic may be sent to: of no special range.
+/// An address that traffic may be sent to: well written, and of no special range.
 pub(super) fn special_ip(address: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
-    let Ok(parsed) = address.parse::<std::net::IpAddr>() else {
-        ip(address, path, errors);
+    match net::ip_problem(address) {
+        Some(problem) => errors.push(path.invalid(address, problem)),
+        None => endpoint_ip(address, path, errors),
+    }
+}
+
+/// An address of no special range.
+pub(super) fn endpoint_ip(address: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let Some(parsed) = net::parse_ip(address) else {
+        errors.push(path.invalid(address, "must be a valid IP address"));
         return;
     };
-    let link_local = match parsed {
-        std::net::IpAddr::V4(v4) => v4.is_link_local(),
-        std::net::IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    let (link_local, multicast) = match parsed {
+        std::net::IpAddr::V4(v4) => (v4.is_link_local(), v4.octets().starts_with(&[224, 0, 0])),
+        std::net::IpAddr::V6(v6) => (v6.is_unicast_link_local(), v6.segments()[0] & 0xff0f == 0xff02),
     };
     if parsed.is_unspecified() {
         errors.push(path.invalid(address, &format!("may not be unspecified ({address})")));
@@ -281,6 +346,9 @@ pub(super) fn special_ip(address: &str, path: &Path<'_>, errors: &mut Vec<Cause>
         errors.push(path.invalid(address, "may not be in the loopback range (127.0.0.0/8, ::1/128)"));
     } else if link_local {
         errors.push(path.invalid(address, "may not be in the link-local range (169.254.0.0/16, fe80::/10)"));
+    } else if multicast {
+        let detail = "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)";
+        errors.push(path.invalid(address, detail));
     }
 }
 

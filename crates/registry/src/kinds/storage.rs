@@ -32,6 +32,7 @@ pub(super) const RULES: Table = &[
             Rule::Default("persistentVolumeReclaimPolicy", Literal::Text("Retain")),
             Rule::Default("volumeMode", Literal::Text("Filesystem")),
             Rule::Check(volume),
+            Rule::After(recycled),
         ],
     ),
     ("k8s.io.api.core.v1.PersistentVolumeStatus", &[Rule::Default("phase", Literal::Text("Pending"))]),
@@ -62,6 +63,7 @@ pub(super) const PROFILES: &[Profile] = &[
         status: true,
         status_bare_on_create: true,
         prepare: Some(prepare_claim),
+        warn: Some(super::warnings::claim),
         check: Some(check_claim),
         full: true,
         ..Profile::new("", "persistentvolumeclaims")
@@ -69,11 +71,17 @@ pub(super) const PROFILES: &[Profile] = &[
     Profile {
         status: true,
         prepare: Some(prepare_volume),
+        warn: Some(super::warnings::volume),
         check: Some(check_volume),
         full: true,
         ..Profile::new("", "persistentvolumes")
     },
-    Profile { check: Some(class), full: true, ..Profile::new(GROUP, "storageclasses") },
+    Profile {
+        check: Some(class),
+        warn: Some(super::warnings::storage_class),
+        full: true,
+        ..Profile::new(GROUP, "storageclasses")
+    },
     Profile {
         unconditional_update: false,
         check: Some(csi::driver),
@@ -93,7 +101,11 @@ pub(super) const PROFILES: &[Profile] = &[
         status_keeps: ALL_METADATA,
         ..Profile::new(GROUP, "volumeattachments")
     },
-    Profile { unconditional_update: false, ..Profile::new(GROUP, "csistoragecapacities") },
+    Profile {
+        unconditional_update: false,
+        warn: Some(super::warnings::storage_capacity),
+        ..Profile::new(GROUP, "csistoragecapacities")
+    },
     Profile {
         status: true,
         unconditional_update: false,
@@ -152,6 +164,11 @@ fn modes(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         if !MODES.contains(&mode) {
             errors.push(at.not_supported(mode, &MODES));
         }
+    }
+    let alone = |mode: &str| mode == "ReadWriteOncePod";
+    let mut known = texts(spec, "accessModes").filter(|mode| MODES.contains(mode));
+    if texts(spec, "accessModes").any(alone) && known.any(|mode| !alone(mode)) {
+        errors.push(at.forbidden("may not use ReadWriteOncePod with other access modes"));
     }
     rules::one_of(spec, "volumeMode", &["Block", "Filesystem"], path, errors);
     let class = text(spec, "storageClassName");
@@ -263,6 +280,18 @@ fn sources(spec: &Tree) -> impl Iterator<Item = (&String, &Tree)> {
     members.filter(|(key, value)| !NOT_SOURCES.contains(&key.as_str()) && !value.is_null())
 }
 
+/// The root of a node is not emptied.
+fn recycled(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let policy = text(spec, "persistentVolumeReclaimPolicy");
+    let root = text(spec, "hostPath.path");
+    if policy == "Recycle" && !root.is_empty() && root.split('/').all(|step| matches!(step, "" | ".")) {
+        errors.push(
+            path.field("persistentVolumeReclaimPolicy")
+                .forbidden("may not be 'recycle' for a hostPath mount of '/'"),
+        );
+    }
+}
+
 fn volume(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     if list(spec, "accessModes").is_empty() {
         errors.push(path.field("accessModes").required(""));
@@ -312,7 +341,34 @@ fn volume(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     }
 }
 
+/// Kinds of volumes that take options for mounting from an annotation.
+const WITH_OPTIONS: &[&str] = &[
+    "gcePersistentDisk",
+    "awsElasticBlockStore",
+    "glusterfs",
+    "nfs",
+    "rbd",
+    "quobyte",
+    "iscsi",
+    "cinder",
+    "cephfs",
+    "azureFile",
+    "vsphereVolume",
+    "azureDisk",
+    "photonPersistentDisk",
+];
+
+fn mount_options(volume: &Tree, errors: &mut Vec<Cause>) {
+    const KEY: &str = "volume.beta.kubernetes.io/mount-options";
+    let taken = WITH_OPTIONS.iter().any(|kind| has(get(volume, "spec"), kind));
+    if !taken && get(volume, "metadata.annotations").get(KEY).is_some() {
+        let path = Path::new("metadata.annotations");
+        errors.push(path.field(KEY).forbidden("may not specify mount options for this volume type"));
+    }
+}
+
 fn check_volume(_: &Context<'_>, object: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
+    mount_options(object, errors);
     let Some(old) = old else { return };
     let (spec, before) = (get(object, "spec"), get(old, "spec"));
     if !sources(spec).eq(sources(before)) {

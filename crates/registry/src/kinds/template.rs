@@ -6,18 +6,31 @@ use machinery::fieldpath::Path;
 use machinery::labels;
 
 use crate::generic::{Generation, Profile};
+use crate::kinds::pod_annotations;
 use crate::meta::validate_annotations;
 use crate::rules::{Rule, Table};
 use crate::tree::{get, has, list, text};
 
-pub(super) const RULES: Table = &[("k8s.io.api.core.v1.PodTemplateSpec", &[Rule::Check(check)])];
+pub(super) const RULES: Table =
+    &[("k8s.io.api.core.v1.PodTemplateSpec", &[Rule::Check(check), Rule::After(check_last)])];
 
-pub(super) const PROFILES: &[Profile] =
-    &[Profile { generation: Generation::Spec, full: true, ..Profile::new("", "podtemplates") }];
+pub(super) const PROFILES: &[Profile] = &[Profile {
+    generation: Generation::Spec,
+    warn: Some(super::warnings::pod_template),
+    full: true,
+    ..Profile::new("", "podtemplates")
+}];
 
 fn check(template: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     labels::validate_labels(get(template, "metadata.labels"), &path.field("labels"), errors);
     validate_annotations(get(template, "metadata.annotations"), &path.field("annotations"), errors);
+    let annotations = get(template, "metadata.annotations");
+    pod_annotations::check(annotations, get(template, "spec"), &path.field("annotations"), errors);
+}
+
+fn check_last(template: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let annotations = get(template, "metadata.annotations");
+    pod_annotations::match_fields(annotations, get(template, "spec"), &path.field("spec"), errors);
     if !list(template, "spec.ephemeralContainers").is_empty() {
         errors.push(
             path.field("spec.ephemeralContainers")

@@ -137,7 +137,7 @@ fn volume_path(item: &Tree, at: &Path<'_>, errors: &mut Vec<Cause>) {
         errors.push(at.field("path").required(""));
     } else {
         local_path(path, &at.field("path"), errors);
-        if path.starts_with("..") && !path.starts_with("../") && path != ".." {
+        if path.starts_with("..") && !path.starts_with("../") {
             errors.push(at.field("path").invalid(path, "must not start with '..'"));
         }
     }
@@ -202,7 +202,7 @@ fn projected(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             let items = list(one, &format!("{source}.items"));
             items.iter().map(move |item| (text(item, "path"), named(source)))
         });
-        for (place, name) in items.chain([(token, ""), (text(one, "clusterTrustBundle.path"), "")]) {
+        for (place, name) in items.chain([(text(one, "clusterTrustBundle.path"), "")]) {
             if is_full(errors) {
                 break;
             }

@@ -77,7 +77,7 @@ pub(super) const PROFILES: &[Profile] = &[
     Profile { plural: "replicasets", immutable: SELECTOR, ..WORKLOAD },
     Profile {
         plural: "daemonsets",
-        warn: None,
+        warn: Some(warnings::daemon_set),
         immutable_first: SELECTOR,
         prepare: Some(prepare_daemon_set),
         ..WORKLOAD
@@ -94,6 +94,7 @@ pub(super) const PROFILES: &[Profile] = &[
         group: "",
         plural: "replicationcontrollers",
         name: names::long_name,
+        generate_name: Some(|_| Vec::new()),
         orphans: true,
         ..WORKLOAD
     },
@@ -227,7 +228,9 @@ pub(super) fn not_above_hundred(value: &Tree, path: &Path<'_>, errors: &mut Vec<
 }
 
 fn zero(value: &Tree) -> bool {
-    value.is_null() || value.as_i64() == Some(0) || value.as_str().and_then(intstr::percent) == Some(0)
+    // what is no percentage counts for nothing
+    let percentage = |text: &str| intstr::percent(text).unwrap_or(0);
+    value.is_null() || value.as_i64() == Some(0) || value.as_str().map(percentage) == Some(0)
 }
 
 fn rolling_deployment(rolling: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {

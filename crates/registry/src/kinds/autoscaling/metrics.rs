@@ -109,6 +109,10 @@ fn source(source: &Tree, kind: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let at = path.field("target");
     values(target, &at, errors);
     let set = |field: &str| has(target, field);
+    if kind.to_ascii_lowercase().ends_with("resource") && set("averageUtilization") && set("averageValue") {
+        let detail = "may not set both a target raw value and a target utilization";
+        errors.push(at.field("averageValue").forbidden(detail));
+    }
     let (field, detail) = match kind {
         "pods" if !set("averageValue") => ("averageValue", "must specify a positive target averageValue"),
         "object" if !set("value") && !set("averageValue") => {

@@ -1,8 +1,8 @@
 //! The five fields of a cron schedule, checked only: running them is the controller's.
 
 struct Field {
-    low: u32,
-    high: u32,
+    low: u64,
+    high: u64,
     names: &'static [&'static str],
 }
 
@@ -27,28 +27,48 @@ pub(super) fn check(line: &str) -> Result<(), String> {
     if fields.len() != 5 {
         return Err(format!("expected exactly 5 fields, found {}: [{}]", fields.len(), fields.join(" ")));
     }
-    fields
-        .iter()
-        .zip(&FIELDS)
-        .try_for_each(|(text, field)| text.split(',').try_for_each(|part| range(part, field)))
+    fields.iter().zip(&FIELDS).try_for_each(|(text, field)| {
+        let parts = text.split(',').filter(|part| !part.is_empty());
+        parts.into_iter().try_for_each(|part| range(part, field))
+    })
 }
 
 fn descriptor(line: &str) -> Result<(), String> {
     match line {
         "@yearly" | "@annually" | "@monthly" | "@weekly" | "@daily" | "@midnight" | "@hourly" => Ok(()),
         _ => match line.strip_prefix("@every ") {
-            Some(duration)
-                if duration.ends_with(['s', 'm', 'h'])
-                    && duration.starts_with(|c: char| c.is_ascii_digit()) =>
-            {
-                Ok(())
-            }
-            Some(duration) => {
-                Err(format!("failed to parse duration {line}: time: invalid duration {duration:?}"))
+            Some(text) => {
+                duration(text).map_err(|problem| format!("failed to parse duration {line}: time: {problem}"))
             }
             None => Err(format!("unrecognized descriptor: {line}")),
         },
     }
+}
+
+/// A span of time: numbers with units, such as `1h30m`.
+fn duration(text: &str) -> Result<(), String> {
+    let invalid = || format!("invalid duration {text:?}");
+    let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if rest == "0" {
+        return Ok(());
+    }
+    if rest.is_empty() {
+        return Err(invalid());
+    }
+    while !rest.is_empty() {
+        let after = rest.trim_start_matches(|digit: char| digit.is_ascii_digit() || digit == '.');
+        let number = &rest[..rest.len() - after.len()];
+        if !number.contains(|digit: char| digit.is_ascii_digit()) || number.matches('.').count() > 1 {
+            return Err(invalid());
+        }
+        rest = after.trim_start_matches(|letter: char| !letter.is_ascii_digit() && letter != '.');
+        match &after[..after.len() - rest.len()] {
+            "ns" | "us" | "µs" | "μs" | "ms" | "s" | "m" | "h" => {}
+            "" => return Err(format!("missing unit in duration {text:?}")),
+            unit => return Err(format!("unknown unit {unit:?} in duration {text:?}")),
+        }
+    }
+    Ok(())
 }
 
 fn range(part: &str, field: &Field) -> Result<(), String> {
@@ -86,12 +106,21 @@ fn range(part: &str, field: &Field) -> Result<(), String> {
     }
 }
 
-fn number(text: &str, field: &Field) -> Result<u32, String> {
+fn number(text: &str, field: &Field) -> Result<u64, String> {
     let lower = text.to_ascii_lowercase();
     if let Some(index) = field.names.iter().position(|name| *name == lower) {
-        return Ok(index as u32 + field.low);
+        return Ok(index as u64 + field.low);
     }
-    text.parse::<u32>().map_err(|_| {
-        format!("failed to parse int from {text}: strconv.Atoi: parsing {text:?}: invalid syntax")
-    })
+    match text.parse::<i64>() {
+        Ok(negative) if negative < 0 => Err(format!("negative number ({negative}) not allowed: {text}")),
+        Ok(number) => Ok(number as u64),
+        Err(error) => {
+            let range = matches!(
+                error.kind(),
+                std::num::IntErrorKind::PosOverflow | std::num::IntErrorKind::NegOverflow
+            );
+            let why = if range { "value out of range" } else { "invalid syntax" };
+            Err(format!("failed to parse int from {text}: strconv.Atoi: parsing {text:?}: {why}"))
+        }
+    }
 }

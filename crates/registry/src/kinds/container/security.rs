@@ -23,8 +23,7 @@ pub(super) fn security(context: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>)
         ] {
             if wrong {
                 let shown = crate::internal::shown(context, "core.v1.SecurityContext");
-                let verb = if what.starts_with("`privileged") { "and" } else { "when adding" };
-                let detail = format!("cannot set `allowPrivilegeEscalation` to false {verb} {what}");
+                let detail = format!("cannot set `allowPrivilegeEscalation` to false and {what}");
                 errors.push(path.invalid(shown, &detail));
             }
         }

@@ -32,7 +32,7 @@ pub(super) fn prepare(_: &Context<'_>, range: &mut Tree, old: Option<&Tree>) {
     }
 }
 
-pub(super) fn item(item: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+fn item(item: &Tree, again: bool, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let kind = text(item, "type");
     let known = matches!(kind, "Pod" | "Container" | "PersistentVolumeClaim");
     if !known {
@@ -42,6 +42,9 @@ pub(super) fn item(item: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             let detail = "must be a standard limit type or fully qualified";
             errors.push(path.field("type").invalid(kind, detail));
         }
+    }
+    if again {
+        errors.push(path.field("type").duplicate(kind));
     }
     for field in ["default", "defaultRequest"] {
         if kind == "Pod" && has(item, field) {
@@ -112,14 +115,12 @@ pub(super) fn item(item: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
 pub(super) fn items(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let all = path.field("limits");
     let mut seen = Seen::new();
-    for (index, item) in list(spec, "limits").iter().enumerate() {
+    for (index, one) in list(spec, "limits").iter().enumerate() {
         if is_full(errors) {
             break;
         }
-        let kind = text(item, "type");
-        if seen.repeats(kind) {
-            errors.push(all.index(index).field("type").duplicate(kind));
-        }
+        let again = seen.repeats(text(one, "type"));
+        item(one, again, &all.index(index), errors);
     }
 }
 

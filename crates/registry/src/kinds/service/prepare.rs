@@ -83,7 +83,12 @@ fn same_addresses(service: &mut Tree, old: Option<&Tree>) {
 
 /// Ports that name no node port keep the one they had.
 pub(super) fn keep_node_ports(service: &mut Tree, old: &Tree) {
-    if !matches!(text(service, "spec.type"), "NodePort" | "LoadBalancer") {
+    let has_ports = |service: &Tree| match text(service, "spec.type") {
+        "NodePort" => true,
+        "LoadBalancer" => get(service, "spec.allocateLoadBalancerNodePorts").as_bool() != Some(false),
+        _ => false,
+    };
+    if !has_ports(service) || !has_ports(old) {
         return;
     }
     let identity = |port: &Tree| (number(port, "port"), text(port, "protocol").to_owned());
