@@ -70,7 +70,7 @@ async fn measure(bench: &mut Bench) -> Result<()> {
                     let budget = if thousands == "10k" { budget } else { None };
                     bench.table.record(
                         side,
-                        &format!("kube-proxy, {thousands} services: {name}"),
+                        format!("kube-proxy, {thousands} services: {name}"),
                         value,
                         budget,
                     );
