@@ -267,6 +267,9 @@ fn empty_blocks(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             let at = all.index(index);
             let at = at.field(peers);
             for (place, peer) in list(rule, peers).iter().enumerate() {
+                if is_full(errors) {
+                    break;
+                }
                 if has(peer, "ipBlock") && text(peer, "ipBlock.cidr").is_empty() {
                     errors.push(at.index(place).field("ipBlock.cidr").required(""));
                 }

@@ -2,6 +2,7 @@
 
 use api::Tree;
 use api::status::Cause;
+use machinery::bounds::is_full;
 use machinery::fieldpath::Path;
 
 use crate::generic::{Generation, Profile};
@@ -90,6 +91,9 @@ fn tokens(pod: &Tree, _: &Path<'_>, errors: &mut Vec<Cause>) {
         let at = volumes.index(index);
         let at = at.field("projected.sources");
         for (place, source) in list(volume, "projected.sources").iter().enumerate() {
+            if is_full(errors) {
+                break;
+            }
             if has(source, "serviceAccountToken") {
                 let at = at.index(place);
                 let detail = "must not be specified when serviceAccountName is not set";

@@ -45,6 +45,9 @@ pub(super) fn check(annotations: &Tree, spec: &Tree, path: &Path<'_>, errors: &m
     let mut noted: Vec<(&str, &Tree)> = all.map(|(key, value)| (key.as_str(), value)).collect();
     noted.sort_unstable_by_key(|(key, _)| *key);
     for (key, profile) in noted.iter().filter(|(key, _)| key.starts_with(SECCOMP_CONTAINER)) {
+        if is_full(errors) {
+            break;
+        }
         seccomp(profile.as_str().unwrap_or_default(), &path.field(key), errors);
     }
     let names: Seen<&str> = containers(spec).map(|(_, _, one)| text(one, "name")).collect();
@@ -90,6 +93,9 @@ pub(super) fn match_fields(annotations: &Tree, spec: &Tree, path: &Path<'_>, err
         same_seccomp(noted, get(spec, "securityContext.seccompProfile"), &at, errors);
     }
     for (field, index, one) in containers(spec) {
+        if is_full(errors) {
+            break;
+        }
         let Some(noted) = value(&format!("{SECCOMP_CONTAINER}{}", text(one, "name"))) else { continue };
         let at = path.field(field);
         let at = at.index(index);
@@ -100,6 +106,9 @@ pub(super) fn match_fields(annotations: &Tree, spec: &Tree, path: &Path<'_>, err
         return;
     }
     for (field, index, one) in containers(spec) {
+        if is_full(errors) {
+            break;
+        }
         let Some(noted) = value(&format!("{APP_ARMOR}{}", text(one, "name"))) else { continue };
         let own = match get(one, "securityContext.appArmorProfile") {
             Tree::Null => get(spec, "securityContext.appArmorProfile"),

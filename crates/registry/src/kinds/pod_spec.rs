@@ -237,6 +237,9 @@ fn host_users(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     for field in ["initContainers", "containers", "ephemeralContainers"] {
         let all = path.field(field);
         for (index, one) in list(spec, field).iter().enumerate() {
+            if is_full(errors) {
+                break;
+            }
             if !list(one, "volumeDevices").is_empty() {
                 let at = all.index(index);
                 errors.push(at.field("volumeDevices").forbidden("when `hostUsers` is false"));

@@ -273,7 +273,11 @@ mod tests {
             assert_eq!(errors.iter().map(|cause| cause.message.as_str()).collect::<Vec<_>>(), [expect]);
         };
         check(
-            &|errors| annotations(&mirror, None, errors),
+            &|errors| {
+                let path = Path::new("metadata.annotations");
+                let noted = get(&mirror, "metadata.annotations");
+                crate::kinds::pod_annotations::check(noted, get(&mirror, "spec"), &path, errors);
+            },
             "Invalid value: \"a\": must set spec.nodeName if mirror pod annotation is set",
         );
         check(

@@ -125,6 +125,9 @@ fn cluster_role_reference(binding: &Tree, _: &Path<'_>, errors: &mut Vec<Cause>)
     reference(get(binding, "roleRef"), &["ClusterRole"], errors);
     let all = Path::new("subjects");
     for (index, one) in list(binding, "subjects").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         subject(one, &all.index(index), errors);
         if text(one, "kind") == "ServiceAccount" && text(one, "namespace").is_empty() {
             errors.push(all.index(index).field("namespace").required(""));
@@ -153,6 +156,9 @@ fn unnamed(binding: &Tree, _: &Path<'_>, errors: &mut Vec<Cause>) {
     }
     let all = Path::new("subjects");
     for (index, subject) in list(binding, "subjects").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         if text(subject, "name").is_empty() {
             errors.push(all.index(index).field("name").required(""));
         }

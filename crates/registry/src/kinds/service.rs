@@ -91,10 +91,14 @@ fn check_status(_: &Context<'_>, service: &Tree, old: Option<&Tree>, errors: &mu
         return;
     }
     let before = old.map(|old| list(old, "status.loadBalancer.ingress")).unwrap_or_default();
+    let before: Seen<&str> = before.iter().map(|known| text(known, "ip")).collect();
     for (index, ingress) in ingresses.iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
         let at = all.index(index);
         let (ip, host) = (text(ingress, "ip"), text(ingress, "hostname"));
-        if !ip.is_empty() && !before.iter().any(|known| text(known, "ip") == ip) {
+        if !ip.is_empty() && !before.contains(ip) {
             net::check_ip(ip, &at.field("ip"), errors);
         }
         match rules::given(ingress, "ipMode") {
@@ -129,6 +133,9 @@ fn annotated_ranges(service: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>)
     }
     if old.and_then(noted).as_ref() != Some(&ranges) && !ranges.trim().is_empty() {
         for range in ranges.split(',') {
+            if is_full(errors) {
+                break;
+            }
             net::check_cidr(range.trim(), &path, errors);
         }
     }

@@ -244,7 +244,7 @@ fn variables(container: &Tree, at: &str, warnings: &mut Vec<String>) {
 }
 
 /// How many others each port is compared with: a body full of equal ones costs its own length.
-const COMPARED: usize = 64;
+const COMPARED: usize = 32;
 
 /// Ports that are there more than once, by their numbers and then by their names.
 fn ports(containers: &[(String, &Tree)], warnings: &mut Vec<String>) {

@@ -118,7 +118,7 @@ fn projected(source: &Tree) -> Vec<File<'_>> {
 }
 
 /// How many others each file is compared with: a body full of equal ones costs its own length.
-const COMPARED: usize = 256;
+const COMPARED: usize = 32;
 
 fn add<'t>(files: &mut Vec<File<'t>>, file: File<'t>, volume: &str, title: &str, warnings: &mut Vec<String>) {
     let file = File { path: file.path.trim_end_matches('/'), ..file };
