@@ -1,5 +1,6 @@
 //! Node pressure: what the node reports, and the eviction of a pod at a time while a hard threshold is crossed; and of
-//! pods that keep more on the node's disk than their limits let them.
+//! pods that keep more on the node's disk than their limits let them. Where the disk is full, what nobody uses goes before
+//! any pod does.
 //!
 //! Signals: `memory.available`, `nodefs.available`, `imagefs.available`. Soft thresholds and inodes are not
 //! looked at.
@@ -83,7 +84,7 @@ pub async fn run(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
         };
         limits::enforce(&kubelet).await;
         if let Some(crossed) = memory.or(disk) {
-            evictor.evict(&kubelet, crossed).await;
+            evictor.relieve(&kubelet, crossed, disk_pressure(&kubelet)).await;
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -136,6 +137,23 @@ pub struct Evictor {
 }
 
 impl Evictor {
+    /// Makes room: by what nobody uses, and where `look` then finds that it does not do, by a pod. Returns the pod's uid.
+    pub async fn relieve(
+        &mut self,
+        kubelet: &Kubelet,
+        crossed: Crossed,
+        look: impl Future<Output = Option<Crossed>>,
+    ) -> Option<String> {
+        let crossed = match crossed.resource {
+            Resource::Memory => crossed,
+            Resource::Storage => {
+                reclaim(kubelet).await;
+                look.await?
+            }
+        };
+        self.evict(kubelet, crossed).await
+    }
+
     /// Evicts the next pod, unless the last one still holds what it is to give back. Returns the uid.
     pub async fn evict(&mut self, kubelet: &Kubelet, crossed: Crossed) -> Option<String> {
         if let Some((uid, since)) = &self.last
@@ -153,6 +171,26 @@ impl Evictor {
         let uid = pods::uid(pod).to_owned();
         self.last = Some((uid.clone(), Instant::now()));
         Some(uid)
+    }
+}
+
+/// Removes from the disk what nobody uses: containers of pods that are over, and images.
+async fn reclaim(kubelet: &Kubelet) {
+    for pod in kubelet.pods.all() {
+        let uid = pods::uid(&pod);
+        let phase = kubelet.pods.status(uid).and_then(|status| status.phase.clone());
+        let Some(runtime) = kubelet.pods.runtime_pod(uid) else { continue };
+        if !pods::phase_is_terminal(phase.as_deref()) || runtime.may_run() {
+            continue;
+        }
+        for container in &runtime.containers {
+            if let Err(error) = kubelet.runtime.remove_container(&container.id).await {
+                warn!(pod = pods::title(&pod), id = container.id, %error, "Failed to remove an ended container");
+            }
+        }
+    }
+    if let Err(error) = kubelet.image_collector.delete_unused(kubelet).await {
+        warn!(%error, "Failed to remove unused images");
     }
 }
 

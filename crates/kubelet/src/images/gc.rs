@@ -1,4 +1,4 @@
-//! Removes images nobody uses when the image file system fills up.
+//! Removes images nobody uses when the image file system fills up, and all of them before a pod is evicted for its sake.
 //!
 //! Above the high threshold, images are removed, longest unused first, until usage is below the low one. An image
 //! in use by a container, pinned by the runtime, or younger than the minimum age stays.
@@ -7,16 +7,17 @@ use crate::run::Kubelet;
 use cri::v1::Image;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 const PERIOD: Duration = Duration::from_secs(300);
 
 pub async fn run(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
-    let mut seen: HashMap<String, Seen> = HashMap::new();
     loop {
-        if let Err(error) = collect(&kubelet, &mut seen).await {
+        if let Err(error) = kubelet.image_collector.collect(&kubelet).await {
             warn!(%error, "Image garbage collection failed");
         }
         tokio::select! {
@@ -26,12 +27,56 @@ pub async fn run(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
     }
 }
 
+/// Remembers when images were seen and used.
+#[derive(Default)]
+pub struct Collector {
+    seen: Mutex<HashMap<String, Seen>>,
+}
+
 struct Seen {
     first: Instant,
     last_used: Option<Instant>,
 }
 
-async fn collect(kubelet: &Kubelet, seen: &mut HashMap<String, Seen>) -> cri::Result<()> {
+impl Collector {
+    /// Removes images while they take more than their share of the disk.
+    async fn collect(&self, kubelet: &Kubelet) -> cri::Result<()> {
+        let mut seen = self.seen.lock().await;
+        let unused = note(kubelet, &mut seen).await?;
+        let config = &kubelet.config;
+        if config.image_gc_high_threshold_percent >= 100 {
+            return Ok(());
+        }
+        let Some((capacity, available)) = image_file_system(kubelet).await else { return Ok(()) };
+        let usage = 100 - i32::try_from(available * 100 / capacity.max(1)).unwrap_or_default();
+        if usage < config.image_gc_high_threshold_percent {
+            return Ok(());
+        }
+        let low = u64::try_from(100 - config.image_gc_low_threshold_percent).unwrap_or_default();
+        let to_free = (capacity * low / 100).saturating_sub(available);
+        info!(usage, to_free, "Image file system usage is over the high threshold, removing unused images");
+        let missing = remove(kubelet, &seen, unused, to_free).await;
+        if missing > 0 {
+            let message = format!(
+                "Failed to free sufficient space by deleting unused images ({missing} bytes missing)."
+            );
+            kubelet.events.node(&kubelet.node_name, crate::events::Warning, "FreeDiskSpaceFailed", &message);
+        }
+        Ok(())
+    }
+
+    /// Removes every image that nobody uses.
+    pub async fn delete_unused(&self, kubelet: &Kubelet) -> cri::Result<()> {
+        info!("Attempting to delete unused images");
+        let mut seen = self.seen.lock().await;
+        let unused = note(kubelet, &mut seen).await?;
+        remove(kubelet, &seen, unused, u64::MAX).await;
+        Ok(())
+    }
+}
+
+/// Notes which images there are and which are used. Returns those that may go, longest unused first.
+async fn note(kubelet: &Kubelet, seen: &mut HashMap<String, Seen>) -> cri::Result<Vec<Image>> {
     let listed = jiff::Timestamp::now();
     let images = kubelet.images.list_images(None).await?;
     kubelet.puller.prune_records(&images.iter().map(|image| image.id.as_str()).collect(), listed);
@@ -54,28 +99,26 @@ async fn collect(kubelet: &Kubelet, seen: &mut HashMap<String, Seen>) -> cri::Re
             entry.last_used = Some(now);
         }
     }
+    let mut unused: Vec<Image> =
+        images.into_iter().filter(|image| !image.pinned && !is_used(image)).collect();
+    unused.sort_by_key(|image| seen.get(&image.id).and_then(|it| it.last_used));
+    Ok(unused)
+}
 
-    let config = &kubelet.config;
-    if config.image_gc_high_threshold_percent >= 100 {
-        return Ok(());
-    }
-    let Some((capacity, available)) = image_file_system(kubelet).await else { return Ok(()) };
-    let usage = 100 - i32::try_from(available * 100 / capacity.max(1)).unwrap_or_default();
-    if usage < config.image_gc_high_threshold_percent {
-        return Ok(());
-    }
-    let low = u64::try_from(100 - config.image_gc_low_threshold_percent).unwrap_or_default();
-    let mut to_free = (capacity * low / 100).saturating_sub(available);
-    info!(usage, to_free, "Image file system usage is over the high threshold, removing unused images");
-    let mut candidates: Vec<&Image> =
-        images.iter().filter(|image| !image.pinned && !is_used(image)).collect();
-    candidates.sort_by_key(|image| seen.get(&image.id).and_then(|it| it.last_used));
-    for image in candidates {
+/// Removes images until so many bytes are free. Returns how many are missing then.
+async fn remove(
+    kubelet: &Kubelet,
+    seen: &HashMap<String, Seen>,
+    unused: Vec<Image>,
+    mut to_free: u64,
+) -> u64 {
+    let youngest = kubelet.config.image_minimum_gc_age.0;
+    for image in unused {
         if to_free == 0 {
             break;
         }
-        let young = seen.get(&image.id).is_some_and(|it| it.first.elapsed() < config.image_minimum_gc_age.0);
-        if young {
+        // It may have been pulled for a container that is about to be made.
+        if seen.get(&image.id).is_some_and(|it| it.first.elapsed() < youngest) {
             continue;
         }
         let spec = cri::v1::ImageSpec { image: image.id.clone(), ..Default::default() };
@@ -87,12 +130,7 @@ async fn collect(kubelet: &Kubelet, seen: &mut HashMap<String, Seen>) -> cri::Re
             Err(error) => warn!(image = image.id, %error, "Failed to remove image"),
         }
     }
-    if to_free > 0 {
-        let message =
-            format!("Failed to free sufficient space by deleting unused images ({to_free} bytes missing).");
-        kubelet.events.node(&kubelet.node_name, crate::events::Warning, "FreeDiskSpaceFailed", &message);
-    }
-    Ok(())
+    to_free
 }
 
 /// Bytes: capacity and available, of the file system that holds the images.

@@ -152,3 +152,40 @@ fn a_resize_is_infeasible_and_changes_nothing() {
         assert_eq!(reported(&world).2, None);
     });
 }
+
+#[test]
+fn a_full_disk_costs_images_before_it_costs_pods() {
+    on_paused_time(async {
+        let once = json!({"restartPolicy": "Never", "containers": [{"name": "a", "image": "once"}]});
+        let mut world = World::new([json!({"containers": [{"name": "a", "image": "used"}]}), once]);
+        let runtime = world.node.runtime.clone();
+        runtime.add_image("unused");
+        world.start();
+        seconds(&mut world, 5).await;
+        let (running, _) = runtime.running(&uid(1));
+        runtime.exit(&running[0].1, 0, "Completed");
+        seconds(&mut world, 10).await;
+        assert_eq!(world.status(&uid(1)).phase.as_deref(), Some("Succeeded"));
+
+        let kubelet = world.process.as_ref().unwrap().kubelet.clone();
+        let crossed = Crossed { resource: Resource::Storage, threshold: 100, available: 50 };
+        let mut evictor = Evictor::default();
+        let enough = evictor.relieve(&kubelet, crossed, async { None }).await;
+        assert_eq!(enough, None, "the images were all that it took");
+        seconds(&mut world, 5).await;
+        let removed: Vec<String> =
+            runtime.calls().into_iter().filter(|call| call.starts_with("RemoveImage")).collect();
+        assert_eq!(removed, ["RemoveImage once:latest", "RemoveImage unused"]);
+        assert_eq!(runtime.running(&uid(0)).0.len(), 1);
+        let status = world.status(&uid(1));
+        let ended = status.container_statuses.unwrap()[0].state.clone().unwrap().terminated.unwrap();
+        assert_eq!(
+            (status.phase.as_deref(), ended.exit_code),
+            (Some("Succeeded"), 0),
+            "its end is not forgotten"
+        );
+
+        let not_enough = evictor.relieve(&kubelet, crossed, async { Some(crossed) }).await;
+        assert_eq!(not_enough, Some(uid(0)));
+    });
+}

@@ -55,6 +55,7 @@ impl Node {
             healthz_port: 0,
             eviction_hard: Default::default(),
             image_gc_high_threshold_percent: 100,
+            image_minimum_gc_age: daemon::flags::Duration(Duration::ZERO),
             ..Default::default()
         };
         let parts = Parts {
