@@ -156,9 +156,10 @@ async fn check(
     }
 }
 
-/// Whether the table is still there: other programs may flush the host's rules.
+/// Whether the table is still there: other programs may flush the host's rules. Emptying a chain is tried and not done, since to
+/// list one makes nft read the elements of all maps.
 async fn is_there(filter: &dyn PacketFilter, table: &Table) -> bool {
-    filter.apply(&format!("list chain {} {TABLE} services\n", table.family())).await.is_ok()
+    filter.check(&format!("flush chain {} {TABLE} services\n", table.family())).await.is_ok()
 }
 
 /// What is to be done from time to time: sees whether the tables are still there, and deletes chains without use.
