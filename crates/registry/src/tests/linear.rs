@@ -17,7 +17,7 @@ const MODULE: &str = "k8s.io/api@v0.37.1";
 const FEW: usize = 170;
 const MANY: usize = 4 * FEW;
 /// Work of less than this is not compared: it is too short to be measured.
-const NOTICEABLE: u64 = 30_000_000;
+const NOTICEABLE: u64 = 100_000_000;
 /// A single item may say several things before the walk looks whether that is enough.
 const OVERSHOOT: usize = 128;
 
