@@ -1,5 +1,7 @@
 //! `metadata`: the rules that every kind shares.
 
+use std::hash::{Hash, Hasher};
+
 use api::Tree;
 use api::model::{Resource, Scope};
 use api::status::Cause;
@@ -146,6 +148,18 @@ pub fn validate_annotations(annotations: &Tree, path: &Path<'_>, errors: &mut Ve
     }
 }
 
+/// An owner as a key. Beside these texts it has two flags: few differ of those that share a hash.
+#[derive(PartialEq, Eq)]
+struct Owner<'t>(&'t Tree);
+
+impl Hash for Owner<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        ["apiVersion", "kind", "name", "uid"]
+            .map(|field| self.0.get(field).and_then(Tree::as_str))
+            .hash(state);
+    }
+}
+
 /// Owners that are named twice are named once. Answers the UIDs of those that went.
 pub fn one_of_each_owner(object: &mut Tree) -> Vec<String> {
     let Some(owners) = object_mut(object, "metadata")
@@ -156,7 +170,7 @@ pub fn one_of_each_owner(object: &mut Tree) -> Vec<String> {
     };
     let all = std::mem::take(owners);
     let mut seen = Seen::new();
-    let repeated: Vec<bool> = all.iter().map(|owner| seen.repeats(owner)).collect();
+    let repeated: Vec<bool> = all.iter().map(|owner| seen.repeats(Owner(owner))).collect();
     let mut repeats = Vec::new();
     for (owner, repeated) in all.into_iter().zip(repeated) {
         match repeated {

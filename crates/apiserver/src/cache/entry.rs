@@ -83,6 +83,9 @@ impl Entry {
             return Entry::from_tree(kind, key, tree, revision);
         }
         let opened = envelope::unwrap(value).map_err(|error| failed(error.to_string()))?;
+        if !scan::is_whole(opened.raw) {
+            return Err(failed("unexpected EOF".to_owned()));
+        }
         let completed = if kind.completed_on_read { completed(kind, value) } else { None };
         let stored = completed.as_deref().unwrap_or(opened.raw);
         let mut raw = Vec::with_capacity(stored.len() + version.len() + 4);

@@ -55,6 +55,19 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
+/// Whether an object's bytes are fields to their end, and those of its metadata, which are put together anew. What lies within other
+/// fields is not looked at.
+pub fn is_whole(object: &[u8]) -> bool {
+    let mut fields = Fields(object);
+    let mut metadata = true;
+    for field in fields.by_ref().filter(|field| field.tag == 1) {
+        let mut own = Fields(field.bytes);
+        own.by_ref().for_each(drop);
+        metadata &= own.0.is_empty();
+    }
+    metadata && fields.0.is_empty()
+}
+
 fn varint(rest: &mut &[u8]) -> Option<u64> {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {

@@ -40,10 +40,15 @@ impl Target {
 }
 
 /// The entry as a tree at the target's version.
-pub fn tree(entry: &Entry, target: &Target) -> Tree {
-    let mut tree = entry.tree();
+fn read(entry: &Entry, target: &Target) -> Result<Tree, Status> {
+    let mut tree = entry.read()?;
     convert(&mut tree, entry.kind.resource, target.resource);
-    tree
+    Ok(tree)
+}
+
+/// [`read`] for watches, in which one that cannot be read is null.
+pub fn tree(entry: &Entry, target: &Target) -> Tree {
+    read(entry, target).unwrap_or_default()
 }
 
 /// The entry as a tree in the target's form.
@@ -140,7 +145,10 @@ pub fn list(entries: Vec<Arc<Entry>>, meta: &ListMeta, target: &Target) -> Respo
             format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":").into_bytes();
         let _ = serde_json::to_writer(&mut head, &meta.tree());
         head.extend_from_slice(b",\"items\":[");
-        return response(StatusCode::OK, MediaType::Json.content_type(), stream(entries, head, json_chunk));
+        return match stream(entries, head, json_chunk) {
+            Ok(body) => response(StatusCode::OK, MediaType::Json.content_type(), body),
+            Err(error) => unreadable_list(target, &error.to_string()),
+        };
     }
     if target.form == Form::Object
         && target.media == MediaType::Protobuf
@@ -148,15 +156,25 @@ pub fn list(entries: Vec<Arc<Entry>>, meta: &ListMeta, target: &Target) -> Respo
         && entries.iter().all(|entry| entry.proto_raw().is_some())
     {
         let head = proto_head(&entries, meta, &api_version, &kind);
-        return response(
-            StatusCode::OK,
-            MediaType::Protobuf.content_type(),
-            stream(entries, head, proto_chunk),
-        );
+        return match stream(entries, head, proto_chunk) {
+            Ok(body) => response(StatusCode::OK, MediaType::Protobuf.content_type(), body),
+            Err(error) => unreadable_list(target, &error.to_string()),
+        };
     }
     aside(entries.len() > LARGE_LIST, || {
-        tree_list(entries.iter().map(|entry| tree(entry, target)), meta.tree(), target)
+        let trees: Result<Vec<Tree>, Status> = entries.iter().map(|entry| read(entry, target)).collect();
+        match trees {
+            Ok(trees) => tree_list(trees.into_iter(), meta.tree(), target),
+            Err(status) => unreadable_list(target, &status.message),
+        }
     })
+}
+
+/// The answer to a list with an object that cannot be read.
+fn unreadable_list(target: &Target, why: &str) -> Response<Body> {
+    let message = format!("failed to read one or more {} from the storage: {why}", target.resource.plural);
+    let status = Status::failure(500, "StorageReadError", message);
+    tree_response(StatusCode::INTERNAL_SERVER_ERROR, target.media, &status.to_tree())
 }
 
 /// A list of trees at the target's version.
@@ -187,17 +205,16 @@ pub fn tree_list(trees: impl Iterator<Item = Tree>, meta: Tree, target: &Target)
 type Chunk = fn(&mut std::vec::IntoIter<Arc<Entry>>, &mut Vec<u8>, bool) -> io::Result<bool>;
 
 /// Starts with `head`, then what `chunk` appends until it answers that there is no more. Short lists go out whole.
-fn stream(entries: Vec<Arc<Entry>>, mut head: Vec<u8>, chunk: Chunk) -> Body {
+fn stream(entries: Vec<Arc<Entry>>, mut head: Vec<u8>, chunk: Chunk) -> io::Result<Body> {
     let mut entries = entries.into_iter();
-    let begun = chunk(&mut entries, &mut head, true);
-    if matches!(begun, Ok(false)) {
-        return head.into();
+    let mut more = chunk(&mut entries, &mut head, true)?;
+    if !more {
+        return Ok(head.into());
     }
-    let mut more = begun.is_ok();
-    let mut first = Some(begun.map(|_| head));
-    Body::list(futures::stream::poll_fn(move |_| {
+    let mut first = Some(head);
+    Ok(Body::list(futures::stream::poll_fn(move |_| {
         let next = match first.take() {
-            Some(head) => Some(head),
+            Some(head) => Some(Ok(head)),
             None if more => {
                 let mut out = Vec::with_capacity(CHUNK + CHUNK / 4);
                 let made = chunk(&mut entries, &mut out, false);
@@ -207,7 +224,7 @@ fn stream(entries: Vec<Arc<Entry>>, mut head: Vec<u8>, chunk: Chunk) -> Body {
             None => None,
         };
         std::task::Poll::Ready(next.map(|made| made.map(Bytes::from)))
-    }))
+    })))
 }
 
 fn json_chunk(
@@ -223,9 +240,11 @@ fn json_chunk(
         if !std::mem::take(&mut first) {
             out.push(b',');
         }
-        // Part of the list is sent: all that is left is to break off.
+        // Where part of the list is sent, all that is left is to break off.
         if !entry.write_json_item(out) {
-            return Err(io::Error::other(format!("{} cannot be shown as JSON", entry.key)));
+            return Err(io::Error::other(
+                entry.read().err().map(|status| status.message).unwrap_or_default(),
+            ));
         }
     }
     Ok(true)

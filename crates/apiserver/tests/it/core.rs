@@ -604,3 +604,40 @@ async fn a_page_of_an_old_revision_costs_the_page() {
     assert_eq!((names(&rig.get(&named).await.tree), read()), (vec!["m17".to_owned()], 1));
     assert_eq!((names(&rig.get(&format!("/api/v1/configmaps?{exact}")).await.tree).len(), read()), (60, 60));
 }
+
+#[tokio::test]
+async fn what_cannot_be_read_is_said() {
+    const CORRUPT: &str = "StorageError: corrupt object, Code: 7";
+    let store = Arc::new(Memory::new());
+    let rig = Rig::on(Arc::clone(&store) as Arc<dyn Store>).await;
+    // cut off in the envelope's content; whole, with metadata that is not
+    let cut = b"k8s\0\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12\x04\x0a\xff\xff\xff".to_vec();
+    let within = b"k8s\0\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12\x06\x0a\x04\x0a\x7faa\x1a\0\x22\0".to_vec();
+    let deep =
+        b"k8s\0\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12\x06\x0a\x00\x12\x02\x0a\x7f\x1a\0\x22\0".to_vec();
+    for (name, bytes) in [("cut", cut), ("within", within), ("deep", deep)] {
+        rig.create(MAPS, map(name)).await;
+        let key = format!("/registry/configmaps/default/{name}");
+        let (before, _) = store.get(key.as_bytes()).await.unwrap();
+        store.put(key.as_bytes(), bytes.into(), before.unwrap().mod_revision, None).await.unwrap();
+        let one = rig.get(&format!("{MAPS}/{name}")).await;
+        let text = one.tree["message"].as_str().unwrap_or_else(|| panic!("{name}: {}", one.tree));
+        assert_eq!((one.code, one.tree["reason"].as_str()), (500, Some("InternalError")), "{text}");
+        assert!(
+            text.contains(CORRUPT) && text.contains(&format!("Key: /configmaps/default/{name},")),
+            "{text}"
+        );
+        for list in [MAPS, "/api/v1/configmaps?limit=1"] {
+            let list = rig.get(list).await;
+            assert_eq!((list.code, list.tree["reason"].as_str()), (500, Some("StorageReadError")), "{name}");
+        }
+        let patched = rig.json(Method::PATCH, &format!("{MAPS}/{name}"), json!({"data": {"a": "b"}})).await;
+        assert_eq!(patched.code, 500, "{}", patched.tree);
+        assert_eq!(rig.json(Method::DELETE, &format!("{MAPS}/{name}"), Tree::Null).await.code, 500);
+        assert_eq!(rig.get("/api/v1/namespaces/kube-system/configmaps").await.code, 200);
+        let (now, _) = store.get(key.as_bytes()).await.unwrap();
+        store.delete(key.as_bytes(), now.unwrap().mod_revision).await.unwrap();
+        assert_eq!(rig.get(MAPS).await.code, 200);
+        assert_eq!(rig.get(&format!("{MAPS}/{name}")).await.code, 404);
+    }
+}

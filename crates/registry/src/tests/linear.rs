@@ -14,8 +14,11 @@ use super::{context, resource};
 use crate::tree::{as_object, ensure, text};
 
 const MODULE: &str = "k8s.io/api@v0.37.1";
-const FEW: usize = 170;
-const MANY: usize = 4 * FEW;
+/// More items than an answer names causes; of large items fewer fit into a body anyway.
+const MOST: usize = MAX_CAUSES + OVERSHOOT + 60;
+const BYTES: usize = 100_000;
+/// A quarter of the items should take a quarter of the time.
+const PART: usize = 4;
 /// Work of less than this is not compared: it is too short to be measured.
 const NOTICEABLE: u64 = 100_000_000;
 /// A single item may say several things before the walk looks whether that is enough.
@@ -109,6 +112,21 @@ fn altered(item: &Tree, index: usize, wrong: bool) -> Tree {
         Tree::Object(map) => {
             map.iter().map(|(key, value)| (key.clone(), altered(value, index, wrong))).collect()
         }
+        other => other.clone(),
+    }
+}
+
+/// Without what is large and not on the way to a place: it is looked at elsewhere.
+fn pruned(tree: &Tree, way: &[&str]) -> Tree {
+    const LARGE: usize = 400;
+    let Some((step, rest)) = way.split_first() else { return tree.clone() };
+    match tree {
+        Tree::Object(map) => map
+            .iter()
+            .filter(|(key, value)| key == step || value.to_string().len() < LARGE)
+            .map(|(key, value)| (key.clone(), if key == step { pruned(value, rest) } else { value.clone() }))
+            .collect(),
+        Tree::Array(items) => items.iter().map(|item| pruned(item, rest)).collect(),
         other => other.clone(),
     }
 }
@@ -231,22 +249,25 @@ fn work_grows_with_the_body() {
         let mut found = Vec::new();
         places(sample, message, "", &mut known, &mut found);
         for place in found {
+            let sample = &pruned(sample, &place.split('/').skip(1).collect::<Vec<_>>());
             for items in [Items::Empty, Items::Repeated, Items::Different, Items::Wrong] {
                 let keyed = sample.pointer(&place).is_some_and(Tree::is_object);
                 if keyed && matches!(items, Items::Empty | Items::Repeated) {
                     continue;
                 }
                 let updates = matches!(items, Items::Different);
+                let size = sample.pointer(&place).map_or(0, |value| value.to_string().len());
+                let most_items = (BYTES / size.max(1)).clamp(MOST / PART, MOST);
                 let measure = |count| work(resource, &grown(sample, &place, items, count), sample, updates);
                 let outcome = std::panic::catch_unwind(|| {
-                    let mut most = measure(MANY);
+                    let mut most = measure(most_items);
                     if most.iter().all(|(_, time)| *time < NOTICEABLE) {
                         return Vec::new();
                     }
-                    let least = measure(FEW);
+                    let least = measure(most_items / PART);
                     // What looks out of proportion is measured again: other processes take the caches away.
                     for _ in 0..2 {
-                        let again = measure(MANY);
+                        let again = measure(most_items);
                         most.iter_mut().zip(again).for_each(|(one, other)| one.1 = one.1.min(other.1));
                     }
                     let grew = |((step, few), (_, many)): (&(&'static str, u64), &(&'static str, u64))| {
