@@ -190,6 +190,12 @@ fn difference(from: Option<&PodStatus>, to: &Value) -> Map<String, Value> {
                     field == "conditions" && !super::conditions::is_owned(kind)
                 };
                 let items = merged(from.get(field), value, key, of_others);
+                // The first address is the pod's own; others write conditions, whose order means nothing.
+                if field != "conditions" {
+                    let all = value.as_array().into_iter().flatten();
+                    let order = all.map(|item| json!({*key: item.get(*key)})).collect();
+                    patch.insert(format!("$setElementOrder/{field}"), Value::Array(order));
+                }
                 if !items.is_empty() {
                     patch.insert(field.clone(), Value::Array(items));
                 }
@@ -244,6 +250,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn addresses_keep_their_order() {
+        let message = api::tables::message("k8s.io.api.core.v1.Pod").unwrap();
+        let check = |from: &[&str], to: &[&str]| {
+            let status = |ips: &[&str]| {
+                let ips: Vec<Value> = ips.iter().map(|ip| json!({"ip": ip})).collect();
+                json!({"podIPs": ips, "hostIPs": ips})
+            };
+            let before: PodStatus = serde_json::from_value(status(from)).unwrap();
+            let patch = json!({"status": difference(Some(&before), &status(to))});
+            let patched =
+                machinery::patch::strategic(&json!({"status": status(from)}), &patch, message).unwrap();
+            assert_eq!(patched["status"], status(to), "{patch}");
+        };
+        check(&["10.0.0.1", "fd::1"], &["10.0.0.2", "fd::1"]);
+        check(&["10.0.0.1", "fd::1"], &["fd::1", "10.0.0.1"]);
+        check(&["10.0.0.1"], &["10.0.0.1", "fd::1"]);
+        check(&["10.0.0.1", "fd::1"], &["fd::1"]);
+    }
+
+    #[test]
     fn patches_name_only_what_changed() {
         let from: PodStatus = serde_json::from_value(json!({
             "phase": "Pending", "message": "m", "podIPs": [{"ip": "1.1.1.1"}],
@@ -259,6 +285,7 @@ mod tests {
             json!({
                 "phase": "Running", "message": null,
                 "podIPs": [{"ip": "2.2.2.2"}, {"ip": "1.1.1.1", "$patch": "delete"}],
+                "$setElementOrder/podIPs": [{"ip": "2.2.2.2"}],
                 "conditions": [{"type": "Ready", "status": "True", "reason": null}]
             })
         );
