@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use api::{Status, Tree};
 use http::HeaderValue;
-use rand::seq::IndexedRandom as _;
+use rand::seq::SliceRandom as _;
 
 use super::Proxy;
 use crate::kinds;
@@ -206,27 +206,30 @@ impl Proxy {
                     continue;
                 };
                 for endpoint in slice["endpoints"].as_array().into_iter().flatten() {
-                    let ready = endpoint["conditions"]["ready"] != false;
-                    if ready && let Some(address) = self.address_of_pod(namespace, endpoint) {
-                        places.push((address, number));
+                    let target = &endpoint["targetRef"];
+                    let ready = endpoint["conditions"]["ready"] != false && target["namespace"] == namespace;
+                    if let (true, Some(address), Some(pod)) =
+                        (ready, endpoint["addresses"][0].as_str(), target["name"].as_str())
+                    {
+                        places.push((address.to_owned(), pod.to_owned(), number));
                     }
                 }
             }
         }
-        let (host, port) = places.choose(&mut rand::rng()).cloned().ok_or_else(none)?;
+        // Pods are read until one is right, which is nearly always the first.
+        places.shuffle(&mut rand::rng());
+        let mut right =
+            places.into_iter().filter(|(address, pod, _)| self.is_of_pod(address, namespace, pod));
+        let (host, _, port) = right.next().ok_or_else(none)?;
         let transport = if scheme == "https" { Transport::AnyTls } else { Transport::Plain };
         Ok(Place { transport, host, port, path: String::new(), addresses: Vec::new() })
     }
 
-    /// An endpoint's address, where it is that of a pod in the namespace: whoever writes slices names any address.
-    fn address_of_pod(&self, namespace: &str, endpoint: &Tree) -> Option<String> {
-        let address = endpoint["addresses"][0].as_str()?;
-        let target = &endpoint["targetRef"];
-        if target["namespace"] != namespace {
-            return None;
-        }
-        let pod = self.resources.get(kinds::pods(), namespace, target["name"].as_str()?)?.tree();
+    /// Whether the address is the pod's: whoever writes slices names any address.
+    fn is_of_pod(&self, address: &str, namespace: &str, name: &str) -> bool {
+        let Some(pod) = self.resources.get(kinds::pods(), namespace, name) else { return false };
+        let pod = pod.tree();
         let mut own = pod["status"]["podIPs"].as_array().into_iter().flatten();
-        own.any(|own| own["ip"] == address).then(|| address.to_owned())
+        own.any(|own| own["ip"] == address)
     }
 }
