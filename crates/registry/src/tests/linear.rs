@@ -20,7 +20,7 @@ const BYTES: usize = 100_000;
 /// A quarter of the items should take a quarter of the time.
 const PART: usize = 4;
 /// Work of less than this is not compared: it is too short to be measured.
-const NOTICEABLE: u64 = 100_000_000;
+const NOTICEABLE: u64 = 30_000_000;
 /// A single item may say several things before the walk looks whether that is enough.
 const OVERSHOOT: usize = 128;
 
