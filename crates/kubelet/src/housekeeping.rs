@@ -134,12 +134,9 @@ async fn disk(kubelet: &Arc<Kubelet>, ending: &HashSet<String>) {
         }
         match kubelet.volumes.unmount(&uid).await {
             Err(error) => warn!(uid, %error, "Failed to unmount an orphaned pod's volumes"),
-            Ok(()) if terminate::has_volumes(&kubelet.paths.volumes_dir(&uid)) => {}
-            Ok(()) => {
-                if let Err(error) = tokio::fs::remove_dir_all(entry.path()).await {
-                    warn!(uid, %error, "Failed to remove an orphaned pod's folder");
-                }
-            }
+            // The pod may have come meanwhile.
+            Ok(()) if in_use(&uid) => {}
+            Ok(()) => terminate::remove_folder(kubelet, &uid).await,
         }
     }
     let static_hashes: HashSet<String> = kubelet

@@ -8,12 +8,13 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
 
 /// The mount points at or below `path`, the deepest and latest first.
 pub fn below(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let path = real(path)?;
     let table = std::fs::read("/proc/self/mountinfo")?;
     let mut found: Vec<PathBuf> = table
         .split(|byte| *byte == b'\n')
         .filter_map(|line| line.split(|byte| *byte == b' ').nth(4))
         .map(|field| PathBuf::from(std::ffi::OsStr::from_bytes(&unescape(field))))
-        .filter(|point| point.starts_with(path))
+        .filter(|point| point.starts_with(&path))
         .collect();
     found.reverse();
     found.sort_by_key(|point| std::cmp::Reverse(point.components().count()));
@@ -21,7 +22,19 @@ pub fn below(path: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 pub fn is_mount_point(path: &Path) -> io::Result<bool> {
-    Ok(below(path)?.iter().any(|point| point == path))
+    let path = real(path)?;
+    Ok(below(&path)?.contains(&path))
+}
+
+/// `path` as the kernel's table has it: absolute, and without symbolic links on the way. The kubelet's root folder may be behind
+/// one. The last part is not followed: it may be a mount that does not answer any more.
+fn real(path: &Path) -> io::Result<PathBuf> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return path.canonicalize() };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    match parent.canonicalize() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(real(parent)?.join(name)),
+        parent => Ok(parent?.join(name)),
+    }
 }
 
 /// Spaces and the like are octal in the kernel's table.
@@ -100,5 +113,16 @@ mod tests {
         assert!(!is_mount_point(Path::new("/proc/self")).unwrap());
         assert_eq!(unescape(b"/a\\040b\\134"), b"/a b\\");
         assert_eq!(unescape(b"/a\\9"), b"/a\\9");
+    }
+
+    #[test]
+    fn mounts_are_found_behind_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("/", &link).unwrap();
+        assert!(is_mount_point(&link.join("proc")).unwrap());
+        assert!(!is_mount_point(&link.join("proc/self")).unwrap());
+        assert!(below(&link.join("proc")).unwrap().contains(&"/proc".into()));
+        assert!(below(&link.join("missing/deep")).unwrap().is_empty());
     }
 }

@@ -6,6 +6,7 @@ use crate::pods::{self, title};
 use crate::qos::is_sidecar;
 use crate::run::Kubelet;
 use crate::runtime::{self, Container as Instance, RuntimePod, State};
+use crate::volumes::mounting;
 use k8s_openapi::api::core::v1::{LifecycleHandler, Pod};
 use std::io;
 use std::path::Path;
@@ -137,17 +138,31 @@ pub async fn remove_remains(kubelet: &Arc<Kubelet>, pod: &Pod, observed: &Runtim
     let uid = pods::uid(pod);
     let logs = kubelet.paths.pod_logs(pods::namespace(pod), pods::name(pod), uid);
     let _ = tokio::fs::remove_dir_all(logs).await;
-    // Only after its volumes are unmounted: what is left is etc-hosts and termination messages.
-    let folder = kubelet.paths.pod_dir(uid);
-    if !has_volumes(&kubelet.paths.volumes_dir(uid)) {
-        let _ = tokio::fs::remove_dir_all(folder).await;
-    }
+    remove_folder(kubelet, uid).await;
     Ok(())
+}
+
+/// Removes a pod's folder after its volumes are unmounted: what is left is etc-hosts and termination messages. What may be a
+/// volume, or is mounted, is left alone.
+pub async fn remove_folder(kubelet: &Kubelet, uid: &str) {
+    let (folder, volumes) = (kubelet.paths.pod_dir(uid), kubelet.paths.volumes_dir(uid));
+    let removed = tokio::task::spawn_blocking(move || {
+        if has_volumes(&volumes) || !mounting::below(&folder)?.is_empty() {
+            return Ok(());
+        }
+        match std::fs::remove_dir_all(folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    });
+    if let Err(error) = removed.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+        warn!(uid, %error, "Failed to remove a pod's folder");
+    }
 }
 
 /// Whether a volume's folder is left, which must not be deleted blindly: it may be a mount. What cannot be read may hold
 /// one, too.
-pub fn has_volumes(folder: &Path) -> bool {
+fn has_volumes(folder: &Path) -> bool {
     fn entries(folder: &Path) -> io::Result<Vec<std::fs::DirEntry>> {
         match std::fs::read_dir(folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
