@@ -62,6 +62,7 @@ struct State {
     ending: BTreeMap<String, Instant>,
     graces: BTreeMap<String, i64>,
     stream_url: Option<String>,
+    network_is_down: bool,
 }
 
 impl FakeRuntime {
@@ -76,6 +77,11 @@ impl FakeRuntime {
             Some(error) => state.failures.insert(call, error),
             None => state.failures.remove(call),
         };
+    }
+
+    /// Whether its network is ready.
+    pub fn set_network(&self, is_ready: bool) {
+        self.state.lock().network_is_down = !is_ready;
     }
 
     /// Puts an image there without a pull.

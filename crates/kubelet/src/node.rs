@@ -102,9 +102,9 @@ pub async fn update_runtime_health(kubelet: &Kubelet) {
             }
         }
     };
-    let network_is_back = health.network.is_none()
-        && std::mem::replace(&mut *kubelet.runtime_health.write(), health).network.is_some();
-    if network_is_back {
+    let is_ready = health.network.is_none();
+    let before = std::mem::replace(&mut *kubelet.runtime_health.write(), health);
+    if is_ready && before.network.is_some() {
         kubelet.pods.wake_all();
     }
 }

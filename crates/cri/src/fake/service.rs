@@ -24,9 +24,14 @@ impl RuntimeService for FakeRuntime {
 
     async fn status(&self, _verbose: bool) -> Result<StatusResponse> {
         self.before().await?;
-        self.state().call("Status", "")?;
-        let ready = |name: &str| RuntimeCondition { r#type: name.into(), status: true, ..Default::default() };
-        let conditions = vec![ready("RuntimeReady"), ready("NetworkReady")];
+        let network = {
+            let mut state = self.state();
+            state.call("Status", "")?;
+            !state.network_is_down
+        };
+        let condition =
+            |name: &str, status| RuntimeCondition { r#type: name.into(), status, ..Default::default() };
+        let conditions = vec![condition("RuntimeReady", true), condition("NetworkReady", network)];
         Ok(StatusResponse { status: Some(RuntimeStatus { conditions }), ..Default::default() })
     }
 

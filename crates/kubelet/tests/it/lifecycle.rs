@@ -189,3 +189,28 @@ fn a_full_disk_costs_images_before_it_costs_pods() {
         assert_eq!(not_enough, Some(uid(0)));
     });
 }
+
+#[test]
+fn pods_wait_for_the_network() {
+    on_paused_time(async {
+        let container = json!([{"name": "a", "image": "i:1"}]);
+        let mut world = World::new([
+            json!({"containers": container}),
+            json!({"containers": container, "hostNetwork": true}),
+        ]);
+        let runtime = world.node.runtime.clone();
+        runtime.set_network(false);
+        world.start();
+        let kubelet = world.process.as_ref().unwrap().kubelet.clone();
+        kubelet::node::update_runtime_health(&kubelet).await;
+        let running = |pod| runtime.running(&uid(pod)).0.len();
+        seconds(&mut world, 600).await;
+        assert_eq!((running(0), running(1)), (0, 1));
+        let events = world.events("NetworkNotReady");
+        assert!((8..14).contains(&events.len()), "{events:?}");
+        runtime.set_network(true);
+        kubelet::node::update_runtime_health(&kubelet).await;
+        seconds(&mut world, 2).await;
+        assert_eq!(running(0), 1, "at once when it is back");
+    });
+}
