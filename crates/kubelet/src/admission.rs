@@ -1,9 +1,11 @@
 //! Whether a pod that was bound here fits: the scheduler decides with older knowledge than ours.
 
+use crate::allocation;
 use crate::pods::{self, phase_is_terminal};
 use crate::qos::{self, Amounts};
 use crate::run::Kubelet;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -17,11 +19,15 @@ pub fn admit(kubelet: &Kubelet, pod: &Pod, others: &[Arc<Pod>]) -> Result<(), Re
     if pods::is_static(pod) {
         return Ok(());
     }
-    let live: Vec<&Pod> = others
-        .iter()
-        .map(Arc::as_ref)
-        .filter(|other| !is_over(other, kubelet.pods.status(pods::uid(other)).as_deref()))
-        .collect();
+    // A resize that cannot be done takes no room.
+    let live = others.iter().filter_map(|other| {
+        let found = kubelet.pods.status(pods::uid(other));
+        let reported = kubelet.reported(other);
+        let status = found.as_deref().or(reported.as_ref());
+        (!is_over(other, found.as_deref())).then(|| allocation::allocated(other, status))
+    });
+    let live: Vec<Cow<Pod>> = live.collect();
+    let live: Vec<&Pod> = live.iter().map(Cow::as_ref).collect();
     let free = kubelet.allocatable();
     let mut allocatable = Amounts::new();
     allocatable.insert("cpu".into(), i128::from(free.cpu_milli));

@@ -18,7 +18,8 @@ use k8s_openapi::api::core::v1::Pod;
 use machinery::quantity::{Format, Quantity};
 use std::cmp::Reverse;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use usage::Usage;
@@ -63,13 +64,18 @@ impl Crossed {
     }
 }
 
+/// Limits of pods are looked at beside the node's pressure, which cannot wait until large volumes are measured.
 pub async fn run(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
+    tokio::join!(watch_pressure(&kubelet, &shutdown), limits::run(&kubelet, &shutdown));
+}
+
+async fn watch_pressure(kubelet: &Kubelet, shutdown: &CancellationToken) {
     let mut memory_seen: Option<Instant> = None;
     let mut disk_seen: Option<Instant> = None;
     let mut evictor = Evictor::default();
     loop {
-        let memory = memory_pressure(&kubelet);
-        let disk = disk_pressure(&kubelet).await;
+        let memory = memory_pressure(kubelet);
+        let disk = disk_pressure(kubelet).await;
         let linger = kubelet.config.eviction_pressure_transition_period.0;
         let note = |seen: &mut Option<Instant>, now: bool| {
             if now {
@@ -82,9 +88,8 @@ pub async fn run(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
             disk: note(&mut disk_seen, disk.is_some()),
             pids: false,
         };
-        limits::enforce(&kubelet).await;
         if let Some(crossed) = memory.or(disk) {
-            evictor.relieve(&kubelet, crossed, disk_pressure(&kubelet)).await;
+            evictor.relieve(kubelet, crossed, disk_pressure(kubelet)).await;
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -110,11 +115,12 @@ async fn disk_pressure(kubelet: &Kubelet) -> Option<Crossed> {
     Crossed::check(Resource::Storage, limit, signed(available))
 }
 
-/// Pods that may be evicted.
+/// Pods that may be evicted. One that ends already has nothing more to give.
 fn candidates(kubelet: &Kubelet) -> Vec<Arc<Pod>> {
     let may_go = |pod: &Arc<Pod>| {
         let phase = kubelet.pods.status(pods::uid(pod)).and_then(|status| status.phase.clone());
-        !is_critical(pod)
+        !pods::is_critical(pod)
+            && !kubelet.supervisor.has_failed(pods::uid(pod))
             && pod.metadata.deletion_timestamp.is_none()
             && !pods::phase_is_terminal(phase.as_deref())
     };
@@ -164,7 +170,7 @@ impl Evictor {
         }
         let mut candidates = candidates(kubelet);
         let usage = usage::measure(kubelet, crossed.resource, &candidates).await;
-        let used = |pod: &Pod| usage.get(pods::uid(pod));
+        let used = |pod: &Pod| usage.get(pods::uid(pod)).filter(|usage| !usage.containers.is_empty());
         candidates.sort_by_key(|pod| rank(pod, crossed.resource, used(pod).map(Usage::total)));
         let pod = candidates.first()?;
         end(kubelet, pod, message(crossed, pod, used(pod)), true);
@@ -220,12 +226,6 @@ fn message(crossed: Crossed, pod: &Pod, usage: Option<&Usage>) -> String {
         }
     }
     text
-}
-
-/// The node needs it more than what it would give back.
-fn is_critical(pod: &Pod) -> bool {
-    const CRITICAL_PRIORITY: i32 = 2_000_000_000;
-    pods::is_static(pod) || pods::is_mirror(pod) || priority(pod) >= CRITICAL_PRIORITY
 }
 
 fn priority(pod: &Pod) -> i32 {
@@ -288,8 +288,6 @@ mod tests {
             ];
             assert_eq!(order, want);
         }
-        assert!(is_critical(&pod("node-critical", 2_000_001_000, "1Mi")));
-        assert!(!is_critical(&pod("high", 1_000_000_000, "1Mi")));
     }
 
     #[test]

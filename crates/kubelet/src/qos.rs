@@ -145,19 +145,43 @@ fn maximum(total: &mut Amounts, other: &Amounts) {
 /// What the kernel adds to a container's badness: guaranteed pods go last, best-effort pods first, and
 /// between them the more a container asked for, the later.
 pub fn oom_score_adj(pod: &Pod, container: &Container, memory_capacity: i64) -> i64 {
-    if crate::pods::is_critical(pod) {
-        return -997;
-    }
+    const NODE_CRITICAL: &str = "system-node-critical";
+    let named = pod.spec.as_ref().and_then(|spec| spec.priority_class_name.as_deref()) == Some(NODE_CRITICAL);
     match class(pod) {
+        _ if named && crate::pods::is_critical(pod) => -997,
         Class::Guaranteed => -997,
         Class::BestEffort => 1000,
         Class::Burstable => {
-            let resources = container.resources.as_ref();
-            let request = amount(resources.and_then(|it| it.requests.as_ref()), "memory").unwrap_or_default();
-            let score = 1000 - 1000 * i128::from(request) / i128::from(memory_capacity.max(1));
+            let score = 1000 - 1000 * counted_memory(pod, container) / i128::from(memory_capacity.max(1));
             i64::try_from(score.clamp(3, 999)).unwrap_or(999)
         }
     }
+}
+
+/// Bytes by which a container is judged: what it requests, a sidecar at least as much as the smallest container beside it, and
+/// its share of what the pod requests beyond its containers.
+fn counted_memory(pod: &Pod, container: &Container) -> i128 {
+    let Some(spec) = &pod.spec else { return 0 };
+    let request = |container: &Container| {
+        let requests = container.resources.as_ref().and_then(|it| it.requests.as_ref());
+        i128::from(amount(requests, "memory").unwrap_or_default())
+    };
+    let init = || spec.init_containers.iter().flatten();
+    let of_sidecar = is_sidecar(container) && init().any(|it| it.name == container.name);
+    let least = if of_sidecar { spec.containers.iter().map(request).min() } else { None };
+    let own = request(container).max(least.unwrap_or_default());
+    let requested = |resources: Option<&ResourceRequirements>| {
+        amount(resources.and_then(|it| it.requests.as_ref()), "memory").map(i128::from)
+    };
+    let Some(of_pod) = requested(spec.resources.as_ref()) else { return own };
+    let mut without = pod.clone();
+    if let Some(spec) = &mut without.spec {
+        (spec.resources, spec.overhead) = (None, None);
+    }
+    let of_containers =
+        pod_total(&without, |it| it.requests.as_ref()).get("memory").map_or(0, |it| it / 1000);
+    let count = i128::try_from(spec.containers.len() + init().count()).unwrap_or(1);
+    own + (of_pod - of_containers).max(0) / count.max(1)
 }
 
 #[cfg(test)]
@@ -183,6 +207,31 @@ mod tests {
         let burstable = pod(serde_json::json!([{"name": "a", "resources": {"requests": {"memory": "1Gi"}}}]));
         let container = &burstable.spec.as_ref().unwrap().containers[0];
         assert_eq!(oom_score_adj(&burstable, container, 4 << 30), 750);
+        let mut critical = burstable.clone();
+        critical.spec.as_mut().unwrap().priority = Some(2_000_001_000);
+        assert_eq!(oom_score_adj(&critical, container, 4 << 30), 750, "not for the node's sake");
+        critical.spec.as_mut().unwrap().priority_class_name = Some("system-node-critical".into());
+        assert_eq!(oom_score_adj(&critical, container, 4 << 30), -997);
+        let requests = |memory: &str| serde_json::json!({"requests": {"memory": memory}});
+        let whole: Pod = serde_json::from_value(serde_json::json!({"spec": {
+            "initContainers": [{"name": "s", "restartPolicy": "Always"}],
+            "containers": [
+                {"name": "a", "resources": requests("1Gi")}, {"name": "b", "resources": requests("2Gi")}],
+        }}))
+        .unwrap();
+        let sidecar = &whole.spec.as_ref().unwrap().init_containers.as_ref().unwrap()[0];
+        assert_eq!(oom_score_adj(&whole, sidecar, 8 << 30), 875, "as the smallest of the others");
+        let mut more = whole.clone();
+        more.spec.as_mut().unwrap().resources = serde_json::from_value(requests("6Gi")).unwrap();
+        let shares: Vec<i64> = more
+            .spec
+            .as_ref()
+            .unwrap()
+            .containers
+            .iter()
+            .map(|it| oom_score_adj(&more, it, 8 << 30))
+            .collect();
+        assert_eq!(shares, [750, 625], "each a third of what is left");
         let best_effort = pod(serde_json::json!([{"name": "a"}]));
         assert_eq!(
             oom_score_adj(&best_effort, &best_effort.spec.as_ref().unwrap().containers[0], 1 << 30),

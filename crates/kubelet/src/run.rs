@@ -183,7 +183,7 @@ impl Kubelet {
     }
 
     /// The status the API server has of a pod, for a static pod that of its mirror.
-    pub fn told(&self, pod: &Pod) -> Option<PodStatus> {
+    pub fn reported(&self, pod: &Pod) -> Option<PodStatus> {
         match crate::pods::is_static(pod) {
             true => self.pods.mirror(crate::pods::namespace(pod), crate::pods::name(pod))?.status.clone(),
             false => pod.status.clone(),

@@ -137,7 +137,7 @@ impl Worker {
     /// The pod as everything below is to see it: with what it was given.
     fn allocated(&mut self, pod: &Arc<Pod>) -> Arc<Pod> {
         let status = self.kubelet.pods.status(&self.uid);
-        let told = self.kubelet.told(pod);
+        let told = self.kubelet.reported(pod);
         let allocated = allocation::allocated(pod, status.as_deref().or(told.as_ref()));
         let pending = matches!(allocated, Cow::Owned(_));
         if pending && !self.resize_pending {
@@ -153,7 +153,7 @@ impl Worker {
 
     fn generate(&self, pod: &Pod, runtime: &RuntimePod, terminal: bool) -> Generated {
         let last = self.kubelet.pods.status(&self.uid);
-        let told = self.kubelet.told(pod);
+        let told = self.kubelet.reported(pod);
         let old = last.as_deref().or(told.as_ref());
         let merged = status::conditions::with_foreign(old, told.as_ref());
         let failure = self.orders.state().failure;
@@ -221,7 +221,7 @@ impl Worker {
         }
         self.obstacles.clear();
 
-        let results = kubelet.probes.results(&self.uid, kubelet.told(pod).as_ref());
+        let results = kubelet.probes.results(&self.uid, kubelet.reported(pod).as_ref());
         let now = kubelet.clock.nanoseconds();
         let plan = plan::plan(pod, &observed, &Context { probes: &results, backoffs: &self.backoffs, now });
         if plan.is_empty() && plan.waits.is_empty() {

@@ -1,18 +1,27 @@
 //! Limits of what a pod keeps on the node's disk: of a container, of all of them, of an emptyDir.
 
 use super::usage::{self, Usage};
-use super::{Resource, bytes};
+use super::{PERIOD, Resource, bytes};
 use crate::pods;
 use crate::qos;
 use crate::run::Kubelet;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use machinery::quantity::Quantity;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 const STORAGE: &str = "ephemeral-storage";
 
+pub(super) async fn run(kubelet: &Kubelet, shutdown: &CancellationToken) {
+    while shutdown.run_until_cancelled(tokio::time::sleep(PERIOD)).await.is_some() {
+        if shutdown.run_until_cancelled(enforce(kubelet)).await.is_none() {
+            return;
+        }
+    }
+}
+
 /// Evicts the pods that are over.
-pub(super) async fn enforce(kubelet: &Kubelet) {
+async fn enforce(kubelet: &Kubelet) {
     let limited: Vec<Arc<Pod>> =
         super::candidates(kubelet).into_iter().filter(|pod| has_limits(pod)).collect();
     if limited.is_empty() {
@@ -26,8 +35,12 @@ pub(super) async fn enforce(kubelet: &Kubelet) {
     }
 }
 
+/// Those that run as long as the pod does.
 fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
-    pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers))
+    let sidecars = |init: &&Container| qos::is_sidecar(init);
+    pod.spec
+        .iter()
+        .flat_map(move |spec| spec.init_containers.iter().flatten().filter(sidecars).chain(&spec.containers))
 }
 
 fn limit(container: &Container) -> Option<Quantity> {

@@ -34,7 +34,7 @@ impl Usage {
     }
 }
 
-/// By pod uid; pods nothing is known of are not there.
+/// By pod uid. Of containers that do not run the runtime says nothing.
 pub(super) async fn measure(
     kubelet: &Kubelet,
     resource: Resource,
@@ -62,9 +62,7 @@ pub(super) async fn measure(
     let folders: Vec<Folders> = pods.iter().map(|pod| Folders::of(kubelet, pod)).collect();
     let measured = tokio::task::spawn_blocking(move || {
         for folders in folders {
-            if let Some(usage) = usage.get_mut(&folders.uid) {
-                folders.measure(usage);
-            }
+            folders.measure(usage.entry(folders.uid.clone()).or_default());
         }
         usage
     });

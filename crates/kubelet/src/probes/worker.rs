@@ -148,7 +148,7 @@ impl Worker {
 
     /// Begins with a new instance. One that ran before the kubelet did keeps what the API server shows of it.
     fn adopt(&mut self, pod: &Pod, instance: &Instance) {
-        let told = self.kubelet.told(pod);
+        let told = self.kubelet.reported(pod);
         let told = told.as_ref().and_then(|status| {
             let all = status
                 .init_container_statuses

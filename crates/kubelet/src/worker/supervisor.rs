@@ -109,6 +109,11 @@ impl Supervisor {
         }
     }
 
+    /// Whether the kubelet is ending the pod, or has.
+    pub fn has_failed(&self, uid: &str) -> bool {
+        self.workers.lock().get(uid).is_some_and(|orders| orders.state().failure.is_some())
+    }
+
     pub fn knows(&self, uid: &str) -> bool {
         self.workers.lock().contains_key(uid)
     }

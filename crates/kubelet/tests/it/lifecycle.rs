@@ -214,3 +214,46 @@ fn pods_wait_for_the_network() {
         assert_eq!(running(0), 1, "at once when it is back");
     });
 }
+
+#[test]
+fn a_pod_that_does_not_end_does_not_keep_others_from_being_evicted() {
+    on_paused_time(async {
+        let spec =
+            |priority: i32| json!({"priority": priority, "containers": [{"name": "a", "image": "i:1"}]});
+        let mut world = World::new([spec(1), spec(5)]);
+        world.start();
+        seconds(&mut world, 5).await;
+        let kubelet = world.process.as_ref().unwrap().kubelet.clone();
+        world.node.runtime.fail("StopContainer", stuck());
+        let mut evictor = Evictor::default();
+        let low = Crossed { resource: Resource::Memory, threshold: 100 << 20, available: 50 << 20 };
+        assert_eq!(evictor.evict(&kubelet, low).await, Some(uid(0)));
+        seconds(&mut world, 30).await;
+        assert_eq!(evictor.evict(&kubelet, low).await, None, "it has some time");
+        seconds(&mut world, 30).await;
+        assert_eq!(evictor.evict(&kubelet, low).await, Some(uid(1)));
+        assert_eq!(world.events("Evicted").len(), 2);
+        world.node.runtime.fail("StopContainer", None);
+    });
+}
+
+#[test]
+fn a_resize_that_is_infeasible_takes_no_room() {
+    on_paused_time(async {
+        let spec = |cpu: &str| json!({"containers": [{"name": "a", "image": "i:1", "resources": {"requests": {"cpu": cpu}}}]});
+        let mut world = World::new([spec("1m")]);
+        world.start();
+        seconds(&mut world, 5).await;
+        world.change(&uid(0), |pod| {
+            let resources = json!({"requests": {"cpu": "100000"}});
+            pod.spec.as_mut().unwrap().containers[0].resources = serde_json::from_value(resources).unwrap();
+        });
+        seconds(&mut world, 5).await;
+        let late = json!({"metadata": {"name": "late", "namespace": "n", "uid": "late"}, "spec": spec("1m")});
+        let late: Arc<Pod> = Arc::new(serde_json::from_value(late).unwrap());
+        world.pods.insert("late".into(), late.clone());
+        world.send(Change::Put(late));
+        seconds(&mut world, 5).await;
+        assert_eq!(world.node.runtime.running("late").0.len(), 1, "{:?}", world.status("late").message);
+    });
+}
