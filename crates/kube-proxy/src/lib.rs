@@ -9,8 +9,8 @@ pub mod conntrack;
 pub mod model;
 pub mod options;
 pub mod program;
-pub mod rim;
 pub mod rules;
+pub mod server;
 pub mod state;
 pub mod sync;
 pub mod view;
@@ -56,7 +56,7 @@ pub async fn run(
     };
     events.event(&started, client::EventType::Normal, "Starting", "");
     let (served, ()) =
-        tokio::join!(rim::serve(&configuration, health, shutdown.clone()), proxier.run(shutdown.clone()));
+        tokio::join!(server::serve(&configuration, health, shutdown.clone()), proxier.run(shutdown.clone()));
     events.shutdown().await;
     informers.shutdown().await;
     served
