@@ -5,10 +5,35 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use packetfilter::Flow;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::config::Conntrack;
 use crate::model::{Forward, Protocol, Target};
+
+/// Where UDP Services were reached that are not there any more, or otherwise.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Former {
+    addresses: FxHashSet<SocketAddr>,
+    node_ports: FxHashSet<u16>,
+}
+
+impl Former {
+    pub fn add(&mut self, forward: &Forward) {
+        self.addresses.extend(addresses(forward));
+        self.node_ports.extend(node_port(forward));
+    }
+}
+
+fn addresses(forward: &Forward) -> impl Iterator<Item = SocketAddr> {
+    std::iter::once(&forward.cluster_ip)
+        .chain(&forward.external_ips)
+        .chain(&forward.load_balancer_ips)
+        .map(|address| SocketAddr::new(*address, forward.port))
+}
+
+fn node_port(forward: &Forward) -> Option<u16> {
+    (forward.node_port != 0).then_some(forward.node_port)
+}
 
 /// Where UDP Services are and were reached, and the endpoints to which flows from there may go on.
 ///
@@ -26,26 +51,24 @@ impl<'a> Frontends<'a> {
     /// Of one family: of what is forwarded, and what was until lately. The node's addresses in `node_networks` have node ports.
     pub fn new(
         forwards: impl Iterator<Item = &'a Forward>,
-        former: &'a [Forward],
+        former: &Former,
         node_networks: &'a [IpNet],
     ) -> Frontends<'a> {
         let mut frontends = Frontends { node_networks, ..Frontends::default() };
-        let forwards = forwards.map(|forward| (forward, Some(&forward.serving)));
-        let former = former.iter().map(|forward| (forward, None));
-        for (forward, serving) in
-            forwards.chain(former).filter(|(forward, _)| forward.protocol == Protocol::Udp)
-        {
+        for forward in forwards.filter(|forward| forward.protocol == Protocol::Udp) {
             // Services may share an external address: a flow may go to any of theirs.
-            for address in std::iter::once(&forward.cluster_ip)
-                .chain(&forward.external_ips)
-                .chain(&forward.load_balancer_ips)
-            {
-                let address = SocketAddr::new(*address, forward.port);
-                frontends.addresses.entry(address).or_default().extend(serving);
+            for address in addresses(forward) {
+                frontends.addresses.entry(address).or_default().push(&forward.serving);
             }
-            if forward.node_port != 0 {
-                frontends.node_ports.entry(forward.node_port).or_default().extend(serving);
+            if let Some(port) = node_port(forward) {
+                frontends.node_ports.entry(port).or_default().push(&forward.serving);
             }
+        }
+        for address in &former.addresses {
+            frontends.addresses.entry(*address).or_default();
+        }
+        for port in &former.node_ports {
+            frontends.node_ports.entry(*port).or_default();
         }
         frontends
     }
@@ -122,8 +145,10 @@ pub mod tests {
 
     fn check_of(forwards: &[Forward], former: &[Forward], destination: &str, endpoint: &str, stale: bool) {
         let networks = ["192.0.2.0/24".parse().unwrap()];
+        let mut gone = Former::default();
+        former.iter().for_each(|forward| gone.add(forward));
         let own: IpAddr = "192.0.2.1".parse().unwrap();
-        let frontends = Frontends::new(forwards.iter(), former, &networks);
+        let frontends = Frontends::new(forwards.iter(), &gone, &networks);
         let flow = flow(destination, endpoint);
         assert_eq!(
             frontends.is_stale(&flow, |address| *address == own),

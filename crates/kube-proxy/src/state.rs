@@ -9,6 +9,7 @@ use packetfilter::{Family, Remembered, Ruleset, Script};
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
 use crate::base::{Settings, TABLE};
+use crate::conntrack::Former;
 use crate::model::{Forward, Protocol};
 use crate::rules;
 
@@ -31,8 +32,8 @@ pub struct Table {
     unknown: bool,
     /// UDP flows may go where they must not: to be seen to once the rules are in, and until that has worked.
     unclean: bool,
-    /// UDP ports that were forwarded since the flows were last seen to.
-    former: Vec<Forward>,
+    /// Where UDP was forwarded since the flows were last seen to.
+    former: Former,
 }
 
 /// What one Service comes to.
@@ -90,7 +91,7 @@ impl Table {
             unused: BTreeSet::new(),
             unknown: true,
             unclean: false,
-            former: Vec::new(),
+            former: Former::default(),
         }
     }
 
@@ -126,7 +127,7 @@ impl Table {
     /// Says that they have been.
     pub fn cleaned(&mut self) {
         self.unclean = false;
-        self.former.clear();
+        self.former = Former::default();
     }
 
     /// Every port of every Service.
@@ -134,8 +135,7 @@ impl Table {
         self.parts.values().flat_map(|part| &part.forwards)
     }
 
-    /// UDP ports that are not forwarded any more, or otherwise.
-    pub fn former(&self) -> &[Forward] {
+    pub fn former(&self) -> &Former {
         &self.former
     }
 
@@ -279,7 +279,7 @@ impl Table {
             let part = Part { key: key.clone(), forwards };
             if !old.iter().flat_map(|old| old.udp()).eq(part.udp()) {
                 self.unclean = true;
-                self.former.extend(old.iter().flat_map(|old| old.udp()).cloned());
+                old.iter().flat_map(|old| old.udp()).for_each(|forward| self.former.add(forward));
             }
             if let Some(old) = &old {
                 self.disown(old);
