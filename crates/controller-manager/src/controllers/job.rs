@@ -18,7 +18,6 @@ use std::time::Duration;
 
 use client::{Client, Event, EventRecorder, Informer, Key, Patch, WorkQueue};
 use parking_lot::Mutex;
-use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
 
 use crate::context::{CONTROLLER_INDEX, Context, Error};
@@ -29,7 +28,7 @@ use crate::support::selector;
 use crate::support::slow_start::slow_start;
 use crate::views::annotation::{INDEX, INDEX_FAILURES, INDEX_IGNORED_FAILURES};
 use crate::views::{Job, JobStatus, Meta, Object, Partial, Pod};
-use plan::{Create, Memory, Plan};
+use plan::{Create, Memories, Plan};
 
 const FINALIZER: &str = "batch.kubernetes.io/job-tracking";
 const JOB_NAME: &str = "batch.kubernetes.io/job-name";
@@ -48,7 +47,7 @@ struct Controller {
     jobs: Informer<Job>,
     pod_cache: Informer<Pod>,
     expectations: Arc<Expectations>,
-    memory: Mutex<FxHashMap<Key, Memory>>,
+    memories: Mutex<Memories>,
     queue: WorkQueue<Key>,
 }
 
@@ -98,7 +97,7 @@ pub async fn run(context: Context) -> Result<(), Error> {
         jobs,
         pod_cache,
         expectations,
-        memory: Mutex::default(),
+        memories: Mutex::default(),
         queue: queue.clone(),
     });
     let freeing = controller.clone();
@@ -153,14 +152,14 @@ impl Controller {
         self.free_orphans(key, job.as_deref()).await?;
         let Some(job) = job else {
             self.expectations.forget(key);
-            self.memory.lock().remove(key);
+            self.memories.lock().forget(key);
             return Ok(());
         };
         if job.spec.managed_by.as_deref().is_some_and(|manager| manager != MANAGER) {
             return Ok(());
         }
         if job.is_finished() {
-            self.memory.lock().remove(key);
+            self.memories.lock().forget(key);
             return self.free(self.pod_cache.by_index(CONTROLLER_INDEX, &job.metadata.uid)).await;
         }
         let selector = match selector::compile(job.spec.selector.as_ref()) {
@@ -189,7 +188,7 @@ impl Controller {
     ) -> Result<(), Error> {
         let pods = pods::claim(&self.client, &self.pod_cache, job, selector).await?;
         let now = jiff::Timestamp::now();
-        let memory = self.memory.lock().get(key).copied().unwrap_or_default();
+        let memory = self.memories.lock().get(key, &job.metadata.uid);
         let mut plan = plan::plan(&plan::Input { job, pods: &pods, settled, memory, now });
         if settled {
             *action = match (plan.create.is_empty(), plan.delete.is_empty()) {
@@ -200,7 +199,7 @@ impl Controller {
         }
         let failure = self.resize(job, key, &mut plan).await;
         self.write_status(job, &plan.status).await?;
-        self.memory.lock().insert(key.clone(), plan.memory);
+        self.memories.lock().set(key, &job.metadata.uid, plan.memory);
         for (kind, reason, message) in &plan.events {
             self.events.event(&job.reference(), *kind, reason, message);
         }

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::EventType;
+use client::{EventType, Key, Text};
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use rustc_hash::FxHashMap;
 
 use super::account::Failures;
 use super::decide::{self, Counts, DEADLINE, End};
@@ -21,6 +22,24 @@ pub(super) struct Memory {
     pub(super) failures: Option<Failures>,
     /// Since when there is cause to end the job while pods run.
     pub(super) ending: Option<jiff::Timestamp>,
+}
+
+/// By a job's key, and its uid: one that is made anew under the name of another begins afresh.
+#[derive(Default)]
+pub(super) struct Memories(FxHashMap<Key, (Text, Memory)>);
+
+impl Memories {
+    pub(super) fn get(&self, key: &Key, uid: &Text) -> Memory {
+        self.0.get(key).filter(|(own, _)| own == uid).map(|(_, memory)| *memory).unwrap_or_default()
+    }
+
+    pub(super) fn set(&mut self, key: &Key, uid: &Text, memory: Memory) {
+        self.0.insert(key.clone(), (uid.clone(), memory));
+    }
+
+    pub(super) fn forget(&mut self, key: &Key) {
+        self.0.remove(key);
+    }
 }
 
 /// How long a job that ends leaves the pods that run: those that end at about the same time are to count as they ended.

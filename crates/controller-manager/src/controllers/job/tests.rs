@@ -3,7 +3,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::account::Failures;
-use super::plan::{Input, Memory, Plan, plan};
+use super::plan::{Input, Memories, Memory, Plan, plan};
 use crate::views::annotation::{INDEX, INDEX_FAILURES, INDEX_IGNORED_FAILURES};
 use crate::views::{Condition, Job, Pod};
 
@@ -165,6 +165,18 @@ fn failures_are_remembered_when_their_pods_are_gone() {
     let mut deleted = pod("a", "Running", None);
     deleted.metadata.deletion_timestamp = Some(now().into());
     assert_eq!(failures(&[deleted]).number, 3);
+}
+
+#[test]
+fn a_job_made_anew_remembers_nothing_of_the_one_before() {
+    let (key, old, new) = (client::Key::new("x", "j"), client::Text::from("old"), client::Text::from("new"));
+    let memory = Memory { failures: Some(Failures { number: 5, last: Some(now()) }), ending: Some(now()) };
+    let mut memories = Memories::default();
+    memories.set(&key, &old, memory);
+    assert_eq!(memories.get(&key, &old), memory);
+    assert_eq!(memories.get(&key, &new), Memory::default());
+    memories.forget(&key);
+    assert_eq!(memories.get(&key, &old), Memory::default());
 }
 
 #[test]
