@@ -49,30 +49,25 @@ impl Monitor {
     }
 }
 
-pub(super) fn seen<'a>(resource: &Arc<ResourceRef>, meta: &'a Meta) -> Seen<'a> {
-    Seen {
-        resource: resource.clone(),
-        name: &meta.name,
-        namespace: &meta.namespace,
-        uid: &meta.uid,
-        version: &meta.resource_version,
-        owners: &meta.owner_references,
-        deleting: meta.deletion_timestamp.is_some(),
-        foreground: meta.finalizers.iter().any(|name| *name == *FOREGROUND),
-        orphan: meta.finalizers.iter().any(|name| *name == *ORPHAN),
-    }
+/// What is read of metadata, in either form.
+macro_rules! read {
+    ($name:ident, $meta:ty) => {
+        pub(super) fn $name<'a>(resource: &Arc<ResourceRef>, meta: &'a $meta) -> Seen<'a> {
+            let has = |wanted: &str| meta.finalizers.iter().any(|name| **name == *wanted);
+            Seen {
+                resource: resource.clone(),
+                name: &meta.name,
+                namespace: &meta.namespace,
+                uid: &meta.uid,
+                version: &meta.resource_version,
+                owners: &meta.owner_references,
+                deleting: meta.deletion_timestamp.is_some(),
+                foreground: has(FOREGROUND),
+                orphan: has(ORPHAN),
+            }
+        }
+    };
 }
 
-pub(super) fn pod_seen<'a>(resource: &Arc<ResourceRef>, meta: &'a views::Meta) -> Seen<'a> {
-    Seen {
-        resource: resource.clone(),
-        name: &meta.name,
-        namespace: &meta.namespace,
-        uid: &meta.uid,
-        version: &meta.resource_version,
-        owners: &meta.owner_references,
-        deleting: meta.is_deleting(),
-        foreground: meta.finalizers.iter().any(|name| name == FOREGROUND),
-        orphan: meta.finalizers.iter().any(|name| name == ORPHAN),
-    }
-}
+read!(seen, Meta);
+read!(pod_seen, views::Meta);
