@@ -116,6 +116,8 @@ impl LeaderElector {
             last: Mutex::default(),
         }));
         health.leads(false);
+        // A renewal must not wait behind the work of what is led, nor for an answer as long as all tries may take.
+        let client = client.for_heartbeats(election.renew_deadline / 2);
         LeaderElector { client, election, events: None, observed: None, health }
     }
 

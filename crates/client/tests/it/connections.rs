@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use client::{Client, Config, Informers, ListOptions, Request};
+use client::{Client, Config, Election, Informers, LeaderElector, ListOptions, Outcome, Request};
 use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::ConfigMap;
 use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
 
 use crate::fake::Fake;
 
@@ -78,14 +79,15 @@ async fn a_way_that_swallows_everything_is_left() {
     informers.shutdown().await;
 }
 
-#[tokio::test]
-async fn heartbeats_do_not_wait_behind_requests_without_an_answer() {
+/// A client of a server that answers what has this in its path and nothing else, with as many requests that wait for an answer
+/// as may be under way.
+async fn stuck_but_for(part: &'static str) -> (Client, tokio::task::JoinSet<client::Result<Bytes>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = Client::new(Config::new(&listener.local_addr().unwrap().to_string()).unwrap()).unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let service = service_fn(|request: http::Request<hyper::body::Incoming>| async move {
-                if request.uri().path() != "/heartbeat" {
+            let service = service_fn(move |request: http::Request<hyper::body::Incoming>| async move {
+                if !request.uri().path().contains(part) {
                     std::future::pending::<()>().await;
                 }
                 Ok::<_, Infallible>(http::Response::new(Full::new(Bytes::from_static(b"{}"))))
@@ -102,6 +104,21 @@ async fn heartbeats_do_not_wait_behind_requests_without_an_answer() {
         stuck.spawn(async move { client.bytes(Request::get("/")).await });
     }
     tokio::task::yield_now().await;
+    (client, stuck)
+}
+
+#[tokio::test]
+async fn heartbeats_do_not_wait_behind_requests_without_an_answer() {
+    let (client, _stuck) = stuck_but_for("/heartbeat").await;
     let heartbeat = client.for_heartbeats(Duration::from_secs(10));
     heartbeat.bytes(Request::get("/heartbeat")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lead_is_not_lost_behind_requests_without_an_answer() {
+    let (client, _stuck) = stuck_but_for("/leases/").await;
+    let elector = LeaderElector::new(client, Election::new("ns", "lead"));
+    let leads = elector.run(CancellationToken::new(), |_| async {});
+    let outcome = tokio::time::timeout(Duration::from_secs(10), leads).await;
+    assert_eq!(outcome.expect("it leads"), Outcome::Shutdown);
 }
