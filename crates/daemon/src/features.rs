@@ -30,12 +30,27 @@ pub enum Error {
     Component(String),
 }
 
-/// Upstream's gates: default and locked.
-static KNOWN: LazyLock<BTreeMap<&'static str, (bool, bool)>> = LazyLock::new(|| {
+/// One of upstream's gates.
+#[derive(Clone, Copy)]
+struct Known {
+    /// The gate that changes all of its stage that are not set by themselves.
+    all: Option<&'static str>,
+    default: bool,
+    locked: bool,
+}
+
+static KNOWN: LazyLock<BTreeMap<&'static str, Known>> = LazyLock::new(|| {
     let gate = |line: &'static str| {
         let mut words = line.split(' ');
-        let (name, _stage, default, locked) = (words.next()?, words.next()?, words.next()?, words.next()?);
-        Some((name, (default == "on", locked == "locked")))
+        let (name, stage, default, locked) = (words.next()?, words.next()?, words.next()?, words.next()?);
+        let locked = locked == "locked";
+        let all = match stage {
+            _ if locked => None,
+            "ALPHA" => Some("AllAlpha"),
+            "BETA" => Some("AllBeta"),
+            _ => None,
+        };
+        Some((name, Known { all, default: default == "on", locked }))
     };
     include_str!("features/gates.txt").lines().filter_map(gate).collect()
 });
@@ -51,21 +66,22 @@ impl FeatureGates {
         FeatureGates { own: own.to_vec(), set: BTreeMap::new() }
     }
 
-    /// Default and locked, of a gate that there is.
-    fn known(&self, name: &str) -> Option<(bool, bool)> {
+    fn known(&self, name: &str) -> Option<Known> {
         let own = self.own.iter().find(|gate| gate.name == name);
-        own.map(|gate| (gate.default, gate.locked)).or_else(|| KNOWN.get(name).copied())
+        own.map(|gate| Known { all: None, default: gate.default, locked: gate.locked })
+            .or_else(|| KNOWN.get(name).copied())
     }
 
     /// Whether the gate is on; one that there is not is off.
     pub fn enabled(&self, name: &str) -> bool {
-        let set = self.set.get(name).copied();
-        set.or_else(|| self.known(name).map(|(default, _)| default)).unwrap_or(false)
+        let set = |name: &str| self.set.get(name).copied();
+        let Some(known) = self.known(name) else { return false };
+        set(name).or_else(|| set(known.all?)).unwrap_or(known.default)
     }
 
     /// One `name=value` as it stands in a config file's map.
     pub fn set(&mut self, name: &str, value: bool) -> Result<(), Error> {
-        let (default, locked) = self.known(name).ok_or_else(|| Error::Unknown(name.into()))?;
+        let Known { default, locked, .. } = self.known(name).ok_or_else(|| Error::Unknown(name.into()))?;
         if locked && value != default {
             return Err(Error::Locked(name.into(), value, default));
         }
@@ -137,5 +153,13 @@ mod tests {
             assert_eq!(gates.parse(text).unwrap_err().to_string(), expect);
         }
         assert_eq!(gates.parse("DynamicResourceAllocation=true"), Ok(()));
+    }
+
+    #[test]
+    fn a_whole_stage_is_changed_but_for_what_is_set_by_itself() {
+        let mut gates = FeatureGates::new(&[Gate { name: "Own", default: false, locked: false }]);
+        gates.parse("WatchList=true,AllBeta=false,AllAlpha=true").unwrap();
+        let names = ["WatchList", "OpenAPIEnums", "CRIListStreaming", "DynamicResourceAllocation", "Own"];
+        assert_eq!(names.map(|name| gates.enabled(name)), [true, false, true, true, false]);
     }
 }
