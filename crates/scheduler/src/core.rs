@@ -39,7 +39,12 @@ pub enum Attempt {
     Bind { entry: Entry, node: Symbol, choice: Choice, profile: Arc<Profile>, wait: Option<WaitingPod> },
     /// Fits nowhere; it is in the queue again. Tell of the nominations that have ended: its own, or those of less
     /// important pods to the node that it will get.
-    Unschedulable { pod: Arc<Pod>, message: String, victims: Option<Victims>, denominated: Vec<Arc<Pod>> },
+    Unschedulable {
+        pod: Arc<Pod>,
+        message: String,
+        victims: Option<Victims>,
+        ended_nominations: Vec<Arc<Pod>>,
+    },
     /// It need not be scheduled.
     Skipped,
 }
@@ -70,7 +75,7 @@ impl Core {
         if !pod.node.is_empty() {
             self.queue.remove(&pod.uid);
             self.updates.remove(&pod.uid);
-            self.table.denominate(&pod.uid);
+            self.table.end_nomination(&pod.uid);
             let before = old.filter(|old| !old.node.is_empty());
             self.table.set_pod(pod);
             match before {
@@ -99,7 +104,7 @@ impl Core {
         if !pod.nominated.is_empty() {
             self.table.nominate(pod, pod.nominated);
         } else if old.is_some_and(|old| !old.nominated.is_empty()) {
-            self.denominate(pod, now);
+            self.end_nomination(pod, now);
         }
         let gate = profile.pre_enqueue(pod);
         self.queue.set(pod, gate, now);
@@ -110,7 +115,7 @@ impl Core {
         self.queue.remove(&pod.uid);
         self.updates.remove(&pod.uid);
         self.table.end_leaving(&pod.uid);
-        self.denominate(pod, now);
+        self.end_nomination(pod, now);
         if let Some(profile) = self.profile(pod) {
             profile.waiting.reject(&pod.uid, "removed");
         }
@@ -162,22 +167,22 @@ impl Core {
             Ok(choice) => {
                 let node = self.table.row(choice.row).name;
                 self.table.assume(&pod, node);
-                self.table.denominate(&pod.uid);
+                self.table.end_nomination(&pod.uid);
                 match profile.reserve(&pod, node) {
                     Ok(wait) => Some(Attempt::Bind { entry, node, choice, profile, wait }),
                     Err(message) => {
                         profile.unreserve(&pod, node);
                         self.table.forget(&pod.uid);
                         self.queue.failed(entry, now);
-                        let denominated = Vec::new();
-                        Some(Attempt::Unschedulable { pod, message, victims: None, denominated })
+                        let ended_nominations = Vec::new();
+                        Some(Attempt::Unschedulable { pod, message, victims: None, ended_nominations })
                     }
                 }
             }
             Err(failure) => {
                 let (mut diagnosis, cycle, active) = *failure;
                 let before = (&cycle, active.as_slice());
-                let (victims, denominated) = self.preempt(&profile, &pod, &mut diagnosis, before, now);
+                let (victims, ended_nominations) = self.preempt(&profile, &pod, &mut diagnosis, before, now);
                 let message = diagnosis.text();
                 if victims.is_some() {
                     self.queue.preempts(&pod.uid);
@@ -187,7 +192,7 @@ impl Core {
                 } else {
                     self.queue.unschedulable(entry, diagnosis.plugins, now);
                 }
-                Some(Attempt::Unschedulable { pod, message, victims, denominated })
+                Some(Attempt::Unschedulable { pod, message, victims, ended_nominations })
             }
         }
     }
@@ -205,10 +210,10 @@ impl Core {
         }
         let started = std::time::Instant::now();
         metrics::PREEMPTIONS.inc();
-        let (victims, denominated) = self.post_filter(profile, pod, diagnosis, before, now);
+        let (victims, ended_nominations) = self.post_filter(profile, pod, diagnosis, before, now);
         let ended = if victims.is_some() { Ended::Success } else { Ended::Unschedulable };
         profile.times.observe(Point::PostFilter, ended, started);
-        (victims, denominated)
+        (victims, ended_nominations)
     }
 
     fn post_filter(
@@ -233,8 +238,8 @@ impl Core {
                 ));
                 self.table.nominate(pod, victims.node);
                 self.table.set_leaving(&victims.pods);
-                let denominated = self.displace(pod, victims.node, now);
-                (Some(victims), denominated)
+                let ended_nominations = self.displace(pod, victims.node, now);
+                (Some(victims), ended_nominations)
             }
             Preemption::Ineligible(message) => {
                 diagnosis.post_filter = Some(message.into());
@@ -242,7 +247,7 @@ impl Core {
             }
             Preemption::None(message) => {
                 diagnosis.post_filter = Some(message);
-                let ended = self.denominate(pod, now) || !pod.nominated.is_empty();
+                let ended = self.end_nomination(pod, now) || !pod.nominated.is_empty();
                 (None, if ended { vec![pod.clone()] } else { Vec::new() })
             }
         }
@@ -254,15 +259,15 @@ impl Core {
         let others = self.table.nominated(row).iter();
         let lower: Vec<Arc<Pod>> = others.filter(|other| other.priority < pod.priority).cloned().collect();
         for other in &lower {
-            self.table.denominate(&other.uid);
+            self.table.end_nomination(&other.uid);
             self.queue.give_up_waiting(&other.uid, now);
         }
         lower
     }
 
     /// Ends the nomination of a pod that is not placed. What was kept for it may help others.
-    fn denominate(&mut self, pod: &Pod, now: Duration) -> bool {
-        let Some(node) = self.table.denominate(&pod.uid) else { return false };
+    fn end_nomination(&mut self, pod: &Pod, now: Duration) -> bool {
+        let Some(node) = self.table.end_nomination(&pod.uid) else { return false };
         self.changed(&Change::PodRemoved { pod, node }, now);
         true
     }
@@ -279,7 +284,7 @@ impl Core {
         }
         self.queue.preemption_ended(&pod.uid, now);
         self.queue.give_up_waiting(&pod.uid, now);
-        self.denominate(pod, now);
+        self.end_nomination(pod, now);
     }
 
     /// The API server has accepted the binding. The pod stays assumed until it is seen bound.

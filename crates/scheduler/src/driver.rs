@@ -232,7 +232,7 @@ impl Scheduler {
                     drop(permit);
                 });
             }
-            Attempt::Unschedulable { pod, message, victims, denominated } => {
+            Attempt::Unschedulable { pod, message, victims, ended_nominations } => {
                 tracing::info!(pod = %pod.key, err = message, "Unable to schedule pod; no fit; waiting");
                 self.record("unschedulable", &pod, started);
                 let permit = tokio::select! {
@@ -241,7 +241,7 @@ impl Scheduler {
                 };
                 let own = self.clone();
                 self.tasks.spawn(async move {
-                    for other in &denominated {
+                    for other in &ended_nominations {
                         own.take_back_nomination(other).await;
                     }
                     own.unschedulable(&pod, "Unschedulable", &message, victims).await;

@@ -229,7 +229,7 @@ impl Table {
     }
 
     pub fn nominate(&mut self, pod: &Arc<Pod>, node: Symbol) {
-        self.denominate(&pod.uid);
+        self.end_nomination(&pod.uid);
         if let Some(row) = self.index(node) {
             self.nominated.entry(row).or_default().push(pod.clone());
         }
@@ -248,7 +248,7 @@ impl Table {
     }
 
     /// Ends a pod's nomination; answers with the node that it was nominated to.
-    pub fn denominate(&mut self, uid: &str) -> Option<Symbol> {
+    pub fn end_nomination(&mut self, uid: &str) -> Option<Symbol> {
         let row = self.nomination(uid)?;
         let pods = self.nominated.get_mut(&row)?;
         pods.retain(|pod| *pod.uid != *uid);

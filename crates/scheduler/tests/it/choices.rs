@@ -108,6 +108,28 @@ fn init_containers_and_sidecars_count_at_their_peak() {
 }
 
 #[test]
+fn what_a_kubelet_has_given_counts_while_a_pod_is_resized() {
+    let check = |asked: &str, given: Option<(&str, &str)>, reason: &str, expected: i64| {
+        let resources = json!({"requests": {"cpu": asked}});
+        let mut whole = json!({"spec": {"overhead": {"cpu": "250m"}, "containers": [{"name": "c", "resources": resources}]}});
+        whole["status"]["conditions"] =
+            json!([{"type": "PodResizePending", "status": "True", "reason": reason}]);
+        if let Some((allocated, actual)) = given {
+            whole["status"]["allocatedResources"] = json!({"cpu": allocated});
+            whole["status"]["resources"] = json!({"requests": {"cpu": actual}});
+        }
+        assert_eq!(pod("p", whole).requests.cpu, expected, "{asked} {given:?} {reason}");
+    };
+    check("1", None, "", 1250);
+    check("1", Some(("1250m", "1250m")), "", 1250);
+    check("3", Some(("1250m", "1250m")), "Deferred", 3250);
+    check("1", Some(("1250m", "2250m")), "", 2250);
+    check("3", Some(("1250m", "1250m")), "Infeasible", 1250);
+    check("1", Some(("3250m", "3250m")), "Infeasible", 3250);
+    check("3", None, "Infeasible", 3250);
+}
+
+#[test]
 fn namespaces_of_a_term() {
     // Whether a pod of namespace `ns` is kept away from one of `ns`, and from one of `other`.
     let check = |scope: Value, expected: [bool; 2]| {

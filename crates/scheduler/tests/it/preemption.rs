@@ -131,10 +131,10 @@ fn equals_do_not_take_the_same_place() {
 }
 
 /// The attempt that comes next fails: whose nominations it has ended.
-fn denominated(fixture: &mut Fixture) -> Vec<String> {
+fn ended_nominations(fixture: &mut Fixture) -> Vec<String> {
     match fixture.core.attempt(fixture.now) {
-        Some(Attempt::Unschedulable { denominated, .. }) => {
-            denominated.iter().map(|pod| pod.key.name.to_string()).collect()
+        Some(Attempt::Unschedulable { ended_nominations, .. }) => {
+            ended_nominations.iter().map(|pod| pod.key.name.to_string()).collect()
         }
         _ => panic!("the pod fits"),
     }
@@ -146,7 +146,7 @@ fn a_more_important_preemptor_takes_over_a_promised_node() {
     fixture.add(&placed("victim", "1", 0, "a"));
     assert!(victims(&mut fixture, &cpu("middle", "1", json!({"priority": 5}))).is_some());
     fixture.add(&cpu("high", "1", json!({"priority": 10})));
-    assert_eq!(denominated(&mut fixture), ["middle"]);
+    assert_eq!(ended_nominations(&mut fixture), ["middle"]);
     let names: Vec<_> = fixture.core.table.nominated(0).iter().map(|pod| &*pod.key.name).collect();
     assert_eq!(names, ["high"]);
     // It is tried again without anything having changed, and leaves the other's place alone.
@@ -167,9 +167,9 @@ fn a_nomination_ends_when_the_node_will_not_do_any_more() {
     fixture.add(&placed("other", "1", 10, "a"));
     fixture.core.remove_pod(&victim, fixture.now);
     fixture.wait(2000);
-    assert_eq!(denominated(&mut fixture), ["middle"]);
+    assert_eq!(ended_nominations(&mut fixture), ["middle"]);
     assert!(fixture.core.table.nominated(0).is_empty());
-    assert_eq!(denominated(&mut fixture), Vec::<String>::new());
+    assert_eq!(ended_nominations(&mut fixture), Vec::<String>::new());
 }
 
 #[test]

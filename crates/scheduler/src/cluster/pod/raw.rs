@@ -1,5 +1,7 @@
 //! Reading a pod.
 
+mod requests;
+
 use std::collections::BTreeMap;
 
 use client::{Key, Metadata};
@@ -7,8 +9,8 @@ use machinery::labels::Selector;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{DEFAULT_CPU, DEFAULT_MEMORY, Needs, Pod, PodTerm, Port, Spread, Toleration, TolerationOperator};
-use crate::cluster::resources::{Resources, Text};
+use super::{Needs, Pod, PodTerm, Port, Spread, Toleration, TolerationOperator};
+use crate::cluster::resources::Text;
 use crate::cluster::selector::RawTerm;
 use crate::cluster::{Effect, Symbol};
 
@@ -151,6 +153,8 @@ struct Status {
     phase: String,
     nominated_node_name: Option<String>,
     start_time: Option<jiff::Timestamp>,
+    allocated_resources: Option<BTreeMap<String, Text>>,
+    resources: Option<Requirements>,
     conditions: Option<Vec<Condition>>,
 }
 
@@ -167,7 +171,7 @@ struct Condition {
 impl From<Raw> for Pod {
     fn from(raw: Raw) -> Pod {
         let Raw { metadata, mut spec, status } = raw;
-        let (requests, scored) = requests(&spec);
+        let (requests, scored) = requests::of(&spec, &status);
         let ports = ports(&spec);
         let scheduler =
             if spec.scheduler_name.is_empty() { "default-scheduler" } else { &spec.scheduler_name };
@@ -202,66 +206,6 @@ impl From<Raw> for Pod {
             condition,
         }
     }
-}
-
-/// What the pod needs at its peak: all containers and sidecars together, or an init container with the
-/// sidecars started before it, whichever is more; plus overhead. Requests of the pod as a whole stand before both.
-fn requests(spec: &Spec) -> (Resources, (i64, i64)) {
-    let empty = BTreeMap::new();
-    let of = |container: &Container| {
-        let list = container.resources.requests.as_ref().unwrap_or(&empty);
-        let resources = Resources::parse(list);
-        let scored = (
-            if list.contains_key("cpu") { resources.cpu } else { DEFAULT_CPU },
-            if list.contains_key("memory") { resources.memory } else { DEFAULT_MEMORY },
-        );
-        (resources, scored)
-    };
-    let (mut total, mut scored) = (Resources::default(), (0i64, 0i64));
-    for container in &spec.containers {
-        let (resources, score) = of(container);
-        total.add(&resources);
-        scored = (scored.0 + score.0, scored.1 + score.1);
-    }
-    let (mut sidecars, mut sidecars_scored) = (Resources::default(), (0, 0));
-    let (mut peak, mut peak_scored) = (Resources::default(), (0, 0));
-    for container in spec.init_containers.iter().flatten() {
-        let (mut resources, score) = of(container);
-        let mut at = (score.0 + sidecars_scored.0, score.1 + sidecars_scored.1);
-        if container.restart_policy.as_deref() == Some("Always") {
-            total.add(&resources);
-            scored = (scored.0 + score.0, scored.1 + score.1);
-            sidecars.add(&resources);
-            sidecars_scored = at;
-            resources = sidecars.clone();
-        } else {
-            resources.add(&sidecars);
-        }
-        peak.raise(&resources);
-        at = (at.0.max(peak_scored.0), at.1.max(peak_scored.1));
-        peak_scored = at;
-    }
-    total.raise(&peak);
-    scored = (scored.0.max(peak_scored.0), scored.1.max(peak_scored.1));
-    if let Some(list) = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref()) {
-        let whole = Resources::parse(list);
-        if list.contains_key("cpu") {
-            (total.cpu, scored.0) = (whole.cpu, whole.cpu);
-        }
-        if list.contains_key("memory") {
-            (total.memory, scored.1) = (whole.memory, whole.memory);
-        }
-        for (name, amount) in whole.others {
-            total.others.retain(|(other, _)| *other != name);
-            total.others.push((name, amount));
-        }
-    }
-    if let Some(overhead) = &spec.overhead {
-        let overhead = Resources::parse(overhead);
-        scored = (scored.0 + overhead.cpu, scored.1 + overhead.memory);
-        total.add(&overhead);
-    }
-    (total, scored)
 }
 
 fn ports(spec: &Spec) -> Box<[Port]> {
