@@ -41,6 +41,9 @@ pub enum Error {
     /// A value that does not fit its field.
     #[error("{0}")]
     Type(String),
+    /// More objects inside than can be stored.
+    #[error("etcdserver: request is too large")]
+    TooLarge,
     /// Unknown or duplicate fields where they are refused.
     #[error("strict decoding error: {}", .0.join(", "))]
     Strict(Vec<String>),

@@ -6,6 +6,7 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod bounds;
 pub mod convert;
 pub mod decode;
 pub mod discovery;

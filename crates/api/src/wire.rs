@@ -18,6 +18,7 @@ mod transcode;
 pub use encode::tree_to_proto;
 pub(crate) use encode::{put_bytes, put_nested, put_tag};
 pub use envelope::TypeMeta;
+pub(crate) use transcode::request_to_tree;
 pub use transcode::{object_to_json, object_to_tree, proto_to_json, proto_to_tree};
 
 /// How many messages may lie inside each other.
@@ -31,6 +32,8 @@ pub enum Error {
     Malformed(&'static str),
     #[error("exceeded max depth")]
     TooDeep,
+    #[error("describes more than can be stored")]
+    TooLarge,
     #[error("embedded content is not JSON")]
     NotJson,
     #[error("does not match the protobuf encoding prefix [k8s\\0]")]

@@ -4,6 +4,7 @@ use serde_json::{Map, Number, Value};
 
 use super::node::Node;
 use super::{Decoded, Error, Strictness, repeated, times};
+use crate::bounds::Room;
 use crate::model::{Field, Leaf, Message, Shape, Type};
 use crate::{quantity, raw, tables, text};
 
@@ -28,6 +29,9 @@ pub(super) fn check(
     let mut tree = checker.document(node, message);
     if let Some(error) = checker.fatal.or(checker.first) {
         return Err(Error::Type(error));
+    }
+    if checker.too_large {
+        return Err(Error::TooLarge);
     }
     if checker.repeated && matches!(source, Source::Json(_)) {
         tree = Checker::new(source, message).document(&repeated::joined(node, message), message);
@@ -61,6 +65,9 @@ struct Checker<'x> {
     fatal: Option<String>,
     /// A structure has a field more than once.
     repeated: bool,
+    room: Room,
+    /// There was no room for all; what came later was not looked at.
+    too_large: bool,
 }
 
 impl<'x> Checker<'x> {
@@ -73,6 +80,8 @@ impl<'x> Checker<'x> {
             first: None,
             fatal: None,
             repeated: false,
+            room: Room::of_request(),
+            too_large: false,
         }
     }
 
@@ -94,7 +103,11 @@ impl<'x> Checker<'x> {
         let mut values: Vec<(usize, Option<Value>)> = Vec::with_capacity(entries.len().min(fields.len()));
         let outer = std::mem::replace(&mut self.owner, message.short_name());
         let mut cursor = 0;
+        self.too_large |= !self.room.take();
         for (key, node) in entries {
+            if self.too_large {
+                break;
+            }
             let found = (cursor..fields.len()).chain(0..cursor).find(|index| fields[*index].json == *key);
             let Some(index) = found else {
                 self.problem("unknown", Step::Field(key));
@@ -194,6 +207,9 @@ impl<'x> Checker<'x> {
             (Shape::Map, Node::Object(entries, _)) => {
                 let mut map = Map::with_capacity(entries.len());
                 for (key, node) in entries {
+                    if self.too_large {
+                        break;
+                    }
                     if map.contains_key(&**key) {
                         self.problem("duplicate", Step::Key(key));
                     }
@@ -227,6 +243,9 @@ impl<'x> Checker<'x> {
     fn list(&mut self, items: &'x [Node<'x>], ty: &'x Type, go_type: &str) -> Value {
         let mut values = Vec::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
+            if self.too_large {
+                break;
+            }
             self.path.push(Step::Index(index));
             let value = match item {
                 Node::Null => Some(self.zero(ty)),

@@ -16,13 +16,13 @@ pub(super) fn joined<'a>(node: &Node<'a>, message: &Message) -> Node<'a> {
     let mut fields = Vec::with_capacity(message.fields.len());
     flatten(message, &mut fields);
     let field = |key: &str| fields.iter().find(|field| field.json == *key).copied();
-    let mut all: Vec<Entry<'a>> = Vec::with_capacity(entries.len());
+    let mut all: Vec<Entry<'a>> = Vec::new();
     for (key, value) in entries {
-        let before = all.iter_mut().find(|(other, _)| other == key);
-        match (before, field(key)) {
-            (Some((_, before)), Some(field)) => read_into(before, value, field),
-            (Some(_), None) => {}
-            (None, _) => all.push((key.clone(), value.clone())),
+        // fields of no message were spoken of when the document was checked
+        let Some(field) = field(key) else { continue };
+        match all.iter_mut().find(|(other, _)| other == key) {
+            Some((_, before)) => read_into(before, value, field),
+            None => all.push((key.clone(), value.clone())),
         }
     }
     for (key, value) in &mut all {

@@ -71,9 +71,12 @@ pub fn object(
             found = Found::resolve(meta.kind, meta.api_version, expected)
                 .map_err(|error| unrecognized(&error))?;
             let message = found.message(expected)?;
-            result = wire::proto_to_tree(envelope.raw, message, None)
+            result = wire::request_to_tree(envelope.raw, message)
                 .map(|tree| Decoded { tree, warnings: Vec::new() })
-                .map_err(|error| Error::Type(error.to_string()));
+                .map_err(|error| match error {
+                    wire::Error::TooLarge => Error::TooLarge,
+                    other => Error::Type(other.to_string()),
+                });
         }
         Format::Json | Format::Yaml => {
             let node = match format {
@@ -95,7 +98,10 @@ pub fn object(
             result = check::check(&node, source, message, strictness);
         }
     }
-    let decoded = result.map_err(|error| found.cannot(expected, &error.to_string()))?;
+    let decoded = result.map_err(|error| match error {
+        Error::TooLarge => Status::too_large_to_store(),
+        other => found.cannot(expected, &other.to_string()),
+    })?;
     if found.kind != expected.kind {
         let (from, to) = (&found, expected);
         let internal =

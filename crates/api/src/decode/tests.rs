@@ -214,3 +214,61 @@ fn duplicates_are_named_once_and_not_all() {
     let decoded = any(format!("{{{pairs}\"b\":1}}").as_bytes(), Format::Json).unwrap();
     assert_eq!(decoded.warnings.len(), 100);
 }
+
+#[test]
+fn an_object_of_too_many_objects_is_read_no_further() {
+    let pods = Expected { group: "", version: "v1", kind: "Pod" };
+    let check = |body: &[u8], format: Format| {
+        object(body, format, pods, Strictness::Warn).err().map(|status| (status.code, status.message))
+    };
+    let refused = Some((500, "etcdserver: request is too large".to_owned()));
+    let containers = |count: usize| {
+        format!("{{\"spec\":{{\"containers\":[{}{{}}]}}}}", "{},".repeat(count - 1)).into_bytes()
+    };
+    assert_eq!(check(&containers(45_000), Format::Json), None);
+    assert_eq!(check(&containers(600_000), Format::Json), refused);
+    // what is null where an object is meant is an empty one
+    let nulls = format!("{{\"spec\":{{\"containers\":[{}{{}}]}}}}", "null,".repeat(200_000));
+    assert_eq!(check(nulls.as_bytes(), Format::Json), refused);
+    let wrong = format!("{{\"spec\":{{\"hostPID\":1,\"containers\":[{}{{}}]}}}}", "{},".repeat(200_000));
+    assert_eq!(check(wrong.as_bytes(), Format::Json).map(|(code, _)| code), Some(400));
+
+    let wire = |count: usize| {
+        let mut bytes = Vec::new();
+        crate::wire::envelope::wrap(
+            crate::wire::TypeMeta { api_version: "v1", kind: "Pod" },
+            &{
+                let mut pod = Vec::new();
+                crate::wire::put_tag(2, 2, &mut pod);
+                crate::wire::put_bytes(&[0x12, 0].repeat(count), &mut pod);
+                pod
+            },
+            &mut bytes,
+        );
+        bytes
+    };
+    assert_eq!(check(&wire(45_000), Format::Protobuf), None);
+    assert_eq!(check(&wire(1_500_000), Format::Protobuf), refused);
+    // what is stored is read whatever it is
+    let message = crate::tables::message("k8s.io.api.core.v1.Pod").unwrap();
+    assert!(crate::wire::object_to_tree(&wire(200_000), message).is_ok());
+
+    // texts may be as many and as long as they like
+    let maps = Expected { group: "", version: "v1", kind: "ConfigMap" };
+    let keys: Vec<String> = (0..200_000).map(|key| format!("\"{key}\":\"\"")).collect();
+    let body = format!(
+        "{{\"data\":{{{}}},\"metadata\":{{\"finalizers\":[{}\"\"]}}}}",
+        keys.join(","),
+        "\"\",".repeat(200_000)
+    );
+    assert!(object(body.as_bytes(), Format::Json, maps, Strictness::Warn).is_ok());
+}
+
+#[test]
+fn a_field_given_twice_costs_nothing_beside_many_unknown_ones() {
+    let message = crate::tables::message("k8s.io.api.core.v1.ConfigMap").unwrap();
+    let unknown: String = (0..200_000).map(|key| format!("\"f{key}\":1,")).collect();
+    let body = format!("{{{unknown}\"data\":{{\"a\":\"1\"}},\"data\":{{\"b\":\"2\"}}}}");
+    let decoded = super::json(body.as_bytes(), message, Strictness::Warn).unwrap();
+    assert_eq!(decoded.tree["data"], serde_json::json!({"a": "1", "b": "2"}));
+}

@@ -196,6 +196,11 @@ impl Status {
         Self::failure(413, "RequestEntityTooLarge", format!("Request entity too large: {message}"))
     }
 
+    /// What etcd says of an object that it does not take.
+    pub fn too_large_to_store() -> Self {
+        Self::failure(500, "", "etcdserver: request is too large")
+    }
+
     /// The answer to a delete that leaves no object behind.
     pub fn success(details: Option<Details>) -> Self {
         Self { status: "Success".to_owned(), details, ..Self::default() }

@@ -3,11 +3,12 @@
 use serde_json::{Map, Number, Value};
 
 use super::Error;
+use crate::bounds::Room;
 use crate::{json, raw};
 
 pub(super) trait Sink {
     /// An object of about so many members.
-    fn object_start(&mut self, members: usize);
+    fn object_start(&mut self, members: usize) -> Result<(), Error>;
     fn object_end(&mut self);
     fn array_start(&mut self);
     fn array_end(&mut self);
@@ -52,10 +53,11 @@ impl<'a> JsonSink<'a> {
 }
 
 impl Sink for JsonSink<'_> {
-    fn object_start(&mut self, _: usize) {
+    fn object_start(&mut self, _: usize) -> Result<(), Error> {
         self.separate();
         self.out.push(b'{');
         self.comma = false;
+        Ok(())
     }
 
     fn object_end(&mut self) {
@@ -134,10 +136,10 @@ impl Sink for JsonSink<'_> {
     }
 }
 
-#[derive(Default)]
 pub(super) struct TreeSink {
     stack: Vec<Frame>,
     root: Value,
+    room: Room,
 }
 
 enum Frame {
@@ -146,6 +148,10 @@ enum Frame {
 }
 
 impl TreeSink {
+    pub(super) fn new(room: Room) -> Self {
+        Self { stack: Vec::new(), root: Value::Null, room }
+    }
+
     pub(super) fn finish(self) -> Value {
         self.root
     }
@@ -170,8 +176,12 @@ impl TreeSink {
 }
 
 impl Sink for TreeSink {
-    fn object_start(&mut self, members: usize) {
+    fn object_start(&mut self, members: usize) -> Result<(), Error> {
+        if !self.room.take() {
+            return Err(Error::TooLarge);
+        }
         self.stack.push(Frame::Object(Map::with_capacity(members), String::new()));
+        Ok(())
     }
 
     fn object_end(&mut self) {

@@ -7,6 +7,7 @@ use super::envelope::{self, TypeMeta};
 use super::reader::{Raw, Reader};
 use super::sink::{JsonSink, Sink, TreeSink};
 use super::{Error, MAX_DEPTH};
+use crate::bounds::Room;
 use crate::model::{Field, Leaf, Message, Shape, Type};
 use crate::{Tree, tables, text};
 
@@ -28,7 +29,16 @@ pub fn proto_to_json(
 
 /// [`proto_to_json`] into a tree.
 pub fn proto_to_tree(bytes: &[u8], message: &Message, header: Option<TypeMeta<'_>>) -> Result<Tree, Error> {
-    let mut sink = TreeSink::default();
+    tree(bytes, message, header, Room::unbounded())
+}
+
+/// The tree of an object that a client sent.
+pub(crate) fn request_to_tree(bytes: &[u8], message: &Message) -> Result<Tree, Error> {
+    tree(bytes, message, None, Room::of_request())
+}
+
+fn tree(bytes: &[u8], message: &Message, header: Option<TypeMeta<'_>>, room: Room) -> Result<Tree, Error> {
+    let mut sink = TreeSink::new(room);
     Transcoder::new(&mut sink).root(bytes, message, header)?;
     Ok(sink.finish())
 }
@@ -93,7 +103,7 @@ impl<'s, S: Sink> Transcoder<'s, S> {
     ) -> Result<(), Error> {
         let base = self.scan(data, message, depth)?;
         let there = self.slots[base..].iter().filter(|slot| slot.count > 0).count();
-        self.sink.object_start(there + 2 * usize::from(header.is_some()));
+        self.sink.object_start(there + 2 * usize::from(header.is_some()))?;
         self.fields(data, message, base, header, depth)?;
         self.sink.object_end();
         Ok(())
@@ -305,7 +315,7 @@ impl<'s, S: Sink> Transcoder<'s, S> {
             entries.sort_by_key(|entry| entry.key);
             entries.dedup_by_key(|entry| entry.key);
         }
-        self.sink.object_start(entries.len());
+        self.sink.object_start(entries.len())?;
         for entry in entries {
             self.sink.key(entry.key);
             match entry.value {

@@ -88,6 +88,7 @@ impl Patch {
         let kept = take_unchanged(&mut patched, old);
         let (mut tree, found) = match writes::reordered(&patched, resource, message, checked) {
             Ok(reordered) => reordered,
+            Err(api::decode::Error::TooLarge) => return Err(Status::too_large_to_store()),
             Err(error) => {
                 put_back(&mut patched, kept);
                 return Err(self.refused(&patched, &self.worded(&error.to_string())));
