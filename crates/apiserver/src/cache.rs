@@ -57,6 +57,12 @@ struct State {
     snapshots: VecDeque<(Snapshot, Instant)>,
 }
 
+/// What a cache no longer needs.
+struct Old {
+    _snapshots: Vec<(Snapshot, Instant)>,
+    _events: Vec<Arc<Event>>,
+}
+
 struct Watcher {
     id: u64,
     filter: Arc<Filter>,
@@ -146,7 +152,6 @@ impl Cache {
     pub fn keep(&self, snapshot: &Snapshot) {
         let mut state = self.state.lock();
         let now = Instant::now();
-        state.prune(now);
         while state.snapshots.len() >= SNAPSHOTS {
             state.snapshots.pop_front();
         }
@@ -155,15 +160,17 @@ impl Cache {
         }
     }
 
-    /// Lets go of what its time is over for: snapshots, history, queues of watches that have ended.
-    fn prune(&self, now: Instant) {
+    /// Lets go of what its time is over for: snapshots, history, queues of watches that have ended. Answers what is to be freed,
+    /// which may take a while.
+    fn prune(&self, now: Instant) -> Option<Old> {
         let mut state = self.state.lock();
-        state.prune(now);
-        state.history.prune(now);
+        let old = Old { _snapshots: state.prune(now), _events: state.history.prune(now) };
+        let nothing = old._snapshots.is_empty() && old._events.is_empty();
         let all = state.watchers.iter().flat_map(|(handle, all)| all.iter().map(move |one| (handle, one)));
         let over = all.filter(|(_, watcher)| watcher.queue.expired(now));
         let over: Vec<(Handle, u64)> = over.map(|(handle, watcher)| (handle.clone(), watcher.id)).collect();
         over.iter().for_each(|(handle, id)| state.remove(handle, *id));
+        (!nothing).then_some(old)
     }
 
     /// Watches from the present, or from after `revision`. Answers the changes since then, and the subscription that goes on
@@ -291,11 +298,9 @@ impl Cache {
 }
 
 impl State {
-    fn prune(&mut self, now: Instant) {
-        let kept_until = |at: &Instant| *at + SNAPSHOT_AGE;
-        while self.snapshots.front().is_some_and(|(_, at)| kept_until(at) < now) {
-            self.snapshots.pop_front();
-        }
+    fn prune(&mut self, now: Instant) -> Vec<(Snapshot, Instant)> {
+        let over = self.snapshots.partition_point(|(_, at)| *at + SNAPSHOT_AGE < now);
+        self.snapshots.drain(..over).collect()
     }
 
     fn snapshot(&self, revision: i64) -> Snapshot {

@@ -12,6 +12,7 @@ use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TY
 use http::{HeaderMap, HeaderValue, Response};
 use http_body::Body as _;
 
+use crate::aside::Parts;
 use crate::body::Body;
 
 /// Smaller answers are not worth it.
@@ -34,13 +35,21 @@ pub fn compress(headers: &HeaderMap, answer: Response<Body>) -> Response<Body> {
     parts.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     parts.headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
     parts.headers.remove(CONTENT_LENGTH);
-    let encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    Response::from_parts(parts, Body::stream(Gzip { body, encoder: Some(encoder) }))
+    let encoder = Some(GzEncoder::new(Vec::new(), Compression::fast()));
+    let gzip = Gzip { body, read: Bytes::new(), encoder, parts: Parts::begin() };
+    Response::from_parts(parts, Body::stream(gzip))
 }
+
+/// Compressed at once.
+const PIECE: usize = 64 << 10;
 
 struct Gzip {
     body: Body,
+    /// Of the body's last frame, what is yet to be compressed.
+    read: Bytes,
     encoder: Option<GzEncoder<Vec<u8>>>,
+    /// A client that reads fast must not keep a worker to itself.
+    parts: Parts,
 }
 
 impl Stream for Gzip {
@@ -50,14 +59,21 @@ impl Stream for Gzip {
         let this = &mut *self;
         loop {
             let Some(encoder) = this.encoder.as_mut() else { return Poll::Ready(None) };
+            if this.parts.over() {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if !this.read.is_empty() {
+                let piece = this.read.split_to(this.read.len().min(PIECE));
+                encoder.write_all(&piece)?;
+                if encoder.get_ref().is_empty() {
+                    continue;
+                }
+                return Poll::Ready(Some(Ok(std::mem::take(encoder.get_mut()).into())));
+            }
             match ready!(Pin::new(&mut this.body).poll_frame(context)) {
                 Some(Ok(frame)) => {
-                    let Ok(data) = frame.into_data() else { continue };
-                    encoder.write_all(&data)?;
-                    if encoder.get_ref().is_empty() {
-                        continue;
-                    }
-                    return Poll::Ready(Some(Ok(std::mem::take(encoder.get_mut()).into())));
+                    this.read = frame.into_data().unwrap_or_default();
                 }
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => {

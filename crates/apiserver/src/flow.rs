@@ -120,7 +120,8 @@ impl Flows {
                 resources.clone(),
                 resource,
                 shutdown.clone(),
-                move |_| reset(),
+                |(): &mut (), _| {},
+                move |()| reset(),
                 move |_| change(),
             ));
         }

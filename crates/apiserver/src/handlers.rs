@@ -178,6 +178,18 @@ pub fn has_body(info: &RequestInfo) -> bool {
     info.is_resource_request && !matches!(info.verb.as_str(), "get" | "list" | "watch")
 }
 
+/// About the bytes that a request makes the server decode and check: its body's, and those of the object that it changes.
+pub fn bytes_of_work(server: &Server, info: &RequestInfo, body: Result<&Bytes, &Status>) -> usize {
+    let changed = || {
+        let resource = api::tables::resource(&info.group, &info.version, &info.resource)?;
+        let cache = server.resources.feed.cache(&resource.storage_prefix)?;
+        Some(cache.get(&info.namespace, &info.name)?.size())
+    };
+    let changes = has_body(info) && !info.name.is_empty();
+    let stored = changes.then(changed).flatten().unwrap_or_default();
+    body.map_or(0, Bytes::len) + stored
+}
+
 /// [`handle`], with the body read. What was wrong with it is answered where the body is needed.
 pub async fn answer(
     server: &Arc<Server>,
@@ -189,7 +201,8 @@ pub async fn answer(
     let answer = if info.is_resource_request {
         resource(server, &info, &user, &parts, body).await
     } else {
-        let large = info.path.starts_with("/openapi/");
+        // Made when they are first asked for.
+        let large = matches!(info.path.split('/').nth(1), Some("openapi" | "api" | "apis"));
         let answer = || crate::discovery::answer(server, &parts.method, &info.path, &parts.headers);
         match crate::aside::aside(large, answer) {
             Some(answer) => Ok(answer),
@@ -321,7 +334,7 @@ pub fn status_of(error: store::Error) -> Status {
         store::Error::Compacted { .. } => Status::expired(
             "The provided resource version is too old to display a consistent list result. You can start a new list without the resource version.",
         ),
-        store::Error::TooLarge => Status::failure(500, "", "etcdserver: request is too large"),
+        store::Error::TooLarge => Status::too_large_to_store(),
         store::Error::NoSpace => Status::failure(500, "", "etcdserver: mvcc: database space exceeded"),
         store::Error::Unavailable(why) | store::Error::Other(why) => Status::failure(500, "", why),
     }

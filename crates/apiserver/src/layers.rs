@@ -55,6 +55,8 @@ pub struct Front {
     pub livez: Checks,
     pub readyz: Checks,
     pub limits: Limits,
+    /// For large requests.
+    pub room: aside::Room,
     pub flows: Arc<Flows>,
     pub timeout: Duration,
     /// The gate `AuthorizePodWebsocketUpgradeCreatePermission`.
@@ -178,16 +180,17 @@ impl Front {
                     None => return Ok(too_many()),
                 },
             };
-            let large = body.as_ref().is_ok_and(|body| body.len() > LARGE_BODY);
-            if !large {
+            let bytes = handlers::bytes_of_work(&self.server, &info, body.as_ref());
+            if bytes <= LARGE_BODY {
                 let answer = self.dispatch(info, user, parts, body).await;
                 drop(permit);
                 return answer;
             }
+            let room = self.room.enter(bytes).await;
             let server = self.server.clone();
             let answer = aside::request(async move {
                 let answer = handlers::answer(&server, info, user, parts, body).await;
-                drop(permit);
+                drop((permit, room));
                 answer
             });
             answer.await.ok_or_else(panicked)

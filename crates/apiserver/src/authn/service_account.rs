@@ -135,7 +135,7 @@ impl ServiceAccounts {
     }
 
     fn alive(&self, entry: &Entry, what: &str, now: i64) -> Result<(), Error> {
-        let object = entry.tree();
+        let object = entry.read().map_err(|error| invalid(error.message))?;
         let Some(deleted) = object["metadata"]["deletionTimestamp"].as_str() else { return Ok(()) };
         match deleted.parse::<jiff::Timestamp>() {
             Ok(deleted) if deleted.as_second() + LEEWAY < now => {
@@ -159,9 +159,12 @@ impl ServiceAccounts {
             return Err(invalid("sub claim is invalid"));
         }
         if self.lookup {
-            let deleted = |entry: &Entry| entry.tree()["metadata"]["deletionTimestamp"].is_string();
+            // what cannot be read speaks for nobody
+            let stays = |entry: &Entry| {
+                entry.read().is_ok_and(|object| !object["metadata"]["deletionTimestamp"].is_string())
+            };
             let kept = self.resources.get(kinds::secrets(), &namespace, &secret);
-            let kept = kept.filter(|secret| !deleted(secret));
+            let kept = kept.filter(|secret| stays(secret));
             let kept = kept.ok_or_else(|| invalid("Token has been invalidated"))?.tree();
             let own = kept["data"]["token"].as_str().and_then(|text| STANDARD.decode(text).ok());
             let same = own.is_some_and(|own| {
@@ -172,7 +175,7 @@ impl ServiceAccounts {
             }
             let account = self.resources.get(kinds::service_accounts(), &namespace, &name);
             let account = account.ok_or_else(|| invalid(format!("serviceaccounts {name:?} not found")))?;
-            if deleted(&account) {
+            if !stays(&account) {
                 return Err(invalid(format!("ServiceAccount {namespace}/{name} has been deleted")));
             }
             if *account.uid != *uid {

@@ -45,20 +45,28 @@ impl Policy {
                 resources.clone(),
                 resource,
                 shutdown.clone(),
-                move |entries| {
-                    let mut state = reset.state.write();
-                    state.clear(&resource.plural);
-                    for entry in entries {
-                        state.put(&resource.plural, &entry.namespace, &entry.name, &entry.tree());
-                    }
+                move |draft: &mut State, entry| {
+                    draft.put(&resource.plural, &entry.namespace, &entry.name, &entry.tree());
+                },
+                move |draft| {
+                    reset.state.write().replace(&resource.plural, draft);
                     reset.seen.fetch_or(1 << bit, Ordering::AcqRel);
                 },
                 move |event| {
-                    let mut state = change.state.write();
                     let entry = &event.entry;
                     match event.event_type {
-                        EventType::Deleted => state.remove(&resource.plural, &entry.namespace, &entry.name),
-                        _ => state.put(&resource.plural, &entry.namespace, &entry.name, &entry.tree()),
+                        EventType::Deleted => {
+                            change.state.write().remove(&resource.plural, &entry.namespace, &entry.name);
+                        }
+                        _ => {
+                            let object = entry.tree();
+                            change.state.write().put(
+                                &resource.plural,
+                                &entry.namespace,
+                                &entry.name,
+                                &object,
+                            );
+                        }
                     }
                 },
             ));

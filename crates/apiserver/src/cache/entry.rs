@@ -169,10 +169,9 @@ impl Entry {
             }
             Stored::Json(json) => serde_json::from_slice(json).map_err(|error| error.to_string()),
         };
-        let key = || format!("{}{}", self.kind.prefix, self.key);
         read.map_err(|cause| {
-            let error = Error::Undecodable { key: key(), revision: self.resource_version, cause };
-            tracing::error!(%error, "a stored object cannot be read");
+            let error = self.undecodable(cause);
+            self.kind.report_unreadable(&error);
             error.into()
         })
     }
@@ -203,23 +202,33 @@ impl Entry {
         self.json.lock().take();
     }
 
-    /// Appends what [`Entry::json`] answers, without making it if it is not there.
-    pub fn write_json(&self, out: &mut Vec<u8>) {
+    /// Appends what [`Entry::json`] answers, without making it if it is not there; `false` where it cannot be read.
+    pub fn write_json(&self, out: &mut Vec<u8>) -> bool {
         if let Some(json) = self.json.lock().as_ref() {
             out.extend_from_slice(json);
-            return;
+            return !json.is_empty();
         }
         match &self.bytes {
             Stored::Proto { frame, object, .. } => {
-                // bytes in the cache were read when they came in; what fails here is a hole in the model
+                // What came in was looked at on its surface alone.
                 let before = out.len();
-                if let Err(error) = api::wire::object_to_json(&frame[*object..], self.kind.message, out) {
+                let written = api::wire::object_to_json(&frame[*object..], self.kind.message, out);
+                if let Err(error) = &written {
                     out.truncate(before);
-                    tracing::error!(key = %self.key, %error, "object cannot be shown as JSON");
+                    self.kind.report_unreadable(&self.undecodable(error.to_string()));
                 }
+                written.is_ok()
             }
-            Stored::Json(json) => out.extend_from_slice(json),
+            Stored::Json(json) => {
+                out.extend_from_slice(json);
+                true
+            }
         }
+    }
+
+    fn undecodable(&self, cause: String) -> Error {
+        let key = format!("{}{}", self.kind.prefix, self.key);
+        Error::Undecodable { key, revision: self.resource_version, cause }
     }
 
     /// Appends the object as JSON without kind and apiVersion, as it stands in a list; `false` where it cannot be read.

@@ -69,10 +69,14 @@ impl Event {
         Arc::clone(&self.entry)
     }
 
-    /// The whole JSON frame at the storage version; made once for the change's own type.
-    pub fn json_frame(&self, seen: EventType) -> Bytes {
+    /// The whole JSON frame at the storage version; made once for the change's own type. `None` where the object cannot be read.
+    pub fn json_frame(&self, seen: EventType) -> Option<Bytes> {
         if seen == self.event_type {
-            return self.json.lock().get_or_insert_with(|| json_frame(seen, &self.entry)).clone();
+            let mut kept = self.json.lock();
+            if kept.is_none() {
+                *kept = json_frame(seen, &self.entry);
+            }
+            return kept.clone();
         }
         json_frame(seen, &self.shown(seen))
     }
@@ -88,14 +92,16 @@ impl Event {
     }
 }
 
-/// `{"type":…,"object":…}` and a line end.
-pub fn json_frame(event_type: EventType, entry: &Entry) -> Bytes {
+/// `{"type":…,"object":…}` and a line end; `None` where the object cannot be read.
+pub fn json_frame(event_type: EventType, entry: &Entry) -> Option<Bytes> {
     let mut out = Vec::with_capacity(entry.size() * 2);
     json_frame_open(event_type.name(), &mut out);
-    entry.write_json(&mut out);
+    if !entry.write_json(&mut out) {
+        return None;
+    }
     out.extend_from_slice(b"}\n");
     out.shrink_to_fit();
-    out.into()
+    Some(out.into())
 }
 
 pub fn json_frame_open(event_type: &str, out: &mut Vec<u8>) {

@@ -17,6 +17,7 @@ use super::entry::Entry;
 use super::event::EventType;
 use super::kind::Kind;
 use super::{Cache, Objects};
+use crate::aside::{Parts, aside};
 
 const ROOT: &str = "/registry/";
 const PAGE: i64 = 1000;
@@ -24,7 +25,13 @@ const PAGE: i64 = 1000;
 const PRUNING: Duration = Duration::from_secs(5);
 const COMPACTION_KEY: &[u8] = b"compact_rev_key";
 
+/// More objects than can be indexed, or freed, in a moment.
+const MANY: usize = 500;
+
 type Asking = oneshot::Sender<Result<Revision, String>>;
+
+/// A kind's objects, and those that cannot be read.
+type Loaded = (Objects, BTreeMap<String, super::entry::Error>);
 
 /// What is stored, and how.
 #[derive(Clone, Debug)]
@@ -172,11 +179,13 @@ impl Feed {
             self.revision.send_replace(*at);
         }
         let mut changes = self.store.watch(b"", *at).await?;
+        let mut parts = Parts::begin();
         while let Some(batch) = changes.next().await {
             let batch = batch?;
             *pause = Duration::from_millis(50);
             for change in &batch.changes {
                 self.apply(change);
+                parts.pause().await;
             }
             *at = batch.revision;
             self.revision.send_replace(batch.revision);
@@ -186,7 +195,8 @@ impl Feed {
 
     /// Reads everything at one revision.
     async fn load(&self) -> Result<Revision, store::Error> {
-        let mut loaded: HashMap<&str, (Objects, BTreeMap<String, super::entry::Error>)> = HashMap::new();
+        let mut loaded = HashMap::new();
+        let mut parts = Parts::begin();
         let end = store::prefix_end(ROOT.as_bytes());
         let mut start = ROOT.as_bytes().to_vec();
         let mut revision = 0;
@@ -194,20 +204,8 @@ impl Feed {
             let page = self.store.range(&start, &end, PAGE, revision).await?;
             revision = page.revision;
             for item in &page.items {
-                let Some((cache, key)) = self.place(&item.key) else { continue };
-                let kind = &cache.kind;
-                let prefix = kind.resource.storage_prefix.as_ref();
-                match Entry::decode(kind, key.into(), &item.value, item.mod_revision, EventType::Added.name())
-                {
-                    Ok(entry) => {
-                        let (objects, _) = loaded.entry(prefix).or_default();
-                        objects.insert(Arc::clone(&entry.key), Arc::new(entry));
-                    }
-                    Err(error) => {
-                        tracing::error!(%error, "a stored object cannot be read");
-                        loaded.entry(prefix).or_default().1.insert(key.to_owned(), error);
-                    }
-                }
+                self.read(item, &mut loaded);
+                parts.pause().await;
             }
             match page.items.last() {
                 Some(last) if page.more => {
@@ -221,14 +219,28 @@ impl Feed {
         for cache in self.caches.values() {
             let (objects, unreadable) =
                 loaded.remove(cache.kind.resource.storage_prefix.as_ref()).unwrap_or_default();
-            match first {
+            aside(objects.len() > MANY, || match first {
                 true => cache.load(objects, unreadable, revision),
                 false => cache.reload(objects, unreadable, revision),
-            }
-            // Kinds with many objects take their time; others get theirs in between.
-            tokio::task::yield_now().await;
+            });
+            parts.pause().await;
         }
         Ok(revision)
+    }
+
+    fn read<'s>(&'s self, item: &store::KeyValue, loaded: &mut HashMap<&'s str, Loaded>) {
+        let Some((cache, key)) = self.place(&item.key) else { return };
+        let kind = &cache.kind;
+        let (objects, unreadable) = loaded.entry(kind.resource.storage_prefix.as_ref()).or_default();
+        match Entry::decode(kind, key.into(), &item.value, item.mod_revision, EventType::Added.name()) {
+            Ok(entry) => {
+                objects.insert(Arc::clone(&entry.key), Arc::new(entry));
+            }
+            Err(error) => {
+                kind.report_unreadable(&error);
+                unreadable.insert(key.to_owned(), error);
+            }
+        }
     }
 
     fn apply(&self, change: &Change) {
@@ -241,7 +253,8 @@ impl Feed {
             Change::Delete { revision, .. } => cache.apply(key, None, *revision),
         };
         if let Err(error) = applied {
-            tracing::error!(%error, "a stored object cannot be read");
+            // Watchers hear nothing of it, and keep what was there before.
+            cache.kind.report_unreadable(&error);
         }
     }
 
@@ -260,7 +273,8 @@ impl Feed {
         loop {
             tokio::time::sleep(PRUNING).await;
             let now = Instant::now();
-            self.caches().for_each(|cache| cache.prune(now));
+            let old: Vec<_> = self.caches().flat_map(|cache| cache.prune(now)).collect();
+            aside(!old.is_empty(), || drop(old));
         }
     }
 

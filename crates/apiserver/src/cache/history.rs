@@ -35,20 +35,22 @@ impl History {
         let now = Instant::now();
         self.bytes += event.entry.size();
         self.events.push_back((event, now));
-        self.trim(now);
+        drop(self.trim(now));
     }
 
-    /// Drops what is too old, and the frames of what nobody is still to be sent: who comes back later has them made again.
-    pub fn prune(&mut self, now: Instant) {
-        self.trim(now);
+    /// Drops the frames of what nobody is still to be sent, who comes back later has them made again; answers what is too old.
+    pub fn prune(&mut self, now: Instant) -> Vec<Arc<Event>> {
+        let old_events = self.trim(now);
         let old = self.events.partition_point(|(_, at)| now.duration_since(*at) > FRAMES);
         self.events.range(..old).for_each(|(event, _)| event.forget_json());
         if self.events.len() * 4 < self.events.capacity() {
             self.events.shrink_to_fit();
         }
+        old_events
     }
 
-    fn trim(&mut self, now: Instant) {
+    fn trim(&mut self, now: Instant) -> Vec<Arc<Event>> {
+        let mut old = Vec::new();
         while self.events.len() > LEAST
             && (self.events.len() > MOST
                 || self.bytes > MOST_BYTES
@@ -57,8 +59,10 @@ impl History {
             if let Some((event, _)) = self.events.pop_front() {
                 self.bytes -= event.entry.size();
                 self.after = event.revision();
+                old.push(event);
             }
         }
+        old
     }
 
     /// The changes after `revision`, oldest first.

@@ -76,6 +76,12 @@ impl Kind {
         }
     }
 
+    /// Reports an object that the store has and that cannot be read.
+    pub fn report_unreadable(&self, error: &super::entry::Error) {
+        crate::metrics::storage::unreadable(&self.resource.group, &self.resource.plural);
+        tracing::error!(%error, "A stored object cannot be read");
+    }
+
     /// The index of a field label.
     pub fn field(&self, label: &str) -> Option<usize> {
         self.fields.iter().position(|(own, _)| *own == label)

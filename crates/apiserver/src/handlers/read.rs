@@ -13,11 +13,15 @@ use serde::{Deserialize, Serialize};
 use super::options::{ListOptions, VersionMatch, get_version};
 use super::render::{self, ListMeta};
 use super::{Call, status_of};
+use crate::aside::aside;
 use crate::body::Body;
 use crate::cache::entry::Entry;
 use crate::cache::event::EventType;
 use crate::cache::filter::Filter;
 use crate::cache::{Cache, Snapshot};
+
+/// More objects than can be matched in a moment.
+pub const MANY: usize = 20_000;
 
 /// How long a read waits for a resource version that is yet to come.
 const WAIT: Duration = Duration::from_secs(3);
@@ -122,15 +126,17 @@ pub async fn select(
     let mut matching = snapshot.select(filter, &start, namespaced).cloned();
     let mut meta = ListMeta { resource_version: snapshot.revision, ..ListMeta::default() };
     // whoever takes any version takes what is in memory, all at once
+    let many = snapshot.objects.len() > MANY;
     if options.limit == 0 || options.resource_version == Some(0) {
-        return Ok((matching.collect(), meta));
+        return Ok((aside(many, || matching.collect()), meta));
     }
-    let entries: Vec<Arc<Entry>> = matching.by_ref().take(options.limit as usize).collect();
+    let limit = options.limit as usize;
+    let entries: Vec<Arc<Entry>> = aside(many, || matching.by_ref().take(limit).collect());
     let next = matching.next();
     if let (Some(_), Some(last)) = (next, entries.last()) {
         // what is left is only counted when that takes no matching
         if filter.is_plain() {
-            meta.remaining = Some(matching.count() as i64 + 1);
+            meta.remaining = Some(aside(many, || matching.count()) as i64 + 1);
         }
         let key = last.key.strip_prefix(base.as_str()).unwrap_or(&last.key);
         meta.continue_token = Token::new(snapshot.revision, format!("/{key}\0")).encode();

@@ -10,7 +10,7 @@ use http::{Response, StatusCode};
 use serde_json::json;
 
 use super::table;
-use crate::aside::{LARGE_LIST, aside};
+use crate::aside::{LARGE_BODY, aside};
 use crate::body::Body;
 use crate::cache::entry::Entry;
 use crate::cache::scan;
@@ -40,21 +40,10 @@ impl Target {
 }
 
 /// The entry as a tree at the target's version.
-fn read(entry: &Entry, target: &Target) -> Result<Tree, Status> {
+pub fn read(entry: &Entry, target: &Target) -> Result<Tree, Status> {
     let mut tree = entry.read()?;
     convert(&mut tree, entry.kind.resource, target.resource);
     Ok(tree)
-}
-
-/// [`read`] for watches, in which one that cannot be read is null.
-pub fn tree(entry: &Entry, target: &Target) -> Tree {
-    read(entry, target).unwrap_or_default()
-}
-
-/// The entry as a tree in the target's form.
-pub fn formed(entry: &Entry, target: &Target, headers: bool) -> Tree {
-    let tree = tree(entry, target);
-    form(tree, target, headers)
 }
 
 /// A tree at the target's version in the target's form.
@@ -81,6 +70,10 @@ pub fn metadata(tree: &Tree) -> Tree {
 
 /// One object as an answer.
 pub fn object(code: StatusCode, entry: &Entry, target: &Target) -> Response<Body> {
+    aside(entry.size() > LARGE_BODY, || object_now(code, entry, target))
+}
+
+fn object_now(code: StatusCode, entry: &Entry, target: &Target) -> Response<Body> {
     if target.is_native(entry) {
         match target.media {
             MediaType::Protobuf => {
@@ -100,10 +93,10 @@ pub fn object(code: StatusCode, entry: &Entry, target: &Target) -> Response<Body
             }
         }
     }
-    if entry.read().is_err() {
-        return unreadable(entry, target);
+    match read(entry, target) {
+        Ok(tree) => tree_response(code, target.media, &form(tree, target, true)),
+        Err(_) => unreadable(entry, target),
     }
-    tree_response(code, target.media, &formed(entry, target, true))
 }
 
 /// The answer for an object whose bytes hold something that the model does not know how to show.
@@ -161,7 +154,8 @@ pub fn list(entries: Vec<Arc<Entry>>, meta: &ListMeta, target: &Target) -> Respo
             Err(error) => unreadable_list(target, &error.to_string()),
         };
     }
-    aside(entries.len() > LARGE_LIST, || {
+    let bytes: usize = entries.iter().map(|entry| entry.size()).sum();
+    aside(bytes > LARGE_BODY, || {
         let trees: Result<Vec<Tree>, Status> = entries.iter().map(|entry| read(entry, target)).collect();
         match trees {
             Ok(trees) => tree_list(trees.into_iter(), meta.tree(), target),

@@ -3,6 +3,9 @@
 //! A watcher that does not keep up loses its subscription, and then its stream ends, as upstream's does, without an error
 //! frame: the client watches again from the last version it has seen, and only where history no longer reaches back that far
 //! it is told so (410) and lists anew.
+//!
+//! Of what cannot be read nothing is said: a client keeps the state that it saw before, as upstream's do while their server cannot go
+//! on. When that goes away, and there is nothing to show of it, the client has to list anew.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,13 +23,14 @@ use super::Call;
 use super::options::ListOptions;
 use super::read;
 use super::render::{self, Target};
+use crate::aside::{Parts, aside};
 use crate::body::Body;
 use crate::cache::Subscription;
 use crate::cache::entry::{Entry, proto_frame};
 use crate::cache::event::{Event, EventType, json_frame_open};
 use crate::cache::feed::Feed;
 use crate::cache::filter::Filter;
-use crate::negotiate::{MediaType, encode_tree, response};
+use crate::negotiate::{Form, MediaType, encode_tree, response};
 
 /// As good as never, in seconds.
 const YEAR: u64 = 365 * 24 * 3600;
@@ -60,6 +64,7 @@ pub async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
         next_bookmark: Box::pin(tokio::time::sleep_until(next_bookmark(deadline))),
         deadline,
         timer: Box::pin(tokio::time::sleep_until(deadline)),
+        parts: Parts::begin(),
     };
     // A version that has not come yet is worth waiting for; one that never comes ends the watch with an error.
     if let Err(status) = read::wait_for(call, options.resource_version).await {
@@ -71,7 +76,9 @@ pub async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
         let (snapshot, subscription) = cache.watch_from_now(filter.clone(), feed.revision());
         if initial {
             let namespaced = cache.kind.is_namespaced();
-            let entries: Vec<Arc<Entry>> = snapshot.select(&filter, "", namespaced).cloned().collect();
+            let entries: Vec<Arc<Entry>> = aside(snapshot.objects.len() > read::MANY, || {
+                snapshot.select(&filter, "", namespaced).cloned().collect()
+            });
             frames.initial = entries.into_iter();
         }
         if options.send_initial_events == Some(true) && options.bookmarks {
@@ -137,19 +144,24 @@ struct Frames {
     next_bookmark: Pin<Box<Sleep>>,
     deadline: Instant,
     timer: Pin<Box<Sleep>>,
+    parts: Parts,
 }
 
 impl Frames {
     async fn next(&mut self) -> Option<Bytes> {
-        if let Some(entry) = self.initial.next() {
-            return Some(self.format.entry(EventType::Added, &entry));
+        for entry in self.initial.by_ref() {
+            self.parts.pause().await;
+            if let Some(frame) = self.format.entry(EventType::Added, &entry) {
+                return Some(frame);
+            }
         }
         if let Some(revision) = self.mark_end.take() {
             return Some(self.format.bookmark(&self.kind, revision, true));
         }
-        for event in self.past.by_ref() {
-            if let Some(seen) = event.seen_through(&self.filter) {
-                return Some(self.format.event(&event, seen));
+        while let Some(event) = self.past.next() {
+            self.parts.pause().await;
+            if let Some(frame) = self.event(&event) {
+                return Some(frame);
             }
         }
         if let Some(status) = self.error.take() {
@@ -166,8 +178,12 @@ impl Frames {
                         self.subscription = None;
                         return None;
                     };
-                    if let Some(seen) = event.seen_through(&self.filter) {
-                        return Some(self.format.event(&event, seen));
+                    // Frames that all share are there already; another form is made for this one alone.
+                    if self.format.target.form != Form::Object {
+                        self.parts.pause().await;
+                    }
+                    if let Some(frame) = self.event(&event) {
+                        return Some(frame);
                     }
                 }
                 () = self.shutdown.cancelled() => {
@@ -191,6 +207,20 @@ impl Frames {
     }
 }
 
+impl Frames {
+    /// The frame of an event, where the watcher gets one.
+    fn event(&mut self, event: &Event) -> Option<Bytes> {
+        let seen = event.seen_through(&self.filter)?;
+        let frame = self.format.event(event, seen);
+        if frame.is_some() || seen != EventType::Deleted {
+            return frame;
+        }
+        self.past = Vec::new().into_iter();
+        self.subscription = None;
+        Some(self.format.error(&Status::expired("an object that could not be read is gone")))
+    }
+}
+
 /// How events are put into frames.
 struct Format {
     target: Target,
@@ -198,12 +228,13 @@ struct Format {
 }
 
 impl Format {
-    fn event(&mut self, event: &Event, seen: EventType) -> Bytes {
+    /// `None` where the object cannot be read.
+    fn event(&mut self, event: &Event, seen: EventType) -> Option<Bytes> {
         if self.target.is_native(&event.entry) {
             match self.target.media {
                 MediaType::Protobuf => {
                     if let Some(frame) = event.proto_frame(seen) {
-                        return frame;
+                        return Some(frame);
                     }
                 }
                 _ => return event.json_frame(seen),
@@ -212,12 +243,12 @@ impl Format {
         self.formed(seen.name(), &event.shown(seen))
     }
 
-    fn entry(&mut self, seen: EventType, entry: &Entry) -> Bytes {
+    fn entry(&mut self, seen: EventType, entry: &Entry) -> Option<Bytes> {
         if self.target.is_native(entry) {
             match self.target.media {
                 MediaType::Protobuf => {
                     if let Some(frame) = entry.proto_watch_frame(seen.name()) {
-                        return frame;
+                        return Some(frame);
                     }
                 }
                 _ => return crate::cache::event::json_frame(seen, entry),
@@ -226,10 +257,11 @@ impl Format {
         self.formed(seen.name(), entry)
     }
 
-    fn formed(&mut self, event_type: &str, entry: &Entry) -> Bytes {
+    fn formed(&mut self, event_type: &str, entry: &Entry) -> Option<Bytes> {
+        let tree = render::read(entry, &self.target).ok()?;
         let headers = !std::mem::replace(&mut self.columns_sent, true);
-        let tree = render::formed(entry, &self.target, headers);
-        self.frame(event_type, &tree)
+        let tree = render::form(tree, &self.target, headers);
+        Some(self.frame(event_type, &tree))
     }
 
     fn bookmark(&mut self, cache: &crate::cache::Cache, revision: i64, end: bool) -> Bytes {

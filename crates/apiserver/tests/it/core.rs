@@ -616,6 +616,11 @@ async fn what_cannot_be_read_is_said() {
     let deep =
         b"k8s\0\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12\x06\x0a\x00\x12\x02\x0a\x7f\x1a\0\x22\0".to_vec();
     for (name, bytes) in [("cut", cut), ("within", within), ("deep", deep)] {
+        let mut watches = Vec::new();
+        for form in ["application/json", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"] {
+            let watch = rig.send(Method::GET, &format!("{MAPS}?watch=1"), &[("accept", form)], "").await;
+            watches.push(Watch { body: watch.into_body(), rest: Vec::new() });
+        }
         rig.create(MAPS, map(name)).await;
         let key = format!("/registry/configmaps/default/{name}");
         let (before, _) = store.get(key.as_bytes()).await.unwrap();
@@ -636,8 +641,19 @@ async fn what_cannot_be_read_is_said() {
         assert_eq!(rig.json(Method::DELETE, &format!("{MAPS}/{name}"), Tree::Null).await.code, 500);
         assert_eq!(rig.get("/api/v1/namespaces/kube-system/configmaps").await.code, 200);
         let (now, _) = store.get(key.as_bytes()).await.unwrap();
+        rig.create(MAPS, map("other")).await;
         store.delete(key.as_bytes(), now.unwrap().mod_revision).await.unwrap();
         assert_eq!(rig.get(MAPS).await.code, 200);
+        assert_eq!(rig.json(Method::DELETE, &format!("{MAPS}/other"), Tree::Null).await.code, 200);
+        for watch in &mut watches {
+            assert_eq!(watch.next_name().await, ("ADDED".to_owned(), name.to_owned()));
+            assert_eq!(watch.next_name().await, ("ADDED".to_owned(), "other".to_owned()));
+            let (event, object) = watch.next().await;
+            match event.as_str() {
+                "DELETED" => assert_eq!(object["metadata"]["name"], name),
+                _ => assert_eq!((event.as_str(), object["code"].as_i64()), ("ERROR", Some(410)), "{object}"),
+            }
+        }
         assert_eq!(rig.get(&format!("{MAPS}/{name}")).await.code, 404);
     }
 }

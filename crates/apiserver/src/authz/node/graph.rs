@@ -67,24 +67,24 @@ impl Graph {
             self.resources.clone(),
             kinds::pods(),
             shutdown.clone(),
-            move |entries| {
+            move |draft: &mut State, entry| draft.put(entry, uses(entry)),
+            move |mut draft| {
                 let mut state = reset.state.write();
-                state.nodes.clear();
-                state.pods.clear();
-                for entry in entries {
-                    state.put(entry);
-                }
+                std::mem::swap(&mut state.nodes, &mut draft.nodes);
+                std::mem::swap(&mut state.pods, &mut draft.pods);
                 reset.seen.fetch_or(PODS, Ordering::AcqRel);
+                // what was there is freed when nobody waits for it
+                drop(state);
             },
             move |event| {
-                let mut state = change.state.write();
+                let entry = &event.entry;
                 match event.event_type {
-                    EventType::Deleted => state.remove(&event.entry.namespace, &event.entry.name),
-                    _ if event
-                        .previous
-                        .as_ref()
-                        .is_some_and(|previous| names_the_same(previous, &event.entry)) => {}
-                    _ => state.put(&event.entry),
+                    EventType::Deleted => change.state.write().remove(&entry.namespace, &entry.name),
+                    _ if event.previous.as_ref().is_some_and(|previous| names_the_same(previous, entry)) => {}
+                    _ => {
+                        let uses = uses(entry);
+                        change.state.write().put(entry, uses);
+                    }
                 }
             },
         ));
@@ -93,20 +93,20 @@ impl Graph {
             self.resources.clone(),
             kinds::persistent_volumes(),
             shutdown.clone(),
-            move |entries| {
+            move |draft: &mut State, entry| draft.put_volume(&entry.name, &entry.tree()),
+            move |mut draft| {
                 let mut state = reset.state.write();
-                state.volumes.clear();
-                state.takers.clear();
-                for entry in entries {
-                    state.put_volume(&entry.name, &entry.tree());
-                }
+                std::mem::swap(&mut state.volumes, &mut draft.volumes);
+                std::mem::swap(&mut state.takers, &mut draft.takers);
                 reset.seen.fetch_or(VOLUMES, Ordering::AcqRel);
+                drop(state);
             },
             move |event| {
+                let volume = (event.event_type != EventType::Deleted).then(|| event.entry.tree());
                 let mut state = change.state.write();
                 state.remove_volume(&event.entry.name);
-                if event.event_type != EventType::Deleted {
-                    state.put_volume(&event.entry.name, &event.entry.tree());
+                if let Some(volume) = volume {
+                    state.put_volume(&event.entry.name, &volume);
                 }
             },
         ));
@@ -130,6 +130,12 @@ impl Graph {
         let entry = self.resources.get(resource, namespace, name);
         entry.is_some_and(|entry| entry.tree()["spec"]["nodeName"] == node)
     }
+}
+
+/// What a pod uses, and on which node; nothing before it has one.
+fn uses(entry: &Entry) -> Option<Uses> {
+    let node = entry.kind.field("spec.nodeName").map_or("", |index| entry.field(index));
+    (!node.is_empty()).then(|| (node.to_owned(), of_pod(&entry.tree())))
 }
 
 /// Whether two states of a pod name the same objects, seen without decoding them: most changes are of the status, which names none but
@@ -198,12 +204,10 @@ impl State {
         }
     }
 
-    fn put(&mut self, entry: &Entry) {
-        let node = entry.kind.field("spec.nodeName").map_or("", |index| entry.field(index));
-        if node.is_empty() {
-            self.remove(&entry.namespace, &entry.name);
-        } else {
-            self.put_pod(node, &entry.namespace, &entry.name, of_pod(&entry.tree()));
+    fn put(&mut self, entry: &Entry, uses: Option<Uses>) {
+        match uses {
+            None => self.remove(&entry.namespace, &entry.name),
+            Some((node, uses)) => self.put_pod(&node, &entry.namespace, &entry.name, uses),
         }
     }
 

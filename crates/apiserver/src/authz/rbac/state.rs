@@ -78,14 +78,17 @@ pub fn missing(role: &RoleReference) -> String {
 }
 
 impl State {
-    pub fn clear(&mut self, plural: &str) {
+    /// Takes all of one resource from a state that has nothing else.
+    pub fn replace(&mut self, plural: &str, only: State) {
         match plural {
-            "clusterroles" => self.cluster_roles.clear(),
-            "roles" => self.roles.clear(),
+            "clusterroles" => self.cluster_roles = only.cluster_roles,
+            "roles" => self.roles = only.roles,
             plural => {
                 let cluster = plural == "clusterrolebindings";
                 self.bindings.retain(|(namespace, _), _| namespace.is_empty() != cluster);
+                self.bindings.extend(only.bindings);
                 self.by_subject.retain(|namespace, _| namespace.is_empty() != cluster);
+                self.by_subject.extend(only.by_subject);
             }
         }
     }
