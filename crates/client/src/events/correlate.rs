@@ -66,6 +66,8 @@ impl Correlator {
         texts.insert(text);
         *seen = now;
         let (key, message) = if texts.len() >= SIMILAR {
+            // Those that came first keep their own counts, and others do not pile up.
+            texts.remove(&text);
             (group, format!("{COMBINED}{}", report.message))
         } else {
             (hash(&(group, text)), report.message.clone())
@@ -124,6 +126,25 @@ mod tests {
             message: message.into(),
             annotations: Vec::new(),
         }
+    }
+
+    #[test]
+    fn what_came_before_the_others_keeps_its_own_count() {
+        let mut correlator = Correlator::default();
+        let mut judge = |message: &str| correlator.judge(&report(message), Duration::ZERO);
+        for number in 1..SIMILAR {
+            judge(&number.to_string());
+        }
+        let own = |verdict| match verdict {
+            Verdict::Create { message, .. } | Verdict::Count { message, .. } => {
+                !message.starts_with(COMBINED)
+            }
+            Verdict::Drop => panic!("dropped"),
+        };
+        assert!(!own(judge("one more")));
+        assert!(own(judge("1")));
+        assert!(!own(judge("another")));
+        assert!(own(judge("1")));
     }
 
     #[test]
