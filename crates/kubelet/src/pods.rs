@@ -35,6 +35,8 @@ struct Entry {
     pod: Arc<Pod>,
     status: Option<Arc<PodStatus>>,
     runtime: Option<Arc<RuntimePod>>,
+    /// Says that `runtime` was looked at anew.
+    looked: Arc<Notify>,
 }
 
 impl PodManager {
@@ -64,6 +66,11 @@ impl PodManager {
     /// What the runtime held when it was asked last.
     pub fn runtime_pod(&self, uid: &str) -> Option<Arc<RuntimePod>> {
         self.inner.read().entries.get(uid)?.runtime.clone()
+    }
+
+    /// Notified whenever the runtime was asked about the pod.
+    pub(crate) fn looks(&self, uid: &str) -> Option<Arc<Notify>> {
+        Some(self.inner.read().entries.get(uid)?.looked.clone())
     }
 
     /// The newest instance of a container, of any kind.
@@ -131,7 +138,7 @@ impl PodManager {
             Some(entry) => entry.pod = pod,
             None => {
                 let uid = uid(&pod).to_owned();
-                inner.entries.insert(uid, Entry { pod, status: None, runtime: None });
+                inner.entries.insert(uid, Entry { pod, status: None, runtime: None, looked: Arc::default() });
             }
         }
     }
@@ -156,6 +163,7 @@ impl PodManager {
     pub(crate) fn set_runtime(&self, uid: &str, runtime: Arc<RuntimePod>) {
         if let Some(entry) = self.inner.write().entries.get_mut(uid) {
             entry.runtime = Some(runtime);
+            entry.looked.notify_waiters();
         }
     }
 

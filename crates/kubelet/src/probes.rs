@@ -1,6 +1,7 @@
 //! Startup, liveness and readiness probes: one task per container and probe, results by container id.
 
 pub mod check;
+mod early;
 pub mod grpc;
 pub mod http;
 mod worker;

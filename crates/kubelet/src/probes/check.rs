@@ -95,12 +95,7 @@ pub fn port(port: &IntOrString, container: &Container) -> Result<u16, String> {
         IntOrString::Int(number) => *number,
         IntOrString::String(name) => {
             let named = container.ports.iter().flatten().find(|it| it.name.as_deref() == Some(name));
-            match named {
-                Some(found) => found.container_port,
-                None => name
-                    .parse()
-                    .map_err(|_| format!("couldn't find port {name:?} in container {:?}", container.name))?,
-            }
+            named.map(|it| it.container_port).ok_or_else(|| format!("port {name:?} not found"))?
         }
     };
     u16::try_from(number)
@@ -139,4 +134,21 @@ pub fn http_request(
         path,
         headers,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports() {
+        let container: Container = serde_json::from_value(
+            serde_json::json!({"name": "c", "ports": [{"name": "web", "containerPort": 80}]}),
+        )
+        .unwrap();
+        let named = |name: &str| port(&IntOrString::String(name.into()), &container);
+        assert_eq!(named("web"), Ok(80));
+        assert_eq!(named("nope"), Err("port \"nope\" not found".into()));
+        assert_eq!(port(&IntOrString::Int(70_000), &container), Err("invalid port number: 70000".into()));
+    }
 }

@@ -2,6 +2,7 @@
 //! in events.
 
 use super::check::Outcome;
+use super::early::{Asking, FirstLine};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
@@ -34,7 +35,7 @@ impl Request {
     }
 }
 
-fn authority(host: &str, port: u16) -> String {
+pub(super) fn authority(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
@@ -132,7 +133,7 @@ async fn get(request: &Request, timeout: Duration) -> Result<Answer, String> {
     let wrap = |text: String| format!("Get {url:?}: {text}");
     let stream = connect(&request.host, request.port, timeout).await.map_err(wrap)?;
     if !request.tls {
-        return exchange(request, stream).await.map_err(|error| wrap(go_text(&error)));
+        return exchange(request, stream).await.map_err(wrap);
     }
     let name = rustls::pki_types::ServerName::try_from(request.host.clone())
         .map_err(|error| wrap(error.to_string()))?;
@@ -149,14 +150,30 @@ async fn get(request: &Request, timeout: Duration) -> Result<Answer, String> {
             wrap(text)
         }
     })?;
-    exchange(request, stream).await.map_err(|error| wrap(go_text(&error)))
+    exchange(request, stream).await.map_err(wrap)
 }
 
-fn go_text(error: &hyper::Error) -> String {
-    if error.is_incomplete_message() || error.is_canceled() { "EOF".into() } else { error.to_string() }
+fn go_text(error: &hyper::Error, first_line: &str) -> String {
+    if error.is_incomplete_message() || error.is_canceled() {
+        "EOF".into()
+    } else if error.is_parse() {
+        format!("net/http: HTTP/1.x transport connection broken: malformed HTTP response {first_line:?}")
+    } else {
+        error.to_string()
+    }
 }
 
-async fn exchange<S>(request: &Request, stream: S) -> Result<Answer, hyper::Error>
+/// Asks once. The error is in Go's words.
+async fn exchange<S>(request: &Request, stream: S) -> Result<Answer, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let first_line = FirstLine::default();
+    let stream = Asking { stream, asked: false, waits: None, first_line: first_line.clone() };
+    converse(request, stream).await.map_err(|error| go_text(&error, &first_line.text()))
+}
+
+async fn converse<S>(request: &Request, stream: S) -> Result<Answer, hyper::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -278,6 +295,33 @@ mod tests {
         assert!(matches!(probe(&request(port), second).await, Outcome::Warning(_)));
         let Outcome::Failure(text) = probe(&request(1), second).await else { panic!("nobody listens there") };
         assert_eq!(text, "Get \"http://127.0.0.1:1/x\": dial tcp 127.0.0.1:1: connect: connection refused");
+    }
+
+    /// As `printf … | nc -l` does, which many use as a server.
+    #[tokio::test]
+    async fn an_answer_may_come_before_the_question() {
+        let early = async |answer: &'static str| {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let server = tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                stream.shutdown().await.unwrap();
+                let _ = stream.read_to_end(&mut Vec::new()).await;
+            });
+            // The answer is there before the client looks.
+            let stream = connect("127.0.0.1", port, Duration::from_secs(1)).await.unwrap();
+            stream.readable().await.unwrap();
+            let answer = exchange(&request(port), stream).await.map(|answer| answer.status);
+            server.await.unwrap();
+            answer
+        };
+        assert_eq!(early("HTTP/1.1 200 OK\r\n\r\nhello").await, Ok(200));
+        assert_eq!(early("HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n").await, Ok(503));
+        let malformed =
+            "net/http: HTTP/1.x transport connection broken: malformed HTTP response \"nonsense\"";
+        assert_eq!(early("nonsense\r\n\r\n").await, Err(malformed.into()));
+        assert_eq!(early("").await, Err("EOF".into()));
     }
 
     #[tokio::test]

@@ -75,12 +75,7 @@ impl Worker {
                 () = self.trigger.notified() => ticks.reset(),
             }
             // A container that just came up is looked at sooner than a whole period later.
-            while self.waits_for_container() {
-                tokio::select! {
-                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
-                    () = self.trigger.notified() => {}
-                }
-            }
+            self.wait_for_container().await;
             if !self.step().await {
                 return;
             }
@@ -91,8 +86,18 @@ impl Worker {
         self.kubelet.pods.runtime_pod(&self.uid)?.container(&self.container.name).cloned()
     }
 
-    fn waits_for_container(&self) -> bool {
-        self.id.is_empty() && self.instance().is_none_or(|it| it.state != State::Running)
+    /// Waits until the first instance runs, or the pod is gone.
+    async fn wait_for_container(&self) {
+        while self.id.is_empty()
+            && let Some(looks) = self.kubelet.pods.looks(&self.uid)
+        {
+            let mut next_look = std::pin::pin!(looks.notified());
+            next_look.as_mut().enable();
+            if self.instance().is_some_and(|it| it.state == State::Running) {
+                return;
+            }
+            next_look.await;
+        }
     }
 
     /// One round; false when there will be nothing to probe any more.
