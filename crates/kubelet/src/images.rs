@@ -28,6 +28,14 @@ use tracing::warn;
 pub struct Error {
     pub reason: &'static str,
     pub message: String,
+    /// When it is worth another try, where that is known.
+    pub wait: Option<Duration>,
+}
+
+impl Error {
+    pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), wait: None }
+    }
 }
 
 pub struct Puller {
@@ -84,7 +92,7 @@ impl Puller {
         let full = reference::with_tag(image).map_err(|error| {
             let message = format!("Failed to apply default image tag {image:?}: {error}");
             event(Warning, "InspectFailed", &message);
-            Error { reason: "InvalidImageName", message }
+            Error::new("InvalidImageName", message)
         })?;
         let policy = policy.unwrap_or(if full.ends_with(":latest") { "Always" } else { "IfNotPresent" });
         let spec = ImageSpec {
@@ -96,7 +104,7 @@ impl Puller {
         let found = self.service.image_status(spec.clone()).await.map_err(|error| {
             let message = format!("Failed to inspect image {:?}: {error}", full);
             event(Warning, "InspectFailed", &message);
-            Error { reason: "ImageInspectError", message }
+            Error::new("ImageInspectError", message)
         })?;
         match (policy, found) {
             ("Always", _) | ("IfNotPresent", None) => {}
@@ -114,7 +122,7 @@ impl Puller {
             (_, _) => {
                 let message = format!("Container image {image:?} is not present with pull policy of Never");
                 event(Warning, "ErrImageNeverPull", &message);
-                return Err(Error { reason: "ErrImageNeverPull", message });
+                return Err(Error::new("ErrImageNeverPull", message));
             }
         }
         self.pull(pod, container, image, spec, sandbox).await
@@ -133,13 +141,14 @@ impl Puller {
         let uid = pods::uid(pod);
         let key = (uid.to_owned(), spec.image.clone());
         let name = &spec.image;
-        if self.backoffs.lock().remaining_since_update(uid, name, self.clock.nanoseconds()).is_some() {
+        let wait = self.backoffs.lock().remaining_since_update(uid, name, self.clock.nanoseconds());
+        if wait.is_some() {
             let mut message = format!("Back-off pulling image {image:?}");
             event(Normal, "BackOff", &message);
             if let Some(cause) = self.failures.lock().get(&key) {
                 message = format!("{message}: {cause}");
             }
-            return Err(Error { reason: "ImagePullBackOff", message });
+            return Err(Error { wait, ..Error::new("ImagePullBackOff", message) });
         }
 
         let waiting = Instant::now();
@@ -150,7 +159,7 @@ impl Puller {
         let intent = self.records.begin(image).map_err(|error| {
             let message =
                 format!("Failed to record image pull intent for container image {image:?}: {error}");
-            Error { reason: "ErrImagePull", message }
+            Error::new("ErrImagePull", message)
         })?;
         event(Normal, "Pulling", &format!("Pulling image {image:?}"));
         let pulling = Instant::now();
@@ -169,7 +178,7 @@ impl Puller {
                 let now = self.clock.nanoseconds();
                 self.backoffs.lock().next(uid, name, now, now);
                 self.failures.lock().insert(key, format!("ErrImagePull: {message}"));
-                return Err(Error { reason: "ErrImagePull", message });
+                return Err(Error::new("ErrImagePull", message));
             }
         };
         self.failures.lock().remove(&key);

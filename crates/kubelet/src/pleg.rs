@@ -3,7 +3,8 @@
 use crate::figures::FIGURES;
 use crate::run::Kubelet;
 use crate::runtime::POD_UID;
-use std::collections::{HashMap, HashSet};
+use cri::v1::{ContainerState, PodSandboxState};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
@@ -21,8 +22,23 @@ pub struct Pleg {
     last: AtomicI64,
 }
 
-/// A pod's sandboxes and containers with their states.
-type Fingerprint = HashSet<(String, i32)>;
+/// A pod's sandboxes and containers, by id.
+type Fingerprint = HashMap<String, Seen>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seen {
+    state: i32,
+    /// It may run: when it goes, that is its end.
+    alive: bool,
+}
+
+/// Whether a pod's worker should look at what happened: what has ended and is then removed was removed by the kubelet.
+fn worth_a_look(before: Option<&Fingerprint>, now: Option<&Fingerprint>) -> bool {
+    let (nothing, nothing_too) = (Fingerprint::new(), Fingerprint::new());
+    let (before, now) = (before.unwrap_or(&nothing), now.unwrap_or(&nothing_too));
+    now.iter().any(|(id, seen)| before.get(id) != Some(seen))
+        || before.iter().any(|(id, seen)| seen.alive && !now.contains_key(id))
+}
 
 impl Pleg {
     /// Why the node is not ready, in upstream's words.
@@ -54,8 +70,8 @@ impl Pleg {
                         kubelet.pods.wake_all();
                     }
                     let gone = before.keys().filter(|uid| !now.contains_key(*uid));
-                    let changed = now.iter().filter(|(uid, state)| before.get(*uid) != Some(state));
-                    for uid in gone.chain(changed.map(|(uid, _)| uid)) {
+                    let changed = gone.chain(now.keys());
+                    for uid in changed.filter(|uid| worth_a_look(before.get(*uid), now.get(*uid))) {
                         kubelet.pods.wake(uid);
                     }
                     let orphans: Vec<String> =
@@ -80,13 +96,43 @@ async fn relist(kubelet: &Kubelet) -> cri::Result<HashMap<String, Fingerprint>> 
     let mut found: HashMap<String, Fingerprint> = HashMap::new();
     for sandbox in kubelet.runtime.list_pod_sandboxes(None).await? {
         if let Some(uid) = sandbox.labels.get(POD_UID) {
-            found.entry(uid.clone()).or_default().insert((sandbox.id, sandbox.state));
+            let alive = sandbox.state == i32::from(PodSandboxState::SandboxReady);
+            found.entry(uid.clone()).or_default().insert(sandbox.id, Seen { state: sandbox.state, alive });
         }
     }
     for container in kubelet.runtime.list_containers(None).await? {
         if let Some(uid) = container.labels.get(POD_UID) {
-            found.entry(uid.clone()).or_default().insert((container.id, container.state));
+            let alive = container.state != i32::from(ContainerState::ContainerExited);
+            found
+                .entry(uid.clone())
+                .or_default()
+                .insert(container.id, Seen { state: container.state, alive });
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_worth_a_look() {
+        let some = |all: &[(&str, i32, bool)]| -> Fingerprint {
+            all.iter()
+                .map(|(id, state, alive)| ((*id).to_owned(), Seen { state: *state, alive: *alive }))
+                .collect()
+        };
+        let (runs, ended) = (some(&[("a", 1, true)]), some(&[("a", 2, false)]));
+        let both = some(&[("a", 2, false), ("b", 1, true)]);
+        let check = |before: &Fingerprint, now: &Fingerprint| worth_a_look(Some(before), Some(now));
+        assert!(worth_a_look(None, Some(&runs)), "made");
+        assert!(!check(&runs, &runs), "the same");
+        assert!(check(&runs, &ended), "ended");
+        assert!(check(&ended, &both), "its successor");
+        assert!(!check(&both, &some(&[("b", 1, true)])), "the old one removed");
+        assert!(check(&both, &ended), "gone without an end");
+        assert!(!worth_a_look(Some(&ended), None), "all is removed");
+        assert!(worth_a_look(Some(&runs), None), "all is gone");
+    }
 }

@@ -74,6 +74,9 @@ pub fn generate(input: &Input) -> Generated {
     let ephemeral: Vec<Container> =
         spec.ephemeral_containers.iter().flatten().filter_map(as_container).collect();
     let mut ephemeral_statuses = of(&ephemeral, &old.ephemeral_container_statuses, false);
+    if let Some(all) = &mut ephemeral_statuses {
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+    }
     for status in ephemeral_statuses.iter_mut().flatten() {
         // They are not part of what the pod serves.
         status.ready = false;
@@ -108,6 +111,7 @@ pub fn generate(input: &Input) -> Generated {
     status.pod_ips = (!ips.is_empty()).then(|| ips.into_iter().map(|ip| PodIP { ip }).collect());
 
     let over_before = pods::phase_is_terminal(old.phase.as_deref());
+    let cut_off = input.terminal && !pods::is_static(input.pod);
     let (phase, reason, message) = match input.failure {
         Some(failure) => ("Failed", Some(failure.reason.clone()), Some(failure.message.clone())),
         None => (phase::of(input, &status), None, None),
@@ -118,14 +122,16 @@ pub fn generate(input: &Input) -> Generated {
         status.reason = old.reason.clone();
         status.message = old.message.clone();
     } else {
-        (status.phase, status.reason, status.message) = (Some(phase.into()), reason, message);
+        let reported = if cut_off && !over { "Failed" } else { phase };
+        (status.phase, status.reason, status.message) = (Some(reported.into()), reason, message);
     }
     if input.terminal {
         containers::settle(input.pod, &mut status);
     }
-    status.conditions = Some(conditions::generate(input, &status, &old));
+    let phase = if over_before { old.phase.as_deref().unwrap_or(phase) } else { phase };
+    status.conditions = Some(conditions::generate(input, &status, &old, phase));
     shorten(input.pod, &mut status);
-    Generated { status, over }
+    Generated { status, over: over || cut_off }
 }
 
 /// What all containers of a pod may say together of their ends, in bytes.
@@ -171,8 +177,13 @@ fn quantities(pod: &Pod, of: fn(&ResourceRequirements) -> Option<&Quantities>) -
         .collect()
 }
 
+/// Those that can be given to a pod as a whole.
 fn pod_resources(input: &Input) -> ResourceRequirements {
-    let some = |found: Quantities| (!found.is_empty()).then_some(found);
+    let whole = |name: &str| matches!(name, "cpu" | "memory") || name.starts_with("hugepages-");
+    let some = |mut found: Quantities| {
+        found.retain(|name, _| whole(name));
+        (!found.is_empty()).then_some(found)
+    };
     ResourceRequirements {
         requests: some(quantities(input.pod, |it| it.requests.as_ref())),
         limits: some(quantities(input.pod, |it| it.limits.as_ref())),

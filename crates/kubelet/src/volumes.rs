@@ -14,6 +14,7 @@ mod sub_path;
 mod tests;
 mod tokens;
 
+pub use container::RecursiveReadOnly;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{Hash, Hasher};
 use std::io;
@@ -107,8 +108,9 @@ impl Manager {
         Manager { paths, objects, node, tokens: Tokens::default(), pods: Mutex::default(), in_memory: true }
     }
 
-    /// Sets up every volume that a container of the pod mounts. Idempotent, and quick when nothing changed.
-    pub async fn mount(&self, pod: &Arc<Pod>) -> Result<(), Error> {
+    /// Sets up every volume that a container of the pod mounts. Idempotent, and quick when nothing changed. One that cannot
+    /// be set up does not keep the others back; there is an error for each.
+    pub async fn mount(&self, pod: &Arc<Pod>) -> Result<(), Vec<Error>> {
         let of_pod = self.of_pod(pod);
         let alone = of_pod.alone().await;
         let (known, version) = (*of_pod.known.lock(), version(pod));
@@ -116,9 +118,14 @@ impl Manager {
         if fresh && known.version == version {
             return Ok(());
         }
+        let mut errors = Vec::new();
         for volume in used(pod) {
-            let reason = |reason| Error::SetUp { volume: volume.name.clone(), reason };
-            self.set_up(pod, volume, &alone).await.map_err(reason)?;
+            if let Err(reason) = self.set_up(pod, volume, &alone).await {
+                errors.push(Error::SetUp { volume: volume.name.clone(), reason });
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
         }
         *of_pod.known.lock() = Known { version, synced: Some(tokio::time::Instant::now()) };
         Ok(())

@@ -39,6 +39,8 @@ pub struct Worker {
     resize_pending: bool,
     /// Once over, a pod never runs again.
     over: bool,
+    /// Nothing of it is left but what its deletion takes: its status is the last.
+    cleaned: bool,
 }
 
 /// How long until the worker looks again on its own.
@@ -60,6 +62,7 @@ impl Worker {
             obstacles: Obstacles::default(),
             resize_pending: false,
             over: false,
+            cleaned: false,
         }
     }
 
@@ -209,15 +212,16 @@ impl Worker {
         let left = left.unwrap_or(Duration::MAX);
         if let Some(problem) = kubelet.network_problem().filter(|_| !pods::is_host_network(pod)) {
             let message = format!("network is not ready: {problem}");
-            return Ok(self.obstacles.met("NetworkNotReady", &message, &kubelet, pod).min(left));
+            return Ok(self.obstacles.met("NetworkNotReady", vec![message], &kubelet, pod).min(left));
         }
         start::make_folders(&kubelet, pod).map_err(|source| Error::Folders { source })?;
         if kubelet.cgroups.ensure_pod(pod).map_err(|source| Error::Cgroup { source })? {
             shares::weigh_burstable(&kubelet);
         }
         kubelet.probes.ensure(&kubelet, pod);
-        if let Err(error) = kubelet.volumes.mount(pod).await {
-            return Ok(self.obstacles.met("FailedMount", &error.to_string(), &kubelet, pod).min(left));
+        if let Err(errors) = kubelet.volumes.mount(pod).await {
+            let messages: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            return Ok(self.obstacles.met("FailedMount", messages, &kubelet, pod).min(left));
         }
         self.obstacles.clear();
 
@@ -240,6 +244,7 @@ impl Worker {
         let mut pause = match outcome {
             Ok(()) => RESYNC,
             Err(Error::Retry) => RETRY,
+            Err(Error::RetryAfter(pause)) => pause.max(Duration::from_millis(100)),
             Err(error) => return Err(error),
         };
         for waits in &plan.waits {
@@ -286,6 +291,7 @@ impl Worker {
                     kubelet.status.set(pod, status::rejected(pod, &failure.reason, &failure.message, now));
                 }
             }
+            _ if self.cleaned => {}
             _ => drop(self.report(pod, &observed, true)),
         }
         kubelet
@@ -298,6 +304,7 @@ impl Worker {
             terminate::remove_remains(&kubelet, pod, &observed).await?;
         }
         self.over = true;
+        self.cleaned = true;
         kubelet.status.finish(pod);
         Ok(())
     }
@@ -331,4 +338,6 @@ pub enum Error {
     /// Already told by events; try again later.
     #[error("not done yet")]
     Retry,
+    #[error("not done yet, to be tried again in {0:?}")]
+    RetryAfter(Duration),
 }

@@ -32,8 +32,8 @@ fn no(reason: &str, message: String) -> Draft {
     Draft { status: false, reason: reason.into(), message }
 }
 
-pub(super) fn generate(input: &Input, status: &PodStatus, old: &PodStatus) -> Vec<PodCondition> {
-    let phase = status.phase.as_deref().unwrap_or_default();
+/// `phase` is what the containers come to. Where something of the pod still runs, `status` has an earlier one.
+pub(super) fn generate(input: &Input, status: &PodStatus, old: &PodStatus, phase: &str) -> Vec<PodCondition> {
     let containers_ready = containers_ready(input, status, phase);
     let ready = match containers_ready.status {
         true => gates(input, old),
@@ -47,7 +47,7 @@ pub(super) fn generate(input: &Input, status: &PodStatus, old: &PodStatus) -> Ve
         ("PodScheduled", yes()),
     ];
     // Said together with the end, not before.
-    let ended = pods::phase_is_terminal(Some(phase));
+    let ended = pods::phase_is_terminal(status.phase.as_deref());
     let disruption = input.failure.filter(|failure| ended && failure.disruption).map(|failure| {
         let (reason, message) = ("TerminationByKubelet".into(), failure.message.clone());
         (DISRUPTION, Draft { status: true, reason, message })
@@ -110,7 +110,7 @@ fn sandbox_ready(input: &Input) -> Draft {
 }
 
 /// The conditions of a status that are not the kubelet's.
-pub(super) fn foreign(status: Option<&PodStatus>) -> Option<Vec<PodCondition>> {
+pub fn foreign(status: Option<&PodStatus>) -> Option<Vec<PodCondition>> {
     let mut conditions = status?.conditions.clone()?;
     conditions.retain(|it| !is_owned(&it.type_));
     (!conditions.is_empty()).then_some(conditions)

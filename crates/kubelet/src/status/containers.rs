@@ -38,9 +38,14 @@ pub(super) fn status(
             container_id: Some(format!("{}://{}", input.runtime_name, current.id)),
             image: current.image.clone(),
             image_id: current.image_ref.clone(),
-            restart_count: i32::try_from(current.restart_count).unwrap_or(i32::MAX),
+            restart_count: i32::try_from(current.restart_count)
+                .unwrap_or(i32::MAX)
+                .max(old.map_or(0, |old| old.restart_count)),
             state: Some(instance_state(input, current)),
-            last_state: Some(previous.map(|it| instance_state(input, it)).unwrap_or_default()),
+            last_state: Some(match previous {
+                Some(previous) => instance_state(input, previous),
+                None => last_end(input, current, old),
+            }),
             ..Default::default()
         },
         None => missing(input, container, old, initial()),
@@ -62,14 +67,6 @@ pub(super) fn status(
             ..Default::default()
         });
     }
-    if let Some(current) = current
-        && previous.is_none()
-        && let Some(old) = old.filter(|old| old.restart_count > 0 && old.container_id == status.container_id)
-        && current.state != State::Exited
-    {
-        status.last_state = old.last_state.clone();
-    }
-
     let restarts = !input.terminal && crate::plan::should_restart(input.pod, container, input.runtime);
     if restarts && let Some((reason, message)) = input.reasons.get(name) {
         let state = status.state.take().unwrap_or_default();
@@ -104,7 +101,11 @@ pub(super) fn status(
             name: mount.name.clone(),
             mount_path: mount.mount_path.clone(),
             read_only: mount.read_only.filter(|read_only| *read_only),
-            recursive_read_only: mount.read_only.filter(|it| *it).map(|_| "Disabled".into()),
+            recursive_read_only: mount.read_only.filter(|it| *it).map(|_| {
+                let made = current.iter().flat_map(|it| &it.mounts);
+                let made = made.into_iter().find(|it| it.container_path == mount.mount_path);
+                if made.is_some_and(|it| it.recursive_read_only) { "Enabled" } else { "Disabled" }.into()
+            }),
             ..Default::default()
         })
         .collect();
@@ -118,6 +119,17 @@ pub(super) fn status(
             }),
         });
     status
+}
+
+/// How the instance before this one ended, which the runtime no longer has: what was reported of it stands.
+fn last_end(input: &Input, current: &Instance, old: Option<&ContainerStatus>) -> ContainerState {
+    let Some(old) = old else { return ContainerState::default() };
+    let id = format!("{}://{}", input.runtime_name, current.id);
+    let ended = old.state.clone().filter(|state| state.terminated.is_some());
+    match ended.filter(|_| old.container_id.as_ref() != Some(&id)) {
+        Some(ended) => ended,
+        None => old.last_state.clone().unwrap_or_default(),
+    }
 }
 
 /// The end of a container that nobody saw.
@@ -151,9 +163,7 @@ fn missing(
     }
     status.restart_count = old.restart_count;
     status.last_state = old.last_state.clone().or(status.last_state);
-    if state.waiting.is_some() {
-        status.state = Some(state);
-    } else if state.running.is_some() {
+    if state.running.is_some() {
         let last = status.last_state.get_or_insert_default();
         if last.terminated.is_none() {
             let used_to_run = "The container could not be located when the pod was deleted.  The container used to be Running";

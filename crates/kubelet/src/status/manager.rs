@@ -80,7 +80,14 @@ impl Manager {
         self.statuses.lock().remove(uid);
     }
 
-    /// Looks again at a pod, e.g. after its mirror was made.
+    /// The API server shows the pod otherwise than before.
+    pub fn look_again(&self, uid: &str) {
+        if self.statuses.lock().contains_key(uid) {
+            self.queue.add(uid.to_owned());
+        }
+    }
+
+    /// Reports a pod anew, e.g. after its mirror was made.
     pub fn wake(&self, uid: &str) {
         if let Some(entry) = self.statuses.lock().get_mut(uid) {
             entry.sent = None;
@@ -140,6 +147,8 @@ impl Manager {
             }
         }
         let deleted = remote.metadata.deletion_timestamp.is_some();
+        // One that has no time left was let go already: what it waits for is not this node.
+        let deleted = deleted && remote.metadata.deletion_grace_period_seconds != Some(0);
         if finished && deleted && !pods::is_static(&remote) && !pods::is_mirror(&remote) {
             let options = DeleteOptions::grace(0).uid(remote_uid);
             match client.delete::<Pod>(Some(namespace), name, &options).await {

@@ -90,36 +90,23 @@ impl Tally {
             None => self.unknown += 1,
         }
     }
-
-    /// Of a pod none of whose containers will start again.
-    fn at_the_end(&self) -> &'static str {
-        match self {
-            Tally { initializing: 0, waiting: 0, unknown: 0, running: 0, .. }
-                if self.stopped > 0 && self.stopped == self.succeeded =>
-            {
-                "Succeeded"
-            }
-            _ => "Failed",
-        }
-    }
 }
 
 /// What the containers come to. Whether it may be reported already is for the caller to see to: a pod may have failed
-/// while some of its containers run.
+/// while some of its containers run, and one that never came so far is Pending when it is over.
 pub(super) fn of(input: &Input, status: &PodStatus) -> &'static str {
     let tally = Tally::of(input.pod, status);
     // A sidecar that is being restarted does not undo initialization.
     let initialized = input.runtime.is_initialized(input.pod);
     match tally {
         Tally { init_failed: 1.., .. } => "Failed",
-        // The phase of a static pod is the API server's business only while it is there.
-        _ if input.terminal && !pods::is_static(input.pod) => tally.at_the_end(),
         Tally { initializing: 1.., .. } | Tally { waiting: 1.., .. } => "Pending",
         Tally { sidecars_starting: 1.., .. } if !initialized => "Pending",
         Tally { unknown: 1.., .. } => "Pending",
         Tally { running: 1.., .. } => "Running",
         Tally { stopped: 0, .. } => "Pending",
-        Tally { returning: 1.., .. } => "Running",
+        // The phase of a static pod is the API server's business only while it is there.
+        Tally { returning: 1.., .. } if !input.terminal || pods::is_static(input.pod) => "Running",
         Tally { .. } if tally.stopped == tally.succeeded => "Succeeded",
         Tally { .. } => "Failed",
     }

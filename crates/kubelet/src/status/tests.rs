@@ -211,6 +211,81 @@ fn every_resource_of_the_pod_is_told() {
         status.allocated_resources.unwrap().into_iter().map(|(name, value)| (name, value.0)).collect();
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     assert_eq!(told, [pair("cpu", "10m"), pair("ephemeral-storage", "1Gi"), pair("example.com/gpu", "2")]);
+    let whole = status.resources.unwrap().requests.unwrap();
+    assert_eq!(whole.into_keys().collect::<Vec<_>>(), ["cpu"], "what a pod can have as a whole");
+}
+
+#[test]
+fn how_a_container_ended_before_outlives_its_removal() {
+    let pod = pod(json!({"containers": [{"name": "a"}]}));
+    let exited = |id: &str, code: i32, restart_count: u32| Instance {
+        id: id.into(),
+        restart_count,
+        ..instance("a", State::Exited, code)
+    };
+    let last = |status: &PodStatus| {
+        let container = &status.container_statuses.as_ref().unwrap()[0];
+        let ended = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
+        (container.restart_count, ended.map(|it| it.exit_code))
+    };
+    let run = |containers, old: Option<PodStatus>| Case { old, ..Case::new(&pod, containers) }.run();
+    let first = run(vec![exited("one", 1, 0)], None);
+    assert_eq!(last(&first), (0, None));
+    // The runtime has both, then only the second, then that has ended too, and then a third runs.
+    let second = run(vec![exited("two", 2, 1), exited("one", 1, 0)], Some(first.clone()));
+    assert_eq!(last(&second), (1, Some(1)));
+    let alone = run(vec![exited("two", 2, 1)], Some(second));
+    assert_eq!(last(&alone), (1, Some(1)));
+    let third = Instance { id: "three".into(), restart_count: 2, ..instance("a", State::Running, 0) };
+    assert_eq!(last(&run(vec![third], Some(alone.clone()))), (2, Some(2)));
+    let lower = Instance { id: "four".into(), restart_count: 0, ..instance("a", State::Running, 0) };
+    assert_eq!(last(&run(vec![lower], Some(alone))), (1, Some(2)), "restarts are not forgotten");
+}
+
+#[test]
+fn ephemeral_containers_are_listed_by_name() {
+    let container = |name: &str| json!({"name": name, "image": "i"});
+    let pod = pod(json!({"containers": [{"name": "a"}],
+        "ephemeralContainers": [container("late"), container("early")]}));
+    let status = Case::new(&pod, vec![instance("a", State::Running, 0)]).run();
+    let names: Vec<_> = status.ephemeral_container_statuses.unwrap().into_iter().map(|it| it.name).collect();
+    assert_eq!(names, ["early", "late"]);
+}
+
+#[test]
+fn conditions_are_of_what_the_containers_came_to() {
+    let waiting = pod(json!({"containers": [{"name": "a"}]}));
+    let cut_off = Case { terminal: true, stopped: true, ..Case::new(&waiting, vec![]) }.generate();
+    assert_eq!((cut_off.over, cut_off.status.phase.as_deref()), (true, Some("Failed")));
+    let unready = "False ContainersNotReady containers with unready status: [a]";
+    assert_eq!(condition(&cut_off.status, "Ready"), unready);
+
+    // It has ended and its sandbox has not: its phase waits, why it is not ready is known.
+    let never = pod(json!({"restartPolicy": "Never", "containers": [{"name": "a"}]}));
+    let old = Some(PodStatus { phase: Some("Running".into()), ..Default::default() });
+    for (code, expect) in [(0, "False PodCompleted"), (1, "False PodFailed")] {
+        let ended = Case { old: old.clone(), ..Case::new(&never, vec![instance("a", State::Exited, code)]) };
+        let status = ended.run();
+        assert_eq!(status.phase.as_deref(), Some("Running"));
+        assert_eq!(condition(&status, "Ready"), expect);
+    }
+}
+
+#[test]
+fn why_a_container_waited_is_not_kept_when_the_pod_ends() {
+    let mut pod = pod(json!({"containers": [{"name": "a"}]}));
+    let mut case = Case::new(&pod, vec![]);
+    case.reasons.insert("a".into(), ("ErrImageNeverPull".into(), "not present".into()));
+    let waits = case.run();
+    let reason = |status: &PodStatus| {
+        let state = status.container_statuses.as_ref().unwrap()[0].state.clone().unwrap();
+        state.waiting.unwrap().reason.unwrap()
+    };
+    assert_eq!(reason(&waits), "ErrImageNeverPull");
+    pod.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+    let mut case = Case { old: Some(waits), ..Case::new(&pod, vec![]) };
+    case.reasons.insert("a".into(), ("ErrImageNeverPull".into(), "not present".into()));
+    assert_eq!(reason(&case.run()), "ContainerCreating");
 }
 
 /// `pod` with a sidecar `s` and a container `a`, neither of which is started again.

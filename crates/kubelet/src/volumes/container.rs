@@ -17,6 +17,7 @@ impl Manager {
         pod: &Arc<Pod>,
         container: &Container,
         environment: &[Variable],
+        supported: RecursiveReadOnly,
     ) -> Result<Vec<Mount>, Error> {
         let mut mounts = Vec::new();
         for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
@@ -34,7 +35,7 @@ impl Manager {
                 Some(part) => self.part(pod, container, index, (volume, path), part).await?,
                 None => path,
             };
-            mounts.push(cri_mount(mount, volume, &host_path));
+            mounts.push(cri_mount(mount, volume, &host_path, recursive_read_only(mount, supported)?));
         }
         Ok(mounts)
     }
@@ -88,7 +89,25 @@ fn part(mount: &VolumeMount, environment: &[Variable]) -> Result<Option<String>,
     Ok(Some(part))
 }
 
-fn cri_mount(mount: &VolumeMount, volume: &Volume, host_path: &Path) -> Mount {
+/// Whether the pod's runtime can make a mount read-only with all that is mounted below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecursiveReadOnly(pub bool);
+
+/// Whether a mount is to be read-only with what is mounted below it.
+fn recursive_read_only(mount: &VolumeMount, supported: RecursiveReadOnly) -> Result<bool, Error> {
+    match mount.recursive_read_only.as_deref() {
+        _ if mount.read_only != Some(true) => Ok(false),
+        Some("Enabled") if !supported.0 => Err(Error::Mount(format!(
+            "failed to resolve recursive read-only mode: volume {:?} requested recursive read-only mode, but it is not supported by the runtime",
+            mount.name
+        ))),
+        Some("Enabled") => Ok(true),
+        Some("IfPossible") => Ok(supported.0),
+        _ => Ok(false),
+    }
+}
+
+fn cri_mount(mount: &VolumeMount, volume: &Volume, host_path: &Path, recursive_read_only: bool) -> Mount {
     // The kubelet alone writes these.
     let managed = volume.config_map.is_some()
         || volume.secret.is_some()
@@ -109,7 +128,32 @@ fn cri_mount(mount: &VolumeMount, volume: &Volume, host_path: &Path) -> Mount {
         host_path: host_path.display().to_string(),
         readonly: mount.read_only.unwrap_or_default() || managed,
         propagation: propagation.into(),
-        recursive_read_only: mount.recursive_read_only.as_deref() == Some("Enabled"),
+        recursive_read_only,
         ..Mount::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_the_runtime_cannot_make_read_only_is_refused() {
+        let check = |read_only: bool, mode: Option<&str>, supported: bool| {
+            let mount =
+                json!({"name": "v", "mountPath": "/v", "readOnly": read_only, "recursiveReadOnly": mode});
+            let mount: VolumeMount = serde_json::from_value(mount).unwrap();
+            recursive_read_only(&mount, RecursiveReadOnly(supported)).map_err(|error| error.to_string())
+        };
+        let refused = "failed to resolve recursive read-only mode: volume \"v\" requested recursive read-only mode, but it is not supported by the runtime";
+        assert_eq!(check(true, Some("Enabled"), true), Ok(true));
+        assert_eq!(check(true, Some("Enabled"), false), Err(refused.into()));
+        assert_eq!(check(true, Some("IfPossible"), true), Ok(true));
+        for (read_only, mode) in
+            [(true, Some("IfPossible")), (true, Some("Disabled")), (true, None), (false, None)]
+        {
+            assert_eq!(check(read_only, mode, false), Ok(false), "{mode:?}");
+        }
     }
 }

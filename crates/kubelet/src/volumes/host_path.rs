@@ -9,7 +9,6 @@ use k8s_openapi::api::core::v1::HostPathVolumeSource;
 pub fn set_up(source: &HostPathVolumeSource) -> Result<(), String> {
     let path = Path::new(&source.path);
     let kind = source.type_.as_deref().unwrap_or_default();
-    let failed = |text: &str| Err(format!("hostPath type check failed: {} {text}", source.path));
     let create = match kind {
         "" => return Ok(()),
         "DirectoryOrCreate" => {
@@ -24,13 +23,14 @@ pub fn set_up(source: &HostPathVolumeSource) -> Result<(), String> {
         return Ok(());
     }
     let file_type = std::fs::metadata(path).map(|metadata| metadata.file_type()).ok();
-    let missing = file_type.is_none();
-    let failed = |text: &str| match (failed(text), missing) {
-        (Err(_), true) => Err(format!(
+    let failed = |text: &str| match &file_type {
+        None => Err(format!(
             "hostPath type check failed, {0} {text}, unable to determine its type: path {0:?} does not exist",
             source.path
         )),
-        (result, _) => result,
+        Some(found) => {
+            Err(format!("hostPath type check failed: {} {text}, it's a {}", source.path, name_of(found)))
+        }
     };
     let is = |test: fn(&std::fs::FileType) -> bool| file_type.as_ref().is_some_and(test);
     match kind {
@@ -42,6 +42,21 @@ pub fn set_up(source: &HostPathVolumeSource) -> Result<(), String> {
         "Directory" | "DirectoryOrCreate" | "File" | "FileOrCreate" | "Socket" | "CharDevice"
         | "BlockDevice" => Ok(()),
         other => Err(format!("{other} is an invalid volume type")),
+    }
+}
+
+/// As the types of volumes are called.
+fn name_of(found: &std::fs::FileType) -> &'static str {
+    if found.is_dir() {
+        "Directory"
+    } else if found.is_socket() {
+        "Socket"
+    } else if found.is_block_device() {
+        "BlockDevice"
+    } else if found.is_char_device() {
+        "CharDevice"
+    } else {
+        "File"
     }
 }
 
@@ -84,7 +99,7 @@ mod tests {
                 "missing" => format!(
                     "hostPath type check failed, {path} {text}, unable to determine its type: path {path:?} does not exist"
                 ),
-                _ => format!("hostPath type check failed: {path} {text}"),
+                _ => format!("hostPath type check failed: {path} {text}, it's a File"),
             });
             assert_eq!(set_up(&source), want, "{name} as {kind}");
         }

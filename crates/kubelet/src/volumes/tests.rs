@@ -72,7 +72,8 @@ async fn set_up_update_and_tear_down() {
     std::fs::write(empty.join("kept"), "x").unwrap();
 
     let container = &pod.spec.as_ref().unwrap().containers[0];
-    let mounts = fixture.manager.container_mounts(&pod, container, &[]).await.unwrap();
+    let mounts =
+        fixture.manager.container_mounts(&pod, container, &[], RecursiveReadOnly(false)).await.unwrap();
     let brief: Vec<_> = mounts
         .iter()
         .map(|mount| (mount.container_path.as_str(), mount.readonly, mount.propagation))
@@ -123,8 +124,31 @@ async fn failures_name_the_volume() {
         fixture.objects.add_config_map(config_map("one"));
         source["name"] = "x".into();
         let pod = pod(json!([source]), json!([{"name": "x", "mountPath": "/x"}]));
-        assert_eq!(fixture.manager.mount(&pod).await.unwrap_err().to_string(), want);
+        assert_eq!(fixture.manager.mount(&pod).await.unwrap_err()[0].to_string(), want);
     }
+}
+
+#[tokio::test]
+async fn every_volume_that_cannot_be_set_up_is_named() {
+    let fixture = fixture();
+    let volumes = json!([
+        {"name": "a", "secret": {"secretName": "none"}},
+        {"name": "b", "emptyDir": {}},
+        {"name": "c", "configMap": {"name": "nothing"}},
+    ]);
+    let mounts = json!(["a", "b", "c"].map(|name| json!({"name": name, "mountPath": format!("/{name}")})));
+    let pod = pod(volumes, mounts);
+    let errors = fixture.manager.mount(&pod).await.unwrap_err();
+    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        errors,
+        [
+            "MountVolume.SetUp failed for volume \"a\" : secret \"none\" not found",
+            "MountVolume.SetUp failed for volume \"c\" : configmap \"nothing\" not found"
+        ]
+    );
+    let made = Paths::below(fixture.folder.path()).volumes_dir("u").join("kubernetes.io~empty-dir/b");
+    assert!(made.is_dir(), "{}", made.display());
 }
 
 #[tokio::test]
@@ -149,7 +173,11 @@ async fn bad_mounts_are_refused() {
         let pod = pod(json!([{"name": "v", "emptyDir": {}}]), json!([mount]));
         fixture.manager.mount(&pod).await.unwrap();
         let container = &pod.spec.as_ref().unwrap().containers[0];
-        let error = fixture.manager.container_mounts(&pod, container, &[]).await.unwrap_err();
+        let error = fixture
+            .manager
+            .container_mounts(&pod, container, &[], RecursiveReadOnly(false))
+            .await
+            .unwrap_err();
         assert_eq!(error.to_string(), want);
     }
 }

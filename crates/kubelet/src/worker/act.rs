@@ -1,6 +1,6 @@
 //! What a worker does to the runtime to follow its plan.
 
-use super::{Error, Worker, start, terminate};
+use super::{Error, RETRY, Worker, start, terminate};
 use crate::events::{Normal, Warning};
 use crate::figures::FIGURES;
 use crate::plan::{self, Kind, Plan};
@@ -9,6 +9,7 @@ use crate::runtime::{self, RuntimePod};
 use crate::status;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use std::sync::Arc;
+use std::time::Duration;
 use tracing::{debug, warn};
 
 impl Worker {
@@ -72,11 +73,12 @@ impl Worker {
             let message = format!("back-off {delay} restarting failed container={name} pod={}", title(pod));
             self.reasons.insert(name.clone(), ("CrashLoopBackOff".into(), message));
         }
-        let mut failed = false;
+        // When to try again what failed.
+        let mut again: Option<Duration> = None;
         for planned in &plan.start {
             let Some(container) = find(pod, &planned.name, planned.kind) else { continue };
             if !self.clear_the_way(pod, observed, &planned.name).await {
-                failed = true;
+                again = Some(again.unwrap_or(RETRY).min(RETRY));
                 continue;
             }
             let finished = observed.instances(&planned.name).find(|it| it.state == runtime::State::Exited);
@@ -103,7 +105,8 @@ impl Worker {
                     }
                 }
                 Err(error) => {
-                    failed = true;
+                    let wait = error.wait.unwrap_or(RETRY);
+                    again = Some(again.unwrap_or(wait).min(wait));
                     let of = [planned.kind.name(), error.reason];
                     FIGURES.started_containers_errors.with(&of).inc();
                     debug!(pod = title(pod), container = planned.name, %error, "Container did not start");
@@ -111,7 +114,10 @@ impl Worker {
                 }
             }
         }
-        if failed { Err(Error::Retry) } else { Ok(()) }
+        match again {
+            Some(pause) => Err(Error::RetryAfter(pause)),
+            None => Ok(()),
+        }
     }
 
     /// Removes what was made of a container and never ran: its like could not be made. One that the runtime is

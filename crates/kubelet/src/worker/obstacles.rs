@@ -17,24 +17,32 @@ pub(super) struct Obstacles {
 }
 
 struct Met {
-    message: String,
+    messages: Vec<String>,
     pause: Duration,
     /// When the pause is over.
     until: Instant,
 }
 
 impl Obstacles {
-    /// Notes an obstacle and returns how long to wait. An event says so, unless the same was said and its pause is not
+    /// Notes what is in the way and returns how long to wait. Events say so, unless the same was said and its pause is not
     /// over yet: then somebody woke the worker for another reason.
-    pub(super) fn met(&mut self, reason: &str, message: &str, kubelet: &Kubelet, pod: &Pod) -> Duration {
+    pub(super) fn met(
+        &mut self,
+        reason: &str,
+        messages: Vec<String>,
+        kubelet: &Kubelet,
+        pod: &Pod,
+    ) -> Duration {
         let now = Instant::now();
         let pause = match &self.last {
-            Some(last) if last.message == message && now < last.until => return last.until - now,
-            Some(last) if last.message == message => (last.pause * 2).min(LONGEST),
+            Some(last) if last.messages == messages && now < last.until => return last.until - now,
+            Some(last) if last.messages == messages => (last.pause * 2).min(LONGEST),
             _ => FIRST,
         };
-        self.last = Some(Met { message: message.to_owned(), pause, until: now + pause });
-        kubelet.events.event(pod, Warning, reason, message);
+        for message in &messages {
+            kubelet.events.event(pod, Warning, reason, message);
+        }
+        self.last = Some(Met { messages, pause, until: now + pause });
         pause
     }
 

@@ -1,5 +1,6 @@
 //! What a worker is told, by its source and by the kubelet itself.
 
+use crate::status::conditions;
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -50,19 +51,21 @@ impl Orders {
     }
 
     pub fn update(&self, pod: Arc<Pod>) {
-        let urgent = {
+        let (urgent, worth_a_look) = {
             let mut current = self.pod.lock();
             let grace = |pod: &Pod| {
                 pod.metadata.deletion_timestamp.as_ref().map(|_| pod.metadata.deletion_grace_period_seconds)
             };
-            let urgent = grace(&current) != grace(&pod);
+            let changes = (grace(&current) != grace(&pod), !asks_the_same(&current, &pod));
             *current = pod;
-            urgent
+            changes
         };
         if urgent {
             self.interrupt.notify_one();
         }
-        self.wake.notify_one();
+        if worth_a_look {
+            self.wake.notify_one();
+        }
     }
 
     pub fn remove(&self) {
@@ -91,4 +94,17 @@ impl Orders {
     pub(super) fn state(&self) -> State {
         self.state.lock().clone()
     }
+}
+
+/// Whether nothing changed but what the kubelet itself says of the pod: an answer to its own report is no reason to look at
+/// the runtime again.
+fn asks_the_same(before: &Pod, now: &Pod) -> bool {
+    let (old, new) = (&before.metadata, &now.metadata);
+    before.spec == now.spec
+        && old.generation == new.generation
+        && old.labels == new.labels
+        && old.annotations == new.annotations
+        && old.deletion_timestamp == new.deletion_timestamp
+        && old.deletion_grace_period_seconds == new.deletion_grace_period_seconds
+        && conditions::foreign(before.status.as_ref()) == conditions::foreign(now.status.as_ref())
 }

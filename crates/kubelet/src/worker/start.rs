@@ -9,6 +9,7 @@ use crate::pods::{self, is_host_network, name, namespace, uid};
 use crate::resolv_conf::{self, Problem};
 use crate::run::Kubelet;
 use crate::runtime::{self, RuntimePod, State};
+use crate::volumes::RecursiveReadOnly;
 use cri::v1;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::api::node::v1::RuntimeClass;
@@ -59,19 +60,36 @@ pub async fn create_sandbox(
         return Err("can't set `spec.hostUsers: false`, runtime does not support user namespaces".into());
     }
     std::fs::create_dir_all(&config.log_directory).map_err(|error| error.to_string())?;
-    let class = pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.as_deref()).unwrap_or_default();
-    let handler = match (&kubelet.client, class) {
-        (_, "") | (None, _) => String::new(),
-        (Some(client), class) => {
-            let found = client.get::<RuntimeClass>(None, class).await;
-            found.map_err(|error| format!("failed to get sandbox runtime: {error}"))?.handler
-        }
-    };
+    let handler = runtime_handler(kubelet, pod).await?;
     kubelet.runtime.run_pod_sandbox(config, &handler).await.map_err(|error| error.to_string())
 }
 
-fn failed(reason: &'static str, message: impl Into<String>) -> images::Error {
-    images::Error { reason, message: message.into() }
+/// The runtime's handler for a pod, empty for its default.
+async fn runtime_handler(kubelet: &Kubelet, pod: &Pod) -> Result<String, String> {
+    let class = pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.as_deref()).unwrap_or_default();
+    match (&kubelet.client, class) {
+        (_, "") | (None, _) => Ok(String::new()),
+        (Some(client), class) => {
+            let found = client.get::<RuntimeClass>(None, class).await;
+            Ok(found.map_err(|error| format!("failed to get sandbox runtime: {error}"))?.handler)
+        }
+    }
+}
+
+/// Whether the pod's runtime makes mounts read-only with all below them. Asked only where a container wants to know.
+async fn recursive_read_only(
+    kubelet: &Kubelet,
+    pod: &Pod,
+    container: &Container,
+) -> Result<RecursiveReadOnly, String> {
+    if container.volume_mounts.iter().flatten().all(|mount| mount.recursive_read_only.is_none()) {
+        return Ok(RecursiveReadOnly(false));
+    }
+    let name = runtime_handler(kubelet, pod).await?;
+    let health = kubelet.runtime_health.read();
+    let handler = health.handlers.iter().find(|it| it.name == name);
+    let features = handler.and_then(|it| it.features.as_ref());
+    Ok(RecursiveReadOnly(features.is_some_and(|it| it.recursive_read_only_mounts)))
 }
 
 /// Image, create, start, postStart hook. The error is what the container's status shows while it waits.
@@ -97,7 +115,7 @@ pub async fn start(
         Ok(config) => config,
         Err(text) => {
             event(Warning, "Failed", &format!("Error: {text}"));
-            return Err(failed("CreateContainerConfigError", text));
+            return Err(images::Error::new("CreateContainerConfigError", text));
         }
     };
     let log = std::path::Path::new(&sandbox_config.log_directory).join(&config.log_path);
@@ -105,13 +123,13 @@ pub async fn start(
         Ok(id) => id,
         Err(error) => {
             event(Warning, "Failed", &format!("Error: {}", error.message));
-            return Err(failed("CreateContainerError", error.message));
+            return Err(images::Error::new("CreateContainerError", error.message));
         }
     };
     event(Normal, "Created", "Container created");
     if let Err(error) = kubelet.runtime.start_container(&id).await {
         event(Warning, "Failed", &format!("Error: {}", error.message));
-        return Err(failed("RunContainerError", error.message));
+        return Err(images::Error::new("RunContainerError", error.message));
     }
     event(Normal, "Started", "Container started");
     link_log(kubelet, pod, &container.name, &id, &log);
@@ -135,7 +153,7 @@ pub async fn start(
             {
                 warn!(pod = pods::title(pod), container = container.name, %error, "Failed to end the container");
             }
-            return Err(failed("PostStartHookError", "PostStartHook failed"));
+            return Err(images::Error::new("PostStartHookError", "PostStartHook failed"));
         }
     }
     Ok(())
@@ -181,8 +199,9 @@ async fn configure(
         objects: &*kubelet.objects,
     };
     let env = crate::env::build(pod, container, &context).await.map_err(|error| error.to_string())?;
-    let mut mounts =
-        kubelet.volumes.container_mounts(pod, container, &env).await.map_err(|error| error.to_string())?;
+    let supported = recursive_read_only(kubelet, pod, container).await?;
+    let mounts = kubelet.volumes.container_mounts(pod, container, &env, supported).await;
+    let mut mounts = mounts.map_err(|error| error.to_string())?;
     let taken = |path: &str, mounts: &[v1::Mount]| mounts.iter().any(|mount| mount.container_path == path);
     if !sandbox_ips.is_empty() && !taken("/etc/hosts", &mounts) {
         let path = kubelet.paths.etc_hosts(uid(pod));

@@ -28,6 +28,8 @@ impl Supervisor {
         if let Some(orders) = self.workers.lock().get(&uid) {
             kubelet.pods.put(pod.clone());
             orders.update(pod);
+            // Others may have written what is the kubelet's to say.
+            kubelet.status.look_again(&uid);
             return;
         }
         // What its source has dropped makes room, even while it ends; what was not let in takes none.
