@@ -52,6 +52,8 @@ struct State {
     sandboxes: BTreeMap<String, (PodSandboxStatus, PodSandboxConfig)>,
     containers: BTreeMap<String, (ContainerStatus, ContainerConfig, String)>,
     images: BTreeSet<String>,
+    /// What its status names as the image of sandboxes.
+    sandbox_image: Option<String>,
     failures: BTreeMap<&'static str, Error>,
     exec: BTreeMap<String, ExecSyncResponse>,
     calls: Vec<String>,
@@ -87,6 +89,11 @@ impl FakeRuntime {
     /// Puts an image there without a pull.
     pub fn add_image(&self, image: &str) {
         self.state.lock().images.insert(image.into());
+    }
+
+    /// Names the image of sandboxes in its verbose status.
+    pub fn set_sandbox_image(&self, image: &str) {
+        self.state.lock().sandbox_image = Some(image.into());
     }
 
     /// What a command (joined by spaces) answers to `exec_sync`; an unknown one succeeds silently.

@@ -1,10 +1,16 @@
 //! Whether a pod that was bound here fits: the scheduler decides with older knowledge than ours.
 
+mod node;
+
+pub use node::refresh;
+
 use crate::allocation;
+use crate::eviction::Pressure;
+use crate::node::machine;
 use crate::pods::{self, phase_is_terminal};
-use crate::qos::{self, Amounts};
+use crate::qos::{self, Amounts, Class};
 use crate::run::Kubelet;
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Pod, PodStatus, Taint};
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -33,10 +39,62 @@ pub fn admit(kubelet: &Kubelet, pod: &Pod, others: &[Arc<Pod>]) -> Result<(), Re
     allocatable.insert("cpu".into(), i128::from(free.cpu_milli));
     allocatable.insert("memory".into(), i128::from(free.memory_bytes) * 1000);
     allocatable.insert("ephemeral-storage".into(), i128::from(free.ephemeral_storage_bytes) * 1000);
+    for (page, count) in &kubelet.machine.hugepages {
+        let bytes = i128::from(*page) * i128::from(*count) * 1024;
+        allocatable.insert(machine::hugepages(*page), bytes * 1000);
+    }
+    pressure(pod, &kubelet.pressure.read())?;
     sysctls(pod, &kubelet.config.allowed_unsafe_sysctls)?;
     features(pod, app_armor())?;
-    let labels = node_labels(kubelet);
-    check(pod, &live, &allocatable, i64::from(kubelet.config.max_pods), &labels)
+    resources(pod, &live, &allocatable, i64::from(kubelet.config.max_pods))?;
+    let node = kubelet.node_facts.read().clone();
+    node::affinity(pod, &kubelet.node_name, &node)?;
+    ports(pod, &live)?;
+    node::taints(pod, &node)?;
+    declared(pod)
+}
+
+/// Under pressure the node takes in only what it cannot do without, and where it lacks memory alone, what asked for some.
+fn pressure(pod: &Pod, now: &Pressure) -> Result<(), Refusal> {
+    let all = [(now.memory, "MemoryPressure"), (now.disk, "DiskPressure"), (now.pids, "PIDPressure")];
+    let conditions: Vec<&str> = all.into_iter().filter(|(is, _)| *is).map(|(_, name)| name).collect();
+    if conditions.is_empty() || pods::is_critical(pod) {
+        return Ok(());
+    }
+    let lacks_memory = Taint {
+        key: "node.kubernetes.io/memory-pressure".into(),
+        effect: "NoSchedule".into(),
+        ..Default::default()
+    };
+    let spares = qos::class(pod) != Class::BestEffort || node::tolerates(pod, &lacks_memory);
+    if conditions == ["MemoryPressure"] && spares {
+        return Ok(());
+    }
+    let message = format!("The node had condition: [{}]. ", conditions.join(" "));
+    Err(Refusal { reason: "Evicted".into(), message })
+}
+
+/// What a pod asks of a node by features that this one does not declare.
+fn declared(pod: &Pod) -> Result<(), Refusal> {
+    let Some(spec) = &pod.spec else { return Ok(()) };
+    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+    let rules = containers.flat_map(|it| it.restart_policy_rules.iter().flatten());
+    let missing = [
+        (
+            "RestartAllContainersOnContainerExits",
+            rules.into_iter().any(|it| it.action == "RestartAllContainers"),
+        ),
+        (
+            "UserNamespacesHostNetworkSupport",
+            spec.host_network == Some(true) && spec.host_users == Some(false),
+        ),
+    ];
+    let missing: Vec<&str> = missing.into_iter().filter(|(_, asked)| *asked).map(|(name, _)| name).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let message = format!("Pod requires node features that are not available: {}", missing.join(", "));
+    Err(Refusal { reason: "PodFeatureUnsupported".into(), message })
 }
 
 /// Whether a pod uses nothing any more: by the API server's copy, or by what this kubelet has found out since. After a
@@ -66,9 +124,19 @@ const SAFE_SYSCTLS: &[&str] = &[
 fn features(pod: &Pod, app_armor: bool) -> Result<(), Refusal> {
     let Some(spec) = &pod.spec else { return Ok(()) };
     let refusal = |reason: &str, message: &str| Refusal { reason: reason.into(), message: message.into() };
+    let labelled = pod.metadata.labels.as_ref().and_then(|labels| labels.get("kubernetes.io/os"));
+    if labelled.is_some_and(|os| os != "linux") {
+        let text = "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label";
+        return Err(refusal("PodOSSelectorNodeLabelDoesNotMatch", text));
+    }
     if spec.os.as_ref().is_some_and(|os| os.name != "linux") {
         let text = "Failed to admit pod as the OS field doesn't match node OS";
         return Err(refusal("PodOSNotSupported", text));
+    }
+    let groups = spec.security_context.as_ref().and_then(|it| it.supplemental_groups_policy.as_deref());
+    if groups == Some("Strict") {
+        let text = "SupplementalGroupsPolicy=Strict is not supported in this node";
+        return Err(refusal("SupplementalGroupsPolicyNotSupported", text));
     }
     let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
     let of_containers = containers.filter_map(|it| it.security_context.as_ref()?.app_armor_profile.as_ref());
@@ -118,22 +186,8 @@ fn sysctls(pod: &Pod, allowed: &[String]) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn node_labels(kubelet: &Kubelet) -> std::collections::BTreeMap<String, String> {
-    let mut labels = kubelet.labels.clone();
-    labels.insert("kubernetes.io/hostname".into(), kubelet.node_name.clone());
-    labels.insert("kubernetes.io/os".into(), "linux".into());
-    labels.insert("kubernetes.io/arch".into(), crate::node::machine::architecture().into());
-    labels
-}
-
 /// Pure: `allocatable` is in thousandths of units.
-fn check(
-    pod: &Pod,
-    others: &[&Pod],
-    allocatable: &Amounts,
-    max_pods: i64,
-    labels: &std::collections::BTreeMap<String, String>,
-) -> Result<(), Refusal> {
+fn resources(pod: &Pod, others: &[&Pod], allocatable: &Amounts, max_pods: i64) -> Result<(), Refusal> {
     let short = |name: &str, requested: i128, used: i128, capacity: i128| Refusal {
         reason: format!("OutOf{name}"),
         message: format!(
@@ -149,13 +203,30 @@ fn check(
     for other in others {
         qos::add(&mut used, &qos::pod_total(other, |it| it.requests.as_ref()));
     }
-    for (name, capacity) in allocatable {
-        let (wanted, used) = (wanted.get(name).copied().unwrap_or(0), used.get(name).copied().unwrap_or(0));
+    // Others than the node's own may be the cluster's to give.
+    let own = wanted.keys().filter(|name| allocatable.contains_key(*name) || !name.contains('/'));
+    let rank = |name: &&String| {
+        ["cpu", "memory", "ephemeral-storage"].iter().position(|it| it == *name).unwrap_or(3)
+    };
+    let mut own: Vec<&String> = own.collect();
+    own.sort_by_key(rank);
+    for name in own {
+        let amount = |all: &Amounts| all.get(name).copied().unwrap_or(0);
+        let (wanted, used, capacity) = (amount(&wanted), amount(&used), amount(allocatable));
         let unit = if name == "cpu" { 1 } else { 1000 };
-        if wanted > 0 && wanted + used > *capacity {
+        if wanted > 0 && wanted + used > capacity {
             return Err(short(name, wanted / unit, used / unit, capacity / unit));
         }
     }
+    Ok(())
+}
+
+/// A check of the scheduler's, made again here.
+fn predicate(name: &str, text: &str) -> Refusal {
+    Refusal { reason: name.into(), message: format!("Predicate {name} failed: {text}") }
+}
+
+fn ports(pod: &Pod, others: &[&Pod]) -> Result<(), Refusal> {
     let taken: HashSet<_> = others.iter().flat_map(|other| host_ports(other)).collect();
     let conflicts = host_ports(pod).into_iter().any(|(protocol, ip, port)| {
         taken.iter().any(|(other_protocol, other_ip, other_port)| {
@@ -164,23 +235,8 @@ fn check(
                 && (*other_ip == ip || other_ip == "0.0.0.0" || ip == "0.0.0.0")
         })
     });
-    let failed = |name: &str, text: &str| Refusal {
-        reason: name.into(),
-        message: format!("Predicate {name} failed: {text}"),
-    };
-    if conflicts {
-        return Err(failed("NodePorts", "node(s) didn't have free ports for the requested pod ports"));
-    }
-    let selector = pod.spec.as_ref().and_then(|spec| spec.node_selector.as_ref());
-    let builtin = ["kubernetes.io/hostname", "kubernetes.io/os", "kubernetes.io/arch"];
-    // Labels set through the API are not known here; only our own can contradict.
-    let contradicts = |(key, value): (&String, &String)| {
-        builtin.contains(&key.as_str()) && labels.get(key).is_some_and(|label| label != value)
-    };
-    if selector.is_some_and(|selector| selector.iter().any(contradicts)) {
-        return Err(failed("NodeAffinity", "node(s) didn't match Pod's node affinity/selector"));
-    }
-    Ok(())
+    let text = "node(s) didn't have free ports for the requested pod ports";
+    if conflicts { Err(predicate("NodePorts", text)) } else { Ok(()) }
 }
 
 fn host_ports(pod: &Pod) -> Vec<(String, String, i32)> {
@@ -198,60 +254,4 @@ fn host_ports(pod: &Pod) -> Vec<(String, String, i32)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn refusals() {
-        let pod = |spec: serde_json::Value| -> Pod {
-            serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap()
-        };
-        let cpu = |amount: &str| {
-            pod(json!({"containers": [{"name": "c", "resources": {"requests": {"cpu": amount}}}]}))
-        };
-        let port =
-            pod(json!({"containers": [{"name": "c", "ports": [{"containerPort": 1, "hostPort": 80}]}]}));
-        let allocatable = Amounts::from([("cpu".to_owned(), 2000)]);
-        let run = |pod: &Pod, others: &[&Pod], most: i64| {
-            check(pod, others, &allocatable, most, &Default::default())
-                .err()
-                .map(|it| (it.reason, it.message))
-        };
-        assert_eq!(run(&cpu("1"), &[&cpu("500m")], 10), None);
-        let expect = "Node didn't have enough resource: cpu, requested: 2000, used: 500, capacity: 2000";
-        assert_eq!(run(&cpu("2"), &[&cpu("500m")], 10), Some(("OutOfcpu".into(), expect.into())));
-        assert_eq!(run(&cpu("1"), &[&cpu("1")], 1).unwrap().0, "OutOfpods");
-        assert_eq!(run(&port, &[&port], 10).unwrap().0, "NodePorts");
-    }
-
-    #[test]
-    fn what_the_node_cannot_give() {
-        let pod = |mut spec: serde_json::Value| -> Pod {
-            spec["containers"] = json!([{"name": "c"}]);
-            serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap()
-        };
-        let reason = |it: Result<(), Refusal>| it.err().map(|it| it.reason);
-        assert_eq!(reason(features(&pod(json!({"os": {"name": "linux"}})), false)), None);
-        let windows = pod(json!({"os": {"name": "windows"}}));
-        assert_eq!(reason(features(&windows, true)).as_deref(), Some("PodOSNotSupported"));
-        let confined = |kind: &str| pod(json!({"securityContext": {"appArmorProfile": {"type": kind}}}));
-        assert_eq!(reason(features(&confined("RuntimeDefault"), false)).as_deref(), Some("AppArmor"));
-        assert_eq!(reason(features(&confined("RuntimeDefault"), true)), None);
-        assert_eq!(reason(features(&confined("Unconfined"), false)), None);
-
-        let setting = |name: &str, host: &str| {
-            let context = json!({"sysctls": [{"name": name, "value": "1"}]});
-            let refusal =
-                sysctls(&pod(json!({"securityContext": context, host: true})), &["kernel.sem".into()]);
-            refusal.err().map(|it| it.message)
-        };
-        assert_eq!(setting("net.ipv4.tcp_syncookies", "hostIPC"), None);
-        assert_eq!(
-            setting("net.ipv4.tcp_syncookies", "hostNetwork").as_deref(),
-            Some("forbidden sysctl: \"net.ipv4.tcp_syncookies\" not allowed with host Net enabled")
-        );
-        assert!(setting("kernel.sem", "hostIPC").is_some());
-        assert_eq!(setting("kernel.sem", "hostPID"), None);
-    }
-}
+mod tests;

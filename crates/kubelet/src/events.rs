@@ -1,7 +1,7 @@
 //! Events on pods, containers and the node, under upstream's reasons.
 
 use crate::pods;
-use client::{EventRecorder, EventType, ObjectReference};
+use client::{EventRecorder, EventType, ObjectReference, Report};
 use k8s_openapi::api::core::v1::Pod;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -22,11 +22,13 @@ const KEPT: usize = 1000;
 pub struct Events {
     recorder: Option<EventRecorder>,
     kept: Mutex<VecDeque<(String, String)>>,
+    /// Empty until the node is registered.
+    node_uid: Mutex<String>,
 }
 
 impl Events {
     pub fn new(recorder: Option<EventRecorder>) -> Self {
-        Self { recorder, kept: Mutex::default() }
+        Self { recorder, kept: Mutex::default(), node_uid: Mutex::default() }
     }
 
     /// (reason, message) of the last events, where none are sent.
@@ -36,6 +38,18 @@ impl Events {
 
     pub fn event(&self, pod: &Pod, kind: Type, reason: &str, message: &str) {
         self.send(&reference(pod), kind, reason, message);
+    }
+
+    /// With annotations on the event itself.
+    pub fn annotated(
+        &self,
+        pod: &Pod,
+        kind: Type,
+        reason: &str,
+        message: &str,
+        annotations: Vec<(String, String)>,
+    ) {
+        self.report(&reference(pod), kind, reason, message, annotations);
     }
 
     /// On one container of a pod, of any kind.
@@ -56,23 +70,50 @@ impl Events {
     }
 
     pub fn node(&self, name: &str, kind: Type, reason: &str, message: &str) {
-        let reference = ObjectReference {
+        self.send(&self.node_reference(name), kind, reason, message);
+    }
+
+    fn node_reference(&self, name: &str) -> ObjectReference {
+        ObjectReference {
             kind: "Node".into(),
+            api_version: "v1".into(),
             name: name.into(),
-            uid: name.into(),
+            uid: self.node_uid.lock().clone(),
             ..Default::default()
-        };
-        self.send(&reference, kind, reason, message);
+        }
+    }
+
+    pub(crate) fn set_node_uid(&self, uid: &str) {
+        uid.clone_into(&mut self.node_uid.lock());
     }
 
     fn send(&self, reference: &ObjectReference, kind: Type, reason: &str, message: &str) {
+        self.report(reference, kind, reason, message, Vec::new());
+    }
+
+    fn report(
+        &self,
+        reference: &ObjectReference,
+        kind: Type,
+        reason: &str,
+        message: &str,
+        annotations: Vec<(String, String)>,
+    ) {
         debug!(object = %reference.name, reason, message, "Event occurred");
         let kind = match kind {
             Normal => EventType::Normal,
             Warning => EventType::Warning,
         };
         match &self.recorder {
-            Some(recorder) => recorder.event(reference, kind, reason, message),
+            Some(recorder) => recorder.report(Report {
+                regarding: reference.clone(),
+                related: None,
+                kind,
+                reason: reason.into(),
+                action: String::new(),
+                message: message.into(),
+                annotations,
+            }),
             None => {
                 let mut kept = self.kept.lock();
                 if kept.len() == KEPT {
@@ -100,6 +141,19 @@ fn reference(pod: &Pod) -> ObjectReference {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn events_of_the_node_name_its_object() {
+        let events = Events::new(None);
+        let shown = |events: &Events| {
+            let reference = events.node_reference("n");
+            (reference.kind, reference.api_version, reference.name, reference.uid)
+        };
+        let expect = |uid: &str| ("Node".to_owned(), "v1".to_owned(), "n".to_owned(), uid.to_owned());
+        assert_eq!(shown(&events), expect(""), "not registered yet");
+        events.set_node_uid("u");
+        assert_eq!(shown(&events), expect("u"));
+    }
 
     #[test]
     fn only_the_last_events_are_kept() {

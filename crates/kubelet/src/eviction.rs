@@ -127,10 +127,10 @@ fn candidates(kubelet: &Kubelet) -> Vec<Arc<Pod>> {
     kubelet.pods.all().into_iter().filter(may_go).collect()
 }
 
-/// Ends a pod as evicted.
-fn end(kubelet: &Kubelet, pod: &Pod, message: String, disruption: bool) {
+/// Ends a pod as evicted. `annotations` are the event's.
+fn end(kubelet: &Kubelet, pod: &Pod, message: String, annotations: Vec<(String, String)>, disruption: bool) {
     warn!(pod = pods::title(pod), message, "Evicting pod");
-    kubelet.events.event(pod, Warning, "Evicted", &message);
+    kubelet.events.annotated(pod, Warning, "Evicted", &message, annotations);
     let failure = Failure { reason: "Evicted".into(), message, disruption };
     kubelet.supervisor.fail(pods::uid(pod), failure, Some(1));
 }
@@ -150,6 +150,8 @@ impl Evictor {
         crossed: Crossed,
         look: impl Future<Output = Option<Crossed>>,
     ) -> Option<String> {
+        let text = format!("Attempting to reclaim {}", crossed.resource.name());
+        kubelet.events.node(&kubelet.node_name, Warning, "EvictionThresholdMet", &text);
         let crossed = match crossed.resource {
             Resource::Memory => crossed,
             Resource::Storage => {
@@ -173,7 +175,8 @@ impl Evictor {
         let used = |pod: &Pod| usage.get(pods::uid(pod)).filter(|usage| !usage.containers.is_empty());
         candidates.sort_by_key(|pod| rank(pod, crossed.resource, used(pod).map(Usage::total)));
         let pod = candidates.first()?;
-        end(kubelet, pod, message(crossed, pod, used(pod)), true);
+        let (message, annotations) = message(crossed, pod, used(pod));
+        end(kubelet, pod, message, annotations, true);
         let uid = pods::uid(pod).to_owned();
         self.last = Some((uid.clone(), Instant::now()));
         Some(uid)
@@ -204,8 +207,9 @@ fn bytes(value: impl TryInto<i64>) -> Quantity {
     Quantity::new(value.try_into().unwrap_or(i64::MAX), Format::BinarySi)
 }
 
-/// What the pod's status and its event say, with the containers that use more than they asked for.
-fn message(crossed: Crossed, pod: &Pod, usage: Option<&Usage>) -> String {
+/// What the pod's status and its event say, with the containers that use more than they asked for; and the event's
+/// annotations, for programs that look for the same.
+fn message(crossed: Crossed, pod: &Pod, usage: Option<&Usage>) -> (String, Vec<(String, String)>) {
     let resource = crossed.resource.name();
     let (threshold, available) = (bytes(crossed.threshold), bytes(crossed.available));
     let mut text = format!(
@@ -214,8 +218,10 @@ fn message(crossed: Crossed, pod: &Pod, usage: Option<&Usage>) -> String {
     let spec = pod.spec.as_ref();
     let containers =
         spec.iter().flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers));
+    let Some(usage) = usage else { return (text, Vec::new()) };
+    let (mut names, mut amounts) = (Vec::new(), Vec::new());
     for container in containers {
-        let Some(used) = usage.and_then(|usage| usage.containers.get(&container.name)) else { continue };
+        let Some(used) = usage.containers.get(&container.name) else { continue };
         let asked = container.resources.as_ref().and_then(|it| it.requests.as_ref()?.get(resource));
         let request = asked.and_then(|it| Quantity::parse(&it.0).ok()).unwrap_or(bytes(0));
         if i128::from(*used) * 1000 > request.milli() {
@@ -223,9 +229,16 @@ fn message(crossed: Crossed, pod: &Pod, usage: Option<&Usage>) -> String {
             text += &format!(
                 "Container {name} was using {used}, request is {request}, has larger consumption of {resource}. "
             );
+            names.push(name.clone());
+            amounts.push(used.to_string());
         }
     }
-    text
+    let annotations = [
+        ("offending_containers", names.join(",")),
+        ("offending_containers_usage", amounts.join(",")),
+        ("starved_resource", resource.to_owned()),
+    ];
+    (text, annotations.map(|(name, value)| (name.to_owned(), value)).into())
 }
 
 fn priority(pod: &Pod) -> i32 {
@@ -295,12 +308,18 @@ mod tests {
         let usage = |bytes: u64| Usage { containers: [("c".to_owned(), bytes)].into(), ..Usage::default() };
         let crossed = Crossed { resource: Resource::Memory, threshold: 100 << 20, available: 3_000 << 10 };
         let low = "The node was low on resource: memory. Threshold quantity: 100Mi, available: 3000Ki. ";
-        let text = |request, used: Option<&Usage>| message(crossed, &pod("web", 0, request), used);
+        let text = |request, used: Option<&Usage>| message(crossed, &pod("web", 0, request), used).0;
         assert_eq!(text("0", None), low);
         assert_eq!(text("1Gi", Some(&usage(12 << 10))), low);
         assert_eq!(
             text("0", Some(&usage(12 << 10))),
             format!("{low}Container c was using 12Ki, request is 0, has larger consumption of memory. ")
         );
+        let annotations = |request, used: Option<&Usage>| -> Vec<String> {
+            message(crossed, &pod("web", 0, request), used).1.into_iter().map(|(_, value)| value).collect()
+        };
+        assert_eq!(annotations("0", Some(&usage(12 << 10))), ["c", "12Ki", "memory"]);
+        assert_eq!(annotations("1Gi", Some(&usage(12 << 10))), ["", "", "memory"]);
+        assert!(annotations("0", None).is_empty());
     }
 }

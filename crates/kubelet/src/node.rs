@@ -16,7 +16,7 @@ use crate::paths::Paths;
 use crate::run::Kubelet;
 use client::{Client, Patch};
 use cri::v1::{NetworkConfig, RuntimeConfig};
-use k8s_openapi::api::core::v1::{Node, NodeStatus};
+use k8s_openapi::api::core::v1::{Node, NodeStatus, Taint};
 use machine::Machine;
 use machinery::quantity::Quantity;
 use serde_json::{Value, json};
@@ -31,6 +31,48 @@ pub struct RuntimeHealth {
     pub runtime: Option<String>,
     pub network: Option<String>,
     pub handlers: Vec<cri::v1::RuntimeHandler>,
+}
+
+/// What others say of the node by its object.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Facts {
+    pub uid: String,
+    pub labels: std::collections::BTreeMap<String, String>,
+    pub taints: Vec<Taint>,
+}
+
+impl Facts {
+    pub fn of(node: &Node) -> Self {
+        Self {
+            uid: node.metadata.uid.clone().unwrap_or_default(),
+            labels: node.metadata.labels.clone().unwrap_or_default(),
+            taints: node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// Of a node that is not registered yet.
+    pub fn first(labels: &std::collections::BTreeMap<String, String>, name: &str) -> Self {
+        Self { labels: all_labels(labels, name), ..Self::default() }
+    }
+}
+
+/// The labels that a node is registered with.
+fn all_labels(
+    given: &std::collections::BTreeMap<String, String>,
+    name: &str,
+) -> std::collections::BTreeMap<String, String> {
+    let arch = machine::architecture();
+    let mut labels = given.clone();
+    for (key, value) in [
+        ("kubernetes.io/hostname", name),
+        ("kubernetes.io/os", "linux"),
+        ("kubernetes.io/arch", arch),
+        ("beta.kubernetes.io/os", "linux"),
+        ("beta.kubernetes.io/arch", arch),
+    ] {
+        labels.insert(key.into(), value.into());
+    }
+    labels
 }
 
 pub fn name(given: &str) -> anyhow::Result<String> {
@@ -166,17 +208,7 @@ pub async fn run(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
 }
 
 async fn register(kubelet: &Kubelet, client: &Client) -> client::Result<()> {
-    let arch = machine::architecture();
-    let mut labels = kubelet.labels.clone();
-    for (key, value) in [
-        ("kubernetes.io/hostname", kubelet.node_name.as_str()),
-        ("kubernetes.io/os", "linux"),
-        ("kubernetes.io/arch", arch),
-        ("beta.kubernetes.io/os", "linux"),
-        ("beta.kubernetes.io/arch", arch),
-    ] {
-        labels.insert(key.into(), value.into());
-    }
+    let labels = all_labels(&kubelet.labels, &kubelet.node_name);
     let provided = kubelet.cloud.provided();
     let mut annotations = json!({"volumes.kubernetes.io/controller-managed-attach-detach": "true"});
     if let Some(provided) = provided {
@@ -197,7 +229,8 @@ async fn register(kubelet: &Kubelet, client: &Client) -> client::Result<()> {
         node["spec"]["taints"] = json!(taints);
     }
     match client.create::<Node>(None, &node).await {
-        Ok(_) => {
+        Ok(created) => {
+            kubelet.note_node(&created);
             announce(kubelet, &NodeStatus::default(), &status::generate(kubelet, None).await, &["Ready"]);
             return Ok(());
         }
@@ -226,6 +259,7 @@ async fn report(
     pod_cidr: &mut String,
 ) -> client::Result<bool> {
     let node = client.get::<Node>(None, &kubelet.node_name).await?;
+    kubelet.note_node(&node);
     let spec = node.spec.unwrap_or_default();
     let ranges = spec.pod_cidrs.filter(|it| !it.is_empty()).or_else(|| spec.pod_cidr.map(|it| vec![it]));
     pass_on_pod_cidr(kubelet, &ranges.unwrap_or_default().join(","), pod_cidr).await;

@@ -25,7 +25,7 @@ use crate::worker::supervisor::Supervisor;
 use anyhow::{Context, bail};
 use client::{Client, Config, EventRecorder, Informers};
 use cri::{ImageService, RuntimeService};
-use k8s_openapi::api::core::v1::{Pod, PodStatus, Service};
+use k8s_openapi::api::core::v1::{Node, Pod, PodStatus, Service};
 use parking_lot::RwLock;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -66,6 +66,8 @@ pub struct Kubelet {
     pub runtime_health: RwLock<node::RuntimeHealth>,
     /// Labels the node is registered with.
     pub labels: std::collections::BTreeMap<String, String>,
+    /// What its object says, as far as that is known.
+    pub node_facts: RwLock<node::Facts>,
     pub cloud: node::cloud::Cloud,
     pub pressure: RwLock<crate::eviction::Pressure>,
     pub started: tokio::time::Instant,
@@ -150,6 +152,7 @@ impl Kubelet {
             supervisor: Arc::default(),
             runtime_health: RwLock::default(),
             pressure: RwLock::default(),
+            node_facts: RwLock::new(node::Facts::first(&parts.labels, &parts.node_name)),
             started: tokio::time::Instant::now(),
             clock: parts.clock,
             node_name: parts.node_name,
@@ -182,12 +185,22 @@ impl Kubelet {
         node::allocatable(&self.config, &self.machine, &self.paths)
     }
 
-    /// The status the API server has of a pod, for a static pod that of its mirror.
+    /// Takes in what the API server has of the node.
+    pub fn note_node(&self, node: &Node) {
+        let facts = node::Facts::of(node);
+        self.events.set_node_uid(&facts.uid);
+        *self.node_facts.write() = facts;
+    }
+
+    /// The status the API server has of a pod, for a static pod that of its mirror, unless that is of an earlier manifest.
     pub fn reported(&self, pod: &Pod) -> Option<PodStatus> {
-        match crate::pods::is_static(pod) {
-            true => self.pods.mirror(crate::pods::namespace(pod), crate::pods::name(pod))?.status.clone(),
-            false => pod.status.clone(),
+        use crate::pods::{CONFIG_HASH, MIRROR, annotation, name, namespace};
+        if !crate::pods::is_static(pod) {
+            return pod.status.clone();
         }
+        let mirror = self.pods.mirror(namespace(pod), name(pod))?;
+        let its_own = annotation(&mirror, MIRROR) == annotation(pod, CONFIG_HASH);
+        mirror.status.clone().filter(|_| its_own)
     }
 
     /// The addresses of a pod's sandbox as the runtime tells them now.

@@ -48,6 +48,12 @@ pub async fn dispatch(kubelet: Arc<Kubelet>, changes: Changes, shutdown: Cancell
             }
             Change::Put(pod) => {
                 let is_static = pods::is_static(&pod);
+                if !kubelet.supervisor.knows(pods::uid(&pod)) {
+                    tokio::select! {
+                        () = shutdown.cancelled() => return,
+                        () = crate::admission::refresh(&kubelet, &pod) => {}
+                    }
+                }
                 kubelet.supervisor.update(&kubelet, pod.clone(), &shutdown);
                 if is_static {
                     crate::mirror::changed(&kubelet, pods::namespace(&pod), pods::name(&pod));

@@ -22,17 +22,17 @@ impl RuntimeService for FakeRuntime {
         })
     }
 
-    async fn status(&self, _verbose: bool) -> Result<StatusResponse> {
+    async fn status(&self, verbose: bool) -> Result<StatusResponse> {
         self.before().await?;
-        let network = {
-            let mut state = self.state();
-            state.call("Status", "")?;
-            !state.network_is_down
-        };
+        let mut state = self.state();
+        state.call("Status", "")?;
         let condition =
             |name: &str, status| RuntimeCondition { r#type: name.into(), status, ..Default::default() };
+        let network = !state.network_is_down;
         let conditions = vec![condition("RuntimeReady", true), condition("NetworkReady", network)];
-        Ok(StatusResponse { status: Some(RuntimeStatus { conditions }), ..Default::default() })
+        let config = |image: &String| ("config".to_owned(), format!(r#"{{"sandboxImage":"{image}"}}"#));
+        let info = state.sandbox_image.iter().filter(|_| verbose).map(config).collect();
+        Ok(StatusResponse { status: Some(RuntimeStatus { conditions }), info, ..Default::default() })
     }
 
     async fn runtime_config(&self) -> Result<RuntimeConfigResponse> {

@@ -30,7 +30,7 @@ async fn enforce(kubelet: &Kubelet) {
     let usage = usage::measure(kubelet, Resource::Storage, &limited).await;
     for pod in limited {
         if let Some(message) = usage.get(pods::uid(&pod)).and_then(|usage| exceeded(&pod, usage)) {
-            super::end(kubelet, &pod, message, false);
+            super::end(kubelet, &pod, message, Vec::new(), false);
         }
     }
 }

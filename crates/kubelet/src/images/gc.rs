@@ -4,8 +4,9 @@
 //! in use by a container, pinned by the runtime, or younger than the minimum age stays.
 
 use crate::run::Kubelet;
+use cri::RuntimeService;
 use cri::v1::Image;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -81,7 +82,7 @@ async fn note(kubelet: &Kubelet, seen: &mut HashMap<String, Seen>) -> cri::Resul
     let images = kubelet.images.list_images(None).await?;
     kubelet.puller.prune_records(&images.iter().map(|image| image.id.as_str()).collect(), listed);
     let containers = kubelet.runtime.list_containers(None).await?;
-    let mut used: HashSet<String> = HashSet::new();
+    let mut used: HashSet<String> = sandbox_image(&*kubelet.runtime).await?.into_iter().collect();
     for container in containers {
         used.insert(container.image_ref);
         used.insert(container.image_id);
@@ -103,6 +104,27 @@ async fn note(kubelet: &Kubelet, seen: &mut HashMap<String, Seen>) -> cri::Resul
         images.into_iter().filter(|image| !image.pinned && !is_used(image)).collect();
     unused.sort_by_key(|image| seen.get(&image.id).and_then(|it| it.last_used));
     Ok(unused)
+}
+
+/// The image that sandboxes are made of, as far as the runtime says. Newer ones pin it; without it no pod starts, and it may
+/// be one that cannot be pulled again.
+async fn sandbox_image(runtime: &dyn RuntimeService) -> cri::Result<Option<String>> {
+    let text = |info: &BTreeMap<String, String>, part: &str, field: &str| {
+        let part: serde_json::Value = serde_json::from_str(info.get(part)?).ok()?;
+        part.get(field)?.as_str().filter(|image| !image.is_empty()).map(str::to_owned)
+    };
+    if let Some(image) = text(&runtime.status(true).await?.info, "config", "sandboxImage") {
+        return Ok(Some(image));
+    }
+    let sandboxes = runtime.list_pod_sandboxes(None).await?;
+    let Some(newest) = sandboxes.into_iter().max_by_key(|sandbox| sandbox.created_at) else {
+        return Ok(None);
+    };
+    match runtime.pod_sandbox_status(&newest.id, true).await {
+        Ok(answer) => Ok(text(&answer.info, "info", "image")),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Removes images until so many bytes are free. Returns how many are missing then.

@@ -59,6 +59,15 @@ impl Machine {
     }
 }
 
+/// The resource that pages of so many KiB are.
+pub fn hugepages(size: i64) -> String {
+    if size >= 1 << 20 {
+        format!("hugepages-{}Gi", size >> 20)
+    } else {
+        format!("hugepages-{}Mi", size >> 10)
+    }
+}
+
 /// As Go names it.
 pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {

@@ -127,11 +127,10 @@ fn resources(kubelet: &Kubelet) -> (Resources, Resources) {
         allocatable.insert(name.into(), Quantity(left));
     }
     for (size, count) in &machine.hugepages {
-        let unit = if *size >= 1 << 20 { format!("{}Gi", size >> 20) } else { format!("{}Mi", size >> 10) };
         let bytes = size * count / 1024;
         let text = if bytes == 0 { "0".to_owned() } else { format!("{bytes}Mi") };
-        capacity.insert(format!("hugepages-{unit}"), Quantity(text.clone()));
-        allocatable.insert(format!("hugepages-{unit}"), Quantity(text));
+        capacity.insert(machine::hugepages(*size), Quantity(text.clone()));
+        allocatable.insert(machine::hugepages(*size), Quantity(text));
     }
     (capacity, allocatable)
 }

@@ -5,6 +5,7 @@
 //! - *one successor*: a container has one instance that runs, and each attempt runs once;
 //! - *regular after init*: no regular container runs before the init containers have ended and the sidecars have started;
 //! - *wanted runs*: once the world is quiet again, what should run does, by its newest spec;
+//! - *cgroup equals allocation*: what a pod's cgroup allows is what the pod was given, not what it asks for by now;
 //! - *nothing left*: of a deleted pod there is nothing in the runtime and no folder;
 //! - *bounded calls*: a container that ends costs so many calls, and a pod that rests nearly none.
 //!
@@ -40,6 +41,11 @@ enum Event {
     LoseSandbox {
         pod: usize,
     },
+    /// The pod asks for so many processors, which it is not given.
+    Resize {
+        pod: usize,
+        cpus: u32,
+    },
     /// Kills the kubelet and starts another one after so many milliseconds.
     Kill {
         down: u64,
@@ -48,9 +54,10 @@ enum Event {
 
 fn shapes() -> Vec<serde_json::Value> {
     let probe = json!({"exec": {"command": ["probe"]}, "periodSeconds": 1});
+    let limits = json!({"limits": {"cpu": "1", "memory": "1Gi"}});
     let hook = json!({"preStop": {"sleep": {"seconds": 2}}});
     vec![
-        json!({"containers": [{"name": "a", "image": "i:1"}, {"name": "b", "image": "i:1"}]}),
+        json!({"containers": [{"name": "a", "image": "i:1", "resources": limits}, {"name": "b", "image": "i:1", "resources": limits}]}),
         json!({"restartPolicy": "Never", "containers": [{"name": "a", "image": "i:1"}, {"name": "b", "image": "i:1"}]}),
         json!({"restartPolicy": "OnFailure", "initContainers": [{"name": "init", "image": "i:1"}],
             "containers": [{"name": "a", "image": "i:1", "lifecycle": hook}]}),
@@ -72,7 +79,8 @@ fn events() -> impl Strategy<Value = Vec<(u64, Event)>> {
         1 => pod.clone().prop_map(|pod| Event::Forget { pod }),
         1 => pod.clone().prop_map(|pod| Event::Evict { pod }),
         2 => pod.clone().prop_map(|pod| Event::Edit { pod }),
-        1 => pod.prop_map(|pod| Event::LoseSandbox { pod }),
+        1 => pod.clone().prop_map(|pod| Event::LoseSandbox { pod }),
+        1 => (pod, 1..4_u32).prop_map(|(pod, cpus)| Event::Resize { pod, cpus }),
         4 => (0..5000_u64).prop_map(|down| Event::Kill { down }),
     ];
     prop::collection::vec((0..4000_u64, event), 1..14)
@@ -99,6 +107,13 @@ async fn happens(world: &mut World, event: &Event) {
         Event::Edit { pod } => world.change(&uid(*pod), |pod| {
             let container = &mut pod.spec.as_mut().unwrap().containers[0];
             container.image = Some(format!("{}0", container.image.as_deref().unwrap()));
+        }),
+        Event::Resize { pod, cpus } => world.change(&uid(*pod), |pod| {
+            let container = &mut pod.spec.as_mut().unwrap().containers[0];
+            if container.resources.is_some() {
+                let asked = json!({"limits": {"cpu": cpus.to_string(), "memory": "1Gi"}});
+                container.resources = Some(serde_json::from_value(asked).unwrap());
+            }
         }),
         Event::LoseSandbox { pod } => {
             let (containers, sandboxes) = runtime.running(&uid(*pod));
@@ -130,6 +145,7 @@ async fn live(shapes: Vec<usize>, events: Vec<(u64, Event)>, seed: u64) {
     world.node.runtime.behave(Conduct { failures: 0, ..bad });
     world.settle().await;
     world.check_rest();
+    world.check_cgroups().await;
 
     if let Some(process) = world.process.take() {
         process.kill().await;

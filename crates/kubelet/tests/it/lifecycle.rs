@@ -66,6 +66,81 @@ fn a_container_that_has_started_up_need_not_wait_for_its_readiness_probe() {
 }
 
 #[test]
+fn a_probe_begins_when_its_container_is_up() {
+    on_paused_time(async {
+        let probe = json!({"exec": {"command": ["ready"]}, "periodSeconds": 300});
+        let mut world = World::new([json!({
+            "initContainers": [{"name": "init", "image": "i:1"}],
+            "containers": [{"name": "a", "image": "i:1", "readinessProbe": probe}]
+        })]);
+        world.start();
+        // Longer than after a start of the kubelet, when probes are spread over their period.
+        seconds(&mut world, 1000).await;
+        let (running, _) = world.node.runtime.running(&uid(0));
+        world.node.runtime.exit(&running[0].1, 0, "Completed");
+        while world.node.runtime.running(&uid(0)).0.iter().all(|(name, _)| name != "a") {
+            world.pass(GLANCE, GLANCE).await;
+        }
+        world.pass(Duration::from_millis(100), GLANCE).await;
+        assert_eq!(ready(&world), "True");
+    });
+}
+
+/// A crash loop is looked at when something happens, and when its pause is over; what the kubelet itself says of it is no
+/// reason.
+#[test]
+fn a_crash_loop_is_said_once_a_crash() {
+    on_paused_time(async {
+        let mut world = World::new([json!({"containers": [{"name": "a", "image": "i:1"}]})]);
+        world.start();
+        seconds(&mut world, 5).await;
+        for crash in 1..=3 {
+            let (running, _) = world.node.runtime.running(&uid(0));
+            world.node.runtime.exit(&running[0].1, 1, "Error");
+            seconds(&mut world, 8).await;
+            let said = world.events("BackOff").len();
+            assert!(said <= crash * 2, "{said} after {crash} crashes");
+            seconds(&mut world, 40).await;
+        }
+    });
+}
+
+#[test]
+fn a_refused_image_is_asked_for_again_when_its_pause_is_over() {
+    on_paused_time(async {
+        let mut world = World::new([json!({"containers": [{"name": "a", "image": "i:1"}]})]);
+        let refused = cri::Error { code: cri::Code::Unknown, message: "refused".into() };
+        world.node.runtime.fail("PullImage", Some(refused));
+        world.start();
+        // Pauses of 10, 20, 40 and 80 seconds.
+        seconds(&mut world, 155).await;
+        assert_eq!(world.events("Pulling").len(), 5);
+        assert!(world.events("BackOff").len() <= 8, "{:?}", world.events("BackOff"));
+    });
+}
+
+#[test]
+fn a_finished_pod_is_reported_no_more() {
+    on_paused_time(async {
+        let mut world =
+            World::new([json!({"restartPolicy": "Never", "containers": [{"name": "a", "image": "i:1"}]})]);
+        world.start();
+        seconds(&mut world, 5).await;
+        let (running, _) = world.node.runtime.running(&uid(0));
+        world.node.runtime.exit(&running[0].1, 0, "Completed");
+        seconds(&mut world, 5).await;
+        let last = world.status(&uid(0));
+        assert_eq!(last.phase.as_deref(), Some("Succeeded"));
+        // Its deletion takes what is left of it, and waits for somebody else.
+        world.change(&uid(0), |pod| pod.metadata.finalizers = Some(vec!["a.b/c".into()]));
+        world.delete(&uid(0), 0);
+        seconds(&mut world, 5).await;
+        assert!(world.node.runtime.remains(&uid(0)).is_empty());
+        assert_eq!(world.status(&uid(0)), last);
+    });
+}
+
+#[test]
 fn a_resolver_that_lacks_something_is_an_event_once_a_sandbox() {
     on_paused_time(async {
         let mut world = World::new([json!({"containers": [{"name": "a", "image": "i:1"}]})]);
@@ -160,6 +235,8 @@ fn a_full_disk_costs_images_before_it_costs_pods() {
         let mut world = World::new([json!({"containers": [{"name": "a", "image": "used"}]}), once]);
         let runtime = world.node.runtime.clone();
         runtime.add_image("unused");
+        runtime.add_image("pause:1");
+        runtime.set_sandbox_image("pause:1");
         world.start();
         seconds(&mut world, 5).await;
         let (running, _) = runtime.running(&uid(1));
@@ -172,10 +249,15 @@ fn a_full_disk_costs_images_before_it_costs_pods() {
         let mut evictor = Evictor::default();
         let enough = evictor.relieve(&kubelet, crossed, async { None }).await;
         assert_eq!(enough, None, "the images were all that it took");
+        assert_eq!(world.events("EvictionThresholdMet"), ["Attempting to reclaim ephemeral-storage"]);
         seconds(&mut world, 5).await;
         let removed: Vec<String> =
             runtime.calls().into_iter().filter(|call| call.starts_with("RemoveImage")).collect();
-        assert_eq!(removed, ["RemoveImage once:latest", "RemoveImage unused"]);
+        assert_eq!(
+            removed,
+            ["RemoveImage once:latest", "RemoveImage unused"],
+            "what sandboxes are made of stays"
+        );
         assert_eq!(runtime.running(&uid(0)).0.len(), 1);
         let status = world.status(&uid(1));
         let ended = status.container_statuses.unwrap()[0].state.clone().unwrap().terminated.unwrap();

@@ -2,8 +2,9 @@
 //! the test itself stands in for the API server, which takes statuses and sends the pods back with them.
 
 use super::*;
-use k8s_openapi::api::core::v1::PodStatus;
+use k8s_openapi::api::core::v1::{PodStatus, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kubelet::qos;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How often the world is looked at while something happens: below what most calls take.
@@ -78,8 +79,11 @@ impl World {
             });
             (uid(number), Arc::new(serde_json::from_value(pod).unwrap()))
         };
+        let node = Node::new();
+        // What makes it version 2.
+        std::fs::write(node.folder.path().join("cgroup/cgroup.controllers"), "").unwrap();
         Self {
-            node: Node::new(),
+            node,
             process: None,
             pods: specs.into_iter().enumerate().map(pod).collect(),
             deleted: BTreeSet::new(),
@@ -169,7 +173,8 @@ impl World {
             if before != *status {
                 self.change(&uid, |pod| pod.status = Some(PodStatus::clone(&status)));
             }
-            if pod.metadata.deletion_timestamp.is_some() && kubelet.status.is_finished(&uid) {
+            let waits = pod.metadata.finalizers.as_ref().is_some_and(|it| !it.is_empty());
+            if pod.metadata.deletion_timestamp.is_some() && kubelet.status.is_finished(&uid) && !waits {
                 self.remove(&uid);
             }
         }
@@ -196,6 +201,45 @@ impl World {
         let ran = runtime.ran();
         let attempts: BTreeSet<_> = ran.iter().map(|it| (&it.pod_uid, &it.container, it.attempt)).collect();
         assert_eq!(attempts.len(), ran.len(), "an attempt ran twice: {ran:?}");
+    }
+
+    /// A pod's cgroup has what the pod was given, whatever it asks for by now and whoever wrote to it.
+    pub async fn check_cgroups(&mut self) {
+        let kubelet = self.process.as_ref().unwrap().kubelet.clone();
+        let mount = self.node.folder.path().join("cgroup");
+        let mut groups = Vec::new();
+        for (uid, pod) in &self.pods {
+            if self.node.runtime.running(uid).0.is_empty() {
+                continue;
+            }
+            let group = mount.join(kubelet.cgroups.parent(pod).trim_start_matches('/'));
+            assert!(group.is_dir(), "{uid} runs without a cgroup");
+            for (file, value) in [("memory.max", "7"), ("cpu.max", "7 100000")] {
+                std::fs::write(group.join(file), value).unwrap();
+            }
+            groups.push((uid.clone(), group));
+        }
+        // Two rounds of the workers.
+        self.pass(Duration::from_secs(130), SLOW_GLANCE).await;
+        for (uid, group) in groups {
+            let take = |file: &str| {
+                let text = std::fs::read_to_string(group.join(file)).unwrap();
+                std::fs::remove_file(group.join(file)).unwrap();
+                text
+            };
+            let (memory, cpu) = (take("memory.max"), take("cpu.max"));
+            let status = self.status(&uid);
+            let given: Vec<_> = status.container_statuses.iter().flatten().map(|it| &it.resources).collect();
+            let sum = |name: &str| -> Option<i64> {
+                let limit =
+                    |it: &&Option<ResourceRequirements>| qos::amount(it.as_ref()?.limits.as_ref(), name);
+                given.iter().map(limit).sum()
+            };
+            let text = |limit: Option<i64>| limit.map_or("max".to_owned(), |limit| limit.to_string());
+            assert_eq!(memory, text(sum("memory")), "memory of {uid}");
+            // Thousandths of a processor in a period of a tenth of a second.
+            assert_eq!(cpu, format!("{} 100000", text(sum("cpu").map(|it| it * 100))), "cpu of {uid}");
+        }
     }
 
     /// What holds when nothing happens any more.
