@@ -235,12 +235,14 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     daemon::limits::raise_open_files();
     daemon::limits::set_oom_score(config.oom_score_adj);
 
+    // The runtime does not know where we were started.
+    let root = std::path::absolute(&options.root_dir).context("--root-dir")?;
     let node_name = node::name(&options.hostname_override)?;
     let addresses = Arc::new(node::addresses::Addresses::new(&options.node_ip, &node_name)?);
     addresses.refresh().await;
     if config.enable_server {
         // Told now, not when the runtime has answered.
-        let folder = options.root_dir.join("pki");
+        let folder = root.join("pki");
         crate::server::certificate(&config, &folder, &node_name, &addresses.get())
             .context("failed to construct kubelet dependencies")?;
         let authority = &config.authentication.x509.client_ca_file;
@@ -273,7 +275,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         _ => Arc::new(Standalone::default()),
     };
     let recorder = client.clone().map(|client| EventRecorder::new(client, "kubelet", &node_name));
-    let mut paths = Paths::new(&options.root_dir);
+    let mut paths = Paths::new(root);
     paths.pod_logs_root = config.pod_logs_dir.clone().into();
     let parts = Parts {
         runtime: Arc::new(runtime),
