@@ -14,7 +14,7 @@ use tracing::warn;
 pub async fn refresh(kubelet: &Kubelet, pod: &Pod) {
     let Some(client) = &kubelet.client else { return };
     let facts = kubelet.node_facts.read().clone();
-    let fits = affinity(pod, &kubelet.node_name, &facts).and_then(|()| taints(pod, &facts)).is_ok();
+    let fits = belongs(pod, &kubelet.node_name, &facts.labels) && taints(pod, &facts).is_ok();
     if fits || pods::is_static(pod) {
         return;
     }
@@ -27,17 +27,22 @@ pub async fn refresh(kubelet: &Kubelet, pod: &Pod) {
 }
 
 pub(super) fn affinity(pod: &Pod, name: &str, node: &Facts) -> Result<(), Refusal> {
-    let Some(spec) = &pod.spec else { return Ok(()) };
-    let mut asked = spec.node_selector.iter().flatten();
-    let selected = asked.all(|(key, value)| node.labels.get(key) == Some(value));
-    let affinity = spec.affinity.as_ref().and_then(|it| it.node_affinity.as_ref());
-    let required = affinity.and_then(|it| it.required_during_scheduling_ignored_during_execution.as_ref());
-    let affine =
-        required.is_none_or(|it| it.node_selector_terms.iter().any(|term| matches(term, name, &node.labels)));
-    match selected && affine {
+    // While the API server has not described the node, it may have more labels than we know. A pod that ran here before
+    // the kubelet was restarted would end by a refusal.
+    let unknown = node.uid.is_empty() && !pods::is_static(pod);
+    match unknown || belongs(pod, name, &node.labels) {
         true => Ok(()),
         false => Err(predicate("NodeAffinity", "node(s) didn't match Pod's node affinity/selector")),
     }
+}
+
+fn belongs(pod: &Pod, name: &str, labels: &BTreeMap<String, String>) -> bool {
+    let Some(spec) = &pod.spec else { return true };
+    let mut asked = spec.node_selector.iter().flatten();
+    let affinity = spec.affinity.as_ref().and_then(|it| it.node_affinity.as_ref());
+    let required = affinity.and_then(|it| it.required_during_scheduling_ignored_during_execution.as_ref());
+    asked.all(|(key, value)| labels.get(key) == Some(value))
+        && required.is_none_or(|it| it.node_selector_terms.iter().any(|term| matches(term, name, labels)))
 }
 
 /// A term that asks for nothing matches nothing.
@@ -109,7 +114,7 @@ mod tests {
     use serde_json::json;
 
     fn facts() -> Facts {
-        let node = json!({"metadata": {"labels": {"zone": "a", "cores": "4"}},
+        let node = json!({"metadata": {"uid": "1", "labels": {"zone": "a", "cores": "4"}},
             "spec": {"taints": [{"key": "gone", "effect": "NoExecute"}, {"key": "full", "effect": "NoSchedule"}]}});
         Facts::of(&serde_json::from_value(node).unwrap())
     }
@@ -143,6 +148,16 @@ mod tests {
         let named = |name: &str| json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": [name]}]});
         assert!(terms(json!([named("node")])));
         assert!(!terms(json!([named("other")])));
+    }
+
+    #[test]
+    fn labels_that_are_not_known_yet_refuse_nobody() {
+        let asks = pod(json!({"nodeSelector": {"zone": "a"}}));
+        let first = Facts::first(&BTreeMap::new(), "node");
+        assert!(affinity(&asks, "node", &first).is_ok());
+        let other = json!({"metadata": {"uid": "1"}});
+        let known = Facts::of(&serde_json::from_value(other).unwrap());
+        assert!(affinity(&asks, "node", &known).is_err());
     }
 
     #[test]
