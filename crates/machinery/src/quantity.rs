@@ -184,9 +184,9 @@ fn scale(whole: &str, fraction: &str, base: u32, exponent: i32) -> i128 {
     if mantissa == 0 {
         return i128::from(dropped);
     }
-    let mut ten = 9 - decimals;
+    let mut ten = 9 - i64::from(decimals);
     if base == 10 {
-        ten += exponent;
+        ten += i64::from(exponent);
     } else {
         // At most 2^60 times 10^24: beyond the bound anyway when it does not fit.
         match mantissa.checked_mul(1i128 << exponent) {
@@ -198,7 +198,7 @@ fn scale(whole: &str, fraction: &str, base: u32, exponent: i32) -> i128 {
         let factor = u32::try_from(ten).ok().and_then(|ten| 10i128.checked_pow(ten));
         return factor.and_then(|factor| mantissa.checked_mul(factor)).unwrap_or(MAX);
     }
-    match 10i128.checked_pow(ten.unsigned_abs()) {
+    match u32::try_from(ten.unsigned_abs()).ok().and_then(|ten| 10i128.checked_pow(ten)) {
         Some(divisor) => ceil(mantissa, divisor),
         None => 1,
     }

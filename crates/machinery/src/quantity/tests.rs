@@ -1,6 +1,14 @@
 use super::*;
 
 #[test]
+fn exponents_have_no_end() {
+    let amount = |text: &str| Quantity::parse(text).unwrap();
+    assert!(amount("1e2147483647") > amount("1E") && amount("-1e2147483647") < amount("-1E"));
+    assert!(amount("1e-2147483648") > Quantity::ZERO && amount("1e-2147483648") < amount("1u"));
+    assert_eq!(amount(&format!("{}e2147483647", "1".repeat(1000))), amount("1e2147483647"));
+}
+
+#[test]
 fn canonical_text() {
     for (text, expect) in [
         ("0", "0"),
