@@ -43,9 +43,14 @@ pub(crate) fn text(object: &Map<String, Value>) -> Option<&str> {
     object.get(KEY.as_str())?.as_str()
 }
 
-/// What a kept text says; `None` for an ordinary value.
+/// The text that a value stands for; `None` for an ordinary value.
+pub fn kept(value: &Value) -> Option<&str> {
+    text(value.as_object()?)
+}
+
+/// What a kept text says; `None` for an ordinary value, and for a text that no tree can hold.
 pub fn opened(value: &Value) -> Option<Value> {
-    serde_json::from_str(text(value.as_object()?)?).ok()
+    serde_json::from_str(kept(value)?).ok()
 }
 
 /// Whether a text is kept anywhere in a tree.

@@ -55,26 +55,33 @@ pub fn merge(target: &Tree, patch: &Tree) -> Result<Tree, Error> {
         return Err(not_a_map("error decoding patch: ", patch));
     }
     let mut result = target.clone();
-    merge_into(&mut result, patch);
+    merge_into(&mut result, patch)?;
     Ok(result)
 }
 
-fn merge_into(target: &mut Tree, patch: &Tree) {
+/// Takes apart what is kept as text. What no tree can hold cannot be patched from within.
+fn open(tree: &mut Tree) -> Result<(), Error> {
+    if api::raw::kept(tree).is_some() {
+        *tree = api::raw::opened(tree).ok_or(Error::Rejected)?;
+    }
+    Ok(())
+}
+
+fn merge_into(target: &mut Tree, patch: &Tree) -> Result<(), Error> {
     let Tree::Object(patch) = patch else {
         *target = patch.clone();
-        return;
+        return Ok(());
     };
-    if let Some(opened) = api::raw::opened(target) {
-        *target = opened;
-    }
+    open(target)?;
     if !target.is_object() {
         *target = Tree::Object(Default::default());
     }
-    let Tree::Object(target) = target else { return };
+    let Tree::Object(target) = target else { return Ok(()) };
     remove_nulls(target, patch, |_| true);
     for (key, value) in patch.iter().filter(|(_, value)| !value.is_null()) {
-        merge_into(target.entry(key.clone()).or_insert(Tree::Null), value);
+        merge_into(target.entry(key.clone()).or_insert(Tree::Null), value)?;
     }
+    Ok(())
 }
 
 /// Removes what the patch has as null, in one pass: removing a member moves those behind it.

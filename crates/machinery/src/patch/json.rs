@@ -10,7 +10,8 @@ const MAX_OPERATIONS: usize = 10_000;
 /// What all copies of a patch may add, in bytes of JSON: copies of copies would grow without end.
 const MAX_COPIED: usize = 3 << 20;
 
-/// How many elements may be moved by insertions and removals in front of them: each moves all behind its place.
+/// How many elements may be moved by insertions and removals in front of them, as each moves all behind its place; and how many bytes
+/// of kept text may be read.
 const MAX_MOVED: usize = 50_000_000;
 
 /// What the operations have cost so far, beyond their own size.
@@ -18,6 +19,7 @@ const MAX_MOVED: usize = 50_000_000;
 struct Spent {
     /// Bytes that copies have added.
     copied: usize,
+    /// Elements moved, and bytes of kept text read.
     moved: usize,
 }
 
@@ -93,9 +95,9 @@ fn apply(document: &mut Tree, operation: &Tree, spent: &mut Spent) -> Option<()>
         return Some(());
     }
     let path = pointer(text("path")?)?;
-    open_along(document, &path);
+    open_along(document, &path, spent)?;
     if let Some(from) = text("from").and_then(pointer) {
-        open_along(document, &from);
+        open_along(document, &from, spent)?;
     }
     match text("op")? {
         "add" => add(document, &path, value(), spent),
@@ -103,6 +105,7 @@ fn apply(document: &mut Tree, operation: &Tree, spent: &mut Spent) -> Option<()>
         "replace" => replace(document, &path, value()),
         "test" => {
             let found = find(document, &path)?.unwrap_or(&Tree::Null);
+            spent.moved += api::raw::kept(found).map_or(0, str::len);
             let opened = api::raw::opened(found);
             (*opened.as_ref().unwrap_or(found) == value()).then_some(())
         }
@@ -146,15 +149,15 @@ fn child<'t>(tree: &'t mut Tree, step: &str) -> Option<&'t mut Tree> {
 }
 
 /// Takes apart what is kept as text on the way to a place.
-fn open_along(document: &mut Tree, path: &[String]) {
+fn open_along(document: &mut Tree, path: &[String], spent: &mut Spent) -> Option<()> {
     let mut tree = document;
     for step in path.iter().take(path.len().saturating_sub(1)) {
-        let Some(next) = child(tree, step) else { return };
-        if let Some(opened) = api::raw::opened(next) {
-            *next = opened;
-        }
+        let Some(next) = child(tree, step) else { return Some(()) };
+        spent.moved += api::raw::kept(next).map_or(0, str::len);
+        super::open(next).ok()?;
         tree = next;
     }
+    Some(())
 }
 
 fn parent<'t, 'p>(document: &'t mut Tree, path: &'p [String]) -> Option<(&'t mut Tree, &'p str)> {

@@ -168,6 +168,7 @@ fn merge_map(
         }
         let member = member(schema, key);
         let merged = match (target.get_mut(key).map(Tree::take), value) {
+            (Some(old), Tree::Object(_)) if api::raw::kept(&old).is_some() => return Err(Error::Rejected),
             (Some(Tree::Object(old)), Tree::Object(new)) => {
                 if new.contains_key(RETAIN_KEYS) && !member.retain_keys {
                     return Err(Error::Malformed("invalid patch format of retainKeys".to_owned()));

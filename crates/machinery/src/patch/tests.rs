@@ -62,6 +62,32 @@ fn patches_reach_into_what_is_kept_as_text() {
 }
 
 #[test]
+fn what_no_tree_can_hold_is_not_patched_from_within() {
+    let message = api::tables::message("k8s.io.api.apps.v1.ControllerRevision").unwrap();
+    let strictness = api::decode::Strictness::Strict;
+    let target = api::decode::json(br#"{"data":{"a":1e999}}"#, message, strictness).unwrap().tree;
+    for part in [json!({"b": 1}), json!({"a": null})] {
+        assert_eq!(merge(&target, &json!({"data": part})), Err(Error::Rejected));
+        assert_eq!(strategic(&target, &json!({"data": part}), message), Err(Error::Rejected));
+    }
+    for (op, path) in [("add", "/data/b"), ("replace", "/data/a"), ("remove", "/data/a")] {
+        let patch = json!([{"op": op, "path": path, "value": 1}]);
+        assert_eq!(json(&target, &patch), Err(Error::Rejected), "{op}");
+    }
+    let replaced = merge(
+        &json(&target, &json!([{"op": "remove", "path": "/data"}])).unwrap(),
+        &json!({"data": {"b": 1}}),
+    );
+    assert_eq!(replaced.unwrap()["data"], json!({"b": 1}));
+    let test = json!({"op": "test", "path": "/data", "value": {}});
+    let long = format!("{{\"data\":{{ \"a\":\"{}\"}}}}", "x".repeat(1 << 20));
+    let target = api::decode::json(long.as_bytes(), message, strictness).unwrap().tree;
+    let passes = json!({"op": "test", "path": "/data", "value": {"a": "x".repeat(1 << 20)}});
+    assert_eq!(json(&target, &json!([test])), Err(Error::Rejected));
+    assert!(matches!(json(&target, &Tree::Array(vec![passes; 100])), Err(Error::TooLarge(_))));
+}
+
+#[test]
 fn merge_patches() {
     let target = json!({"a": {"b": 1, "c": 2}, "d": [1]});
     let got = merge(&target, &json!({"a": {"b": null, "e": {"f": null}}, "d": [2]})).unwrap();
