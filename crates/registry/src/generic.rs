@@ -117,6 +117,14 @@ impl Profile {
 /// All that an update of the status could change of the metadata.
 pub const ALL_METADATA: &[&str] = &["labels", "annotations", "finalizers", "ownerReferences"];
 
+/// Makes these fields of the metadata what they were.
+pub fn keep_metadata(object: &mut Tree, old: &Tree, fields: &[&str]) {
+    for field in fields {
+        let value = get(old, "metadata").get(*field).cloned().unwrap_or_default();
+        put(ensure(object, "metadata"), field, value);
+    }
+}
+
 struct Generic {
     profile: &'static Profile,
     /// The index of the message; custom resources have none.
@@ -246,10 +254,7 @@ impl Generic {
                 object_fields.insert(key.clone(), value.clone());
             }
         }
-        for field in self.profile.status_keeps {
-            let value = get(old, "metadata").get(*field).cloned().unwrap_or_default();
-            put(ensure(object, "metadata"), field, value);
-        }
+        keep_metadata(object, old, self.profile.status_keeps);
         self.set_generation(object, number(old, "metadata.generation"));
         if let Some(prepare) = self.profile.prepare_status {
             prepare(context, object, Some(old));

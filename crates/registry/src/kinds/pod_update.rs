@@ -6,9 +6,10 @@ use machinery::bounds::{Seen, by_text, is_full};
 use machinery::fieldpath::Path;
 
 use crate::admission::{MIRROR, is_mirror};
+use crate::generic::{ALL_METADATA, keep_metadata};
 use crate::internal;
 use crate::kinds::qos;
-use crate::tree::{as_object, ensure, get, has, int, list, number, object_mut, put, same, text};
+use crate::tree::{Alike, as_object, ensure, get, has, int, list, number, object_mut, put, same, text};
 
 mod narrowing;
 
@@ -75,21 +76,20 @@ pub(super) fn check(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
     if grace < 0 && number(pod, "spec.terminationGracePeriodSeconds") == 1 {
         put(spec, "terminationGracePeriodSeconds", grace.into());
     }
-    let gates = list(old, "spec.schedulingGates");
+    let gates: Seen<Alike> = list(old, "spec.schedulingGates").iter().map(Alike).collect();
     let all = SPEC.field("schedulingGates");
     for (index, gate) in list(pod, "spec.schedulingGates").iter().enumerate() {
         if is_full(errors) {
             break;
         }
-        if !gates.contains(gate) {
+        if !gates.contains(&Alike(gate)) {
             let name = text(gate, "name");
             let detail = format!("only deletion is allowed, but found new scheduling gate '{name}'");
             errors.push(all.index(index).field("name").forbidden(&detail));
         }
     }
     put(spec, "schedulingGates", get(old, "spec.schedulingGates").clone());
-    let gated = !list(old, "spec.schedulingGates").is_empty();
-    if gated {
+    if !gates.is_empty() {
         // A gated pod may be narrowed down.
         narrowing::check(pod, old, spec, errors);
     }
@@ -135,6 +135,9 @@ pub(super) fn ephemeral(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
     let (now, before) = (list(pod, "spec.ephemeralContainers"), list(old, "spec.ephemeralContainers"));
     let now = by_text(now, "name");
     for one in before {
+        if is_full(errors) {
+            break;
+        }
         let name = text(one, "name");
         match now.get(name).copied() {
             None => errors.push(
@@ -151,24 +154,53 @@ pub(super) fn ephemeral(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
     }
 }
 
-/// Takes over the containers' resources, and nothing else.
+fn names(containers: &[Tree]) -> impl Iterator<Item = &str> {
+    containers.iter().map(|container| text(container, "name"))
+}
+
+/// Takes over resources, and of the metadata what says which object and version is meant. Containers that are not the pod's stay, to
+/// be refused.
 pub(super) fn only_resources(pod: &mut Tree, old: &Tree) {
     let mut result = old.clone();
     for field in ["containers", "initContainers"] {
-        let wanted = by_text(list(pod, &format!("spec.{field}")), "name");
+        let wanted = list(get(pod, "spec"), field);
         let Some(spec) = object_mut(&mut result, "spec") else { return };
-        for container in spec.get_mut(field).and_then(Tree::as_array_mut).into_iter().flatten() {
-            let name = text(container, "name").to_owned();
-            if let Some(new) = wanted.get(name.as_str()) {
-                for part in ["resources", "resizePolicy"] {
-                    put(as_object(container), part, get(new, part).clone());
-                }
+        if !names(wanted).eq(names(list(get(old, "spec"), field))) {
+            put(spec, field, wanted.to_vec().into());
+            continue;
+        }
+        let containers = spec.get_mut(field).and_then(Tree::as_array_mut).into_iter().flatten();
+        for (container, new) in containers.zip(wanted) {
+            for part in ["resources", "resizePolicy"] {
+                put(as_object(container), part, get(new, part).clone());
             }
         }
     }
     put(ensure(&mut result, "spec"), "resources", get(pod, "spec.resources").clone());
     put(as_object(&mut result), "metadata", get(pod, "metadata").clone());
+    keep_metadata(&mut result, old, ALL_METADATA);
     *pod = result;
+}
+
+/// A resize is of the containers that there are, in their order.
+fn same_containers(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
+    for field in ["containers", "initContainers"] {
+        let (now, before) = (list(get(pod, "spec"), field), list(get(old, "spec"), field));
+        let all = SPEC.field(field);
+        if now.len() != before.len() {
+            errors.push(all.forbidden(&format!("{field} may not be added or removed on resize")));
+            continue;
+        }
+        for (index, (now, before)) in names(now).zip(names(before)).enumerate() {
+            if is_full(errors) {
+                break;
+            }
+            if now != before {
+                let detail = format!("{field} may not be renamed or reordered on resize");
+                errors.push(all.index(index).field("name").forbidden(&detail));
+            }
+        }
+    }
 }
 
 /// The `resize` subresource: cpu and memory only, and neither taken away.
@@ -178,11 +210,17 @@ pub(super) fn resize(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
         return;
     }
     if text(old, "spec.os.name") == "windows" {
-        errors.push(Path::new("[]").forbidden("windows pods cannot be resized"));
+        *errors = vec![Path::new("[]").forbidden("windows pods cannot be resized")];
+        return;
     }
     let class = qos::class(get(old, "spec"));
     if qos::class(get(pod, "spec")) != class {
         errors.push(SPEC.invalid(class, "Pod QOS Class may not change as a result of resizing"));
+    }
+    let known = errors.len();
+    same_containers(pod, old, errors);
+    if errors.len() > known {
+        return;
     }
     let mut munged = pod.clone();
     let Some(spec) = object_mut(&mut munged, "spec") else { return };
@@ -261,6 +299,35 @@ mod tests {
             Tree::Null,
             &[&format!("{path}: Forbidden: may not remove or update AppArmor annotations")],
         );
+    }
+
+    #[test]
+    fn a_resize_changes_resources_alone() {
+        let old = json!({"metadata": {"name": "p", "resourceVersion": "2", "labels": {"app": "a"}, "finalizers": ["a/b"]},
+            "spec": {"containers": [{"name": "c", "image": "x", "resources": {"requests": {"cpu": "1"}}}]}});
+        let mut new = json!({"metadata": {"name": "p", "resourceVersion": "1", "labels": {"app": "b"},
+            "annotations": {"a": "b"}, "ownerReferences": [{"name": "o"}]},
+            "spec": {"containers": [{"name": "c", "image": "y", "resources": {"requests": {"cpu": "2"}}}]}});
+        only_resources(&mut new, &old);
+        let mut expect = old;
+        expect["metadata"]["resourceVersion"] = "1".into();
+        expect["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "2".into();
+        assert!(same(&new, &expect), "{new}");
+
+        let check = |names: &[&str], expect: &str| {
+            let containers: Vec<Tree> = names.iter().map(|name| json!({"name": name})).collect();
+            let pod = json!({"spec": {"containers": [{"name": "a"}, {"name": "b"}]}});
+            let (mut new, mut errors) = (json!({"spec": {"containers": containers}}), Vec::new());
+            only_resources(&mut new, &pod);
+            resize(&new, &pod, &mut errors);
+            let said: Vec<String> =
+                errors.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+            assert_eq!(said.join(", "), expect);
+        };
+        check(&["a", "b"], "");
+        let renamed = "Forbidden: containers may not be renamed or reordered on resize";
+        check(&["b", "a"], &[0, 1].map(|at| format!("spec.containers[{at}].name: {renamed}")).join(", "));
+        check(&["a"], "spec.containers: Forbidden: containers may not be added or removed on resize");
     }
 
     #[test]
