@@ -6,8 +6,10 @@ use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::Path;
 use machinery::names;
 use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::error::X509Error;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer as _;
+use x509_parser::public_key::PublicKey;
 use x509_parser::x509::AttributeTypeAndValue;
 
 use crate::generic::Profile;
@@ -61,12 +63,8 @@ pub struct Subject {
 
 /// The subject of `spec.request`: a certificate request in PEM, in base64.
 pub fn subject(encoded: &str) -> Result<Subject, String> {
-    let block = api::text::from_base64(encoded)
-        .and_then(|text| Pem::iter_from_buffer(&text).next()?.ok())
-        .filter(|block| block.label == "CERTIFICATE REQUEST")
-        .ok_or("PEM block type must be CERTIFICATE REQUEST")?;
-    let (_, request) =
-        X509CertificationRequest::from_der(&block.contents).map_err(|error| error.to_string())?;
+    let block = block(encoded)?;
+    let request = parse(&block)?;
     let subject = &request.certification_request_info.subject;
     let text = |attribute: &AttributeTypeAndValue<'_>| attribute.as_str().map(str::to_owned);
     // of several names the last counts
@@ -75,6 +73,39 @@ pub fn subject(encoded: &str) -> Result<Subject, String> {
     Ok(Subject {
         common_name: common_name.map_err(|error| error.to_string())?.unwrap_or_default(),
         organizations: organizations.map_err(|error| error.to_string())?,
+    })
+}
+
+/// The one PEM block. Where there are several, readers differ in which of them they take.
+fn block(encoded: &str) -> Result<Pem, String> {
+    let text = api::text::from_base64(encoded).unwrap_or_default();
+    let begins = text.windows(BEGIN.len()).filter(|window| *window == BEGIN).count();
+    let block = Pem::iter_from_buffer(&text).next().and_then(Result::ok);
+    let block = block.filter(|block| begins == 1 && block.label == "CERTIFICATE REQUEST");
+    block.ok_or_else(|| "PEM block type must be CERTIFICATE REQUEST".to_owned())
+}
+
+const BEGIN: &[u8] = b"-----BEGIN";
+
+fn parse(block: &Pem) -> Result<X509CertificationRequest<'_>, String> {
+    let (rest, request) =
+        X509CertificationRequest::from_der(&block.contents).map_err(|error| error.to_string())?;
+    if rest.is_empty() { Ok(request) } else { Err("asn1: syntax error: trailing data".to_owned()) }
+}
+
+/// Whoever asks for a certificate has the key that it is for: the request is signed with it.
+fn signed(encoded: &str) -> Result<(), String> {
+    let block = block(encoded)?;
+    let request = parse(&block)?;
+    request.verify_signature().map_err(|error| match error {
+        X509Error::SignatureUnsupportedAlgorithm => {
+            "x509: cannot verify signature: algorithm unimplemented".to_owned()
+        }
+        _ => match request.certification_request_info.subject_pki.parsed() {
+            Ok(PublicKey::RSA(_)) => "crypto/rsa: verification error".to_owned(),
+            Ok(PublicKey::EC(_)) => "x509: ECDSA verification failure".to_owned(),
+            _ => "x509: Ed25519 verification failure".to_owned(),
+        },
     })
 }
 
@@ -142,11 +173,8 @@ fn check(context: &Context<'_>, request: &Tree, old: Option<&Tree>, errors: &mut
         return;
     }
     let spec = Path::new("spec");
-    let encoded = text(request, "spec.request");
-    // The bytes must be a PEM block; base64 of its first line tells.
-    if !encoded.starts_with("LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNU") {
-        let detail = "PEM block type must be CERTIFICATE REQUEST";
-        errors.push(spec.field("request").invalid(get(request, "spec.request"), detail));
+    if let Err(detail) = signed(text(request, "spec.request")) {
+        errors.push(spec.field("request").invalid(get(request, "spec.request"), &detail));
     }
     if list(request, "spec.usages").is_empty() {
         errors.push(spec.field("usages").required(""));
@@ -201,5 +229,35 @@ pub(super) fn signer_name(signer: &str, path: &Path<'_>, errors: &mut Vec<Cause>
     }
     for problem in names::dns1123_subdomain(name) {
         errors.push(path.invalid(name, &format!("validating label {name:?}: {problem}")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
+    /// Of `/CN=n`, signed with the key in it.
+    const REQUEST: &str = "-----BEGIN CERTIFICATE REQUEST-----\n\
+MIHHMG4CAQAwDDEKMAgGA1UEAwwBbjBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IA\n\
+BOamOv6YBktGpyyf/WXTq1QrmZwNrXTTq9fToFWBbgDYe3/Op9agqw/C32UNI4dy\n\
+4ElzsHFWF49GcQg6NhVp4cKgADAKBggqhkjOPQQDAgNJADBGAiEAlivnIL1MSu7u\n\
+QJfzRB01yU1LWDSacS6TuC+CliZZQNwCIQCaKNVoQPVD/ocm11tbxPjFttwDAjug\n\
+zBD/DZIvC2XNPw==\n\
+-----END CERTIFICATE REQUEST-----\n";
+
+    #[test]
+    fn a_request_is_signed_with_its_key() {
+        let check = |pem: &str, expect: Result<(), &str>| {
+            assert_eq!(signed(&STANDARD.encode(pem)), expect.map_err(str::to_owned), "{pem}");
+        };
+        check(REQUEST, Ok(()));
+        check(&REQUEST.replace("zBD/DZ", "zBD/DY"), Err("x509: ECDSA verification failure"));
+        let wrong = Err("PEM block type must be CERTIFICATE REQUEST");
+        check("", wrong);
+        check(&REQUEST.replace("CERTIFICATE REQUEST", "CERTIFICATE"), wrong);
+        check(&REQUEST.repeat(2), wrong);
+        assert_eq!(signed("no base64"), wrong.map_err(str::to_owned));
     }
 }
