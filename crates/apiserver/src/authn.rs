@@ -21,7 +21,7 @@ use crate::user::User;
 
 pub use header::RequestHeader;
 pub use impersonation::{Wanted, impersonated};
-pub use service_account::ServiceAccounts;
+pub use service_account::{ServiceAccounts, split_username};
 pub use static_token::StaticTokens;
 
 pub const AUTHENTICATED: &str = "system:authenticated";

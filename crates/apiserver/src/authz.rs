@@ -1,6 +1,7 @@
 //! Whether a user may do what a request asks: the modes of `--authorization-mode` in their order; the first that
 //! decides, decides.
 
+pub mod changes;
 pub mod escalation;
 pub(crate) mod follow;
 pub mod node;

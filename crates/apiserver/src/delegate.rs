@@ -38,6 +38,8 @@ pub trait Tokens: Send + Sync {
 /// One write, as a [`Hook`] sees it.
 pub struct Write<'a> {
     pub user: &'a User,
+    /// As authorization saw it.
+    pub verb: &'a str,
     pub resource: &'a Resource,
     /// Empty for the object itself.
     pub subresource: &'a str,

@@ -143,6 +143,7 @@ impl<'a> Call<'a> {
         Operation {
             server: self.server,
             user: self.user,
+            verb: &self.info.verb,
             resource: self.resource,
             subresource: &self.info.subresource,
             namespace: self.namespace(),

@@ -113,6 +113,7 @@ impl Resources {
         let operation = Operation {
             server: &server,
             user: &user,
+            verb: "create",
             resource,
             subresource: "",
             namespace,
@@ -137,6 +138,7 @@ impl Resources {
         let operation = Operation {
             server: &server,
             user: &user,
+            verb: "update",
             resource,
             subresource,
             namespace,
@@ -163,6 +165,7 @@ impl Resources {
         let operation = Operation {
             server: &server,
             user: &user,
+            verb: "delete",
             resource,
             subresource: "",
             namespace,

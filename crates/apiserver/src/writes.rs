@@ -37,6 +37,8 @@ const NAME_ATTEMPTS: usize = 8;
 pub struct Operation<'a> {
     pub server: &'a Arc<Server>,
     pub user: &'a User,
+    /// As authorization saw it.
+    pub verb: &'a str,
     /// At the request's version.
     pub resource: &'static Resource,
     /// Empty for the object itself.
@@ -268,6 +270,7 @@ async fn begin(
 ) -> Result<Vec<Box<dyn Reservation>>, Status> {
     let write = Write {
         user: operation.user,
+        verb: operation.verb,
         resource,
         subresource: operation.subresource,
         namespace: operation.namespace,

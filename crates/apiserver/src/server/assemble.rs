@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::Error;
 use crate::allocate::ServiceHook;
 use crate::authn::{Authenticator, RequestHeader, ServiceAccounts, StaticTokens};
+use crate::authz::changes::Changes;
 use crate::authz::escalation::Escalation;
 use crate::authz::{Authorizer, node, rbac};
 use crate::bootstrap::{Bootstrap, Hooks, Periods};
@@ -83,12 +84,13 @@ pub async fn front(
 
     let reviews = Reviews { authenticator: authenticator.clone(), authorizer: authorizer.clone() };
     let escalation = Escalation { authorizer: authorizer.clone() };
+    let changes = Changes { authorizer: authorizer.clone(), resources: resources.clone() };
     let server = handlers::Server::with_settings(
         resources.clone(),
         authorizer.clone(),
         Some(Arc::new(reviews)),
         Some(issuer.clone()),
-        vec![services.clone(), Arc::new(escalation)],
+        vec![services.clone(), Arc::new(escalation), Arc::new(changes)],
         settings,
         |name| options.admits(name),
     );

@@ -335,5 +335,87 @@ async fn approving_a_certificate_is_a_right_of_its_own() {
     rig.stop().await;
 }
 
+fn invalid(answer: &(StatusCode, Tree), why: &str) {
+    assert_eq!(answer.0, StatusCode::UNPROCESSABLE_ENTITY, "{}", answer.1);
+    let message = answer.1["message"].as_str().unwrap_or_default();
+    assert!(message.contains(why), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_parts_of_a_status_are_rights_of_their_own() {
+    let rig = Rig::start().await;
+    rig.ready().await;
+    let admin = rig.admin();
+
+    let (group, plural) = ("certificates.k8s.io", "podcertificaterequests");
+    let requests = format!("/apis/{group}/v1/namespaces/default/{plural}");
+    let report = rule(&["update", "patch"], group, &["podcertificaterequests/status"], &[]);
+    let gina = grant(&rig, "gina", "", std::slice::from_ref(&report)).await;
+    let hans =
+        grant(&rig, "hans", "", &[report, rule(&["sign"], group, &["signers"], &["example.com/*"])]).await;
+    let request = json!({"metadata": {"name": "r", "labels": {"a": "b"}}, "spec": {"signerName": "example.com/any",
+        "podName": "p", "podUID": "u", "serviceAccountName": "s", "serviceAccountUID": "u", "nodeName": "n", "nodeUID": "u"}});
+    let (code, made) = rig.post(&admin, &requests, request).await;
+    assert_eq!(code, StatusCode::CREATED, "{made}");
+    let issued = json!({"metadata": {"labels": {"a": "c"}}, "status": {"certificateChain": "x"}});
+    let path = format!("{requests}/r/status");
+    let why = "spec.signerName: Forbidden: User \"gina\" is not permitted to \"sign\" for signer \"example.com/any\"";
+    invalid(&rig.patch(&gina, &path, issued.clone()).await, why);
+    let (code, answer) = rig.patch(&hans, &path, issued).await;
+    assert_eq!(code, StatusCode::OK, "{answer}");
+    assert_eq!(
+        (&answer["metadata"]["labels"]["a"], &answer["status"]["certificateChain"]),
+        (&json!("b"), &json!("x"))
+    );
+
+    let group = "resource.k8s.io";
+    let claims = format!("/apis/{group}/v1/namespaces/default/resourceclaims");
+    let report = rule(&["update", "patch"], group, &["resourceclaims/status"], &[]);
+    let ida = grant(&rig, "ida", "", std::slice::from_ref(&report)).await;
+    let bind = rule(&["update", "patch"], group, &["resourceclaims/binding"], &[]);
+    let jan = grant(&rig, "jan", "", &[report.clone(), bind]).await;
+    let speak = rule(&["arbitrary-node:patch"], group, &["resourceclaims/driver"], &["d.example.com"]);
+    let kim = grant(&rig, "kim", "", &[report, speak]).await;
+    let request =
+        |admin: bool| json!({"name": "r", "exactly": {"deviceClassName": "c", "adminAccess": admin}});
+    let claim = |name: &str, admin: bool| json!({"metadata": {"name": name}, "spec": {"devices": {"requests": [request(admin)]}}});
+    let shared = "spec.devices.requests[0].adminAccess: Forbidden: admin access to devices requires the `resource.kubernetes.io/admin-access: true` label on the containing namespace";
+    invalid(&rig.post(&admin, &claims, claim("shared", true)).await, shared);
+    let (code, made) = rig.post(&admin, &claims, claim("c", false)).await;
+    assert_eq!(code, StatusCode::CREATED, "{made}");
+    let path = format!("{claims}/c/status");
+    let result = json!({"request": "r", "driver": "d.example.com", "pool": "p", "device": "x"});
+    let allocated = json!({"status": {"allocation": {"devices": {"results": [result]}}}});
+    let why = "status.allocation: Forbidden: changing status.allocation or status.reservedFor requires resource=\"resourceclaims/binding\", verb=\"patch\" permission: resourceclaims.resource.k8s.io is forbidden: User \"ida\" cannot patch resource \"resourceclaims/binding\" in API group \"resource.k8s.io\" at the cluster scope";
+    invalid(&rig.patch(&ida, &path, allocated.clone()).await, why);
+    let (code, answer) = rig.patch(&jan, &path, allocated).await;
+    assert_eq!(code, StatusCode::OK, "{answer}");
+    let device =
+        |driver: &str| json!({"status": {"devices": [{"driver": driver, "pool": "p", "device": "x"}]}});
+    let why = "status.devices: Forbidden: changing status.devices requires resource=\"resourceclaims/driver\", verb=\"[arbitrary-node:patch]\" permission: ";
+    invalid(&rig.patch(&jan, &path, device("d.example.com")).await, why);
+    invalid(&rig.patch(&kim, &path, device("e.example.com")).await, why);
+    let (code, answer) = rig.patch(&kim, &path, device("d.example.com")).await;
+    assert_eq!(code, StatusCode::OK, "{answer}");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_resize_labels_nothing() {
+    let rig = cluster().await;
+    let resize = rule(&["patch"], "", &["pods/resize"], &[]);
+    let lea = grant(&rig, "lea", "default", &[resize]).await;
+    let amounts = |cpu: &str| json!({"requests": {"cpu": cpu}});
+    let containers = |cpu: &str| json!([{"name": "c", "image": "x", "resources": amounts(cpu)}]);
+    pod(&rig, "p", "", &[("containers", containers("1"))]).await;
+    let larger = json!({"metadata": {"labels": {"app": "b"}, "finalizers": ["a/b"]}, "spec": {"containers": containers("2")}});
+    let (code, resized) = rig.patch(&lea, &format!("{DEFAULT}/pods/p/resize"), larger).await;
+    assert_eq!(code, StatusCode::OK, "{resized}");
+    assert_eq!(resized["spec"]["containers"][0]["resources"]["requests"]["cpu"], "2");
+    assert_eq!(resized["metadata"]["labels"], json!({"app": "a"}));
+    assert!(resized["metadata"]["finalizers"].is_null());
+    rig.stop().await;
+}
+
 /// Of `/O=system:masters/CN=m`.
 const REQUEST: &str = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlIZ01JR0hBZ0VBTUNVeEZ6QVZCZ05WQkFvTURuTjVjM1JsYlRwdFlYTjBaWEp6TVFvd0NBWURWUVFEREFGdApNRmt3RXdZSEtvWkl6ajBDQVFZSUtvWkl6ajBEQVFjRFFnQUVPWjlIM1RtdTAwT3R5eDh0RXNsWlR5MHB1SGtRCjZSZ2l1dFNheXlZdEtEM2xXWGVCSU1yemE4bWgzS0VSYW1vc3l1NWJ2cFpEYVNOQ1VMOTBwK1owTmFBQU1Bb0cKQ0NxR1NNNDlCQU1DQTBnQU1FVUNJUURsaDB1UWxRS3ZkUDdMKzd4M3pkRjZWb3ZyZENhOU9VWUtRcmxqY1lCUgpRd0lnZnBYNDBoWUtxZmJIR25JQ2FKNStMOG9mT3crVEtkSFlCWjVCS1lMckZFND0KLS0tLS1FTkQgQ0VSVElGSUNBVEUgUkVRVUVTVC0tLS0tCg==";

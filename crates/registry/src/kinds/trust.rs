@@ -7,7 +7,7 @@ use machinery::fieldpath::Path;
 use machinery::names;
 use x509_parser::pem::Pem;
 
-use crate::generic::Profile;
+use crate::generic::{ALL_METADATA, Profile};
 use crate::internal;
 use crate::kinds::certificates::signer_name;
 use crate::rules::{Literal, Rule, Table};
@@ -25,6 +25,7 @@ pub(super) const RULES: Table = &[
 pub(super) const PROFILES: &[Profile] = &[
     Profile {
         status: true,
+        status_keeps: ALL_METADATA,
         check: Some(request),
         ..Profile::new("certificates.k8s.io", "podcertificaterequests")
     },
