@@ -66,7 +66,7 @@ impl Escalation {
             Rule { verbs: list("*"), urls: list("*"), ..Rule::default() },
         ];
         let (held, _) = self.authorizer.rbac.rules_for(write.user, write.namespace);
-        if uncovered(&held, &everything).is_empty() {
+        if uncovered(&held, &everything).is_ok_and(|missing| missing.is_empty()) {
             return Ok(());
         }
         let why = "must have cluster-admin privileges to use the aggregationRule";
@@ -108,7 +108,8 @@ impl Escalation {
     /// Refuses when the user does not hold all of `wanted` where it would be granted.
     fn hold(&self, write: &Write<'_>, name: &str, wanted: Vec<Rule>) -> Result<(), Status> {
         let (held, errors) = self.authorizer.rbac.rules_for(write.user, write.namespace);
-        let missing = uncovered(&held, &wanted);
+        let missing = uncovered(&held, &wanted)
+            .map_err(|error| Status::request_entity_too_large(&error.to_string()))?;
         if missing.is_empty() {
             return Ok(());
         }

@@ -1,11 +1,13 @@
 //! RBAC rules: what they match, and whether some cover others.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::Attributes;
 
 /// A `PolicyRule`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Rule {
     pub verbs: Vec<String>,
@@ -47,6 +49,18 @@ impl Rule {
             && (self.resource_names.is_empty()
                 || self.resource_names.iter().any(|own| own == attributes.name))
     }
+
+    fn words(&self) -> usize {
+        let lists = [&self.verbs, &self.api_groups, &self.resources, &self.resource_names, &self.urls];
+        lists.into_iter().map(Vec::len).sum()
+    }
+
+    /// How many [`parts`] there are.
+    fn parts(&self) -> usize {
+        let resources = self.api_groups.len().saturating_mul(self.resources.len());
+        let resources = resources.saturating_mul(self.resource_names.len().max(1));
+        self.verbs.len().saturating_mul(resources.saturating_add(self.urls.len()))
+    }
 }
 
 fn resource_matches(own: &str, resource: &str, subresource: &str) -> bool {
@@ -67,17 +81,37 @@ fn url_matches(own: &str, path: &str) -> bool {
     }
 }
 
+/// How many parts of rules are looked at. A rule of a thousand words has millions.
+const MOST_PARTS: usize = 100_000;
+/// How many words of rules are compared.
+const MOST_COMPARED: usize = 100_000_000;
+
+/// To say whether rules cover others would take too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the rules have more combinations of verbs, groups, resources and names than can be compared with those held"
+)]
+pub struct TooMany;
+
 /// The parts of `wanted` that no rule of `held` covers, put together again.
-pub fn uncovered(held: &[Rule], wanted: &[Rule]) -> Vec<Rule> {
-    let mut missing = Vec::new();
-    for rule in wanted {
-        for part in parts(rule) {
-            if !held.iter().any(|own| covers(own, &part)) {
-                missing.push(part);
-            }
-        }
+pub fn uncovered(held: &[Rule], wanted: &[Rule]) -> Result<Vec<Rule>, TooMany> {
+    let words_held: usize = held.iter().map(Rule::words).sum();
+    let words_wanted: usize = wanted.iter().map(Rule::words).sum();
+    if words_wanted.saturating_mul(words_held) > MOST_COMPARED {
+        return Err(TooMany);
     }
-    compact(missing)
+    let (mut looked_at, mut missing) = (0usize, Vec::new());
+    for rule in wanted {
+        if held.iter().any(|own| covers(own, rule)) {
+            continue;
+        }
+        looked_at = looked_at.saturating_add(rule.parts());
+        if looked_at > MOST_PARTS || looked_at.saturating_mul(words_held) > MOST_COMPARED {
+            return Err(TooMany);
+        }
+        missing.extend(parts(rule).into_iter().filter(|part| !held.iter().any(|own| covers(own, part))));
+    }
+    Ok(compact(missing))
 }
 
 /// One rule per combination of verb and what it applies to.
@@ -109,36 +143,45 @@ fn parts(rule: &Rule) -> Vec<Rule> {
     parts
 }
 
-fn covers(own: &Rule, part: &Rule) -> bool {
-    if !has(&own.verbs, &part.verbs[0]) {
-        return false;
-    }
-    if let Some(url) = part.urls.first() {
-        return own.urls.iter().any(|held| match (held.strip_suffix('*'), url.strip_suffix('*')) {
+/// Whether a rule covers all of another.
+fn covers(own: &Rule, rule: &Rule) -> bool {
+    let url = |url: &String| {
+        own.urls.iter().any(|held| match (held.strip_suffix('*'), url.strip_suffix('*')) {
             (Some(prefix), Some(wanted)) => wanted.starts_with(prefix),
             (Some(prefix), None) => url.starts_with(prefix),
             (None, _) => held == url,
-        });
-    }
-    let resource = &part.resources[0];
-    let sub = resource.split_once('/').map(|(_, sub)| format!("*/{sub}"));
-    has(&own.api_groups, &part.api_groups[0])
-        && own.resources.iter().any(|held| held == "*" || held == resource || Some(held) == sub.as_ref())
-        && (own.resource_names.is_empty()
-            || part.resource_names.first().is_some_and(|name| own.resource_names.contains(name)))
+        })
+    };
+    let resource = |resource: &String| {
+        let sub = resource.split_once('/').map(|(_, sub)| format!("*/{sub}"));
+        own.resources.iter().any(|held| held == "*" || held == resource || Some(held) == sub.as_ref())
+    };
+    let named = || {
+        own.resource_names.is_empty()
+            || (!rule.resource_names.is_empty()
+                && rule.resource_names.iter().all(|name| own.resource_names.contains(name)))
+    };
+    rule.verbs.iter().all(|verb| has(&own.verbs, verb))
+        && rule.urls.iter().all(url)
+        && (rule.api_groups.is_empty()
+            || rule.resources.is_empty()
+            || (rule.api_groups.iter().all(|group| has(&own.api_groups, group))
+                && rule.resources.iter().all(resource)
+                && named()))
 }
 
 /// Joins the verbs of rules that differ in nothing else.
 fn compact(rules: Vec<Rule>) -> Vec<Rule> {
     let mut joined: Vec<Rule> = Vec::new();
+    let mut places: HashMap<Rule, usize> = HashMap::new();
     for mut rule in rules {
-        let same = joined.iter_mut().find(|other| {
-            (&other.api_groups, &other.resources, &other.resource_names, &other.urls)
-                == (&rule.api_groups, &rule.resources, &rule.resource_names, &rule.urls)
-        });
-        match same {
-            Some(other) => other.verbs.append(&mut rule.verbs),
-            None => joined.push(rule),
+        let verbs = std::mem::take(&mut rule.verbs);
+        match places.get(&rule) {
+            Some(place) => joined[*place].verbs.extend(verbs),
+            None => {
+                places.insert(rule.clone(), joined.len());
+                joined.push(Rule { verbs, ..rule });
+            }
         }
     }
     joined
@@ -192,8 +235,9 @@ mod tests {
     #[test]
     fn covering() {
         let held = [rule(&["get", "list"], &[""], &["pods"])];
-        assert!(uncovered(&held, &[rule(&["get"], &[""], &["pods"])]).is_empty());
-        let missing = uncovered(&held, &[rule(&["get", "delete", "watch"], &["", "apps"], &["pods"])]);
+        assert_eq!(uncovered(&held, &[rule(&["get"], &[""], &["pods"])]), Ok(Vec::new()));
+        let missing =
+            uncovered(&held, &[rule(&["get", "delete", "watch"], &["", "apps"], &["pods"])]).unwrap();
         let text: Vec<String> = missing.iter().map(ToString::to_string).collect();
         assert_eq!(
             text,
@@ -202,6 +246,36 @@ mod tests {
                 r#"{APIGroups:[""], Resources:["pods"], Verbs:["delete" "watch"]}"#
             ]
         );
-        assert!(uncovered(&[rule(&["*"], &["*"], &["*"])], &missing).is_empty());
+        assert_eq!(uncovered(&[rule(&["*"], &["*"], &["*"])], &missing), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn names_are_covered_by_rules_without_and_by_the_same() {
+        let named = |names: &[&str]| Rule {
+            resource_names: names.iter().map(|name| (*name).to_owned()).collect(),
+            ..rule(&["get"], &[""], &["pods"])
+        };
+        let check = |held: Rule, wanted: Rule, covered: bool| {
+            assert_eq!(uncovered(&[held], &[wanted]).unwrap().is_empty(), covered);
+        };
+        check(named(&[]), named(&["a", "b"]), true);
+        check(named(&["b", "a"]), named(&["a", "b"]), true);
+        check(named(&["a"]), named(&["a", "b"]), false);
+        check(named(&["a"]), named(&[]), false);
+    }
+
+    #[test]
+    fn rules_of_too_many_combinations_are_not_compared() {
+        let words: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let large = rule(&words, &words, &words);
+        assert_eq!(
+            uncovered(&[rule(&["get"], &[""], &["pods"])], std::slice::from_ref(&large)),
+            Err(TooMany)
+        );
+        assert_eq!(uncovered(&[rule(&["*"], &["*"], &["*"])], std::slice::from_ref(&large)), Ok(Vec::new()));
+        assert_eq!(uncovered(std::slice::from_ref(&large), std::slice::from_ref(&large)), Ok(Vec::new()));
+        let held: Vec<Rule> = (0..100).map(|_| large.clone()).collect();
+        assert_eq!(uncovered(&held, &held), Err(TooMany));
     }
 }

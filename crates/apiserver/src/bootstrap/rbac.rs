@@ -80,7 +80,8 @@ fn merge(stored: &mut Tree, default: &Tree) -> bool {
     }
     if default["rules"].is_array() {
         let have = role_rules(stored);
-        let missing = uncovered(&have, &role_rules(default));
+        // a role that was made too large to compare stays as it is
+        let missing = uncovered(&have, &role_rules(default)).unwrap_or_default();
         if !missing.is_empty() {
             let rules: Vec<Rule> = have.into_iter().chain(missing).collect();
             stored["rules"] = json!(rules);
