@@ -1,5 +1,5 @@
-//! Which flow schema and priority level a request belongs to: every answer names both by their uids. The schemas are
-//! compiled when they change; a request is compared with them in order of their precedence.
+//! Which flow schema and priority level a request belongs to: every answer names both by their uids, and what is exempt waits for no
+//! seat. The schemas are compiled when they change; a request is compared with them in order of their precedence.
 //!
 //! What a priority level gives its requests (shares, queues) is absent: see `layers/limits.rs`.
 
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use api::Tree;
 use api::model::Resource;
 use http::HeaderValue;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -22,17 +22,20 @@ use crate::user::User;
 /// Levels that exist whether or not there is an object of theirs.
 const MANDATORY: [&str; 2] = ["exempt", "catch-all"];
 
-/// The headers of an answer.
+/// The headers of an answer, and whether the level has no limits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Flow {
     pub schema: HeaderValue,
     pub level: HeaderValue,
+    pub exempt: bool,
 }
 
 /// The schemas as they are now.
 #[derive(Default)]
 pub struct Flows {
     compiled: RwLock<Arc<Vec<Schema>>>,
+    /// Taken while the schemas are read and compiled: what was read first must not be put in place last.
+    compiling: Mutex<()>,
     /// Wakes what keeps the schemas' statuses.
     pub changed: Notify,
 }
@@ -128,6 +131,7 @@ impl Flows {
     }
 
     fn recompile(&self, resources: &Resources) {
+        let _compiling = self.compiling.lock();
         let all = |resource: &Resource| -> Vec<Tree> {
             resources.list(resource, None).iter().map(|entry| entry.tree()).collect()
         };
@@ -136,19 +140,23 @@ impl Flows {
     }
 
     fn set(&self, schemas: &[Tree], levels: &[Tree]) {
-        let uid_of = |name: &str| levels.iter().find(|level| level["metadata"]["name"] == name).map(uid);
+        let level_of = |name: &str| levels.iter().find(|level| level["metadata"]["name"] == name);
+        let uid_of = |name: &str| level_of(name).map(uid);
+        let exempt = |name: &str| {
+            name == MANDATORY[0] || level_of(name).is_some_and(|level| level["spec"]["type"] == "Exempt")
+        };
         let empty = || HeaderValue::from_static("");
         let mut compiled: Vec<Schema> = Vec::with_capacity(schemas.len() + MANDATORY.len());
         for schema in schemas {
-            let level = schema["spec"]["priorityLevelConfiguration"]["name"].as_str().unwrap_or_default();
+            let name = schema["spec"]["priorityLevelConfiguration"]["name"].as_str().unwrap_or_default();
             // One whose level is missing takes no requests.
-            let Some(level) = uid_of(level).or_else(|| MANDATORY.contains(&level).then(empty)) else {
+            let Some(level) = uid_of(name).or_else(|| MANDATORY.contains(&name).then(empty)) else {
                 continue;
             };
             compiled.push(Schema {
                 precedence: schema["spec"]["matchingPrecedence"].as_i64().unwrap_or(1000),
                 name: schema["metadata"]["name"].as_str().unwrap_or_default().to_owned(),
-                flow: Flow { schema: uid(schema), level },
+                flow: Flow { schema: uid(schema), level, exempt: exempt(name) },
                 rules: items(&schema["spec"]["rules"]).map(rule).collect(),
             });
         }
@@ -157,7 +165,8 @@ impl Flows {
             if compiled.iter().any(|schema| schema.name == name) {
                 continue;
             }
-            let flow = Flow { schema: empty(), level: uid_of(name).unwrap_or_else(empty) };
+            let level = uid_of(name).unwrap_or_else(empty);
+            let flow = Flow { schema: empty(), level, exempt: exempt(name) };
             let masters = name == "exempt";
             let subject = if masters { crate::user::MASTERS } else { "*" };
             let rules = vec![everything(Subject::Group(subject.to_owned()))];
@@ -336,5 +345,8 @@ mod tests {
         check(&nobody, Method::GET, "/healthzz", ("", ""));
         check(&nobody, Method::GET, "/logs/x", ("schema-health", ""));
         check(&user("root", &["system:masters"]), Method::GET, "/api/v1/pods", ("", ""));
+        for (uri, exempt) in [("/healthz", true), ("/version", false), ("/api/v1/pods", false)] {
+            assert_eq!(flows.of(&nobody, &info(Method::GET, uri)).unwrap().exempt, exempt, "{uri}");
+        }
     }
 }

@@ -14,7 +14,7 @@ use crate::metrics;
 
 /// How long a request waits for a seat before it is refused.
 const WAIT: Duration = Duration::from_secs(5);
-/// How many requests wait at once. Those beyond are refused at once.
+/// How many requests wait at once. Those beyond are refused at once, the last ones of whoever sends most of them.
 const WAITING: usize = 4096;
 
 /// `--max-requests-inflight` and `--max-mutating-requests-inflight`; 0 is no limit.
@@ -59,6 +59,15 @@ impl State {
         }
         self.waiting.entry(user.to_owned()).or_default().push_back(sender);
         self.count += 1;
+    }
+
+    /// Refuses the last request of the user who has most of them, to make room for one of a user with fewer. Answers whether it did.
+    fn displace(&mut self, user: &str) -> bool {
+        let own = self.waiting.get(user).map_or(0, VecDeque::len);
+        let most = self.waiting.values_mut().max_by_key(|all| all.len()).filter(|all| all.len() > own + 1);
+        let displaced = most.and_then(VecDeque::pop_back).is_some();
+        self.count -= usize::from(displaced);
+        displaced
     }
 
     /// Removes those that wait no longer.
@@ -113,7 +122,7 @@ impl Seats {
         if state.count >= WAITING {
             state.tidy();
         }
-        if state.count >= WAITING {
+        if state.count >= WAITING && !state.displace(user) {
             return Err(None);
         }
         let (sender, receiver) = oneshot::channel();
@@ -209,6 +218,11 @@ mod tests {
         let mut waiting: Vec<_> = (0..WAITING).map(|_| Box::pin(limits.enter("create", "a"))).collect();
         waiting.iter_mut().for_each(|one| assert!(one.now_or_never().is_none()));
         assert!(matches!(limits.enter("create", "a").now_or_never(), Some(None)));
+        // another user's takes the place of the last
+        let mut other = Box::pin(limits.enter("create", "b"));
+        assert!((&mut other).now_or_never().is_none());
+        assert!(matches!(waiting.last_mut().unwrap().now_or_never(), Some(None)));
+        assert!(waiting.iter_mut().take(WAITING - 1).all(|one| one.now_or_never().is_none()));
         drop(waiting);
         assert!(limits.enter("create", "a").now_or_never().is_none());
     }
