@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::super::mutate::decode;
 use super::super::options::WriteOptions;
-use super::super::{Call, delete_options};
+use super::super::{Call, delete_options, read};
 use crate::body::Body;
 use crate::negotiate::status_response;
 use crate::user::User;
@@ -204,6 +204,8 @@ fn used_up(status: &mut serde_json::Map<String, Tree>, generation: i64) {
 
 /// Takes one disruption from the pod's budget; or answers the budget that spares the pod, which is not ready.
 async fn check_budgets(call: &Call<'_>, pod: &Tree, dry_run: bool) -> Result<Option<String>, Status> {
+    // one that was made a moment ago counts, too
+    read::wait_for(call, None).await?;
     let budgets: Vec<Tree> = super::others(call, "policy", "v1", "poddisruptionbudgets")?
         .into_iter()
         .filter(|budget| {
