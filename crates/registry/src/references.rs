@@ -3,6 +3,7 @@
 //! One visitor serves all that decide by it: what a node may read, and what a pod that a node makes up may not name.
 
 use api::Tree;
+use machinery::bounds::by_text;
 
 use crate::tree::{get, has, list, text};
 
@@ -61,14 +62,11 @@ pub fn volume_claim(pod: &Tree, volume: &Tree) -> Option<String> {
 /// The resource claims that a pod may use: those it names, those made for it out of a template, and the one made for its extended
 /// resources.
 pub fn resource_claims(pod: &Tree) -> Vec<&str> {
-    let made = list(pod, "status.resourceClaimStatuses");
+    let made = by_text(list(pod, "status.resourceClaimStatuses"), "name");
     let mut names: Vec<&str> = list(pod, "spec.resourceClaims")
         .iter()
         .map(|claim| match text(claim, "resourceClaimName") {
-            "" => made
-                .iter()
-                .find(|status| text(status, "name") == text(claim, "name"))
-                .map_or("", |status| text(status, "resourceClaimName")),
+            "" => made.get(text(claim, "name")).map_or("", |status| text(status, "resourceClaimName")),
             name => name,
         })
         .collect();

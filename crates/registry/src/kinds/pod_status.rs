@@ -2,12 +2,12 @@
 
 use api::Tree;
 use api::status::Cause;
-use machinery::bounds::{Seen, is_full};
+use machinery::bounds::{Seen, by_text, is_full};
 use machinery::fieldpath::{Path, Shown};
 use machinery::names;
 
 use crate::rules::{self, format};
-use crate::tree::{entries, get, has, int, list, number, text};
+use crate::tree::{get, has, int, list, number, text};
 
 static STATUS: Path<'static> = Path::new("status");
 
@@ -115,10 +115,8 @@ fn ended(status: &Tree, before: &Tree, spec: &Tree, field: &str, place: &str, er
         return;
     }
     let path = STATUS.field(field);
-    let by_name: std::collections::HashMap<&str, &Tree> =
-        list(status, field).iter().rev().map(|one| (text(one, "name"), one)).collect();
-    let places: std::collections::HashMap<&str, &Tree> =
-        list(spec, place).iter().rev().map(|one| (text(one, "name"), one)).collect();
+    let by_name = by_text(list(status, field), "name");
+    let places = by_text(list(spec, place), "name");
     for (index, old) in list(before, field).iter().enumerate() {
         if is_full(errors) {
             break;
@@ -166,6 +164,8 @@ fn extended_claim(claim: &Tree, spec: &Tree, errors: &mut Vec<Cause>) {
     if list(claim, "requestMappings").is_empty() {
         errors.push(mappings.required("at least one request mapping is required"));
     }
+    let (containers, first) =
+        (by_text(list(spec, "containers"), "name"), by_text(list(spec, "initContainers"), "name"));
     let mut seen = std::collections::HashSet::new();
     for (index, mapping) in list(claim, "requestMappings").iter().enumerate() {
         if is_full(errors) {
@@ -174,8 +174,7 @@ fn extended_claim(claim: &Tree, spec: &Tree, errors: &mut Vec<Cause>) {
         let at = mappings.index(index);
         let [container, resource, request] =
             ["containerName", "resourceName", "requestName"].map(|field| text(mapping, field));
-        let mut containers = list(spec, "containers").iter().chain(list(spec, "initContainers"));
-        match containers.find(|one| text(one, "name") == container) {
+        match containers.get(container).or_else(|| first.get(container)) {
             None => errors.push(at.field("containerName").invalid(
                 container,
                 "must match the name of an entry in spec.initContainers.name or spec.containers.name",
@@ -303,8 +302,8 @@ const HEALTH_MESSAGE: usize = 1024;
 
 fn devices(status: &Tree, spec: &Tree, field: &str, place: &str, errors: &mut Vec<Cause>) {
     let path = STATUS.field(field);
-    let places: std::collections::HashMap<&str, &Tree> =
-        list(spec, place).iter().rev().map(|one| (text(one, "name"), one)).collect();
+    let places = by_text(list(spec, place), "name");
+    let mapped = mapped(get(status, "extendedResourceClaimStatus"));
     for (index, one) in list(status, field).iter().enumerate() {
         if is_full(errors) {
             break;
@@ -318,38 +317,52 @@ fn devices(status: &Tree, spec: &Tree, field: &str, place: &str, errors: &mut Ve
             continue;
         }
         let container = places.get(text(one, "name"));
+        let claims: Seen<String> = container
+            .into_iter()
+            .flat_map(|container| list(container, "resources.claims"))
+            .map(claim)
+            .collect();
         for (position, resource) in all.iter().enumerate() {
             if is_full(errors) {
                 break;
             }
             let at = at.index(position);
             let name = text(resource, "name");
-            if let Some(container) = container
-                && let Some(detail) = unknown_resource(name, container, status)
-            {
-                errors.push(at.field("name").invalid(name, detail));
+            if let Some(container) = container {
+                let known = match name.strip_prefix("claim:") {
+                    None => get(container, "resources.requests").get(name).is_some(),
+                    Some(claim) => {
+                        let of_container = (text(container, "name"), claim.to_owned());
+                        claims.contains(claim) || mapped.contains(&of_container)
+                    }
+                };
+                if !known {
+                    let detail = if name.starts_with("claim:") { NO_CLAIM } else { NO_REQUEST };
+                    errors.push(at.field("name").invalid(name, detail));
+                }
             }
             health(resource, &at.field("resources"), errors);
         }
     }
 }
 
-/// What is wrong with the name of a resource that a container is said to have.
-fn unknown_resource(name: &str, container: &Tree, status: &Tree) -> Option<&'static str> {
-    let Some(claim) = name.strip_prefix("claim:") else {
-        let known = entries(container, "resources.requests").any(|(own, _)| own == name);
-        return (!known).then_some("must match one of the container's resource requests");
-    };
-    let own = list(container, "resources.claims").iter().any(|own| match text(own, "request") {
-        "" => text(own, "name") == claim,
-        request => format!("{}/{request}", text(own, "name")) == claim,
-    });
-    let extended = get(status, "extendedResourceClaimStatus");
-    let mapped = list(extended, "requestMappings").iter().any(|mapping| {
-        let request = format!("{}/{}", text(extended, "resourceClaimName"), text(mapping, "requestName"));
-        text(mapping, "containerName") == text(container, "name") && request == claim
-    });
-    (!own && !mapped).then_some("must match one of the container's resource claims as 'claim:<claimName>/<requestName>' when container.resources.claims[*].request is set or 'claim:<claimName>' when it is empty")
+const NO_REQUEST: &str = "must match one of the container's resource requests";
+const NO_CLAIM: &str = "must match one of the container's resource claims as 'claim:<claimName>/<requestName>' when container.resources.claims[*].request is set or 'claim:<claimName>' when it is empty";
+
+/// A container's claim as its status names it.
+fn claim(claim: &Tree) -> String {
+    match text(claim, "request") {
+        "" => text(claim, "name").to_owned(),
+        request => format!("{}/{request}", text(claim, "name")),
+    }
+}
+
+/// Containers, each with a request of the claim for extended resources that is its own.
+fn mapped(extended: &Tree) -> Seen<(&str, String)> {
+    let request =
+        |mapping| format!("{}/{}", text(extended, "resourceClaimName"), text(mapping, "requestName"));
+    let mappings = list(extended, "requestMappings").iter();
+    mappings.map(|mapping| (text(mapping, "containerName"), request(mapping))).collect()
 }
 
 fn health(resource: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
