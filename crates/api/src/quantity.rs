@@ -90,16 +90,34 @@ fn suffix_of(suffix: &str) -> Option<(Format, u32, i32)> {
 }
 
 /// The text as it is written from now on: no fraction where a smaller suffix avoids it, the largest suffix that stays exact.
+/// What is finer than a billionth is rounded up.
 pub fn canonical(text: &str) -> Result<String, &'static str> {
+    rounded(text, NANO)
+}
+
+/// As [`canonical`], no finer than a thousandth: lists of resources know nothing less.
+pub fn canonical_milli(text: &str) -> Result<String, &'static str> {
+    rounded(text, MILLI)
+}
+
+/// Spaces around a quantity do not count. Those that JSON has to escape do, for upstream reads a quantity before escapes
+/// are undone.
+pub fn trimmed(text: &str) -> &str {
+    text.trim_matches(|c: char| {
+        c.is_whitespace() && !c.is_ascii_control() && !matches!(c, '\u{2028}' | '\u{2029}')
+    })
+}
+
+fn rounded(text: &str, finest: i64) -> Result<String, &'static str> {
     let parts = parts(text)?;
-    match parts.short() {
+    match parts.short(finest) {
         Some(Spelling::AsIs) => return Ok(text.to_owned()),
         Some(Spelling::Canonical) => {}
         // a number of its own is needed where the amount is not a small one
         None if !parts.number.bytes().any(|byte| byte.is_ascii_digit()) => return Err(NUMERIC),
         None => {}
     }
-    let (amount, format) = Amount::of(&parts);
+    let (amount, format) = Amount::of(&parts, finest);
     Ok(amount.spell(parts.negative, format))
 }
 
@@ -110,11 +128,13 @@ enum Spelling {
 
 /// As many decimal digits fit into 64 bits.
 const DIGITS: i64 = 18;
+/// Decimal places of a billionth, and of a thousandth.
 const NANO: i64 = 9;
+const MILLI: i64 = 3;
 
 impl Parts<'_> {
     /// How an amount of few digits is spelled.
-    fn short(&self) -> Option<Spelling> {
+    fn short(&self, finest: i64) -> Option<Spelling> {
         let (whole, fraction) = (self.whole.len() as i64, self.fraction.len() as i64);
         let binary = self.format == Format::BinarySi;
         let room = match (binary, fraction) {
@@ -123,7 +143,7 @@ impl Parts<'_> {
             (true, _) => -1,
         };
         let scale = if binary { 0 } else { i64::from(self.exponent) } - fraction;
-        if room < 0 || scale < -NANO {
+        if room < 0 || scale < -finest {
             return None;
         }
         let value: u64 = format!("{}{}", self.whole, self.fraction).parse().ok()?;
@@ -145,7 +165,7 @@ struct Amount {
 }
 
 impl Amount {
-    fn of(parts: &Parts<'_>) -> (Amount, Format) {
+    fn of(parts: &Parts<'_>, finest: i64) -> (Amount, Format) {
         let digits = parts.whole.bytes().chain(parts.fraction.bytes()).map(|byte| byte - b'0');
         let mut amount = Amount { digits: digits.collect(), scale: parts.fraction.len() as i64 };
         if parts.base == 10 {
@@ -154,7 +174,7 @@ impl Amount {
             (0..parts.exponent).for_each(|_| amount.double());
         }
         amount.trim();
-        amount.round_up();
+        amount.round_up(finest);
         if parts.format != Format::BinarySi {
             return (amount, parts.format);
         }
@@ -188,14 +208,14 @@ impl Amount {
         }
     }
 
-    /// Whoever wants a little gets no less than a billionth.
-    fn round_up(&mut self) {
-        if self.scale <= NANO || self.digits.is_empty() {
+    /// Whoever wants a little gets no less than the finest that there is.
+    fn round_up(&mut self, finest: i64) {
+        if self.scale <= finest || self.digits.is_empty() {
             return;
         }
-        let finer = usize::try_from(self.scale - NANO).unwrap_or(usize::MAX).min(self.digits.len());
+        let finer = usize::try_from(self.scale - finest).unwrap_or(usize::MAX).min(self.digits.len());
         self.digits.truncate(self.digits.len() - finer);
-        self.scale = NANO;
+        self.scale = finest;
         for digit in self.digits.iter_mut().rev() {
             if *digit < 9 {
                 *digit += 1;
@@ -316,6 +336,22 @@ mod tests {
         ] {
             assert_eq!(canonical(text).as_deref(), Ok(expect), "{text}");
         }
+        for (text, expect) in [
+            ("1n", "1m"),
+            ("1500u", "2m"),
+            ("1000u", "1m"),
+            ("0.1234567891", "124m"),
+            ("-1n", "-1m"),
+            ("1e-9", "1e-3"),
+            ("1e-100", "1e-3"),
+            ("100m", "100m"),
+            ("1E-3", "1E-3"),
+            ("1.1Ki", "1126400m"),
+            ("1024Ki", "1Mi"),
+        ] {
+            assert_eq!(canonical_milli(text).as_deref(), Ok(expect), "{text}");
+        }
+        assert_eq!([" 1 ", "\u{a0}1", "1\n", "\t1"].map(trimmed), ["1", "1", "1\n", "\t1"]);
         for bad in ["", "x", "1x", "1 ", "1ee", "1Kii", "1e--3", "1,5", "Pi", "1e3m"] {
             assert!(canonical(bad).is_err(), "{bad}");
         }

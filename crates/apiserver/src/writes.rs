@@ -141,10 +141,6 @@ pub async fn create(
 ) -> Result<Arc<Entry>, Status> {
     let cache = operation.cache()?;
     let mut body = body;
-    // of a namespace's own namespace nothing is made, and nothing said
-    if operation.resource.group.is_empty() && operation.resource.plural == "namespaces" {
-        metadata::unset(&mut body, "namespace");
-    }
     metadata::check_namespace(&mut body, operation.namespace, cache.kind.is_namespaced())?;
     if !operation.dry_run
         && metadata::text(&body, "resourceVersion").parse::<u64>().is_ok_and(|version| version > 0)
@@ -175,7 +171,7 @@ async fn create_once(
     mut tree: Tree,
     warnings: &mut Vec<String>,
 ) -> Result<Entry, Status> {
-    let name = metadata::name_for_create(&mut tree).map_err(|cause| operation.invalid("", vec![cause]))?;
+    let name = metadata::name_for_create(&mut tree);
     let named = Operation { name: &name, ..*operation };
     let strategy = named.strategy(kind.resource);
     admission::mutate(&named, kind.resource, &mut tree, None).await?;
@@ -184,6 +180,10 @@ async fn create_once(
     let context = named.context(kind.resource, &name);
     warnings.extend(strategy.first_warnings(&tree));
     strategy.prepare_for_create(&context, &mut tree);
+    // some kinds name themselves
+    let name = metadata::text(&tree, "name").to_owned();
+    let named = Operation { name: &name, ..*operation };
+    let context = named.context(kind.resource, &name);
     let held = begin(&named, operation.name, kind.resource, &mut tree, None).await?;
     let mut outcome = Outcome::Refused;
     let result = async {

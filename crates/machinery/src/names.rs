@@ -208,7 +208,7 @@ pub fn qualified_name(value: &str) -> Vec<String> {
         if prefix.is_empty() {
             errors.push("prefix part must be non-empty".to_owned());
         } else {
-            errors.extend(dns1123_subdomain(prefix).into_iter().map(|error| format!("prefix part {error}")));
+            errors.extend(long_name(prefix).into_iter().map(|error| format!("prefix part {error}")));
         }
     }
     if name.is_empty() {
@@ -307,6 +307,11 @@ pub fn path_segment(value: &str) -> Vec<String> {
     if value == "." || value == ".." {
         return vec![format!("may not be '{value}'")];
     }
+    path_segment_prefix(value)
+}
+
+/// What a segment of a path may begin with.
+pub fn path_segment_prefix(value: &str) -> Vec<String> {
     ["/", "%"]
         .iter()
         .filter(|bad| value.contains(**bad))

@@ -42,7 +42,7 @@ impl Quantity {
     /// A JSON string or number.
     pub fn from_tree(tree: &Tree) -> Result<Quantity, Error> {
         match tree {
-            Tree::String(text) => Quantity::parse(text.trim()),
+            Tree::String(text) => Quantity::parse(api::quantity::trimmed(text)),
             Tree::Number(number) => Quantity::parse(&number.to_string()),
             Tree::Null => Ok(Quantity::ZERO),
             _ => Err(Error::Format),
@@ -64,14 +64,14 @@ impl Quantity {
         self.format
     }
 
-    /// Whole units, rounded up.
+    /// Whole units, rounded away from zero.
     pub fn value(&self) -> i64 {
-        ceil(self.nanos, NANOS) as i64
+        (self.nanos.signum() * ceil(self.nanos.abs(), NANOS)) as i64
     }
 
-    /// Thousandths, rounded up.
+    /// Thousandths, rounded away from zero.
     pub fn milli(&self) -> i128 {
-        ceil(self.nanos, 1_000_000)
+        self.nanos.signum() * ceil(self.nanos.abs(), 1_000_000)
     }
 
     pub fn nanos(&self) -> i128 {

@@ -126,7 +126,7 @@ fn element(value: &mut Tree, message: u32, visit: &mut impl Visit) {
         }
         Some(Leaf::Quantity) => {
             let canonical = match value {
-                Tree::String(text) => api::quantity::canonical(text.trim()),
+                Tree::String(text) => api::quantity::canonical(api::quantity::trimmed(text)),
                 Tree::Number(number) => api::quantity::canonical(&number.to_string()),
                 Tree::Null => Ok("0".to_owned()),
                 _ => return,

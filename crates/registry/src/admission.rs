@@ -93,7 +93,8 @@ impl Attributes<'_> {
 
     /// `why` as the refusal of this request.
     pub fn forbid(&self, why: &str) -> Status {
-        Status::forbidden(&self.resource.group, &self.resource.plural, self.name, why)
+        let name = if self.name.is_empty() && self.subresource.is_empty() { "Unknown" } else { self.name };
+        Status::forbidden(&self.resource.group, &self.resource.plural, name, why)
     }
 }
 

@@ -95,6 +95,11 @@ pub fn columns(resource: &Resource) -> &'static [Column] {
     printer(resource).columns
 }
 
+/// Whether a resource has columns of its own.
+pub fn are_own(resource: &Resource) -> bool {
+    !std::ptr::eq(printer(resource), &raw const PLAIN)
+}
+
 /// What columns show, a line each: the resource (`*` for those that many have), the column, the text; with tabs between them.
 static DESCRIPTIONS: LazyLock<HashMap<&str, String>> = LazyLock::new(|| {
     let line = |line: &'static str| {

@@ -53,6 +53,8 @@ pub struct Profile {
     /// The status is empty on create; its defaults come with reading.
     pub status_bare_on_create: bool,
     pub create_on_update: bool,
+    /// Finalizers need not be standard ones or fully qualified.
+    pub any_finalizer: bool,
     pub unconditional_update: bool,
     /// Fields that never change, and what is said of an attempt.
     pub immutable: &'static [(&'static str, &'static str)],
@@ -94,6 +96,7 @@ impl Profile {
             status_on_create: false,
             status_bare_on_create: false,
             create_on_update: false,
+            any_finalizer: false,
             unconditional_update: true,
             immutable: &[],
             immutable_first: &[],
@@ -340,6 +343,9 @@ impl Strategy for Generic {
         let name = self.profile.name;
         let generated = self.profile.generate_name.unwrap_or(name);
         meta::validate(context.resource, object, name, generated, &mut errors);
+        if !self.profile.any_finalizer {
+            meta::validate_finalizers(object, &mut errors);
+        }
         self.check_rules(object, &mut errors);
         if let Some(check) = self.profile.check {
             check(context, object, None, &mut errors);
@@ -350,6 +356,9 @@ impl Strategy for Generic {
     fn validate_update(&self, context: &Context<'_>, object: &Tree, old: &Tree) -> Vec<Cause> {
         let mut errors = Vec::new();
         meta::validate_update(object, old, &mut errors);
+        if !self.profile.any_finalizer {
+            meta::validate_finalizers(object, &mut errors);
+        }
         if self.status_subresource {
             if let Some(check) = self.profile.check_status {
                 check(context, object, Some(old), &mut errors);

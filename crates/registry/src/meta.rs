@@ -119,6 +119,11 @@ fn validate_always(metadata: &Tree, errors: &mut Vec<Cause>) {
         let detail = "finalizer orphan and foregroundDeletion cannot be both set";
         errors.push(path.invalid(get(metadata, "finalizers"), detail));
     }
+}
+
+/// Checks whose finalizers they are.
+pub fn validate_finalizers(object: &Tree, errors: &mut Vec<Cause>) {
+    let (metadata, path) = (get(object, "metadata"), METADATA.field("finalizers"));
     for (index, finalizer) in texts(metadata, "finalizers").enumerate() {
         if is_full(errors) {
             break;

@@ -1,10 +1,11 @@
 //! Defaults and validation as data over the model: every message has its rules, and they hold wherever the message
 //! occurs, so that a pod's are a template's too. One engine fills and one checks.
 
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use api::Tree;
-use api::model::{Shape, Type};
+use api::model::{Message, Shape, Type};
 use api::status::Cause;
 use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::Path;
@@ -68,6 +69,8 @@ struct Index {
     rules: Vec<Vec<&'static [Rule]>>,
     /// Whether the message or one below it has rules that validate.
     checked: Vec<bool>,
+    /// Fields that are lists of resources.
+    amounts: HashMap<u32, Vec<&'static str>>,
 }
 
 static INDEX: LazyLock<Index> = LazyLock::new(|| {
@@ -87,8 +90,26 @@ static INDEX: LazyLock<Index> = LazyLock::new(|| {
     for index in 0..rules.len() {
         below(index, &rules, &mut checked);
     }
-    Index { rules, checked: checked.into_iter().map(|value| value.unwrap_or(false)).collect() }
+    let checked = checked.into_iter().map(|value| value.unwrap_or(false)).collect();
+    Index { rules, checked, amounts: amounts() }
 });
+
+/// Lists of resources of the first group alone: others are not rounded.
+fn amounts() -> HashMap<u32, Vec<&'static str>> {
+    let messages = (0..).zip(api::tables::messages());
+    let of_message = |(index, message): (u32, &'static Message)| {
+        let lists = message.fields.iter().filter(|field| field.go_type == "|v1.ResourceList");
+        let names: Vec<&'static str> = lists.map(|field| field.json.as_ref()).collect();
+        (!names.is_empty()).then_some((index, names))
+    };
+    let of_group = |message: &Message| message.name.starts_with("k8s.io.api.core.v1.");
+    messages.filter(|(_, message)| of_group(message)).filter_map(of_message).collect()
+}
+
+/// What may be finer than a thousandth, by its spelling.
+fn fine(text: &str) -> bool {
+    text.ends_with(['n', 'u']) || text.contains(['.', 'e', 'E'])
+}
 
 fn validates(rule: &Rule) -> bool {
     !matches!(rule, Rule::Default(..) | Rule::DefaultFn(_) | Rule::Before(_) | Rule::Own(_))
@@ -136,6 +157,19 @@ impl Visit for Defaults {
                 }
                 Rule::DefaultFn(apply) => apply(object),
                 _ => {}
+            }
+        }
+        for list in INDEX.amounts.get(&message).into_iter().flatten() {
+            let amounts = object.get_mut(*list).and_then(Tree::as_object_mut);
+            for amount in amounts.into_iter().flat_map(|amounts| amounts.values_mut()) {
+                let text = match amount {
+                    Tree::String(text) if fine(text) => api::quantity::trimmed(text).to_owned(),
+                    Tree::Number(number) if !number.is_i64() => number.to_string(),
+                    _ => continue,
+                };
+                if let Ok(rounded) = api::quantity::canonical_milli(&text) {
+                    *amount = Tree::String(rounded);
+                }
             }
         }
     }

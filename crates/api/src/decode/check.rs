@@ -343,7 +343,7 @@ impl<'x> Checker<'x> {
             }
             (Leaf::Quantity, node) => {
                 let canonical = match node {
-                    Node::String(text) | Node::Number(text) => quantity::canonical(text.trim()),
+                    Node::String(text) | Node::Number(text) => quantity::canonical(quantity::trimmed(text)),
                     _ => Err(quantity::FORMAT_WRONG),
                 };
                 match canonical {

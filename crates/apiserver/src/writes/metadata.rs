@@ -34,11 +34,15 @@ pub fn unset(tree: &mut Tree, field: &str) {
     }
 }
 
-/// The object's namespace is the request's; it may leave it out.
+/// The object's namespace is the request's; it may leave it out. What stands in no namespace loses one that it names.
 pub fn check_namespace(tree: &mut Tree, namespace: &str, namespaced: bool) -> Result<(), Status> {
     let namespace = if namespaced { namespace } else { "" };
     let own = text(tree, "namespace");
     if own == namespace {
+        return Ok(());
+    }
+    if namespace.is_empty() {
+        unset(tree, "namespace");
         return Ok(());
     }
     if own.is_empty() {
@@ -66,23 +70,16 @@ pub fn check_name(tree: &mut Tree, name: &str) -> Result<(), Status> {
     )))
 }
 
-/// The name, made from `generateName` where it is not given.
-pub fn name_for_create(tree: &mut Tree) -> Result<String, Cause> {
+/// Makes the name from `generateName` where it is not given; with neither there is none, which the rules refuse.
+pub fn name_for_create(tree: &mut Tree) -> String {
     let name = text(tree, "name").to_owned();
-    if !name.is_empty() {
-        return Ok(name);
-    }
     let base = text(tree, "generateName").to_owned();
-    if base.is_empty() {
-        return Err(Cause {
-            reason: "FieldValueRequired".to_owned(),
-            message: "Required value: name or generateName is required".to_owned(),
-            field: "metadata.name".to_owned(),
-        });
+    if !name.is_empty() || base.is_empty() {
+        return name;
     }
     let name = machinery::names::generate_name(&base, rand::random::<u32>);
     set(tree, "name", name.as_str());
-    Ok(name)
+    name
 }
 
 /// RFC 3339 in seconds, as `metav1.Time` is written.

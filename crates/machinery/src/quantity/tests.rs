@@ -64,6 +64,7 @@ fn arithmetic() {
     assert_eq!(q("0").add(&q("1Gi")).to_string(), "1Gi");
     assert_eq!(q("1.5").milli(), 1500);
     assert_eq!(q("1.5").value(), 2);
+    assert_eq!((q("-1.5").value(), q("-1m").value(), q("-1n").milli()), (-2, -1, -1));
     assert_eq!(q("1u").milli(), 1);
     assert!(q("1Ki") > q("1k"));
     assert_eq!(q("1024"), q("1Ki"));

@@ -7,11 +7,12 @@ use api::Tree;
 use api::status::Cause;
 use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::{Path, Shown};
-use machinery::{Quantity, names};
+use machinery::names;
 use serde_json::json;
 
 use crate::generic::Profile;
 use crate::kinds::pod_spec::taint_effect;
+use crate::kinds::resources::amount;
 use crate::kinds::service::endpoint_ip;
 use crate::kinds::warnings;
 use crate::net;
@@ -60,6 +61,7 @@ pub(super) const PROFILES: &[Profile] = &[
     Profile {
         name: names::path_segment,
         create_on_update: true,
+        any_finalizer: true,
         check: Some(events::check),
         full: true,
         ..Profile::new("", "events")
@@ -67,6 +69,7 @@ pub(super) const PROFILES: &[Profile] = &[
     Profile {
         name: events::name,
         create_on_update: true,
+        any_finalizer: true,
         check: Some(events::check_new),
         full: true,
         ..Profile::new("events.k8s.io", "events")
@@ -195,6 +198,14 @@ fn check_node(_: &Context<'_>, node: &Tree, old: Option<&Tree>, errors: &mut Vec
             errors.push(cause);
         }
     }
+    for field in ["status.capacity", "status.allocatable"] {
+        for (name, value) in entries(node, field) {
+            if is_full(errors) {
+                break;
+            }
+            amount(name, value, &Path::new(field).field(name), errors);
+        }
+    }
     let cidrs = Path::new("spec.podCIDRs");
     for (index, cidr) in texts(node, "spec.podCIDRs").enumerate() {
         if is_full(errors) {
@@ -208,22 +219,7 @@ fn check_node(_: &Context<'_>, node: &Tree, old: Option<&Tree>, errors: &mut Vec
         let detail = "may specify no more than one CIDR for each IP family";
         errors.push(cidrs.invalid(get(node, "spec.podCIDRs"), detail));
     }
-    let Some(old) = old else {
-        for field in ["status.capacity", "status.allocatable"] {
-            for (name, value) in entries(node, field) {
-                if is_full(errors) {
-                    break;
-                }
-                let amount = Quantity::from_tree(value).unwrap_or(Quantity::ZERO);
-                if amount.nanos() < 0 {
-                    let path = Path::new(field);
-                    let detail = "must be greater than or equal to 0";
-                    errors.push(path.field(name).invalid(&*amount.to_string(), detail));
-                }
-            }
-        }
-        return;
-    };
+    let Some(old) = old else { return };
     if !list(old, "spec.podCIDRs").is_empty() && !same(get(node, "spec.podCIDRs"), get(old, "spec.podCIDRs"))
     {
         errors.push(cidrs.forbidden("node updates may not change podCIDR except from \"\" to valid"));

@@ -3,6 +3,7 @@
 use api::Tree;
 use api::status::Cause;
 use machinery::fieldpath::Path;
+use machinery::names;
 
 use crate::generic::{ALL_METADATA, Generation, Profile};
 use crate::rules::{Literal, Rule, Table};
@@ -21,7 +22,8 @@ pub(super) const RULES: Table = &[
 pub(super) const PROFILES: &[Profile] = &[
     Profile {
         generation: Generation::Spec,
-        generate_name: Some(|_| Vec::new()),
+        name: names::long_name,
+        generate_name: Some(names::path_segment_prefix),
         ..Profile::new(GROUP, "deviceclasses")
     },
     Profile {

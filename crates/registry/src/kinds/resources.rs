@@ -21,12 +21,37 @@ fn standard(name: &str) -> bool {
     matches!(name, "cpu" | "memory" | "ephemeral-storage") || huge(name)
 }
 
-/// A name of somebody's own, which cannot be overcommitted.
-pub fn extended(name: &str) -> bool {
-    name.contains('/') && !name.contains("kubernetes.io/") && !name.starts_with("requests.")
+/// A name of Kubernetes' own.
+fn native(name: &str) -> bool {
+    !name.contains('/') || name.contains("kubernetes.io/")
 }
 
-fn not_negative(value: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+/// A name of somebody's own, which quotas can count.
+pub fn extended(name: &str) -> bool {
+    !native(name)
+        && !name.starts_with("requests.")
+        && names::qualified_name(&format!("requests.{name}")).is_empty()
+}
+
+/// What can be promised to several at once.
+fn may_be_overcommitted(name: &str) -> bool {
+    native(name) && !huge(name)
+}
+
+/// Objects that are counted.
+pub(super) const COUNTED: [&str; 9] = [
+    "pods",
+    "services",
+    "replicationcontrollers",
+    "resourcequotas",
+    "secrets",
+    "configmaps",
+    "persistentvolumeclaims",
+    "services.nodeports",
+    "services.loadbalancers",
+];
+
+pub(super) fn not_negative(value: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let amount = quantity(value);
     if amount.nanos() < 0 {
         errors.push(path.invalid(&*amount.to_string(), "must be greater than or equal to 0"));
@@ -37,19 +62,7 @@ fn not_negative(value: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
 fn known(name: &str) -> bool {
     let (prefix, amount) = name.split_once('.').unwrap_or(("", name));
     match prefix {
-        "" => {
-            let objects = [
-                "pods",
-                "services",
-                "replicationcontrollers",
-                "resourcequotas",
-                "secrets",
-                "configmaps",
-                "persistentvolumeclaims",
-                "storage",
-            ];
-            standard(name) || objects.contains(&name)
-        }
+        "" => standard(name) || name == "storage" || COUNTED.contains(&name),
         "services" => matches!(amount, "nodeports" | "loadbalancers"),
         "requests" => matches!(amount, "cpu" | "memory" | "ephemeral-storage" | "storage") || huge(amount),
         "limits" => matches!(amount, "cpu" | "memory" | "ephemeral-storage"),
@@ -95,15 +108,15 @@ pub fn requirements(resources: &Tree, path: &Path<'_>, claims: Option<&Claims<'_
         amount(name, value, &requests.key(name), errors);
         let request = quantity(value);
         match get(resources, "limits").get(name).map(quantity) {
-            Some(limit) if request > limit && !(extended(name) || huge(name)) => {
+            Some(limit) if request > limit && may_be_overcommitted(name) => {
                 let detail = format!("must be less than or equal to {name} limit of {limit}");
                 errors.push(requests.invalid(&*request.to_string(), &detail));
             }
-            Some(limit) if request != limit && (extended(name) || huge(name)) => {
+            Some(limit) if request != limit && !may_be_overcommitted(name) => {
                 let detail = format!("must be equal to {name} limit of {limit}");
                 errors.push(requests.invalid(&*request.to_string(), &detail));
             }
-            None if extended(name) || huge(name) => {
+            None if !may_be_overcommitted(name) => {
                 errors.push(limits.required("Limit must be set for non overcommitable resources"));
             }
             _ => {}
@@ -137,10 +150,11 @@ pub fn requirements(resources: &Tree, path: &Path<'_>, claims: Option<&Claims<'_
     }
 }
 
-fn amount(name: &str, value: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+/// An amount of a resource, of which some are counted.
+pub(super) fn amount(name: &str, value: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     not_negative(value, path, errors);
     let amount = quantity(value);
-    if extended(name) && !amount.is_integer() {
+    if (COUNTED.contains(&name) || extended(name)) && !amount.is_integer() {
         errors.push(path.invalid(&*amount.to_string(), "must be an integer"));
     }
 }
@@ -148,10 +162,10 @@ fn amount(name: &str, value: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
 /// A page is taken as a whole.
 fn pages(name: &str, value: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let amount = quantity(value);
-    let page = name.strip_prefix("hugepages-").and_then(|size| Quantity::parse(size).ok());
-    if let Some(page) = page.filter(|page| page.nanos() > 0)
-        && (amount.nanos() <= 0 || amount.nanos() % page.nanos() != 0)
-    {
+    let Some(size) = name.strip_prefix("hugepages-") else { return };
+    let page = Quantity::parse(size).ok().filter(|page| page.is_integer()).map(|page| page.value());
+    let whole = page.is_some_and(|page| page > 0 && amount.value() % page == 0);
+    if !whole {
         let detail = format!("{amount} is not positive integer multiple of {name}");
         errors.push(path.invalid(&*amount.to_string(), &detail));
     }

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::generic::{ALL_METADATA, Profile};
 use crate::internal;
-use crate::kinds::container;
+use crate::kinds::{container, resources};
 use crate::rules::{self, Literal, Rule, Table};
 use crate::strategy::Context;
 use crate::tree::{Object, as_object, ensure, entries, get, has, list, put, same, text, texts};
@@ -21,6 +21,7 @@ use crate::tree::{Object, as_object, ensure, entries, get, has, list, put, same,
 const GROUP: &str = "storage.k8s.io";
 
 pub(super) const RULES: Table = &[
+    ("k8s.io.api.storage.v1.CSIStorageCapacity", &[Rule::Check(room)]),
     (
         "k8s.io.api.core.v1.PersistentVolumeClaimSpec",
         &[Rule::Default("volumeMode", Literal::Text("Filesystem")), Rule::Check(claim)],
@@ -292,6 +293,15 @@ fn recycled(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     }
 }
 
+/// What a class can still provide somewhere.
+fn room(room: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let class = text(room, "storageClassName");
+    rules::format(class, names::dns1123_subdomain(class), &path.field("storageClassName"), errors);
+    if has(room, "capacity") {
+        resources::not_negative(get(room, "capacity"), &path.field("capacity"), errors);
+    }
+}
+
 fn volume(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     if list(spec, "accessModes").is_empty() {
         errors.push(path.field("accessModes").required(""));
@@ -306,7 +316,7 @@ fn volume(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         value => {
             let amount = Quantity::from_tree(value).unwrap_or(Quantity::ZERO);
             if amount.nanos() < 0 {
-                let shown = Shown::Plain(amount.to_string());
+                let shown = Shown::Plain(amount.value().to_string());
                 errors.push(at.key("storage").invalid(shown, "must be a valid resource quantity"));
             }
             positive(value, &at.key("storage"), errors);

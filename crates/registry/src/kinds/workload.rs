@@ -94,7 +94,7 @@ pub(super) const PROFILES: &[Profile] = &[
         group: "",
         plural: "replicationcontrollers",
         name: names::long_name,
-        generate_name: Some(|_| Vec::new()),
+        generate_name: Some(names::path_segment_prefix),
         orphans: true,
         ..WORKLOAD
     },

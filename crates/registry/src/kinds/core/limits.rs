@@ -6,7 +6,7 @@ use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::Path;
 use machinery::{Quantity, names};
 
-use crate::kinds::resources::extended;
+use crate::kinds::resources::{COUNTED, amount, extended};
 use crate::strategy::Context;
 use crate::tree::{Object, as_object, entries, get, has, list, text, texts};
 
@@ -124,18 +124,6 @@ pub(super) fn items(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     }
 }
 
-const COUNTED: [&str; 9] = [
-    "pods",
-    "services",
-    "replicationcontrollers",
-    "resourcequotas",
-    "secrets",
-    "configmaps",
-    "persistentvolumeclaims",
-    "services.nodeports",
-    "services.loadbalancers",
-];
-
 const AMOUNTS: [&str; 8] = [
     "cpu",
     "memory",
@@ -164,14 +152,7 @@ pub(super) fn quota(_: &Context<'_>, quota: &Tree, old: Option<&Tree>, errors: &
             errors.push(at.invalid(name, "must be a standard resource type or fully qualified"));
             errors.push(at.invalid(name, "must be a standard resource for quota"));
         }
-        let amount = Quantity::from_tree(value).unwrap_or(Quantity::ZERO);
-        if amount.nanos() < 0 {
-            errors.push(at.invalid(&*amount.to_string(), "must be greater than or equal to 0"));
-        }
-        let whole = COUNTED.contains(&name) || name.starts_with("count/") || extended(name);
-        if whole && !amount.is_integer() {
-            errors.push(at.invalid(&*amount.to_string(), "must be an integer"));
-        }
+        amount(name, value, &at, errors);
     }
     scope_selector(quota, errors);
     let path = Path::new("spec.scopes");
