@@ -231,10 +231,7 @@ impl Hook for ServiceHook {
         service: &mut Tree,
     ) -> Result<Option<Box<dyn Reservation>>, Status> {
         let of_services = write.resource.group.is_empty() && write.resource.plural == "services";
-        if !of_services
-            || !write.subresource.is_empty()
-            || service["metadata"]["deletionTimestamp"].is_string()
-        {
+        if !of_services || !write.subresource.is_empty() {
             return Ok(None);
         }
         let mut held = self.hold(write.namespace, &name_of(write, service), write.dry_run);

@@ -7,6 +7,8 @@ use api::status::Cause;
 use machinery::fieldpath::Path;
 use serde_json::json;
 
+use super::ports;
+
 /// The addresses a stored Service holds.
 pub fn addresses(service: &Tree) -> Vec<IpAddr> {
     if service["spec"]["type"] == "ExternalName" {
@@ -140,29 +142,13 @@ pub fn carry_over(service: &mut Tree, old: &Tree) {
             service["spec"][field] = old["spec"][field].clone();
         }
     }
-    let external = |kind: &str| matches!(kind, "NodePort" | "LoadBalancer");
-    if external(&now) && external(&before) {
-        let had = old["spec"]["ports"].as_array().cloned().unwrap_or_default();
-        for port in service["spec"]["ports"].as_array_mut().into_iter().flatten() {
-            if port["nodePort"].as_u64().unwrap_or(0) != 0 {
-                continue;
-            }
-            let same = |other: &&Tree| other["port"] == port["port"] && other["protocol"] == port["protocol"];
-            if let Some(number) = had
-                .iter()
-                .find(same)
-                .map(|other| other["nodePort"].clone())
-                .filter(|number| !number.is_null())
-            {
-                port["nodePort"] = number;
-            }
-        }
+    ports::carry_over(service, old);
+    let checked = |service: &Tree| {
+        service["spec"]["type"] == "LoadBalancer" && service["spec"]["externalTrafficPolicy"] == "Local"
+    };
+    if checked(service) && checked(old) {
         let health = &old["spec"]["healthCheckNodePort"];
-        if service["spec"]["healthCheckNodePort"].is_null()
-            && !health.is_null()
-            && service["spec"]["type"] == "LoadBalancer"
-            && service["spec"]["externalTrafficPolicy"] == "Local"
-        {
+        if service["spec"]["healthCheckNodePort"].is_null() && !health.is_null() {
             service["spec"]["healthCheckNodePort"] = health.clone();
         }
     }

@@ -1,6 +1,6 @@
 //! Node ports that are taken. A number is taken for all protocols: one Service may have it for several, two may not share it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use api::{Status, Tree};
 use rand::Rng as _;
@@ -90,6 +90,37 @@ pub fn of(service: &Tree) -> Vec<u16> {
     ports
 }
 
+/// Whether a Service gets node ports that nobody asks for.
+fn wants(service: &Tree) -> bool {
+    let spec = &service["spec"];
+    spec["type"] == "NodePort"
+        || spec["type"] == "LoadBalancer" && spec["allocateLoadBalancerNodePorts"] != json!(false)
+}
+
+/// Ports that name no node port keep the one that a port of their name had, unless another port has it now.
+pub fn carry_over(service: &mut Tree, old: &Tree) {
+    if !wants(service) || !wants(old) {
+        return;
+    }
+    let numbers = |service: &Tree| pairs(service).map(|(_, number)| number).collect::<BTreeSet<u16>>();
+    let used: BTreeSet<u16> = &numbers(old) & &numbers(service);
+    let name = |port: &Tree| port["name"].as_str().unwrap_or_default().to_owned();
+    let had: HashMap<String, u16> = old["spec"]["ports"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|port| (name(port), number(&port["nodePort"]).unwrap_or_default()))
+        .collect();
+    for port in service["spec"]["ports"].as_array_mut().into_iter().flatten() {
+        let kept = had.get(&name(port)).copied().filter(|kept| *kept > 0 && !used.contains(kept));
+        if let Some(kept) = kept
+            && number(&port["nodePort"]).is_none()
+        {
+            port["nodePort"] = json!(kept);
+        }
+    }
+}
+
 /// What a Service's write takes, and what it gives up once it is done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
@@ -108,7 +139,7 @@ pub fn allocate(
     let mut plan = Plan::default();
     let spec = &service["spec"];
     let balanced = spec["type"] == "LoadBalancer";
-    let wants = !balanced || spec["allocateLoadBalancerNodePorts"] != json!(false);
+    let wants = wants(service);
     if balanced || spec["type"] == "NodePort" {
         match old {
             None => create(service, wants, name, ports, &mut plan.taken)?,

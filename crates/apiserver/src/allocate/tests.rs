@@ -106,9 +106,46 @@ fn families_of_a_single_stack_cluster() {
 fn an_update_keeps_what_was_allocated() {
     let old = json!({"spec": {"type": "NodePort", "clusterIP": "10.0.0.9", "clusterIPs": ["10.0.0.9"],
         "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30001}]}});
-    let mut new = json!({"spec": {"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP"}, {"port": 81, "protocol": "TCP"}]}});
+    let mut new = json!({"spec": {"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP"}]}});
     families::carry_over(&mut new, &old);
     assert_eq!(new["spec"]["clusterIPs"], json!(["10.0.0.9"]));
     assert_eq!(new["spec"]["ports"][0]["nodePort"], 30001);
-    assert!(new["spec"]["ports"][1]["nodePort"].is_null());
+}
+
+#[test]
+fn node_ports_are_kept_by_the_name_of_their_port() {
+    const PLAIN: &str = "LoadBalancer without node ports";
+    let service = |kind: &str, ports: &[(&str, u16)]| {
+        let ports: Vec<Tree> = ports
+            .iter()
+            .map(|(name, node_port)| match node_port {
+                0 => json!({"name": name, "port": 80}),
+                _ => json!({"name": name, "port": 80, "nodePort": node_port}),
+            })
+            .collect();
+        match kind {
+            PLAIN => {
+                json!({"spec": {"type": "LoadBalancer", "allocateLoadBalancerNodePorts": false, "ports": ports}})
+            }
+            kind => json!({"spec": {"type": kind, "ports": ports}}),
+        }
+    };
+    type Ports<'a> = &'a [(&'a str, u16)];
+    let cases: [(&str, Ports<'_>, &str, Ports<'_>, &[u16]); 9] = [
+        ("NodePort", &[("a", 30001)], "NodePort", &[("a", 0)], &[30001]),
+        ("NodePort", &[("a", 30001)], "LoadBalancer", &[("a", 0)], &[30001]),
+        ("LoadBalancer", &[("a", 30001)], "NodePort", &[("a", 0)], &[30001]),
+        ("NodePort", &[("a", 30001)], PLAIN, &[("a", 0)], &[]),
+        (PLAIN, &[("a", 30001)], PLAIN, &[("a", 0)], &[]),
+        (PLAIN, &[("a", 30001)], PLAIN, &[("a", 30001)], &[30001]),
+        ("NodePort", &[("a", 30001)], "ClusterIP", &[("a", 0)], &[]),
+        ("NodePort", &[("a", 30001), ("b", 30002)], "NodePort", &[("c", 0), ("b", 0)], &[30002]),
+        // what another port asks for is not given back to its former owner
+        ("NodePort", &[("a", 30001), ("b", 30002)], "NodePort", &[("a", 0), ("b", 30001)], &[30001]),
+    ];
+    for (before, had, now, asked, expect) in cases {
+        let mut new = service(now, asked);
+        ports::carry_over(&mut new, &service(before, had));
+        assert_eq!(ports::of(&new), expect, "{before} {had:?} -> {now} {asked:?}");
+    }
 }

@@ -280,3 +280,26 @@ async fn two_servers_give_no_node_port_twice() {
     one.services.resources.delete(kinds::services(), "default", "a").await.unwrap();
     other.create("b", "10.0.0.51", 30080).await.unwrap();
 }
+
+/// A Service that waits for its finalizers is a Service still: what its updates ask for is taken.
+#[tokio::test]
+async fn what_is_being_deleted_takes_node_ports_too() {
+    let rig = Rig::start().await;
+    let change = async |change: fn(&mut Tree)| {
+        let change = move |service: &mut Tree| {
+            change(service);
+            Ok(true)
+        };
+        rig.services.resources.update(kinds::services(), "", "default", "a", &change).await.unwrap()
+    };
+    rig.create("a", "10.0.0.50", 30080).await.unwrap();
+    change(|service| service["metadata"]["finalizers"] = json!(["example.com/wait"])).await;
+    rig.services.resources.delete(kinds::services(), "default", "a").await.unwrap();
+    let going = change(|service| service["spec"]["ports"][0]["nodePort"] = json!(30090)).await;
+    assert!(going["metadata"]["deletionTimestamp"].is_string());
+    rig.refuses("10.0.0.50", 30090).await;
+    rig.create("b", "10.0.0.51", 30080).await.unwrap();
+
+    change(|service| service["metadata"]["finalizers"] = json!([])).await;
+    rig.create("c", "10.0.0.50", 30090).await.unwrap();
+}
