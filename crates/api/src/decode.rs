@@ -66,6 +66,11 @@ pub fn tree(tree: &Tree, message: &Message, strictness: Strictness) -> Result<De
     check::check(&node::Node::from(tree), check::Source::Tree, message, strictness)
 }
 
+/// A document without a model. Errors are worded as upstream's scanner words them.
+pub fn untyped(bytes: &[u8]) -> Result<Tree, String> {
+    node::parse_json(bytes).map(|node| node.to_tree())
+}
+
 /// What is wrong with text that should be a JSON object.
 pub fn object_problem(bytes: &[u8]) -> Option<String> {
     let kind = match node::parse_json(bytes) {

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::sync::mpsc;
@@ -38,6 +38,18 @@ impl Body {
     /// Whether [`Body::list`] made it.
     pub fn is_list(&self) -> bool {
         matches!(self.0, Kind::Chunks { is_list: true, .. })
+    }
+
+    /// The same body with every piece of it changed.
+    pub fn changed(self, mut change: impl FnMut(Bytes) -> Bytes + Send + 'static) -> Body {
+        match self.0 {
+            Kind::Whole(bytes) => bytes.map(change).unwrap_or_default().into(),
+            Kind::Chunks { stream, is_list } => {
+                let stream = Box::pin(stream.map(move |piece| piece.map(&mut change)));
+                Body(Kind::Chunks { stream, is_list })
+            }
+            other => Body(other),
+        }
     }
 
     /// Chunks from a bounded channel; ends when the sender is dropped.

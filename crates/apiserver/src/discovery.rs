@@ -6,23 +6,23 @@ use std::sync::{Arc, OnceLock};
 use api::discovery::{self, Group};
 use api::{Status, Tree};
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
+use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha512};
 
 use crate::body::Body;
 use crate::handlers::Server;
-use crate::negotiate::{self, JSON, accepted_plain, response, status_response, tree_response};
-
-const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+use crate::negotiate::{
+    self, Endpoint, JSON, MediaType, OBJECTS, encode_tree, response, status_response, tree_response,
+};
 
 /// What a server says of the groups it serves; each document is made when it is first asked for.
 pub struct Documents {
     /// In discovery's order.
     pub groups: Vec<Group<'static>>,
-    core: OnceLock<Document>,
-    others: OnceLock<Document>,
+    core: OnceLock<Aggregated>,
+    others: OnceLock<Aggregated>,
     /// OpenAPI v2 in its two encodings, the index of v3, and v3 by path.
     pub(crate) swagger: OnceLock<Document>,
     pub(crate) swagger_protobuf: OnceLock<Document>,
@@ -43,12 +43,12 @@ impl Documents {
         }
     }
 
-    fn aggregated(&self, core: bool) -> &Document {
+    fn aggregated(&self, core: bool) -> &Aggregated {
         let place = if core { &self.core } else { &self.others };
         place.get_or_init(|| {
             let groups: Vec<Group<'static>> =
                 self.groups.iter().filter(|group| group.name.is_empty() == core).cloned().collect();
-            Document::aggregated(&discovery::aggregated(&groups))
+            Aggregated::new(discovery::aggregated(&groups))
         })
     }
 
@@ -74,19 +74,6 @@ impl Document {
         Document::of(serde_json::to_vec(tree).unwrap_or_default())
     }
 
-    /// An aggregated document, whose hash is of what it lists and not of its kind.
-    fn aggregated(tree: &Tree) -> Document {
-        let mut listed = tree.clone();
-        if let Some(listed) = listed.as_object_mut() {
-            listed.shift_remove("kind");
-            listed.shift_remove("apiVersion");
-        }
-        let Document { etag, .. } = Document::new(&listed);
-        let mut bytes = serde_json::to_vec(tree).unwrap_or_default();
-        bytes.push(b'\n');
-        Document { bytes: bytes.into(), etag }
-    }
-
     pub fn of(bytes: Vec<u8>) -> Document {
         let etag = Sha512::digest(&bytes).iter().map(|byte| format!("{byte:02X}")).collect();
         Document { bytes: bytes.into(), etag }
@@ -105,6 +92,43 @@ impl Document {
             answer.headers_mut().insert(ETAG, value);
         }
         answer.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+        answer
+    }
+}
+
+/// All that is served, in one document, by its encodings.
+struct Aggregated {
+    tree: Tree,
+    /// Of what it lists and not of its kind, the same in every encoding.
+    etag: String,
+    encoded: Mutex<HashMap<&'static str, Bytes>>,
+}
+
+impl Aggregated {
+    fn new(tree: Tree) -> Aggregated {
+        let mut listed = tree.clone();
+        if let Some(listed) = listed.as_object_mut() {
+            listed.shift_remove("kind");
+            listed.shift_remove("apiVersion");
+        }
+        let Document { etag, .. } = Document::new(&listed);
+        Aggregated { tree, etag, encoded: Mutex::default() }
+    }
+
+    fn answer(&self, headers: &HeaderMap, media: MediaType) -> Response<Body> {
+        let content_type = match media {
+            MediaType::Json => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+            MediaType::Yaml => "application/yaml;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+            MediaType::Protobuf => {
+                "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+            }
+        };
+        let mut encoded = self.encoded.lock();
+        let bytes = encoded.entry(content_type).or_insert_with(|| encode_tree(media, &self.tree).1).clone();
+        drop(encoded);
+        let document = Document { bytes, etag: self.etag.clone() };
+        let mut answer = document.answer(headers, content_type);
+        answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public"));
         answer
     }
 }
@@ -138,11 +162,35 @@ pub fn answer(
     if let Some(status) = refused {
         return Some(status_response(headers, &status));
     }
-    if method != Method::GET && method != Method::HEAD {
+    let aggregated = negotiate::choose(headers, Endpoint::Discovery).map(|accepted| accepted.media);
+    match (parts.as_slice(), aggregated) {
+        (["api"], Some(media)) if path == "/api" => {
+            return Some(documents.aggregated(true).answer(headers, media));
+        }
+        (["apis"], Some(media)) if path == "/apis" => {
+            return Some(documents.aggregated(false).answer(headers, media));
+        }
+        _ => {}
+    }
+    // what upstream's router finds there is read alone; what it passes on answers every method
+    let passed_on = matches!(parts.as_slice(), ["apis"] | ["apis", _]);
+    if method != Method::GET && method != Method::HEAD && !passed_on {
         return None;
     }
-    let media = accepted_plain(headers);
-    let plain = |tree: &Tree| Some(tree_response(StatusCode::OK, media, tree));
+    let routed = match parts.as_slice() {
+        ["api"] | ["api", _] | ["apis", _, _] => negotiate::route(headers, &OBJECTS),
+        ["version"] => negotiate::route(headers, &[JSON]),
+        _ => Ok(()),
+    };
+    if let Err(status) = routed {
+        return Some(status_response(headers, &status));
+    }
+    let plain = |tree: &Tree| {
+        Some(match negotiate::choose(headers, Endpoint::Plain) {
+            Some(accepted) => tree_response(StatusCode::OK, accepted.media, tree),
+            None => status_response(headers, &Status::representation_not_acceptable(&OBJECTS)),
+        })
+    };
     match parts.as_slice() {
         [""] => {
             let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
@@ -174,8 +222,6 @@ pub fn answer(
             let pretty = serde_json::to_vec_pretty(&daemon::version::info()).unwrap_or_default();
             Some(response(StatusCode::OK, JSON, pretty))
         }
-        ["api"] if wants_aggregated(headers) => Some(aggregated(documents.aggregated(true), headers)),
-        ["apis"] if wants_aggregated(headers) => Some(aggregated(documents.aggregated(false), headers)),
         ["api"] => plain(&discovery::api_versions(server.address.get().map_or("", String::as_str))),
         ["apis"] => {
             let groups: Vec<Group<'static>> =
@@ -188,27 +234,4 @@ pub fn answer(
         ["openapi", ..] => crate::openapi::answer(documents, &parts[1..], headers),
         _ => None,
     }
-}
-
-fn aggregated(document: &Document, headers: &HeaderMap) -> Response<Body> {
-    let mut answer = document.answer(headers, AGGREGATED);
-    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public"));
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(AGGREGATED));
-    answer
-}
-
-/// Whether the first clause that can be served is the aggregated document.
-fn wants_aggregated(headers: &HeaderMap) -> bool {
-    for clause in negotiate::accept(headers).split(',') {
-        let mut parts = clause.split(';').map(str::trim);
-        let range = parts.next().unwrap_or_default();
-        let rest: Vec<&str> = parts.collect();
-        let aggregated = rest.contains(&"as=APIGroupDiscoveryList");
-        match range {
-            JSON if aggregated && rest.contains(&"v=v2") => return true,
-            JSON | "*/*" | "application/*" if !aggregated => return false,
-            _ => {}
-        }
-    }
-    false
 }

@@ -32,7 +32,7 @@ use crate::body::Body;
 use crate::cache::Cache;
 use crate::delegate::{Hook, Reviews, Tokens};
 use crate::discovery::Documents;
-use crate::negotiate::{self, Form, page_not_found, status_response};
+use crate::negotiate::{self, Endpoint, Form, OBJECTS, STREAMS, page_not_found, status_response};
 use crate::request_info::RequestInfo;
 use crate::resources::Resources;
 use crate::settings::Settings;
@@ -211,6 +211,7 @@ pub async fn answer(
         }
     };
     let answer = answer.unwrap_or_else(|status| status_response(&parts.headers, &status));
+    let answer = crate::pretty::answer(parts.uri.query().unwrap_or_default(), &parts.headers, answer);
     crate::compress::compress(&parts.headers, answer)
 }
 
@@ -226,61 +227,70 @@ async fn resource(
         Err(Nowhere::Page) => return Ok(page_not_found()),
         Err(Nowhere::Refused(status)) => return Err(*status),
     };
-    let accepted = match verb {
-        "watch" => negotiate::accepted_stream(&parts.headers)?,
-        "list" => negotiate::accepted_list(&parts.headers)?,
-        _ => negotiate::accepted(&parts.headers)?,
-    };
-    if accepted.form == Form::Table && !has_table(resource, &info.subresource) {
-        return Err(Status::representation_not_acceptable(&[
-            negotiate::JSON,
-            negotiate::YAML,
-            negotiate::PROTOBUF,
-        ]));
-    }
-    check_form(accepted.form, verb, resource)?;
-    let query = parts.uri.query().unwrap_or_default();
-    let include = match accepted.form {
-        Form::Table => table::Include::parse(query)?,
-        _ => table::Include::default(),
-    };
-    let call = Call {
-        server,
-        user,
-        info,
-        resource,
-        query,
-        headers: &parts.headers,
-        target: Target::new(resource, accepted, include),
-        warnings: Mutex::new(Vec::new()),
-    };
-    let body = body?;
-    let answer = if !info.subresource.is_empty() {
-        subresources::answer(&call, verb, body).await
-    } else {
-        match verb {
-            "get" | "list" if resource.plural == "componentstatuses" => components::answer(&call).await,
-            "get" => read::get(&call).await,
-            "list" => read::list(&call).await,
-            "watch" => watch::watch(&call).await,
-            "create" => mutate::create(&call, body).await,
-            "update" => mutate::update(&call, body).await,
-            "patch" => patch::patch(&call, body).await,
-            "delete" => mutate::delete(&call, body).await,
-            "deletecollection" => collect::delete(&call, body).await,
-            _ => Err(Status::method_not_allowed()),
+    let collection = matches!(verb, "list" | "watch");
+    let streams: &[&str] = if collection { &STREAMS } else { &[] };
+    negotiate::route(&parts.headers, &[&OBJECTS, streams].concat())?;
+    let (answer, others) = match target(info, resource, parts) {
+        Ok(target) => {
+            let query = parts.uri.query().unwrap_or_default();
+            let headers = &parts.headers;
+            let warnings = Mutex::new(Vec::new());
+            let call = Call { server, user, info, resource, query, headers, target, warnings };
+            let answer = match body {
+                // that it cannot be shown so is found when it is done
+                Ok(body) => match perform(&call, verb, body).await {
+                    Ok(answer) => check_form(call.target.form, verb, resource).map(|()| answer),
+                    Err(status) => Err(status),
+                },
+                Err(status) => Err(status),
+            };
+            (answer, call.warnings.into_inner())
         }
+        Err(status) => (Err(status), Vec::new()),
     };
     // a patch of an unknown type is refused before anyone looks at what it is for
     let looked_at = !matches!(&answer, Err(status) if verb == "patch" && status.code == 415);
     let deprecated = registry::kinds::warnings::deprecated(resource).filter(|_| looked_at);
     // what was wrong with the body is told of refused ones, too
     let mut answer = answer.unwrap_or_else(|status| status_response(&parts.headers, &status));
-    let others = call.warnings.into_inner();
     for warning in warnings::headers(deprecated.into_iter().chain(others.iter().map(String::as_str))) {
         answer.headers_mut().append(WARNING, warning);
     }
     Ok(answer)
+}
+
+/// What the answer is to look like.
+fn target(
+    info: &RequestInfo,
+    resource: &'static Resource,
+    parts: &http::request::Parts,
+) -> Result<Target, Status> {
+    let table = has_table(resource, &info.subresource);
+    let accepted = negotiate::choose(&parts.headers, Endpoint::Resource { table })
+        .ok_or_else(|| Status::representation_not_acceptable(&OBJECTS))?;
+    let include = match accepted.form {
+        Form::Table => table::Include::parse(parts.uri.query().unwrap_or_default())?,
+        _ => table::Include::default(),
+    };
+    Ok(Target::new(resource, accepted, include))
+}
+
+async fn perform(call: &Call<'_>, verb: &str, body: Bytes) -> Result<Response<Body>, Status> {
+    if !call.info.subresource.is_empty() {
+        return subresources::answer(call, verb, body).await;
+    }
+    match verb {
+        "get" | "list" if call.resource.plural == "componentstatuses" => components::answer(call).await,
+        "get" => read::get(call).await,
+        "list" => read::list(call).await,
+        "watch" => watch::watch(call).await,
+        "create" => mutate::create(call, body).await,
+        "update" => mutate::update(call, body).await,
+        "patch" => patch::patch(call, body).await,
+        "delete" => mutate::delete(call, body).await,
+        "deletecollection" => collect::delete(call, body).await,
+        _ => Err(Status::method_not_allowed()),
+    }
 }
 
 /// What upstream calls the unversioned form of a group.

@@ -12,9 +12,9 @@ use bytes::Bytes;
 use daemon::health::Checks;
 use daemon::serving::Peer;
 use daemon::zpages::Pages;
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, USER_AGENT, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 
 use crate::aside::{self, LARGE_BODY};
@@ -27,7 +27,7 @@ use crate::metrics;
 use crate::negotiate::status_response;
 use crate::proxy::Proxy;
 use crate::refusal;
-use crate::request_info::{RequestInfo, parameter};
+use crate::request_info::{RequestInfo, parameter, well_escaped};
 use crate::tokens::Issuer;
 use crate::user::User;
 use limits::Limits;
@@ -76,15 +76,19 @@ impl Front {
             return bad_request();
         }
         let info = RequestInfo::of(request.method(), request.uri());
+        if info.parts.is_empty() && matches!(info.verb.as_str(), "watch" | "proxy") {
+            return names_nothing(request.uri());
+        }
         let observed =
             observe::Observed::begin(&info, request.method(), request.uri().query().unwrap_or_default());
         // What a refusal is written in, should it come to that.
-        let accept: HeaderMap =
-            request.headers().get(ACCEPT).cloned().map(|value| (ACCEPT, value)).into_iter().collect();
+        let kept = |name: HeaderName| request.headers().get(&name).cloned().map(|value| (name, value));
+        let accept: HeaderMap = [ACCEPT, USER_AGENT].into_iter().filter_map(kept).collect();
+        let query = request.uri().query().unwrap_or_default().to_owned();
         let flow = OnceLock::new();
         let contained = daemon::panics::contained(self.admit(info, request, &flow)).await;
         let answer = contained.unwrap_or_else(|| Err(panicked()));
-        let mut response = answer.unwrap_or_else(|refusal| refused(&accept, &refusal));
+        let mut response = answer.unwrap_or_else(|refusal| refused(&query, &accept, &refusal));
         if head {
             // HTTP/2 takes what follows a HEAD's answer for an error
             *response.body_mut() = Body::empty();
@@ -147,6 +151,7 @@ impl Front {
             return self.stream(info, user, request).await;
         }
         let asked = request.uri().query().and_then(|query| parameter(query, "timeout"));
+        let asked = asked.filter(|text| !text.is_empty());
         let negative = asked.as_ref().is_some_and(|text| {
             text.strip_prefix('-').is_some_and(|rest| rest.parse::<daemon::flags::Duration>().is_ok())
         });
@@ -311,8 +316,8 @@ impl Front {
 }
 
 /// A refusal by one of the layers: what it quotes is not to be taken for anything but text.
-fn refused(accept: &HeaderMap, status: &Status) -> Response<Body> {
-    let mut response = status_response(accept, status);
+fn refused(query: &str, accept: &HeaderMap, status: &Status) -> Response<Body> {
+    let mut response = crate::pretty::answer(query, accept, status_response(accept, status));
     let quotes = status.code == 403 || status.message.ends_with("without impersonating a user name");
     if quotes {
         response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -336,15 +341,22 @@ fn expiry_seen(user: &User, peer: &Peer) {
     }
 }
 
-fn well_escaped(path: &str) -> bool {
-    let hex = |at: usize| path.as_bytes().get(at).is_some_and(u8::is_ascii_hexdigit);
-    path.match_indices('%').all(|(at, _)| hex(at + 1) && hex(at + 2))
-}
-
 /// The answer to what is not HTTP.
 fn bad_request() -> Response<Body> {
     let mut response = content("text/plain; charset=utf-8", "400 Bad Request".to_owned());
     *response.status_mut() = StatusCode::BAD_REQUEST;
+    response
+}
+
+/// The answer to a path that ends where it should go on, `/api/v1/watch`.
+fn names_nothing(uri: &Uri) -> Response<Body> {
+    let asked = uri.path_and_query().map(ToString::to_string).unwrap_or_default();
+    let asked = asked.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let why = "failed to create RequestInfo: unable to determine kind and namespace from url";
+    let text = format!("Internal Server Error: {asked:?}: {why}, {asked}\n");
+    let mut response = content("text/plain; charset=utf-8", text);
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 

@@ -14,6 +14,7 @@ pub mod flow;
 pub mod handlers;
 pub mod negotiate;
 pub mod openapi;
+mod pretty;
 pub mod request_info;
 pub mod resources;
 pub mod served;

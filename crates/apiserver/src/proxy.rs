@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::body::Body;
 use crate::kinds;
+use crate::negotiate::{self, Endpoint, JSON, OBJECTS, PROTOBUF, YAML};
 use crate::options::Options;
 use crate::request_info::RequestInfo;
 use crate::resources::Resources;
@@ -76,6 +77,10 @@ impl Proxy {
         self.resources.catch_up().await;
         match (info.resource.as_str(), info.subresource.as_str()) {
             ("pods", "log") => {
+                let headers = request.headers();
+                negotiate::route(headers, &["text/plain", JSON, YAML, PROTOBUF])?;
+                negotiate::choose(headers, Endpoint::Resource { table: false })
+                    .ok_or_else(|| Status::representation_not_acceptable(&OBJECTS))?;
                 let handshake = websocket::asked(&mut request);
                 let answer = self.log(info, &request).await?;
                 let Some(handshake) = handshake else { return Ok(answer) };

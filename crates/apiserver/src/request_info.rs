@@ -69,6 +69,7 @@ impl RequestInfo {
             _ => String::new(),
         };
         if matches!(parts[0].as_str(), "proxy" | "watch") {
+            // names no resource
             if parts.len() < 2 {
                 return info;
             }
@@ -112,12 +113,19 @@ pub fn parameter(query: &str, name: &str) -> Option<String> {
     parameters(query).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
-/// All query parameters, decoded, in order.
+/// All query parameters, decoded, in order. What is not well escaped, or has a semicolon, is none, as in upstream's reading.
 pub fn parameters(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+    let readable = |pair: &&str| !pair.is_empty() && !pair.contains(';') && well_escaped(pair);
+    query.split('&').filter(readable).map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         (decode_form(key), decode_form(value))
     })
+}
+
+/// Whether two hexadecimal digits follow every percent sign.
+pub fn well_escaped(text: &str) -> bool {
+    let hex = |digits: &str| digits.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+    text.split('%').skip(1).all(hex)
 }
 
 /// A boolean parameter in upstream's reading: present and neither `false` nor `0`.
@@ -168,6 +176,19 @@ mod tests {
         let info = RequestInfo::of(&method, &uri.parse().unwrap());
         let got = [&info.verb, &info.group, &info.namespace, &info.resource, &info.name, &info.subresource];
         assert_eq!(got.map(String::as_str), expect, "{uri}");
+    }
+
+    #[test]
+    fn parameters_are_read_or_passed_over() {
+        for (query, expect) in [
+            ("a=1&b=%20+c&d", "a=1 b=  c d="),
+            ("a=%zz&b=1", "b=1"),
+            ("a=1;b=2&c=3", "c=3"),
+            ("%=1&a%3=2&&=4&e=%e2%82%ac", "=4 e=€"),
+        ] {
+            let got: Vec<String> = parameters(query).map(|(name, value)| format!("{name}={value}")).collect();
+            assert_eq!(got.join(" "), expect, "{query}");
+        }
     }
 
     #[test]

@@ -36,7 +36,11 @@ impl Selector {
             let Some((field, negated, value)) = operator(part) else {
                 return Err(Error::Term { selector: text.to_owned(), term: part.to_owned() });
             };
-            terms.push(Term { field: field.to_owned(), value: unescape(value)?, negated });
+            let value = unescape(value)?;
+            // a bare operator asks for nothing
+            if !field.is_empty() || !value.is_empty() {
+                terms.push(Term { field: field.to_owned(), value, negated });
+            }
         }
         Ok(Selector { terms })
     }
@@ -135,6 +139,8 @@ mod tests {
             ("a==b,c!=d", Ok("a=b,c!=d")),
             ("a=b\\,c", Ok("a=b\\,c")),
             (",", Ok("")),
+            ("=,!=,a=b,==", Ok("a=b")),
+            ("=b", Ok("=b")),
             ("a", Err("invalid selector: 'a'; can't understand 'a'")),
             ("a=b\\x", Err("invalid field selector: invalid escape sequence: \\x")),
             ("a=b=c", Err("invalid field selector: unescaped character in value: 61")),

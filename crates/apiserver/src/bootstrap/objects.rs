@@ -88,7 +88,9 @@ pub async fn authentication_info(bootstrap: &Bootstrap) -> Result<(), Status> {
         data.insert("requestheader-client-ca-file".into(), json!(pem));
         data.insert("requestheader-allowed-names".into(), list(&options.requestheader_allowed_names));
         data.insert("requestheader-username-headers".into(), list(&options.requestheader_username_headers));
-        data.insert("requestheader-uid-headers".into(), list(&options.requestheader_uid_headers));
+        if !options.requestheader_uid_headers.is_empty() {
+            data.insert("requestheader-uid-headers".into(), list(&options.requestheader_uid_headers));
+        }
         data.insert("requestheader-group-headers".into(), list(&options.requestheader_group_headers));
         data.insert(
             "requestheader-extra-headers-prefix".into(),

@@ -1,5 +1,7 @@
 //! `deletecollection`.
 
+use std::sync::Arc;
+
 use api::Status;
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -8,20 +10,47 @@ use http::Response;
 use super::options::ListOptions;
 use super::{Call, delete_options, read, render};
 use crate::body::Body;
+use crate::cache::entry::Entry;
 use crate::writes::Operation;
-use crate::writes::delete::{self as deletion};
+use crate::writes::delete::{self as deletion, DeleteOptions};
 
 /// Deletes under way at once, where the flag does not ask for more: the time of each is mostly the store's.
 const AT_ONCE: usize = 32;
 
-/// Deletes what a list with the same parameters would show, and answers with that list.
+/// Objects that are listed, and so deleted, at once.
+const PAGE: i64 = 10_000;
+
+/// Deletes what a list with the same parameters would show, and answers with that list. Where no limit is given it is read
+/// in pages, which are pages of the one state that a resource version names.
 pub async fn delete(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
+    let mut list = ListOptions::parse(call.query)?;
+    let filter = read::filter(call, &list)?;
     let (options, dry_run) = delete_options::of_request(call, &body)?;
     super::mutate::warn_of_dependents(call, &options);
-    let list = ListOptions::parse(call.query, false)?;
-    let filter = read::filter(call, &list)?;
-    let (entries, meta) = read::select(call, &list, &filter).await?;
-    let options = &options;
+    let paged = list.limit == 0;
+    if paged {
+        list.limit = PAGE;
+    }
+    let (mut entries, mut meta) = read::select(call, &list, &filter).await?;
+    delete_all(call, &entries, &options, dry_run).await?;
+    while paged && !meta.continue_token.is_empty() {
+        list.continue_token = std::mem::take(&mut meta.continue_token);
+        list.given_version.clear();
+        meta.remaining = None;
+        let (more, next) = read::select(call, &list, &filter).await?;
+        delete_all(call, &more, &options, dry_run).await?;
+        meta.continue_token = next.continue_token;
+        entries.extend(more);
+    }
+    Ok(render::list(entries, &meta, &call.target))
+}
+
+async fn delete_all(
+    call: &Call<'_>,
+    entries: &[Arc<Entry>],
+    options: &DeleteOptions,
+    dry_run: bool,
+) -> Result<(), Status> {
     let deletes: Vec<_> = entries
         .iter()
         .map(|entry| async move {
@@ -39,6 +68,5 @@ pub async fn delete(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Stat
     while let Some(deleted) = deletes.next().await {
         deleted?;
     }
-    drop(deletes);
-    Ok(render::list(entries, &meta, &call.target))
+    Ok(())
 }

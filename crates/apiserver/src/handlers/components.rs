@@ -22,7 +22,7 @@ pub async fn answer(call: &Call<'_>) -> Result<Response<Body>, Status> {
         }
         return Ok(render::tree_object(StatusCode::OK, tree, &call.target));
     }
-    let options = ListOptions::parse(call.query, false)?;
+    let options = ListOptions::parse(call.query)?;
     let wanted = components.iter().filter(|component| {
         // they have no labels
         options.labels.as_ref().is_none_or(|labels| labels.matches_with(|_| None))

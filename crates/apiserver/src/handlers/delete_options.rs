@@ -1,5 +1,7 @@
 //! `DeleteOptions`: from a delete's body, or from its query where there is no body.
 
+use std::collections::HashSet;
+
 use api::decode::{Expected, Strictness};
 use api::status::Cause;
 use api::{Status, Tree};
@@ -32,7 +34,12 @@ pub fn of_object(tree: Option<&Tree>) -> Result<(DeleteOptions, bool), Status> {
 
 fn of_query(query: &str) -> Result<Asked, Status> {
     let mut asked = Asked::default();
+    let mut seen = HashSet::new();
     for (name, value) in parameters(query) {
+        // Of a parameter that is repeated the first counts, but of a list all do.
+        if name != "dryRun" && !seen.insert(name.clone()) {
+            continue;
+        }
         match name.as_ref() {
             "gracePeriodSeconds" => asked.options.grace_period = Some(integer(&value)?),
             "propagationPolicy" => asked.policy = Some(value.into_owned()),
@@ -40,6 +47,10 @@ fn of_query(query: &str) -> Result<Asked, Status> {
                 asked.orphan = Some(!matches!(value.to_ascii_lowercase().as_str(), "false" | "0"));
             }
             "dryRun" => asked.dry_run.push(value.into_owned()),
+            "uid" if !value.is_empty() => asked.options.uid = Some(value.into_owned()),
+            "resourceVersion" if !value.is_empty() => {
+                asked.options.resource_version = Some(value.into_owned());
+            }
             _ => {}
         }
     }

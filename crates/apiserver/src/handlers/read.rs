@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::Status;
+use api::{Status, Tree};
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, URL_SAFE_NO_PAD};
 use http::{Response, StatusCode};
 use machinery::fields::Term;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::options::{ListOptions, VersionMatch, get_version};
 use super::render::{self, ListMeta};
@@ -27,18 +28,19 @@ pub const MANY: usize = 20_000;
 const WAIT: Duration = Duration::from_secs(3);
 
 /// Waits until the cache is as new as the read asks: with nothing asked, as new as the store is now.
-pub async fn wait_for(call: &Call<'_>, version: Option<i64>) -> Result<(), Status> {
+pub async fn wait_for(call: &Call<'_>, version: Option<u64>) -> Result<(), Status> {
     let feed = &call.server.resources.feed;
     let wanted = match version {
-        Some(0) => 1,
-        Some(version) => version,
-        None => feed.store_revision().await.map_err(|error| Status::failure(500, "", error))?,
+        Some(version) => version.max(1),
+        None => {
+            let stored = feed.store_revision().await.map_err(|error| Status::failure(500, "", error))?;
+            stored.unsigned_abs()
+        }
     };
-    if feed.reached(wanted, WAIT).await {
+    if feed.reached(i64::try_from(wanted).unwrap_or(i64::MAX), WAIT).await {
         return Ok(());
     }
-    let current = feed.revision();
-    Err(Status::resource_version_too_large(wanted as u64, current as u64))
+    Err(Status::resource_version_too_large(wanted, feed.revision().unsigned_abs()))
 }
 
 /// `GET` of one object.
@@ -57,15 +59,6 @@ pub fn filter(call: &Call<'_>, options: &ListOptions) -> Result<Filter, Status> 
     let cache = call.cache()?;
     let known = registry::selectable::fields(call.resource);
     let mut fields = options.fields.clone();
-    if !call.name().is_empty() {
-        // authorized by this name alone
-        if fields.is_empty() {
-            let (field, value) = ("metadata.name".to_owned(), call.name().to_owned());
-            fields.terms.push(Term { field, value, negated: false });
-        } else if fields.required("metadata.name") != Some(call.name()) {
-            return Err(Status::bad_request("fieldSelector metadata.name doesn't match requested name"));
-        }
-    }
     for term in &mut fields.terms {
         if !known.iter().any(|(label, _)| *label == term.field) {
             return Err(Status::bad_request(registry::selectable::unsupported(call.resource, &term.field)));
@@ -77,13 +70,22 @@ pub fn filter(call: &Call<'_>, options: &ListOptions) -> Result<Filter, Status> 
             term.field = "reportingComponent".to_owned();
         }
     }
+    if !call.name().is_empty() {
+        // authorized by this name alone
+        if fields.is_empty() {
+            let (field, value) = ("metadata.name".to_owned(), call.name().to_owned());
+            fields.terms.push(Term { field, value, negated: false });
+        } else if fields.required("metadata.name") != Some(call.name()) {
+            return Err(Status::bad_request("fieldSelector metadata.name doesn't match requested name"));
+        }
+    }
     Filter::new(&cache.kind, call.namespace(), options.labels.clone(), &fields)
         .map_err(|label| Status::bad_request(registry::selectable::unsupported(call.resource, &label)))
 }
 
 /// `GET` of a collection.
 pub async fn list(call: &Call<'_>) -> Result<Response<Body>, Status> {
-    let options = ListOptions::parse(call.query, false)?;
+    let options = ListOptions::parse(call.query)?;
     let filter = filter(call, &options)?;
     let (entries, meta) = select(call, &options, &filter).await?;
     Ok(render::list(entries, &meta, &call.target))
@@ -102,11 +104,12 @@ pub async fn select(
     } else {
         String::new()
     };
+    let any_version = options.given_version == "0";
     let (state, start) = if options.continue_token.is_empty() {
         (first(call, options, cache).await?, String::new())
     } else {
         let token = Token::decode(&options.continue_token)?;
-        if options.resource_version.is_some_and(|version| version != 0) {
+        if !options.given_version.is_empty() && !any_version {
             return Err(Status::bad_request(
                 "specifying resource version is not allowed when using continue",
             ));
@@ -114,9 +117,7 @@ pub async fn select(
         let start = format!("{base}{}", token.key());
         (rest(call, cache, &token).await?, start)
     };
-    if options.resource_version != Some(0)
-        && let Some(error) = cache.unreadable(&format!("{}{base}", cache.kind.prefix))
-    {
+    if !any_version && let Some(error) = cache.unreadable(&format!("{}{base}", cache.kind.prefix)) {
         return Err(error.of_list(&call.resource.plural));
     }
     let snapshot = match state {
@@ -127,7 +128,7 @@ pub async fn select(
     let mut meta = ListMeta { resource_version: snapshot.revision, ..ListMeta::default() };
     // whoever takes any version takes what is in memory, all at once
     let many = snapshot.objects.len() > MANY;
-    if options.limit == 0 || options.resource_version == Some(0) {
+    if options.limit == 0 || any_version {
         return Ok((aside(many, || matching.collect()), meta));
     }
     let limit = options.limit as usize;
@@ -153,9 +154,10 @@ enum State {
 }
 
 async fn first(call: &Call<'_>, options: &ListOptions, cache: &Arc<Cache>) -> Result<State, Status> {
-    wait_for(call, options.resource_version).await?;
+    let version = options.version()?;
+    wait_for(call, version).await?;
     let fed = call.server.resources.feed.revision();
-    match options.resource_version {
+    match version.map(|version| i64::try_from(version).unwrap_or(i64::MAX)) {
         // pages are pages of one state: unless said otherwise, of the one that is named
         Some(version)
             if options.version_match == VersionMatch::Exact
@@ -169,11 +171,12 @@ async fn first(call: &Call<'_>, options: &ListOptions, cache: &Arc<Cache>) -> Re
 
 async fn rest(call: &Call<'_>, cache: &Arc<Cache>, token: &Token) -> Result<State, Status> {
     let feed = &call.server.resources.feed;
-    if token.rv < 0 {
+    let Ok(revision) = u64::try_from(token.rv) else {
         // an inconsistent token: go on with what is there now
         wait_for(call, None).await?;
         return Ok(State::Cached(cache.snapshot(feed.revision())));
-    }
+    };
+    wait_for(call, Some(revision)).await?;
     match at(call, cache, token.rv, feed.revision()) {
         Err(status) if status.code == 410 => {
             let inconsistent = Token::new(-1, token.start.clone()).encode();
@@ -265,9 +268,7 @@ async fn stored(
 
 /// Upstream's continue token. `start` is the key below the list's prefix, with a slash before it, which an older client
 /// may have without.
-#[derive(Serialize, Deserialize)]
-#[serde(default)]
-#[derive(Default)]
+#[derive(Default, Serialize)]
 struct Token {
     v: String,
     rv: i64,
@@ -292,23 +293,57 @@ impl Token {
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
     }
 
+    /// Names are read in any case, as upstream's reader does, and a null says nothing.
+    fn read(bytes: &[u8]) -> Result<Token, String> {
+        let fields = match api::decode::untyped(bytes)? {
+            Tree::Object(fields) => fields,
+            Tree::Null => return Ok(Token::default()),
+            other => {
+                let kind = kind_of(&other);
+                return Err(format!(
+                    "json: cannot unmarshal {kind} into Go value of type storage.continueToken"
+                ));
+            }
+        };
+        let mut token = Token::default();
+        for (name, value) in fields {
+            let name = name.to_ascii_lowercase();
+            let expected = match (name.as_str(), &value) {
+                (_, Tree::Null) => continue,
+                ("v", Tree::String(text)) => {
+                    token.v.clone_from(text);
+                    continue;
+                }
+                ("start", Tree::String(text)) => {
+                    token.start.clone_from(text);
+                    continue;
+                }
+                ("rv", Tree::Number(number)) if number.is_i64() => {
+                    token.rv = number.as_i64().unwrap_or_default();
+                    continue;
+                }
+                ("v" | "start", _) => "string",
+                ("rv", _) => "int64",
+                _ => continue,
+            };
+            let kind = match &value {
+                Tree::Number(number) if expected == "int64" => format!("number {number}"),
+                other => kind_of(other).to_owned(),
+            };
+            return Err(format!(
+                "json: cannot unmarshal {kind} into Go struct field continueToken.{name} of type {expected}"
+            ));
+        }
+        Ok(token)
+    }
+
     fn decode(text: &str) -> Result<Token, Status> {
         let not_valid = |why: String| {
             Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"))
         };
-        let bytes = URL_SAFE_NO_PAD
-            .decode(text.trim_end_matches('='))
-            .map_err(|_| not_valid("illegal base64 data at input byte 0".to_owned()))?;
-        let token: Token = serde_json::from_slice(&bytes).map_err(|error| {
-            let at = bytes.iter().find(|byte| !matches!(byte, b' ' | b'\n' | b'\t'));
-            match at {
-                Some(byte) if *byte != b'{' => not_valid(format!(
-                    "invalid character '{}' looking for beginning of value",
-                    char::from(*byte)
-                )),
-                _ => not_valid(error.to_string()),
-            }
-        })?;
+        let bytes =
+            decoded(text).map_err(|at| not_valid(format!("illegal base64 data at input byte {at}")))?;
+        let token = Token::read(&bytes).map_err(not_valid)?;
         match (token.v.as_str(), token.rv) {
             ("meta.k8s.io/v1", 0) => {
                 Err(not_valid("incorrect encoded start resourceVersion (version meta.k8s.io/v1)".to_owned()))
@@ -323,6 +358,36 @@ impl Token {
     }
 }
 
+fn kind_of(value: &Tree) -> &'static str {
+    match value {
+        Tree::Null => "null",
+        Tree::Bool(_) => "bool",
+        Tree::Number(_) => "number",
+        Tree::String(_) => "string",
+        Tree::Array(_) => "array",
+        Tree::Object(_) => "object",
+    }
+}
+
+/// Undoes base64 without padding; else the place where it is none.
+fn decoded(text: &str) -> Result<Vec<u8>, usize> {
+    let of_alphabet = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let of_line = |byte: &u8| matches!(byte, b'\r' | b'\n');
+    if let Some(at) = text.bytes().position(|byte| !of_alphabet(&byte) && !of_line(&byte)) {
+        return Err(at);
+    }
+    let symbols: Vec<u8> = text.bytes().filter(|byte| !of_line(byte)).collect();
+    LENIENT.decode(&symbols).map_err(|_| text.len().saturating_sub(1))
+}
+
+/// What the last symbol has beyond whole bytes is passed over.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::RequireNone),
+);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -335,6 +400,32 @@ mod tests {
             assert_eq!(token(start).unwrap().key(), "default/web\0");
         }
         assert_eq!(token("/").unwrap().key(), "");
+        let refused = |text: &str| {
+            let why = Token::decode(text).err().map(|status| status.message).unwrap_or_default();
+            why.trim_start_matches("invalid continue token: continue key is not valid: ").to_owned()
+        };
+        let encoded = |text: &str| URL_SAFE_NO_PAD.encode(text);
+        for (text, expect) in [
+            ("a b".to_owned(), "illegal base64 data at input byte 1"),
+            ("YQ==".to_owned(), "illegal base64 data at input byte 2"),
+            ("abcde".to_owned(), "illegal base64 data at input byte 4"),
+            ("YR".to_owned(), "invalid character 'a' looking for beginning of value"),
+            (encoded("nul"), "invalid character ' ' in literal null (expecting 'l')"),
+            (encoded("null"), "server does not recognize this encoded version "),
+            (encoded("[]"), "json: cannot unmarshal array into Go value of type storage.continueToken"),
+            (
+                encoded(r#"{"v":1}"#),
+                "json: cannot unmarshal number into Go struct field continueToken.v of type string",
+            ),
+            (
+                encoded(r#"{"rv":"1"}"#),
+                "json: cannot unmarshal string into Go struct field continueToken.rv of type int64",
+            ),
+            (encoded(r#"{"v":"a"}x"#), "invalid character 'x' after top-level value"),
+            (encoded(r#"{"V":"meta.k8s.io/v1","RV":1,"Start":"a"}"#), ""),
+        ] {
+            assert_eq!(refused(&text), expect, "{text}");
+        }
         for start in ["//web", "/web/", "./web", "a//b", "../secrets"] {
             assert_eq!(
                 token(start).err().map(|status| status.message),

@@ -15,7 +15,7 @@ use crate::body::Body;
 use crate::cache::entry::Entry;
 use crate::cache::scan;
 use crate::convert::{convert, same};
-use crate::negotiate::{Accepted, Form, MediaType, encode_tree, response, tree_response};
+use crate::negotiate::{Accepted, Form, MediaType, negotiated, tree_response};
 
 /// What a request wants its objects to look like.
 #[derive(Clone, Copy)]
@@ -24,13 +24,15 @@ pub struct Target {
     pub resource: &'static Resource,
     pub media: MediaType,
     pub form: Form,
+    /// The `apiVersion` of tables and of metadata alone.
+    pub meta: &'static str,
     /// `includeObject` of tables.
     pub include: table::Include,
 }
 
 impl Target {
     pub fn new(resource: &'static Resource, accepted: Accepted, include: table::Include) -> Target {
-        Target { resource, media: accepted.media, form: accepted.form, include }
+        Target { resource, media: accepted.media, form: accepted.form, meta: accepted.meta, include }
     }
 
     /// Whether an entry's own bytes are what is wanted.
@@ -50,7 +52,7 @@ pub fn read(entry: &Entry, target: &Target) -> Result<Tree, Status> {
 pub fn form(tree: Tree, target: &Target, headers: bool) -> Tree {
     match target.form {
         Form::Object => tree,
-        Form::Metadata | Form::MetadataList => metadata(&tree),
+        Form::Metadata | Form::MetadataList => metadata(&tree, target),
         Form::Table => {
             let version = tree.pointer("/metadata/resourceVersion").cloned();
             let meta = version.map_or_else(|| json!({}), |version| json!({ "resourceVersion": version }));
@@ -60,10 +62,10 @@ pub fn form(tree: Tree, target: &Target, headers: bool) -> Tree {
 }
 
 /// `PartialObjectMetadata` of an object.
-pub fn metadata(tree: &Tree) -> Tree {
+pub fn metadata(tree: &Tree, target: &Target) -> Tree {
     json!({
         "kind": "PartialObjectMetadata",
-        "apiVersion": "meta.k8s.io/v1",
+        "apiVersion": target.meta,
         "metadata": tree.get("metadata").cloned().unwrap_or_default(),
     })
 }
@@ -78,7 +80,7 @@ fn object_now(code: StatusCode, entry: &Entry, target: &Target) -> Response<Body
         match target.media {
             MediaType::Protobuf => {
                 if let Some(bytes) = entry.proto() {
-                    return response(code, MediaType::Protobuf.content_type(), bytes);
+                    return negotiated(code, MediaType::Protobuf, bytes);
                 }
             }
             _ => {
@@ -89,7 +91,7 @@ fn object_now(code: StatusCode, entry: &Entry, target: &Target) -> Response<Body
                 let mut out = Vec::with_capacity(json.len() + 1);
                 out.extend_from_slice(&json);
                 out.push(b'\n');
-                return response(code, MediaType::Json.content_type(), out);
+                return negotiated(code, MediaType::Json, out);
             }
         }
     }
@@ -139,7 +141,7 @@ pub fn list(entries: Vec<Arc<Entry>>, meta: &ListMeta, target: &Target) -> Respo
         let _ = serde_json::to_writer(&mut head, &meta.tree());
         head.extend_from_slice(b",\"items\":[");
         return match stream(entries, head, json_chunk) {
-            Ok(body) => response(StatusCode::OK, MediaType::Json.content_type(), body),
+            Ok(body) => negotiated(StatusCode::OK, MediaType::Json, body),
             Err(error) => unreadable_list(target, &error.to_string()),
         };
     }
@@ -150,7 +152,7 @@ pub fn list(entries: Vec<Arc<Entry>>, meta: &ListMeta, target: &Target) -> Respo
     {
         let head = proto_head(&entries, meta, &api_version, &kind);
         return match stream(entries, head, proto_chunk) {
-            Ok(body) => response(StatusCode::OK, MediaType::Protobuf.content_type(), body),
+            Ok(body) => negotiated(StatusCode::OK, MediaType::Protobuf, body),
             Err(error) => unreadable_list(target, &error.to_string()),
         };
     }
@@ -176,8 +178,9 @@ pub fn tree_list(trees: impl Iterator<Item = Tree>, meta: Tree, target: &Target)
     let tree = match target.form {
         Form::Table => table::table(target, trees, true, meta),
         Form::Metadata | Form::MetadataList => {
-            let items: Vec<Tree> = trees.map(|tree| metadata(&tree)).collect();
-            json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "items": items})
+            let items: Vec<Tree> = trees.map(|tree| metadata(&tree, target)).collect();
+            let items = if items.is_empty() { Tree::Null } else { Tree::Array(items) };
+            json!({"kind": "PartialObjectMetadataList", "apiVersion": target.meta, "metadata": meta, "items": items})
         }
         Form::Object => {
             let kind = format!("{}List", target.resource.kind);
@@ -293,6 +296,5 @@ fn proto_head(entries: &[Arc<Entry>], meta: &ListMeta, api_version: &str, kind: 
 /// A tree (at the target's version) as an answer.
 pub fn tree_object(code: StatusCode, tree: Tree, target: &Target) -> Response<Body> {
     let tree = form(tree, target, true);
-    let (media, bytes) = encode_tree(target.media, &tree);
-    response(code, media.content_type(), bytes)
+    tree_response(code, target.media, &tree)
 }

@@ -37,17 +37,19 @@ pub fn table(target: &Target, objects: impl Iterator<Item = Tree>, headers: bool
             row.insert("cells".to_owned(), Tree::Array(cells));
             let shown = match target.include {
                 Include::None => Tree::Null,
-                Include::Metadata => metadata(&object),
+                Include::Metadata => metadata(&object, target),
                 Include::Object => object,
             };
             row.insert("object".to_owned(), shown);
             Tree::Object(row)
         })
         .collect();
+    let none = rows.is_empty() && !registry::columns::are_own(target.resource);
+    let rows = if none { Tree::Null } else { Tree::Array(rows) };
     let definitions = if headers { super::columns::definitions(target.resource) } else { Tree::Null };
     json!({
         "kind": "Table",
-        "apiVersion": "meta.k8s.io/v1",
+        "apiVersion": target.meta,
         "metadata": meta,
         "columnDefinitions": definitions,
         "rows": rows,

@@ -30,7 +30,7 @@ use crate::cache::entry::{Entry, proto_frame};
 use crate::cache::event::{Event, EventType, json_frame_open};
 use crate::cache::feed::Feed;
 use crate::cache::filter::Filter;
-use crate::negotiate::{Form, MediaType, encode_tree, response};
+use crate::negotiate::{Form, MediaType, STREAMS, encode_tree, response};
 
 /// As good as never, in seconds.
 const YEAR: u64 = 365 * 24 * 3600;
@@ -38,12 +38,13 @@ const BOOKMARK: Duration = Duration::from_secs(60);
 
 /// `GET ?watch=true`.
 pub async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
-    let options = ListOptions::parse(call.query, true)?;
+    let options = ListOptions::parse(call.query)?;
     let filter = Arc::new(read::filter(call, &options)?);
+    let version = options.watch_version()?;
     let cache = call.cache()?;
     let server = call.server;
     let feed = &server.resources.feed;
-    let from_now = matches!(options.resource_version, None | Some(0));
+    let from_now = matches!(version, None | Some(0));
     let initial = options.send_initial_events.unwrap_or(from_now);
     let format = Format { target: call.target, columns_sent: false };
     let timeout = options.timeout_seconds.filter(|seconds| *seconds > 0);
@@ -67,8 +68,8 @@ pub async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
         parts: Parts::begin(),
     };
     // A version that has not come yet is worth waiting for; one that never comes ends the watch with an error.
-    if let Err(status) = read::wait_for(call, options.resource_version).await {
-        if options.resource_version.is_none() {
+    if let Err(status) = read::wait_for(call, version).await {
+        if version.is_none() {
             return Err(status);
         }
         frames.error = Some(status);
@@ -86,7 +87,8 @@ pub async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
         }
         frames.subscription = Some(subscription);
     } else {
-        match cache.watch(filter, options.resource_version.unwrap_or_default()) {
+        let version = version.and_then(|version| i64::try_from(version).ok()).unwrap_or_default();
+        match cache.watch(filter, version) {
             Ok((past, subscription)) => {
                 frames.past = past.into_iter();
                 frames.subscription = Some(subscription);
@@ -96,6 +98,9 @@ pub async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
     }
     if let Some(subscription) = &frames.subscription {
         subscription.events.ends(deadline.into_std() + LEEWAY);
+    }
+    if call.target.media == MediaType::Yaml {
+        return Err(Status::representation_not_acceptable(&STREAMS));
     }
     let content_type = match call.target.media {
         MediaType::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",

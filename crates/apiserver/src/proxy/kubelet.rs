@@ -30,7 +30,7 @@ impl Proxy {
             *nothing.status_mut() = StatusCode::NO_CONTENT;
             return Ok(nothing);
         };
-        let mut place = self.kubelet(node)?;
+        let mut place = self.kubelet_of_pod(node)?;
         if flag(query, "insecureSkipTLSVerifyBackend") {
             place.transport = Transport::AnyTls;
         }
@@ -87,7 +87,7 @@ impl Proxy {
         };
         let node = node_of(&pod)
             .ok_or_else(|| Status::bad_request(format!("pod {} does not have a host assigned", info.name)))?;
-        let mut place = self.kubelet(node)?;
+        let mut place = self.kubelet_of_pod(node)?;
         let RequestInfo { namespace, name, .. } = info;
         place.path = match info.subresource.as_str() {
             "portforward" => format!("/portForward/{namespace}/{name}"),

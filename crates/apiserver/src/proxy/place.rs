@@ -130,6 +130,14 @@ impl Proxy {
         })
     }
 
+    /// The kubelet of a pod's node. That the node is gone is reported of the pods, as upstream does.
+    pub(super) fn kubelet_of_pod(&self, node: &str) -> Result<Place, Status> {
+        self.kubelet(node).map_err(|status| match status.code {
+            404 => Status::not_found("", "pods", node),
+            _ => status,
+        })
+    }
+
     pub(super) fn node_place(&self, text: &str) -> Result<Place, Status> {
         let (scheme, name, port) =
             split(text).ok_or_else(|| Status::bad_request(format!("invalid node request {text:?}")))?;

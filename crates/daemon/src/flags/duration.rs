@@ -35,7 +35,7 @@ impl FromStr for Duration {
 
     fn from_str(text: &str) -> Result<Duration, Error> {
         let invalid = || Error::Invalid(text.into());
-        let mut rest = text.strip_prefix('+').unwrap_or(text);
+        let mut rest = text.strip_prefix(['+', '-']).unwrap_or(text);
         if rest == "0" {
             return Ok(Duration::default());
         }
@@ -60,6 +60,9 @@ impl FromStr for Duration {
             };
             total += number * seconds;
             rest = &rest[unit_end..];
+        }
+        if text.starts_with('-') && total > 0.0 {
+            return Err(invalid());
         }
         std::time::Duration::try_from_secs_f64(total).map(Duration).map_err(|_| invalid())
     }

@@ -83,6 +83,13 @@ fn texts_of_errors() {
         failure(&["--request-timeout=5"]),
         "invalid argument \"5\" for \"--request-timeout\" flag: time: missing unit in duration \"5\""
     );
+    for (text, expect) in [
+        ("-1", "missing unit in duration \"-1\""),
+        ("-", "invalid duration \"-\""),
+        ("-1x", "unknown unit \"x\" in duration \"-1x\""),
+    ] {
+        assert_eq!(text.parse::<Duration>().unwrap_err().to_string(), format!("time: {expect}"));
+    }
 }
 
 #[test]

@@ -106,7 +106,9 @@ impl<'a> Parser<'a> {
             Token::Word(word) => word,
             token => return unexpected(token, "identifier"),
         };
-        if let Some(problem) = names::qualified_name(key).into_iter().next() {
+        let problems = names::qualified_name(key);
+        if !problems.is_empty() {
+            let problem = problems.join("; ");
             let cause = Path::root().invalid(key, &problem);
             return Err(Error(format!("{}: {}", cause.field, cause.message)));
         }
