@@ -22,9 +22,6 @@ pub struct Refusal {
 }
 
 pub fn admit(kubelet: &Kubelet, pod: &Pod, others: &[Arc<Pod>]) -> Result<(), Refusal> {
-    if pods::is_static(pod) {
-        return Ok(());
-    }
     // A resize that cannot be done takes no room.
     let live = others.iter().filter_map(|other| {
         let found = kubelet.pods.status(pods::uid(other));
@@ -46,11 +43,17 @@ pub fn admit(kubelet: &Kubelet, pod: &Pod, others: &[Arc<Pod>]) -> Result<(), Re
     pressure(pod, &kubelet.pressure.read())?;
     sysctls(pod, &kubelet.config.allowed_unsafe_sysctls)?;
     features(pod, app_armor())?;
-    resources(pod, &live, &allocatable, i64::from(kubelet.config.max_pods))?;
+    // The node makes room for what is its own, and drives none of it away.
+    let is_static = pods::is_static(pod);
+    if !is_static {
+        resources(pod, &live, &allocatable, i64::from(kubelet.config.max_pods))?;
+    }
     let node = kubelet.node_facts.read().clone();
     node::affinity(pod, &kubelet.node_name, &node)?;
     ports(pod, &live)?;
-    node::taints(pod, &node)?;
+    if !is_static {
+        node::taints(pod, &node)?;
+    }
     declared(pod)
 }
 

@@ -131,7 +131,7 @@ fn candidates(kubelet: &Kubelet) -> Vec<Arc<Pod>> {
 fn end(kubelet: &Kubelet, pod: &Pod, message: String, annotations: Vec<(String, String)>, disruption: bool) {
     warn!(pod = pods::title(pod), message, "Evicting pod");
     kubelet.events.annotated(pod, Warning, "Evicted", &message, annotations);
-    let failure = Failure { reason: "Evicted".into(), message, disruption };
+    let failure = Failure { reason: "Evicted".into(), message, disruption, lasting: false };
     kubelet.supervisor.fail(pods::uid(pod), failure, Some(1));
 }
 

@@ -60,7 +60,9 @@ async fn sync(kubelet: &Kubelet, key: &str) -> client::Result<()> {
         // Its disappearance brings us back here, to make the new one.
         return Ok(());
     }
-    let Some(pod) = wanted else { return Ok(()) };
+    let Some(pod) = wanted.filter(|pod| !kubelet.supervisor.is_rejected(pods::uid(pod))) else {
+        return Ok(());
+    };
     let node = client.get::<Node>(None, &kubelet.node_name).await?;
     let copy = mirror(&pod, &node);
     match client.create::<Pod>(Some(namespace), &copy).await {

@@ -112,9 +112,12 @@ pub fn generate(input: &Input) -> Generated {
 
     let over_before = pods::phase_is_terminal(old.phase.as_deref());
     let cut_off = input.terminal && !pods::is_static(input.pod);
-    let (phase, reason, message) = match input.failure {
+    let phase = phase::of(input, &status);
+    // As upstream has it, a pod that was evicted and whose containers all ended well has succeeded.
+    let failure = input.failure.filter(|it| it.lasting || !input.terminal || phase != "Succeeded");
+    let (phase, reason, message) = match failure {
         Some(failure) => ("Failed", Some(failure.reason.clone()), Some(failure.message.clone())),
-        None => (phase::of(input, &status), None, None),
+        None => (phase, None, None),
     };
     let over = over_before || pods::phase_is_terminal(Some(phase));
     if over_before || (over && input.runtime.may_run()) {

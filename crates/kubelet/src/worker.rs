@@ -206,7 +206,7 @@ impl Worker {
             let message = "Pod was active on the node longer than the specified deadline";
             kubelet.events.event(pod, Normal, "DeadlineExceeded", message);
             let (reason, message) = ("DeadlineExceeded".into(), message.into());
-            self.orders.fail(Failure { reason, message, disruption: false }, None);
+            self.orders.fail(Failure { reason, message, disruption: false, lasting: true }, None);
             return Ok(Duration::ZERO);
         }
         let left = left.unwrap_or(Duration::MAX);

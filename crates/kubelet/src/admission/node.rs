@@ -14,8 +14,8 @@ use tracing::warn;
 pub async fn refresh(kubelet: &Kubelet, pod: &Pod) {
     let Some(client) = &kubelet.client else { return };
     let facts = kubelet.node_facts.read().clone();
-    let fits = belongs(pod, &kubelet.node_name, &facts.labels) && taints(pod, &facts).is_ok();
-    if fits || pods::is_static(pod) {
+    let fits = belongs(pod, &kubelet.node_name, &facts.labels);
+    if fits && (pods::is_static(pod) || taints(pod, &facts).is_ok()) {
         return;
     }
     match client.get::<Node>(None, &kubelet.node_name).await {

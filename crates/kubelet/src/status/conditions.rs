@@ -56,33 +56,25 @@ pub(super) fn generate(input: &Input, status: &PodStatus, old: &PodStatus, phase
         let (reason, message) = crate::allocation::INFEASIBLE;
         (RESIZE, Draft { status: true, reason: reason.into(), message: message.into() })
     });
-    let mut conditions: Vec<PodCondition> = drafts
-        .into_iter()
-        .chain(disruption)
-        .chain(resize)
-        .map(|(kind, draft)| {
-            let before = old.conditions.iter().flatten().find(|it| it.type_ == kind);
-            let value = if draft.status { "True" } else { "False" };
-            let unchanged = before.filter(|it| it.status == value);
-            PodCondition {
-                type_: kind.into(),
-                status: value.into(),
-                reason: Some(draft.reason).filter(|text| !text.is_empty()),
-                message: Some(draft.message).filter(|text| !text.is_empty()),
-                last_probe_time: None,
-                last_transition_time: unchanged
-                    .and_then(|it| it.last_transition_time.clone())
-                    .or(Some(Time(input.now))),
-                observed_generation: input.pod.metadata.generation,
-            }
-        })
-        .collect();
-    for foreign in old.conditions.iter().flatten().filter(|it| !is_owned(&it.type_)) {
-        if !conditions.iter().any(|it| it.type_ == foreign.type_) {
-            conditions.push(foreign.clone());
+    let others = old.conditions.iter().flatten().filter(|it| !is_owned(&it.type_));
+    let others = others.filter(|it| disruption.as_ref().is_none_or(|(kind, _)| it.type_ != *kind));
+    let own = resize.into_iter().chain(disruption.clone()).chain(drafts).map(|(kind, draft)| {
+        let before = old.conditions.iter().flatten().find(|it| it.type_ == kind);
+        let value = if draft.status { "True" } else { "False" };
+        let unchanged = before.filter(|it| it.status == value);
+        PodCondition {
+            type_: kind.into(),
+            status: value.into(),
+            reason: Some(draft.reason).filter(|text| !text.is_empty()),
+            message: Some(draft.message).filter(|text| !text.is_empty()),
+            last_probe_time: None,
+            last_transition_time: unchanged
+                .and_then(|it| it.last_transition_time.clone())
+                .or(Some(Time(input.now))),
+            observed_generation: input.pod.metadata.generation,
         }
-    }
-    conditions
+    });
+    others.cloned().chain(own).collect()
 }
 
 impl Clone for Draft {

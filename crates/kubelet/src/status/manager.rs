@@ -199,8 +199,8 @@ fn difference(from: Option<&PodStatus>, to: &Value) -> Map<String, Value> {
                     field == "conditions" && !super::conditions::is_owned(kind)
                 };
                 let items = merged(from.get(field), value, key, of_others);
-                // The first address is the pod's own; others write conditions, whose order means nothing.
-                if field != "conditions" {
+                // The first address is the pod's own. The order of conditions means nothing and is no reason for a patch.
+                if field != "conditions" || !items.is_empty() {
                     let all = value.as_array().into_iter().flatten();
                     let order = all.map(|item| json!({*key: item.get(*key)})).collect();
                     patch.insert(format!("$setElementOrder/{field}"), Value::Array(order));
@@ -295,7 +295,8 @@ mod tests {
                 "phase": "Running", "message": null,
                 "podIPs": [{"ip": "2.2.2.2"}, {"ip": "1.1.1.1", "$patch": "delete"}],
                 "$setElementOrder/podIPs": [{"ip": "2.2.2.2"}],
-                "conditions": [{"type": "Ready", "status": "True", "reason": null}]
+                "conditions": [{"type": "Ready", "status": "True", "reason": null}],
+                "$setElementOrder/conditions": [{"type": "Ready"}]
             })
         );
         assert!(difference(Some(&from), &to_value(&from)).is_empty());

@@ -305,7 +305,7 @@ fn a_pod_is_over_before_its_phase_says_so() {
     };
     let evicted = || {
         let (reason, message) = ("Evicted".into(), "low on memory".into());
-        Some(Failure { reason, message, disruption: true })
+        Some(Failure { reason, message, disruption: true, lasting: false })
     };
     let check = |case: Case, over: bool, phase: &str, message: Option<&str>, disrupted: bool| {
         let what = format!("{:?}, stopped: {}", case.containers, case.stopped);
@@ -338,6 +338,16 @@ fn a_pod_is_over_before_its_phase_says_so() {
     check(waiting, true, "Pending", Some("m"), false);
     let gone = Case { failure: evicted(), stopped: true, ..case(vec![a(State::Exited), s(State::Exited)]) };
     check(gone, true, "Failed", Some("low on memory"), true);
+
+    let ended_well = |lasting: bool| {
+        let failure = evicted().map(|failure| Failure { lasting, ..failure });
+        let containers = vec![a(State::Exited), instance("s", State::Exited, 0)];
+        Case { failure, stopped: true, terminal: true, ..case(containers) }
+    };
+    check(ended_well(false), true, "Succeeded", None, true);
+    check(ended_well(true), true, "Failed", Some("low on memory"), true);
+    let order = ended_well(true).run().conditions.unwrap().remove(0).type_;
+    assert_eq!(order, "DisruptionTarget", "before the kubelet's own");
 
     // Where the API server says that it is over, so it stays.
     let over = Case { old: running("Succeeded"), ..Case::new(&pod, vec![a(State::Running)]) };

@@ -23,6 +23,8 @@ pub struct Failure {
     pub message: String,
     /// The node takes the pod away for its own sake, which is no fault of the pod's.
     pub disruption: bool,
+    /// The pod has failed however its containers end.
+    pub lasting: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -88,7 +90,10 @@ impl Orders {
     /// The pod does not fit here and never starts.
     pub fn reject(&self, reason: &str, message: &str) {
         self.state.lock().rejected = true;
-        self.fail(Failure { reason: reason.into(), message: message.into(), disruption: false }, None);
+        self.fail(
+            Failure { reason: reason.into(), message: message.into(), disruption: false, lasting: true },
+            None,
+        );
     }
 
     pub(super) fn state(&self) -> State {

@@ -116,6 +116,11 @@ impl Supervisor {
         self.workers.lock().get(uid).is_some_and(|orders| orders.state().failure.is_some())
     }
 
+    /// Whether the pod was not let in.
+    pub fn is_rejected(&self, uid: &str) -> bool {
+        self.workers.lock().get(uid).is_some_and(|orders| orders.state().rejected)
+    }
+
     pub fn knows(&self, uid: &str) -> bool {
         self.workers.lock().contains_key(uid)
     }

@@ -100,7 +100,7 @@ async fn happens(world: &mut World, event: &Event) {
         Event::Evict { pod } => {
             if let Some(process) = &world.process {
                 let (reason, message) = ("Evicted".into(), "no room".into());
-                let failure = Failure { reason, message, disruption: true };
+                let failure = Failure { reason, message, disruption: true, lasting: false };
                 process.kubelet.supervisor.fail(&uid(*pod), failure, Some(1));
             }
         }

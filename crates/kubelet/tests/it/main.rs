@@ -258,6 +258,21 @@ fn stuck() -> Option<cri::Error> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_static_pod_that_is_not_for_this_node_does_not_run() {
+    let node = Node::new();
+    let containers = json!([{"name": "a", "image": "busybox:1"}]);
+    node.manifest("elsewhere", json!({"nodeSelector": {"zone": "b"}, "containers": containers}));
+    node.manifest("here", json!({"nodeSelector": {"kubernetes.io/os": "linux"}, "containers": containers}));
+    let running = node.start();
+    until("running", || running.phase("here") == "Running").await;
+    until("refused", || running.phase("elsewhere") == "Failed").await;
+    let text = "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
+    assert!(running.has_event("NodeAffinity", text));
+    assert_eq!(node.runtime.containers_named("a").len(), 1);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_edited_static_pod_waits_for_its_old_self() {
     let node = Node::new();
     node.manifest("web", json!({"containers": [{"name": "a", "image": "busybox:1"}]}));
