@@ -35,6 +35,27 @@ pub struct Rate {
     pub burst: u32,
 }
 
+impl Rate {
+    /// The rate that a daemon's options name, where they name one: what they leave out is upstream's `default`, zeros are the client
+    /// library's own defaults, a negative rate is none. Options that name nothing leave requests unlimited, other than
+    /// upstream's: how many are under way at once is bounded anyhow, and the server refuses what is too much.
+    pub fn given(per_second: Option<f32>, burst: Option<i32>, default: Rate) -> Option<Rate> {
+        if per_second.is_none() && burst.is_none() {
+            return None;
+        }
+        let per_second = match per_second.unwrap_or(default.per_second) {
+            0.0 => 5.0,
+            given => given,
+        };
+        let burst = match burst {
+            None => default.burst,
+            Some(0) => 10,
+            Some(given) => u32::try_from(given).unwrap_or(1),
+        };
+        (per_second > 0.0).then_some(Rate { per_second, burst })
+    }
+}
+
 /// Lets requests through at a rate.
 pub(crate) struct Pace {
     rate: Rate,
@@ -74,6 +95,19 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn options_name_a_rate_or_none() {
+        let default = Rate { per_second: 20.0, burst: 30 };
+        let given = |per_second, burst| {
+            Rate::given(per_second, burst, default).map(|rate| (rate.per_second, rate.burst))
+        };
+        assert_eq!(given(None, None), None);
+        assert_eq!(given(Some(50.0), None), Some((50.0, 30)));
+        assert_eq!(given(None, Some(100)), Some((20.0, 100)));
+        assert_eq!(given(Some(0.0), Some(0)), Some((5.0, 10)));
+        assert_eq!(given(Some(-1.0), Some(7)), None);
+    }
 
     #[test]
     fn a_burst_and_then_a_rate() {

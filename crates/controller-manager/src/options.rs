@@ -211,20 +211,9 @@ impl Options {
         Ok(())
     }
 
-    /// How fast each controller may ask, where that is limited. Zeros are client libraries' own defaults.
+    /// How fast each controller may ask, where that is limited.
     pub fn rate(&self) -> Option<Rate> {
-        if self.kube_api_qps.is_none() && self.kube_api_burst.is_none() {
-            return None;
-        }
-        let per_second = match self.kube_api_qps.unwrap_or(20.0) {
-            0.0 => 5.0,
-            given => given,
-        };
-        let burst = match self.kube_api_burst.unwrap_or(30) {
-            0 => 10,
-            given => u32::try_from(given).unwrap_or(1),
-        };
-        (per_second > 0.0).then_some(Rate { per_second, burst })
+        Rate::given(self.kube_api_qps, self.kube_api_burst, Rate { per_second: 20.0, burst: 30 })
     }
 
     /// Flags that are set to something that is not done.
@@ -343,7 +332,6 @@ mod tests {
         assert_eq!(rate(&[]), None);
         assert_eq!(rate(&["--kube-api-qps=50"]), Some((50.0, 30)));
         assert_eq!(rate(&["--kube-api-burst=100"]), Some((20.0, 100)));
-        assert_eq!(rate(&["--kube-api-qps=0", "--kube-api-burst=0"]), Some((5.0, 10)));
         assert_eq!(rate(&["--kube-api-qps=-1", "--kube-api-burst=7"]), None);
     }
 

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use client::Rate;
 use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -44,6 +45,15 @@ pub struct DetectLocal {
 #[serde(default)]
 pub struct ClientConnection {
     pub kubeconfig: String,
+    pub qps: Option<f32>,
+    pub burst: Option<i32>,
+}
+
+impl ClientConnection {
+    /// How fast the proxy may ask, where that is limited.
+    pub fn rate(&self) -> Option<Rate> {
+        Rate::given(self.qps, self.burst, Rate { per_second: 5.0, burst: 10 })
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -33,9 +33,10 @@ pub async fn run(
     daemon::limits::set_oom_score(configuration.oom_score_adj.unwrap_or(-999));
     conntrack::set_limits(&configuration.conntrack);
     let node = configuration.node_name()?;
-    let config = Config::from_kubeconfig_or_cluster(configuration.kubeconfig())
+    let mut config = Config::from_kubeconfig_or_cluster(configuration.kubeconfig())
         .context("credentials for the API server")?
         .with_user_agent(&daemon::version::user_agent("kube-proxy"));
+    config.rate = configuration.client_connection.rate();
     let client = Client::new(config)?;
     let informers = Informers::new(client.clone());
     let events = EventRecorder::new(client, "kube-proxy", &node);

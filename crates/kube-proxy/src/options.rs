@@ -60,6 +60,12 @@ pub struct Options {
     pub pod_bridge_interface: Option<String>,
     #[arg(long)]
     pub pod_interface_name_prefix: Option<String>,
+    /// Requests per second to the API server, negative for no limit; without this and the burst there is none either.
+    #[arg(long, allow_hyphen_values = true)]
+    pub kube_api_qps: Option<f32>,
+    /// Requests that may come at once where there is a limit per second.
+    #[arg(long, allow_hyphen_values = true)]
+    pub kube_api_burst: Option<i32>,
     /// Remove all rules and exit.
     #[arg(long)]
     pub cleanup: bool,
@@ -92,9 +98,7 @@ pub const UNSUPPORTED: &[Unsupported] = &[
     flag("ipvs-tcp-timeout", false),
     flag("ipvs-tcpfin-timeout", false),
     flag("ipvs-udp-timeout", false),
-    flag("kube-api-burst", false),
     flag("kube-api-content-type", false),
-    flag("kube-api-qps", false),
     flag("master", false),
     flag("profiling", true),
     flag("show-hidden-metrics-for-version", false),
@@ -109,6 +113,8 @@ impl Options {
             None => {
                 let mut configuration = Configuration::default();
                 configuration.client_connection.kubeconfig = self.kubeconfig.unwrap_or_default();
+                configuration.client_connection.qps = self.kube_api_qps;
+                configuration.client_connection.burst = self.kube_api_burst;
                 configuration.mode = self.proxy_mode.unwrap_or_default();
                 configuration.cluster_cidr = self.cluster_cidr.unwrap_or_default();
                 configuration.node_port_addresses = self.nodeport_addresses;
@@ -144,5 +150,24 @@ impl Options {
         }
         daemon::absent::warn_of_fields(configuration.without_effect());
         Ok(configuration)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[test]
+    fn a_rate_holds_where_one_is_given() {
+        let rate = |flags: &[&str]| {
+            let options = Options::parse_from(["kube-proxy"].iter().chain(flags));
+            let connection = options.configuration().unwrap().client_connection;
+            connection.rate().map(|rate| (rate.per_second, rate.burst))
+        };
+        assert_eq!(rate(&[]), None);
+        assert_eq!(rate(&["--kube-api-qps=7", "--kube-api-burst=9"]), Some((7.0, 9)));
+        assert_eq!(rate(&["--kube-api-burst=0"]), Some((5.0, 10)));
     }
 }

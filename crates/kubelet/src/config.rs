@@ -5,6 +5,7 @@ mod validation;
 
 pub use access::*;
 
+use client::Rate;
 use daemon::flags::Duration;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -248,7 +249,7 @@ impl Default for KubeletConfiguration {
 }
 
 /// Fields that nothing reads yet.
-const WITHOUT_EFFECT: [&str; 28] = [
+const WITHOUT_EFFECT: [&str; 26] = [
     "streamingConnectionIdleTimeout",
     "imageMaximumGCAge",
     "volumeStatsAggPeriod",
@@ -271,8 +272,6 @@ const WITHOUT_EFFECT: [&str; 28] = [
     "systemReservedCgroup",
     "eventRecordQPS",
     "eventBurst",
-    "kubeAPIQPS",
-    "kubeAPIBurst",
     "contentType",
     "makeIPTablesUtilChains",
     "protectKernelDefaults",
@@ -280,6 +279,14 @@ const WITHOUT_EFFECT: [&str; 28] = [
 ];
 
 impl KubeletConfiguration {
+    /// How fast the kubelet may ask the API server, where that is limited: by what differs from upstream's defaults.
+    pub fn rate(&self) -> Option<Rate> {
+        const DEFAULT: Rate = Rate { per_second: 50.0, burst: 100 };
+        let qps = (self.kube_api_qps as f32 != DEFAULT.per_second).then_some(self.kube_api_qps as f32);
+        let burst = (self.kube_api_burst != DEFAULT.burst as i32).then_some(self.kube_api_burst);
+        Rate::given(qps, burst, DEFAULT)
+    }
+
     /// Fields that are set to something other than the default, and that nothing reads yet.
     pub fn without_effect(&self) -> Vec<&'static str> {
         let tree = |config: &KubeletConfiguration| serde_json::to_value(config).unwrap_or_default();
@@ -332,6 +339,17 @@ impl KubeletConfiguration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_holds_where_it_is_not_the_default() {
+        let rate = |fields: serde_json::Value| {
+            let config: KubeletConfiguration = serde_json::from_value(fields).unwrap();
+            config.rate().map(|rate| (rate.per_second, rate.burst))
+        };
+        assert_eq!(rate(serde_json::json!({})), None);
+        assert_eq!(rate(serde_json::json!({"kubeAPIQPS": 10})), Some((10.0, 100)));
+        assert_eq!(rate(serde_json::json!({"kubeAPIBurst": 5})), Some((50.0, 5)));
+    }
 
     #[test]
     fn what_has_no_effect_is_named_where_it_was_set() {

@@ -263,8 +263,9 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     let client = match options.kubeconfig.as_str() {
         "" => None,
         path => {
-            let config = Config::from_kubeconfig(path).context("reading --kubeconfig")?;
-            Some(Client::new(config.with_user_agent(&daemon::version::user_agent("kubelet")))?)
+            let mut config_of_client = Config::from_kubeconfig(path).context("reading --kubeconfig")?;
+            config_of_client.rate = config.rate();
+            Some(Client::new(config_of_client.with_user_agent(&daemon::version::user_agent("kubelet")))?)
         }
     };
     let informers = client.clone().map(Informers::new);

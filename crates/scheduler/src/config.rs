@@ -5,6 +5,7 @@ mod check;
 use std::sync::Arc;
 use std::time::Duration;
 
+use client::Rate;
 use daemon::flags;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -21,9 +22,7 @@ pub const KIND: &str = "KubeSchedulerConfiguration";
 /// Upstream's fields that are taken without effect.
 const WITHOUT_EFFECT: &[&str] = &[
     "clientConnection.acceptContentTypes",
-    "clientConnection.burst",
     "clientConnection.contentType",
-    "clientConnection.qps",
     "delayCacheUntilActive",
     "enableContentionProfiling",
     "enableProfiling",
@@ -60,6 +59,17 @@ pub struct LeaderElection {
 #[serde(default)]
 pub struct ClientConnection {
     pub kubeconfig: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub qps: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub burst: Option<i32>,
+}
+
+impl ClientConnection {
+    /// How fast the scheduler may ask, where that is limited.
+    pub fn rate(&self) -> Option<Rate> {
+        Rate::given(self.qps, self.burst, Rate { per_second: 50.0, burst: 100 })
+    }
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -206,6 +216,10 @@ impl Configuration {
         }
         if configuration.client_connection.kubeconfig.is_empty() {
             configuration.client_connection.kubeconfig.clone_from(&options.kubeconfig);
+        }
+        if options.config.is_empty() {
+            configuration.client_connection.qps = options.kube_api_qps;
+            configuration.client_connection.burst = options.kube_api_burst;
         }
         let election = &mut configuration.leader_election;
         election.fill_in();

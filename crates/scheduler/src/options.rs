@@ -57,6 +57,13 @@ pub struct Options {
     pub request_header: daemon::flags::RequestHeader,
     #[command(flatten)]
     pub serving: SecureServing,
+    /// Requests per second to the API server, negative for no limit; without this and the burst there is none either.
+    /// Ignored with --config.
+    #[arg(long, allow_hyphen_values = true)]
+    pub kube_api_qps: Option<f32>,
+    /// Requests that may come at once where there is a limit per second. Ignored with --config.
+    #[arg(long, allow_hyphen_values = true)]
+    pub kube_api_burst: Option<i32>,
     #[command(flatten)]
     pub logging: Logging,
 }
@@ -74,9 +81,7 @@ pub const WITHOUT_EFFECT: &[Unsupported] = &[
     boolean("authentication-tolerate-lookup-failure"),
     boolean("contention-profiling"),
     boolean("profiling"),
-    value("kube-api-burst"),
     value("kube-api-content-type"),
-    value("kube-api-qps"),
     value("pod-max-in-unschedulable-pods-duration"),
     value("emulated-version"),
     value("min-compatibility-version"),

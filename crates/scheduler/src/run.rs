@@ -7,7 +7,7 @@ use anyhow::{Context, anyhow};
 use client::delegated::{
     Authentication, AuthenticationOptions, Authorization, AuthorizationOptions, FrontProxyOptions,
 };
-use client::{Client, Config, Election, EventRecorder, Informers, LeaderElector, Material, Outcome};
+use client::{Client, Config, Election, EventRecorder, Informers, LeaderElector, Material, Outcome, Rate};
 use daemon::health::Checks;
 use daemon::serving::{self, TlsConfig};
 use hyper::service::service_fn;
@@ -38,7 +38,8 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     }
     let profiles = configuration.profiles()?;
     let kubeconfig = configuration.client_connection.kubeconfig.as_str();
-    let client = connect(kubeconfig, &options.master, "scheduler")?;
+    let rate = configuration.client_connection.rate();
+    let client = connect(kubeconfig, &options.master, "scheduler", rate)?;
     let host = host_name();
 
     let informers = Informers::new(client.clone());
@@ -65,7 +66,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         own.renew_deadline = *election.renew_deadline;
         own.retry_period = *election.retry_period;
         own.release_on_shutdown = true;
-        let lease_client = connect(kubeconfig, &options.master, "leader-election")?;
+        let lease_client = connect(kubeconfig, &options.master, "leader-election", None)?;
         let events = EventRecorder::new(client.clone(), "default-scheduler", "");
         let elector = LeaderElector::new(lease_client, own).with_events(events);
         let health = elector.health();
@@ -87,7 +88,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     result
 }
 
-fn connect(kubeconfig: &str, master: &str, part: &str) -> anyhow::Result<Client> {
+fn connect(kubeconfig: &str, master: &str, part: &str, rate: Option<Rate>) -> anyhow::Result<Client> {
     let mut config = if kubeconfig.is_empty() && !master.is_empty() {
         Config::new(master)?
     } else {
@@ -96,6 +97,7 @@ fn connect(kubeconfig: &str, master: &str, part: &str) -> anyhow::Result<Client>
     if !master.is_empty() {
         config.server = Config::new(master)?.server;
     }
+    config.rate = rate;
     let agent = format!("{}/{part}", daemon::version::user_agent("kube-scheduler"));
     Ok(Client::new(config.with_user_agent(&agent))?)
 }
@@ -130,7 +132,7 @@ async fn serve(
 ) -> anyhow::Result<()> {
     // Without a kubeconfig of their own, the scheduler's own identity asks.
     let other = |path: &str| -> anyhow::Result<Client> {
-        if path.is_empty() { Ok(client.clone()) } else { connect(path, &options.master, "delegated") }
+        if path.is_empty() { Ok(client.clone()) } else { connect(path, &options.master, "delegated", None) }
     };
     let client_ca = &options.client_ca_file;
     let authentication = AuthenticationOptions {

@@ -10,7 +10,7 @@ use http::{Response, StatusCode};
 use serde_json::json;
 
 use super::table;
-use crate::aside::{LARGE_BODY, aside};
+use crate::aside::{LARGE_BODY, Parts, aside};
 use crate::body::Body;
 use crate::cache::entry::Entry;
 use crate::cache::scan;
@@ -209,7 +209,13 @@ fn stream(entries: Vec<Arc<Entry>>, mut head: Vec<u8>, chunk: Chunk) -> io::Resu
         return Ok(head.into());
     }
     let mut first = Some(head);
-    Ok(Body::list(futures::stream::poll_fn(move |_| {
+    // A client that reads fast must not keep a worker to itself.
+    let mut parts = Parts::begin();
+    Ok(Body::list(futures::stream::poll_fn(move |context| {
+        if parts.over() {
+            context.waker().wake_by_ref();
+            return std::task::Poll::Pending;
+        }
         let next = match first.take() {
             Some(head) => Some(Ok(head)),
             None if more => {

@@ -95,3 +95,18 @@ fn validation_is_in_upstreams_words() {
     }
     assert_eq!(check("leaderElection: {leaseDuration: 0s, resourceName: ''}"), Ok(()));
 }
+
+#[test]
+fn a_rate_holds_where_one_is_given() {
+    use clap::Parser as _;
+    let rate = |flags: &[&str]| {
+        let options = Options::parse_from(["kube-scheduler"].iter().chain(flags));
+        let connection = Configuration::from_options(&options).unwrap().client_connection;
+        connection.rate().map(|rate| (rate.per_second, rate.burst))
+    };
+    assert_eq!(rate(&[]), None);
+    assert_eq!(rate(&["--kube-api-qps=7"]), Some((7.0, 100)));
+    assert_eq!(rate(&["--kube-api-qps=-1"]), None);
+    let file: ClientConnection = serde_json::from_value(serde_json::json!({"burst": 3})).unwrap();
+    assert_eq!(file.rate().map(|rate| rate.burst), Some(3));
+}
