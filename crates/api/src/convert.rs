@@ -10,7 +10,7 @@ mod apiextensions;
 mod autoscaling;
 mod events;
 
-use serde_json::{Map, Value};
+use crate::tree::Object;
 
 use crate::decode::{self, Strictness};
 use crate::model::Resource;
@@ -47,7 +47,7 @@ fn between(tree: &mut Tree, kind: &str, from: (&str, &str), to: (&str, &str)) ->
     let version = if to.0.is_empty() { to.1.to_owned() } else { format!("{}/{}", to.0, to.1) };
     let message = tables::kind_message(to.0, to.1, kind)
         .ok_or_else(|| Error::UnknownVersion { kind: kind.to_owned(), version: version.clone() })?;
-    if let Value::Object(object) = tree {
+    if let Tree::Object(object) = tree {
         match (kind, from, to) {
             ("Event", ("", _), _) => events::from_core(object),
             ("Event", _, ("", _)) => events::to_core(object),
@@ -57,8 +57,8 @@ fn between(tree: &mut Tree, kind: &str, from: (&str, &str), to: (&str, &str)) ->
             ("CustomResourceDefinition", (_, "v1beta1"), (_, "v1")) => apiextensions::v1beta1_to_v1(object),
             _ => {}
         }
-        object.insert("kind".to_owned(), Value::from(kind));
-        object.insert("apiVersion".to_owned(), Value::from(version.as_str()));
+        object.insert("kind", Tree::from(kind));
+        object.insert("apiVersion", Tree::from(version.as_str()));
     }
     let decoded = decode::tree(tree, message, Strictness::Ignore).map_err(|error| Error::Value {
         kind: kind.to_owned(),
@@ -70,14 +70,14 @@ fn between(tree: &mut Tree, kind: &str, from: (&str, &str), to: (&str, &str)) ->
 }
 
 /// Moves a field to another name.
-fn rename(object: &mut Map<String, Value>, from: &str, to: &str) {
+fn rename(object: &mut Object, from: &str, to: &str) {
     if let Some(value) = object.remove(from) {
         object.insert(to.to_owned(), value);
     }
 }
 
 /// Moves a field into another object, under another name; nulls are left behind.
-fn move_to(from: &mut Map<String, Value>, name: &str, to: &mut Map<String, Value>, new: &str) {
+fn move_to(from: &mut Object, name: &str, to: &mut Object, new: &str) {
     if let Some(value) = from.remove(name).filter(|value| !value.is_null()) {
         to.insert(new.to_owned(), value);
     }

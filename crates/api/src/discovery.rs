@@ -3,7 +3,7 @@
 //!
 //! The functions take groups, so that the API server can put custom resources beside the built-in ones.
 
-use serde_json::{Value, json};
+use crate::json;
 
 use crate::model::{GroupVersionKind, Resource, Scope};
 use crate::{Tree, tables};
@@ -72,7 +72,7 @@ pub fn api_group_list(groups: &[Group<'_>]) -> Tree {
 /// `/apis/GROUP`.
 pub fn api_group(group: &Group<'_>) -> Tree {
     let mut tree = json!({"kind": "APIGroup", "apiVersion": "v1"});
-    if let (Value::Object(tree), Value::Object(entry)) = (&mut tree, group_entry(group)) {
+    if let (Tree::Object(tree), Tree::Object(entry)) = (&mut tree, group_entry(group)) {
         tree.extend(entry);
     }
     tree

@@ -1,18 +1,18 @@
 //! Writes JSON as upstream's encoder does: compact, with `<`, `>`, `&`, U+2028 and U+2029 escaped, and
 //! with its format of floating-point numbers.
 
+use crate::tree::Tree;
 use serde::de::IgnoredAny;
-use serde_json::Value;
 
 use crate::raw;
 
 /// Appends a tree.
-pub fn write(tree: &Value, out: &mut Vec<u8>) {
+pub fn write(tree: &Tree, out: &mut Vec<u8>) {
     match tree {
-        Value::Null => out.extend_from_slice(b"null"),
-        Value::Bool(true) => out.extend_from_slice(b"true"),
-        Value::Bool(false) => out.extend_from_slice(b"false"),
-        Value::Number(number) => {
+        Tree::Null => out.extend_from_slice(b"null"),
+        Tree::Bool(true) => out.extend_from_slice(b"true"),
+        Tree::Bool(false) => out.extend_from_slice(b"false"),
+        Tree::Number(number) => {
             if let Some(value) = number.as_i64() {
                 write_integer(value, out);
             } else if let Some(value) = number.as_u64() {
@@ -21,8 +21,8 @@ pub fn write(tree: &Value, out: &mut Vec<u8>) {
                 write_double(number.as_f64().unwrap_or_default(), out);
             }
         }
-        Value::String(text) => write_string(text, out),
-        Value::Array(items) => {
+        Tree::String(text) => write_string(text, out),
+        Tree::Array(items) => {
             out.push(b'[');
             for (index, item) in items.iter().enumerate() {
                 if index > 0 {
@@ -32,7 +32,7 @@ pub fn write(tree: &Value, out: &mut Vec<u8>) {
             }
             out.push(b']');
         }
-        Value::Object(map) => {
+        Tree::Object(map) => {
             if let Some(text) = raw::text(map) {
                 if write_compact(text.as_bytes(), out).is_err() {
                     out.extend_from_slice(b"null");
@@ -54,7 +54,7 @@ pub fn write(tree: &Value, out: &mut Vec<u8>) {
 }
 
 /// A tree's JSON.
-pub fn to_vec(tree: &Value) -> Vec<u8> {
+pub fn to_vec(tree: &Tree) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     write(tree, &mut out);
     out
@@ -262,13 +262,13 @@ mod tests {
 
     #[test]
     fn numbers_and_strings_look_like_upstreams() {
-        let check = |tree: Value, expect: &str| assert_eq!(String::from_utf8(to_vec(&tree)).unwrap(), expect);
-        check(Value::from(1e21), "1e+21");
-        check(Value::from(1.5e-7), "1.5e-7");
-        check(Value::from(1.0), "1");
-        check(Value::from(-0.25), "-0.25");
-        check(Value::from(u64::MAX), "18446744073709551615");
-        check(Value::from("a<b>&\u{2028}\u{7}\"\\é€"), "\"a\\u003cb\\u003e\\u0026\\u2028\\u0007\\\"\\\\é€\"");
+        let check = |tree: Tree, expect: &str| assert_eq!(String::from_utf8(to_vec(&tree)).unwrap(), expect);
+        check(Tree::from(1e21), "1e+21");
+        check(Tree::from(1.5e-7), "1.5e-7");
+        check(Tree::from(1.0), "1");
+        check(Tree::from(-0.25), "-0.25");
+        check(Tree::from(u64::MAX), "18446744073709551615");
+        check(Tree::from("a<b>&\u{2028}\u{7}\"\\é€"), "\"a\\u003cb\\u003e\\u0026\\u2028\\u0007\\\"\\\\é€\"");
     }
 
     #[test]

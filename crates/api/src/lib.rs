@@ -18,10 +18,12 @@ pub mod raw;
 pub mod status;
 pub mod tables;
 pub mod text;
+pub mod tree;
 pub mod wire;
 
 pub use k8s_openapi;
+/// For [`json!`].
+#[doc(hidden)]
+pub use serde_json;
 pub use status::Status;
-
-/// An object as the API server thinks about it: a JSON tree in the field order of the model.
-pub type Tree = serde_json::Value;
+pub use tree::Tree;

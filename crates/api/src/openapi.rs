@@ -17,7 +17,8 @@ mod schema;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use serde_json::{Map, Value, json};
+use crate::json;
+use crate::tree::Object;
 
 use crate::discovery::Group;
 use crate::model::Resource;
@@ -45,7 +46,7 @@ pub fn v3(group: &str, version: &str, resources: &[&Resource]) -> Tree {
 /// `/openapi/v2`: everything in one document.
 pub fn v2(groups: &[Group<'_>]) -> Tree {
     let mut names = Names::new(Dialect::V2);
-    let mut paths = Map::new();
+    let mut paths = Object::new();
     for group in groups {
         for version in &group.versions {
             paths.extend(paths::of(group.name, version.version, &version.resources, &mut names));
@@ -97,18 +98,18 @@ pub fn path_of(group: &str, version: &str) -> String {
     if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
 }
 
-fn info() -> Value {
+fn info() -> Tree {
     json!({"title": "Kubernetes", "version": "1.37"})
 }
 
-fn security() -> Value {
+fn security() -> Tree {
     json!({"type": "apiKey", "description": "Bearer Token authentication", "name": "authorization", "in": "header"})
 }
 
 /// The schemas a document refers to.
 struct Names {
     dialect: Dialect,
-    wanted: BTreeMap<String, Option<Value>>,
+    wanted: BTreeMap<String, Option<Tree>>,
 }
 
 impl Names {
@@ -117,13 +118,13 @@ impl Names {
     }
 
     /// A reference to a schema, which the document will hold.
-    fn reference(&mut self, name: &str) -> Value {
+    fn reference(&mut self, name: &str) -> Tree {
         self.wanted.entry(name.to_owned()).or_default();
         self.dialect.reference(name)
     }
 
     /// Every schema referred to, and those that they refer to.
-    fn schemas(mut self) -> Map<String, Value> {
+    fn schemas(mut self) -> Object {
         let by_name = schema::by_openapi_name();
         loop {
             let missing: Vec<String> = self

@@ -8,8 +8,8 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 
+use crate::tree::{Object, Tree};
 use serde::de::IgnoredAny;
-use serde_json::{Map, Value};
 
 use crate::{decode, json};
 
@@ -19,8 +19,8 @@ static KEY: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// A text as it stands in a tree; `None` where it is not JSON.
-pub(crate) fn value(text: &str) -> Option<Value> {
-    match serde_json::from_str::<Value>(text) {
+pub(crate) fn value(text: &str) -> Option<Tree> {
+    match serde_json::from_str::<Tree>(text) {
         Ok(value) if !value.is_object() || json::to_vec(&value) == text.as_bytes() => return Some(value),
         Ok(_) => {}
         // JSON that says more than a tree can hold: a number out of range, half a character, a hundred levels
@@ -29,14 +29,14 @@ pub(crate) fn value(text: &str) -> Option<Value> {
         }
         Err(_) => return None,
     }
-    let mut map = Map::with_capacity(1);
-    map.insert(KEY.clone(), Value::from(text));
-    Some(Value::Object(map))
+    let mut map = Object::with_capacity(1);
+    map.insert(KEY.clone(), Tree::from(text));
+    Some(Tree::Object(map))
 }
 
 /// The text that a tree's object stands for.
 #[inline]
-pub(crate) fn text(object: &Map<String, Value>) -> Option<&str> {
+pub(crate) fn text(object: &Object) -> Option<&str> {
     if object.len() != 1 {
         return None;
     }
@@ -44,26 +44,26 @@ pub(crate) fn text(object: &Map<String, Value>) -> Option<&str> {
 }
 
 /// The text that a value stands for; `None` for an ordinary value.
-pub fn kept(value: &Value) -> Option<&str> {
+pub fn kept(value: &Tree) -> Option<&str> {
     text(value.as_object()?)
 }
 
 /// What a kept text says; `None` for an ordinary value, and for a text that no tree can hold.
-pub fn opened(value: &Value) -> Option<Value> {
+pub fn opened(value: &Tree) -> Option<Tree> {
     serde_json::from_str(kept(value)?).ok()
 }
 
 /// Whether a text is kept anywhere in a tree.
-pub fn any(tree: &Value) -> bool {
+pub fn any(tree: &Tree) -> bool {
     match tree {
-        Value::Object(map) => text(map).is_some() || map.values().any(any),
-        Value::Array(items) => items.iter().any(any),
+        Tree::Object(map) => text(map).is_some() || map.values().any(any),
+        Tree::Array(items) => items.iter().any(any),
         _ => false,
     }
 }
 
 /// How a patch sees a tree: upstream's JSON patches work on an object's JSON, which is compact.
-pub fn compact(tree: &mut Value) {
+pub fn compact(tree: &mut Tree) {
     each(tree, |text| {
         let mut compact = Vec::with_capacity(text.len());
         json::write_compact(text.as_bytes(), &mut compact).ok()?;
@@ -72,7 +72,7 @@ pub fn compact(tree: &mut Value) {
 }
 
 /// How a strategic patch sees a tree: upstream's takes texts apart and writes them anew, by key.
-pub fn open(tree: &mut Value) {
+pub fn open(tree: &mut Tree) {
     each(tree, |text| {
         let mut value = decode::any(text.as_bytes(), decode::Format::Json).ok()?.tree;
         value.sort_all_objects();
@@ -80,9 +80,9 @@ pub fn open(tree: &mut Value) {
     });
 }
 
-fn each(tree: &mut Value, change: fn(&str) -> Option<Value>) {
+fn each(tree: &mut Tree, change: fn(&str) -> Option<Tree>) {
     match tree {
-        Value::Object(map) => match text(map) {
+        Tree::Object(map) => match text(map) {
             Some(text) => {
                 if let Some(value) = change(text) {
                     *tree = value;
@@ -90,14 +90,14 @@ fn each(tree: &mut Value, change: fn(&str) -> Option<Value>) {
             }
             None => map.values_mut().for_each(|value| each(value, change)),
         },
-        Value::Array(items) => items.iter_mut().for_each(|item| each(item, change)),
+        Tree::Array(items) => items.iter_mut().for_each(|item| each(item, change)),
         _ => {}
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use crate::json;
 
     use super::*;
     use crate::decode::{Format, Strictness};

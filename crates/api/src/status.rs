@@ -68,7 +68,7 @@ pub struct Cause {
 impl Status {
     /// The object as a tree, in upstream's order of fields.
     pub fn to_tree(&self) -> crate::Tree {
-        serde_json::to_value(self).unwrap_or_default()
+        crate::Tree::of(self).unwrap_or_default()
     }
 
     /// The object as JSON.

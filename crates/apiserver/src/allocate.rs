@@ -16,13 +16,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use api::json;
 use api::model::Resource;
 use api::status::Cause;
 use api::{Status, Tree};
 use async_trait::async_trait;
 use ipnet::IpNet;
 use parking_lot::Mutex;
-use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::delegate::{Hook, Reservation, Write};

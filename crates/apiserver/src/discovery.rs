@@ -215,7 +215,7 @@ pub fn answer(
             ];
             paths.extend(others.map(str::to_owned));
             paths.sort_unstable();
-            let pretty = serde_json::to_vec_pretty(&serde_json::json!({"paths": paths})).unwrap_or_default();
+            let pretty = serde_json::to_vec_pretty(&api::json!({"paths": paths})).unwrap_or_default();
             Some(response(StatusCode::OK, JSON, pretty))
         }
         ["version"] => {

@@ -290,8 +290,8 @@ impl PathRule {
 
 #[cfg(test)]
 mod tests {
+    use api::json;
     use http::Method;
-    use serde_json::json;
 
     use super::*;
 

@@ -3,12 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
+use api::json;
+use api::tree::Tree;
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::signature::{self, EcdsaKeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
-use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use x509_parser::prelude::FromDer as _;
 use x509_parser::public_key::PublicKey;
@@ -30,7 +31,7 @@ pub struct Verifier {
     pub algorithm: Algorithm,
     pub key: DecodingKey,
     /// Its JSON Web Key.
-    pub jwk: Value,
+    pub jwk: Tree,
 }
 
 /// A private key.

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use api::json;
 use api::model::Resource;
 use api::status::Cause;
+use api::tree::Object;
 use api::{Status, Tree};
 use async_trait::async_trait;
-use serde_json::{Map, Value, json};
 
 use crate::authn::{AUTHENTICATED, Authenticator};
 use crate::authz::rules::Rule;
@@ -59,7 +60,7 @@ impl Reviews {
         if token.is_empty() {
             return Err(Status::bad_request("token is required for TokenReview in authentication"));
         }
-        let asked: Vec<String> = serde_json::from_value(spec["audiences"].clone()).unwrap_or_default();
+        let asked: Vec<String> = spec["audiences"].parse().unwrap_or_default();
         let audiences = if asked.is_empty() { &self.authenticator.api_audiences } else { &asked };
         Ok(match self.authenticator.token(token, audiences) {
             Ok(mut found) => {
@@ -98,15 +99,15 @@ impl Reviews {
             }
         };
         let answer = self.authorizer.authorize(&attributes);
-        let mut status = Map::new();
-        status.insert("allowed".into(), json!(answer.allowed()));
+        let mut status = Object::new();
+        status.insert("allowed", json!(answer.allowed()));
         if answer.decision == Decision::Deny {
-            status.insert("denied".into(), json!(true));
+            status.insert("denied", json!(true));
         }
         if !answer.reason.is_empty() {
-            status.insert("reason".into(), json!(answer.reason));
+            status.insert("reason", json!(answer.reason));
         }
-        Ok(Value::Object(status))
+        Ok(Tree::Object(status))
     }
 
     fn rules(&self, user: &User, namespace: &str) -> Tree {
@@ -122,7 +123,7 @@ impl Reviews {
         }
         let (paths, objects): (Vec<Rule>, Vec<Rule>) =
             rules.into_iter().partition(|rule| !rule.urls.is_empty());
-        let objects: Vec<Value> = objects
+        let objects: Vec<Tree> = objects
             .iter()
             .map(|rule| {
                 let mut shown =
@@ -133,7 +134,7 @@ impl Reviews {
                 shown
             })
             .collect();
-        let paths: Vec<Value> =
+        let paths: Vec<Tree> =
             paths.iter().map(|rule| json!({"verbs": rule.verbs, "nonResourceURLs": rule.urls})).collect();
         let mut status =
             json!({"resourceRules": objects, "nonResourceRules": paths, "incomplete": !errors.is_empty()});
@@ -187,9 +188,9 @@ fn check(plural: &str, namespace: &str, object: &Tree) -> Result<(), Status> {
     if let Some(metadata) = object["metadata"].as_object() {
         let local = plural == "localsubjectaccessreviews";
         let mut rest = metadata.clone();
-        rest.shift_remove("managedFields");
+        rest.remove("managedFields");
         if local {
-            rest.shift_remove("namespace");
+            rest.remove("namespace");
         }
         if !rest.is_empty() {
             invalid("metadata", &Tree::Object(rest), "must be empty");
@@ -209,8 +210,8 @@ fn subject(spec: &Tree) -> Result<User, Status> {
     let user = User {
         name: text("user"),
         uid: text("uid"),
-        groups: serde_json::from_value(spec["groups"].clone()).unwrap_or_default(),
-        extra: serde_json::from_value(spec["extra"].clone()).unwrap_or_default(),
+        groups: spec["groups"].parse().unwrap_or_default(),
+        extra: spec["extra"].parse().unwrap_or_default(),
     };
     Ok(user)
 }
@@ -228,16 +229,16 @@ fn field_selector(selector: &Tree) -> String {
 }
 
 fn user_info(user: &User) -> Tree {
-    let mut info = Map::new();
-    info.insert("username".into(), json!(user.name));
+    let mut info = Object::new();
+    info.insert("username", json!(user.name));
     if !user.uid.is_empty() {
-        info.insert("uid".into(), json!(user.uid));
+        info.insert("uid", json!(user.uid));
     }
     if !user.groups.is_empty() {
-        info.insert("groups".into(), json!(user.groups));
+        info.insert("groups", json!(user.groups));
     }
     if !user.extra.is_empty() {
-        info.insert("extra".into(), json!(user.extra));
+        info.insert("extra", json!(user.extra));
     }
-    Value::Object(info)
+    Tree::Object(info)
 }

@@ -6,10 +6,10 @@ mod tests;
 
 use std::sync::Arc;
 
+use api::json;
 use api::{Status, Tree};
 use async_trait::async_trait;
 use jsonwebtoken::Header;
-use serde_json::{Value, json};
 
 pub use claims::{Bound, Claims, Legacy, Private};
 
@@ -39,8 +39,8 @@ pub struct Issuer {
 
 impl Issuer {
     /// `/.well-known/openid-configuration`.
-    pub fn discovery(&self) -> Value {
-        let mut algorithms: Vec<Value> = self.verifiers.iter().map(|key| key.jwk["alg"].clone()).collect();
+    pub fn discovery(&self) -> Tree {
+        let mut algorithms: Vec<Tree> = self.verifiers.iter().map(|key| key.jwk["alg"].clone()).collect();
         algorithms.dedup();
         json!({
             "issuer": self.issuer,
@@ -52,13 +52,13 @@ impl Issuer {
     }
 
     /// `/openid/v1/jwks`.
-    pub fn jwks(&self) -> Value {
-        let keys: Vec<&Value> = self.verifiers.iter().map(|key| &key.jwk).collect();
+    pub fn jwks(&self) -> Tree {
+        let keys: Vec<&Tree> = self.verifiers.iter().map(|key| &key.jwk).collect();
         json!({"keys": keys})
     }
 
     /// The object a token of this account is to be bound to, and for a pod its node.
-    fn bound(&self, namespace: &str, account: &str, reference: &Value) -> Result<BoundTo, Status> {
+    fn bound(&self, namespace: &str, account: &str, reference: &Tree) -> Result<BoundTo, Status> {
         let text = |name: &str| reference[name].as_str().unwrap_or_default();
         let (kind, name, uid) = (text("kind"), text("name"), text("uid"));
         let (group, version) = text("apiVersion").split_once('/').unwrap_or(("", text("apiVersion")));
@@ -149,7 +149,7 @@ impl delegate::Tokens for Issuer {
         }
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         request["metadata"]["creationTimestamp"] = json!(now);
-        request["status"] = Value::Null;
+        request["status"] = Tree::Null;
         check(&request["spec"])?;
         Ok(request)
     }
@@ -176,8 +176,7 @@ impl delegate::Tokens for Issuer {
             seconds = self.max_seconds;
             spec["expirationSeconds"] = json!(seconds);
         }
-        let audiences: Vec<String> =
-            serde_json::from_value(spec["audiences"].clone()).map_err(Status::internal)?;
+        let audiences: Vec<String> = spec["audiences"].parse().map_err(Status::internal)?;
         let now = jiff::Timestamp::now().as_second();
         let for_api = audiences.iter().all(|audience| self.api_audiences.contains(audience));
         let extended = self.extend && bound.pod.is_some() && seconds == WARN_ONLY_SECONDS && for_api;

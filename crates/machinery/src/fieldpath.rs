@@ -178,6 +178,11 @@ impl<'a> From<&'a str> for Shown<'a> {
         Shown::Text(value)
     }
 }
+impl<'a> From<&'a api::tree::CompactString> for Shown<'a> {
+    fn from(value: &'a api::tree::CompactString) -> Self {
+        Shown::Text(value)
+    }
+}
 impl<'a> From<&'a String> for Shown<'a> {
     fn from(value: &'a String) -> Self {
         Shown::Text(value)

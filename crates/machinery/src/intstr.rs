@@ -37,7 +37,7 @@ pub fn scaled(value: &Tree, total: i64, round: Round) -> Result<i64, NotScalable
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use api::json;
 
     #[test]
     fn values() {

@@ -90,7 +90,7 @@ impl Selector {
         for (key, value) in selector.get("matchLabels").and_then(Tree::as_object).into_iter().flatten() {
             let value = value.as_str().unwrap_or_default().to_owned();
             requirements.push(Requirement {
-                key: key.clone(),
+                key: key.to_string(),
                 operator: Operator::Equals,
                 values: vec![value],
             });
@@ -252,7 +252,7 @@ pub fn validate_labels(labels: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) 
             break;
         }
         for problem in crate::names::qualified_name(key) {
-            errors.push(path.invalid(key, &problem));
+            errors.push(path.invalid(key.as_str(), &problem));
         }
         let value = value.as_str().unwrap_or_default();
         for problem in crate::names::label_value(value) {

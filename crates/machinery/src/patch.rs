@@ -7,7 +7,7 @@ mod strategic;
 
 use api::Tree;
 use api::status::Status;
-use serde_json::Map;
+use api::tree::Object;
 
 pub use json::json;
 pub use strategic::strategic;
@@ -85,7 +85,7 @@ fn merge_into(target: &mut Tree, patch: &Tree) -> Result<(), Error> {
 }
 
 /// Removes what the patch has as null, in one pass: removing a member moves those behind it.
-fn remove_nulls(target: &mut Map<String, Tree>, patch: &Map<String, Tree>, concerns: impl Fn(&str) -> bool) {
+fn remove_nulls(target: &mut Object, patch: &Object, concerns: impl Fn(&str) -> bool) {
     if patch.iter().any(|(key, value)| value.is_null() && concerns(key)) {
         target.retain(|key, _| !concerns(key) || !patch.get(key).is_some_and(Tree::is_null));
     }

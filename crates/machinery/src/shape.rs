@@ -6,16 +6,16 @@
 
 use api::Tree;
 use api::model::{Field, Leaf, Message, Shape, Type};
-use serde_json::Map;
+use api::tree::Object;
 
 /// Called for every object of the tree that is a message, and for the messages inlined into it, before it is brought into
 /// shape, outermost first. Messages go by their index.
 pub trait Visit {
-    fn message(&mut self, message: u32, object: &mut Map<String, Tree>);
+    fn message(&mut self, message: u32, object: &mut Object);
 }
 
 impl Visit for () {
-    fn message(&mut self, _: u32, _: &mut Map<String, Tree>) {}
+    fn message(&mut self, _: u32, _: &mut Object) {}
 }
 
 pub fn normalize(tree: &mut Tree, message: u32) {
@@ -37,7 +37,7 @@ pub fn normalize_with(tree: &mut Tree, message: u32, visit: &mut impl Visit) {
     });
 }
 
-fn announce(index: u32, object: &mut Map<String, Tree>, visit: &mut impl Visit) {
+fn announce(index: u32, object: &mut Object, visit: &mut impl Visit) {
     visit.message(index, object);
     for field in api::tables::message_at(index).fields.iter().filter(|field| field.is_inline()) {
         if let Type::Message(inlined) = field.ty {
@@ -47,7 +47,7 @@ fn announce(index: u32, object: &mut Map<String, Tree>, visit: &mut impl Visit) 
 }
 
 /// Whether the object has fields of the message alone, in its order, and all that are always written.
-fn is_in_order(object: &Map<String, Tree>, message: &'static Message) -> bool {
+fn is_in_order(object: &Object, message: &'static Message) -> bool {
     let mut keys = object.keys().peekable();
     for field in message.json_fields() {
         if keys.next_if(|key| field.json == **key).is_none() && !field.omit_empty {
@@ -57,13 +57,13 @@ fn is_in_order(object: &Map<String, Tree>, message: &'static Message) -> bool {
     keys.next().is_none()
 }
 
-fn put_in_order(object: &mut Map<String, Tree>, message: &'static Message) {
+fn put_in_order(object: &mut Object, message: &'static Message) {
     let mut old = std::mem::take(object);
-    let mut new = Map::with_capacity(old.len() + 2);
+    let mut new = Object::with_capacity(old.len() + 2);
     for field in message.json_fields() {
-        match old.swap_remove_entry(field.json.as_ref()) {
-            Some((key, value)) => new.insert(key, value),
-            None if !field.omit_empty => new.insert(field.json.to_string(), Tree::Null),
+        match old.swap_remove(&field.json) {
+            Some(value) => new.insert(api::tree::key(&field.json), value),
+            None if !field.omit_empty => new.insert(api::tree::key(&field.json), Tree::Null),
             None => None,
         };
     }
@@ -120,7 +120,7 @@ fn element(value: &mut Tree, message: u32, visit: &mut impl Visit) {
     match api::tables::message_at(message).leaf {
         None => {
             if value.is_null() {
-                *value = Tree::Object(Map::new());
+                *value = Tree::Object(Object::new());
             }
             normalize_with(value, message, visit);
         }
@@ -132,7 +132,7 @@ fn element(value: &mut Tree, message: u32, visit: &mut impl Visit) {
                 _ => return,
             };
             if let Ok(canonical) = canonical {
-                *value = Tree::String(canonical);
+                *value = Tree::from(canonical);
             }
         }
         _ => {}
@@ -142,7 +142,7 @@ fn element(value: &mut Tree, message: u32, visit: &mut impl Visit) {
 fn zero(ty: &Type) -> Tree {
     match ty {
         Type::Message(index) => match api::tables::message_at(*index).leaf {
-            None => Tree::Object(Map::new()),
+            None => Tree::Object(Object::new()),
             Some(Leaf::Quantity) => "0".into(),
             Some(Leaf::IntOrString) => 0.into(),
             Some(Leaf::Duration) => "0s".into(),
@@ -168,7 +168,7 @@ fn is_zero(value: &Tree) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use api::json;
 
     #[test]
     fn shapes() {

@@ -1,8 +1,8 @@
 //! `pods/binding`: gives a pod to a node.
 
+use api::json;
 use api::{Status, Tree};
 use jiff::Timestamp;
-use serde_json::json;
 
 use crate::tree::{ensure, entries, get, has, list, text};
 
@@ -27,7 +27,7 @@ pub fn assign(pod: &mut Tree, binding: &Tree, now: Timestamp) -> Result<(), Stri
             text(pod, "metadata.uid")
         ));
     }
-    ensure(pod, "spec").insert("nodeName".to_owned(), node.into());
+    ensure(pod, "spec").insert("nodeName", node.into());
     for (key, value) in entries(binding, "metadata.annotations") {
         ensure(pod, "metadata.annotations").insert(key.to_owned(), value.clone());
     }
@@ -43,7 +43,7 @@ fn scheduled(pod: &mut Tree, now: Timestamp) {
     let condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null,
         "lastTransitionTime": now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()});
     if get(pod, "status.conditions").is_null() {
-        ensure(pod, "status").insert("conditions".to_owned(), Tree::Array(Vec::new()));
+        ensure(pod, "status").insert("conditions", Tree::Array(Vec::new()));
     }
     let Some(conditions) = ensure(pod, "status").get_mut("conditions").and_then(Tree::as_array_mut) else {
         return;

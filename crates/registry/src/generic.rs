@@ -201,7 +201,7 @@ pub fn coverage() -> Vec<(&'static Resource, bool)> {
 
 /// Everything but these is what `generation` counts changes of.
 fn spec_changed(object: &Tree, old: &Tree) -> bool {
-    let empty = serde_json::Map::new();
+    let empty = api::tree::Object::new();
     let (new, old) = (object.as_object().unwrap_or(&empty), old.as_object().unwrap_or(&empty));
     let counted = |key: &str| !matches!(key, "metadata" | "status" | "kind" | "apiVersion");
     let keys = new.keys().chain(old.keys()).filter(|key| counted(key));
@@ -214,7 +214,7 @@ fn prepare_approval(object: &mut Tree, old: &Tree) {
     let conditions = get(object, "status.conditions").clone();
     let mut result = old.clone();
     if let Some(metadata) = object.get("metadata") {
-        as_object(&mut result).insert("metadata".to_owned(), metadata.clone());
+        as_object(&mut result).insert("metadata", metadata.clone());
     }
     put(ensure(&mut result, "status"), "conditions", conditions);
     *object = result;
@@ -230,16 +230,16 @@ impl Generic {
     fn set_generation(&self, object: &mut Tree, generation: i64) {
         let metadata = ensure(object, "metadata");
         if generation == 0 {
-            metadata.shift_remove("generation");
+            metadata.remove("generation");
         } else {
-            metadata.insert("generation".to_owned(), generation.into());
+            metadata.insert("generation", generation.into());
         }
     }
 
     fn prepare_status(&self, context: &Context<'_>, object: &mut Tree, old: &Tree) {
         // Metadata may change but for what is the server's; everything else is the old object's. What is equal stays as it is:
         // a spec is large, and seldom sent with a change.
-        let (object_fields, empty) = (as_object(object), serde_json::Map::new());
+        let (object_fields, empty) = (as_object(object), api::tree::Object::new());
         let old_fields = old.as_object().unwrap_or(&empty);
         object_fields.retain(|key, value| match key.as_str() {
             "metadata" => true,
@@ -274,10 +274,10 @@ impl Strategy for Generic {
 
     fn prepare_for_create(&self, context: &Context<'_>, object: &mut Tree) {
         if self.profile.status && !self.profile.status_on_create {
-            as_object(object).shift_remove("status");
+            as_object(object).remove("status");
         }
         if context.resource.scope == api::model::Scope::Cluster {
-            ensure(object, "metadata").shift_remove("namespace");
+            ensure(object, "metadata").remove("namespace");
         }
         meta::one_of_each_owner(object);
         // a kind that does not count its changes keeps the number it came with
@@ -289,7 +289,7 @@ impl Strategy for Generic {
         }
         self.default(object);
         if self.profile.status_bare_on_create {
-            put(as_object(object), "status", serde_json::json!({}));
+            put(as_object(object), "status", api::json!({}));
         }
     }
 
@@ -304,7 +304,7 @@ impl Strategy for Generic {
         let created = get(old, "metadata.creationTimestamp").clone();
         if let Some(metadata) = object_mut(object, "metadata") {
             put(metadata, "creationTimestamp", created);
-            metadata.shift_remove("selfLink");
+            metadata.remove("selfLink");
         }
         if self.status_subresource {
             self.prepare_status(context, object, old);

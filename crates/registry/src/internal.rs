@@ -9,8 +9,8 @@ use std::sync::LazyLock;
 
 use api::Tree;
 use api::model::{Field, Message, Shape, Type};
+use api::tree::Object;
 use machinery::fieldpath::Shown;
-use serde_json::Map;
 
 struct Name {
     shown: &'static str,
@@ -47,7 +47,7 @@ pub fn form(tree: &Tree, message: &str) -> Tree {
     if tree.is_null() {
         return Tree::Null;
     }
-    let mut out = Map::new();
+    let mut out = Object::new();
     fill(tree, message, &mut out);
     Tree::Object(out)
 }
@@ -73,7 +73,7 @@ pub fn difference(old: &Tree, new: &Tree, message: &str) -> String {
     machinery::difference::unified(&lines(old), &lines(new))
 }
 
-fn fill(tree: &Tree, message: &str, out: &mut Map<String, Tree>) {
+fn fill(tree: &Tree, message: &str, out: &mut Object) {
     let Some(names) = NAMES.get(message) else {
         let own = tree.as_object().into_iter().flatten();
         out.extend(own.map(|(key, value)| (key.clone(), value.clone())));
@@ -99,7 +99,7 @@ fn fill(tree: &Tree, message: &str, out: &mut Map<String, Tree>) {
             (true, 'n' | 'i') => 0.into(),
             (true, 'b') => false.into(),
             (true, 'q') => "0".into(),
-            (true, 'm') => member(&Tree::Object(Map::new()), model, &name.json),
+            (true, 'm') => member(&Tree::Object(Object::new()), model, &name.json),
             (true, _) => Tree::Null,
             (false, _) => member(value, model, &name.json),
         };
@@ -128,8 +128,7 @@ fn member(value: &Tree, message: Option<&'static Message>, json: &str) -> Tree {
     match (field.shape, value) {
         (Shape::List, Tree::Array(items)) => Tree::Array(items.iter().map(one).collect()),
         (Shape::Map, Tree::Object(map)) => {
-            let mut map: Map<String, Tree> =
-                map.iter().map(|(key, value)| (key.clone(), one(value))).collect();
+            let mut map: Object = map.iter().map(|(key, value)| (key.clone(), one(value))).collect();
             map.sort_keys();
             Tree::Object(map)
         }
@@ -140,7 +139,7 @@ fn member(value: &Tree, message: Option<&'static Message>, json: &str) -> Tree {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use api::json;
 
     #[test]
     fn forms() {

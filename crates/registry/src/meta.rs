@@ -20,7 +20,7 @@ pub fn only_collection(new: &Tree, old: &Tree) -> bool {
         let mut tree = tree.clone();
         if let Some(metadata) = object_mut(&mut tree, "metadata") {
             for field in ["ownerReferences", "finalizers", "selfLink", "managedFields"] {
-                metadata.shift_remove(field);
+                metadata.remove(field);
             }
         }
         tree

@@ -39,7 +39,7 @@ pub fn causes(resource: &Resource, object: &Tree) -> Vec<Cause> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use api::json;
 
     #[test]
     fn every_privileged_container_is_named() {

@@ -120,7 +120,7 @@ fn named(mut names: Vec<&str>) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use api::json;
 
     #[test]
     fn every_source_of_a_secret_is_found() {

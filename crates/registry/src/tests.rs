@@ -47,14 +47,14 @@ fn recorded(name: &str, own: &str) -> Vec<Tree> {
 /// What the server sets, or admission.
 fn strip(object: &mut Tree) {
     if let Some(status) = object_mut(object, "status") {
-        status.shift_remove("lastPhaseTransitionTime");
+        status.remove("lastPhaseTransitionTime");
         for condition in status.get_mut("conditions").and_then(Tree::as_array_mut).into_iter().flatten() {
-            as_object(condition).shift_remove("lastTransitionTime");
+            as_object(condition).remove("lastTransitionTime");
         }
     }
     if let Some(metadata) = object_mut(object, "metadata") {
         for field in ["managedFields", "creationTimestamp", "resourceVersion"] {
-            metadata.shift_remove(field);
+            metadata.remove(field);
         }
         // Of an admission plugin.
         if metadata
@@ -62,7 +62,7 @@ fn strip(object: &mut Tree) {
             .and_then(|all| all[0].as_str())
             .is_some_and(|one| one.ends_with("c-protection") || one.ends_with("pv-protection"))
         {
-            metadata.shift_remove("finalizers");
+            metadata.remove("finalizers");
         }
     }
 }
@@ -90,7 +90,7 @@ fn created_objects() {
         let resource = resource(&input);
         let strategy = crate::strategy_for(resource, None);
         let first = strategy.first_warnings(&input);
-        ensure(&mut input, "metadata").insert("uid".to_owned(), get(&expect, "metadata.uid").clone());
+        ensure(&mut input, "metadata").insert("uid", get(&expect, "metadata.uid").clone());
         let foreign: &[&str] = match &*resource.kind {
             "Pod" => POD_ADMISSION,
             "Service" => {
@@ -147,7 +147,7 @@ fn changed_objects() {
         let mut input = base.clone();
         apply(&mut input, case["at"].as_array().unwrap(), case.get("put"));
         let resource = resource(&input);
-        ensure(&mut input, "metadata").insert("uid".to_owned(), NO_UID.into());
+        ensure(&mut input, "metadata").insert("uid", NO_UID.into());
         if let ("Pod", Some(spec)) = (&*resource.kind, object_mut(&mut input, "spec")) {
             // of an admission plugin
             crate::tree::fill(spec, "serviceAccountName", "default");
@@ -182,7 +182,7 @@ fn apply(tree: &mut Tree, path: &[Tree], value: Option<&Tree>) {
         }
         (Tree::Number(index), Some(value)) => place[index.as_u64().unwrap() as usize] = value.clone(),
         (key, None) => {
-            as_object(place).shift_remove(key.as_str().unwrap());
+            as_object(place).remove(key.as_str().unwrap());
         }
         (key, Some(value)) => place[key.as_str().unwrap()] = value.clone(),
     }
@@ -202,7 +202,7 @@ fn refused_objects() {
         let mut input = case["object"].clone();
         let resource = resource(&input);
         let strategy = crate::strategy_for(resource, None);
-        ensure(&mut input, "metadata").insert("uid".to_owned(), NO_UID.into());
+        ensure(&mut input, "metadata").insert("uid", NO_UID.into());
         strategy.default(&mut input);
         let before = input.clone();
         let context = context(resource, &before, None);
@@ -266,7 +266,7 @@ fn kinds_without_rules_are_told_of() {
 fn every_kind_has_a_strategy() {
     for (resource, _) in crate::coverage() {
         let strategy = crate::strategy_for(resource, None);
-        let mut object = serde_json::json!({"metadata": {"name": "x"}});
+        let mut object = api::json!({"metadata": {"name": "x"}});
         strategy.default(&mut object);
         assert!(object.is_object(), "{}", resource.plural);
         assert!(!crate::columns::columns(resource).is_empty());
@@ -283,10 +283,11 @@ fn new_objects_are_stored_as_upstream_stores_them() {
         strategy.prepare_for_create(&context(resource, &object.clone(), None), &mut object);
         assert_eq!(get(&object, part), &expect, "{object}");
     };
-    let claim = serde_json::json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "status": {"phase": "Bound"}});
-    check(claim, "status", serde_json::json!({}));
+    let claim =
+        api::json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "status": {"phase": "Bound"}});
+    check(claim, "status", api::json!({}));
     for version in ["certificates.k8s.io/v1", "certificates.k8s.io/v1beta1"] {
-        let request = serde_json::json!({"apiVersion": version, "kind": "PodCertificateRequest", "spec": {}});
+        let request = api::json!({"apiVersion": version, "kind": "PodCertificateRequest", "spec": {}});
         check(request.clone(), "spec.maxExpirationSeconds", 86400.into());
         check(request, "metadata.generation", Tree::Null);
     }
@@ -295,7 +296,7 @@ fn new_objects_are_stored_as_upstream_stores_them() {
 #[test]
 fn what_a_pod_certificate_request_asks_for_stays() {
     let request = |seconds: u32| {
-        serde_json::json!({"apiVersion": "certificates.k8s.io/v1", "kind": "PodCertificateRequest",
+        api::json!({"apiVersion": "certificates.k8s.io/v1", "kind": "PodCertificateRequest",
             "metadata": {"name": "a", "namespace": "b", "resourceVersion": "1"},
             "spec": {"signerName": "a.b/c", "maxExpirationSeconds": seconds}})
     };

@@ -4,9 +4,7 @@
 use std::hash::{Hash, Hasher};
 
 use api::Tree;
-use serde_json::Map;
-
-pub type Object = Map<String, Tree>;
+pub use api::tree::Object;
 
 static NULL: Tree = Tree::Null;
 
@@ -120,7 +118,7 @@ pub fn ensure<'t>(tree: &'t mut Tree, path: &str) -> &'t mut Object {
 
 pub fn as_object(tree: &mut Tree) -> &mut Object {
     if !tree.is_object() {
-        *tree = Tree::Object(Map::new());
+        *tree = Tree::Object(Object::new());
     }
     match tree {
         Tree::Object(object) => object,
@@ -131,7 +129,7 @@ pub fn as_object(tree: &mut Tree) -> &mut Object {
 /// Sets a member of an object at the top: takes over a value, or removes it where that is null.
 pub fn put(object: &mut Object, key: &str, value: Tree) {
     if value.is_null() {
-        object.shift_remove(key);
+        object.remove(key);
     } else {
         object.insert(key.to_owned(), value);
     }

@@ -1,28 +1,26 @@
 //! HorizontalPodAutoscalers: `v2`, in which they are stored, and `v1`, which knows one CPU target and keeps the
 //! rest in annotations.
 
-use serde_json::{Map, Value, json};
+use crate::json;
+use crate::tree::{Object, Tree};
 
 use super::move_to;
-use crate::json;
 
 const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
 const CURRENT: &str = "autoscaling.alpha.kubernetes.io/current-metrics";
 const CONDITIONS: &str = "autoscaling.alpha.kubernetes.io/conditions";
 const BEHAVIOR: &str = "autoscaling.alpha.kubernetes.io/behavior";
 
-type Object = Map<String, Value>;
-
 pub(super) fn v2_to_v1(scaler: &mut Object) {
     let mut annotations = Object::new();
-    if let Some(Value::Object(spec)) = scaler.get_mut("spec") {
+    if let Some(Tree::Object(spec)) = scaler.get_mut("spec") {
         let metrics = take_list(spec, "metrics");
         let mut others = Vec::new();
         for metric in metrics {
             let target =
                 metric.pointer("/resource/target/averageUtilization").filter(|value| !value.is_null());
             if let (true, Some(target)) = (is_cpu(&metric), target) {
-                spec.insert("targetCPUUtilizationPercentage".to_owned(), target.clone());
+                spec.insert("targetCPUUtilizationPercentage", target.clone());
             } else {
                 others.push(metric_to_v1(metric, "target"));
             }
@@ -32,13 +30,13 @@ pub(super) fn v2_to_v1(scaler: &mut Object) {
             annotations.insert(BEHAVIOR.to_owned(), text(&behavior_to_annotation(&behavior)));
         }
     }
-    if let Some(Value::Object(status)) = scaler.get_mut("status") {
+    if let Some(Tree::Object(status)) = scaler.get_mut("status") {
         let current = take_list(status, "currentMetrics");
         let cpu = current.iter().find(|metric| is_cpu(metric));
         if let Some(percentage) =
             cpu.and_then(|metric| metric.pointer("/resource/current/averageUtilization"))
         {
-            status.insert("currentCPUUtilizationPercentage".to_owned(), percentage.clone());
+            status.insert("currentCPUUtilizationPercentage", percentage.clone());
         }
         annotate(
             &mut annotations,
@@ -62,69 +60,69 @@ pub(super) fn v2_to_v1(scaler: &mut Object) {
 
 pub(super) fn v1_to_v2(scaler: &mut Object) {
     let mut kept = Object::new();
-    if let Some(Value::Object(metadata)) = scaler.get_mut("metadata")
-        && let Some(Value::Object(annotations)) = metadata.get_mut("annotations")
+    if let Some(Tree::Object(metadata)) = scaler.get_mut("metadata")
+        && let Some(Tree::Object(annotations)) = metadata.get_mut("annotations")
     {
         for name in [METRICS, CURRENT, CONDITIONS, BEHAVIOR] {
             if let Some(value) = annotations.remove(name)
-                && let Some(value) = value.as_str().and_then(|text| serde_json::from_str(text).ok())
+                && let Some(value) = value.as_str().and_then(|text| serde_json::from_str::<Tree>(text).ok())
             {
                 kept.insert(name.to_owned(), value);
             }
         }
     }
-    if let Some(Value::Object(spec)) = scaler.get_mut("spec") {
+    if let Some(Tree::Object(spec)) = scaler.get_mut("spec") {
         let others = take_list(&mut kept, METRICS);
-        let mut metrics: Vec<Value> =
+        let mut metrics: Vec<Tree> =
             others.into_iter().map(|metric| metric_to_v2(metric, "target")).collect();
         if let Some(target) = spec.remove("targetCPUUtilizationPercentage").filter(|target| !target.is_null())
         {
             metrics.push(json!({"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": target}}}));
         }
         if !metrics.is_empty() {
-            spec.insert("metrics".to_owned(), Value::from(metrics));
+            spec.insert("metrics", Tree::from(metrics));
         }
         if let Some(behavior) = kept.remove(BEHAVIOR) {
-            spec.insert("behavior".to_owned(), behavior_from_annotation(&behavior));
+            spec.insert("behavior", behavior_from_annotation(&behavior));
         }
     }
     let current = take_list(&mut kept, CURRENT);
     let conditions = take_list(&mut kept, CONDITIONS);
     let status = scaler.entry("status").or_insert_with(|| json!({}));
-    if let Value::Object(status) = status {
+    if let Tree::Object(status) = status {
         let percentage = status.remove("currentCPUUtilizationPercentage").filter(|value| !value.is_null());
         if !current.is_empty() {
             let current = current.into_iter().map(|metric| metric_to_v2(metric, "current"));
-            status.insert("currentMetrics".to_owned(), current.collect());
+            status.insert("currentMetrics", current.collect());
         } else if let Some(percentage) = percentage {
             let metric = json!({"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": percentage}}});
-            status.insert("currentMetrics".to_owned(), Value::from(vec![metric]));
+            status.insert("currentMetrics", Tree::from(vec![metric]));
         }
         if !conditions.is_empty() {
-            status.insert("conditions".to_owned(), Value::from(conditions));
+            status.insert("conditions", Tree::from(conditions));
         }
     }
 }
 
-fn is_cpu(metric: &Value) -> bool {
+fn is_cpu(metric: &Tree) -> bool {
     metric["type"] == "Resource" && metric.pointer("/resource/name").is_some_and(|name| name == "cpu")
 }
 
-fn take_list(object: &mut Object, name: &str) -> Vec<Value> {
+fn take_list(object: &mut Object, name: &str) -> Vec<Tree> {
     match object.remove(name) {
-        Some(Value::Array(items)) => items,
+        Some(Tree::Array(items)) => items,
         _ => Vec::new(),
     }
 }
 
-fn annotate(annotations: &mut Object, name: &str, items: Vec<Value>) {
+fn annotate(annotations: &mut Object, name: &str, items: Vec<Tree>) {
     if !items.is_empty() {
-        annotations.insert(name.to_owned(), text(&Value::from(items)));
+        annotations.insert(name.to_owned(), text(&Tree::from(items)));
     }
 }
 
-fn text(value: &Value) -> Value {
-    Value::from(String::from_utf8_lossy(&json::to_vec(value)).into_owned())
+fn text(value: &Tree) -> Tree {
+    Tree::from(String::from_utf8_lossy(&json::to_vec(value)).into_owned())
 }
 
 /// The field that holds a metric's source.
@@ -146,18 +144,18 @@ fn joined(side: &str, name: &str) -> String {
 }
 
 /// A metric (`side` is `target`) or its status (`current`) as `v1` writes it into an annotation.
-fn metric_to_v1(metric: Value, side: &str) -> Value {
-    let Value::Object(mut metric) = metric else { return metric };
+fn metric_to_v1(metric: Tree, side: &str) -> Tree {
+    let Tree::Object(mut metric) = metric else { return metric };
     let mut out = Object::new();
     move_to(&mut metric, "type", &mut out, "type");
     for (kind, field) in SOURCES {
-        let Some(Value::Object(mut source)) = metric.remove(field) else { continue };
+        let Some(Tree::Object(mut source)) = metric.remove(field) else { continue };
         let mut values = match source.remove(side) {
-            Some(Value::Object(values)) => values,
+            Some(Tree::Object(values)) => values,
             _ => Object::new(),
         };
         let mut identifier = match source.remove("metric") {
-            Some(Value::Object(identifier)) => identifier,
+            Some(Tree::Object(identifier)) => identifier,
             _ => Object::new(),
         };
         let mut flat = Object::new();
@@ -170,7 +168,7 @@ fn metric_to_v1(metric: Value, side: &str) -> Value {
         }
         match kind {
             "Object" => {
-                let value = values.remove("value").unwrap_or_else(|| Value::from("0"));
+                let value = values.remove("value").unwrap_or_else(|| Tree::from("0"));
                 flat.insert(joined(side, "value"), value);
             }
             "Resource" | "ContainerResource" => {
@@ -185,18 +183,18 @@ fn metric_to_v1(metric: Value, side: &str) -> Value {
         move_to(&mut identifier, "selector", &mut flat, "selector");
         move_to(&mut values, "averageValue", &mut flat, "averageValue");
         move_to(&mut source, "container", &mut flat, "container");
-        out.insert(field.to_owned(), Value::Object(flat));
+        out.insert(field.to_owned(), Tree::Object(flat));
     }
-    Value::Object(out)
+    Tree::Object(out)
 }
 
 /// The other way.
-fn metric_to_v2(metric: Value, side: &str) -> Value {
-    let Value::Object(mut metric) = metric else { return metric };
+fn metric_to_v2(metric: Tree, side: &str) -> Tree {
+    let Tree::Object(mut metric) = metric else { return metric };
     let mut out = Object::new();
     move_to(&mut metric, "type", &mut out, "type");
     for (kind, field) in SOURCES {
-        let Some(Value::Object(mut flat)) = metric.remove(field) else { continue };
+        let Some(Tree::Object(mut flat)) = metric.remove(field) else { continue };
         let mut source = Object::new();
         let mut identifier = Object::new();
         let mut values = Object::new();
@@ -218,32 +216,32 @@ fn metric_to_v2(metric: Value, side: &str) -> Value {
             } else {
                 "Value"
             };
-            values.insert("type".to_owned(), Value::from(ty));
+            values.insert("type", Tree::from(ty));
         }
         move_to(&mut flat, "target", &mut source, "describedObject");
         move_to(&mut flat, "name", &mut source, "name");
         move_to(&mut flat, "container", &mut source, "container");
-        source.insert(side.to_owned(), Value::Object(values));
+        source.insert(side.to_owned(), Tree::Object(values));
         if !matches!(kind, "Resource" | "ContainerResource") {
-            source.insert("metric".to_owned(), Value::Object(identifier));
+            source.insert("metric", Tree::Object(identifier));
         }
-        out.insert(field.to_owned(), Value::Object(source));
+        out.insert(field.to_owned(), Tree::Object(source));
     }
-    Value::Object(out)
+    Tree::Object(out)
 }
 
 const RULES: [&str; 4] = ["stabilizationWindowSeconds", "selectPolicy", "policies", "tolerance"];
 const POLICY: [&str; 3] = ["type", "value", "periodSeconds"];
 
 /// The annotation spells the fields in capitals and leaves none out.
-fn behavior_to_annotation(behavior: &Value) -> Value {
-    let rules = |rules: &Value| -> Value {
+fn behavior_to_annotation(behavior: &Tree) -> Tree {
+    let rules = |rules: &Tree| -> Tree {
         if rules.is_null() {
-            return Value::Null;
+            return Tree::Null;
         }
         let field = |name: &str| match (name, &rules[name]) {
-            ("policies", Value::Array(policies)) => {
-                let policy = |policy: &Value| -> Value {
+            ("policies", Tree::Array(policies)) => {
+                let policy = |policy: &Tree| -> Tree {
                     POLICY.iter().map(|name| (joined("", name), policy[*name].clone())).collect()
                 };
                 policies.iter().map(policy).collect()
@@ -255,15 +253,18 @@ fn behavior_to_annotation(behavior: &Value) -> Value {
     json!({"ScaleUp": rules(&behavior["scaleUp"]), "ScaleDown": rules(&behavior["scaleDown"])})
 }
 
-fn behavior_from_annotation(behavior: &Value) -> Value {
-    let rules = |rules: &Value| -> Value {
+fn behavior_from_annotation(behavior: &Tree) -> Tree {
+    let rules = |rules: &Tree| -> Tree {
         if rules.is_null() {
-            return Value::Null;
+            return Tree::Null;
         }
-        let field = |name: &str| match (name, &rules[joined("", name)]) {
-            ("policies", Value::Array(policies)) => {
-                let policy = |policy: &Value| -> Value {
-                    POLICY.iter().map(|name| ((*name).to_owned(), policy[joined("", name)].clone())).collect()
+        let field = |name: &str| match (name, &rules[&joined("", name)]) {
+            ("policies", Tree::Array(policies)) => {
+                let policy = |policy: &Tree| -> Tree {
+                    POLICY
+                        .iter()
+                        .map(|name| ((*name).to_owned(), policy[&joined("", name)].clone()))
+                        .collect()
                 };
                 policies.iter().map(policy).collect()
             }

@@ -1,6 +1,6 @@
 //! Events: core/v1, in which all are stored, and events.k8s.io/v1.
 
-use serde_json::{Map, Value};
+use crate::tree::Object;
 
 use super::rename;
 
@@ -15,13 +15,13 @@ const NAMES: [(&str, &str); 7] = [
     ("reportingComponent", "reportingController"),
 ];
 
-pub(super) fn from_core(event: &mut Map<String, Value>) {
+pub(super) fn from_core(event: &mut Object) {
     for (core, other) in NAMES {
         rename(event, core, other);
     }
 }
 
-pub(super) fn to_core(event: &mut Map<String, Value>) {
+pub(super) fn to_core(event: &mut Object) {
     for (core, other) in NAMES {
         rename(event, other, core);
     }

@@ -1,6 +1,6 @@
 //! A document against a message: the tree that comes out, and everything that is wrong with it.
 
-use serde_json::{Map, Number, Value};
+use crate::tree::{Number, Object, Tree};
 
 use super::node::Node;
 use super::{Decoded, Error, Strictness, repeated, times};
@@ -85,22 +85,18 @@ impl<'x> Checker<'x> {
         }
     }
 
-    fn document(&mut self, node: &'x Node<'x>, message: &'x Message) -> Value {
+    fn document(&mut self, node: &'x Node<'x>, message: &'x Message) -> Tree {
         match node {
             Node::Null => self.object(&[], message),
             _ => self.message(node, message, "").unwrap_or_default(),
         }
     }
 
-    fn object(
-        &mut self,
-        entries: &'x [(std::borrow::Cow<'x, str>, Node<'x>)],
-        message: &'x Message,
-    ) -> Value {
+    fn object(&mut self, entries: &'x [(std::borrow::Cow<'x, str>, Node<'x>)], message: &'x Message) -> Tree {
         let mut fields: Vec<&'x Field> = Vec::with_capacity(message.fields.len());
         flatten(message, &mut fields);
         // values by the index of their field, as they come
-        let mut values: Vec<(usize, Option<Value>)> = Vec::with_capacity(entries.len().min(fields.len()));
+        let mut values: Vec<(usize, Option<Tree>)> = Vec::with_capacity(entries.len().min(fields.len()));
         let outer = std::mem::replace(&mut self.owner, message.short_name());
         let mut cursor = 0;
         self.too_large |= !self.room.take();
@@ -129,17 +125,17 @@ impl<'x> Checker<'x> {
             }
             self.path.truncate(length);
         }
-        let mut map = Map::with_capacity(values.len() + 1);
+        let mut map = Object::with_capacity(values.len() + 1);
         values.sort_by_key(|(index, _)| *index);
         let mut values = values.into_iter().peekable();
         for (index, field) in fields.into_iter().enumerate() {
             let value = values.next_if(|(of, _)| *of == index).and_then(|(_, value)| value);
             if let Some(value) = self.present(field, value) {
-                map.insert(field.json.to_string(), value);
+                map.insert(crate::tree::key(&field.json), value);
             }
         }
         self.owner = outer;
-        Value::Object(map)
+        Tree::Object(map)
     }
 
     /// Appends the names of the inlined structures that a field comes out of; false where it is not the message's.
@@ -159,53 +155,53 @@ impl<'x> Checker<'x> {
     }
 
     /// What upstream writes for a field, which may be nothing for a value and a zero for none.
-    fn present(&mut self, field: &'x Field, value: Option<Value>) -> Option<Value> {
+    fn present(&mut self, field: &'x Field, value: Option<Tree>) -> Option<Tree> {
         match value {
             Some(value) if field.omit_empty && !field.optional && is_empty(&value) => None,
             Some(value) => Some(value),
             None if field.omit_empty => None,
-            None if field.optional || field.shape != Shape::One => Some(Value::Null),
+            None if field.optional || field.shape != Shape::One => Some(Tree::Null),
             None => Some(self.zero(&field.ty)),
         }
     }
 
-    fn zero(&mut self, ty: &Type) -> Value {
+    fn zero(&mut self, ty: &Type) -> Tree {
         match ty {
-            Type::Bool => Value::Bool(false),
-            Type::String => Value::String(String::new()),
-            Type::Bytes => Value::Null,
+            Type::Bool => Tree::Bool(false),
+            Type::String => Tree::from(""),
+            Type::Bytes => Tree::Null,
             Type::Message(index) => {
                 let message = tables::message_at(*index);
                 match message.leaf {
                     None => self.object(&[], message),
-                    Some(Leaf::Quantity) => Value::from("0"),
-                    Some(Leaf::Duration) => Value::from("0s"),
-                    Some(Leaf::IntOrString) => Value::from(0),
-                    Some(Leaf::PropsOrBool) => Value::Bool(false),
-                    Some(_) => Value::Null,
+                    Some(Leaf::Quantity) => Tree::from("0"),
+                    Some(Leaf::Duration) => Tree::from("0s"),
+                    Some(Leaf::IntOrString) => Tree::from(0),
+                    Some(Leaf::PropsOrBool) => Tree::Bool(false),
+                    Some(_) => Tree::Null,
                 }
             }
-            _ => Value::from(0),
+            _ => Tree::from(0),
         }
     }
 
-    fn field(&mut self, node: &'x Node<'x>, field: &'x Field) -> Option<Value> {
+    fn field(&mut self, node: &'x Node<'x>, field: &'x Field) -> Option<Tree> {
         match (field.shape, node) {
             (_, Node::Null) => None,
             (Shape::One, node) => self.value(node, &field.ty, &field.go_type),
             (Shape::List, Node::Array(items)) => {
                 let mut list = self.list(items, &field.ty, &field.go_type);
-                if let (true, Type::Message(index), Value::Array(items)) =
+                if let (true, Type::Message(index), Tree::Array(items)) =
                     (field.shows_kind, &field.ty, &mut list)
                 {
-                    for item in items.iter_mut().filter_map(Value::as_object_mut) {
+                    for item in items.iter_mut().filter_map(Tree::as_object_mut) {
                         show_kind(item, tables::message_at(*index).short_name());
                     }
                 }
                 Some(list)
             }
             (Shape::Map, Node::Object(entries, _)) => {
-                let mut map = Map::with_capacity(entries.len());
+                let mut map = Object::with_capacity(entries.len());
                 for (key, node) in entries {
                     if self.too_large {
                         break;
@@ -219,12 +215,12 @@ impl<'x> Checker<'x> {
                         node => self.value(node, &field.ty, &field.go_type),
                     };
                     self.path.pop();
-                    map.insert(key.clone().into_owned(), value.unwrap_or_default());
+                    map.insert(&**key, value.unwrap_or_default());
                 }
                 if !map.keys().is_sorted() {
                     map.sort_keys();
                 }
-                Some(Value::Object(map))
+                Some(Tree::Object(map))
             }
             (shape, node) => {
                 let element = type_name(&field.ty, &field.go_type);
@@ -240,7 +236,7 @@ impl<'x> Checker<'x> {
         }
     }
 
-    fn list(&mut self, items: &'x [Node<'x>], ty: &'x Type, go_type: &str) -> Value {
+    fn list(&mut self, items: &'x [Node<'x>], ty: &'x Type, go_type: &str) -> Tree {
         let mut values = Vec::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
             if self.too_large {
@@ -254,22 +250,22 @@ impl<'x> Checker<'x> {
             self.path.pop();
             values.push(value.unwrap_or_default());
         }
-        Value::Array(values)
+        Tree::Array(values)
     }
 
-    fn value(&mut self, node: &'x Node<'x>, ty: &'x Type, go_type: &str) -> Option<Value> {
+    fn value(&mut self, node: &'x Node<'x>, ty: &'x Type, go_type: &str) -> Option<Tree> {
         let value = match (ty, node) {
             (Type::Message(index), node) => return self.message(node, tables::message_at(*index), go_type),
-            (Type::Bool, Node::Bool(value)) => Some(Value::Bool(*value)),
-            (Type::String, Node::String(text)) => Some(Value::String(text.clone().into_owned())),
-            (Type::Int32, Node::Number(text)) => text.parse::<i32>().ok().map(Value::from),
-            (Type::Int64, Node::Number(text)) => text.parse::<i64>().ok().map(Value::from),
-            (Type::Uint32, Node::Number(text)) => text.parse::<u32>().ok().map(Value::from),
-            (Type::Uint64, Node::Number(text)) => text.parse::<u64>().ok().map(Value::from),
+            (Type::Bool, Node::Bool(value)) => Some(Tree::Bool(*value)),
+            (Type::String, Node::String(text)) => Some(Tree::from(&**text)),
+            (Type::Int32, Node::Number(text)) => text.parse::<i32>().ok().map(Tree::from),
+            (Type::Int64, Node::Number(text)) => text.parse::<i64>().ok().map(Tree::from),
+            (Type::Uint32, Node::Number(text)) => text.parse::<u32>().ok().map(Tree::from),
+            (Type::Uint64, Node::Number(text)) => text.parse::<u64>().ok().map(Tree::from),
             (Type::Double, Node::Number(text)) => double(text),
             (Type::Bytes, Node::String(text)) => {
                 let Some(at) = text::base64_error(text) else {
-                    return Some(Value::String(text.clone().into_owned()));
+                    return Some(Tree::from(&**text));
                 };
                 if self.first.is_none() {
                     self.first = Some(format!("illegal base64 data at input byte {at}"));
@@ -291,7 +287,7 @@ impl<'x> Checker<'x> {
     }
 
     /// Bytes may be a list of numbers too.
-    fn byte_list(&mut self, items: &'x [Node<'x>]) -> Option<Value> {
+    fn byte_list(&mut self, items: &'x [Node<'x>]) -> Option<Tree> {
         let mut bytes = Vec::with_capacity(items.len());
         for item in items {
             match item {
@@ -300,10 +296,10 @@ impl<'x> Checker<'x> {
                 item => self.mismatch(item, "uint8"),
             }
         }
-        Some(Value::String(text::to_base64(&bytes)))
+        Some(Tree::from(text::to_base64(&bytes)))
     }
 
-    fn message(&mut self, node: &'x Node<'x>, message: &'x Message, go_type: &str) -> Option<Value> {
+    fn message(&mut self, node: &'x Node<'x>, message: &'x Message, go_type: &str) -> Option<Tree> {
         match (message.leaf, node) {
             (None, Node::Object(entries, _)) => Some(self.object(entries, message)),
             (Some(leaf), node) => self.leaf(node, message, leaf),
@@ -318,9 +314,9 @@ impl<'x> Checker<'x> {
         }
     }
 
-    fn leaf(&mut self, node: &'x Node<'x>, message: &'x Message, leaf: Leaf) -> Option<Value> {
+    fn leaf(&mut self, node: &'x Node<'x>, message: &'x Message, leaf: Leaf) -> Option<Tree> {
         match (leaf, node) {
-            (_, Node::Null) => Some(Value::Null),
+            (_, Node::Null) => Some(Tree::Null),
             (Leaf::Time | Leaf::MicroTime, Node::String(text)) => {
                 match times::canonical(text, leaf == Leaf::MicroTime) {
                     Ok(canonical) => canonical,
@@ -331,7 +327,7 @@ impl<'x> Checker<'x> {
                 }
             }
             (Leaf::Duration, Node::String(text)) => match text::parse_duration(text) {
-                Some(duration) => Some(Value::String(text::format_duration(duration))),
+                Some(duration) => Some(Tree::from(text::format_duration(duration))),
                 None => {
                     self.fail(format!("time: invalid duration {text:?}"));
                     None
@@ -347,16 +343,16 @@ impl<'x> Checker<'x> {
                     _ => Err(quantity::FORMAT_WRONG),
                 };
                 match canonical {
-                    Ok(canonical) => Some(Value::String(canonical)),
+                    Ok(canonical) => Some(Tree::from(canonical)),
                     Err(error) => {
                         self.fail(error.to_owned());
                         None
                     }
                 }
             }
-            (Leaf::IntOrString, Node::String(text)) => Some(Value::String(text.clone().into_owned())),
+            (Leaf::IntOrString, Node::String(text)) => Some(Tree::from(&**text)),
             (Leaf::IntOrString, Node::Number(text)) if text.parse::<i32>().is_ok() => {
-                text.parse::<i32>().ok().map(Value::from)
+                text.parse::<i32>().ok().map(Tree::from)
             }
             (Leaf::IntOrString, node) => {
                 self.fail_mismatch(node, "int32");
@@ -369,7 +365,7 @@ impl<'x> Checker<'x> {
                 Some(tree)
             }
             (Leaf::FieldsV1, node) => Some(node.to_tree()),
-            (Leaf::PropsOrBool, Node::Bool(value)) => Some(Value::Bool(*value)),
+            (Leaf::PropsOrBool, Node::Bool(value)) => Some(Tree::Bool(*value)),
             (Leaf::Items | Leaf::PropsOrArray | Leaf::PropsOrStringArray, Node::Array(items)) => {
                 let list = message.fields.iter().find(|field| field.shape == Shape::List)?;
                 Some(self.list(items, &list.ty, ""))
@@ -393,7 +389,7 @@ impl<'x> Checker<'x> {
     }
 
     /// What no model describes is kept as it was written.
-    fn raw(&self, node: &Node<'_>) -> Value {
+    fn raw(&self, node: &Node<'_>) -> Tree {
         let mut tree = match (self.source, node) {
             (Source::Json(document), Node::Object(_, span)) => {
                 return span.of(document).and_then(raw::value).unwrap_or_else(|| node.to_tree());
@@ -478,10 +474,10 @@ impl<'x> Checker<'x> {
 }
 
 /// Puts `kind` and `apiVersion` first, in place of what was said.
-fn show_kind(object: &mut Map<String, Value>, kind: &str) {
-    let mut ordered = Map::with_capacity(object.len() + 2);
-    ordered.insert("kind".to_owned(), Value::from(kind));
-    ordered.insert("apiVersion".to_owned(), Value::from("v1"));
+fn show_kind(object: &mut Object, kind: &str) {
+    let mut ordered = Object::with_capacity(object.len() + 2);
+    ordered.insert("kind", Tree::from(kind));
+    ordered.insert("apiVersion", Tree::from("v1"));
     for (key, value) in std::mem::take(object) {
         ordered.entry(key).or_insert(value);
     }
@@ -498,22 +494,22 @@ pub(super) fn flatten<'x>(message: &'x Message, fields: &mut Vec<&'x Field>) {
     }
 }
 
-fn is_empty(value: &Value) -> bool {
+fn is_empty(value: &Tree) -> bool {
     match value {
-        Value::Null => true,
-        Value::Bool(value) => !value,
-        Value::Number(number) => number.as_f64() == Some(0.0),
-        Value::String(text) => text.is_empty(),
-        Value::Array(items) => items.is_empty(),
-        Value::Object(map) => map.is_empty(),
+        Tree::Null => true,
+        Tree::Bool(value) => !value,
+        Tree::Number(number) => number.as_f64() == Some(0.0),
+        Tree::String(text) => text.is_empty(),
+        Tree::Array(items) => items.is_empty(),
+        Tree::Object(map) => map.is_empty(),
     }
 }
 
-fn double(text: &str) -> Option<Value> {
+fn double(text: &str) -> Option<Tree> {
     if let Ok(value) = text.parse::<i64>() {
-        return Some(Value::from(value));
+        return Some(Tree::from(value));
     }
-    text.parse().ok().filter(|value: &f64| value.is_finite()).and_then(Number::from_f64).map(Value::Number)
+    text.parse().ok().filter(|value: &f64| value.is_finite()).and_then(Number::from_f64).map(Tree::Number)
 }
 
 /// What [`Field::go_type`] says of a value, or of an element of a list or map.

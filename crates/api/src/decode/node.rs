@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::tree::{Number, Object, Tree};
 use serde::Deserialize;
 use serde::de::{MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
 
 /// Objects and lists within each other; beyond it a document is refused.
 const MAX_DEPTH: usize = 400;
@@ -48,43 +48,43 @@ impl<'a> Node<'a> {
     }
 
     /// As a tree without a model. The last of duplicate keys counts.
-    pub(super) fn to_tree(&self) -> Value {
+    pub(super) fn to_tree(&self) -> Tree {
         match self {
-            Node::Null => Value::Null,
-            Node::Bool(value) => Value::Bool(*value),
+            Node::Null => Tree::Null,
+            Node::Bool(value) => Tree::Bool(*value),
             Node::Number(text) => number(text),
-            Node::String(text) => Value::String(text.clone().into_owned()),
-            Node::Array(items) => Value::Array(items.iter().map(Node::to_tree).collect()),
+            Node::String(text) => Tree::from(&**text),
+            Node::Array(items) => Tree::Array(items.iter().map(Node::to_tree).collect()),
             Node::Object(entries, _) => {
-                let mut map = Map::with_capacity(entries.len());
+                let mut map = Object::with_capacity(entries.len());
                 for (key, value) in entries {
-                    map.insert(key.clone().into_owned(), value.to_tree());
+                    map.insert(&**key, value.to_tree());
                 }
-                Value::Object(map)
+                Tree::Object(map)
             }
         }
     }
 }
 
-fn number(text: &str) -> Value {
+fn number(text: &str) -> Tree {
     if let Ok(value) = text.parse::<i64>() {
-        return Value::from(value);
+        return Tree::from(value);
     }
     if let Ok(value) = text.parse::<u64>() {
-        return Value::from(value);
+        return Tree::from(value);
     }
-    text.parse().ok().and_then(Number::from_f64).map_or(Value::Null, Value::Number)
+    text.parse().ok().and_then(Number::from_f64).map_or(Tree::Null, Tree::Number)
 }
 
-impl<'a> From<&'a Value> for Node<'a> {
-    fn from(tree: &'a Value) -> Self {
+impl<'a> From<&'a Tree> for Node<'a> {
+    fn from(tree: &'a Tree) -> Self {
         match tree {
-            Value::Null => Node::Null,
-            Value::Bool(value) => Node::Bool(*value),
-            Value::Number(number) => Node::Number(Cow::Owned(number.to_string())),
-            Value::String(text) => Node::String(Cow::Borrowed(text)),
-            Value::Array(items) => Node::Array(items.iter().map(Node::from).collect()),
-            Value::Object(map) => Node::Object(
+            Tree::Null => Node::Null,
+            Tree::Bool(value) => Node::Bool(*value),
+            Tree::Number(number) => Node::Number(Cow::Owned(number.to_string())),
+            Tree::String(text) => Node::String(Cow::Borrowed(text)),
+            Tree::Array(items) => Node::Array(items.iter().map(Node::from).collect()),
+            Tree::Object(map) => Node::Object(
                 map.iter().map(|(key, value)| (Cow::Borrowed(key.as_str()), Node::from(value))).collect(),
                 Span::default(),
             ),

@@ -68,13 +68,13 @@ fn is_leaf(ty: &Type) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use crate::json;
 
     use crate::decode::{Strictness, json as decode};
 
     #[test]
     fn what_is_given_twice_comes_together() {
-        let check = |kind: &str, body: &str, expect: serde_json::Value| {
+        let check = |kind: &str, body: &str, expect: crate::Tree| {
             let message = crate::tables::message(&format!("k8s.io.api.core.v1.{kind}")).unwrap();
             let decoded = decode(body.as_bytes(), message, Strictness::Warn).unwrap();
             assert!(decoded.warnings.iter().any(|text| text.starts_with("duplicate field")), "{body}");

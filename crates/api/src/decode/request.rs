@@ -1,6 +1,6 @@
 //! A request's body as an object of the kind that its path names, with the answers upstream gives to others.
 
-use serde_json::{Map, Value};
+use crate::tree::Object as Members;
 
 use super::node::{self, Node};
 use super::{Decoded, Error, Strictness, check};
@@ -246,15 +246,15 @@ fn type_meta(node: &Node<'_>) -> Result<(String, String), String> {
 
 /// `kind` and `apiVersion` first, whether they were there or not.
 pub fn put_type_meta(tree: &mut Tree, kind: &str, api_version: &str) {
-    let Value::Object(map) = tree else { return };
+    let Tree::Object(map) = tree else { return };
     if map.contains_key("kind") && map.contains_key("apiVersion") {
-        map.insert("kind".to_owned(), Value::from(kind));
-        map.insert("apiVersion".to_owned(), Value::from(api_version));
+        map.insert("kind", Tree::from(kind));
+        map.insert("apiVersion", Tree::from(api_version));
         return;
     }
-    let mut ordered = Map::with_capacity(map.len() + 2);
-    ordered.insert("kind".to_owned(), Value::from(kind));
-    ordered.insert("apiVersion".to_owned(), Value::from(api_version));
+    let mut ordered = Members::with_capacity(map.len() + 2);
+    ordered.insert("kind", Tree::from(kind));
+    ordered.insert("apiVersion", Tree::from(api_version));
     for (key, value) in std::mem::take(map) {
         ordered.entry(key).or_insert(value);
     }

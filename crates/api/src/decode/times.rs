@@ -1,6 +1,6 @@
 //! Times in documents: the canonical spelling, and upstream's words for what is not a time.
 
-use serde_json::Value;
+use crate::tree::Tree;
 
 use crate::text;
 
@@ -8,7 +8,7 @@ const LAYOUT: &str = "2006-01-02T15:04:05Z07:00";
 const MICRO_LAYOUT: &str = "2006-01-02T15:04:05.000000Z07:00";
 
 /// A time in UTC with the precision of its type; nothing for upstream's zero time.
-pub(super) fn canonical(time: &str, micro: bool) -> Result<Option<Value>, String> {
+pub(super) fn canonical(time: &str, micro: bool) -> Result<Option<Tree>, String> {
     let parsed = text::parse_time(time).filter(|_| !micro || has_six_digits(time));
     let Some((seconds, nanoseconds)) = parsed else { return Err(error(time, micro)) };
     if seconds == text::ZERO_TIME && nanoseconds == 0 {
@@ -20,7 +20,7 @@ pub(super) fn canonical(time: &str, micro: bool) -> Result<Option<Value>, String
     } else {
         text::format_time(seconds, &mut out);
     }
-    Ok(Some(Value::String(out)))
+    Ok(Some(Tree::from(out)))
 }
 
 fn has_six_digits(time: &str) -> bool {

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use crate::tree::Tree;
 use schemars::generate::SchemaSettings;
-use serde_json::Value;
 
 pub(super) struct Texts {
     pub own: String,
@@ -15,7 +15,11 @@ pub(super) struct Texts {
 static TEXTS: LazyLock<HashMap<String, Texts>> = LazyLock::new(|| {
     let mut generator = SchemaSettings::openapi3().into_generator();
     super::kinds::add_to(&mut generator);
-    generator.take_definitions(false).into_iter().map(|(name, schema)| (name, texts(&schema))).collect()
+    generator
+        .take_definitions(false)
+        .into_iter()
+        .map(|(name, schema)| (name, texts(&schema.into())))
+        .collect()
 });
 
 /// By OpenAPI name. Types that `k8s-openapi` lacks have none.
@@ -23,15 +27,15 @@ pub(super) fn of(name: &str) -> Option<&'static Texts> {
     TEXTS.get(name)
 }
 
-fn texts(schema: &Value) -> Texts {
-    let text = |schema: &Value| schema.get("description").and_then(Value::as_str).map(str::to_owned);
-    let properties = schema.get("properties").and_then(Value::as_object);
+fn texts(schema: &Tree) -> Texts {
+    let text = |schema: &Tree| schema.get("description").and_then(Tree::as_str).map(str::to_owned);
+    let properties = schema.get("properties").and_then(Tree::as_object);
     Texts {
         own: text(schema).unwrap_or_default(),
         fields: properties
             .into_iter()
             .flatten()
-            .filter_map(|(name, property)| Some((name.clone(), text(property)?)))
+            .filter_map(|(name, property)| Some((name.to_string(), text(property)?)))
             .collect(),
     }
 }

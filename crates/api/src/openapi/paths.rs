@@ -1,6 +1,7 @@
 //! Paths and operations of resources.
 
-use serde_json::{Map, Value, json};
+use crate::json;
+use crate::tree::{Object, Tree};
 
 use super::Names;
 use super::schema::Dialect;
@@ -69,7 +70,7 @@ struct Document<'a> {
     group: &'a str,
     version: &'a str,
     names: &'a mut Names,
-    paths: Map<String, Value>,
+    paths: Object,
 }
 
 /// `apps`, `rbacAuthorization`: the group as one word.
@@ -83,13 +84,8 @@ pub(super) fn group_word(group: &str) -> String {
 }
 
 /// The paths of some resources of one group and version.
-pub(super) fn of(
-    group: &str,
-    version: &str,
-    resources: &[&Resource],
-    names: &mut Names,
-) -> Map<String, Value> {
-    let mut document = Document { group, version, names, paths: Map::new() };
+pub(super) fn of(group: &str, version: &str, resources: &[&Resource], names: &mut Names) -> Object {
+    let mut document = Document { group, version, names, paths: Object::new() };
     for resource in resources {
         document.resource(resource);
     }
@@ -316,7 +312,7 @@ impl Document<'_> {
         if operations.is_empty() {
             return;
         }
-        let mut entry = Map::new();
+        let mut entry = Object::new();
         for (method, operation) in operations {
             let operation = self.operation(operation, Some(gvk));
             entry.insert(method.to_owned(), operation);
@@ -329,11 +325,11 @@ impl Document<'_> {
             parameters.push(self.parameter("namespace", "path", "string", "the namespace of the object"));
         }
         parameters.push(self.parameter("pretty", "query", "string", "Answer with indented text."));
-        entry.insert("parameters".to_owned(), Value::from(parameters));
-        self.paths.insert(path.to_owned(), Value::Object(entry));
+        entry.insert("parameters", Tree::from(parameters));
+        self.paths.insert(path.to_owned(), Tree::Object(entry));
     }
 
-    fn parameter(&self, name: &str, place: &str, ty: &str, description: &str) -> Value {
+    fn parameter(&self, name: &str, place: &str, ty: &str, description: &str) -> Tree {
         let mut parameter = json!({"description": description, "in": place, "name": name});
         match self.names.dialect {
             Dialect::V2 => {
@@ -348,9 +344,9 @@ impl Document<'_> {
         parameter
     }
 
-    fn operation(&mut self, operation: Operation<'_>, gvk: Option<&GroupVersionKind>) -> Value {
+    fn operation(&mut self, operation: Operation<'_>, gvk: Option<&GroupVersionKind>) -> Tree {
         let v2 = self.names.dialect == Dialect::V2;
-        let mut parameters: Vec<Value> = operation
+        let mut parameters: Vec<Tree> = operation
             .parameters
             .iter()
             .map(|(name, ty, description)| self.parameter(name, "query", ty, description))
@@ -373,7 +369,7 @@ impl Document<'_> {
                 parameters.insert(0, parameter);
             } else {
                 let types: &[&str] = if patch { &PATCH_TYPES } else { &["*/*"] };
-                let content: Map<String, Value> =
+                let content: Object =
                     types.iter().map(|ty| ((*ty).to_owned(), json!({"schema": schema}))).collect();
                 entry["requestBody"] = json!({"content": content});
                 if required {
@@ -382,27 +378,27 @@ impl Document<'_> {
             }
         }
         if !parameters.is_empty() {
-            entry["parameters"] = Value::from(parameters);
+            entry["parameters"] = Tree::from(parameters);
         }
         let schema = if operation.answer.is_empty() {
             json!({"type": "string"})
         } else {
             self.names.reference(&operation.answer)
         };
-        let mut responses = Map::new();
+        let mut responses = Object::new();
         for (code, description) in operation.codes {
             let mut response = json!({"description": description});
             if v2 {
                 response["schema"] = schema.clone();
             } else {
-                let content: Map<String, Value> =
+                let content: Object =
                     MEDIA_TYPES.iter().map(|ty| ((*ty).to_owned(), json!({"schema": schema}))).collect();
-                response["content"] = Value::Object(content);
+                response["content"] = Tree::Object(content);
             }
             responses.insert((*code).to_owned(), response);
         }
-        responses.insert("401".to_owned(), json!({"description": "Unauthorized"}));
-        entry["responses"] = Value::Object(responses);
+        responses.insert("401", json!({"description": "Unauthorized"}));
+        entry["responses"] = Tree::Object(responses);
         entry["tags"] = json!([format!("{}_{}", group_word(self.group), self.version)]);
         if let Some(gvk) = gvk {
             entry["x-kubernetes-action"] = operation.action.into();

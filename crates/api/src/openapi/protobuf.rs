@@ -3,7 +3,7 @@
 //! Made from the JSON document, so that definitions of custom resources go along. Only what the documents here
 //! hold is encoded; vendor extensions travel as YAML text, of which JSON is a part.
 
-use serde_json::{Map, Value};
+use crate::tree::{Object, Tree};
 
 use crate::json;
 use crate::wire::{put_bytes, put_nested, put_tag};
@@ -12,10 +12,8 @@ use crate::wire::{put_bytes, put_nested, put_tag};
 pub const ACCEPT: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 pub const MEDIA_TYPE: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
-type Object = Map<String, Value>;
-
 /// Encodes a v2 document.
-pub fn encode(document: &Value) -> Vec<u8> {
+pub fn encode(document: &Tree) -> Vec<u8> {
     let mut out = Out(Vec::with_capacity(1 << 20));
     let Some(document) = document.as_object() else { return out.0 };
     out.text(1, document.get("swagger"));
@@ -82,7 +80,7 @@ fn operation(out: &mut Out, operation: &Object) {
             out.named(1, code, response, |out, response| {
                 out.message(1, |out| {
                     out.text(1, response.get("description"));
-                    if let Some(Value::Object(answer)) = response.get("schema") {
+                    if let Some(Tree::Object(answer)) = response.get("schema") {
                         out.message(2, |out| out.message(1, |out| schema(out, answer)));
                     }
                 });
@@ -94,7 +92,7 @@ fn operation(out: &mut Out, operation: &Object) {
 }
 
 fn parameters_item(out: &mut Out, parameter: &Object) {
-    let place = parameter.get("in").and_then(Value::as_str).unwrap_or_default();
+    let place = parameter.get("in").and_then(Tree::as_str).unwrap_or_default();
     out.message(1, |out| match place {
         "body" => out.message(1, |out| {
             out.text(1, parameter.get("description"));
@@ -136,14 +134,14 @@ fn schema(out: &mut Out, object: &Object) {
         out.message(20, |out| out.yaml(value));
     }
     match object.get("additionalProperties") {
-        Some(Value::Object(value)) => out.message(21, |out| out.message(1, |out| schema(out, value))),
-        Some(Value::Bool(value)) => out.message(21, |out| out.boolean(2, *value)),
+        Some(Tree::Object(value)) => out.message(21, |out| out.message(1, |out| schema(out, value))),
+        Some(Tree::Bool(value)) => out.message(21, |out| out.boolean(2, *value)),
         _ => {}
     }
-    if let Some(Value::String(ty)) = object.get("type") {
+    if let Some(Tree::String(ty)) = object.get("type") {
         out.message(22, |out| out.string(1, ty));
     }
-    if let Some(Value::Object(items)) = object.get("items") {
+    if let Some(Tree::Object(items)) = object.get("items") {
         out.message(23, |out| out.message(1, |out| schema(out, items)));
     }
     for part in list(object.get("allOf")) {
@@ -157,8 +155,8 @@ fn schema(out: &mut Out, object: &Object) {
     out.extensions(31, object);
 }
 
-fn list(value: Option<&Value>) -> &[Value] {
-    value.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+fn list(value: Option<&Tree>) -> &[Tree] {
+    value.and_then(Tree::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
 struct Out(Vec<u8>);
@@ -169,16 +167,16 @@ impl Out {
         put_bytes(text.as_bytes(), &mut self.0);
     }
 
-    fn text(&mut self, tag: u32, value: Option<&Value>) {
-        if let Some(Value::String(text)) = value
+    fn text(&mut self, tag: u32, value: Option<&Tree>) {
+        if let Some(Tree::String(text)) = value
             && !text.is_empty()
         {
             self.string(tag, text);
         }
     }
 
-    fn texts(&mut self, tag: u32, value: Option<&Value>) {
-        for text in list(value).iter().filter_map(Value::as_str) {
+    fn texts(&mut self, tag: u32, value: Option<&Tree>) {
+        for text in list(value).iter().filter_map(Tree::as_str) {
             self.string(tag, text);
         }
     }
@@ -188,8 +186,8 @@ impl Out {
         self.0.push(u8::from(value));
     }
 
-    fn flag(&mut self, tag: u32, value: Option<&Value>) {
-        if value == Some(&Value::Bool(true)) {
+    fn flag(&mut self, tag: u32, value: Option<&Tree>) {
+        if value == Some(&Tree::Bool(true)) {
             self.boolean(tag, true);
         }
     }
@@ -206,21 +204,21 @@ impl Out {
     }
 
     /// A message made of an object, where there is one.
-    fn each(&mut self, tag: u32, value: Option<&Value>, write: impl FnOnce(&mut Out, &Object)) {
-        if let Some(Value::Object(object)) = value {
+    fn each(&mut self, tag: u32, value: Option<&Tree>, write: impl FnOnce(&mut Out, &Object)) {
+        if let Some(Tree::Object(object)) = value {
             self.message(tag, |out| write(out, object));
         }
     }
 
     /// A name with what it stands for.
-    fn named(&mut self, tag: u32, name: &str, value: &Value, write: impl FnOnce(&mut Out, &Object)) {
+    fn named(&mut self, tag: u32, name: &str, value: &Tree, write: impl FnOnce(&mut Out, &Object)) {
         self.message(tag, |out| {
             out.string(1, name);
             out.each(2, Some(value), write);
         });
     }
 
-    fn yaml(&mut self, value: &Value) {
+    fn yaml(&mut self, value: &Tree) {
         let mut text = Vec::new();
         json::write(value, &mut text);
         text.push(b'\n');

@@ -1,7 +1,8 @@
 //! The documents of what is no resource: which groups and versions there are, the server's version, and how its tokens
 //! are verified.
 
-use serde_json::{Map, Value, json};
+use crate::json;
+use crate::tree::Object;
 
 use super::paths::{MEDIA_TYPES, META, capitalized, group_word};
 use super::schema::Dialect;
@@ -82,8 +83,7 @@ pub fn root(path: &str) -> Option<Tree> {
         Some(name) => names.reference(name),
         None => json!({"type": "string"}),
     };
-    let content: Map<String, Value> =
-        root.types.iter().map(|ty| ((*ty).to_owned(), json!({"schema": schema}))).collect();
+    let content: Object = root.types.iter().map(|ty| ((*ty).to_owned(), json!({"schema": schema}))).collect();
     let operation = json!({
         "description": root.description,
         "operationId": root.id,
@@ -101,13 +101,13 @@ pub fn root(path: &str) -> Option<Tree> {
     if !schemas.is_empty() {
         components["schemas"] = schemas.into();
     }
-    let mut paths = Map::new();
+    let mut paths = Object::new();
     paths.insert(format!("/{path}/"), json!({"get": operation}));
     Some(json!({"openapi": "3.0.0", "info": info(), "paths": paths, "components": components}))
 }
 
 /// What `/version` answers, which is no kind of the API.
-fn version() -> Value {
+fn version() -> Tree {
     let required = [
         "major",
         "minor",
@@ -122,7 +122,7 @@ fn version() -> Value {
     let others = ["emulationMajor", "emulationMinor", "minCompatibilityMajor", "minCompatibilityMinor"];
     let required_fields = required.iter().map(|name| (*name, json!({"type": "string", "default": ""})));
     let other_fields = others.iter().map(|name| (*name, json!({"type": "string"})));
-    let fields: Map<String, Value> =
+    let fields: Object =
         required_fields.chain(other_fields).map(|(name, schema)| (name.to_owned(), schema)).collect();
     json!({
         "description": "Which version of the API the server has, and how it was built.",

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
-use serde_json::{Map, Value, json};
+use crate::json;
+use crate::tree::{Object, Tree};
 
 use super::{descriptions, enums};
 use crate::model::{Field, Leaf, ListType, Message, PatchStrategy, Shape, Type};
@@ -17,7 +18,7 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    pub(super) fn reference(self, name: &str) -> Value {
+    pub(super) fn reference(self, name: &str) -> Tree {
         let prefix = if self == Dialect::V2 { "#/definitions/" } else { "#/components/schemas/" };
         json!({"$ref": format!("{prefix}{name}")})
     }
@@ -36,22 +37,22 @@ pub(super) fn by_openapi_name() -> &'static HashMap<&'static str, &'static Messa
 }
 
 /// The schema of a message; others are referred to by name.
-pub fn schema(message: &'static Message, dialect: Dialect) -> Value {
+pub fn schema(message: &'static Message, dialect: Dialect) -> Tree {
     collect(message, dialect, &mut |_| {})
 }
 
 /// [`schema`], telling the names it refers to.
-pub(super) fn collect(message: &'static Message, dialect: Dialect, refer: &mut dyn FnMut(&str)) -> Value {
+pub(super) fn collect(message: &'static Message, dialect: Dialect, refer: &mut dyn FnMut(&str)) -> Tree {
     let texts = descriptions::of(&message.openapi);
-    let mut schema = Map::new();
+    let mut schema = Object::new();
     if let Some(texts) = texts
         && !texts.own.is_empty()
     {
-        schema.insert("description".to_owned(), Value::from(texts.own.as_str()));
+        schema.insert("description", Tree::from(texts.own.as_str()));
     }
     if let Some(leaf) = message.leaf {
         schema.extend(leaf_schema(leaf, dialect));
-        return Value::Object(schema);
+        return Tree::Object(schema);
     }
     let definition = &*message.openapi;
     let mut builder =
@@ -59,23 +60,23 @@ pub(super) fn collect(message: &'static Message, dialect: Dialect, refer: &mut d
     builder.fields(message, texts);
     let Builder { properties, required, .. } = builder;
     if !properties.is_empty() {
-        schema.insert("properties".to_owned(), properties.into_iter().collect());
+        schema.insert("properties", properties.into_iter().collect());
     }
     if !required.is_empty() {
-        schema.insert("required".to_owned(), Value::from(required));
+        schema.insert("required", Tree::from(required));
     }
-    schema.insert("type".to_owned(), Value::from("object"));
+    schema.insert("type", Tree::from("object"));
     let kinds = kinds_of(message);
     if !kinds.is_empty() {
-        schema.insert("x-kubernetes-group-version-kind".to_owned(), Value::from(kinds));
+        schema.insert("x-kubernetes-group-version-kind", Tree::from(kinds));
     }
     if message.atomic {
-        schema.insert("x-kubernetes-map-type".to_owned(), Value::from("atomic"));
+        schema.insert("x-kubernetes-map-type", Tree::from("atomic"));
     }
-    Value::Object(schema)
+    Tree::Object(schema)
 }
 
-fn leaf_schema(leaf: Leaf, dialect: Dialect) -> Map<String, Value> {
+fn leaf_schema(leaf: Leaf, dialect: Dialect) -> Object {
     let schema = match (leaf, dialect) {
         (Leaf::Time | Leaf::MicroTime, _) => json!({"format": "date-time", "type": "string"}),
         (Leaf::Duration, _) | (Leaf::Quantity, Dialect::V2) => json!({"type": "string"}),
@@ -88,15 +89,15 @@ fn leaf_schema(leaf: Leaf, dialect: Dialect) -> Map<String, Value> {
         _ => json!({}),
     };
     match schema {
-        Value::Object(map) => map,
-        _ => Map::new(),
+        Tree::Object(map) => map,
+        _ => Object::new(),
     }
 }
 
 type Row = (&'static str, &'static str, &'static str);
 
 /// Group, version and kind of a message that is one.
-fn kinds_of(message: &Message) -> Vec<Value> {
+fn kinds_of(message: &Message) -> Vec<Tree> {
     static KINDS: LazyLock<HashMap<u32, Vec<Row>>> = LazyLock::new(|| {
         let mut kinds: HashMap<u32, Vec<_>> = HashMap::new();
         let mut groups: Vec<(&str, &str)> = Vec::new();
@@ -142,7 +143,7 @@ struct Builder<'r> {
     dialect: Dialect,
     definition: &'r str,
     refer: &'r mut dyn FnMut(&str),
-    properties: BTreeMap<String, Value>,
+    properties: BTreeMap<String, Tree>,
     required: Vec<String>,
 }
 
@@ -164,7 +165,7 @@ impl Builder<'_> {
         }
     }
 
-    fn property(&mut self, field: &Field, description: Option<&str>) -> Value {
+    fn property(&mut self, field: &Field, description: Option<&str>) -> Tree {
         let mut property = match field.shape {
             Shape::One => self.value(&field.ty),
             Shape::List => json!({"items": self.value(&field.ty), "type": "array"}),
@@ -178,21 +179,21 @@ impl Builder<'_> {
             if let Some(values) = values.filter(|_| field.shape == Shape::One) {
                 description.push_str(&enums::told(values));
             }
-            map.insert("description".to_owned(), Value::from(description));
+            map.insert("description", Tree::from(description));
         }
         if let Some(values) = values {
             let place = match field.shape {
                 Shape::One => Some(&mut *map),
-                _ => map.get_mut("items").and_then(Value::as_object_mut),
+                _ => map.get_mut("items").and_then(Tree::as_object_mut),
             };
             if let Some(place) = place {
-                place.insert("enum".to_owned(), json!(values));
+                place.insert("enum", json!(values));
             }
         }
         if self.dialect == Dialect::V3
             && let Some(default) = default(field)
         {
-            map.insert("default".to_owned(), default);
+            map.insert("default", default);
         }
         if field.list_said && field.shape == Shape::List {
             let name = match field.list {
@@ -200,9 +201,9 @@ impl Builder<'_> {
                 ListType::Set => "set",
                 ListType::Map => "map",
             };
-            map.insert("x-kubernetes-list-type".to_owned(), Value::from(name));
+            map.insert("x-kubernetes-list-type", Tree::from(name));
             if !field.list_keys.is_empty() {
-                map.insert("x-kubernetes-list-map-keys".to_owned(), json!(field.list_keys));
+                map.insert("x-kubernetes-list-map-keys", json!(field.list_keys));
             }
         }
         let strategy = match field.patch {
@@ -212,28 +213,28 @@ impl Builder<'_> {
             PatchStrategy::MergeRetainKeys => "merge,retainKeys",
         };
         if !field.merge_key.is_empty() {
-            map.insert("x-kubernetes-patch-merge-key".to_owned(), json!(field.merge_key));
+            map.insert("x-kubernetes-patch-merge-key", json!(field.merge_key));
         }
         if !strategy.is_empty() {
-            map.insert("x-kubernetes-patch-strategy".to_owned(), Value::from(strategy));
+            map.insert("x-kubernetes-patch-strategy", Tree::from(strategy));
         }
         if field.atomic {
-            map.insert("x-kubernetes-map-type".to_owned(), Value::from("atomic"));
+            map.insert("x-kubernetes-map-type", Tree::from("atomic"));
         } else if field.granular {
-            map.insert("x-kubernetes-map-type".to_owned(), Value::from("granular"));
+            map.insert("x-kubernetes-map-type", Tree::from("granular"));
         }
         // in v3 a reference may not have company
         if self.dialect == Dialect::V3
             && map.len() > 1
             && let Some(reference) = map.remove("$ref")
         {
-            map.insert("allOf".to_owned(), json!([{"$ref": reference}]));
+            map.insert("allOf", json!([{"$ref": reference}]));
         }
         map.sort_keys();
         property
     }
 
-    fn value(&mut self, ty: &Type) -> Value {
+    fn value(&mut self, ty: &Type) -> Tree {
         match ty {
             Type::Bool => json!({"type": "boolean"}),
             Type::Int32 => json!({"format": "int32", "type": "integer"}),
@@ -261,7 +262,7 @@ impl Builder<'_> {
 }
 
 /// The stated default, or the zero value of what upstream always writes.
-fn default(field: &Field) -> Option<Value> {
+fn default(field: &Field) -> Option<Tree> {
     if !field.default.is_empty() {
         return serde_json::from_str(&field.default).ok();
     }

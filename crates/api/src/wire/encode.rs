@@ -3,7 +3,7 @@
 //! Fields go in the order of their tags. A value held by value is written even when it is zero or the tree lacks
 //! it; a pointer only when set. Bytes and list messages are nil when the tree lacks them, and then absent.
 
-use serde_json::{Map, Value};
+use crate::tree::Object;
 
 use super::{Error, MAX_DEPTH};
 use crate::model::{Field, Leaf, Message, Shape, Type};
@@ -21,7 +21,7 @@ pub fn tree_to_proto(tree: &Tree, message: &Message, out: &mut Vec<u8>) -> Resul
 
 fn root(tree: &Tree, message: &Message, out: &mut Vec<u8>) -> Result<(), Error> {
     match (message.leaf, tree) {
-        (None, Value::Object(map)) => fields(Some(map), message, out, 0),
+        (None, Tree::Object(map)) => fields(Some(map), message, out, 0),
         (None, _) => Err(mismatch(message, "the object")),
         (Some(leaf), tree) => leaf_value(Some(tree), message, leaf, out, 0),
     }
@@ -31,12 +31,7 @@ fn mismatch(message: &Message, field: &str) -> Error {
     Error::Mismatch { message: message.short_name().to_owned(), field: field.to_owned() }
 }
 
-fn fields(
-    object: Option<&Map<String, Value>>,
-    message: &Message,
-    out: &mut Vec<u8>,
-    depth: usize,
-) -> Result<(), Error> {
+fn fields(object: Option<&Object>, message: &Message, out: &mut Vec<u8>, depth: usize) -> Result<(), Error> {
     if depth > MAX_DEPTH {
         return Err(Error::TooDeep);
     }
@@ -53,7 +48,7 @@ fn fields(
 }
 
 /// The members of an object by the index of their field; a null is none.
-fn values<'v>(object: Option<&'v Map<String, Value>>, message: &Message) -> Vec<Option<&'v Value>> {
+fn values<'v>(object: Option<&'v Object>, message: &Message) -> Vec<Option<&'v Tree>> {
     let count = message.fields.len();
     let mut values = vec![None; count];
     // members mostly stand in the order of the fields, so the search goes on where it stopped
@@ -69,9 +64,9 @@ fn values<'v>(object: Option<&'v Map<String, Value>>, message: &Message) -> Vec<
 }
 
 fn field(
-    object: Option<&Map<String, Value>>,
+    object: Option<&Object>,
     field: &Field,
-    value: Option<&Value>,
+    value: Option<&Tree>,
     owner: &Message,
     out: &mut Vec<u8>,
     depth: usize,
@@ -88,11 +83,11 @@ fn field(
         (Shape::One, None) if field.optional => Ok(()),
         (Shape::One, value) => one(value, field, out, depth),
         (_, None) => Ok(()),
-        (Shape::List, Some(Value::Array(items))) => items.iter().try_for_each(|item| match item {
-            Value::Null => element(None, field.tag, &field.ty, out, depth),
+        (Shape::List, Some(Tree::Array(items))) => items.iter().try_for_each(|item| match item {
+            Tree::Null => element(None, field.tag, &field.ty, out, depth),
             item => element(Some(item), field.tag, &field.ty, out, depth),
         }),
-        (Shape::Map, Some(Value::Object(map))) => map_entries(map, field, out, depth),
+        (Shape::Map, Some(Tree::Object(map))) => map_entries(map, field, out, depth),
         _ => Err(Misfit::Here),
     };
     result.map_err(|misfit| match misfit {
@@ -113,7 +108,7 @@ impl From<Error> for Misfit {
     }
 }
 
-fn one(value: Option<&Value>, field: &Field, out: &mut Vec<u8>, depth: usize) -> Result<(), Misfit> {
+fn one(value: Option<&Tree>, field: &Field, out: &mut Vec<u8>, depth: usize) -> Result<(), Misfit> {
     if value.is_none() {
         // nil slices are not written
         match field.ty {
@@ -125,13 +120,8 @@ fn one(value: Option<&Value>, field: &Field, out: &mut Vec<u8>, depth: usize) ->
     element(value, field.tag, &field.ty, out, depth)
 }
 
-fn map_entries(
-    map: &Map<String, Value>,
-    field: &Field,
-    out: &mut Vec<u8>,
-    depth: usize,
-) -> Result<(), Misfit> {
-    let mut entries: Vec<(&String, &Value)> = map.iter().collect();
+fn map_entries(map: &Object, field: &Field, out: &mut Vec<u8>, depth: usize) -> Result<(), Misfit> {
+    let mut entries: Vec<_> = map.iter().collect();
     entries.sort_unstable_by_key(|(key, _)| *key);
     for (key, value) in entries {
         put_tag(field.tag, 2, out);
@@ -139,8 +129,8 @@ fn map_entries(
             put_tag(1, 2, out);
             put_bytes(key.as_bytes(), out);
             match value {
-                Value::Null if field.ty == Type::Bytes => Ok(()),
-                Value::Null => element(None, 2, &field.ty, out, depth),
+                Tree::Null if field.ty == Type::Bytes => Ok(()),
+                Tree::Null => element(None, 2, &field.ty, out, depth),
                 value => element(Some(value), 2, &field.ty, out, depth),
             }
         })?;
@@ -149,21 +139,15 @@ fn map_entries(
 }
 
 /// One tag and its value; the zero value for `None`.
-fn element(
-    value: Option<&Value>,
-    tag: u32,
-    ty: &Type,
-    out: &mut Vec<u8>,
-    depth: usize,
-) -> Result<(), Misfit> {
+fn element(value: Option<&Tree>, tag: u32, ty: &Type, out: &mut Vec<u8>, depth: usize) -> Result<(), Misfit> {
     match ty {
         Type::Bool => {
-            let value = value.map_or(Some(false), Value::as_bool).ok_or(Misfit::Here)?;
+            let value = value.map_or(Some(false), Tree::as_bool).ok_or(Misfit::Here)?;
             put_tag(tag, 0, out);
             out.push(u8::from(value));
         }
         Type::Int32 | Type::Int64 => {
-            let value = value.map_or(Some(0), Value::as_i64).ok_or(Misfit::Here)?;
+            let value = value.map_or(Some(0), Tree::as_i64).ok_or(Misfit::Here)?;
             if *ty == Type::Int32 && i32::try_from(value).is_err() {
                 return Err(Misfit::Here);
             }
@@ -171,7 +155,7 @@ fn element(
             put_varint(value as u64, out);
         }
         Type::Uint32 | Type::Uint64 => {
-            let value = value.map_or(Some(0), Value::as_u64).ok_or(Misfit::Here)?;
+            let value = value.map_or(Some(0), Tree::as_u64).ok_or(Misfit::Here)?;
             if *ty == Type::Uint32 && u32::try_from(value).is_err() {
                 return Err(Misfit::Here);
             }
@@ -179,17 +163,17 @@ fn element(
             put_varint(value, out);
         }
         Type::Double => {
-            let value = value.map_or(Some(0.0), Value::as_f64).ok_or(Misfit::Here)?;
+            let value = value.map_or(Some(0.0), Tree::as_f64).ok_or(Misfit::Here)?;
             put_tag(tag, 1, out);
             out.extend_from_slice(&value.to_bits().to_le_bytes());
         }
         Type::String => {
-            let value = value.map_or(Some(""), Value::as_str).ok_or(Misfit::Here)?;
+            let value = value.map_or(Some(""), Tree::as_str).ok_or(Misfit::Here)?;
             put_tag(tag, 2, out);
             put_bytes(value.as_bytes(), out);
         }
         Type::Bytes => {
-            let value = value.map_or(Some(""), Value::as_str).ok_or(Misfit::Here)?;
+            let value = value.map_or(Some(""), Tree::as_str).ok_or(Misfit::Here)?;
             let bytes = text::from_base64(value).ok_or(Misfit::Here)?;
             put_tag(tag, 2, out);
             put_bytes(&bytes, out);
@@ -203,17 +187,17 @@ fn element(
     Ok(())
 }
 
-fn nested(value: Option<&Value>, message: &Message, out: &mut Vec<u8>, depth: usize) -> Result<(), Error> {
+fn nested(value: Option<&Tree>, message: &Message, out: &mut Vec<u8>, depth: usize) -> Result<(), Error> {
     match (message.leaf, value) {
         (Some(leaf), value) => leaf_value(value, message, leaf, out, depth),
         (None, None) => fields(None, message, out, depth),
-        (None, Some(Value::Object(map))) => fields(Some(map), message, out, depth),
+        (None, Some(Tree::Object(map))) => fields(Some(map), message, out, depth),
         (None, Some(_)) => Err(mismatch(message, "the object")),
     }
 }
 
 fn leaf_value(
-    value: Option<&Value>,
+    value: Option<&Tree>,
     message: &Message,
     leaf: Leaf,
     out: &mut Vec<u8>,
@@ -249,15 +233,15 @@ fn leaf_value(
             put_tag(1, 2, out);
             match value {
                 None => put_bytes(b"0", out),
-                Some(Value::String(quantity)) => put_bytes(quantity.as_bytes(), out),
-                Some(Value::Number(number)) => put_bytes(number.to_string().as_bytes(), out),
+                Some(Tree::String(quantity)) => put_bytes(quantity.as_bytes(), out),
+                Some(Tree::Number(number)) => put_bytes(number.to_string().as_bytes(), out),
                 Some(_) => return Err(misfit()),
             }
         }
         Leaf::IntOrString => {
             let (kind, integer, string) = match value {
                 None => (0, 0, ""),
-                Some(Value::String(string)) => (1, 0, string.as_str()),
+                Some(Tree::String(string)) => (1, 0, string.as_str()),
                 Some(value) => (0, value.as_i64().ok_or_else(misfit)?, ""),
             };
             put_tag(1, 0, out);
@@ -289,7 +273,7 @@ fn leaf_value(
 
 /// Messages that show one of their two fields, and lists that are messages.
 fn choice(
-    value: Option<&Value>,
+    value: Option<&Tree>,
     message: &Message,
     leaf: Leaf,
     out: &mut Vec<u8>,
@@ -304,18 +288,18 @@ fn choice(
         message.fields.iter().find(|field| matches!(field.ty, Type::Message(_)) && field.shape == Shape::One);
     if leaf == Leaf::PropsOrBool {
         put_tag(1, 0, out);
-        out.push(u8::from(!matches!(value, None | Some(Value::Bool(false)))));
+        out.push(u8::from(!matches!(value, None | Some(Tree::Bool(false)))));
     }
     match (value, list, schema) {
-        (None | Some(Value::Bool(_)), _, _) => Ok(()),
-        (Some(Value::Array(items)), Some(list), _) => {
+        (None | Some(Tree::Bool(_)), _, _) => Ok(()),
+        (Some(Tree::Array(items)), Some(list), _) => {
             for item in items {
                 element(Some(item).filter(|item| !item.is_null()), list.tag, &list.ty, out, depth)
                     .map_err(misfit)?;
             }
             Ok(())
         }
-        (Some(value @ Value::Object(_)), _, Some(schema)) => {
+        (Some(value @ Tree::Object(_)), _, Some(schema)) => {
             element(Some(value), schema.tag, &schema.ty, out, depth).map_err(misfit)
         }
         _ => Err(misfit(Misfit::Here)),

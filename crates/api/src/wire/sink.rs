@@ -1,6 +1,6 @@
 //! Where transcoded values go: JSON bytes or a tree.
 
-use serde_json::{Map, Number, Value};
+use crate::tree::{CompactString, Number, Object, Tree};
 
 use super::Error;
 use crate::bounds::Room;
@@ -138,25 +138,26 @@ impl Sink for JsonSink<'_> {
 
 pub(super) struct TreeSink {
     stack: Vec<Frame>,
-    root: Value,
+    root: Tree,
     room: Room,
 }
 
 enum Frame {
-    Object(Map<String, Value>, String),
-    Array(Vec<Value>),
+    /// With the key of the member that comes next.
+    Object(Object, CompactString),
+    Array(Vec<Tree>),
 }
 
 impl TreeSink {
     pub(super) fn new(room: Room) -> Self {
-        Self { stack: Vec::new(), root: Value::Null, room }
+        Self { stack: Vec::new(), root: Tree::Null, room }
     }
 
-    pub(super) fn finish(self) -> Value {
+    pub(super) fn finish(self) -> Tree {
         self.root
     }
 
-    fn push(&mut self, value: Value) {
+    fn push(&mut self, value: Tree) {
         match self.stack.last_mut() {
             Some(Frame::Object(map, key)) => {
                 map.insert(std::mem::take(key), value);
@@ -168,8 +169,8 @@ impl TreeSink {
 
     fn pop(&mut self) {
         match self.stack.pop() {
-            Some(Frame::Object(map, _)) => self.push(Value::Object(map)),
-            Some(Frame::Array(items)) => self.push(Value::Array(items)),
+            Some(Frame::Object(map, _)) => self.push(Tree::Object(map)),
+            Some(Frame::Array(items)) => self.push(Tree::Array(items)),
             None => {}
         }
     }
@@ -180,7 +181,7 @@ impl Sink for TreeSink {
         if !self.room.take() {
             return Err(Error::TooLarge);
         }
-        self.stack.push(Frame::Object(Map::with_capacity(members), String::new()));
+        self.stack.push(Frame::Object(Object::with_capacity(members), CompactString::default()));
         Ok(())
     }
 
@@ -198,42 +199,42 @@ impl Sink for TreeSink {
 
     fn name(&mut self, name: &str) {
         if let Some(Frame::Object(_, key)) = self.stack.last_mut() {
-            name.clone_into(key);
+            *key = name.into();
         }
     }
 
     fn key(&mut self, text: &[u8]) {
         if let Some(Frame::Object(_, key)) = self.stack.last_mut() {
-            *key = String::from_utf8_lossy(text).into_owned();
+            *key = String::from_utf8_lossy(text).into();
         }
     }
 
     fn string(&mut self, text: &[u8]) {
-        self.push(Value::String(String::from_utf8_lossy(text).into_owned()));
+        self.push(Tree::from(String::from_utf8_lossy(text)));
     }
 
     fn plain(&mut self, text: &str) {
-        self.push(Value::String(text.to_owned()));
+        self.push(Tree::from(text));
     }
 
     fn integer(&mut self, value: i64) {
-        self.push(Value::from(value));
+        self.push(Tree::from(value));
     }
 
     fn unsigned(&mut self, value: u64) {
-        self.push(Value::from(value));
+        self.push(Tree::from(value));
     }
 
     fn double(&mut self, value: f64) {
-        self.push(Number::from_f64(value).map_or(Value::Null, Value::Number));
+        self.push(Number::from_f64(value).map_or(Tree::Null, Tree::Number));
     }
 
     fn boolean(&mut self, value: bool) {
-        self.push(Value::Bool(value));
+        self.push(Tree::Bool(value));
     }
 
     fn null(&mut self) {
-        self.push(Value::Null);
+        self.push(Tree::Null);
     }
 
     fn json(&mut self, text: &[u8]) -> Result<(), Error> {

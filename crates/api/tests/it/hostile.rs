@@ -9,7 +9,7 @@ use crate::testdata::{message, samples};
 fn decode_all(bytes: &[u8], message: &api::model::Message) {
     let mut out = Vec::new();
     if wire::object_to_json(bytes, message, &mut out).is_ok() {
-        serde_json::from_slice::<serde_json::Value>(&out).unwrap();
+        serde_json::from_slice::<api::Tree>(&out).unwrap();
     }
     let tree = wire::object_to_tree(bytes, message);
     if let Ok(tree) = tree {

@@ -63,7 +63,7 @@ fn show_kinds(json: &mut Tree) {
     for claim in
         json.pointer_mut("/spec/volumeClaimTemplates").and_then(Tree::as_array_mut).into_iter().flatten()
     {
-        let mut shown = serde_json::json!({"kind": "PersistentVolumeClaim", "apiVersion": "v1"});
+        let mut shown = api::json!({"kind": "PersistentVolumeClaim", "apiVersion": "v1"});
         shown.as_object_mut().unwrap().extend(claim.as_object().unwrap().clone());
         *claim = shown;
     }
@@ -177,7 +177,7 @@ fn resource_versions_are_set_in_place() {
             let mut expect = sample.json.clone();
             let metadata = expect["metadata"].as_object_mut().unwrap();
             if version.is_empty() {
-                metadata.shift_remove("resourceVersion");
+                metadata.remove("resourceVersion");
             } else {
                 metadata["resourceVersion"] = version.into();
             }

@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use api::Tree;
+use api::json;
 use api::status::Cause;
 use machinery::fieldpath::Path;
-use serde_json::json;
 
 use super::ports;
 

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use api::json;
 use api::{Status, Tree};
 use rand::Rng as _;
-use serde_json::json;
 
 use crate::options::PortRange;
 

@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
+use api::json;
 use api::text::{from_base64, to_base64};
 use api::wire;
 use api::{Status, Tree};
 use bytes::Bytes;
-use serde_json::json;
 use store::{KeyValue, Revision, Store, Written};
 use tokio::sync::Mutex;
 

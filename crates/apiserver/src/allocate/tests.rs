@@ -1,6 +1,6 @@
 mod written;
 
-use serde_json::json;
+use api::json;
 
 use super::*;
 

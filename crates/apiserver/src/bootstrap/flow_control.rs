@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use api::json;
 use api::model::Resource;
 use api::{Status, Tree};
-use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{Bootstrap, objects};
@@ -19,7 +19,7 @@ const PERIOD: Duration = Duration::from_secs(60);
 pub(super) struct Standard {
     pub resource: &'static Resource,
     pub name: String,
-    pub spec: Value,
+    pub spec: Tree,
 }
 
 impl Standard {

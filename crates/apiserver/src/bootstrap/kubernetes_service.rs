@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
+use api::json;
 use api::model::Message;
 use api::{Status, Tree, wire};
 use bytes::Bytes;
-use serde_json::{Value, json};
 use store::prefix_end;
 use tokio_util::sync::CancellationToken;
 
@@ -180,7 +180,7 @@ async fn publish(bootstrap: &Bootstrap) -> Result<(), Status> {
     addresses.sort_unstable();
     let port = bootstrap.options.secure_port();
     let labels = json!({"endpointslice.kubernetes.io/skip-mirror": "true"});
-    let listed: Vec<Value> = addresses.iter().map(|address| json!({"ip": address.to_string()})).collect();
+    let listed: Vec<Tree> = addresses.iter().map(|address| json!({"ip": address.to_string()})).collect();
     let subsets = match listed.is_empty() {
         true => json!([]),
         false => {
@@ -195,7 +195,7 @@ async fn publish(bootstrap: &Bootstrap) -> Result<(), Status> {
     });
     put(bootstrap, kinds::endpoints(), object, &["subsets"]).await?;
     let conditions = json!({"ready": true});
-    let endpoints: Vec<Value> = addresses
+    let endpoints: Vec<Tree> = addresses
         .iter()
         .map(|address| json!({"addresses": [address.to_string()], "conditions": conditions}))
         .collect();

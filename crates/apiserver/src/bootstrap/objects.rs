@@ -1,9 +1,10 @@
 //! Objects that are simply there.
 
+use api::json;
 use api::model::Resource;
+use api::tree::Object;
 use api::{Status, Tree};
 use serde::Deserialize;
-use serde_json::{Value, json};
 
 use super::{Bootstrap, flow_control};
 use crate::kinds;
@@ -14,13 +15,13 @@ use crate::kinds;
 struct File {
     flow_schemas: Vec<Named>,
     priority_levels: Vec<Named>,
-    api_services: Vec<Value>,
+    api_services: Vec<Tree>,
 }
 
 #[derive(Deserialize)]
 struct Named {
     name: String,
-    spec: Value,
+    spec: Tree,
 }
 
 fn file() -> File {
@@ -79,23 +80,20 @@ pub(super) fn flow_control() -> Vec<flow_control::Standard> {
 pub async fn authentication_info(bootstrap: &Bootstrap) -> Result<(), Status> {
     bootstrap.namespaces_known().await;
     let options = &bootstrap.options;
-    let mut data = serde_json::Map::new();
+    let mut data = Object::new();
     if let Some(pem) = &bootstrap.client_ca {
-        data.insert("client-ca-file".into(), json!(pem));
+        data.insert("client-ca-file", json!(pem));
     }
     if let Some(pem) = &bootstrap.request_header_ca {
         let list = |values: &[String]| json!(json!(values).to_string());
-        data.insert("requestheader-client-ca-file".into(), json!(pem));
-        data.insert("requestheader-allowed-names".into(), list(&options.requestheader_allowed_names));
-        data.insert("requestheader-username-headers".into(), list(&options.requestheader_username_headers));
+        data.insert("requestheader-client-ca-file", json!(pem));
+        data.insert("requestheader-allowed-names", list(&options.requestheader_allowed_names));
+        data.insert("requestheader-username-headers", list(&options.requestheader_username_headers));
         if !options.requestheader_uid_headers.is_empty() {
-            data.insert("requestheader-uid-headers".into(), list(&options.requestheader_uid_headers));
+            data.insert("requestheader-uid-headers", list(&options.requestheader_uid_headers));
         }
-        data.insert("requestheader-group-headers".into(), list(&options.requestheader_group_headers));
-        data.insert(
-            "requestheader-extra-headers-prefix".into(),
-            list(&options.requestheader_extra_headers_prefix),
-        );
+        data.insert("requestheader-group-headers", list(&options.requestheader_group_headers));
+        data.insert("requestheader-extra-headers-prefix", list(&options.requestheader_extra_headers_prefix));
     }
     if data.is_empty() {
         return Ok(());
@@ -132,13 +130,13 @@ pub async fn api_services(bootstrap: &Bootstrap) -> Result<(), Status> {
     let Some(resource) = api::tables::resource("apiregistration.k8s.io", "v1", "apiservices") else {
         return Ok(());
     };
-    let object = |mut spec: Value| {
+    let object = |mut spec: Tree| {
         let text = |field: &str| spec[field].as_str().unwrap_or_default().to_owned();
         let (group, version) = (text("group"), text("version"));
         if group.is_empty()
             && let Some(spec) = spec.as_object_mut()
         {
-            spec.shift_remove("group");
+            spec.remove("group");
         }
         json!({
             "apiVersion": "apiregistration.k8s.io/v1",
@@ -151,7 +149,7 @@ pub async fn api_services(bootstrap: &Bootstrap) -> Result<(), Status> {
         })
     };
     let groups = bootstrap.options.served().groups();
-    let served = |spec: &Value| {
+    let served = |spec: &Tree| {
         let group = groups.iter().find(|group| group.name == spec["group"].as_str().unwrap_or_default());
         group.is_some_and(|group| group.versions.iter().any(|version| spec["version"] == version.version))
     };

@@ -1,8 +1,9 @@
 //! The default roles and bindings, as facts: `policy.json` says per role what it allows, here that becomes objects.
 
 use api::Tree;
+use api::json;
+use api::tree::Object;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
 
 use crate::authz::rules::Rule;
 
@@ -19,10 +20,10 @@ struct Role {
     #[serde(default)]
     namespace: String,
     #[serde(default)]
-    labels: Map<String, Value>,
+    labels: Object,
     /// Label sets of the roles whose rules make up this one's.
     #[serde(default)]
-    aggregate: Vec<Map<String, Value>>,
+    aggregate: Vec<Object>,
     rules: Vec<ShortRule>,
 }
 
@@ -72,18 +73,18 @@ pub fn role(name: &str) -> Vec<Rule> {
 }
 
 /// Plural, namespace, object.
-pub type Object = (&'static str, String, Tree);
+pub type PolicyObject = (&'static str, String, Tree);
 
 /// All default roles, then all default bindings.
-pub fn objects() -> (Vec<Object>, Vec<Object>) {
+pub fn objects() -> (Vec<PolicyObject>, Vec<PolicyObject>) {
     let File { roles, bindings } = file();
     let roles = roles.into_iter().map(Role::object).collect();
     let bindings = bindings.into_iter().map(Binding::object).collect();
     (roles, bindings)
 }
 
-fn metadata(name: &str, namespace: &str, mut labels: Map<String, Value>) -> Tree {
-    labels.insert("kubernetes.io/bootstrapping".into(), json!("rbac-defaults"));
+fn metadata(name: &str, namespace: &str, mut labels: Object) -> Tree {
+    labels.insert("kubernetes.io/bootstrapping", json!("rbac-defaults"));
     let mut metadata = json!({
         "name": name,
         "labels": labels,
@@ -106,7 +107,7 @@ impl Role {
             "rules": rules,
         });
         if !self.aggregate.is_empty() {
-            let selectors: Vec<Value> =
+            let selectors: Vec<Tree> =
                 self.aggregate.into_iter().map(|labels| json!({"matchLabels": labels})).collect();
             object["aggregationRule"] = json!({"clusterRoleSelectors": selectors});
         }
@@ -118,11 +119,11 @@ impl Binding {
     fn object(self) -> (&'static str, String, Tree) {
         let cluster = self.namespace.is_empty();
         let (kind, role) = self.role.split_once('/').unwrap_or(("ClusterRole", &self.role));
-        let subjects: Vec<Value> = self.subjects.iter().map(|subject| subject_object(subject)).collect();
+        let subjects: Vec<Tree> = self.subjects.iter().map(|subject| subject_object(subject)).collect();
         let object = json!({
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": if cluster { "ClusterRoleBinding" } else { "RoleBinding" },
-            "metadata": metadata(&self.name, &self.namespace, Map::new()),
+            "metadata": metadata(&self.name, &self.namespace, Object::new()),
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role},
             "subjects": subjects,
         });
@@ -130,7 +131,7 @@ impl Binding {
     }
 }
 
-fn subject_object(text: &str) -> Value {
+fn subject_object(text: &str) -> Tree {
     let (kind, name) = text.split_once('/').unwrap_or(("User", text));
     if kind == "ServiceAccount" {
         let (namespace, name) = name.split_once('/').unwrap_or(("", name));

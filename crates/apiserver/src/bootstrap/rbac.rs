@@ -1,9 +1,9 @@
 //! Brings the stored roles and bindings up to the default policy: what is missing is added; what someone added stays;
 //! an object annotated `autoupdate: "false"` is left alone.
 
+use api::json;
 use api::{Status, Tree};
 use futures::StreamExt as _;
-use serde_json::json;
 
 use super::{Bootstrap, PARALLEL, policy};
 use crate::authz::rbac::role_rules;

@@ -243,8 +243,8 @@ impl Entry {
             None => {
                 let Ok(mut tree) = self.read() else { return false };
                 if let Some(map) = tree.as_object_mut() {
-                    map.shift_remove("kind");
-                    map.shift_remove("apiVersion");
+                    map.remove("kind");
+                    map.remove("apiVersion");
                 }
                 api::json::write(&tree, out);
             }
@@ -343,13 +343,13 @@ pub fn set_resource_version(tree: &mut Tree, revision: i64) {
         return;
     }
     if let Some(metadata) = tree.get_mut("metadata").and_then(Tree::as_object_mut) {
-        let text = Tree::String(revision.to_string());
+        let text = Tree::from(revision.to_string());
         if let Some(present) = metadata.get_mut("resourceVersion") {
             *present = text;
         } else {
             let before = ["name", "generateName", "namespace", "selfLink", "uid"];
             let at = metadata.keys().take_while(|key| before.contains(&key.as_str())).count();
-            metadata.shift_insert(at, "resourceVersion".to_owned(), text);
+            metadata.insert_at(at, "resourceVersion", text);
         }
     }
 }

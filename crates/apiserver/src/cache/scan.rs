@@ -229,7 +229,7 @@ impl Path {
     pub fn read_tree(&self, tree: &api::Tree) -> String {
         let own = match tree.pointer(&self.json) {
             None | Some(api::Tree::Null) => self.zero(),
-            Some(api::Tree::String(text)) => text.clone(),
+            Some(api::Tree::String(text)) => text.to_string(),
             Some(other) => other.to_string(),
         };
         match &self.otherwise {

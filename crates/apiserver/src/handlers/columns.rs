@@ -1,8 +1,8 @@
 //! The columns of tables, from the registry.
 
 use api::Tree;
+use api::json;
 use api::model::Resource;
-use serde_json::json;
 
 pub use registry::columns::cells;
 

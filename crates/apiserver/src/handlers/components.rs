@@ -1,9 +1,9 @@
 //! `componentstatuses`: deprecated, made when asked for.
 
+use api::json;
 use api::{Status, Tree};
 use futures::future::join_all;
 use http::{Response, StatusCode};
-use serde_json::json;
 
 use super::options::ListOptions;
 use super::{Call, render};

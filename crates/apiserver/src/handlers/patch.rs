@@ -3,10 +3,10 @@
 use api::decode::Strictness;
 use api::model::{Message, Resource};
 use api::status::{Cause, Details};
+use api::tree::{CompactString, Object};
 use api::{Status, Tree};
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use serde_json::Map;
 
 use super::options::WriteOptions;
 use super::{Call, render};
@@ -181,13 +181,13 @@ impl Patch {
             Kind::Strategic => {}
             Kind::Merge => sort_along(patched, &self.body),
             Kind::Json => {
-                patched.as_object_mut().into_iter().for_each(Map::sort_keys);
+                patched.as_object_mut().into_iter().for_each(Object::sort_keys);
                 let paths =
                     self.body.as_array().into_iter().flatten().filter_map(|one| one.get("path")?.as_str());
                 for path in paths {
                     for (at, _) in path.match_indices('/').skip(1) {
                         let opened = patched.pointer_mut(&path[..at]).and_then(Tree::as_object_mut);
-                        opened.into_iter().for_each(Map::sort_keys);
+                        opened.into_iter().for_each(Object::sort_keys);
                     }
                 }
             }
@@ -200,15 +200,15 @@ fn text<'t>(tree: &'t Tree, field: &str) -> &'t str {
 }
 
 /// Takes out the parts that are as they were: they have been checked when they came in.
-fn take_unchanged(patched: &mut Tree, old: &Tree) -> Vec<(String, Tree)> {
+fn take_unchanged(patched: &mut Tree, old: &Tree) -> Vec<(CompactString, Tree)> {
     let (Some(patched), Some(old)) = (patched.as_object_mut(), old.as_object()) else { return Vec::new() };
-    let unchanged = |(key, value): &(&String, &mut Tree)| {
+    let unchanged = |(key, value): &(&CompactString, &mut Tree)| {
         (value.is_object() || value.is_array()) && old.get(key.as_str()) == Some(&**value)
     };
     patched.iter_mut().filter(unchanged).map(|(key, value)| (key.clone(), value.take())).collect()
 }
 
-fn put_back(tree: &mut Tree, parts: Vec<(String, Tree)>) {
+fn put_back(tree: &mut Tree, parts: Vec<(CompactString, Tree)>) {
     if let Some(map) = tree.as_object_mut() {
         map.extend(parts);
     }
@@ -232,7 +232,7 @@ fn shown(tree: &Tree) -> String {
             format!("map[{}]", entries.join(" "))
         }
         Tree::Array(items) => format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(" ")),
-        Tree::String(text) => text.clone(),
+        Tree::String(text) => text.to_string(),
         Tree::Null => "<nil>".to_owned(),
         other => other.to_string(),
     }

@@ -3,11 +3,12 @@
 use std::io;
 use std::sync::Arc;
 
+use api::json;
 use api::model::Resource;
+use api::tree::Object;
 use api::{Status, Tree};
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use serde_json::json;
 
 use super::table;
 use crate::aside::{LARGE_BODY, Parts, aside};
@@ -117,12 +118,12 @@ pub struct ListMeta {
 
 impl ListMeta {
     fn tree(&self) -> Tree {
-        let mut meta = serde_json::Map::new();
-        meta.insert("resourceVersion".to_owned(), self.resource_version.to_string().into());
+        let mut meta = Object::new();
+        meta.insert("resourceVersion", self.resource_version.to_string().into());
         if !self.continue_token.is_empty() {
-            meta.insert("continue".to_owned(), self.continue_token.clone().into());
+            meta.insert("continue", self.continue_token.clone().into());
         }
-        meta.extend(self.remaining.map(|remaining| ("remainingItemCount".to_owned(), remaining.into())));
+        meta.extend(self.remaining.map(|remaining| ("remainingItemCount", remaining)));
         meta.into()
     }
 }
@@ -187,8 +188,8 @@ pub fn tree_list(trees: impl Iterator<Item = Tree>, meta: Tree, target: &Target)
             // items of a typed list do not repeat its type
             let bare = trees.map(|mut tree| {
                 if let Some(map) = tree.as_object_mut() {
-                    map.shift_remove("kind");
-                    map.shift_remove("apiVersion");
+                    map.remove("kind");
+                    map.remove("apiVersion");
                 }
                 tree
             });

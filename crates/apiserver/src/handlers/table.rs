@@ -1,7 +1,8 @@
 //! `Table`: objects as rows, the way `kubectl get` asks for them.
 
+use api::json;
+use api::tree::Object;
 use api::{Status, Tree};
-use serde_json::{Map, json};
 
 use super::render::{Target, metadata};
 
@@ -33,14 +34,14 @@ pub fn table(target: &Target, objects: impl Iterator<Item = Tree>, headers: bool
     let rows: Vec<Tree> = objects
         .map(|object| {
             let cells = super::columns::cells(target.resource, &object, now);
-            let mut row = Map::new();
-            row.insert("cells".to_owned(), Tree::Array(cells));
+            let mut row = Object::new();
+            row.insert("cells", Tree::Array(cells));
             let shown = match target.include {
                 Include::None => Tree::Null,
                 Include::Metadata => metadata(&object, target),
                 Include::Object => object,
             };
-            row.insert("object".to_owned(), shown);
+            row.insert("object", shown);
             Tree::Object(row)
         })
         .collect();

@@ -11,11 +11,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::json;
 use api::{Status, Tree};
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use rand::Rng as _;
-use serde_json::json;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 

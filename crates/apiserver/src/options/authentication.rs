@@ -28,7 +28,7 @@ impl Anonymous {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Configuration {
-    jwt: Vec<serde_json::Value>,
+    jwt: Vec<api::Tree>,
     anonymous: Option<Configured>,
 }
 

@@ -19,7 +19,7 @@ struct Configuration {
 struct Authorizer {
     r#type: String,
     name: String,
-    webhook: Option<serde_json::Value>,
+    webhook: Option<api::Tree>,
 }
 
 /// The modes that a file names.

@@ -300,7 +300,7 @@ struct AdmissionConfiguration {
 struct Plugin {
     name: String,
     path: String,
-    configuration: Option<serde_json::Value>,
+    configuration: Option<api::Tree>,
 }
 
 /// Plugins of which a file says more than the name.
@@ -339,7 +339,7 @@ struct EgressSelection {
 #[serde(default, rename_all = "camelCase")]
 struct Connection {
     proxy_protocol: String,
-    transport: Option<serde_json::Value>,
+    transport: Option<api::Tree>,
 }
 
 /// What is to be reached by a proxy.

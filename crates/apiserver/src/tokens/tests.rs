@@ -27,11 +27,11 @@ fn claims_have_the_shape_clients_know() {
 
 #[test]
 fn what_a_token_may_not_be_asked_for() {
-    let check = |spec: serde_json::Value, expect: &str| {
+    let check = |spec: api::Tree, expect: &str| {
         let message = super::check(&spec).map_err(|status| status.message).unwrap_err();
         assert_eq!(message, format!("TokenRequest.authentication.k8s.io \"\" is invalid: {expect}"));
     };
-    let seconds = |seconds: i64| serde_json::json!({"expirationSeconds": seconds});
+    let seconds = |seconds: i64| api::json!({"expirationSeconds": seconds});
     check(
         seconds(5),
         "spec.expirationSeconds: Invalid value: 5: may not specify a duration less than 10 minutes",
@@ -40,7 +40,7 @@ fn what_a_token_may_not_be_asked_for() {
         seconds((1 << 32) + 1),
         "spec.expirationSeconds: Invalid value: 4294967297: may not specify a duration larger than 2^32 seconds",
     );
-    let attested = serde_json::json!({"expirationSeconds": 600, "attestations": {"a": ["b"]}});
+    let attested = api::json!({"expirationSeconds": 600, "attestations": {"a": ["b"]}});
     check(
         attested,
         "spec.attestations: Invalid value: {\"a\":[\"b\"]}: attestations may only be specified with a webhook bound object reference",

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use api::status::Details;
+use api::tree::Object;
 use api::{Status, Tree};
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Map;
 use store::Written;
 
 use super::{Operation, admission, decoded, encode, metadata, read, ttl};
@@ -278,16 +278,16 @@ fn later(time: Timestamp, seconds: i64) -> Timestamp {
     time.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
 }
 
-fn put_end(object: &mut Map<String, Tree>, ends: Timestamp, grace: i64) {
+fn put_end(object: &mut Object, ends: Timestamp, grace: i64) {
     let text = ends.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    object.insert("deletionTimestamp".to_owned(), text.into());
-    object.insert("deletionGracePeriodSeconds".to_owned(), grace.into());
+    object.insert("deletionTimestamp", text.into());
+    object.insert("deletionGracePeriodSeconds", grace.into());
 }
 
-fn raise_generation(object: &mut Map<String, Tree>) {
+fn raise_generation(object: &mut Object) {
     let generation = object.get("generation").and_then(Tree::as_i64).unwrap_or_default();
     if generation > 0 {
-        object.insert("generation".to_owned(), (generation + 1).into());
+        object.insert("generation", (generation + 1).into());
     }
 }
 
@@ -295,11 +295,11 @@ fn raise_generation(object: &mut Map<String, Tree>) {
 fn mark_now(tree: &mut Tree, namespace: bool) {
     let Some(object) = tree.get_mut("metadata").and_then(Tree::as_object_mut) else { return };
     if !object.get("deletionTimestamp").is_some_and(Tree::is_string) {
-        object.insert("deletionTimestamp".to_owned(), metadata::now().into());
+        object.insert("deletionTimestamp", metadata::now().into());
         raise_generation(object);
     }
     if !namespace {
-        object.insert("deletionGracePeriodSeconds".to_owned(), 0.into());
+        object.insert("deletionGracePeriodSeconds", 0.into());
     }
 }
 
@@ -331,7 +331,7 @@ fn set_finalizers(tree: &mut Tree, options: &DeleteOptions, orphans: bool) {
     if let Some(object) = tree.get_mut("metadata").and_then(Tree::as_object_mut)
         && new != old
     {
-        object.insert("finalizers".to_owned(), new.into());
+        object.insert("finalizers", new.into());
     }
 }
 
@@ -341,8 +341,8 @@ fn is_namespace_done(tree: &Tree) -> bool {
 
 fn set_phase(tree: &mut Tree) {
     let Some(object) = tree.as_object_mut() else { return };
-    let status = object.entry("status").or_insert_with(|| Map::new().into());
+    let status = object.entry("status").or_insert_with(|| Object::new().into());
     if let Some(status) = status.as_object_mut() {
-        status.insert("phase".to_owned(), "Terminating".into());
+        status.insert("phase", "Terminating".into());
     }
 }

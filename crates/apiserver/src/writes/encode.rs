@@ -9,8 +9,8 @@ use crate::cache::kind::Kind;
 /// Encodes an object as it is stored: without resource version.
 pub fn encode(kind: &Kind, mut tree: Tree) -> Result<Bytes, Status> {
     if let Some(metadata) = tree.get_mut("metadata").and_then(Tree::as_object_mut) {
-        metadata.shift_remove("resourceVersion");
-        metadata.shift_remove("selfLink");
+        metadata.remove("resourceVersion");
+        metadata.remove("selfLink");
     }
     let mut out = Vec::with_capacity(1024);
     if kind.json {
@@ -51,7 +51,7 @@ mod tests {
         let resource =
             api::tables::resource("apiextensions.k8s.io", "v1", "customresourcedefinitions").unwrap();
         let kind = Kind::of(resource, false).unwrap();
-        let tree = serde_json::json!({"metadata": {"name": "a.b", "annotations": {"q": "<&> \u{2028}\u{2029}\u{8} é"}}, "spec": {
+        let tree = api::json!({"metadata": {"name": "a.b", "annotations": {"q": "<&> \u{2028}\u{2029}\u{8} é"}}, "spec": {
             "group": "b", "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema":
                 {"type": "object", "properties": {"n": {"default": {"z": 1e22, "x": "<"}}}}}}],
         }});

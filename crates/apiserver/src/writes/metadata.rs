@@ -1,9 +1,9 @@
 //! What the server itself does to `metadata` on the way in.
 
 use api::status::Cause;
+use api::tree::Object;
 use api::{Status, Tree};
 use registry::strategy::Strategy;
-use serde_json::Map;
 
 use super::Operation;
 use crate::cache::entry::Entry;
@@ -13,11 +13,11 @@ pub fn text<'t>(tree: &'t Tree, field: &str) -> &'t str {
     tree.get("metadata").and_then(|metadata| metadata.get(field)).and_then(Tree::as_str).unwrap_or_default()
 }
 
-fn metadata(tree: &mut Tree) -> Option<&mut Map<String, Tree>> {
+fn metadata(tree: &mut Tree) -> Option<&mut Object> {
     let object = tree.as_object_mut()?;
-    let metadata = object.entry("metadata").or_insert_with(|| Map::new().into());
+    let metadata = object.entry("metadata").or_insert_with(|| Object::new().into());
     if metadata.is_null() {
-        *metadata = Map::new().into();
+        *metadata = Object::new().into();
     }
     metadata.as_object_mut()
 }
@@ -30,7 +30,7 @@ fn set(tree: &mut Tree, field: &str, value: impl Into<Tree>) {
 
 pub fn unset(tree: &mut Tree, field: &str) {
     if let Some(metadata) = metadata(tree) {
-        metadata.shift_remove(field);
+        metadata.remove(field);
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::Tree;
+use api::json;
 use apiserver::body::Body;
 use apiserver::handlers::{Server, handle};
 use apiserver::request_info::RequestInfo;
@@ -12,7 +13,6 @@ use apiserver::user::User;
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
-use serde_json::json;
 use store::{Changes, Error, KeyValue, Memory, Range, Revision, Store, Written};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;

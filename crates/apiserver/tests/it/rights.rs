@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use api::Tree;
+use api::json;
 use http::{Method, StatusCode};
-use serde_json::json;
 
 use crate::rim::rig::{Credentials, Rig};
 

@@ -3,9 +3,9 @@
 pub mod rig;
 
 use api::Tree;
+use api::json;
 use http::{Method, StatusCode};
 use rig::{Credentials, Rig, kubelet};
-use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_from_nothing() {
@@ -137,7 +137,7 @@ async fn a_token_kept_in_a_secret_ends_with_it() {
     let base = "/api/v1/namespaces/default";
     let named = json!({"metadata": {"name": "robot"}});
     let (_, account) = rig.post(&admin, &format!("{base}/serviceaccounts"), named).await;
-    let claims = |change: &dyn Fn(&mut serde_json::Value)| {
+    let claims = |change: &dyn Fn(&mut api::Tree)| {
         let mut claims = json!({
             "iss": "kubernetes/serviceaccount",
             "sub": "system:serviceaccount:default:robot",
@@ -190,7 +190,7 @@ async fn a_token_kept_in_a_secret_ends_with_it() {
     }
     keep(&good).await;
     answers(&good, 200, "it is kept").await;
-    let label = async |since: serde_json::Value| {
+    let label = async |since: api::Tree| {
         let labels = json!({"metadata": {"labels": {"kubernetes.io/legacy-token-invalid-since": since}}});
         rig.patch(&admin, &format!("{base}/secrets/robot-token"), labels).await;
     };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::Tree;
+use api::json;
 use apiserver::cache::feed::Storage;
 use apiserver::handlers::{Server, handle};
 use apiserver::request_info::RequestInfo;
@@ -13,7 +14,6 @@ use apiserver::settings::Settings;
 use apiserver::user::User;
 use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full};
-use serde_json::json;
 use store::{Memory, Store};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;

@@ -1,5 +1,5 @@
 use super::*;
-use serde_json::json;
+use api::json;
 
 #[test]
 fn text_form() {

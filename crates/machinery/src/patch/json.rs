@@ -205,7 +205,7 @@ fn remove(document: &mut Tree, path: &[String], spent: &mut Spent) -> Option<Tre
     match parent(document, path)? {
         (Tree::Object(map), key) => {
             spent.moved += map.len();
-            map.shift_remove(key)
+            map.remove(key)
         }
         (Tree::Array(list), key) => {
             let at = index(key, list.len())?;

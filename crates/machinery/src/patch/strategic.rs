@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use api::Tree;
 use api::model::{Field, Message, PatchStrategy, Shape, Type};
-use serde_json::Map;
+use api::tree::{CompactString, Object};
 
 use super::order::{self, identity, normalize, text};
 use super::{Error, not_a_map, remove_nulls};
@@ -104,7 +104,7 @@ fn list(value: &Tree) -> Result<&Vec<Tree>, Error> {
 }
 
 /// Go's rendering of a map, as the error texts have it.
-fn shown(map: &Map<String, Tree>) -> String {
+fn shown(map: &Object) -> String {
     let mut entries: Vec<String> = map.iter().map(|(key, value)| format!("{key}:{}", plain(value))).collect();
     entries.sort();
     format!("map[{}]", entries.join(" "))
@@ -119,20 +119,16 @@ fn plain(value: &Tree) -> String {
     }
 }
 
-fn merge_map(
-    mut target: Map<String, Tree>,
-    patch: &Map<String, Tree>,
-    schema: Schema<'_>,
-) -> Result<Map<String, Tree>, Error> {
+fn merge_map(mut target: Object, patch: &Object, schema: Schema<'_>) -> Result<Object, Error> {
     match patch.get(DIRECTIVE) {
         None => {}
         Some(Tree::String(directive)) => match directive.as_str() {
             "replace" => {
                 let mut replacement = patch.clone();
-                replacement.shift_remove(DIRECTIVE);
+                replacement.remove(DIRECTIVE);
                 return Ok(replacement);
             }
-            "delete" => return Ok(Map::new()),
+            "delete" => return Ok(Object::new()),
             other => {
                 return Err(Error::Internal(format!("unknown patch type: {other} in map: {}", shown(patch))));
             }
@@ -187,12 +183,12 @@ fn merge_map(
 }
 
 /// Drops what `$retainKeys` does not name; what the patch sets must be among the names.
-fn retain_keys(target: &mut Map<String, Tree>, patch: &Map<String, Tree>) -> Result<(), Error> {
+fn retain_keys(target: &mut Object, patch: &Object) -> Result<(), Error> {
     let Some(keys) = patch.get(RETAIN_KEYS) else { return Ok(()) };
     let malformed = || Error::Malformed("invalid patch format of retainKeys".to_owned());
     let keys = keys.as_array().ok_or_else(malformed)?;
     let named: Seen<&str> = keys.iter().filter_map(Tree::as_str).collect();
-    let foreign = |(key, value): (&String, &Tree)| {
+    let foreign = |(key, value): (&CompactString, &Tree)| {
         !key.starts_with('$') && !value.is_null() && !named.contains(key.as_str())
     };
     if patch.iter().any(foreign) {
@@ -204,18 +200,16 @@ fn retain_keys(target: &mut Map<String, Tree>, patch: &Map<String, Tree>) -> Res
 
 /// A list whose order the patch declares, with or without changes to it.
 fn ordered_list(
-    target: &mut Map<String, Tree>,
-    patch: &Map<String, Tree>,
+    target: &mut Object,
+    patch: &Object,
     name: &str,
     order: &[Tree],
     schema: Schema<'_>,
 ) -> Result<(), Error> {
     let changes = match patch.get(name) {
         None => None,
-        Some(Tree::Null) => {
-            target.shift_remove(name);
-            return Ok(());
-        }
+        // All that the patch has as null goes in one pass, afterwards.
+        Some(Tree::Null) => return Ok(()),
         Some(changes) => Some(list(changes)?),
     };
     let member = member(schema, name);
@@ -324,7 +318,7 @@ fn merge_list(mut target: Vec<Tree>, patch: &[Tree], member: &Member<'_>) -> Res
     Ok(target)
 }
 
-fn missing_key(map: &Map<String, Tree>, key: &str) -> Error {
+fn missing_key(map: &Object, key: &str) -> Error {
     Error::Internal(format!("map: {} does not contain declared merge key: {key}", shown(map)))
 }
 
@@ -332,7 +326,7 @@ fn missing_key(map: &Map<String, Tree>, key: &str) -> Error {
 fn without_directives(value: &Tree) -> Result<Tree, Error> {
     Ok(match value {
         Tree::Object(map) => {
-            let mut result = Map::new();
+            let mut result = Object::new();
             for (key, value) in map {
                 let directive = key == DIRECTIVE || key == RETAIN_KEYS;
                 if !directive

@@ -166,7 +166,7 @@ struct Usage {
 
 fn read(tree: &Tree) -> Amounts {
     let amounts = tree.as_object().into_iter().flatten();
-    amounts.filter_map(|(name, value)| Some((name.clone(), Quantity::from_tree(value).ok()?))).collect()
+    amounts.filter_map(|(name, value)| Some((name.to_string(), Quantity::from_tree(value).ok()?))).collect()
 }
 
 fn amounts(owner: &Tree, path: &str) -> Usage {
@@ -274,7 +274,7 @@ fn check_claim(limit: &Tree, requests: &Amounts, problems: &mut Vec<String>) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use api::json;
 
     use super::*;
 

@@ -101,12 +101,12 @@ fn claim_status(attributes: &Attributes<'_>, claim: &Tree, node: &str) -> Result
         let mut rest = claim.clone();
         if let Some(metadata) = object_mut(&mut rest, "metadata") {
             for field in ["resourceVersion", "managedFields"] {
-                metadata.shift_remove(field);
+                metadata.remove(field);
             }
         }
         if let Some(status) = object_mut(&mut rest, "status") {
             for field in ["capacity", "conditions", "allocatedResourceStatuses", "allocatedResources"] {
-                status.shift_remove(field);
+                status.remove(field);
             }
         }
         rest

@@ -1,8 +1,8 @@
 //! `TaintNodesByCondition`: a new node takes no pods before it is known to be ready.
 
+use api::json;
 use api::{Status, Tree};
 use async_trait::async_trait;
-use serde_json::json;
 
 use super::{Attributes, Operation, Plugin};
 use crate::tree::{ensure, list, text};

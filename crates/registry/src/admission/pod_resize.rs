@@ -97,8 +97,8 @@ mod tests {
 
     #[test]
     fn pods_ask_for_what_they_need_at_most() {
-        let holder = |cpu: &str, policy: &str| serde_json::json!({"restartPolicy": policy, "resources": {"requests": {"cpu": cpu}}});
-        let spec = serde_json::json!({
+        let holder = |cpu: &str, policy: &str| api::json!({"restartPolicy": policy, "resources": {"requests": {"cpu": cpu}}});
+        let spec = api::json!({
             "containers": [holder("100m", ""), holder("200m", "")],
             "initContainers": [holder("50m", "Always"), holder("300m", "")],
             "overhead": {"cpu": "7m"},

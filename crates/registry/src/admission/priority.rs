@@ -97,10 +97,10 @@ impl Priority {
         }
         let spec = ensure(pod, "spec");
         if !class.name.is_empty() {
-            spec.insert("priorityClassName".to_owned(), class.name.into());
+            spec.insert("priorityClassName", class.name.into());
         }
-        spec.insert("priority".to_owned(), class.value.into());
-        spec.insert("preemptionPolicy".to_owned(), class.policy.into());
+        spec.insert("priority", class.value.into());
+        spec.insert("preemptionPolicy", class.policy.into());
         Ok(())
     }
 }

@@ -25,7 +25,7 @@ impl Plugin for CertificateRequester {
         put(spec, "username", user.name.into());
         put(spec, "uid", if user.uid.is_empty() { Tree::Null } else { user.uid.into() });
         put(spec, "groups", texts(user.groups));
-        let extra: serde_json::Map<String, Tree> =
+        let extra: api::tree::Object =
             user.extra.iter().map(|(key, values)| (key.clone(), texts(values))).collect();
         put(spec, "extra", if extra.is_empty() { Tree::Null } else { Tree::Object(extra) });
         Ok(())

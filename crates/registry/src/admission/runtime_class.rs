@@ -90,7 +90,7 @@ impl Plugin for RuntimeClass {
                 let why = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead";
                 return Err(attributes.forbid(why));
             }
-            ensure(pod, "spec").insert("overhead".to_owned(), overhead.clone());
+            ensure(pod, "spec").insert("overhead", overhead.clone());
         }
         for (key, value) in entries(&class, "scheduling.nodeSelector") {
             let value = value.as_str().unwrap_or_default();

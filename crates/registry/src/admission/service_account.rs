@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use api::json;
 use api::{Status, Tree};
 use async_trait::async_trait;
 use machinery::bounds::Seen;
 use machinery::names;
-use serde_json::json;
 
 use super::{Attributes, Lookup, Operation, Plugin, is_mirror};
 use crate::references;
@@ -139,15 +139,15 @@ impl Plugin for ServiceAccount {
         };
         let name = if named.is_empty() { "default" } else { named }.to_owned();
         let spec = ensure(pod, "spec");
-        spec.insert("serviceAccountName".to_owned(), name.as_str().into());
-        spec.insert("serviceAccount".to_owned(), name.as_str().into());
+        spec.insert("serviceAccountName", name.as_str().into());
+        spec.insert("serviceAccount", name.as_str().into());
         let account = self.account(attributes, &name).await?;
         if wants_token(pod, &account) {
             mount_token(pod);
         }
         let pulls = list(&account, "imagePullSecrets");
         if list(pod, "spec.imagePullSecrets").is_empty() && !pulls.is_empty() {
-            ensure(pod, "spec").insert("imagePullSecrets".to_owned(), Tree::Array(pulls.to_vec()));
+            ensure(pod, "spec").insert("imagePullSecrets", Tree::Array(pulls.to_vec()));
         }
         limit_secrets(attributes, pod, &account)
     }

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use super::*;
 use crate::tree::{get, text};
-use serde_json::json;
+use api::json;
 
 #[derive(Default)]
 pub(super) struct Objects(HashMap<String, Arc<Tree>>);

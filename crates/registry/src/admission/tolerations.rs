@@ -1,8 +1,8 @@
 //! `DefaultTolerationSeconds`: a pod stays five minutes on a node that is gone, unless it says otherwise.
 
+use api::json;
 use api::{Status, Tree};
 use async_trait::async_trait;
-use serde_json::json;
 
 use super::{Attributes, Operation, Plugin};
 use crate::tree::{as_object, list, text};

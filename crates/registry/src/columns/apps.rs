@@ -320,7 +320,7 @@ fn targets(object: &Tree) -> String {
 fn budget(object: &Tree, now: Timestamp) -> Vec<Tree> {
     let amount = |path: &str| match get(object, path) {
         Tree::Null => "N/A".to_owned(),
-        Tree::String(text) => text.clone(),
+        Tree::String(text) => text.to_string(),
         other => other.to_string(),
     };
     vec![

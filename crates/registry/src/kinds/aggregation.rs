@@ -1,8 +1,8 @@
 //! APIServices: named `version.group`, so that the core group's has a dot at its end.
 
 use api::Tree;
+use api::json;
 use machinery::names;
-use serde_json::json;
 
 use crate::generic::{ALL_METADATA, Generation, Profile};
 use crate::rules::{Literal, Rule, Table};

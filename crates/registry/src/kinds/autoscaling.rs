@@ -45,16 +45,16 @@ pub(super) const PROFILES: &[Profile] = &[Profile {
 
 fn default_metrics(spec: &mut Object) {
     if spec.get("metrics").is_none_or(unset) {
-        let cpu = serde_json::json!([{"type": "Resource", "resource":
+        let cpu = api::json!([{"type": "Resource", "resource":
             {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}]);
-        spec.insert("metrics".to_owned(), cpu);
+        spec.insert("metrics", cpu);
     }
 }
 
 fn default_behavior(spec: &mut Object) {
     let Some(behavior) = spec.get_mut("behavior").and_then(Tree::as_object_mut) else { return };
-    let percent = serde_json::json!({"type": "Percent", "value": 100, "periodSeconds": 15});
-    let pods = serde_json::json!({"type": "Pods", "value": 4, "periodSeconds": 15});
+    let percent = api::json!({"type": "Percent", "value": 100, "periodSeconds": 15});
+    let pods = api::json!({"type": "Pods", "value": 4, "periodSeconds": 15});
     for (direction, policies) in [("scaleUp", vec![pods, percent.clone()]), ("scaleDown", vec![percent])] {
         let rules = as_object(behavior.entry(direction).or_insert(Tree::Null));
         if direction == "scaleUp" {
@@ -62,7 +62,7 @@ fn default_behavior(spec: &mut Object) {
         }
         fill_pointer(rules, "selectPolicy", "Max");
         if rules.get("policies").is_none_or(Tree::is_null) {
-            rules.insert("policies".to_owned(), Tree::Array(policies));
+            rules.insert("policies", Tree::Array(policies));
         }
     }
 }

@@ -6,10 +6,10 @@ mod schedule;
 mod status;
 
 use api::Tree;
+use api::json;
 use api::status::Cause;
 use machinery::fieldpath::{Path, Shown};
 use machinery::{labels, names};
-use serde_json::json;
 
 use crate::generic::{Generation, Profile};
 use crate::internal;
@@ -107,7 +107,7 @@ fn prepare_job(_: &Context<'_>, job: &mut Tree, old: Option<&Tree>) {
         return;
     }
     if text(job, "metadata.uid").is_empty() {
-        ensure(job, "metadata").insert("uid".to_owned(), uuid::Uuid::new_v4().to_string().into());
+        ensure(job, "metadata").insert("uid", uuid::Uuid::new_v4().to_string().into());
     }
     let (uid, name) = (text(job, "metadata.uid").to_owned(), text(job, "metadata.name").to_owned());
     let labels = ensure(job, "spec.template.metadata.labels");
@@ -118,7 +118,7 @@ fn prepare_job(_: &Context<'_>, job: &mut Tree, old: Option<&Tree>) {
     }
     if !has(job, "metadata.labels") {
         let labels = get(job, "spec.template.metadata.labels").clone();
-        ensure(job, "metadata").insert("labels".to_owned(), labels);
+        ensure(job, "metadata").insert("labels", labels);
     }
     ensure(job, "spec.selector.matchLabels").entry(UID).or_insert_with(|| uid.into());
     for path in ["metadata.labels", "spec.template.metadata.labels", "spec.selector.matchLabels"] {

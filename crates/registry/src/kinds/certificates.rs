@@ -118,7 +118,7 @@ fn prepare(context: &Context<'_>, request: &mut Tree, old: Option<&Tree>) {
         let mut conditions = list(request, "status.conditions").to_vec();
         stamp(context, &mut conditions, list(old, "status.conditions"));
         if !conditions.is_empty() {
-            crate::tree::ensure(request, "status").insert("conditions".to_owned(), Tree::Array(conditions));
+            crate::tree::ensure(request, "status").insert("conditions", Tree::Array(conditions));
         }
     }
 }
@@ -143,7 +143,7 @@ fn prepare_status(context: &Context<'_>, request: &mut Tree, old: Option<&Tree>)
     conditions.extend(kept.into_iter().cloned());
     stamp(context, &mut conditions, list(old, "status.conditions"));
     if !conditions.is_empty() {
-        crate::tree::ensure(request, "status").insert("conditions".to_owned(), Tree::Array(conditions));
+        crate::tree::ensure(request, "status").insert("conditions", Tree::Array(conditions));
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) const PROFILES: &[Profile] = &[
 
 /// `stringData` is written only: its values go to `data`, encoded.
 fn string_data(secret: &mut Object) {
-    let Some(Tree::Object(plain)) = secret.shift_remove("stringData") else { return };
+    let Some(Tree::Object(plain)) = secret.remove("stringData") else { return };
     let data = as_object(secret.entry("data").or_insert(Tree::Null));
     for (key, value) in plain {
         let text = value.as_str().unwrap_or_default();

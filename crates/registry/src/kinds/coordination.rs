@@ -23,8 +23,8 @@ pub(super) const PROFILES: &[Profile] = &[Profile {
 fn prepare(_: &Context<'_>, lease: &mut Tree, old: Option<&Tree>) {
     let used = old.is_some_and(|old| has(old, "spec.strategy") || has(old, "spec.preferredHolder"));
     if let Some(spec) = object_mut(lease, "spec").filter(|_| !used) {
-        spec.shift_remove("strategy");
-        spec.shift_remove("preferredHolder");
+        spec.remove("strategy");
+        spec.remove("preferredHolder");
     }
 }
 

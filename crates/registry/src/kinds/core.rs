@@ -4,11 +4,11 @@ mod events;
 mod limits;
 
 use api::Tree;
+use api::json;
 use api::status::Cause;
 use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::{Path, Shown};
 use machinery::names;
-use serde_json::json;
 
 use crate::generic::Profile;
 use crate::kinds::pod_spec::taint_effect;
@@ -90,7 +90,7 @@ fn namespace_label(namespace: &mut Object) {
     let name = member(metadata, "name").to_owned();
     if !name.is_empty() {
         let labels = as_object(metadata.entry("labels").or_insert(Tree::Null));
-        labels.insert("kubernetes.io/metadata.name".to_owned(), name.into());
+        labels.insert("kubernetes.io/metadata.name", name.into());
     }
 }
 
@@ -159,10 +159,10 @@ fn node(node: &mut Object) {
         let first = spec.get("podCIDRs").and_then(|list| list.get(0)).cloned();
         match (member(spec, "podCIDR").to_owned(), first) {
             (one, first) if !one.is_empty() && first.as_ref().and_then(Tree::as_str) != Some(&one) => {
-                spec.insert("podCIDRs".to_owned(), Tree::Array(vec![one.into()]));
+                spec.insert("podCIDRs", Tree::Array(vec![one.into()]));
             }
             (one, Some(first)) if one.is_empty() => {
-                spec.insert("podCIDR".to_owned(), first);
+                spec.insert("podCIDR", first);
             }
             _ => {}
         }
@@ -175,7 +175,7 @@ fn node(node: &mut Object) {
 
 fn prepare_node(_: &Context<'_>, node: &mut Tree, _: Option<&Tree>) {
     if let Some(spec) = node.get_mut("spec").and_then(Tree::as_object_mut) {
-        spec.shift_remove("configSource");
+        spec.remove("configSource");
     }
 }
 

@@ -121,7 +121,7 @@ fn check_slice(_: &Context<'_>, slice: &Tree, old: Option<&Tree>, errors: &mut V
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use api::json;
 
     #[test]
     fn a_slice_is_of_one_node_or_says_of_which() {

@@ -1,8 +1,8 @@
 //! Definitions of custom resources: their defaults, and which versions are stored. What is wrong in them is not told here.
 
 use api::Tree;
+use api::json;
 use machinery::bounds::Seen;
-use serde_json::json;
 
 use crate::generic::{Generation, Profile};
 use crate::rules::{Literal, Rule, Table};
@@ -54,5 +54,5 @@ fn prepare(_: &Context<'_>, definition: &mut Tree, old: Option<&Tree>) {
     let new: Vec<Tree> =
         new.filter(|name| !known.contains(*name) && !added.repeats(*name)).map(Tree::from).collect();
     stored.extend(new);
-    ensure(definition, "status").insert("storedVersions".to_owned(), stored.into());
+    ensure(definition, "status").insert("storedVersions", stored.into());
 }

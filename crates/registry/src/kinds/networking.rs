@@ -73,7 +73,7 @@ fn policy_types(spec: &mut Object) {
         if spec.get("egress").is_some_and(|egress| !unset(egress)) {
             types.push("Egress".into());
         }
-        spec.insert("policyTypes".to_owned(), Tree::Array(types));
+        spec.insert("policyTypes", Tree::Array(types));
     }
 }
 

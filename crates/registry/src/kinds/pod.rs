@@ -42,9 +42,9 @@ fn addresses(status: &mut Object) {
     let first = status.get("podIPs").map(|all| text(&all[0], "ip").to_owned()).unwrap_or_default();
     let own = member(status, "podIP").to_owned();
     if own.is_empty() && !first.is_empty() {
-        status.insert("podIP".to_owned(), first.into());
+        status.insert("podIP", first.into());
     } else if own != first {
-        status.insert("podIPs".to_owned(), serde_json::json!([{"ip": own}]));
+        status.insert("podIPs", api::json!([{"ip": own}]));
     }
 }
 
@@ -62,16 +62,16 @@ fn prepare(context: &Context<'_>, pod: &mut Tree, old: Option<&Tree>) {
         put(ensure(pod, "spec"), "terminationGracePeriodSeconds", 1.into());
     }
     let mut status = Object::new();
-    status.insert("phase".to_owned(), "Pending".into());
-    status.insert("qosClass".to_owned(), qos::class(get(pod, "spec")).into());
+    status.insert("phase", "Pending".into());
+    status.insert("qosClass", qos::class(get(pod, "spec")).into());
     if !list(pod, "spec.schedulingGates").is_empty() {
-        let condition = serde_json::json!({
+        let condition = api::json!({
             "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
             "message": "Scheduling is blocked due to non-empty scheduling gates",
             "lastProbeTime": null,
             "lastTransitionTime": context.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         });
-        status.insert("conditions".to_owned(), Tree::Array(vec![condition]));
+        status.insert("conditions", Tree::Array(vec![condition]));
     }
     put(as_object(pod), "status", Tree::Object(status));
 }
@@ -128,7 +128,7 @@ fn app_armor(pod: &mut Tree) {
                 && !has(container, "securityContext.appArmorProfile")
             {
                 let context = ensure(container, "securityContext");
-                context.insert("appArmorProfile".to_owned(), profile.clone());
+                context.insert("appArmorProfile", profile.clone());
             }
         }
     }
@@ -141,7 +141,7 @@ fn only(pod: &mut Tree, old: &Tree, fields: &[&str]) {
         put(ensure(&mut result, "spec"), field, get(pod, &format!("spec.{field}")).clone());
     }
     if let Some(version) = get(pod, "metadata").get("resourceVersion") {
-        ensure(&mut result, "metadata").insert("resourceVersion".to_owned(), version.clone());
+        ensure(&mut result, "metadata").insert("resourceVersion", version.clone());
     }
     *pod = result;
 }

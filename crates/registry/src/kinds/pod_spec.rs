@@ -61,8 +61,8 @@ fn service_account(spec: &mut Object) {
     };
     if !name.is_empty() {
         let name = Tree::from(name);
-        spec.insert("serviceAccountName".to_owned(), name.clone());
-        spec.insert("serviceAccount".to_owned(), name);
+        spec.insert("serviceAccountName", name.clone());
+        spec.insert("serviceAccount", name);
     }
 }
 

@@ -265,7 +265,7 @@ fn amounts(holder: &mut Tree, before: &Tree, path: &Path<'_>, errors: &mut Vec<C
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use api::json;
 
     #[test]
     fn annotations_that_confine_stay_as_they_are() {

@@ -53,7 +53,7 @@ fn of<'t>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use api::json;
 
     #[test]
     fn classes() {

@@ -1,13 +1,13 @@
 //! `autoscaling/v1 Scale`: how many of something there are, for the kinds that have the subresource.
 
 use api::Tree;
+use api::json;
 use api::model::Resource;
 use api::status::Cause;
 use machinery::fieldpath::Path;
 use machinery::labels;
-use serde_json::json;
 
-use crate::tree::{ensure, get, number, text};
+use crate::tree::{Object, ensure, get, number, text};
 
 /// The scale of an object.
 pub fn from_object(resource: &Resource, object: &Tree) -> Tree {
@@ -19,16 +19,16 @@ pub fn from_object(resource: &Resource, object: &Tree) -> Tree {
             .map(|selector| selector.to_string())
             .unwrap_or_default()
     };
-    let mut metadata = serde_json::Map::new();
+    let mut metadata = Object::new();
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         let value = get(object, &format!("metadata.{field}"));
         if !value.is_null() {
             metadata.insert(field.to_owned(), value.clone());
         }
     }
-    let mut spec = serde_json::Map::new();
+    let mut spec = Object::new();
     if number(object, "spec.replicas") != 0 {
-        spec.insert("replicas".to_owned(), number(object, "spec.replicas").into());
+        spec.insert("replicas", number(object, "spec.replicas").into());
     }
     let mut status = json!({"replicas": number(object, "status.replicas")});
     if !selector.is_empty() {
@@ -39,10 +39,10 @@ pub fn from_object(resource: &Resource, object: &Tree) -> Tree {
 
 /// Sets an object's replicas by a scale; the caller has compared resource versions.
 pub fn apply(scale: &Tree, object: &mut Tree) {
-    ensure(object, "spec").insert("replicas".to_owned(), number(scale, "spec.replicas").into());
+    ensure(object, "spec").insert("replicas", number(scale, "spec.replicas").into());
     let version = text(scale, "metadata.resourceVersion");
     if !version.is_empty() {
-        ensure(object, "metadata").insert("resourceVersion".to_owned(), version.into());
+        ensure(object, "metadata").insert("resourceVersion", version.into());
     }
 }
 

@@ -9,7 +9,7 @@ use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::Path;
 use machinery::{labels, names};
 
-use serde_json::json;
+use api::json;
 
 use crate::generic::Profile;
 use crate::net;
@@ -46,7 +46,7 @@ fn default(service: &mut Object) {
     fill(spec, "type", "ClusterIP");
     fill(spec, "sessionAffinity", "None");
     if member(spec, "sessionAffinity") == "None" {
-        spec.shift_remove("sessionAffinityConfig");
+        spec.remove("sessionAffinityConfig");
     } else if member(spec, "sessionAffinity") == "ClientIP" {
         let config = as_object(spec.entry("sessionAffinityConfig").or_insert(Tree::Null));
         let client = as_object(config.entry("clientIP").or_insert(Tree::Null));
@@ -59,7 +59,7 @@ fn default(service: &mut Object) {
         let target = port.get("targetPort");
         if target.is_none_or(unset) {
             let number = port.get("port").cloned().unwrap_or_else(|| 0.into());
-            port.insert("targetPort".to_owned(), number);
+            port.insert("targetPort", number);
         }
     }
     let external = spec.get("externalIPs").is_some_and(|ips| !unset(ips));

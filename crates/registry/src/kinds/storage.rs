@@ -4,12 +4,12 @@ mod csi;
 mod topology;
 
 use api::Tree;
+use api::json;
 use api::status::Cause;
 use machinery::Quantity;
 use machinery::bounds::is_full;
 use machinery::fieldpath::{Path, Shown};
 use machinery::{labels, names};
-use serde_json::json;
 
 use crate::generic::{ALL_METADATA, Profile};
 use crate::internal;
@@ -129,18 +129,18 @@ fn same_source(claim: &mut Tree, new: bool) {
             ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot")
         );
         if !known {
-            spec.shift_remove("dataSource");
+            spec.remove("dataSource");
         }
     }
     match (null(spec, "dataSource"), null(spec, "dataSourceRef")) {
         (false, true) => {
             let source = spec["dataSource"].clone();
-            spec.insert("dataSourceRef".to_owned(), source);
+            spec.insert("dataSourceRef", source);
         }
         (true, false) if text(&spec["dataSourceRef"], "namespace").is_empty() => {
             let mut source = spec["dataSourceRef"].clone();
-            as_object(&mut source).shift_remove("namespace");
-            spec.insert("dataSource".to_owned(), source);
+            as_object(&mut source).remove("namespace");
+            spec.insert("dataSource", source);
         }
         _ => {}
     }
@@ -150,7 +150,7 @@ fn prepare_volume(context: &Context<'_>, volume: &mut Tree, old: Option<&Tree>) 
     if old.is_none() {
         put(as_object(volume), "status", json!({"phase": "Pending"}));
         let now = context.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        ensure(volume, "status").insert("lastPhaseTransitionTime".to_owned(), now.into());
+        ensure(volume, "status").insert("lastPhaseTransitionTime", now.into());
     }
 }
 
@@ -238,7 +238,7 @@ fn check_claim(_: &Context<'_>, object: &Tree, old: Option<&Tree>, errors: &mut 
         // The binder fills in the volume, the default class comes late.
         for field in ["volumeName", "storageClassName", "volumeAttributesClassName"] {
             if get(old, "spec").get(field).is_none() || field == "volumeAttributesClassName" {
-                map.shift_remove(field);
+                map.remove(field);
             }
         }
         if bound {
@@ -276,9 +276,10 @@ const NOT_SOURCES: [&str; 10] = [
     "",
 ];
 
-fn sources(spec: &Tree) -> impl Iterator<Item = (&String, &Tree)> {
+fn sources(spec: &Tree) -> impl Iterator<Item = (&str, &Tree)> {
     let members = spec.as_object().into_iter().flatten();
-    members.filter(|(key, value)| !NOT_SOURCES.contains(&key.as_str()) && !value.is_null())
+    let members = members.map(|(key, value)| (key.as_str(), value));
+    members.filter(|(key, value)| !NOT_SOURCES.contains(key) && !value.is_null())
 }
 
 /// The root of a node is not emptied.

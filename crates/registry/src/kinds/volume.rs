@@ -89,7 +89,7 @@ fn sources(volume: &Object) -> impl Iterator<Item = &str> {
 
 fn empty_dir(volume: &mut Object) {
     if sources(volume).next().is_none() {
-        volume.insert("emptyDir".to_owned(), Tree::Object(Object::new()));
+        volume.insert("emptyDir", Tree::Object(Object::new()));
     }
 }
 

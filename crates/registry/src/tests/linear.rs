@@ -55,7 +55,7 @@ fn samples() -> Vec<Tree> {
     // What every object has is looked at in one of them.
     let short = |(index, mut sample): (usize, Tree)| {
         if index > 0 {
-            as_object(&mut sample)["metadata"] = serde_json::json!({"name": "name", "namespace": "space"});
+            as_object(&mut sample)["metadata"] = api::json!({"name": "name", "namespace": "space"});
         }
         sample
     };
@@ -136,10 +136,10 @@ fn pruned(tree: &Tree, way: &[&str]) -> Tree {
 /// The object with the list at a place made that long.
 fn grown(sample: &Tree, place: &str, items: Items, count: usize) -> Tree {
     let mut object = sample.clone();
-    ensure(&mut object, "metadata").insert("name".to_owned(), "name".into());
+    ensure(&mut object, "metadata").insert("name", "name".into());
     let Some(value) = object.pointer_mut(place) else { return object };
     let item = |first: &Tree, index| match items {
-        Items::Empty if first.is_object() => serde_json::json!({}),
+        Items::Empty if first.is_object() => api::json!({}),
         Items::Empty => "".into(),
         Items::Repeated => first.clone(),
         Items::Different => altered(first, index, false),

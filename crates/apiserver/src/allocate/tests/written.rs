@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use api::json;
 use api::{Status, Tree};
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
 use store::{Changes, Error, KeyValue, Memory, Range, Revision, Store, Written};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use api::Tree;
-use serde_json::json;
+use api::json;
 use tokio_util::sync::CancellationToken;
 
 use super::Graph;

@@ -69,7 +69,7 @@ impl fmt::Display for Grant<'_> {
 
 /// The rules of a Role or ClusterRole object.
 pub fn role_rules(object: &Tree) -> Vec<Rule> {
-    serde_json::from_value(object["rules"].clone()).unwrap_or_default()
+    object["rules"].parse().unwrap_or_default()
 }
 
 pub fn missing(role: &RoleReference) -> String {

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use api::decode::Expected;
+use api::json;
 use api::status::{Cause, Details};
+use api::tree::Object;
 use api::{Status, Tree};
 use bytes::Bytes;
 use http::Response;
 use machinery::labels::Selector;
-use serde_json::json;
 
 use super::super::mutate::decode;
 use super::super::options::WriteOptions;
@@ -181,7 +182,7 @@ fn spares_unhealthy(budget: &Tree) -> bool {
 }
 
 /// Says that no disruption is left.
-fn used_up(status: &mut serde_json::Map<String, Tree>, generation: i64) {
+fn used_up(status: &mut Object, generation: i64) {
     const ALLOWED: &str = "DisruptionAllowed";
     let conditions = status.entry("conditions").or_insert_with(|| json!([]));
     if conditions.is_null() {
@@ -271,8 +272,7 @@ fn take_one(old: &Tree, name: &str, pod: &str) -> Result<Tree, Status> {
         let why = "pdb disruptions allowed is negative";
         return Err(refused(why, why));
     }
-    let pending =
-        old.pointer("/status/disruptedPods").and_then(Tree::as_object).map_or(0, serde_json::Map::len);
+    let pending = old.pointer("/status/disruptedPods").and_then(Tree::as_object).map_or(0, Object::len);
     if pending > MOST_PENDING {
         return Err(refused(
             "DisruptedPods map too big - too many evictions not confirmed by PDB controller",
@@ -284,11 +284,11 @@ fn take_one(old: &Tree, name: &str, pod: &str) -> Result<Tree, Status> {
     }
     let mut budget = old.clone();
     if let Some(status) = budget.get_mut("status").and_then(Tree::as_object_mut) {
-        status.insert("disruptionsAllowed".to_owned(), (allowed - 1).into());
+        status.insert("disruptionsAllowed", (allowed - 1).into());
         if allowed == 1 {
             used_up(status, number("/status/observedGeneration"));
         }
-        let disrupted = status.entry("disruptedPods").or_insert_with(|| serde_json::Map::new().into());
+        let disrupted = status.entry("disruptedPods").or_insert_with(|| Object::new().into());
         if let Some(disrupted) = disrupted.as_object_mut() {
             let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
             disrupted.insert(pod.to_owned(), now.into());

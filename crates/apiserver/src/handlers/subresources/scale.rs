@@ -1,12 +1,13 @@
 //! `scale`: the number of replicas of whatever has one, as `autoscaling/v1 Scale`.
 
 use api::decode::Expected;
+use api::json;
 use api::status::Cause;
+use api::tree::Object;
 use api::{Status, Tree};
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use machinery::labels::Selector;
-use serde_json::json;
 
 use super::super::mutate::decode;
 use super::super::options::WriteOptions;
@@ -70,13 +71,13 @@ static VIEW: View = View { subresource: "scale", show: scale_of, apply };
 fn apply(scale: &Tree, object: &mut Tree) {
     let replicas = scale.pointer("/spec/replicas").and_then(Tree::as_i64).unwrap_or_default();
     if let Some(spec) = object.get_mut("spec").and_then(Tree::as_object_mut) {
-        spec.insert("replicas".to_owned(), replicas.into());
+        spec.insert("replicas", replicas.into());
     }
     let said = |field: &str| text(scale, field);
     if let Some(metadata) = object.get_mut("metadata").and_then(Tree::as_object_mut) {
-        metadata.insert("resourceVersion".to_owned(), said("resourceVersion").into());
+        metadata.insert("resourceVersion", said("resourceVersion").into());
         if !said("uid").is_empty() {
-            metadata.insert("uid".to_owned(), said("uid").into());
+            metadata.insert("uid", said("uid").into());
         }
     }
 }
@@ -116,15 +117,15 @@ fn text<'t>(tree: &'t Tree, field: &str) -> &'t str {
 
 fn scale_of(tree: &Tree) -> Tree {
     let at = |pointer: &str| tree.pointer(pointer).cloned();
-    let mut metadata = serde_json::Map::new();
+    let mut metadata = Object::new();
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         if let Some(value) = at(&format!("/metadata/{field}")) {
             metadata.insert(field.to_owned(), value);
         }
     }
-    let mut spec = serde_json::Map::new();
+    let mut spec = Object::new();
     if let Some(replicas) = at("/spec/replicas").filter(|replicas| replicas.as_i64() != Some(0)) {
-        spec.insert("replicas".to_owned(), replicas);
+        spec.insert("replicas", replicas);
     }
     let mut status = json!({"replicas": at("/status/replicas").unwrap_or_else(|| 0.into())});
     let selector = match at("/spec/selector") {

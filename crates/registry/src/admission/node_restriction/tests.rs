@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::super::tests::{Objects, Rights, ready};
 use super::super::{Attributes, User};
 use super::*;
+use api::json;
 use jiff::Timestamp;
-use serde_json::json;
 
 const SIGNER: &str = "example.com/signer";
 

@@ -28,7 +28,7 @@ pub(super) fn default(item: &mut Object) {
 pub(super) fn prepare(_: &Context<'_>, range: &mut Tree, old: Option<&Tree>) {
     if old.is_none() && text(range, "metadata.name").is_empty() {
         let name = uuid::Uuid::new_v4().to_string();
-        crate::tree::ensure(range, "metadata").insert("name".to_owned(), name.into());
+        crate::tree::ensure(range, "metadata").insert("name", name.into());
     }
 }
 

@@ -9,7 +9,7 @@ pub(super) fn prepare(_: &Context<'_>, service: &mut Tree, old: Option<&Tree>) {
         put(as_object(service), "status", json!({"loadBalancer": {}}));
         same_addresses(service, None);
         if text(service, "spec.type") == "ExternalName" {
-            ensure(service, "spec").shift_remove("internalTrafficPolicy");
+            ensure(service, "spec").remove("internalTrafficPolicy");
         }
         return;
     };
@@ -23,7 +23,7 @@ pub(super) fn prepare(_: &Context<'_>, service: &mut Tree, old: Option<&Tree>) {
             for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"]
             {
                 if get(old, &format!("spec.{field}")) == spec.get(field).unwrap_or(&Tree::Null) {
-                    spec.shift_remove(field);
+                    spec.remove(field);
                 }
             }
         }
@@ -49,7 +49,7 @@ pub(super) fn prepare(_: &Context<'_>, service: &mut Tree, old: Option<&Tree>) {
         let before: Seen<i64> = list(old, "spec.ports").iter().map(|port| number(port, "nodePort")).collect();
         for port in spec.get_mut("ports").and_then(Tree::as_array_mut).into_iter().flatten() {
             if before.contains(&number(port, "nodePort")) {
-                as_object(port).shift_remove("nodePort");
+                as_object(port).remove("nodePort");
             }
         }
         let external = spec.get("externalIPs").is_some_and(|ips| !unset(ips));
@@ -57,13 +57,13 @@ pub(super) fn prepare(_: &Context<'_>, service: &mut Tree, old: Option<&Tree>) {
             && spec.get("externalTrafficPolicy")
                 == old.get("spec").and_then(|s| s.get("externalTrafficPolicy"))
         {
-            spec.shift_remove("externalTrafficPolicy");
+            spec.remove("externalTrafficPolicy");
         }
     }
     if kind != "LoadBalancer" && text(old, "spec.type") == "LoadBalancer" {
         for field in ["allocateLoadBalancerNodePorts", "loadBalancerClass", "healthCheckNodePort"] {
             if spec.get(field) == old.get("spec").and_then(|spec| spec.get(field)) {
-                spec.shift_remove(field);
+                spec.remove(field);
             }
         }
         put(as_object(service), "status", json!({"loadBalancer": {}}));
@@ -77,7 +77,7 @@ fn same_addresses(service: &mut Tree, old: Option<&Tree>) {
     let changed_alone =
         old.is_some_and(|old| one != text(old, "spec.clusterIP") && same(all, get(old, "spec.clusterIPs")));
     if !one.is_empty() && (unset(all) || changed_alone) {
-        ensure(service, "spec").insert("clusterIPs".to_owned(), Tree::Array(vec![one.into()]));
+        ensure(service, "spec").insert("clusterIPs", Tree::Array(vec![one.into()]));
     }
 }
 
@@ -102,7 +102,7 @@ pub(super) fn keep_node_ports(service: &mut Tree, old: &Tree) {
     for port in ports {
         let kept = before.get(&identity(port)).copied().unwrap_or(0);
         if kept != 0 && number(port, "nodePort") == 0 {
-            as_object(port).insert("nodePort".to_owned(), kept.into());
+            as_object(port).insert("nodePort", kept.into());
         }
     }
 }

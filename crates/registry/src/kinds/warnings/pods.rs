@@ -45,11 +45,11 @@ pub(in crate::kinds) fn app_armor(pod: &Tree, old: Option<&Tree>) -> Vec<String>
 /// The profile that an annotation names, if it names one.
 pub(in crate::kinds) fn app_armor_profile(annotation: &str) -> Option<Tree> {
     match annotation {
-        "unconfined" => Some(serde_json::json!({"type": "Unconfined"})),
-        "runtime/default" => Some(serde_json::json!({"type": "RuntimeDefault"})),
+        "unconfined" => Some(api::json!({"type": "Unconfined"})),
+        "runtime/default" => Some(api::json!({"type": "RuntimeDefault"})),
         other => {
             let profile = other.strip_prefix("localhost/").filter(|profile| !profile.is_empty())?;
-            Some(serde_json::json!({"type": "Localhost", "localhostProfile": profile}))
+            Some(api::json!({"type": "Localhost", "localhostProfile": profile}))
         }
     }
 }

@@ -93,12 +93,13 @@ pub(super) fn with_claims(object: &Tree) -> Tree {
     let own = list(object, "spec.template.spec.volumes").iter();
     let claimed: Seen<&str> = claims.iter().map(|claim| text(claim, "metadata.name")).collect();
     let own: Vec<Tree> = own.filter(|volume| !claimed.contains(text(volume, "name"))).cloned().collect();
-    let volume = |claim: &Tree| serde_json::json!({"name": name(claim), "persistentVolumeClaim": {"claimName": name(claim)}});
+    let volume =
+        |claim: &Tree| api::json!({"name": name(claim), "persistentVolumeClaim": {"claimName": name(claim)}});
     let mut seen = Seen::new();
     let claimed = claims.iter().filter(|claim| !seen.repeats(name(claim))).map(volume);
     let all: Vec<Tree> = claimed.chain(own).collect();
     if !claims.is_empty() {
-        ensure(&mut view, "spec.template.spec").insert("volumes".to_owned(), Tree::Array(all));
+        ensure(&mut view, "spec.template.spec").insert("volumes", Tree::Array(all));
     }
     view
 }
@@ -147,7 +148,7 @@ pub(super) fn check_stateful_set(
     ];
     let fixed = |spec: &Tree| {
         let mut spec = spec.clone();
-        MUTABLE.iter().for_each(|field| drop(as_object(&mut spec).shift_remove(*field)));
+        MUTABLE.iter().for_each(|field| drop(as_object(&mut spec).remove(*field)));
         spec
     };
     if !same(&fixed(new), &fixed(old)) {
