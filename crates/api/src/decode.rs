@@ -14,7 +14,7 @@ mod times;
 pub use request::{Expected, Format, Object, any, object, put_type_meta};
 
 use crate::Tree;
-use crate::model::Message;
+use crate::model::MessageRef;
 
 /// `fieldValidation`: what becomes of unknown and duplicate fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,19 +50,19 @@ pub enum Error {
 }
 
 /// Decodes JSON as an object of a message.
-pub fn json(bytes: &[u8], message: &Message, strictness: Strictness) -> Result<Decoded, Error> {
+pub fn json(bytes: &[u8], message: MessageRef<'_>, strictness: Strictness) -> Result<Decoded, Error> {
     let node = node::parse_json(bytes).map_err(Error::Syntax)?;
     check::check(&node, check::Source::Json(bytes), message, strictness)
 }
 
 /// Decodes YAML as an object of a message.
-pub fn yaml(bytes: &[u8], message: &Message, strictness: Strictness) -> Result<Decoded, Error> {
+pub fn yaml(bytes: &[u8], message: MessageRef<'_>, strictness: Strictness) -> Result<Decoded, Error> {
     let node = node::parse_yaml(bytes).map_err(Error::Syntax)?;
     check::check(&node, check::Source::Yaml, message, strictness)
 }
 
 /// Checks and orders a tree that came from elsewhere, a patch's result for instance.
-pub fn tree(tree: &Tree, message: &Message, strictness: Strictness) -> Result<Decoded, Error> {
+pub fn tree(tree: &Tree, message: MessageRef<'_>, strictness: Strictness) -> Result<Decoded, Error> {
     check::check(&node::Node::from(tree), check::Source::Tree, message, strictness)
 }
 

@@ -2,6 +2,10 @@
 //! from the published OpenAPI, discovery and `.proto` files; a custom resource's are made at run time,
 //! which is why strings and lists are `Cow`.
 
+mod arena;
+
+pub use arena::{JsonFields, MessageRef, Model};
+
 use std::borrow::Cow;
 
 /// A string of the generated tables, or one made at run time.
@@ -89,6 +93,8 @@ pub struct Subresource {
 /// A structured type.
 #[derive(Clone, Debug, Default)]
 pub struct Message {
+    /// Its own place in the model; see [`Type::Message`].
+    pub index: u32,
     /// The protobuf full name, `k8s.io.api.core.v1.Pod`; types that have none carry their Go package in the same form.
     pub name: Text,
     /// The OpenAPI definition's name, `io.k8s.api.core.v1.Pod`; empty where there is none.
@@ -100,44 +106,6 @@ pub struct Message {
     pub leaf: Option<Leaf>,
     /// `x-kubernetes-map-type: atomic`: apply owns the whole of it or nothing.
     pub atomic: bool,
-}
-
-impl Message {
-    /// The fields as JSON shows them: those of inlined messages in their parent's place.
-    pub fn json_fields(&'static self) -> JsonFields {
-        JsonFields { fields: self.fields.iter(), outer: Vec::new() }
-    }
-
-    /// The last part of the name: `Pod`.
-    pub fn short_name(&self) -> &str {
-        self.name.rsplit('.').next().unwrap_or(&self.name)
-    }
-}
-
-/// See [`Message::json_fields`].
-pub struct JsonFields {
-    fields: std::slice::Iter<'static, Field>,
-    /// What is left of the messages that `fields` is inlined into.
-    outer: Vec<std::slice::Iter<'static, Field>>,
-}
-
-impl Iterator for JsonFields {
-    type Item = &'static Field;
-
-    fn next(&mut self) -> Option<&'static Field> {
-        loop {
-            match self.fields.next() {
-                None => self.fields = self.outer.pop()?,
-                Some(field) if !field.is_inline() => return Some(field),
-                Some(field) => {
-                    if let Type::Message(index) = field.ty {
-                        let inlined = crate::tables::message_at(index).fields.iter();
-                        self.outer.push(std::mem::replace(&mut self.fields, inlined));
-                    }
-                }
-            }
-        }
-    }
 }
 
 /// Messages whose JSON is not an object of their fields.
@@ -243,6 +211,6 @@ pub enum Type {
     String,
     /// Base64 in JSON.
     Bytes,
-    /// Index into the message table that holds the field's own message.
+    /// Place of the message in the field's own model.
     Message(u32),
 }

@@ -138,7 +138,7 @@ impl Names {
             }
             for name in missing {
                 let schema = match by_name.get(name.as_str()) {
-                    Some(message) => schema::collect(message, self.dialect, &mut |name| {
+                    Some(message) => schema::collect(*message, self.dialect, &mut |name| {
                         self.wanted.entry(name.to_owned()).or_default();
                     }),
                     None => json!({"type": "object"}),

@@ -8,7 +8,7 @@ mod parse;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use crate::model::{Group, Message, Resource};
+use crate::model::{Group, Message, MessageRef, Model, Resource};
 
 static TABLES: LazyLock<Tables> =
     LazyLock::new(|| Tables::index(parse::parse(include_str!("tables/generated.txt"))));
@@ -30,7 +30,9 @@ impl Tables {
     fn index(rows: parse::Rows) -> Self {
         // the tables live as long as the process
         let resources: &'static [Resource] = rows.resources.leak();
-        let messages: &'static [Message] = rows.messages.leak();
+        let mut messages = rows.messages;
+        (0..).zip(&mut messages).for_each(|(index, message)| message.index = index);
+        let messages: &'static [Message] = messages.leak();
         let mut by_plural = HashMap::new();
         let mut by_kind = HashMap::new();
         for resource in resources {
@@ -81,7 +83,7 @@ pub fn kind(group: &str, version: &str, kind: &str) -> Option<&'static Resource>
 
 /// The message of any kind, also of those that are no resource: lists, options, reviews, `Status`, `Table`.
 /// Kinds of `meta.k8s.io` that upstream registers in every group (`DeleteOptions`, `Status`, …) are found in any.
-pub fn kind_message(group: &str, version: &str, kind: &str) -> Option<&'static Message> {
+pub fn kind_message(group: &str, version: &str, kind: &str) -> Option<MessageRef<'static>> {
     let tables = &*TABLES;
     let index = tables.kinds.get(&(group, version, kind)).or_else(|| {
         let everywhere = matches!(
@@ -97,7 +99,7 @@ pub fn kind_message(group: &str, version: &str, kind: &str) -> Option<&'static M
         );
         everywhere.then(|| tables.kinds.get(&("", "v1", kind))).flatten()
     })?;
-    tables.messages.get(*index as usize)
+    Some(message_at(*index))
 }
 
 /// Every kind known: group, version, kind and message index.
@@ -106,7 +108,7 @@ pub fn kinds() -> impl Iterator<Item = (&'static str, &'static str, &'static str
 }
 
 /// A message by its full name, `k8s.io.api.core.v1.Pod`.
-pub fn message(name: &str) -> Option<&'static Message> {
+pub fn message(name: &str) -> Option<MessageRef<'static>> {
     message_index(name).map(message_at)
 }
 
@@ -119,8 +121,8 @@ pub fn message_index(name: &str) -> Option<u32> {
 ///
 /// # Panics
 /// On an index that did not come out of these tables.
-pub fn message_at(index: u32) -> &'static Message {
-    &TABLES.messages[index as usize]
+pub fn message_at(index: u32) -> MessageRef<'static> {
+    Model::built_in().at(index)
 }
 
 /// Every message.
@@ -129,7 +131,7 @@ pub fn messages() -> &'static [Message] {
 }
 
 /// The message of a resource's objects.
-pub fn message_of(resource: &Resource) -> Option<&'static Message> {
+pub fn message_of(resource: &Resource) -> Option<MessageRef<'static>> {
     message(&resource.message)
 }
 
@@ -158,7 +160,7 @@ mod tests {
     #[test]
     fn fields_carry_their_facts() {
         let spec = message("k8s.io.api.core.v1.ServiceSpec").unwrap();
-        let ports = &spec.fields[0];
+        let ports = &spec.fields()[0];
         assert_eq!(
             (&*ports.json, ports.tag, ports.list, ports.patch),
             ("ports", 1, ListType::Map, PatchStrategy::Merge)

@@ -5,49 +5,50 @@
 //! are, for whoever looks at them next.
 
 use api::Tree;
-use api::model::{Field, Leaf, Message, Shape, Type};
+use api::model::{Field, Leaf, MessageRef, Model, Shape, Type};
 use api::tree::Object;
 
 /// Called for every object of the tree that is a message, and for the messages inlined into it, before it is brought into
-/// shape, outermost first. Messages go by their index.
+/// shape, outermost first.
 pub trait Visit {
-    fn message(&mut self, message: u32, object: &mut Object);
+    fn message(&mut self, message: MessageRef<'_>, object: &mut Object);
 }
 
 impl Visit for () {
-    fn message(&mut self, _: u32, _: &mut Object) {}
+    fn message(&mut self, _: MessageRef<'_>, _: &mut Object) {}
 }
 
-pub fn normalize(tree: &mut Tree, message: u32) {
+pub fn normalize(tree: &mut Tree, message: MessageRef<'_>) {
     normalize_with(tree, message, &mut ());
 }
 
 /// An object that has its fields in order keeps them where they are: most were read through the model, and nothing is
 /// missing when they come here for the second time.
-pub fn normalize_with(tree: &mut Tree, message: u32, visit: &mut impl Visit) {
+pub fn normalize_with(tree: &mut Tree, message: MessageRef<'_>, visit: &mut impl Visit) {
     let Tree::Object(object) = tree else { return };
     announce(message, object, visit);
-    let message = api::tables::message_at(message);
     if !is_in_order(object, message) {
         put_in_order(object, message);
     }
     let mut fields = message.json_fields();
     object.retain(|key, value| {
-        fields.find(|field| field.json == *key).is_some_and(|field| shape(field, value, visit))
+        fields
+            .find(|field| field.json == *key)
+            .is_some_and(|field| shape(message.model(), field, value, visit))
     });
 }
 
-fn announce(index: u32, object: &mut Object, visit: &mut impl Visit) {
-    visit.message(index, object);
-    for field in api::tables::message_at(index).fields.iter().filter(|field| field.is_inline()) {
+fn announce(message: MessageRef<'_>, object: &mut Object, visit: &mut impl Visit) {
+    visit.message(message, object);
+    for field in message.fields().iter().filter(|field| field.is_inline()) {
         if let Type::Message(inlined) = field.ty {
-            announce(inlined, object, visit);
+            announce(message.at(inlined), object, visit);
         }
     }
 }
 
 /// Whether the object has fields of the message alone, in its order, and all that are always written.
-fn is_in_order(object: &Object, message: &'static Message) -> bool {
+fn is_in_order(object: &Object, message: MessageRef<'_>) -> bool {
     let mut keys = object.keys().peekable();
     for field in message.json_fields() {
         if keys.next_if(|key| field.json == **key).is_none() && !field.omit_empty {
@@ -57,7 +58,7 @@ fn is_in_order(object: &Object, message: &'static Message) -> bool {
     keys.next().is_none()
 }
 
-fn put_in_order(object: &mut Object, message: &'static Message) {
+fn put_in_order(object: &mut Object, message: MessageRef<'_>) {
     let mut old = std::mem::take(object);
     let mut new = Object::with_capacity(old.len() + 2);
     for field in message.json_fields() {
@@ -71,23 +72,23 @@ fn put_in_order(object: &mut Object, message: &'static Message) {
 }
 
 /// Makes the field's value what is written; false where it is left out.
-fn shape(field: &Field, value: &mut Tree, visit: &mut impl Visit) -> bool {
+fn shape(model: &Model, field: &Field, value: &mut Tree, visit: &mut impl Visit) -> bool {
     let inner = match field.ty {
-        Type::Message(index) => Some(index),
+        Type::Message(index) => Some(model.at(index)),
         _ => None,
     };
     match (field.shape, &mut *value) {
         (Shape::List, Tree::Array(items)) => {
             match inner {
                 Some(inner) => items.iter_mut().for_each(|item| element(item, inner, visit)),
-                None => fill_nulls(items.iter_mut(), &field.ty),
+                None => fill_nulls(model, items.iter_mut(), &field.ty),
             }
             return !field.omit_empty || !items.is_empty();
         }
         (Shape::Map, Tree::Object(entries)) => {
             match inner {
                 Some(inner) => entries.iter_mut().for_each(|(_, item)| element(item, inner, visit)),
-                None => fill_nulls(entries.values_mut(), &field.ty),
+                None => fill_nulls(model, entries.values_mut(), &field.ty),
             }
             return !field.omit_empty || !entries.is_empty();
         }
@@ -98,7 +99,7 @@ fn shape(field: &Field, value: &mut Tree, visit: &mut impl Visit) -> bool {
         if field.omit_empty || field.optional {
             return !field.omit_empty;
         }
-        *value = zero(&field.ty);
+        *value = zero(model, &field.ty);
     }
     if let Some(inner) = inner {
         element(value, inner, visit);
@@ -107,17 +108,17 @@ fn shape(field: &Field, value: &mut Tree, visit: &mut impl Visit) -> bool {
 }
 
 /// A null in a list or map is its type's zero value; bytes are empty.
-fn fill_nulls<'t>(items: impl Iterator<Item = &'t mut Tree>, ty: &Type) {
+fn fill_nulls<'t>(model: &Model, items: impl Iterator<Item = &'t mut Tree>, ty: &Type) {
     items.filter(|item| item.is_null()).for_each(|item| {
         *item = match ty {
             Type::Bytes => "".into(),
-            ty => zero(ty),
+            ty => zero(model, ty),
         };
     });
 }
 
-fn element(value: &mut Tree, message: u32, visit: &mut impl Visit) {
-    match api::tables::message_at(message).leaf {
+fn element(value: &mut Tree, message: MessageRef<'_>, visit: &mut impl Visit) {
+    match message.leaf {
         None => {
             if value.is_null() {
                 *value = Tree::Object(Object::new());
@@ -139,9 +140,9 @@ fn element(value: &mut Tree, message: u32, visit: &mut impl Visit) {
     }
 }
 
-fn zero(ty: &Type) -> Tree {
+fn zero(model: &Model, ty: &Type) -> Tree {
     match ty {
-        Type::Message(index) => match api::tables::message_at(*index).leaf {
+        Type::Message(index) => match model.at(*index).leaf {
             None => Tree::Object(Object::new()),
             Some(Leaf::Quantity) => "0".into(),
             Some(Leaf::IntOrString) => 0.into(),
@@ -173,7 +174,7 @@ mod tests {
     #[test]
     fn shapes() {
         let check = |message: &str, mut input: Tree, expect: Tree| {
-            normalize(&mut input, api::tables::message_index(message).unwrap());
+            normalize(&mut input, api::tables::message(message).unwrap());
             assert_eq!(input.to_string(), expect.to_string());
         };
         check(

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use api::Tree;
-use api::model::Resource;
+use api::model::{MessageRef, Resource};
 use api::status::Cause;
 use machinery::fieldpath::Path;
 use machinery::names;
@@ -130,8 +130,8 @@ pub fn keep_metadata(object: &mut Tree, old: &Tree, fields: &[&str]) {
 
 struct Generic {
     profile: &'static Profile,
-    /// The index of the message; custom resources have none.
-    message: Option<u32>,
+    /// Custom resources have none.
+    message: Option<MessageRef<'static>>,
     /// The object itself, or its status.
     status_subresource: bool,
 }
@@ -147,7 +147,7 @@ static STRATEGIES: LazyLock<Strategies> = LazyLock::new(|| {
     let (mut own, mut status) = (HashMap::new(), HashMap::new());
     for resource in api::tables::all_resources() {
         let key = (&*resource.group, &*resource.version, &*resource.plural);
-        let message = api::tables::message_index(&resource.message);
+        let message = api::tables::message_of(resource);
         let profile =
             crate::kinds::profile(&resource.group, &resource.plural).unwrap_or_else(|| derived(resource));
         // They live as long as the process.
@@ -222,9 +222,9 @@ fn prepare_approval(object: &mut Tree, old: &Tree) {
 
 impl Generic {
     fn check_rules(&self, object: &Tree, errors: &mut Vec<Cause>) {
-        let Some(index) = self.message else { return };
+        let Some(message) = self.message else { return };
         let view = self.profile.view.map(|view| view(object));
-        rules::validate(view.as_ref().unwrap_or(object), index, &["metadata", "status"], errors);
+        rules::validate(view.as_ref().unwrap_or(object), message, &["metadata", "status"], errors);
     }
 
     fn set_generation(&self, object: &mut Tree, generation: i64) {

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use api::Tree;
-use api::model::{Field, Message, Shape, Type};
+use api::model::{Field, MessageRef, Shape, Type};
 use api::tree::Object;
 use machinery::fieldpath::Shown;
 
@@ -107,19 +107,19 @@ fn fill(tree: &Tree, message: &str, out: &mut Object) {
     }
 }
 
-fn find(message: &'static Message, json: &str) -> Option<&'static Field> {
-    message.fields.iter().find_map(|field| match field.ty {
-        Type::Message(inner) if field.json.is_empty() => find(api::tables::message_at(inner), json),
+fn find(message: MessageRef<'static>, json: &str) -> Option<&'static Field> {
+    message.fields().iter().find_map(|field| match field.ty {
+        Type::Message(inner) if field.json.is_empty() => find(message.at(inner), json),
         _ => (field.json == json).then_some(field),
     })
 }
 
 /// A field's value, its messages in their internal form, its maps by key.
-fn member(value: &Tree, message: Option<&'static Message>, json: &str) -> Tree {
+fn member(value: &Tree, message: Option<MessageRef<'static>>, json: &str) -> Tree {
     let Some(field) = message.and_then(|message| find(message, json)) else { return value.clone() };
     let inner = match field.ty {
         Type::Message(index) => {
-            let message = api::tables::message_at(index);
+            let message = &api::tables::messages()[index as usize];
             message.name.strip_prefix(API).filter(|_| message.leaf.is_none())
         }
         _ => None,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use api::Tree;
-use api::model::{Message, Shape, Type};
+use api::model::{Message, MessageRef, Shape, Type};
 use api::status::Cause;
 use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::Path;
@@ -126,7 +126,7 @@ fn below(index: usize, rules: &[Vec<&'static [Rule]>], checked: &mut Vec<Option<
     // Recursive messages see their own rules meanwhile.
     checked[index] = Some(own);
     let mut result = own;
-    for field in api::tables::message_at(index as u32).fields.iter() {
+    for field in &*api::tables::messages()[index].fields {
         if let Type::Message(inner) = field.ty {
             result |= below(inner as usize, rules, checked);
         }
@@ -135,21 +135,21 @@ fn below(index: usize, rules: &[Vec<&'static [Rule]>], checked: &mut Vec<Option<
     result
 }
 
-fn rules_of(index: u32) -> impl Iterator<Item = &'static Rule> {
-    INDEX.rules.get(index as usize).into_iter().flatten().flat_map(|list| list.iter())
+fn rules_of(message: MessageRef<'_>) -> impl Iterator<Item = &'static Rule> {
+    INDEX.rules.get(message.index as usize).into_iter().flatten().flat_map(|list| list.iter())
 }
 
 struct Defaults;
 
 impl Visit for Defaults {
-    fn message(&mut self, message: u32, object: &mut Object) {
+    fn message(&mut self, message: MessageRef<'_>, object: &mut Object) {
         for rule in rules_of(message) {
             match rule {
                 Rule::Default(name, literal) => {
-                    let fields = &api::tables::message_at(message).fields;
+                    let fields = message.fields();
                     let pointer = fields.iter().any(|field| field.json == *name && field.optional);
                     let vacant = object
-                        .get(*name)
+                        .get(name)
                         .is_none_or(|value| if pointer { value.is_null() } else { unset(value) });
                     if vacant {
                         object.insert((*name).to_owned(), literal.tree());
@@ -176,42 +176,43 @@ impl Visit for Defaults {
 }
 
 /// Fills what is unset and brings the tree into the model's shape.
-pub fn default(tree: &mut Tree, message: u32) {
+pub fn default(tree: &mut Tree, message: MessageRef<'_>) {
     shape::normalize_with(tree, message, &mut Defaults);
 }
 
 /// Checks a tree against the rules of its message and of all below it. `skip` names fields of the outermost
 /// message that are not looked at.
-pub fn validate(tree: &Tree, message: u32, skip: &[&str], errors: &mut Vec<Cause>) {
+pub fn validate(tree: &Tree, message: MessageRef<'_>, skip: &[&str], errors: &mut Vec<Cause>) {
     walk(tree, message, &Path::root(), skip, errors);
 }
 
 /// Checks a part of an object by the rules of its message.
 pub fn descend(tree: &Tree, message: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
-    if let Some(index) = api::tables::message_index(message) {
-        walk(tree, index, path, &[], errors);
+    if let Some(message) = api::tables::message(message) {
+        walk(tree, message, path, &[], errors);
     }
 }
 
-fn walk(tree: &Tree, index: u32, path: &Path<'_>, skip: &[&str], errors: &mut Vec<Cause>) {
-    if is_full(errors) || !INDEX.checked.get(index as usize).copied().unwrap_or(false) {
+fn walk(tree: &Tree, message: MessageRef<'_>, path: &Path<'_>, skip: &[&str], errors: &mut Vec<Cause>) {
+    if is_full(errors) || !INDEX.checked.get(message.index as usize).copied().unwrap_or(false) {
         return;
     }
-    for rule in rules_of(index) {
+    for rule in rules_of(message) {
         check(rule, tree, path, errors);
     }
     let early = |field: &&api::model::Field| {
-        rules_of(index).any(|rule| matches!(rule, Rule::Before(name) if *name == field.json))
+        rules_of(message).any(|rule| matches!(rule, Rule::Before(name) if *name == field.json))
     };
-    let fields = &api::tables::message_at(index).fields;
+    let fields = message.fields();
     for field in fields.iter().filter(early).chain(fields.iter().filter(|field| !early(field))) {
         let Type::Message(inner) = field.ty else { continue };
+        let inner = message.at(inner);
         if field.json.is_empty() {
             walk(tree, inner, path, skip, errors);
             continue;
         }
         let own = |rule: &Rule| matches!(rule, Rule::Own(name) if *name == field.json);
-        if skip.contains(&field.json.as_ref()) || rules_of(index).any(own) {
+        if skip.contains(&field.json.as_ref()) || rules_of(message).any(own) {
             continue;
         }
         let Some(value) = tree.get(field.json.as_ref()) else { continue };
@@ -228,7 +229,7 @@ fn walk(tree: &Tree, index: u32, path: &Path<'_>, skip: &[&str], errors: &mut Ve
             _ => {}
         }
     }
-    for rule in rules_of(index) {
+    for rule in rules_of(message) {
         if let Rule::After(check) = rule {
             check(tree, path, errors);
         }

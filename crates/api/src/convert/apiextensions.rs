@@ -57,7 +57,7 @@ pub(super) fn v1beta1_to_v1(definition: &mut Object) {
         }
     }
     let top: Vec<Option<Tree>> =
-        SHARED.iter().map(|(_, shared)| spec.remove(*shared).filter(|value| !value.is_null())).collect();
+        SHARED.iter().map(|(_, shared)| spec.remove(shared).filter(|value| !value.is_null())).collect();
     let only = spec.remove("version").filter(|version| version.as_str().is_some_and(|name| !name.is_empty()));
     let versions = spec.entry("versions").or_insert_with(|| Tree::Array(Vec::new()));
     if let Tree::Array(versions) = versions {
@@ -68,7 +68,7 @@ pub(super) fn v1beta1_to_v1(definition: &mut Object) {
         for version in versions.iter_mut().filter_map(Tree::as_object_mut) {
             for ((own, _), shared) in SHARED.iter().zip(&top) {
                 if let Some(shared) = shared
-                    && version.get(*own).is_none_or(Tree::is_null)
+                    && version.get(own).is_none_or(Tree::is_null)
                 {
                     version.insert((*own).to_owned(), shared.clone());
                 }

@@ -5,8 +5,8 @@ use crate::tree::{Number, Object, Tree};
 use super::node::Node;
 use super::{Decoded, Error, Strictness, repeated, times};
 use crate::bounds::Room;
-use crate::model::{Field, Leaf, Message, Shape, Type};
-use crate::{quantity, raw, tables, text};
+use crate::model::{Field, Leaf, MessageRef, Model, Shape, Type};
+use crate::{quantity, raw, text};
 
 /// Unknown and duplicate fields that are named; of more nothing is said.
 pub(super) const MAX_PROBLEMS: usize = 100;
@@ -22,7 +22,7 @@ pub(super) enum Source<'x> {
 pub(super) fn check(
     node: &Node<'_>,
     source: Source<'_>,
-    message: &Message,
+    message: MessageRef<'_>,
     strictness: Strictness,
 ) -> Result<Decoded, Error> {
     let mut checker = Checker::new(source, message);
@@ -54,6 +54,7 @@ enum Step<'x> {
 
 struct Checker<'x> {
     source: Source<'x>,
+    model: &'x Model,
     path: Vec<Step<'x>>,
     /// Upstream's name of the structure whose field is being read.
     owner: &'x str,
@@ -71,10 +72,11 @@ struct Checker<'x> {
 }
 
 impl<'x> Checker<'x> {
-    fn new(source: Source<'x>, message: &'x Message) -> Checker<'x> {
+    fn new(source: Source<'x>, message: MessageRef<'x>) -> Checker<'x> {
         Checker {
             source,
             path: Vec::new(),
+            model: message.model(),
             owner: message.short_name(),
             problems: Vec::new(),
             first: None,
@@ -85,15 +87,19 @@ impl<'x> Checker<'x> {
         }
     }
 
-    fn document(&mut self, node: &'x Node<'x>, message: &'x Message) -> Tree {
+    fn document(&mut self, node: &'x Node<'x>, message: MessageRef<'x>) -> Tree {
         match node {
             Node::Null => self.object(&[], message),
             _ => self.message(node, message, "").unwrap_or_default(),
         }
     }
 
-    fn object(&mut self, entries: &'x [(std::borrow::Cow<'x, str>, Node<'x>)], message: &'x Message) -> Tree {
-        let mut fields: Vec<&'x Field> = Vec::with_capacity(message.fields.len());
+    fn object(
+        &mut self,
+        entries: &'x [(std::borrow::Cow<'x, str>, Node<'x>)],
+        message: MessageRef<'x>,
+    ) -> Tree {
+        let mut fields: Vec<&'x Field> = Vec::with_capacity(message.fields().len());
         flatten(message, &mut fields);
         // values by the index of their field, as they come
         let mut values: Vec<(usize, Option<Tree>)> = Vec::with_capacity(entries.len().min(fields.len()));
@@ -139,10 +145,10 @@ impl<'x> Checker<'x> {
     }
 
     /// Appends the names of the inlined structures that a field comes out of; false where it is not the message's.
-    fn path_within(&mut self, message: &'x Message, field: &Field) -> bool {
-        message.fields.iter().any(|own| match own.ty {
+    fn path_within(&mut self, message: MessageRef<'x>, field: &Field) -> bool {
+        message.fields().iter().any(|own| match own.ty {
             Type::Message(index) if own.is_inline() => {
-                let inlined = tables::message_at(index);
+                let inlined = self.model.at(index);
                 self.path.push(Step::Inline(inlined.short_name()));
                 let found = self.path_within(inlined, field);
                 if !found {
@@ -171,7 +177,7 @@ impl<'x> Checker<'x> {
             Type::String => Tree::from(""),
             Type::Bytes => Tree::Null,
             Type::Message(index) => {
-                let message = tables::message_at(*index);
+                let message = self.model.at(*index);
                 match message.leaf {
                     None => self.object(&[], message),
                     Some(Leaf::Quantity) => Tree::from("0"),
@@ -195,7 +201,7 @@ impl<'x> Checker<'x> {
                     (field.shows_kind, &field.ty, &mut list)
                 {
                     for item in items.iter_mut().filter_map(Tree::as_object_mut) {
-                        show_kind(item, tables::message_at(*index).short_name());
+                        show_kind(item, self.model.at(*index).short_name());
                     }
                 }
                 Some(list)
@@ -206,7 +212,7 @@ impl<'x> Checker<'x> {
                     if self.too_large {
                         break;
                     }
-                    if map.contains_key(&**key) {
+                    if map.contains_key(key) {
                         self.problem("duplicate", Step::Key(key));
                     }
                     self.path.push(Step::Key(key));
@@ -223,7 +229,7 @@ impl<'x> Checker<'x> {
                 Some(Tree::Object(map))
             }
             (shape, node) => {
-                let element = type_name(&field.ty, &field.go_type);
+                let element = type_name(self.model, &field.ty, &field.go_type);
                 let container = field.go_type.split_once('|').map_or("", |(_, container)| container);
                 let expected = match (container, shape) {
                     ("", Shape::List) => format!("[]{element}"),
@@ -255,7 +261,7 @@ impl<'x> Checker<'x> {
 
     fn value(&mut self, node: &'x Node<'x>, ty: &'x Type, go_type: &str) -> Option<Tree> {
         let value = match (ty, node) {
-            (Type::Message(index), node) => return self.message(node, tables::message_at(*index), go_type),
+            (Type::Message(index), node) => return self.message(node, self.model.at(*index), go_type),
             (Type::Bool, Node::Bool(value)) => Some(Tree::Bool(*value)),
             (Type::String, Node::String(text)) => Some(Tree::from(&**text)),
             (Type::Int32, Node::Number(text)) => text.parse::<i32>().ok().map(Tree::from),
@@ -279,7 +285,7 @@ impl<'x> Checker<'x> {
             let expected = if *ty == Type::Bytes && named(go_type).is_empty() {
                 "[]uint8".to_owned()
             } else {
-                type_name(ty, go_type)
+                type_name(self.model, ty, go_type)
             };
             self.mismatch(node, &expected);
         }
@@ -299,7 +305,7 @@ impl<'x> Checker<'x> {
         Some(Tree::from(text::to_base64(&bytes)))
     }
 
-    fn message(&mut self, node: &'x Node<'x>, message: &'x Message, go_type: &str) -> Option<Tree> {
+    fn message(&mut self, node: &'x Node<'x>, message: MessageRef<'x>, go_type: &str) -> Option<Tree> {
         match (message.leaf, node) {
             (None, Node::Object(entries, _)) => Some(self.object(entries, message)),
             (Some(leaf), node) => self.leaf(node, message, leaf),
@@ -314,7 +320,7 @@ impl<'x> Checker<'x> {
         }
     }
 
-    fn leaf(&mut self, node: &'x Node<'x>, message: &'x Message, leaf: Leaf) -> Option<Tree> {
+    fn leaf(&mut self, node: &'x Node<'x>, message: MessageRef<'x>, leaf: Leaf) -> Option<Tree> {
         match (leaf, node) {
             (_, Node::Null) => Some(Tree::Null),
             (Leaf::Time | Leaf::MicroTime, Node::String(text)) => {
@@ -367,12 +373,12 @@ impl<'x> Checker<'x> {
             (Leaf::FieldsV1, node) => Some(node.to_tree()),
             (Leaf::PropsOrBool, Node::Bool(value)) => Some(Tree::Bool(*value)),
             (Leaf::Items | Leaf::PropsOrArray | Leaf::PropsOrStringArray, Node::Array(items)) => {
-                let list = message.fields.iter().find(|field| field.shape == Shape::List)?;
+                let list = message.fields().iter().find(|field| field.shape == Shape::List)?;
                 Some(self.list(items, &list.ty, ""))
             }
             (Leaf::PropsOrArray | Leaf::PropsOrBool | Leaf::PropsOrStringArray, node @ Node::Object(..)) => {
                 let schema = message
-                    .fields
+                    .fields()
                     .iter()
                     .find(|field| field.shape == Shape::One && matches!(field.ty, Type::Message(_)))?;
                 self.value(node, &schema.ty, "")
@@ -485,10 +491,10 @@ fn show_kind(object: &mut Object, kind: &str) {
 }
 
 /// The fields of a message, those of inlined ones in their parent's place.
-pub(super) fn flatten<'x>(message: &'x Message, fields: &mut Vec<&'x Field>) {
-    for field in message.fields.iter() {
+pub(super) fn flatten<'x>(message: MessageRef<'x>, fields: &mut Vec<&'x Field>) {
+    for field in message.fields().iter() {
         match field.ty {
-            Type::Message(index) if field.is_inline() => flatten(tables::message_at(index), fields),
+            Type::Message(index) if field.is_inline() => flatten(message.at(index), fields),
             _ => fields.push(field),
         }
     }
@@ -517,7 +523,7 @@ fn named(go_type: &str) -> &str {
     go_type.split_once('|').map_or(go_type, |(element, _)| element)
 }
 
-fn type_name(ty: &Type, go_type: &str) -> String {
+fn type_name(model: &Model, ty: &Type, go_type: &str) -> String {
     if !named(go_type).is_empty() {
         return named(go_type).to_owned();
     }
@@ -530,13 +536,13 @@ fn type_name(ty: &Type, go_type: &str) -> String {
         Type::Double => "float64",
         Type::String => "string",
         Type::Bytes => "[]uint8",
-        Type::Message(index) => return message_type(tables::message_at(*index)),
+        Type::Message(index) => return message_type(model.at(*index)),
     }
     .to_owned()
 }
 
 /// `v1.Pod`.
-fn message_type(message: &Message) -> String {
+fn message_type(message: MessageRef<'_>) -> String {
     let mut parts = message.name.rsplit('.');
     let name = parts.next().unwrap_or_default();
     parts.next().map_or_else(|| name.to_owned(), |package| format!("{package}.{name}"))

@@ -5,15 +5,14 @@ use std::borrow::Cow;
 
 use super::check::flatten;
 use super::node::Node;
-use crate::model::{Field, Message, Shape, Type};
-use crate::tables;
+use crate::model::{Field, MessageRef, Model, Shape, Type};
 
 type Entry<'a> = (Cow<'a, str>, Node<'a>);
 
 /// The document with each field of a structure once.
-pub(super) fn joined<'a>(node: &Node<'a>, message: &Message) -> Node<'a> {
+pub(super) fn joined<'a>(node: &Node<'a>, message: MessageRef<'_>) -> Node<'a> {
     let Node::Object(entries, span) = node else { return node.clone() };
-    let mut fields = Vec::with_capacity(message.fields.len());
+    let mut fields = Vec::with_capacity(message.fields().len());
     flatten(message, &mut fields);
     let field = |key: &str| fields.iter().find(|field| field.json == *key).copied();
     let mut all: Vec<Entry<'a>> = Vec::new();
@@ -21,13 +20,13 @@ pub(super) fn joined<'a>(node: &Node<'a>, message: &Message) -> Node<'a> {
         // fields of no message were spoken of when the document was checked
         let Some(field) = field(key) else { continue };
         match all.iter_mut().find(|(other, _)| other == key) {
-            Some((_, before)) => read_into(before, value, field),
+            Some((_, before)) => read_into(before, value, field, message.model()),
             None => all.push((key.clone(), value.clone())),
         }
     }
     for (key, value) in &mut all {
         let Some(Field { ty: Type::Message(index), shape, .. }) = field(key) else { continue };
-        let inner = tables::message_at(*index);
+        let inner = message.at(*index);
         if inner.leaf.is_some() {
             continue;
         }
@@ -45,9 +44,9 @@ pub(super) fn joined<'a>(node: &Node<'a>, message: &Message) -> Node<'a> {
     Node::Object(all, *span)
 }
 
-fn read_into<'a>(before: &mut Node<'a>, value: &Node<'a>, field: &Field) {
+fn read_into<'a>(before: &mut Node<'a>, value: &Node<'a>, field: &Field, model: &Model) {
     let structure = match field.ty {
-        Type::Message(index) => tables::message_at(index).leaf.is_none(),
+        Type::Message(index) => model.at(index).leaf.is_none(),
         _ => false,
     };
     match (before, value) {
@@ -56,14 +55,13 @@ fn read_into<'a>(before: &mut Node<'a>, value: &Node<'a>, field: &Field) {
         {
             before.extend(more.iter().cloned());
         }
-        (_, Node::Null) if field.shape == Shape::One && !field.optional && !is_leaf(&field.ty) => {}
+        (_, Node::Null) if field.shape == Shape::One && !field.optional && !is_leaf(model, &field.ty) => {}
         (before, value) => *before = value.clone(),
     }
 }
 
-fn is_leaf(ty: &Type) -> bool {
-    matches!(ty, Type::Bytes)
-        || matches!(ty, Type::Message(index) if tables::message_at(*index).leaf.is_some())
+fn is_leaf(model: &Model, ty: &Type) -> bool {
+    matches!(ty, Type::Bytes) || matches!(ty, Type::Message(index) if model.at(*index).leaf.is_some())
 }
 
 #[cfg(test)]

@@ -190,7 +190,7 @@ impl Found {
         Ok(Self { group: group.to_owned(), version: version.to_owned(), kind: kind.to_owned() })
     }
 
-    fn message(&self, expected: Expected<'_>) -> Result<&'static crate::model::Message, Status> {
+    fn message(&self, expected: Expected<'_>) -> Result<crate::model::MessageRef<'static>, Status> {
         tables::kind_message(&self.group, &self.version, &self.kind).ok_or_else(|| {
             let version = group_version(&self.group, &self.version);
             self.cannot(

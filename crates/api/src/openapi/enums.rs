@@ -37,7 +37,7 @@ mod tests {
         let names = super::super::schema::by_openapi_name();
         for (definition, fields) in super::ENUMS.iter() {
             let message = names.get(definition).unwrap();
-            let schema = super::super::schema(message, super::super::Dialect::V3);
+            let schema = super::super::schema(*message, super::super::Dialect::V3);
             for field in fields.keys() {
                 let property = &schema["properties"][field];
                 let values = property.get("enum").or_else(|| property["items"].get("enum"));

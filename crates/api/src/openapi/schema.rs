@@ -7,7 +7,7 @@ use crate::json;
 use crate::tree::{Object, Tree};
 
 use super::{descriptions, enums};
-use crate::model::{Field, Leaf, ListType, Message, PatchStrategy, Shape, Type};
+use crate::model::{Field, Leaf, ListType, MessageRef, PatchStrategy, Shape, Type};
 use crate::tables;
 
 /// The two versions differ in how a reference stands beside other keywords, and in what they can say of leaves.
@@ -25,24 +25,21 @@ impl Dialect {
 }
 
 /// Messages by their OpenAPI names.
-pub(super) fn by_openapi_name() -> &'static HashMap<&'static str, &'static Message> {
-    static NAMES: LazyLock<HashMap<&'static str, &'static Message>> = LazyLock::new(|| {
-        tables::messages()
-            .iter()
-            .filter(|message| !message.openapi.is_empty())
-            .map(|message| (&*message.openapi, message))
-            .collect()
+pub(super) fn by_openapi_name() -> &'static HashMap<&'static str, MessageRef<'static>> {
+    static NAMES: LazyLock<HashMap<&'static str, MessageRef<'static>>> = LazyLock::new(|| {
+        let named = tables::messages().iter().filter(|message| !message.openapi.is_empty());
+        named.map(|message| (&*message.openapi, tables::message_at(message.index))).collect()
     });
     &NAMES
 }
 
 /// The schema of a message; others are referred to by name.
-pub fn schema(message: &'static Message, dialect: Dialect) -> Tree {
+pub fn schema(message: MessageRef<'static>, dialect: Dialect) -> Tree {
     collect(message, dialect, &mut |_| {})
 }
 
 /// [`schema`], telling the names it refers to.
-pub(super) fn collect(message: &'static Message, dialect: Dialect, refer: &mut dyn FnMut(&str)) -> Tree {
+pub(super) fn collect(message: MessageRef<'static>, dialect: Dialect, refer: &mut dyn FnMut(&str)) -> Tree {
     let texts = descriptions::of(&message.openapi);
     let mut schema = Object::new();
     if let Some(texts) = texts
@@ -97,7 +94,7 @@ fn leaf_schema(leaf: Leaf, dialect: Dialect) -> Object {
 type Row = (&'static str, &'static str, &'static str);
 
 /// Group, version and kind of a message that is one.
-fn kinds_of(message: &Message) -> Vec<Tree> {
+fn kinds_of(message: MessageRef<'_>) -> Vec<Tree> {
     static KINDS: LazyLock<HashMap<u32, Vec<Row>>> = LazyLock::new(|| {
         let mut kinds: HashMap<u32, Vec<_>> = HashMap::new();
         let mut groups: Vec<(&str, &str)> = Vec::new();
@@ -148,8 +145,8 @@ struct Builder<'r> {
 }
 
 impl Builder<'_> {
-    fn fields(&mut self, message: &'static Message, texts: Option<&descriptions::Texts>) {
-        for field in message.fields.iter() {
+    fn fields(&mut self, message: MessageRef<'static>, texts: Option<&descriptions::Texts>) {
+        for field in message.fields().iter() {
             match field.ty {
                 Type::Message(index) if field.is_inline() => self.fields(tables::message_at(index), texts),
                 _ => {
@@ -246,7 +243,7 @@ impl Builder<'_> {
             Type::Message(index) => {
                 let message = tables::message_at(*index);
                 match message.leaf {
-                    Some(Leaf::Items) => match message.fields.first() {
+                    Some(Leaf::Items) => match message.fields().first() {
                         Some(items) => json!({"items": self.value(&items.ty), "type": "array"}),
                         None => json!({"type": "array"}),
                     },

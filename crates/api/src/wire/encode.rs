@@ -6,11 +6,11 @@
 use crate::tree::Object;
 
 use super::{Error, MAX_DEPTH};
-use crate::model::{Field, Leaf, Message, Shape, Type};
+use crate::model::{Field, Leaf, MessageRef, Shape, Type};
 use crate::{Tree, json, raw, tables, text};
 
 /// Appends an object's bytes, without an envelope. `kind` and `apiVersion` are not part of them.
-pub fn tree_to_proto(tree: &Tree, message: &Message, out: &mut Vec<u8>) -> Result<(), Error> {
+pub fn tree_to_proto(tree: &Tree, message: MessageRef<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
     let start = out.len();
     let result = root(tree, message, out);
     if result.is_err() {
@@ -19,7 +19,7 @@ pub fn tree_to_proto(tree: &Tree, message: &Message, out: &mut Vec<u8>) -> Resul
     result
 }
 
-fn root(tree: &Tree, message: &Message, out: &mut Vec<u8>) -> Result<(), Error> {
+fn root(tree: &Tree, message: MessageRef<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
     match (message.leaf, tree) {
         (None, Tree::Object(map)) => fields(Some(map), message, out, 0),
         (None, _) => Err(mismatch(message, "the object")),
@@ -27,16 +27,21 @@ fn root(tree: &Tree, message: &Message, out: &mut Vec<u8>) -> Result<(), Error> 
     }
 }
 
-fn mismatch(message: &Message, field: &str) -> Error {
+fn mismatch(message: MessageRef<'_>, field: &str) -> Error {
     Error::Mismatch { message: message.short_name().to_owned(), field: field.to_owned() }
 }
 
-fn fields(object: Option<&Object>, message: &Message, out: &mut Vec<u8>, depth: usize) -> Result<(), Error> {
+fn fields(
+    object: Option<&Object>,
+    message: MessageRef<'_>,
+    out: &mut Vec<u8>,
+    depth: usize,
+) -> Result<(), Error> {
     if depth > MAX_DEPTH {
         return Err(Error::TooDeep);
     }
     let values = values(object, message);
-    let mut each = |index: usize| match (message.fields.get(index), values.get(index)) {
+    let mut each = |index: usize| match (message.fields().get(index), values.get(index)) {
         (Some(one), Some(value)) => field(object, one, *value, message, out, depth),
         _ => Ok(()),
     };
@@ -48,13 +53,13 @@ fn fields(object: Option<&Object>, message: &Message, out: &mut Vec<u8>, depth: 
 }
 
 /// The members of an object by the index of their field; a null is none.
-fn values<'v>(object: Option<&'v Object>, message: &Message) -> Vec<Option<&'v Tree>> {
-    let count = message.fields.len();
+fn values<'v>(object: Option<&'v Object>, message: MessageRef<'_>) -> Vec<Option<&'v Tree>> {
+    let count = message.fields().len();
     let mut values = vec![None; count];
     // members mostly stand in the order of the fields, so the search goes on where it stopped
     let mut cursor = 0;
     for (key, value) in object.into_iter().flatten() {
-        let found = (cursor..count).chain(0..cursor).find(|index| message.fields[*index].json == *key);
+        let found = (cursor..count).chain(0..cursor).find(|index| message.fields()[*index].json == *key);
         if let Some(index) = found {
             values[index] = Some(value).filter(|value| !value.is_null());
             cursor = index + 1;
@@ -67,7 +72,7 @@ fn field(
     object: Option<&Object>,
     field: &Field,
     value: Option<&Tree>,
-    owner: &Message,
+    owner: MessageRef<'_>,
     out: &mut Vec<u8>,
     depth: usize,
 ) -> Result<(), Error> {
@@ -187,7 +192,12 @@ fn element(value: Option<&Tree>, tag: u32, ty: &Type, out: &mut Vec<u8>, depth: 
     Ok(())
 }
 
-fn nested(value: Option<&Tree>, message: &Message, out: &mut Vec<u8>, depth: usize) -> Result<(), Error> {
+fn nested(
+    value: Option<&Tree>,
+    message: MessageRef<'_>,
+    out: &mut Vec<u8>,
+    depth: usize,
+) -> Result<(), Error> {
     match (message.leaf, value) {
         (Some(leaf), value) => leaf_value(value, message, leaf, out, depth),
         (None, None) => fields(None, message, out, depth),
@@ -198,7 +208,7 @@ fn nested(value: Option<&Tree>, message: &Message, out: &mut Vec<u8>, depth: usi
 
 fn leaf_value(
     value: Option<&Tree>,
-    message: &Message,
+    message: MessageRef<'_>,
     leaf: Leaf,
     out: &mut Vec<u8>,
     depth: usize,
@@ -274,7 +284,7 @@ fn leaf_value(
 /// Messages that show one of their two fields, and lists that are messages.
 fn choice(
     value: Option<&Tree>,
-    message: &Message,
+    message: MessageRef<'_>,
     leaf: Leaf,
     out: &mut Vec<u8>,
     depth: usize,
@@ -283,9 +293,11 @@ fn choice(
         Misfit::Here => mismatch(message, "the value"),
         Misfit::Inside(error) => error,
     };
-    let list = message.fields.iter().find(|field| field.shape == Shape::List);
-    let schema =
-        message.fields.iter().find(|field| matches!(field.ty, Type::Message(_)) && field.shape == Shape::One);
+    let list = message.fields().iter().find(|field| field.shape == Shape::List);
+    let schema = message
+        .fields()
+        .iter()
+        .find(|field| matches!(field.ty, Type::Message(_)) && field.shape == Shape::One);
     if leaf == Leaf::PropsOrBool {
         put_tag(1, 0, out);
         out.push(u8::from(!matches!(value, None | Some(Tree::Bool(false)))));

@@ -4,7 +4,7 @@
 use super::Error;
 use super::envelope::utf8;
 use super::reader::{Raw, Reader};
-use crate::model::{Message, Shape, Type};
+use crate::model::{MessageRef, Shape, Type};
 use crate::tables;
 
 /// What the API server keeps of `ObjectMeta` beside the bytes. Texts borrow from them.
@@ -119,7 +119,7 @@ pub struct FieldPath {
 
 impl FieldPath {
     /// `None` when the message has no such scalar field, or a list or map is on the way.
-    pub fn compile(message: &Message, path: &str) -> Option<Self> {
+    pub fn compile(message: MessageRef<'_>, path: &str) -> Option<Self> {
         let mut tags = Vec::new();
         let mut message = message;
         let mut names = path.split('.').peekable();
@@ -153,8 +153,8 @@ impl FieldPath {
 }
 
 /// Appends the tags that lead to a field, through inlined messages.
-fn find<'a>(message: &'a Message, name: &str, tags: &mut Vec<u32>) -> Option<&'a Type> {
-    for field in message.fields.iter() {
+fn find<'a>(message: MessageRef<'a>, name: &str, tags: &mut Vec<u32>) -> Option<&'a Type> {
+    for field in message.fields().iter() {
         if field.is_inline() {
             if let Type::Message(index) = field.ty
                 && field.tag != 0

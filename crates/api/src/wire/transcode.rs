@@ -8,13 +8,13 @@ use super::reader::{Raw, Reader};
 use super::sink::{JsonSink, Sink, TreeSink};
 use super::{Error, MAX_DEPTH};
 use crate::bounds::Room;
-use crate::model::{Field, Leaf, Message, Shape, Type};
+use crate::model::{Field, Leaf, MessageRef, Shape, Type};
 use crate::{Tree, tables, text};
 
 /// Appends the JSON of an object's bytes (no envelope). With `header`, `kind` and `apiVersion` come first.
 pub fn proto_to_json(
     bytes: &[u8],
-    message: &Message,
+    message: MessageRef<'_>,
     header: Option<TypeMeta<'_>>,
     out: &mut Vec<u8>,
 ) -> Result<(), Error> {
@@ -28,29 +28,38 @@ pub fn proto_to_json(
 }
 
 /// [`proto_to_json`] into a tree.
-pub fn proto_to_tree(bytes: &[u8], message: &Message, header: Option<TypeMeta<'_>>) -> Result<Tree, Error> {
+pub fn proto_to_tree(
+    bytes: &[u8],
+    message: MessageRef<'_>,
+    header: Option<TypeMeta<'_>>,
+) -> Result<Tree, Error> {
     tree(bytes, message, header, Room::unbounded())
 }
 
 /// The tree of an object that a client sent.
-pub(crate) fn request_to_tree(bytes: &[u8], message: &Message) -> Result<Tree, Error> {
+pub(crate) fn request_to_tree(bytes: &[u8], message: MessageRef<'_>) -> Result<Tree, Error> {
     tree(bytes, message, None, Room::of_request())
 }
 
-fn tree(bytes: &[u8], message: &Message, header: Option<TypeMeta<'_>>, room: Room) -> Result<Tree, Error> {
+fn tree(
+    bytes: &[u8],
+    message: MessageRef<'_>,
+    header: Option<TypeMeta<'_>>,
+    room: Room,
+) -> Result<Tree, Error> {
     let mut sink = TreeSink::new(room);
     Transcoder::new(&mut sink).root(bytes, message, header)?;
     Ok(sink.finish())
 }
 
 /// Appends the JSON of an enveloped object, with the envelope's `kind` and `apiVersion`.
-pub fn object_to_json(stored: &[u8], message: &Message, out: &mut Vec<u8>) -> Result<(), Error> {
+pub fn object_to_json(stored: &[u8], message: MessageRef<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
     let envelope = envelope::unwrap(stored)?;
     proto_to_json(envelope.raw, message, Some(envelope.type_meta), out)
 }
 
 /// [`object_to_json`] into a tree.
-pub fn object_to_tree(stored: &[u8], message: &Message) -> Result<Tree, Error> {
+pub fn object_to_tree(stored: &[u8], message: MessageRef<'_>) -> Result<Tree, Error> {
     let envelope = envelope::unwrap(stored)?;
     proto_to_tree(envelope.raw, message, Some(envelope.type_meta))
 }
@@ -84,7 +93,12 @@ impl<'s, S: Sink> Transcoder<'s, S> {
         Self { sink, slots: Vec::with_capacity(128) }
     }
 
-    fn root(&mut self, bytes: &[u8], message: &Message, header: Option<TypeMeta<'_>>) -> Result<(), Error> {
+    fn root(
+        &mut self,
+        bytes: &[u8],
+        message: MessageRef<'_>,
+        header: Option<TypeMeta<'_>>,
+    ) -> Result<(), Error> {
         if u32::try_from(bytes.len()).is_err() {
             return Err(Error::Malformed("too large"));
         }
@@ -97,7 +111,7 @@ impl<'s, S: Sink> Transcoder<'s, S> {
     fn object(
         &mut self,
         data: &[u8],
-        message: &Message,
+        message: MessageRef<'_>,
         header: Option<TypeMeta<'_>>,
         depth: usize,
     ) -> Result<(), Error> {
@@ -113,12 +127,12 @@ impl<'s, S: Sink> Transcoder<'s, S> {
     fn fields(
         &mut self,
         data: &[u8],
-        message: &Message,
+        message: MessageRef<'_>,
         base: usize,
         header: Option<TypeMeta<'_>>,
         depth: usize,
     ) -> Result<(), Error> {
-        for (index, field) in message.fields.iter().enumerate() {
+        for (index, field) in message.fields().iter().enumerate() {
             let slot = self.slots[base + index];
             self.field(data, field, slot, header, depth)?;
         }
@@ -127,14 +141,14 @@ impl<'s, S: Sink> Transcoder<'s, S> {
     }
 
     /// Notes where the fields of a message lie; answers where the notes begin.
-    fn scan(&mut self, data: &[u8], message: &Message, depth: usize) -> Result<usize, Error> {
+    fn scan(&mut self, data: &[u8], message: MessageRef<'_>, depth: usize) -> Result<usize, Error> {
         if depth > MAX_DEPTH {
             return Err(Error::TooDeep);
         }
         let base = self.slots.len();
-        self.slots.resize(base + message.fields.len(), Slot::default());
+        self.slots.resize(base + message.fields().len(), Slot::default());
         let mut reader = Reader::new(data);
-        let count = message.fields.len();
+        let count = message.fields().len();
         // tags mostly ascend with the fields, so the search goes on where it stopped
         let mut cursor = 0;
         loop {
@@ -143,7 +157,7 @@ impl<'s, S: Sink> Transcoder<'s, S> {
             let mut found = None;
             for step in 0..count {
                 let index = if cursor + step < count { cursor + step } else { cursor + step - count };
-                if message.fields[index].tag == number {
+                if message.fields()[index].tag == number {
                     found = Some(index);
                     break;
                 }
@@ -153,7 +167,7 @@ impl<'s, S: Sink> Transcoder<'s, S> {
             let slot = &mut self.slots[base + index];
             slot.count += 1;
             let end = reader.position;
-            match (message.fields[index].shape, raw) {
+            match (message.fields()[index].shape, raw) {
                 (Shape::One, Raw::Bytes(bytes)) => {
                     slot.start = (end - bytes.len()) as u32;
                     slot.end = end as u32;
@@ -346,7 +360,7 @@ impl<'s, S: Sink> Transcoder<'s, S> {
         Ok(())
     }
 
-    fn message(&mut self, data: &[u8], message: &Message, depth: usize) -> Result<(), Error> {
+    fn message(&mut self, data: &[u8], message: MessageRef<'_>, depth: usize) -> Result<(), Error> {
         if depth > MAX_DEPTH {
             return Err(Error::TooDeep);
         }
@@ -417,8 +431,14 @@ impl<'s, S: Sink> Transcoder<'s, S> {
     }
 
     /// Messages that show one of their two fields, and lists that are messages.
-    fn choice(&mut self, data: &[u8], message: &Message, leaf: Leaf, depth: usize) -> Result<(), Error> {
-        let list = message.fields.iter().find(|field| field.shape == Shape::List);
+    fn choice(
+        &mut self,
+        data: &[u8],
+        message: MessageRef<'_>,
+        leaf: Leaf,
+        depth: usize,
+    ) -> Result<(), Error> {
+        let list = message.fields().iter().find(|field| field.shape == Shape::List);
         if let Some(list) = list {
             let mut reader = Reader::new(data);
             let mut open = leaf == Leaf::Items;

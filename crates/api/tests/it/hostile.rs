@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use crate::testdata::{message, samples};
 
-fn decode_all(bytes: &[u8], message: &api::model::Message) {
+fn decode_all(bytes: &[u8], message: api::model::MessageRef<'_>) {
     let mut out = Vec::new();
     if wire::object_to_json(bytes, message, &mut out).is_ok() {
         serde_json::from_slice::<api::Tree>(&out).unwrap();

@@ -70,7 +70,7 @@ fn show_kinds(json: &mut Tree) {
 }
 
 /// The message a file is named after: `core.v1.Pod`, `apidiscovery.k8s.io.v2.APIGroupDiscovery`.
-pub fn message(sample: &Sample) -> &'static api::model::Message {
+pub fn message(sample: &Sample) -> api::model::MessageRef<'static> {
     let mut parts = sample.name.rsplitn(3, '.');
     let (kind, version, group) = (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap());
     let group = if group == "core" { "" } else { group };

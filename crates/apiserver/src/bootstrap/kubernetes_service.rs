@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use api::json;
-use api::model::Message;
+use api::model::MessageRef;
 use api::{Status, Tree, wire};
 use bytes::Bytes;
 use store::prefix_end;
@@ -141,7 +141,7 @@ async fn sign_of_life(bootstrap: &Bootstrap) -> Result<(), Status> {
     Ok(())
 }
 
-fn message() -> Result<&'static Message, Status> {
+fn message() -> Result<MessageRef<'static>, Status> {
     api::tables::message("k8s.io.api.core.v1.Endpoints").ok_or_else(|| Status::internal("no Endpoints"))
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::model::{Message, Resource, Scope};
+use api::model::{MessageRef, Resource, Scope};
 
 use super::postings;
 use super::scan::Path;
@@ -11,7 +11,7 @@ use super::scan::Path;
 pub struct Kind {
     /// The resource at its storage version.
     pub resource: &'static Resource,
-    pub message: &'static Message,
+    pub message: MessageRef<'static>,
     /// `apps/v1`.
     pub api_version: String,
     /// Field labels beyond `metadata.name` and `metadata.namespace`, and where they stand.

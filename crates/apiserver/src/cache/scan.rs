@@ -1,7 +1,7 @@
 //! Reads what the cache needs of a stored protobuf object without decoding it: metadata, and the values of selectable fields;
 //! and puts the resource version in, which the store does not hold.
 
-use api::model::{Message, Shape, Type};
+use api::model::{MessageRef, Shape, Type};
 
 /// The parts of `metadata` that the cache keeps.
 #[derive(Default)]
@@ -173,19 +173,20 @@ pub struct Path {
 impl Path {
     /// From a path of JSON names, `spec.nodeName`, or several between `|`, of which the first that is not empty counts. `None`
     /// when the message has no such field.
-    pub fn compile(message: &Message, path: &str) -> Option<Path> {
+    pub fn compile(message: MessageRef<'_>, path: &str) -> Option<Path> {
         let Some((first, others)) = path.split_once('|') else { return Path::single(message, path) };
         let otherwise = Some(Box::new(Path::compile(message, others)?));
         Some(Path { otherwise, ..Path::single(message, first)? })
     }
 
-    fn single(message: &Message, path: &str) -> Option<Path> {
+    fn single(message: MessageRef<'_>, path: &str) -> Option<Path> {
         let mut tags = Vec::new();
         let mut owner = message;
         let mut parts = path.trim_start_matches('.').split('.').peekable();
         loop {
             let part = parts.next()?;
-            let field = owner.fields.iter().find(|field| field.json == part && field.shape == Shape::One)?;
+            let field =
+                owner.fields().iter().find(|field| field.json == part && field.shape == Shape::One)?;
             tags.push(field.tag);
             if parts.peek().is_none() {
                 let pointer = format!("/{}", path.trim_start_matches('.').replace('.', "/"));

@@ -1,7 +1,7 @@
 //! `patch`: JSON patch, JSON merge patch and strategic merge patch. Server-side apply is not there yet.
 
 use api::decode::Strictness;
-use api::model::{Message, Resource};
+use api::model::{MessageRef, Resource};
 use api::status::{Cause, Details};
 use api::tree::{CompactString, Object};
 use api::{Status, Tree};
@@ -63,7 +63,7 @@ impl Patch {
         &self,
         old: &Tree,
         resource: &Resource,
-        message: &'static Message,
+        message: MessageRef<'static>,
     ) -> Result<(Tree, Vec<String>), Status> {
         let mut seen = std::borrow::Cow::Borrowed(old);
         if api::raw::any(old) {

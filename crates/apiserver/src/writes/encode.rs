@@ -34,7 +34,7 @@ pub fn encode(kind: &Kind, mut tree: Tree) -> Result<Bytes, Status> {
 pub fn reordered(
     tree: &Tree,
     resource: &Resource,
-    message: &api::model::Message,
+    message: api::model::MessageRef<'_>,
     strictness: api::decode::Strictness,
 ) -> Result<(Tree, Vec<String>), api::decode::Error> {
     let mut decoded = api::decode::tree(tree, message, strictness)?;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use api::Tree;
-use api::model::{Field, Message, PatchStrategy, Shape, Type};
+use api::model::{Field, MessageRef, Model, PatchStrategy, Shape, Type};
 use api::tree::{CompactString, Object};
 
 use super::order::{self, identity, normalize, text};
@@ -20,9 +20,9 @@ const DELETE_PRIMITIVES: &str = "$deleteFromPrimitiveList/";
 /// What the model says of the tree at hand.
 #[derive(Clone, Copy)]
 enum Schema<'m> {
-    Message(&'m Message),
+    Message(MessageRef<'m>),
     /// A map with string keys, whose values are of this type.
-    Map(&'m Type),
+    Map(&'m Model, &'m Type),
     /// Not described: merged by shape alone.
     None,
 }
@@ -36,24 +36,24 @@ struct Member<'m> {
 }
 
 /// Applies `patch` to `target`, an object of `message`.
-pub fn strategic(target: &Tree, patch: &Tree, message: &Message) -> Result<Tree, Error> {
+pub fn strategic(target: &Tree, patch: &Tree, message: MessageRef<'_>) -> Result<Tree, Error> {
     let (Tree::Object(map), Tree::Object(target)) = (patch, target) else {
         return Err(not_a_map("", patch));
     };
     merge_map(target.clone(), map, Schema::Message(message)).map(Tree::Object)
 }
 
-fn find_field<'m>(message: &'m Message, name: &str) -> Option<&'m Field> {
-    message.fields.iter().find_map(|field| match (&field.ty, field.json.is_empty()) {
-        (Type::Message(index), true) => find_field(api::tables::message_at(*index), name),
+fn find_field<'m>(message: MessageRef<'m>, name: &str) -> Option<&'m Field> {
+    message.fields().iter().find_map(|field| match (&field.ty, field.json.is_empty()) {
+        (Type::Message(index), true) => find_field(message.at(*index), name),
         _ => (field.json == name).then_some(field),
     })
 }
 
-fn of_type(ty: &Type) -> Schema<'_> {
+fn of_type<'m>(model: &'m Model, ty: &'m Type) -> Schema<'m> {
     match ty {
         Type::Message(index) => {
-            let message = api::tables::message_at(*index);
+            let message = model.at(*index);
             if message.leaf.is_some() { Schema::None } else { Schema::Message(message) }
         }
         _ => Schema::None,
@@ -64,10 +64,14 @@ fn member<'m>(schema: Schema<'m>, name: &str) -> Member<'m> {
     let plain = |schema| Member { schema, merge_list: false, retain_keys: false, key: "" };
     match schema {
         Schema::None => plain(Schema::None),
-        Schema::Map(ty) => plain(of_type(ty)),
+        Schema::Map(model, ty) => plain(of_type(model, ty)),
         Schema::Message(message) => {
             let Some(field) = find_field(message, name) else { return plain(Schema::None) };
-            let inner = if field.shape == Shape::Map { Schema::Map(&field.ty) } else { of_type(&field.ty) };
+            let model = message.model();
+            let inner = match field.shape {
+                Shape::Map => Schema::Map(model, &field.ty),
+                _ => of_type(model, &field.ty),
+            };
             use PatchStrategy::{Merge, MergeRetainKeys, RetainKeys};
             Member {
                 schema: inner,

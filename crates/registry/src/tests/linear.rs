@@ -7,7 +7,7 @@ use std::process::Command;
 
 use api::Tree;
 use api::decode::{Expected, Format, Strictness};
-use api::model::{Resource, Shape, Type};
+use api::model::{MessageRef, Resource, Shape, Type};
 use api::status::{MAX_CAUSES, Status};
 
 use super::{context, resource};
@@ -63,17 +63,23 @@ fn samples() -> Vec<Tree> {
 }
 
 /// JSON pointers of the lists and maps of an object, each field of each message once in all.
-fn places(tree: &Tree, message: u32, at: &str, known: &mut HashSet<(u32, String)>, found: &mut Vec<String>) {
-    for field in api::tables::message_at(message).json_fields() {
+fn places(
+    tree: &Tree,
+    message: MessageRef<'_>,
+    at: &str,
+    known: &mut HashSet<(u32, String)>,
+    found: &mut Vec<String>,
+) {
+    for field in message.json_fields() {
         let Some(value) = tree.get(field.json.as_ref()) else { continue };
         let place = format!("{at}/{}", field.json);
         let inner = match field.ty {
-            Type::Message(inner) if api::tables::message_at(inner).leaf.is_none() => Some(inner),
+            Type::Message(inner) => Some(message.at(inner)).filter(|inner| inner.leaf.is_none()),
             _ => None,
         };
         if field.shape != Shape::One
             && field.json != "managedFields"
-            && known.insert((message, field.json.to_string()))
+            && known.insert((message.index, field.json.to_string()))
         {
             found.push(place.clone());
         }
@@ -264,7 +270,7 @@ fn work_grows_with_the_body() {
     for sample in samples() {
         let sample = &sample;
         let resource = resource(sample);
-        let Some(message) = api::tables::message_index(&resource.message) else { continue };
+        let Some(message) = api::tables::message_of(resource) else { continue };
         let mut found = Vec::new();
         places(sample, message, "", &mut known, &mut found);
         for place in found {

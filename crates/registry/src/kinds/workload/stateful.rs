@@ -148,7 +148,7 @@ pub(super) fn check_stateful_set(
     ];
     let fixed = |spec: &Tree| {
         let mut spec = spec.clone();
-        MUTABLE.iter().for_each(|field| drop(as_object(&mut spec).remove(*field)));
+        MUTABLE.iter().for_each(|field| drop(as_object(&mut spec).remove(field)));
         spec
     };
     if !same(&fixed(new), &fixed(old)) {
