@@ -35,7 +35,7 @@ pub mod volume;
 pub mod warnings;
 pub mod workload;
 
-use crate::generic::Profile;
+use crate::profile::Profile;
 use crate::rules::Table;
 
 /// The rules of every module.

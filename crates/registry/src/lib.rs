@@ -19,12 +19,13 @@
 pub mod admission;
 pub mod binding;
 pub mod columns;
-pub mod generic;
 mod internal;
+pub mod kind;
 pub mod kinds;
 pub mod meta;
 mod net;
 pub mod privileged;
+pub mod profile;
 pub mod references;
 pub mod rules;
 pub mod selectable;
@@ -34,5 +35,5 @@ pub mod tree;
 #[cfg(test)]
 mod tests;
 
-pub use generic::{coverage, strategy_for};
+pub use kind::Kind;
 pub use kinds::scale;

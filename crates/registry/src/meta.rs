@@ -9,10 +9,18 @@ use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::Path;
 use machinery::{labels, names};
 
-use crate::tree::{get, has, list, number, object_mut, same, text, texts};
+use crate::tree::{ensure, get, has, list, number, object_mut, put, same, text, texts};
 
 /// What a kind's names must look like.
 pub type NameFormat = fn(&str) -> Vec<String>;
+
+/// Makes these fields of the metadata what they were.
+pub fn keep(object: &mut Tree, old: &Tree, fields: &[&str]) {
+    for field in fields {
+        let value = get(old, "metadata").get(field).cloned().unwrap_or_default();
+        put(ensure(object, "metadata"), field, value);
+    }
+}
 
 /// Whether an update changes nothing but what the garbage collector changes before an object goes: owners and finalizers.
 pub fn only_collection(new: &Tree, old: &Tree) -> bool {

@@ -7,13 +7,15 @@ use api::Tree;
 use api::model::Resource;
 use machinery::fieldpath::aggregate;
 
+use crate::kind::Kind;
 use crate::strategy::Context;
 use crate::tree::{as_object, ensure, get, object_mut, text};
 
-fn resource(object: &Tree) -> &'static Resource {
+fn resource(object: &Tree) -> &'static Kind {
     let version = text(object, "apiVersion");
     let (group, version) = version.split_once('/').unwrap_or(("", version));
-    api::tables::kind(group, version, text(object, "kind")).unwrap()
+    let row = api::tables::kind(group, version, text(object, "kind")).unwrap();
+    crate::kind::built_in(group, version, &row.plural).unwrap()
 }
 
 fn context<'a>(resource: &'a Resource, object: &'a Tree, subresource: Option<&'a str>) -> Context<'a> {
@@ -68,8 +70,8 @@ fn strip(object: &mut Tree) {
 }
 
 /// As it comes back from the store.
-fn stored(resource: &Resource, object: &mut Tree) {
-    let message = api::tables::message_of(resource).unwrap();
+fn stored(resource: &Kind, object: &mut Tree) {
+    let message = resource.message();
     if resource.storage_json || object["apiVersion"] != resource.api_version() {
         return;
     }
@@ -78,7 +80,7 @@ fn stored(resource: &Resource, object: &mut Tree) {
     let mut raw = Vec::new();
     api::wire::tree_to_proto(object, message, &mut raw).unwrap();
     *object = api::wire::proto_to_tree(&raw, message, Some(header)).unwrap();
-    crate::strategy_for(resource, None).default(object);
+    resource.strategy(None).default(object);
 }
 
 /// Objects as they came, and as they were stored: to the byte, but for what admission and allocators did.
@@ -88,7 +90,7 @@ fn created_objects() {
     for pair in recorded("created.jsonl", include_str!("tests/created.jsonl")) {
         let (mut input, mut expect) = (pair["input"].clone(), pair["output"].clone());
         let resource = resource(&input);
-        let strategy = crate::strategy_for(resource, None);
+        let strategy = resource.strategy(None);
         let first = strategy.first_warnings(&input);
         ensure(&mut input, "metadata").insert("uid", get(&expect, "metadata.uid").clone());
         let foreign: &[&str] = match &*resource.kind {
@@ -152,7 +154,7 @@ fn changed_objects() {
             // of an admission plugin
             crate::tree::fill(spec, "serviceAccountName", "default");
         }
-        let strategy = crate::strategy_for(resource, None);
+        let strategy = resource.strategy(None);
         strategy.default(&mut input);
         let before = input.clone();
         let context = context(resource, &before, None);
@@ -201,7 +203,7 @@ fn refused_objects() {
     for case in recorded("refused.jsonl", include_str!("tests/refused.jsonl")) {
         let mut input = case["object"].clone();
         let resource = resource(&input);
-        let strategy = crate::strategy_for(resource, None);
+        let strategy = resource.strategy(None);
         ensure(&mut input, "metadata").insert("uid", NO_UID.into());
         strategy.default(&mut input);
         let before = input.clone();
@@ -225,7 +227,7 @@ fn refused_updates() {
         let mut input = machinery::patch::merge(old, &case["patch"]).unwrap();
         let resource = resource(old);
         let subresource = case["subresource"].as_str().filter(|name| !name.is_empty());
-        let strategy = crate::strategy_for(resource, subresource);
+        let strategy = resource.strategy(subresource);
         strategy.default(&mut input);
         let before = input.clone();
         let context = context(resource, &before, subresource);
@@ -253,23 +255,23 @@ fn refused_updates() {
 
 /// The crate's documentation names every kind that has no rules of its own.
 #[test]
-fn kinds_without_rules_are_told_of() {
+fn kinds_without_rules_are_named() {
     let text = include_str!("lib.rs");
-    for (resource, full) in crate::coverage() {
-        let review = resource.storage_prefix.is_empty() && resource.plural != "componentstatuses";
-        let told = text.contains(&format!("`{}`", resource.plural));
-        assert!(told || full || review, "{}", resource.plural);
+    for kind in crate::kind::by_default() {
+        let review = kind.storage_prefix.is_empty() && kind.plural != "componentstatuses";
+        let named = text.contains(&format!("`{}`", kind.plural));
+        assert!(named || kind.profile.full || review, "{}", kind.plural);
     }
 }
 
 #[test]
 fn every_kind_has_a_strategy() {
-    for (resource, _) in crate::coverage() {
-        let strategy = crate::strategy_for(resource, None);
+    assert_eq!(crate::kind::by_default().count(), api::tables::resources().len());
+    for kind in crate::kind::by_default() {
         let mut object = api::json!({"metadata": {"name": "x"}});
-        strategy.default(&mut object);
-        assert!(object.is_object(), "{}", resource.plural);
-        assert!(!crate::columns::columns(resource).is_empty());
+        kind.strategy(None).default(&mut object);
+        assert!(object.is_object(), "{}", kind.plural);
+        assert!(!crate::columns::columns(kind).is_empty());
     }
 }
 
@@ -278,7 +280,7 @@ fn every_kind_has_a_strategy() {
 fn new_objects_are_stored_as_upstream_stores_them() {
     let check = |object: Tree, part: &str, expect: Tree| {
         let (mut object, resource) = (object.clone(), resource(&object));
-        let strategy = crate::strategy_for(resource, None);
+        let strategy = resource.strategy(None);
         strategy.default(&mut object);
         strategy.prepare_for_create(&context(resource, &object.clone(), None), &mut object);
         assert_eq!(get(&object, part), &expect, "{object}");
@@ -302,8 +304,7 @@ fn what_a_pod_certificate_request_asks_for_stays() {
     };
     let resource = resource(&request(0));
     let errors = |new: &Tree, old: &Tree| {
-        let found =
-            crate::strategy_for(resource, None).validate_update(&context(resource, new, None), new, old);
+        let found = resource.strategy(None).validate_update(&context(resource, new, None), new, old);
         found.into_iter().map(|cause| cause.message).collect::<Vec<_>>()
     };
     assert!(errors(&request(7200), &request(7200)).is_empty());

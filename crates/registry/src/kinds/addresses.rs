@@ -5,8 +5,8 @@ use api::status::Cause;
 use machinery::fieldpath::{Path, Shown};
 use machinery::names;
 
-use crate::generic::Profile;
 use crate::net;
+use crate::profile::Profile;
 use crate::strategy::Context;
 use crate::tree::{get, has, same, text};
 

@@ -4,7 +4,7 @@ mod webhooks;
 
 use api::Tree;
 
-use crate::generic::{ALL_METADATA, Generation, Profile};
+use crate::profile::{ALL_METADATA, Generation, Profile};
 use crate::rules::{Literal, Rule, Table};
 use crate::tree::{Object, as_object, fill_pointer, member};
 

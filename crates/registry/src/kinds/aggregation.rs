@@ -4,7 +4,7 @@ use api::Tree;
 use api::json;
 use machinery::names;
 
-use crate::generic::{ALL_METADATA, Generation, Profile};
+use crate::profile::{ALL_METADATA, Generation, Profile};
 use crate::rules::{Literal, Rule, Table};
 use crate::strategy::Context;
 use crate::tree::{as_object, has, put};

@@ -7,7 +7,7 @@ use api::Tree;
 use api::status::Cause;
 use machinery::fieldpath::Path;
 
-use crate::generic::{Generation, Profile};
+use crate::profile::{Generation, Profile};
 use crate::rules::{Literal, Rule, Table};
 use crate::tree::{Object, as_object, fill_pointer, get, int, number, text, unset};
 

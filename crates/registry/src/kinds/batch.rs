@@ -11,9 +11,9 @@ use api::status::Cause;
 use machinery::fieldpath::{Path, Shown};
 use machinery::{labels, names};
 
-use crate::generic::{Generation, Profile};
 use crate::internal;
 use crate::kinds::{template, warnings};
+use crate::profile::{Generation, Profile};
 use crate::rules::{self, Literal, Rule, Table, not_negative};
 use crate::strategy::Context;
 use crate::tree::{

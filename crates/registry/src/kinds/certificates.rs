@@ -12,7 +12,7 @@ use x509_parser::prelude::FromDer as _;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::AttributeTypeAndValue;
 
-use crate::generic::Profile;
+use crate::profile::Profile;
 use crate::rules::Table;
 use crate::strategy::Context;
 use crate::tree::{as_object, get, int, list, put, same, text, texts};

@@ -8,7 +8,7 @@ use machinery::bounds::is_full;
 use machinery::fieldpath::Path;
 use machinery::names;
 
-use crate::generic::Profile;
+use crate::profile::Profile;
 use crate::rules::{Literal, Rule, Table};
 use crate::strategy::Context;
 use crate::tree::{Object, as_object, entries, flag, get, same, text};

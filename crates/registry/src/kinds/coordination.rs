@@ -4,7 +4,7 @@ use api::Tree;
 use api::status::Cause;
 use machinery::fieldpath::Path;
 
-use crate::generic::Profile;
+use crate::profile::Profile;
 use crate::rules::{Rule, Table, not_negative};
 use crate::strategy::Context;
 use crate::tree::{has, int, number, object_mut};

@@ -10,12 +10,12 @@ use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::{Path, Shown};
 use machinery::names;
 
-use crate::generic::Profile;
 use crate::kinds::pod_spec::taint_effect;
 use crate::kinds::resources::amount;
 use crate::kinds::service::endpoint_ip;
 use crate::kinds::warnings;
 use crate::net;
+use crate::profile::Profile;
 use crate::rules::{self, Literal, Rule, Table};
 use crate::strategy::Context;
 use crate::tree::{

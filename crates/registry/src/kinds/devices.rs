@@ -5,7 +5,7 @@ use api::status::Cause;
 use machinery::fieldpath::Path;
 use machinery::names;
 
-use crate::generic::{ALL_METADATA, Generation, Profile};
+use crate::profile::{ALL_METADATA, Generation, Profile};
 use crate::rules::{Literal, Rule, Table};
 use crate::strategy::Context;
 use crate::tree::{Object, fill, fill_pointer, flag, get, has, list, member, object_mut, same, text};

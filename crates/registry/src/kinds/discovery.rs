@@ -6,10 +6,10 @@ use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::{Path, Shown};
 use machinery::names;
 
-use crate::generic::{Generation, Profile};
 use crate::kinds::addresses::canonical;
 use crate::kinds::service::endpoint_ip;
 use crate::net;
+use crate::profile::{Generation, Profile};
 use crate::rules::{self, Literal, Rule, Table};
 use crate::strategy::Context;
 use crate::tree::{list, text, texts};

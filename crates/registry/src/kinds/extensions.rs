@@ -4,7 +4,7 @@ use api::Tree;
 use api::json;
 use machinery::bounds::Seen;
 
-use crate::generic::{Generation, Profile};
+use crate::profile::{Generation, Profile};
 use crate::rules::{Literal, Rule, Table};
 use crate::strategy::Context;
 use crate::tree::{Object, as_object, ensure, fill, fill_pointer, flag, list, member, put, text};

@@ -6,11 +6,11 @@ use machinery::bounds::is_full;
 use machinery::fieldpath::Path;
 use machinery::{labels, names};
 
-use crate::generic::{ALL_METADATA, Generation, Profile};
 use crate::kinds::batch::domain_path;
 use crate::kinds::probe;
 use crate::kinds::warnings;
 use crate::net;
+use crate::profile::{ALL_METADATA, Generation, Profile};
 use crate::rules::{self, Literal, Rule, Table};
 use crate::strategy::Context;
 use crate::tree::{Object, get, has, int, list, number, text, texts, unset};

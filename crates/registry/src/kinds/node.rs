@@ -7,8 +7,8 @@ use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::{Path, Shown};
 use machinery::{labels, names};
 
-use crate::generic::Profile;
 use crate::kinds::pod_spec;
+use crate::profile::Profile;
 use crate::rules::{self, Table};
 use crate::strategy::Context;
 use crate::tree::{Alike, entries, get, list, text};

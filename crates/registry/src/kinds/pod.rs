@@ -5,8 +5,8 @@ use api::status::Cause;
 use machinery::bounds::is_full;
 use machinery::fieldpath::Path;
 
-use crate::generic::{Generation, Profile};
 use crate::kinds::{pod_annotations, pod_spec, pod_status, pod_update, qos, warnings};
+use crate::profile::{Generation, Profile};
 use crate::rules::{Rule, Table};
 use crate::strategy::Context;
 use crate::tree::{Object, as_object, ensure, get, has, int, list, member, put, text};

@@ -6,9 +6,10 @@ use machinery::bounds::{Seen, by_text, is_full};
 use machinery::fieldpath::Path;
 
 use crate::admission::{MIRROR, is_mirror};
-use crate::generic::{ALL_METADATA, keep_metadata};
 use crate::internal;
 use crate::kinds::qos;
+use crate::meta::keep;
+use crate::profile::ALL_METADATA;
 use crate::tree::{Alike, as_object, ensure, get, has, int, list, number, object_mut, put, same, text};
 
 mod narrowing;
@@ -178,7 +179,7 @@ pub(super) fn only_resources(pod: &mut Tree, old: &Tree) {
     }
     put(ensure(&mut result, "spec"), "resources", get(pod, "spec.resources").clone());
     put(as_object(&mut result), "metadata", get(pod, "metadata").clone());
-    keep_metadata(&mut result, old, ALL_METADATA);
+    keep(&mut result, old, ALL_METADATA);
     *pod = result;
 }
 

@@ -5,8 +5,8 @@ use api::status::Cause;
 use machinery::fieldpath::Path;
 use machinery::{labels, names};
 
-use crate::generic::{Generation, Profile};
 use crate::kinds::workload::{not_above_hundred, number_or_percent};
+use crate::profile::{Generation, Profile};
 use crate::rules::{self, Rule, Table};
 use crate::tree::{get, has};
 

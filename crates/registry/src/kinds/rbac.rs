@@ -6,7 +6,7 @@ use machinery::bounds::is_full;
 use machinery::fieldpath::{Path, Shown};
 use machinery::{labels, names};
 
-use crate::generic::Profile;
+use crate::profile::Profile;
 use crate::rules::{self, Literal, Rule, Table};
 use crate::strategy::Context;
 use crate::tree::{Object, fill, get, has, list, member, same, text};

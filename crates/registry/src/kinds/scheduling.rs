@@ -4,7 +4,7 @@ use api::Tree;
 use api::status::Cause;
 use machinery::fieldpath::Path;
 
-use crate::generic::{Generation, Profile};
+use crate::profile::{Generation, Profile};
 use crate::rules::{Literal, Rule, Table};
 use crate::strategy::Context;
 use crate::tree::{get, number, text};

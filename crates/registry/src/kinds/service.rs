@@ -11,8 +11,8 @@ use machinery::{labels, names};
 
 use api::json;
 
-use crate::generic::Profile;
 use crate::net;
+use crate::profile::Profile;
 use crate::rules::{self, Rule, Table};
 use crate::strategy::Context;
 use crate::tree::{

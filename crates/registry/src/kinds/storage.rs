@@ -11,9 +11,9 @@ use machinery::bounds::is_full;
 use machinery::fieldpath::{Path, Shown};
 use machinery::{labels, names};
 
-use crate::generic::{ALL_METADATA, Profile};
 use crate::internal;
 use crate::kinds::{container, resources};
+use crate::profile::{ALL_METADATA, Profile};
 use crate::rules::{self, Literal, Rule, Table};
 use crate::strategy::Context;
 use crate::tree::{Object, as_object, ensure, entries, get, has, list, put, same, text, texts};

@@ -5,9 +5,9 @@ use api::status::Cause;
 use machinery::fieldpath::Path;
 use machinery::labels;
 
-use crate::generic::{Generation, Profile};
 use crate::kinds::pod_annotations;
 use crate::meta::validate_annotations;
+use crate::profile::{Generation, Profile};
 use crate::rules::{Rule, Table};
 use crate::tree::{get, has, list, text};
 

@@ -7,9 +7,9 @@ use machinery::fieldpath::Path;
 use machinery::names;
 use x509_parser::pem::Pem;
 
-use crate::generic::{ALL_METADATA, Profile};
 use crate::internal;
 use crate::kinds::certificates::signer_name;
+use crate::profile::{ALL_METADATA, Profile};
 use crate::rules::{Literal, Rule, Table};
 use crate::strategy::Context;
 use crate::tree::{get, int, same, text};

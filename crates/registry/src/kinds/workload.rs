@@ -8,9 +8,9 @@ use machinery::bounds::is_full;
 use machinery::fieldpath::{Path, Shown};
 use machinery::{intstr, labels, names};
 
-use crate::generic::{Generation, Profile};
 use crate::internal;
 use crate::kinds::{template, warnings};
+use crate::profile::{Generation, Profile};
 use crate::rules::{self, Literal, Rule, Table, not_negative};
 use crate::strategy::Context;
 use crate::tree::{

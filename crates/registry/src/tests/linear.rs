@@ -7,10 +7,11 @@ use std::process::Command;
 
 use api::Tree;
 use api::decode::{Expected, Format, Strictness};
-use api::model::{MessageRef, Resource, Shape, Type};
+use api::model::{MessageRef, Shape, Type};
 use api::status::{MAX_CAUSES, Status};
 
 use super::{context, resource};
+use crate::kind::Kind;
 use crate::tree::{as_object, ensure, text};
 
 const MODULE: &str = "k8s.io/api@v0.37.1";
@@ -174,7 +175,7 @@ fn processor() -> u64 {
 }
 
 /// What happens to a body of each verb, step by step, with the time that each takes.
-fn work(resource: &'static Resource, body: &Tree, sample: &Tree, updates: bool) -> Vec<(&'static str, u64)> {
+fn work(resource: &'static Kind, body: &Tree, sample: &Tree, updates: bool) -> Vec<(&'static str, u64)> {
     let mut steps = Vec::new();
     let mut at = processor();
     let mut step = |name| {
@@ -182,8 +183,8 @@ fn work(resource: &'static Resource, body: &Tree, sample: &Tree, updates: bool) 
         steps.push((name, now - at));
         at = now;
     };
-    let message = api::tables::message_of(resource).unwrap();
-    let strategy = crate::strategy_for(resource, None);
+    let message = resource.message();
+    let strategy = resource.strategy(None);
     let bytes = api::json::to_vec(body);
     step("-");
     let expected = Expected { group: &resource.group, version: &resource.version, kind: &resource.kind };
@@ -215,7 +216,7 @@ fn work(resource: &'static Resource, body: &Tree, sample: &Tree, updates: bool) 
     strategy.default(&mut old);
     for subresource in [None, Some("status")] {
         let context = super::context(resource, &origin, subresource);
-        let strategy = crate::strategy_for(resource, subresource);
+        let strategy = resource.strategy(subresource);
         for old in [&object, &old] {
             let mut changed = origin.clone();
             step("-");

@@ -1,0 +1,90 @@
+//! A kind as a value: one resource at one version, its message, and what is particular about its objects. The built-in
+//! ones are made once; one that is made at run time goes when nobody uses it any more.
+
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::{Arc, LazyLock};
+
+use api::model::{MessageRef, Model, Resource};
+
+use crate::profile::{Generation, Profile};
+use crate::strategy::Strategy;
+
+/// One resource at one version.
+pub struct Kind {
+    row: Resource,
+    model: Arc<Model>,
+    /// The place of the objects' message in the model.
+    message: u32,
+    pub profile: Profile,
+}
+
+impl Kind {
+    /// A kind whose objects are of the model's message at that place.
+    pub fn new(row: Resource, model: Arc<Model>, message: u32, profile: Profile) -> Kind {
+        Kind { row, model, message, profile }
+    }
+
+    /// The message of its objects.
+    pub fn message(&self) -> MessageRef<'_> {
+        self.model.at(self.message)
+    }
+
+    /// The rules by which objects, or one of their subresources, are written. Of the subresources `status` and those
+    /// that write the object itself (`ephemeralcontainers`, `resize`, `finalize`, `approval`) matter; others take the
+    /// object's.
+    pub fn strategy(&self, subresource: Option<&str>) -> Strategy<'_> {
+        Strategy { kind: self, status: subresource == Some("status") }
+    }
+}
+
+impl Deref for Kind {
+    type Target = Resource;
+
+    fn deref(&self) -> &Resource {
+        &self.row
+    }
+}
+
+/// Group, version, plural.
+type Name = (&'static str, &'static str, &'static str);
+
+struct BuiltIn {
+    kinds: Vec<Arc<Kind>>,
+    places: HashMap<Name, usize>,
+}
+
+static BUILT_IN: LazyLock<BuiltIn> = LazyLock::new(|| {
+    let model = Arc::new(Model::default());
+    let (mut kinds, mut places) = (Vec::new(), HashMap::new());
+    for row in api::tables::all_resources() {
+        let Some(message) = api::tables::message_of(row) else { continue };
+        places.insert((&*row.group, &*row.version, &*row.plural), kinds.len());
+        kinds.push(Arc::new(Kind::new(row.clone(), Arc::clone(&model), message.index, profile(row))));
+    }
+    BuiltIn { kinds, places }
+});
+
+fn profile(row: &'static Resource) -> Profile {
+    crate::kinds::profile(&row.group, &row.plural).cloned().unwrap_or_else(|| {
+        let status = row.subresource("status").is_some();
+        let generation = if status { Generation::Spec } else { Generation::Unset };
+        Profile { status, generation, ..Profile::new(&row.group, &row.plural) }
+    })
+}
+
+/// A built-in kind, served or not.
+pub fn built_in(group: &str, version: &str, plural: &str) -> Option<&'static Arc<Kind>> {
+    let place = BUILT_IN.places.get(&(group, version, plural)).copied()?;
+    BUILT_IN.kinds.get(place)
+}
+
+/// All built-in kinds, served or not, in discovery's order.
+pub fn all() -> &'static [Arc<Kind>] {
+    &BUILT_IN.kinds
+}
+
+/// Kinds served by default, in discovery's order.
+pub fn by_default() -> impl Iterator<Item = &'static Arc<Kind>> {
+    api::tables::resources().iter().filter_map(|row| built_in(&row.group, &row.version, &row.plural))
+}
