@@ -17,9 +17,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::model::Resource;
 use api::{Status, Tree};
 use futures::StreamExt as _;
+use registry::Kind;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -140,12 +140,7 @@ impl Bootstrap {
     }
 
     /// Creates the object unless one of its name is there. Answers whether it was created.
-    async fn ensure(
-        &self,
-        resource: &'static Resource,
-        namespace: &str,
-        object: Tree,
-    ) -> Result<bool, Status> {
+    async fn ensure(&self, resource: &Arc<Kind>, namespace: &str, object: Tree) -> Result<bool, Status> {
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         if self.resources.get(resource, namespace, name).is_some() {
             return Ok(false);
@@ -158,7 +153,7 @@ impl Bootstrap {
     }
 
     /// [`Bootstrap::ensure`] for many, some at a time.
-    async fn ensure_all(&self, objects: Vec<(&'static Resource, String, Tree)>) -> Result<(), Status> {
+    async fn ensure_all(&self, objects: Vec<(&'static Arc<Kind>, String, Tree)>) -> Result<(), Status> {
         let writes: Vec<_> =
             objects
                 .into_iter()

@@ -6,11 +6,11 @@ pub mod event;
 pub mod feed;
 pub mod filter;
 mod history;
-pub mod kind;
 pub(crate) mod legacy;
 mod postings;
 mod queue;
 pub mod scan;
+pub mod stored;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
@@ -24,9 +24,9 @@ use entry::Entry;
 use event::{Event, EventType};
 use filter::{Filter, Handle};
 use history::History;
-use kind::Kind;
 use postings::Postings;
 use queue::Queue;
+use stored::Stored;
 
 /// All objects of a kind at a moment.
 pub type Objects = OrdMap<Arc<str>, Arc<Entry>>;
@@ -37,7 +37,7 @@ const SNAPSHOT_AGE: Duration = Duration::from_secs(60);
 
 /// One kind's cache.
 pub struct Cache {
-    pub kind: Arc<Kind>,
+    pub kind: Arc<Stored>,
     state: Mutex<State>,
 }
 
@@ -103,7 +103,7 @@ impl Drop for Subscription {
 }
 
 impl Cache {
-    pub fn new(kind: Arc<Kind>) -> Cache {
+    pub fn new(kind: Arc<Stored>) -> Cache {
         let state = State { field_watchers: vec![0; kind.fields.len()], ..State::default() };
         Cache { kind, state: Mutex::new(state) }
     }

@@ -140,7 +140,7 @@ pub fn answer(
     path: &str,
     headers: &HeaderMap,
 ) -> Option<Response<Body>> {
-    let documents = &server.documents;
+    let documents = &server.catalog.documents;
     if path.starts_with("//") {
         return None;
     }

@@ -25,13 +25,14 @@ use http::header::WARNING;
 use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt as _, Limited};
 use parking_lot::Mutex;
+use registry::Kind;
 use registry::admission::Chain;
 
 use crate::authz::Authorizer;
 use crate::body::Body;
 use crate::cache::Cache;
+use crate::catalog::Catalog;
 use crate::delegate::{Hook, Reviews, Tokens};
-use crate::discovery::Documents;
 use crate::negotiate::{self, Endpoint, Form, OBJECTS, STREAMS, page_not_found, status_response};
 use crate::request_info::RequestInfo;
 use crate::resources::Resources;
@@ -55,8 +56,7 @@ pub struct Server {
     /// For rights that show only when a request is carried out.
     pub authorizer: Arc<Authorizer>,
     pub settings: Settings,
-    /// What discovery and OpenAPI say.
-    pub documents: Documents,
+    pub catalog: Catalog,
     /// `host:port` under which clients reach it, for `/api`.
     pub address: std::sync::OnceLock<String>,
 }
@@ -92,7 +92,7 @@ impl Server {
         enabled: impl Fn(&str) -> bool,
     ) -> Arc<Server> {
         let admission = Chain::standard(resources.clone(), authorizer.clone(), settings.tolerations, enabled);
-        let documents = Documents::new(settings.served.groups());
+        let catalog = Catalog::new(&settings.served);
         let address = std::sync::OnceLock::new();
         let server = Arc::new(Server {
             resources,
@@ -102,7 +102,7 @@ impl Server {
             admission,
             authorizer,
             settings,
-            documents,
+            catalog,
             address,
         });
         server.resources.tie(&server);
@@ -115,7 +115,7 @@ pub struct Call<'a> {
     pub server: &'a Arc<Server>,
     pub user: &'a User,
     pub info: &'a RequestInfo,
-    pub resource: &'static Resource,
+    pub resource: &'a Arc<Kind>,
     pub query: &'a str,
     pub headers: &'a HeaderMap,
     pub target: Target,
@@ -222,7 +222,7 @@ async fn resource(
     parts: &http::request::Parts,
     body: Result<Bytes, Status>,
 ) -> Result<Response<Body>, Status> {
-    let Route { resource, verb } = match Route::of(server, info, &parts.method) {
+    let Route { resource, verb } = match Route::of(&server.catalog, info, &parts.method) {
         Ok(route) => route,
         Err(Nowhere::Page) => return Ok(page_not_found()),
         Err(Nowhere::Refused(status)) => return Err(*status),

@@ -1,15 +1,17 @@
-//! The rows of the kinds that the rim itself reads and writes.
+//! The kinds that the server itself reads and writes.
 
-use api::model::Resource;
+use std::sync::Arc;
+
+use registry::Kind;
 
 /// A built-in kind. The tables always hold it; a name that they do not hold is a mistake of this crate, found by its tests.
-fn row(group: &str, version: &str, plural: &str) -> &'static Resource {
-    api::tables::resource(group, version, plural).expect("a kind of the API level")
+fn row(group: &str, version: &str, plural: &str) -> &'static Arc<Kind> {
+    registry::kind::built_in(group, version, plural).expect("a kind of the API level")
 }
 
 macro_rules! kinds {
     ($($name:ident: $group:literal $version:literal $plural:literal;)*) => {
-        $(pub fn $name() -> &'static Resource { row($group, $version, $plural) })*
+        $(pub fn $name() -> &'static Arc<Kind> { row($group, $version, $plural) })*
 
         #[test]
         fn every_kind_is_in_the_tables() {
@@ -39,6 +41,8 @@ kinds! {
     priority_levels: "flowcontrol.apiserver.k8s.io" "v1" "prioritylevelconfigurations";
     service_cidrs: "networking.k8s.io" "v1" "servicecidrs";
     ip_addresses: "networking.k8s.io" "v1" "ipaddresses";
+    pod_disruption_budgets: "policy" "v1" "poddisruptionbudgets";
+    api_services: "apiregistration.k8s.io" "v1" "apiservices";
     roles: "rbac.authorization.k8s.io" "v1" "roles";
     role_bindings: "rbac.authorization.k8s.io" "v1" "rolebindings";
     cluster_roles: "rbac.authorization.k8s.io" "v1" "clusterroles";

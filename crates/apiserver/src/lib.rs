@@ -5,6 +5,7 @@
 mod aside;
 pub mod body;
 pub mod cache;
+pub mod catalog;
 pub mod components;
 mod compress;
 mod convert;

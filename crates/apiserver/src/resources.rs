@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use api::model::Resource;
 use api::{Status, Tree};
+use registry::Kind;
 use store::Store;
 use tokio_util::sync::CancellationToken;
 
@@ -103,12 +104,7 @@ impl Resources {
     }
 
     /// Creates as `system:apiserver`: defaults, admission and validation as for a client. Answers the stored object.
-    pub async fn create(
-        &self,
-        resource: &'static Resource,
-        namespace: &str,
-        object: Tree,
-    ) -> Result<Tree, Status> {
+    pub async fn create(&self, resource: &Arc<Kind>, namespace: &str, object: Tree) -> Result<Tree, Status> {
         let (server, user) = (self.server()?, User::apiserver());
         let operation = Operation {
             server: &server,
@@ -128,7 +124,7 @@ impl Resources {
     /// Reads the object, lets `change` edit it, and writes it, again on conflict. `change` answers whether there is anything to write.
     pub async fn update(
         &self,
-        resource: &'static Resource,
+        resource: &Arc<Kind>,
         subresource: &str,
         namespace: &str,
         name: &str,
@@ -155,12 +151,7 @@ impl Resources {
     }
 
     /// Deletes with the kind's default options.
-    pub async fn delete(
-        &self,
-        resource: &'static Resource,
-        namespace: &str,
-        name: &str,
-    ) -> Result<(), Status> {
+    pub async fn delete(&self, resource: &Arc<Kind>, namespace: &str, name: &str) -> Result<(), Status> {
         let (server, user) = (self.server()?, User::apiserver());
         let operation = Operation {
             server: &server,
@@ -178,9 +169,8 @@ impl Resources {
 }
 
 /// In the model's order, with kind and apiVersion.
-fn typed(tree: Tree, resource: &'static Resource) -> Result<Tree, Status> {
-    let message =
-        api::tables::message_of(resource).ok_or_else(|| Status::internal("a kind without a message"))?;
+fn typed(tree: Tree, resource: &Arc<Kind>) -> Result<Tree, Status> {
+    let message = resource.message();
     writes::reordered(&tree, resource, message, api::decode::Strictness::Ignore)
         .map(|(tree, _)| tree)
         .map_err(Status::internal)

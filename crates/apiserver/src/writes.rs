@@ -15,6 +15,7 @@ use std::sync::Arc;
 use api::model::Resource;
 use api::{Status, Tree};
 use bytes::Bytes;
+use registry::Kind;
 use registry::strategy::{Context, Strategy};
 use store::{KeyValue, Written};
 
@@ -22,7 +23,7 @@ use crate::authz::Attributes;
 use crate::cache::Cache;
 use crate::cache::entry::Entry;
 use crate::cache::event::EventType;
-use crate::cache::kind::Kind;
+use crate::cache::stored::Stored;
 use crate::convert::{convert, same};
 use crate::delegate::{Outcome, Reservation, Write};
 use crate::handlers::{Server, status_of};
@@ -40,7 +41,7 @@ pub struct Operation<'a> {
     /// As authorization saw it.
     pub verb: &'a str,
     /// At the request's version.
-    pub resource: &'static Resource,
+    pub resource: &'a Arc<Kind>,
     /// Empty for the object itself.
     pub subresource: &'a str,
     pub namespace: &'a str,
@@ -67,8 +68,8 @@ impl<'a> Operation<'a> {
         Status::conflict(&self.resource.group, &self.resource.plural, self.name, why)
     }
 
-    fn strategy(&self, resource: &Resource) -> &'static dyn Strategy {
-        registry::strategy_for(resource, (!self.subresource.is_empty()).then_some(self.subresource))
+    fn strategy<'k>(&self, kind: &'k Kind) -> Strategy<'k> {
+        kind.strategy((!self.subresource.is_empty()).then_some(self.subresource))
     }
 
     fn context<'c>(&'c self, resource: &'c Resource, name: &'c str) -> Context<'c> {
@@ -83,7 +84,7 @@ impl<'a> Operation<'a> {
 
     /// Of the group in which the object is stored.
     fn invalid(&self, name: &str, causes: Vec<api::status::Cause>) -> Status {
-        let stored = self.cache().map_or(self.resource, |cache| cache.kind.resource);
+        let stored = self.cache().map_or(self.resource, |cache| &cache.kind.resource);
         Status::invalid(&stored.group, &self.resource.kind, name, causes)
     }
 }
@@ -92,11 +93,11 @@ impl<'a> Operation<'a> {
 /// that group's rules: an event of `events.k8s.io` must be complete.
 fn causes(
     operation: &Operation<'_>,
-    kind: &Kind,
+    kind: &Stored,
     tree: &Tree,
     old: Option<&Tree>,
 ) -> Vec<api::status::Cause> {
-    let check = |resource: &Resource, tree: &Tree, old: Option<&Tree>| {
+    let check = |resource: &Kind, tree: &Tree, old: Option<&Tree>| {
         let (strategy, context) = (operation.strategy(resource), operation.context(resource, operation.name));
         match old {
             None => strategy.validate(&context, tree),
@@ -104,21 +105,21 @@ fn causes(
         }
     };
     let mut causes = if operation.resource.group == kind.resource.group {
-        check(kind.resource, tree, old)
+        check(&kind.resource, tree, old)
     } else {
         let shown = |tree: &Tree| {
             let mut tree = tree.clone();
-            convert(&mut tree, kind.resource, operation.resource);
+            convert(&mut tree, &kind.resource, operation.resource);
             tree
         };
         check(operation.resource, &shown(tree), old.map(shown).as_ref())
     };
-    causes.extend(privileged(operation, kind.resource, tree));
+    causes.extend(privileged(operation, &kind.resource, tree));
     causes
 }
 
 /// Seconds that an object lives: events come to an end.
-fn ttl(operation: &Operation<'_>, kind: &Kind) -> Option<u32> {
+fn ttl(operation: &Operation<'_>, kind: &Stored) -> Option<u32> {
     let seconds = u32::try_from(operation.server.settings.event_ttl.as_secs()).unwrap_or(u32::MAX);
     (kind.resource.storage_prefix == "events" && seconds > 0).then_some(seconds)
 }
@@ -149,7 +150,7 @@ pub async fn create(
     }
     warnings.extend(owners_once(&mut body, false));
     operation.strategy(operation.resource).default(&mut body);
-    convert(&mut body, operation.resource, cache.kind.resource);
+    convert(&mut body, operation.resource, &cache.kind.resource);
     let may_generate = !metadata::text(&body, "generateName").is_empty();
     let generated = may_generate && metadata::text(&body, "name").is_empty();
     for attempt in 1.. {
@@ -167,24 +168,24 @@ pub async fn create(
 
 async fn create_once(
     operation: &Operation<'_>,
-    kind: &Arc<Kind>,
+    kind: &Arc<Stored>,
     mut tree: Tree,
     warnings: &mut Vec<String>,
 ) -> Result<Entry, Status> {
     let name = metadata::name_for_create(&mut tree);
     let named = Operation { name: &name, ..*operation };
-    let strategy = named.strategy(kind.resource);
-    admission::mutate(&named, kind.resource, &mut tree, None).await?;
+    let strategy = named.strategy(&kind.resource);
+    admission::mutate(&named, &kind.resource, &mut tree, None).await?;
     warnings.extend(owners_once(&mut tree, true));
     metadata::fill_for_create(&mut tree);
-    let context = named.context(kind.resource, &name);
+    let context = named.context(&kind.resource, &name);
     warnings.extend(strategy.first_warnings(&tree));
     strategy.prepare_for_create(&context, &mut tree);
     // some kinds name themselves
     let name = metadata::text(&tree, "name").to_owned();
     let named = Operation { name: &name, ..*operation };
-    let context = named.context(kind.resource, &name);
-    let held = begin(&named, operation.name, kind.resource, &mut tree, None).await?;
+    let context = named.context(&kind.resource, &name);
+    let held = begin(&named, operation.name, &kind.resource, &mut tree, None).await?;
     let mut outcome = Outcome::Refused;
     let result = async {
         let causes = causes(&named, kind, &tree, None);
@@ -196,7 +197,7 @@ async fn create_once(
         if !operation.name.is_empty() {
             may_create(operation)?;
         }
-        admission::validate(&named, kind.resource, &tree, None).await?;
+        admission::validate(&named, &kind.resource, &tree, None).await?;
         let value = encode(kind, tree)?;
         let key = kind.key(named.namespace, &name);
         let revision = if named.dry_run {
@@ -243,7 +244,7 @@ fn not_unique(mut status: Status) -> Status {
 }
 
 /// That there is one, and whether it is on its way out.
-async fn already_exists(operation: &Operation<'_>, kind: &Arc<Kind>, key: &str) -> Status {
+async fn already_exists(operation: &Operation<'_>, kind: &Arc<Stored>, key: &str) -> Status {
     let resource = operation.resource;
     let mut status = Status::already_exists(&resource.group, &resource.plural, operation.name);
     let going = |entry: &Entry| !metadata::text(&entry.tree(), "deletionTimestamp").is_empty();
@@ -256,7 +257,7 @@ async fn already_exists(operation: &Operation<'_>, kind: &Arc<Kind>, key: &str) 
 }
 
 /// The stored value as an entry.
-pub fn decoded(kind: &Arc<Kind>, key: &str, value: &[u8], revision: i64) -> Result<Entry, Status> {
+pub fn decoded(kind: &Arc<Stored>, key: &str, value: &[u8], revision: i64) -> Result<Entry, Status> {
     let key = key.strip_prefix(&kind.prefix).unwrap_or(key);
     Entry::decode(kind, key.into(), value, revision, EventType::Added.name()).map_err(Status::from)
 }
@@ -336,7 +337,7 @@ pub async fn update(
                 }
             }
             return match upsert {
-                Some(make) if operation.strategy(kind.resource).allow_create_on_update() => {
+                Some(make) if operation.strategy(&kind.resource).allow_create_on_update() => {
                     let entry = create(operation, make(&Tree::Null)?, warnings).await?;
                     Ok(Updated { entry, created: true })
                 }
@@ -370,7 +371,7 @@ pub async fn update(
 /// The object as the store has it now.
 pub async fn read(
     operation: &Operation<'_>,
-    kind: &Arc<Kind>,
+    kind: &Arc<Stored>,
     key: &str,
 ) -> Result<Option<Arc<Entry>>, Status> {
     let (found, _) = operation.server.resources.store.get(key.as_bytes()).await.map_err(status_of)?;
@@ -384,35 +385,35 @@ enum Attempt {
 
 async fn update_once(
     operation: &Operation<'_>,
-    kind: &Arc<Kind>,
+    kind: &Arc<Stored>,
     key: &str,
     entry: &Arc<Entry>,
     change: Change<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Attempt, Status> {
     let request_strategy = operation.strategy(operation.resource);
-    let strategy = operation.strategy(kind.resource);
+    let strategy = operation.strategy(&kind.resource);
     let mut old = entry.read()?;
     strategy.default(&mut old);
-    let mut tree = if same(kind.resource, operation.resource) {
+    let mut tree = if same(&kind.resource, operation.resource) {
         change(&old)?
     } else {
         let mut shown = old.clone();
-        convert(&mut shown, kind.resource, operation.resource);
+        convert(&mut shown, &kind.resource, operation.resource);
         change(&shown)?
     };
     metadata::check_name(&mut tree, operation.name)?;
     metadata::check_namespace(&mut tree, operation.namespace, kind.is_namespaced())?;
     request_strategy.default(&mut tree);
-    convert(&mut tree, operation.resource, kind.resource);
+    convert(&mut tree, operation.resource, &kind.resource);
     metadata::check_version(operation, strategy, &mut tree, entry)?;
     metadata::check_uid(operation, &mut tree, entry, key)?;
     metadata::carry_over(&mut tree, &old);
-    admission::mutate(operation, kind.resource, &mut tree, Some(&old)).await?;
+    admission::mutate(operation, &kind.resource, &mut tree, Some(&old)).await?;
     warnings.extend(owners_once(&mut tree, true));
-    let context = operation.context(kind.resource, operation.name);
+    let context = operation.context(&kind.resource, operation.name);
     strategy.prepare_for_update(&context, &mut tree, &old);
-    let held = begin(operation, operation.name, kind.resource, &mut tree, Some(&old)).await?;
+    let held = begin(operation, operation.name, &kind.resource, &mut tree, Some(&old)).await?;
     let mut outcome = Outcome::Refused;
     let result = async {
         let causes = causes(operation, kind, &tree, Some(&old));
@@ -420,7 +421,7 @@ async fn update_once(
             return Err(operation.invalid(operation.name, causes));
         }
         warnings.extend(strategy.warnings(&context, &tree, Some(&old)));
-        admission::validate(operation, kind.resource, &tree, Some(&old)).await?;
+        admission::validate(operation, &kind.resource, &tree, Some(&old)).await?;
         let gone = delete::is_done(kind, &tree);
         let value = encode(kind, tree)?;
         put(operation, kind, key, entry, value, gone, &mut outcome).await
@@ -436,7 +437,7 @@ async fn update_once(
 /// Writes an update: nothing when nothing changed, a delete when the last finalizer went.
 async fn put(
     operation: &Operation<'_>,
-    kind: &Arc<Kind>,
+    kind: &Arc<Stored>,
     key: &str,
     entry: &Arc<Entry>,
     value: Bytes,

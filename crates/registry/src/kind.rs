@@ -2,6 +2,7 @@
 //! ones are made once; one that is made at run time goes when nobody uses it any more.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, LazyLock};
 
@@ -43,6 +44,12 @@ impl Deref for Kind {
 
     fn deref(&self) -> &Resource {
         &self.row
+    }
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.api_version(), self.plural)
     }
 }
 

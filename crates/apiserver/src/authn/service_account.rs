@@ -14,6 +14,7 @@ use crate::kinds;
 use crate::resources::{Entry, Resources};
 use crate::tokens::{Bound, Claims, Legacy};
 use crate::user::User;
+use registry::Kind;
 
 const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
 /// The label of a secret whose token is no longer accepted.
@@ -120,7 +121,7 @@ impl ServiceAccounts {
 
     fn still_there(
         &self,
-        resource: &'static api::model::Resource,
+        resource: &'static Arc<Kind>,
         namespace: &str,
         bound: &Bound,
         what: &str,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::model::Resource;
+use registry::Kind;
 use tokio_util::sync::CancellationToken;
 
 use crate::aside::Parts;
@@ -13,7 +13,7 @@ use crate::resources::{Entry, Resources};
 /// again when the subscription ends. Must be called when the caches are synced.
 pub async fn follow<Draft: Default + Send>(
     resources: Arc<Resources>,
-    resource: &'static Resource,
+    resource: &'static Arc<Kind>,
     shutdown: CancellationToken,
     add: impl Fn(&mut Draft, &Entry) + Send,
     reset: impl Fn(Draft) + Send,

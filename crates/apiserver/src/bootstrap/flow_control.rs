@@ -1,11 +1,12 @@
 //! Flow control's objects: the mandatory ones are as they must be, the suggested ones are kept up to date unless somebody took them
 //! over, those of an earlier release go. And the condition of every flow schema says whether its priority level exists.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::json;
-use api::model::Resource;
 use api::{Status, Tree};
+use registry::Kind;
 use tokio_util::sync::CancellationToken;
 
 use super::{Bootstrap, objects};
@@ -17,7 +18,7 @@ const PERIOD: Duration = Duration::from_secs(60);
 
 /// A default object.
 pub(super) struct Standard {
-    pub resource: &'static Resource,
+    pub resource: &'static Arc<Kind>,
     pub name: String,
     pub spec: Tree,
 }
@@ -42,7 +43,7 @@ impl Standard {
         let untouched = stored["metadata"]["generation"] == 1;
         let auto = self.is_mandatory() || annotation.unwrap_or(untouched);
         let mut wanted = self.object();
-        registry::strategy_for(self.resource, None).default(&mut wanted);
+        self.resource.strategy(None).default(&mut wanted);
         if self.name == "exempt" && stored["spec"]["exempt"].is_object() {
             // How much the exempt level lends is the administrator's to say.
             wanted["spec"]["exempt"] = stored["spec"]["exempt"].clone();

@@ -1,11 +1,13 @@
 //! The `kubernetes` Service in `default`, the ServiceCIDR it comes from, and its endpoints: every API server that lives.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use api::json;
 use api::model::MessageRef;
 use api::{Status, Tree, wire};
 use bytes::Bytes;
+use registry::Kind;
 use store::prefix_end;
 use tokio_util::sync::CancellationToken;
 
@@ -218,7 +220,7 @@ async fn publish(bootstrap: &Bootstrap) -> Result<(), Status> {
 /// Creates the object, or makes these fields of the stored one equal to its.
 async fn put(
     bootstrap: &Bootstrap,
-    resource: &'static api::model::Resource,
+    resource: &'static Arc<Kind>,
     object: Tree,
     fields: &[&str],
 ) -> Result<(), Status> {

@@ -1,10 +1,11 @@
 //! Objects that are simply there.
 
 use api::json;
-use api::model::Resource;
 use api::tree::Object;
 use api::{Status, Tree};
+use registry::Kind;
 use serde::Deserialize;
+use std::sync::Arc;
 
 use super::{Bootstrap, flow_control};
 use crate::kinds;
@@ -69,7 +70,7 @@ pub async fn priority_classes(bootstrap: &Bootstrap) -> Result<(), Status> {
 /// The default priority levels, and the flow schemas that name them.
 pub(super) fn flow_control() -> Vec<flow_control::Standard> {
     let File { flow_schemas, priority_levels, .. } = file();
-    let of = |resource: &'static Resource| {
+    let of = |resource: &'static Arc<Kind>| {
         move |Named { name, spec }| flow_control::Standard { resource, name, spec }
     };
     let levels = priority_levels.into_iter().map(of(kinds::priority_levels()));
@@ -127,9 +128,7 @@ pub async fn token_tracking(bootstrap: &Bootstrap) -> Result<(), Status> {
 
 /// An APIService per group and version that this server answers itself.
 pub async fn api_services(bootstrap: &Bootstrap) -> Result<(), Status> {
-    let Some(resource) = api::tables::resource("apiregistration.k8s.io", "v1", "apiservices") else {
-        return Ok(());
-    };
+    let resource = kinds::api_services();
     let object = |mut spec: Tree| {
         let text = |field: &str| spec[field].as_str().unwrap_or_default().to_owned();
         let (group, version) = (text("group"), text("version"));

@@ -8,6 +8,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Bootstrap, Hooks, Periods};
+use registry::Kind;
+
 use crate::allocate::ServiceHook;
 use crate::handlers::Server;
 use crate::kinds;
@@ -96,7 +98,7 @@ async fn what_is_deleted_of_the_first_objects_comes_back() {
     let resources = &rig.resources;
     let (namespace, service) =
         ((kinds::namespaces(), "", "kube-node-lease"), (kinds::services(), "default", "kubernetes"));
-    let comes = async |(resource, namespace, name), but: &str| {
+    let comes = async |(resource, namespace, name): (&Arc<Kind>, &str, &str), but: &str| {
         for _ in 0..250 {
             if let Some(entry) = resources.get(resource, namespace, name)
                 && *entry.uid != *but

@@ -7,12 +7,12 @@ use api::{Status, Tree};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::kind::Kind;
 use super::scan;
+use super::stored::Stored;
 
 /// One object at one revision. The bytes carry the resource version.
 pub struct Entry {
-    pub kind: Arc<Kind>,
+    pub kind: Arc<Stored>,
     /// The key in the store below the kind's prefix: `namespace/name`, or `name`.
     pub key: Arc<str>,
     pub namespace: Arc<str>,
@@ -22,12 +22,12 @@ pub struct Entry {
     labels: Box<[(Box<str>, Box<str>)]>,
     /// Values of [`Kind::fields`], in that order.
     fields: Box<[Box<str>]>,
-    bytes: Stored,
+    bytes: Encoded,
     /// As JSON, with kind and apiVersion: made when it is first read as that, and then kept. Events make do without.
     json: Mutex<Option<Bytes>>,
 }
 
-enum Stored {
+enum Encoded {
     /// A watch frame (length, type, object) of which the object is `object..`, and its content without envelope `raw`.
     Proto {
         frame: Bytes,
@@ -66,7 +66,7 @@ impl Error {
 impl Entry {
     /// From a stored value. `frame_type` is the event for which the bytes are laid out to be sent without copying.
     pub fn decode(
-        kind: &Arc<Kind>,
+        kind: &Arc<Stored>,
         key: Arc<str>,
         value: &[u8],
         revision: i64,
@@ -107,14 +107,14 @@ impl Entry {
             resource_version: revision,
             labels: meta.labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
             fields: kind.fields.iter().map(|(_, path)| path.read(&raw).into()).collect(),
-            bytes: Stored::Proto { frame: frame.into(), object: at, raw: raw_range, frame_type },
+            bytes: Encoded::Proto { frame: frame.into(), object: at, raw: raw_range, frame_type },
             json: Mutex::default(),
             key,
         };
         Ok(entry)
     }
 
-    fn from_tree(kind: &Arc<Kind>, key: Arc<str>, mut tree: Tree, revision: i64) -> Result<Entry, Error> {
+    fn from_tree(kind: &Arc<Stored>, key: Arc<str>, mut tree: Tree, revision: i64) -> Result<Entry, Error> {
         set_resource_version(&mut tree, revision);
         let (namespace, name) = split(&key, kind);
         let labels = tree.pointer("/metadata/labels").and_then(Tree::as_object);
@@ -130,7 +130,7 @@ impl Entry {
                 .map(|(key, value)| (key.as_str().into(), value.as_str().unwrap_or_default().into()))
                 .collect(),
             fields: kind.fields.iter().map(|(_, path)| path.read_tree(&tree).into()).collect(),
-            bytes: Stored::Json(api::json::to_vec(&tree).into()),
+            bytes: Encoded::Json(api::json::to_vec(&tree).into()),
             json: Mutex::default(),
             key,
         })
@@ -139,10 +139,10 @@ impl Entry {
     /// The same object as of a later revision: what a delete's event shows.
     pub fn at(&self, revision: i64, frame_type: &'static str) -> Result<Entry, Error> {
         match &self.bytes {
-            Stored::Proto { frame, object, .. } => {
+            Encoded::Proto { frame, object, .. } => {
                 Entry::decode(&self.kind, Arc::clone(&self.key), &frame[*object..], revision, frame_type)
             }
-            Stored::Json(json) => {
+            Encoded::Json(json) => {
                 Entry::decode(&self.kind, Arc::clone(&self.key), json, revision, frame_type)
             }
         }
@@ -151,10 +151,10 @@ impl Entry {
     /// Whether both are the same object with the same content. Revisions count, for they are in the bytes.
     pub fn has_same_bytes(&self, other: &Entry) -> bool {
         match (&self.bytes, &other.bytes) {
-            (Stored::Proto { raw: own, .. }, Stored::Proto { raw, .. }) => {
+            (Encoded::Proto { raw: own, .. }, Encoded::Proto { raw, .. }) => {
                 self.slice(*own) == other.slice(*raw)
             }
-            (Stored::Json(own), Stored::Json(other)) => own == other,
+            (Encoded::Json(own), Encoded::Json(other)) => own == other,
             _ => false,
         }
     }
@@ -163,11 +163,11 @@ impl Entry {
     /// What answers a request, or becomes a write, is read so.
     pub fn read(&self) -> Result<Tree, Status> {
         let read = match &self.bytes {
-            Stored::Proto { frame, object, .. } => {
-                api::wire::object_to_tree(&frame[*object..], self.kind.message)
+            Encoded::Proto { frame, object, .. } => {
+                api::wire::object_to_tree(&frame[*object..], self.kind.message())
                     .map_err(|error| error.to_string())
             }
-            Stored::Json(json) => serde_json::from_slice(json).map_err(|error| error.to_string()),
+            Encoded::Json(json) => serde_json::from_slice(json).map_err(|error| error.to_string()),
         };
         read.map_err(|cause| {
             let error = self.undecodable(cause);
@@ -183,7 +183,7 @@ impl Entry {
 
     /// The object as JSON at its storage version, with kind and apiVersion.
     pub fn json(&self) -> Bytes {
-        if let Stored::Json(json) = &self.bytes {
+        if let Encoded::Json(json) = &self.bytes {
             return json.clone();
         }
         if let Some(json) = self.json.lock().as_ref() {
@@ -209,17 +209,17 @@ impl Entry {
             return !json.is_empty();
         }
         match &self.bytes {
-            Stored::Proto { frame, object, .. } => {
+            Encoded::Proto { frame, object, .. } => {
                 // What came in was looked at on its surface alone.
                 let before = out.len();
-                let written = api::wire::object_to_json(&frame[*object..], self.kind.message, out);
+                let written = api::wire::object_to_json(&frame[*object..], self.kind.message(), out);
                 if let Err(error) = &written {
                     out.truncate(before);
                     self.kind.report_unreadable(&self.undecodable(error.to_string()));
                 }
                 written.is_ok()
             }
-            Stored::Json(json) => {
+            Encoded::Json(json) => {
                 out.extend_from_slice(json);
                 true
             }
@@ -254,33 +254,33 @@ impl Entry {
 
     fn slice(&self, range: (usize, usize)) -> &[u8] {
         match &self.bytes {
-            Stored::Proto { frame, .. } => &frame[range.0..range.1],
-            Stored::Json(_) => &[],
+            Encoded::Proto { frame, .. } => &frame[range.0..range.1],
+            Encoded::Json(_) => &[],
         }
     }
 
     /// The object in its protobuf envelope, at its storage version; `None` for kinds stored as JSON.
     pub fn proto(&self) -> Option<Bytes> {
         match &self.bytes {
-            Stored::Proto { frame, object, .. } => Some(frame.slice(*object..)),
-            Stored::Json(_) => None,
+            Encoded::Proto { frame, object, .. } => Some(frame.slice(*object..)),
+            Encoded::Json(_) => None,
         }
     }
 
     /// The object's protobuf content without envelope.
     pub fn proto_raw(&self) -> Option<Bytes> {
         match &self.bytes {
-            Stored::Proto { frame, raw, .. } => Some(frame.slice(raw.0..raw.1)),
-            Stored::Json(_) => None,
+            Encoded::Proto { frame, raw, .. } => Some(frame.slice(raw.0..raw.1)),
+            Encoded::Json(_) => None,
         }
     }
 
     /// The whole protobuf watch frame of an event of this type. Copies only for a type other than the entry's own.
     pub fn proto_watch_frame(&self, event_type: &str) -> Option<Bytes> {
         match &self.bytes {
-            Stored::Proto { frame, frame_type, .. } if *frame_type == event_type => Some(frame.clone()),
-            Stored::Proto { frame, object, .. } => Some(proto_frame(event_type, &frame[*object..]).into()),
-            Stored::Json(_) => None,
+            Encoded::Proto { frame, frame_type, .. } if *frame_type == event_type => Some(frame.clone()),
+            Encoded::Proto { frame, object, .. } => Some(proto_frame(event_type, &frame[*object..]).into()),
+            Encoded::Json(_) => None,
         }
     }
 
@@ -300,22 +300,22 @@ impl Entry {
     /// Roughly the memory it holds.
     pub fn size(&self) -> usize {
         match &self.bytes {
-            Stored::Proto { frame, .. } => frame.len() + 300,
-            Stored::Json(json) => json.len() + 300,
+            Encoded::Proto { frame, .. } => frame.len() + 300,
+            Encoded::Json(json) => json.len() + 300,
         }
     }
 }
 
 /// The object's content with the defaults that it was stored without; `None` when it has them.
-fn completed(kind: &Kind, value: &[u8]) -> Option<Vec<u8>> {
-    let before = api::wire::object_to_tree(value, kind.message).ok()?;
+fn completed(kind: &Stored, value: &[u8]) -> Option<Vec<u8>> {
+    let before = api::wire::object_to_tree(value, kind.message()).ok()?;
     let mut tree = before.clone();
-    registry::strategy_for(kind.resource, None).default(&mut tree);
+    kind.resource.strategy(None).default(&mut tree);
     if tree == before {
         return None;
     }
     let mut raw = Vec::with_capacity(value.len() + 64);
-    api::wire::tree_to_proto(&tree, kind.message, &mut raw).ok()?;
+    api::wire::tree_to_proto(&tree, kind.message(), &mut raw).ok()?;
     Some(raw)
 }
 
@@ -354,6 +354,6 @@ pub fn set_resource_version(tree: &mut Tree, revision: i64) {
     }
 }
 
-fn split<'a>(key: &'a str, kind: &Kind) -> (&'a str, &'a str) {
+fn split<'a>(key: &'a str, kind: &Stored) -> (&'a str, &'a str) {
     if kind.is_namespaced() { key.split_once('/').unwrap_or(("", key)) } else { ("", key) }
 }

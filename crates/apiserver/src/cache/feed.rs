@@ -15,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::entry::Entry;
 use super::event::EventType;
-use super::kind::Kind;
+use super::stored::Stored;
 use super::{Cache, Objects};
 use crate::aside::{Parts, aside};
+use registry::Kind;
 
 const ROOT: &str = "/registry/";
 const PAGE: i64 = 1000;
@@ -37,7 +38,7 @@ type Loaded = (Objects, BTreeMap<String, super::entry::Error>);
 #[derive(Clone, Debug)]
 pub struct Storage {
     /// The kinds of these.
-    pub resources: Vec<&'static api::model::Resource>,
+    pub resources: Vec<&'static Arc<Kind>>,
     /// How often history of the store is thrown away, and so for how long old revisions can be read; zero leaves it to others.
     pub compaction: Duration,
     /// New objects of all kinds are written as JSON.
@@ -47,7 +48,7 @@ pub struct Storage {
 impl Default for Storage {
     fn default() -> Storage {
         Storage {
-            resources: api::tables::resources().iter().collect(),
+            resources: registry::kind::by_default().collect(),
             compaction: Duration::from_secs(300),
             json: false,
         }
@@ -73,7 +74,7 @@ impl Feed {
         let mut caches = HashMap::new();
         for resource in &storage.resources {
             if !caches.contains_key(resource.storage_prefix.as_ref())
-                && let Some(kind) = Kind::of(resource, storage.json)
+                && let Some(kind) = Stored::of(resource, storage.json)
             {
                 caches.insert(resource.storage_prefix.to_string(), Arc::new(Cache::new(kind)));
             }

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use machinery::{fields, labels};
 
 use super::entry::Entry;
-use super::kind::Kind;
 use super::postings::Term;
+use super::stored::Stored;
 
 /// A selection within one kind.
 #[derive(Clone, Default)]
@@ -45,7 +45,7 @@ pub enum Handle {
 impl Filter {
     /// `Err` is the field label that the kind does not have.
     pub fn new(
-        kind: &Kind,
+        kind: &Stored,
         namespace: &str,
         labels: Option<labels::Selector>,
         fields: &fields::Selector,

@@ -3,23 +3,27 @@
 use api::Tree;
 use api::model::Resource;
 
-use super::kind::Kind;
+use super::stored::Stored;
 
 /// Brings a stored JSON object to the version that the cache holds.
-pub fn upgrade(kind: &Kind, tree: &mut Tree) -> Result<(), String> {
+pub fn upgrade(kind: &Stored, tree: &mut Tree) -> Result<(), String> {
     let api_version = tree.get("apiVersion").and_then(Tree::as_str).unwrap_or_default().to_owned();
     if api_version == kind.api_version || api_version.is_empty() {
         return Ok(());
     }
     let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
-    let to = kind.resource;
-    let from = Resource { group: group.to_owned().into(), version: version.to_owned().into(), ..to.clone() };
+    let to = &kind.resource;
+    let from = Resource {
+        group: group.to_owned().into(),
+        version: version.to_owned().into(),
+        ..Resource::clone(to)
+    };
     api::convert::convert(tree, &from, &to.group, &to.version).map_err(|error| error.to_string())
 }
 
 /// Takes an object to the version in which the store keeps it, where that is another one than the cache's.
-pub fn downgrade(kind: &Kind, tree: &mut Tree) -> Result<(), String> {
-    let own = kind.resource;
+pub fn downgrade(kind: &Stored, tree: &mut Tree) -> Result<(), String> {
+    let own = &kind.resource;
     if own.storage_group == own.group && own.storage_version == own.version {
         return Ok(());
     }

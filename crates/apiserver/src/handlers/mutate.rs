@@ -102,7 +102,7 @@ pub async fn delete(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Stat
 /// Warns who leaves open what becomes of dependents, where that is not what they may think.
 pub fn warn_of_dependents(call: &Call<'_>, options: &deletion::DeleteOptions) {
     if options.propagation.is_none() {
-        let warning = registry::strategy_for(call.resource, None).unsaid_policy();
+        let warning = call.resource.strategy(None).unsaid_policy();
         call.warnings.lock().extend(warning.map(str::to_owned));
     }
 }

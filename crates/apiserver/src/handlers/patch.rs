@@ -63,7 +63,7 @@ impl Patch {
         &self,
         old: &Tree,
         resource: &Resource,
-        message: MessageRef<'static>,
+        message: MessageRef<'_>,
     ) -> Result<(Tree, Vec<String>), Status> {
         let mut seen = std::borrow::Cow::Borrowed(old);
         if api::raw::any(old) {
@@ -115,7 +115,7 @@ impl Patch {
         let Some(map) = patched.as_object_mut() else { return Ok(()) };
         let own = [("kind", resource.kind.to_string()), ("apiVersion", resource.api_version())];
         for (field, value) in &own {
-            let missing = map.get(*field).and_then(Tree::as_str).unwrap_or_default().is_empty();
+            let missing = map.get(field).and_then(Tree::as_str).unwrap_or_default().is_empty();
             if missing || matches!(self.kind, Kind::Strategic) {
                 map.insert((*field).to_owned(), value.as_str().into());
             }
@@ -251,7 +251,7 @@ fn no_apply(query: &str) -> Status {
 
 pub async fn patch(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
     let (patch, options) = Patch::parse(call, &body)?;
-    let message = api::tables::message_of(call.resource).ok_or_else(Status::unknown_path)?;
+    let message = call.resource.message();
     let mut warnings = Vec::new();
     let noted = parking_lot::Mutex::new(Vec::new());
     let change = |old: &Tree| {

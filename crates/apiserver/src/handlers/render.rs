@@ -4,11 +4,11 @@ use std::io;
 use std::sync::Arc;
 
 use api::json;
-use api::model::Resource;
 use api::tree::Object;
 use api::{Status, Tree};
 use bytes::Bytes;
 use http::{Response, StatusCode};
+use registry::Kind;
 
 use super::table;
 use crate::aside::{LARGE_BODY, Parts, aside};
@@ -19,10 +19,10 @@ use crate::convert::{convert, same};
 use crate::negotiate::{Accepted, Form, MediaType, negotiated, tree_response};
 
 /// What a request wants its objects to look like.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Target {
     /// The resource at the request's version.
-    pub resource: &'static Resource,
+    pub resource: Arc<Kind>,
     pub media: MediaType,
     pub form: Form,
     /// The `apiVersion` of tables and of metadata alone.
@@ -32,20 +32,23 @@ pub struct Target {
 }
 
 impl Target {
-    pub fn new(resource: &'static Resource, accepted: Accepted, include: table::Include) -> Target {
-        Target { resource, media: accepted.media, form: accepted.form, meta: accepted.meta, include }
+    pub fn new(resource: &Arc<Kind>, accepted: Accepted, include: table::Include) -> Target {
+        let Accepted { media, form, meta, .. } = accepted;
+        Target { resource: Arc::clone(resource), media, form, meta, include }
     }
 
     /// Whether an entry's own bytes are what is wanted.
     pub fn is_native(&self, entry: &Entry) -> bool {
-        self.form == Form::Object && self.media != MediaType::Yaml && same(entry.kind.resource, self.resource)
+        self.form == Form::Object
+            && self.media != MediaType::Yaml
+            && same(&entry.kind.resource, &self.resource)
     }
 }
 
 /// The entry as a tree at the target's version.
 pub fn read(entry: &Entry, target: &Target) -> Result<Tree, Status> {
     let mut tree = entry.read()?;
-    convert(&mut tree, entry.kind.resource, target.resource);
+    convert(&mut tree, &entry.kind.resource, &target.resource);
     Ok(tree)
 }
 

@@ -2,16 +2,19 @@
 //! others the method is not allowed. What is answered elsewhere (a pod's log, `proxy`, …) is routed here like everything else,
 //! so that no path reaches a kubelet or a pod that discovery does not have.
 
+use std::sync::Arc;
+
 use api::Status;
 use api::model::{Resource, Scope};
 use http::Method;
+use registry::Kind;
 
-use super::Server;
+use crate::catalog::Catalog;
 use crate::request_info::RequestInfo;
 
 /// What a request is for, once it is known that there is such a thing.
 pub struct Route<'a> {
-    pub resource: &'static Resource,
+    pub resource: &'a Arc<Kind>,
     pub verb: &'a str,
 }
 
@@ -30,11 +33,9 @@ impl From<Status> for Nowhere {
 
 impl<'a> Route<'a> {
     /// The route of a request for a resource.
-    pub fn of(server: &Server, info: &'a RequestInfo, method: &Method) -> Result<Route<'a>, Nowhere> {
-        let found = api::tables::resource(&info.group, &info.version, &info.resource)
-            .filter(|row| server.settings.served.includes(row));
-        let Some(resource) = found else {
-            return Err(match server.documents.groups.iter().any(|group| group.name == info.group) {
+    pub fn of(catalog: &'a Catalog, info: &'a RequestInfo, method: &Method) -> Result<Route<'a>, Nowhere> {
+        let Some(resource) = catalog.kind(&info.group, &info.version, &info.resource) else {
+            return Err(match catalog.has_group(&info.group) {
                 true => Status::unknown_path().into(),
                 false => Nowhere::Page,
             });

@@ -33,7 +33,7 @@ pub fn table(target: &Target, objects: impl Iterator<Item = Tree>, headers: bool
     let now = jiff::Timestamp::now();
     let rows: Vec<Tree> = objects
         .map(|object| {
-            let cells = super::columns::cells(target.resource, &object, now);
+            let cells = super::columns::cells(&target.resource, &object, now);
             let mut row = Object::new();
             row.insert("cells", Tree::Array(cells));
             let shown = match target.include {
@@ -45,9 +45,9 @@ pub fn table(target: &Target, objects: impl Iterator<Item = Tree>, headers: bool
             Tree::Object(row)
         })
         .collect();
-    let none = rows.is_empty() && !registry::columns::are_own(target.resource);
+    let none = rows.is_empty() && !registry::columns::are_own(&target.resource);
     let rows = if none { Tree::Null } else { Tree::Array(rows) };
-    let definitions = if headers { super::columns::definitions(target.resource) } else { Tree::Null };
+    let definitions = if headers { super::columns::definitions(&target.resource) } else { Tree::Null };
     json!({
         "kind": "Table",
         "apiVersion": target.meta,

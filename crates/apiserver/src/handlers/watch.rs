@@ -46,7 +46,7 @@ pub async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let feed = &server.resources.feed;
     let from_now = matches!(version, None | Some(0));
     let initial = options.send_initial_events.unwrap_or(from_now);
-    let format = Format { target: call.target, columns_sent: false };
+    let format = Format { target: call.target.clone(), columns_sent: false };
     let timeout = options.timeout_seconds.filter(|seconds| *seconds > 0);
     let timeout = timeout.unwrap_or_else(|| unasked_timeout(server.settings.min_request_timeout));
     let deadline = Instant::now() + Duration::from_secs(timeout.min(YEAR));
@@ -61,7 +61,6 @@ pub async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
         subscription: None,
         error: None,
         bookmarks: options.bookmarks,
-        kind: Arc::clone(cache),
         next_bookmark: Box::pin(tokio::time::sleep_until(next_bookmark(deadline))),
         deadline,
         timer: Box::pin(tokio::time::sleep_until(deadline)),
@@ -136,7 +135,6 @@ struct Frames {
     format: Format,
     filter: Arc<Filter>,
     feed: Arc<Feed>,
-    kind: Arc<crate::cache::Cache>,
     shutdown: CancellationToken,
     initial: std::vec::IntoIter<Arc<Entry>>,
     /// A bookmark that tells that the initial events are over, at this revision.
@@ -161,7 +159,7 @@ impl Frames {
             }
         }
         if let Some(revision) = self.mark_end.take() {
-            return Some(self.format.bookmark(&self.kind, revision, true));
+            return Some(self.format.bookmark(revision, true));
         }
         while let Some(event) = self.past.next() {
             self.parts.pause().await;
@@ -204,7 +202,7 @@ impl Frames {
                     // Everything up to the feed's revision is in the queue; only an empty queue makes the mark true.
                     let revision = self.feed.revision();
                     if subscription.events.is_empty() {
-                        return Some(self.format.bookmark(&self.kind, revision, false));
+                        return Some(self.format.bookmark(revision, false));
                     }
                 }
             }
@@ -269,8 +267,8 @@ impl Format {
         Some(self.frame(event_type, &tree))
     }
 
-    fn bookmark(&mut self, cache: &crate::cache::Cache, revision: i64, end: bool) -> Bytes {
-        let resource = self.target.resource;
+    fn bookmark(&mut self, revision: i64, end: bool) -> Bytes {
+        let resource = &self.target.resource;
         let mut tree = json!({
             "kind": resource.kind,
             "apiVersion": resource.api_version(),
@@ -279,7 +277,7 @@ impl Format {
         if end {
             tree["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
-        let message = api::tables::message_of(resource).unwrap_or(cache.kind.message);
+        let message = resource.message();
         if let Ok(decoded) = api::decode::tree(&tree, message, api::decode::Strictness::Ignore) {
             let mut whole = json!({"kind": resource.kind, "apiVersion": resource.api_version()});
             if let (Some(whole), Tree::Object(fields)) = (whole.as_object_mut(), decoded.tree) {

@@ -57,9 +57,9 @@ pub async fn front(
     let settings = Settings::of(options);
     let storage = Storage {
         // what the server itself uses is there even where it is not served
-        resources: api::tables::all_resources()
+        resources: registry::kind::all()
             .iter()
-            .filter(|resource| resource.enabled || settings.served.includes(resource))
+            .filter(|kind| kind.enabled || settings.served.includes(kind))
             .collect(),
         compaction: *options.etcd_compaction_interval,
         json: options.stores_json(),

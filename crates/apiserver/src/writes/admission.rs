@@ -5,6 +5,7 @@ use std::sync::Arc;
 use api::model::Resource;
 use api::{Status, Tree};
 use async_trait::async_trait;
+use registry::Kind;
 use registry::admission::{self, Attributes, Authorize, Lookup, Question};
 
 use super::Operation;
@@ -148,6 +149,6 @@ impl Lookup for Resources {
 }
 
 /// A resource at its preferred version.
-fn row(group: &str, plural: &str) -> Option<&'static Resource> {
-    api::tables::resources().iter().find(|row| row.group == group && row.plural == plural)
+fn row(group: &str, plural: &str) -> Option<&'static Arc<Kind>> {
+    registry::kind::by_default().find(|kind| kind.group == group && kind.plural == plural)
 }

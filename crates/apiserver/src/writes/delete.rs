@@ -10,7 +10,7 @@ use store::Written;
 
 use super::{Operation, admission, decoded, encode, metadata, read, ttl};
 use crate::cache::entry::Entry;
-use crate::cache::kind::Kind;
+use crate::cache::stored::Stored;
 use crate::handlers::status_of;
 
 /// `DeleteOptions`.
@@ -41,7 +41,7 @@ const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
 
 /// Whether an object on its way out has nothing left to wait for.
-pub fn is_done(kind: &Kind, tree: &Tree) -> bool {
+pub fn is_done(kind: &Stored, tree: &Tree) -> bool {
     let Some(metadata) = tree.get("metadata") else { return false };
     let set = |field: &str| metadata.get(field).is_some_and(|value| !value.is_null());
     let empty = |list: Option<&Tree>| list.and_then(Tree::as_array).is_none_or(Vec::is_empty);
@@ -51,7 +51,7 @@ pub fn is_done(kind: &Kind, tree: &Tree) -> bool {
         && (!is_namespace(kind) || empty(tree.pointer("/spec/finalizers")))
 }
 
-fn is_namespace(kind: &Kind) -> bool {
+fn is_namespace(kind: &Stored) -> bool {
     kind.resource.group.is_empty() && kind.resource.plural == "namespaces"
 }
 
@@ -115,16 +115,16 @@ enum Attempt {
 
 async fn attempt(
     operation: &Operation<'_>,
-    kind: &Arc<Kind>,
+    kind: &Arc<Stored>,
     key: &str,
     entry: &Arc<Entry>,
     options: &DeleteOptions,
 ) -> Result<Attempt, Status> {
     check(operation, entry, options)?;
     let old = entry.read()?;
-    admission::delete(operation, kind.resource, &old).await?;
+    admission::delete(operation, &kind.resource, &old).await?;
     let mut tree = old.clone();
-    let strategy = registry::strategy_for(kind.resource, None);
+    let strategy = kind.resource.strategy(None);
     let grace = strategy.grace_period(&old, options.grace_period);
     let pending = mark(&mut tree, grace, options);
     if collected(operation, kind) {
@@ -175,7 +175,7 @@ async fn attempt(
 
 async fn remove(
     operation: &Operation<'_>,
-    kind: &Arc<Kind>,
+    kind: &Arc<Stored>,
     key: &str,
     entry: &Arc<Entry>,
     graceful: bool,
@@ -195,13 +195,13 @@ async fn remove(
 }
 
 /// Tells the hooks that an object is gone.
-pub async fn tell_hooks(operation: &Operation<'_>, kind: &Kind, entry: &Entry) {
+pub async fn tell_hooks(operation: &Operation<'_>, kind: &Stored, entry: &Entry) {
     if operation.server.hooks.is_empty() {
         return;
     }
     let tree = entry.tree();
     for hook in operation.server.hooks.iter() {
-        hook.deleted(kind.resource, &tree).await;
+        hook.deleted(&kind.resource, &tree).await;
     }
 }
 
@@ -309,7 +309,7 @@ fn finalizers(tree: &Tree) -> Vec<&str> {
 }
 
 /// Whether the garbage collector takes care of the kind's objects. Of events it knows nothing.
-fn collected(operation: &Operation<'_>, kind: &Kind) -> bool {
+fn collected(operation: &Operation<'_>, kind: &Stored) -> bool {
     operation.server.settings.garbage_collector && kind.resource.storage_prefix != "events"
 }
 

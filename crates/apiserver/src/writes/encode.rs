@@ -4,17 +4,17 @@ use api::model::Resource;
 use api::{Status, Tree};
 use bytes::Bytes;
 
-use crate::cache::kind::Kind;
+use crate::cache::stored::Stored;
 
 /// Encodes an object as it is stored: without resource version.
-pub fn encode(kind: &Kind, mut tree: Tree) -> Result<Bytes, Status> {
+pub fn encode(kind: &Stored, mut tree: Tree) -> Result<Bytes, Status> {
     if let Some(metadata) = tree.get_mut("metadata").and_then(Tree::as_object_mut) {
         metadata.remove("resourceVersion");
         metadata.remove("selfLink");
     }
     let mut out = Vec::with_capacity(1024);
     if kind.json {
-        let mut ordered = reordered(&tree, kind.resource, kind.message, api::decode::Strictness::Ignore)
+        let mut ordered = reordered(&tree, &kind.resource, kind.message(), api::decode::Strictness::Ignore)
             .map_err(Status::internal)?
             .0;
         crate::cache::legacy::downgrade(kind, &mut ordered).map_err(Status::internal)?;
@@ -23,7 +23,7 @@ pub fn encode(kind: &Kind, mut tree: Tree) -> Result<Bytes, Status> {
     } else {
         let type_meta = api::wire::TypeMeta { api_version: &kind.api_version, kind: &kind.resource.kind };
         api::wire::envelope::wrap_with(type_meta, &mut out, |out| {
-            api::wire::tree_to_proto(&tree, kind.message, out)
+            api::wire::tree_to_proto(&tree, kind.message(), out)
         })
         .map_err(Status::internal)?;
     }
@@ -49,8 +49,8 @@ mod tests {
     #[test]
     fn json_is_escaped_as_upstream_escapes_it() {
         let resource =
-            api::tables::resource("apiextensions.k8s.io", "v1", "customresourcedefinitions").unwrap();
-        let kind = Kind::of(resource, false).unwrap();
+            registry::kind::built_in("apiextensions.k8s.io", "v1", "customresourcedefinitions").unwrap();
+        let kind = Stored::of(resource, false).unwrap();
         let tree = api::json!({"metadata": {"name": "a.b", "annotations": {"q": "<&> \u{2028}\u{2029}\u{8} é"}}, "spec": {
             "group": "b", "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema":
                 {"type": "object", "properties": {"n": {"default": {"z": 1e22, "x": "<"}}}}}}],

@@ -111,7 +111,7 @@ pub fn owners_once(tree: &mut Tree, after_admission: bool) -> Option<String> {
 /// The update is of the version that the client saw.
 pub fn check_version(
     operation: &Operation<'_>,
-    strategy: &dyn Strategy,
+    strategy: Strategy<'_>,
     tree: &mut Tree,
     entry: &Entry,
 ) -> Result<(), Status> {

@@ -100,7 +100,7 @@ async fn runtime_config_turns_versions_on_and_off() {
 
     let settings = served(&["coordination.k8s.io/v1alpha2=true"]);
     let storage = Storage {
-        resources: api::tables::all_resources().iter().filter(|row| settings.served.includes(row)).collect(),
+        resources: registry::kind::all().iter().filter(|kind| settings.served.includes(kind)).collect(),
         ..Storage::default()
     };
     let rig = Rig::start(settings, storage, Arc::new(Memory::new())).await;

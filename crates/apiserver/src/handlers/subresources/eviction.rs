@@ -15,6 +15,7 @@ use super::super::mutate::decode;
 use super::super::options::WriteOptions;
 use super::super::{Call, delete_options, read};
 use crate::body::Body;
+use crate::kinds;
 use crate::negotiate::status_response;
 use crate::user::User;
 use crate::writes::admission::{self, Sees};
@@ -229,9 +230,7 @@ async fn check_budgets(call: &Call<'_>, pod: &Tree, dry_run: bool) -> Result<Opt
     if !is_ready(pod) && spares_unhealthy(budget) {
         return Ok(Some(name.to_owned()));
     }
-    let Some(resource) = api::tables::resource("policy", "v1", "poddisruptionbudgets") else {
-        return Ok(None);
-    };
+    let resource = kinds::pod_disruption_budgets();
     // whoever may evict needs no right to write budgets
     let server = User::apiserver();
     let operation =

@@ -9,6 +9,7 @@ use super::super::Call;
 use super::super::mutate::decode;
 use super::super::options::WriteOptions;
 use crate::body::Body;
+use crate::kinds;
 use crate::negotiate::status_response;
 use crate::writes::admission::{self, Sees};
 use crate::writes::{self, Operation};
@@ -52,7 +53,7 @@ pub async fn bind_tree(
         return Err(Status::failure(500, "", format!("{field}: {message}")));
     }
     admission::validate(&asked, call.resource, binding, None).await?;
-    let Some(pods) = api::tables::resource("", "v1", "pods") else { return Err(Status::unknown_path()) };
+    let pods = kinds::pods();
     let operation = Operation { resource: pods, subresource: "binding", admission: Sees::Nothing, ..asked };
     let change = |old: &Tree| {
         let mut pod = old.clone();

@@ -1,17 +1,17 @@
-//! What a cache knows of the kind it holds: where its objects lie in the store, how they are encoded, what they can be selected by.
+//! What a cache knows of its kind: where the objects lie in the store, how they are encoded, what they can be selected by.
 
 use std::sync::Arc;
 
-use api::model::{MessageRef, Resource, Scope};
+use api::model::{MessageRef, Scope};
+use registry::Kind;
 
 use super::postings;
 use super::scan::Path;
 
 /// A kind at its storage version.
-pub struct Kind {
+pub struct Stored {
     /// The resource at its storage version.
-    pub resource: &'static Resource,
-    pub message: MessageRef<'static>,
+    pub resource: Arc<Kind>,
     /// `apps/v1`.
     pub api_version: String,
     /// Field labels beyond `metadata.name` and `metadata.namespace`, and where they stand.
@@ -29,38 +29,39 @@ pub struct Kind {
 /// Kinds for which upstream's strategy takes away on create what its defaults had put there.
 const COMPLETED_ON_READ: [(&str, &str); 2] = [("", "persistentvolumeclaims"), ("batch", "jobs")];
 
-impl Kind {
+impl Stored {
     /// The kind that stores this resource's objects. `None` for what is never stored.
     /// `json`: stored so even where protobuf is the custom.
-    pub fn of(resource: &Resource, json: bool) -> Option<Arc<Kind>> {
+    pub fn of(resource: &Arc<Kind>, json: bool) -> Option<Arc<Stored>> {
         if resource.storage_prefix.is_empty() {
             return None;
         }
-        let stored = api::tables::all_resources().iter().find(|row| {
-            row.storage_prefix == resource.storage_prefix
-                && row.group == resource.storage_group
-                && row.version == resource.storage_version
+        let stored = registry::kind::all().iter().find(|kind| {
+            kind.storage_prefix == resource.storage_prefix
+                && kind.group == resource.storage_group
+                && kind.version == resource.storage_version
         });
-        let stored =
-            stored.or_else(|| api::tables::resource(&resource.group, &resource.version, &resource.plural))?;
-        let message = api::tables::message_of(stored)?;
-        let fields: Vec<_> = registry::selectable::fields(stored)
+        let stored = Arc::clone(stored.unwrap_or(resource));
+        let fields: Vec<_> = registry::selectable::fields(&stored)
             .iter()
             .filter(|(label, _)| !label.starts_with("metadata."))
-            .filter_map(|(label, path)| Some((*label, Path::compile(message, path)?)))
+            .filter_map(|(label, path)| Some((*label, Path::compile(stored.message(), path)?)))
             .collect();
         let indexed =
             (0..fields.len()).filter(|index| postings::INDEXED.contains(&fields[*index].0)).collect();
-        Some(Arc::new(Kind {
-            resource: stored,
-            message,
+        Some(Arc::new(Stored {
             api_version: stored.api_version(),
             fields,
             indexed,
             json: json || stored.storage_json,
             prefix: format!("/registry/{}/", stored.storage_prefix),
             completed_on_read: COMPLETED_ON_READ.contains(&(&stored.group, &stored.plural)),
+            resource: stored,
         }))
+    }
+
+    pub fn message(&self) -> MessageRef<'_> {
+        self.resource.message()
     }
 
     pub fn is_namespaced(&self) -> bool {
