@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn yaml_has_no_text_to_keep() {
-        let expected = crate::decode::Expected { group: "apps", version: "v1", kind: "ControllerRevision" };
+        let expected = crate::decode::Expected::built_in("apps", "v1", "ControllerRevision");
         let body = b"metadata: {name: r}\ndata: {z: 1.0, b: '<', a: {y1: 1, x: 1}}\nrevision: 1\n";
         let object = crate::decode::object(body, Format::Yaml, expected, Strictness::Strict).unwrap();
         assert!(holds(&stored(&object.tree), r#"{"a":{"x":1,"y1":1},"b":"\u003c","z":1}"#));

@@ -17,6 +17,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use imbl::OrdMap;
 use parking_lot::Mutex;
 
@@ -49,12 +50,26 @@ struct State {
     unreadable: BTreeMap<String, entry::Error>,
     /// Of the last change to this kind.
     revision: i64,
+    /// What happened since the objects are being read; `None` once they are known.
+    pending: Option<Vec<Pending>>,
+    /// The revision at which the objects were read: what happened until then is in them.
+    loaded: i64,
+    /// The kind is no longer served, or served by another cache.
+    closed: bool,
     history: History,
     watchers: HashMap<Handle, Vec<Watcher>, rustc_hash::FxBuildHasher>,
     /// Watchers by field index: how many look at each, so that an event asks only for those.
     field_watchers: Vec<usize>,
     next_watcher: u64,
     snapshots: VecDeque<(Snapshot, Instant)>,
+}
+
+/// A change to an object while all objects are being read.
+struct Pending {
+    key: String,
+    /// With whether it was created; `None` for a delete.
+    value: Option<(Bytes, bool)>,
+    revision: i64,
 }
 
 /// What a cache no longer needs.
@@ -106,6 +121,41 @@ impl Cache {
     pub fn new(kind: Arc<Stored>) -> Cache {
         let state = State { field_watchers: vec![0; kind.fields.len()], ..State::default() };
         Cache { kind, state: Mutex::new(state) }
+    }
+
+    /// A cache whose objects are yet to be read: changes wait for [`Cache::open`].
+    fn loading(kind: Arc<Stored>) -> Cache {
+        let cache = Cache::new(kind);
+        cache.state.lock().pending = Some(Vec::new());
+        cache
+    }
+
+    /// The objects as they were at a revision, and then what happened since.
+    /// `false` where not all of that is known.
+    fn open(&self, objects: Objects, unreadable: BTreeMap<String, entry::Error>, revision: i64) -> bool {
+        let postings = Postings::of(objects.values());
+        let mut state = self.state.lock();
+        let Some(pending) = state.pending.take() else { return false };
+        state.replace(objects, unreadable, postings, revision);
+        for Pending { key, value, revision } in pending {
+            let value = value.as_ref().map(|(value, created)| (value, *created));
+            if let Err(error) = state.apply(&self.kind, &key, value, revision) {
+                self.kind.report_unreadable(&error);
+            }
+        }
+        true
+    }
+
+    /// The feed has a gap: what happened in it does not come.
+    fn interrupt(&self) {
+        self.state.lock().pending = None;
+    }
+
+    /// Ends all watches, and those to come.
+    fn close(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        state.watchers.values().flatten().for_each(|watcher| watcher.queue.close());
     }
 
     /// One object, by its key below the kind's prefix.
@@ -210,12 +260,7 @@ impl Cache {
     /// Replaces everything, without events: the first load.
     fn load(&self, objects: Objects, unreadable: BTreeMap<String, entry::Error>, revision: i64) {
         let postings = Postings::of(objects.values());
-        let mut state = self.state.lock();
-        state.objects = objects;
-        state.unreadable = unreadable;
-        state.postings = postings;
-        state.revision = revision;
-        state.history.start(revision);
+        self.state.lock().replace(objects, unreadable, postings, revision);
     }
 
     /// After a gap in the feed: turns the difference into events, at most one per object (two where one was replaced by another of
@@ -249,39 +294,71 @@ impl Cache {
         changes.sort_by_key(|event| event.revision());
         let postings = Postings::of(objects.values());
         let mut state = self.state.lock();
-        state.objects = objects;
-        state.unreadable = unreadable;
-        state.postings = postings;
-        state.revision = revision;
-        state.history.start(revision);
+        state.replace(objects, unreadable, postings, revision);
         for event in changes {
             state.send(&event);
         }
     }
 
     /// Applies one change of the store. `value` is `None` for a delete.
-    fn apply(&self, key: &str, value: Option<(&[u8], bool)>, revision: i64) -> Result<(), entry::Error> {
+    fn apply(&self, key: &str, value: Option<(&Bytes, bool)>, revision: i64) -> Result<(), entry::Error> {
         let mut state = self.state.lock();
-        state.unreadable.remove(key);
-        let previous = state.objects.get(key).cloned();
+        if let Some(pending) = &mut state.pending {
+            let value = value.map(|(value, created)| (value.clone(), created));
+            pending.push(Pending { key: key.to_owned(), value, revision });
+            return Ok(());
+        }
+        state.apply(&self.kind, key, value, revision)
+    }
+}
+
+impl State {
+    fn replace(
+        &mut self,
+        objects: Objects,
+        unreadable: BTreeMap<String, entry::Error>,
+        postings: Postings,
+        revision: i64,
+    ) {
+        self.pending = None;
+        self.loaded = revision;
+        self.objects = objects;
+        self.unreadable = unreadable;
+        self.postings = postings;
+        self.revision = revision;
+        self.history.start(revision);
+    }
+
+    fn apply(
+        &mut self,
+        kind: &Arc<Stored>,
+        key: &str,
+        value: Option<(&Bytes, bool)>,
+        revision: i64,
+    ) -> Result<(), entry::Error> {
+        if revision <= self.loaded {
+            return Ok(());
+        }
+        self.unreadable.remove(key);
+        let previous = self.objects.get(key).cloned();
         let event = match value {
             Some((value, created)) => {
                 let event_type =
                     if created || previous.is_none() { EventType::Added } else { EventType::Modified };
                 let key =
                     previous.as_ref().map_or_else(|| Arc::from(key), |previous| Arc::clone(&previous.key));
-                let decoded = Entry::decode(&self.kind, Arc::clone(&key), value, revision, event_type.name());
+                let decoded = Entry::decode(kind, Arc::clone(&key), value, revision, event_type.name());
                 let entry = Arc::new(decoded.inspect_err(|error| {
-                    state.unreadable.insert(key.to_string(), error.clone());
+                    self.unreadable.insert(key.to_string(), error.clone());
                 })?);
-                state.objects.insert(key, Arc::clone(&entry));
-                state.postings.replace(previous.as_deref(), Some(&entry));
+                self.objects.insert(key, Arc::clone(&entry));
+                self.postings.replace(previous.as_deref(), Some(&entry));
                 Event::new(event_type, entry, previous)
             }
             None => {
                 let Some(previous) = previous else { return Ok(()) };
-                state.objects.remove(key);
-                state.postings.replace(Some(&previous), None);
+                self.objects.remove(key);
+                self.postings.replace(Some(&previous), None);
                 let last = previous.at(revision, EventType::Deleted.name())?;
                 Event::new(EventType::Deleted, Arc::new(last), Some(previous))
             }
@@ -290,14 +367,12 @@ impl Cache {
         if let Some(previous) = &event.previous {
             previous.forget_json();
         }
-        state.revision = revision;
-        state.history.push(Arc::clone(&event));
-        state.send(&event);
+        self.revision = revision;
+        self.history.push(Arc::clone(&event));
+        self.send(&event);
         Ok(())
     }
-}
 
-impl State {
     fn prune(&mut self, now: Instant) -> Vec<(Snapshot, Instant)> {
         let over = self.snapshots.partition_point(|(_, at)| *at + SNAPSHOT_AGE < now);
         self.snapshots.drain(..over).collect()
@@ -314,6 +389,9 @@ impl State {
 
     fn subscribe(&mut self, cache: &Arc<Cache>, filter: Arc<Filter>) -> Subscription {
         let events = Arc::new(Queue::default());
+        if self.closed {
+            events.close();
+        }
         let handle = filter.handle();
         let id = self.next_watcher;
         self.next_watcher += 1;

@@ -1,38 +1,113 @@
-//! What is served: the kinds by their names, and what discovery says of them.
+//! What is served: kinds by their names, and what discovery and OpenAPI say of them. A catalog never changes: another one takes
+//! its place, and who has the former goes on with it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use api::discovery;
+use api::model::Text;
 use registry::Kind;
 
 use crate::discovery::Documents;
 use crate::served::Served;
 
 /// The kinds that requests find.
+#[derive(Default)]
 pub struct Catalog {
+    /// In discovery's order.
+    groups: Vec<Group>,
     /// By plural; few share one.
-    kinds: HashMap<String, Vec<Arc<Kind>>>,
-    /// What discovery and OpenAPI say.
+    by_plural: HashMap<String, Vec<Arc<Kind>>>,
     pub documents: Documents,
+}
+
+struct Group {
+    name: Text,
+    /// The preferred one first.
+    versions: Vec<Version>,
+}
+
+struct Version {
+    name: Text,
+    kinds: Vec<Arc<Kind>>,
 }
 
 impl Catalog {
     /// The built-in kinds that are served.
-    pub fn new(served: &Served) -> Catalog {
-        let mut kinds: HashMap<String, Vec<Arc<Kind>>> = HashMap::new();
-        for kind in registry::kind::all().iter().filter(|kind| served.includes(kind)) {
-            kinds.entry(kind.plural.to_string()).or_default().push(Arc::clone(kind));
-        }
-        Catalog { kinds, documents: Documents::new(served.groups()) }
+    pub fn built_in(served: &Served) -> Catalog {
+        registry::kind::all().iter().filter(|kind| served.includes(kind)).cloned().collect()
+    }
+
+    fn add(&mut self, kind: Arc<Kind>) {
+        let group = match self.groups.iter().position(|group| group.name == kind.group) {
+            Some(place) => &mut self.groups[place],
+            None => {
+                self.groups.push(Group { name: kind.group.clone(), versions: Vec::new() });
+                self.groups.last_mut().expect("it was just put there")
+            }
+        };
+        let version = match group.versions.iter().position(|version| version.name == kind.version) {
+            Some(place) => &mut group.versions[place],
+            None => {
+                group.versions.push(Version { name: kind.version.clone(), kinds: Vec::new() });
+                group.versions.last_mut().expect("it was just put there")
+            }
+        };
+        version.kinds.push(Arc::clone(&kind));
+        self.by_plural.entry(kind.plural.to_string()).or_default().push(kind);
+    }
+
+    /// All kinds, in discovery's order.
+    pub fn kinds(&self) -> impl Iterator<Item = &Arc<Kind>> {
+        self.groups.iter().flat_map(|group| &group.versions).flat_map(|version| &version.kinds)
     }
 
     /// The kind of this name.
     pub fn kind(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Kind>> {
-        self.kinds.get(plural)?.iter().find(|kind| kind.group == group && kind.version == version)
+        self.by_plural.get(plural)?.iter().find(|kind| kind.group == group && kind.version == version)
     }
 
     /// Whether any version of the group is served.
     pub fn has_group(&self, group: &str) -> bool {
-        self.documents.groups.iter().any(|own| own.name == group)
+        self.groups.iter().any(|own| own.name == group)
+    }
+
+    /// With these kinds, each in the place of the one of its name or behind the others of its group and version.
+    pub fn with(&self, kinds: &[Arc<Kind>]) -> Catalog {
+        let mut new: HashMap<_, _> = kinds.iter().map(|kind| (name(kind), kind)).collect();
+        let mut catalog: Catalog =
+            self.kinds().map(|kind| new.remove(&name(kind)).unwrap_or(kind)).cloned().collect();
+        let added = kinds.iter().filter(|kind| new.contains_key(&name(kind)));
+        added.for_each(|kind| catalog.add(Arc::clone(kind)));
+        catalog
+    }
+
+    /// Without those that match.
+    pub fn without(&self, matches: impl Fn(&Kind) -> bool) -> Catalog {
+        self.kinds().filter(|kind| !matches(kind)).cloned().collect()
+    }
+
+    /// As discovery's documents are made from it.
+    pub fn groups(&self) -> Vec<discovery::Group<'_>> {
+        fn version(version: &Version) -> discovery::Version<'_> {
+            let resources = version.kinds.iter().map(|kind| &***kind).collect();
+            discovery::Version { version: &version.name, resources }
+        }
+        fn group(group: &Group) -> discovery::Group<'_> {
+            discovery::Group { name: &group.name, versions: group.versions.iter().map(version).collect() }
+        }
+        self.groups.iter().map(group).collect()
+    }
+}
+
+fn name(kind: &Kind) -> (&str, &str, &str) {
+    (&kind.group, &kind.version, &kind.plural)
+}
+
+impl FromIterator<Arc<Kind>> for Catalog {
+    fn from_iter<I: IntoIterator<Item = Arc<Kind>>>(kinds: I) -> Catalog {
+        let mut catalog = Catalog::default();
+        kinds.into_iter().for_each(|kind| catalog.add(kind));
+        catalog
     }
 }

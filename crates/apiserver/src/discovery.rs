@@ -12,15 +12,15 @@ use parking_lot::Mutex;
 use sha2::{Digest as _, Sha512};
 
 use crate::body::Body;
+use crate::catalog::Catalog;
 use crate::handlers::Server;
 use crate::negotiate::{
     self, Endpoint, JSON, MediaType, OBJECTS, encode_tree, response, status_response, tree_response,
 };
 
 /// What a server says of the groups it serves; each document is made when it is first asked for.
+#[derive(Default)]
 pub struct Documents {
-    /// In discovery's order.
-    pub groups: Vec<Group<'static>>,
     core: OnceLock<Aggregated>,
     others: OnceLock<Aggregated>,
     /// OpenAPI v2 in its two encodings, the index of v3, and v3 by path.
@@ -30,37 +30,19 @@ pub struct Documents {
     pub(crate) by_path: Mutex<HashMap<String, Arc<Document>>>,
 }
 
-impl Documents {
-    pub fn new(groups: Vec<Group<'static>>) -> Documents {
-        Documents {
-            groups,
-            core: OnceLock::new(),
-            others: OnceLock::new(),
-            swagger: OnceLock::new(),
-            swagger_protobuf: OnceLock::new(),
-            index: OnceLock::new(),
-            by_path: Mutex::default(),
-        }
-    }
+fn aggregated(catalog: &Catalog, core: bool) -> &Aggregated {
+    let place = if core { &catalog.documents.core } else { &catalog.documents.others };
+    place.get_or_init(|| {
+        let mut groups = catalog.groups();
+        groups.retain(|group| group.name.is_empty() == core);
+        Aggregated::new(discovery::aggregated(&groups))
+    })
+}
 
-    fn aggregated(&self, core: bool) -> &Aggregated {
-        let place = if core { &self.core } else { &self.others };
-        place.get_or_init(|| {
-            let groups: Vec<Group<'static>> =
-                self.groups.iter().filter(|group| group.name.is_empty() == core).cloned().collect();
-            Aggregated::new(discovery::aggregated(&groups))
-        })
-    }
-
-    fn group(&self, name: &str) -> Option<&Group<'static>> {
-        self.groups.iter().find(|group| group.name == name && !name.is_empty())
-    }
-
-    fn resource_list(&self, name: &str, version: &str) -> Option<Tree> {
-        let group = self.groups.iter().find(|group| group.name == name)?;
-        let version = group.versions.iter().find(|own| own.version == version)?;
-        Some(discovery::api_resource_list(name, version.version, &version.resources))
-    }
+fn resource_list(groups: &[Group<'_>], name: &str, version: &str) -> Option<Tree> {
+    let group = groups.iter().find(|group| group.name == name)?;
+    let version = group.versions.iter().find(|own| own.version == version)?;
+    Some(discovery::api_resource_list(name, version.version, &version.resources))
 }
 
 /// A document with the hash by which a client knows whether it has changed.
@@ -108,8 +90,8 @@ impl Aggregated {
     fn new(tree: Tree) -> Aggregated {
         let mut listed = tree.clone();
         if let Some(listed) = listed.as_object_mut() {
-            listed.shift_remove("kind");
-            listed.shift_remove("apiVersion");
+            listed.remove("kind");
+            listed.remove("apiVersion");
         }
         let Document { etag, .. } = Document::new(&listed);
         Aggregated { tree, etag, encoded: Mutex::default() }
@@ -140,7 +122,9 @@ pub fn answer(
     path: &str,
     headers: &HeaderMap,
 ) -> Option<Response<Body>> {
-    let documents = &server.catalog.documents;
+    let catalog = server.catalog();
+    let groups = catalog.groups();
+    let group = |name: &str| groups.iter().find(|group| group.name == name && !name.is_empty());
     if path.starts_with("//") {
         return None;
     }
@@ -149,12 +133,12 @@ pub fn answer(
     let refused = match parts.as_slice() {
         ["api", version] if *version != "v1" => Some(Status::unknown_path()),
         ["apis", name, version]
-            if documents.group(name).is_some() && documents.resource_list(name, version).is_none() =>
+            if group(name).is_some() && resource_list(&groups, name, version).is_none() =>
         {
             Some(Status::unknown_path())
         }
         ["api" | "version"] | ["api", _] if method != Method::GET => Some(Status::method_not_allowed()),
-        ["apis", name, _] if method != Method::GET && documents.group(name).is_some() => {
+        ["apis", name, _] if method != Method::GET && group(name).is_some() => {
             Some(Status::method_not_allowed())
         }
         _ => None,
@@ -162,13 +146,13 @@ pub fn answer(
     if let Some(status) = refused {
         return Some(status_response(headers, &status));
     }
-    let aggregated = negotiate::choose(headers, Endpoint::Discovery).map(|accepted| accepted.media);
-    match (parts.as_slice(), aggregated) {
+    let media = negotiate::choose(headers, Endpoint::Discovery).map(|accepted| accepted.media);
+    match (parts.as_slice(), media) {
         (["api"], Some(media)) if path == "/api" => {
-            return Some(documents.aggregated(true).answer(headers, media));
+            return Some(aggregated(&catalog, true).answer(headers, media));
         }
         (["apis"], Some(media)) if path == "/apis" => {
-            return Some(documents.aggregated(false).answer(headers, media));
+            return Some(aggregated(&catalog, false).answer(headers, media));
         }
         _ => {}
     }
@@ -194,7 +178,7 @@ pub fn answer(
     match parts.as_slice() {
         [""] => {
             let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
-            for group in documents.groups.iter().filter(|group| !group.name.is_empty()) {
+            for group in groups.iter().filter(|group| !group.name.is_empty()) {
                 paths.push(format!("/apis/{}", group.name));
                 paths.extend(
                     group.versions.iter().map(|version| format!("/apis/{}/{}", group.name, version.version)),
@@ -223,15 +207,11 @@ pub fn answer(
             Some(response(StatusCode::OK, JSON, pretty))
         }
         ["api"] => plain(&discovery::api_versions(server.address.get().map_or("", String::as_str))),
-        ["apis"] => {
-            let groups: Vec<Group<'static>> =
-                documents.groups.iter().filter(|group| !group.name.is_empty()).cloned().collect();
-            plain(&discovery::api_group_list(&groups))
-        }
-        ["apis", name] => plain(&discovery::api_group(documents.group(name)?)),
-        ["api", version] => plain(&documents.resource_list("", version)?),
-        ["apis", name, version] => plain(&documents.resource_list(name, version)?),
-        ["openapi", ..] => crate::openapi::answer(documents, &parts[1..], headers),
+        ["apis"] => plain(&discovery::api_group_list(&groups)),
+        ["apis", name] => plain(&discovery::api_group(group(name)?)),
+        ["api", version] => plain(&resource_list(&groups, "", version)?),
+        ["apis", name, version] => plain(&resource_list(&groups, name, version)?),
+        ["openapi", ..] => crate::openapi::answer(&catalog, &parts[1..], headers),
         _ => None,
     }
 }

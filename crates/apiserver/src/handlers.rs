@@ -15,11 +15,13 @@ pub mod table;
 mod warnings;
 mod watch;
 
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::sync::Arc;
 
 use api::Status;
 use api::model::{Resource, Scope};
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::WARNING;
 use http::{HeaderMap, Request, Response};
@@ -31,6 +33,7 @@ use registry::admission::Chain;
 use crate::authz::Authorizer;
 use crate::body::Body;
 use crate::cache::Cache;
+use crate::cache::stored::Stored;
 use crate::catalog::Catalog;
 use crate::delegate::{Hook, Reviews, Tokens};
 use crate::negotiate::{self, Endpoint, Form, OBJECTS, STREAMS, page_not_found, status_response};
@@ -56,7 +59,7 @@ pub struct Server {
     /// For rights that show only when a request is carried out.
     pub authorizer: Arc<Authorizer>,
     pub settings: Settings,
-    pub catalog: Catalog,
+    catalog: ArcSwap<Catalog>,
     /// `host:port` under which clients reach it, for `/api`.
     pub address: std::sync::OnceLock<String>,
 }
@@ -92,7 +95,7 @@ impl Server {
         enabled: impl Fn(&str) -> bool,
     ) -> Arc<Server> {
         let admission = Chain::standard(resources.clone(), authorizer.clone(), settings.tolerations, enabled);
-        let catalog = Catalog::new(&settings.served);
+        let catalog = ArcSwap::from_pointee(Catalog::built_in(&settings.served));
         let address = std::sync::OnceLock::new();
         let server = Arc::new(Server {
             resources,
@@ -107,6 +110,37 @@ impl Server {
         });
         server.resources.tie(&server);
         server
+    }
+
+    /// What is served at the moment.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.load_full()
+    }
+
+    /// Serves these kinds too, as soon as what is stored of them is known. One of the same name gives up its place, and its watches end.
+    /// Two of one storage prefix come in one call, and calls for one prefix come after each other.
+    ///
+    /// # Errors
+    /// Where the store does not answer; then some may be served, and the call can be made again.
+    pub async fn serve(&self, kinds: &[Arc<Kind>]) -> Result<(), store::Error> {
+        let mut prefixes = HashSet::new();
+        for kind in kinds {
+            if prefixes.insert(&*kind.storage_prefix)
+                && let Some(stored) = Stored::of(kind, false)
+            {
+                self.resources.feed.admit(stored).await?;
+            }
+        }
+        self.catalog.rcu(|catalog| catalog.with(kinds));
+        Ok(())
+    }
+
+    /// Serves these kinds no longer: requests do not find them, and their watches end. What is stored stays.
+    pub fn withdraw(&self, matches: impl Fn(&Kind) -> bool) {
+        let before = self.catalog.rcu(|catalog| catalog.without(&matches));
+        for kind in before.kinds().filter(|kind| matches(kind)) {
+            self.resources.feed.forget(&kind.storage_prefix);
+        }
     }
 }
 
@@ -131,7 +165,7 @@ impl<'a> Call<'a> {
         if self.resource.scope == Scope::Namespaced { &self.info.namespace } else { "" }
     }
 
-    pub fn cache(&self) -> Result<&'a Arc<Cache>, Status> {
+    pub fn cache(&self) -> Result<Arc<Cache>, Status> {
         self.server.resources.feed.cache(&self.resource.storage_prefix).ok_or_else(Status::unknown_path)
     }
 
@@ -182,8 +216,9 @@ pub fn has_body(info: &RequestInfo) -> bool {
 /// About the bytes that a request makes the server decode and check: its body's, and those of the object that it changes.
 pub fn bytes_of_work(server: &Server, info: &RequestInfo, body: Result<&Bytes, &Status>) -> usize {
     let changed = || {
-        let resource = api::tables::resource(&info.group, &info.version, &info.resource)?;
-        let cache = server.resources.feed.cache(&resource.storage_prefix)?;
+        let catalog = server.catalog();
+        let kind = catalog.kind(&info.group, &info.version, &info.resource)?;
+        let cache = server.resources.feed.cache(&kind.storage_prefix)?;
         Some(cache.get(&info.namespace, &info.name)?.size())
     };
     let changes = has_body(info) && !info.name.is_empty();
@@ -222,7 +257,8 @@ async fn resource(
     parts: &http::request::Parts,
     body: Result<Bytes, Status>,
 ) -> Result<Response<Body>, Status> {
-    let Route { resource, verb } = match Route::of(&server.catalog, info, &parts.method) {
+    let catalog = server.catalog();
+    let Route { resource, verb } = match Route::of(&catalog, info, &parts.method) {
         Ok(route) => route,
         Err(Nowhere::Page) => return Ok(page_not_found()),
         Err(Nowhere::Refused(status)) => return Err(*status),
@@ -260,11 +296,7 @@ async fn resource(
 }
 
 /// What the answer is to look like.
-fn target(
-    info: &RequestInfo,
-    resource: &'static Resource,
-    parts: &http::request::Parts,
-) -> Result<Target, Status> {
+fn target(info: &RequestInfo, resource: &Arc<Kind>, parts: &http::request::Parts) -> Result<Target, Status> {
     let table = has_table(resource, &info.subresource);
     let accepted = negotiate::choose(&parts.headers, Endpoint::Resource { table })
         .ok_or_else(|| Status::representation_not_acceptable(&OBJECTS))?;

@@ -252,7 +252,7 @@ impl Front {
     ) -> Result<Response<Body>, Status> {
         if info.is_resource_request
             && Proxy::wants(&info)
-            && Route::of(&self.server.catalog, &info, request.method()).is_ok()
+            && Route::of(&self.server.catalog(), &info, request.method()).is_ok()
         {
             self.may_stream(&user, &info)?;
             return self.proxy.answer(&info, request).await;

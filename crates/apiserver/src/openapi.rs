@@ -9,21 +9,22 @@ use api::openapi::{self, protobuf};
 use http::{HeaderMap, Response, StatusCode};
 
 use crate::body::Body;
-use crate::discovery::{Document, Documents};
+use crate::catalog::Catalog;
+use crate::discovery::Document;
 use crate::negotiate::{JSON, best};
 
 /// `parts`: the path below `/openapi`.
-pub fn answer(documents: &Documents, parts: &[&str], headers: &HeaderMap) -> Option<Response<Body>> {
+pub fn answer(catalog: &Catalog, parts: &[&str], headers: &HeaderMap) -> Option<Response<Body>> {
     let document = match parts {
-        ["v2"] => return Some(swagger(documents, headers)),
+        ["v2"] => return Some(swagger(catalog, headers)),
         ["v3"] => {
             return Some(
-                documents.index.get_or_init(|| Document::new(&index(documents))).answer(headers, JSON),
+                catalog.documents.index.get_or_init(|| Document::new(&index(catalog))).answer(headers, JSON),
             );
         }
-        ["v3", "api", version] => document(documents, "", version),
-        ["v3", "apis", group, version] => document(documents, group, version),
-        ["v3", path @ ..] => root(documents, &path.join("/")),
+        ["v3", "api", version] => document(catalog, "", version),
+        ["v3", "apis", group, version] => document(catalog, group, version),
+        ["v3", path @ ..] => root(catalog, &path.join("/")),
         _ => return None,
     };
     Some(match document {
@@ -33,11 +34,12 @@ pub fn answer(documents: &Documents, parts: &[&str], headers: &HeaderMap) -> Opt
     })
 }
 
-fn swagger(documents: &Documents, headers: &HeaderMap) -> Response<Body> {
-    let tree = || openapi::v2(&documents.groups);
+fn swagger(catalog: &Catalog, headers: &HeaderMap) -> Response<Body> {
+    let tree = || openapi::v2(&catalog.groups());
     match best(headers, &[JSON, protobuf::ACCEPT, protobuf::MEDIA_TYPE]) {
-        Some(JSON) => documents.swagger.get_or_init(|| Document::new(&tree())).answer(headers, JSON),
-        Some(_) => documents
+        Some(JSON) => catalog.documents.swagger.get_or_init(|| Document::new(&tree())).answer(headers, JSON),
+        Some(_) => catalog
+            .documents
             .swagger_protobuf
             .get_or_init(|| Document::of(protobuf::encode(&tree())))
             .answer(headers, protobuf::MEDIA_TYPE),
@@ -52,14 +54,15 @@ fn nothing(status: StatusCode) -> Response<Body> {
     nothing
 }
 
-fn index(documents: &Documents) -> Tree {
-    let versions = documents.groups.iter().flat_map(|group| {
+fn index(catalog: &Catalog) -> Tree {
+    let groups = catalog.groups();
+    let versions = groups.iter().flat_map(|group| {
         group.versions.iter().map(|version| {
             let hash = openapi::hash(group.name, version.version, &version.resources);
             (openapi::path_of(group.name, version.version), hash)
         })
     });
-    let roots = openapi::root_paths(&documents.groups).into_iter().map(|path| {
+    let roots = openapi::root_paths(&groups).into_iter().map(|path| {
         let hash = openapi::root_hash(&path);
         (path, hash)
     });
@@ -67,25 +70,26 @@ fn index(documents: &Documents) -> Tree {
     openapi::v3_index(entries.iter().map(|(path, hash)| (path.as_str(), hash.clone())))
 }
 
-fn document(documents: &Documents, group: &str, version: &str) -> Option<Arc<Document>> {
-    let found = documents.groups.iter().find(|own| own.name == group)?;
+fn document(catalog: &Catalog, group: &str, version: &str) -> Option<Arc<Document>> {
+    let groups = catalog.groups();
+    let found = groups.iter().find(|own| own.name == group)?;
     let found = found.versions.iter().find(|own| own.version == version)?;
     let path = openapi::path_of(group, version);
-    kept(documents, &path, || Some(openapi::v3(group, found.version, &found.resources)))
+    kept(catalog, &path, || Some(openapi::v3(group, found.version, &found.resources)))
 }
 
 /// What is no group's version.
-fn root(documents: &Documents, path: &str) -> Option<Arc<Document>> {
-    let known = openapi::root_paths(&documents.groups).iter().any(|own| own == path);
-    if known { kept(documents, path, || openapi::root(path)) } else { None }
+fn root(catalog: &Catalog, path: &str) -> Option<Arc<Document>> {
+    let known = openapi::root_paths(&catalog.groups()).iter().any(|own| own == path);
+    if known { kept(catalog, path, || openapi::root(path)) } else { None }
 }
 
-fn kept(documents: &Documents, path: &str, make: impl FnOnce() -> Option<Tree>) -> Option<Arc<Document>> {
-    if let Some(document) = documents.by_path.lock().get(path) {
+fn kept(catalog: &Catalog, path: &str, make: impl FnOnce() -> Option<Tree>) -> Option<Arc<Document>> {
+    if let Some(document) = catalog.documents.by_path.lock().get(path) {
         return Some(Arc::clone(document));
     }
     // two who ask at the same time both build it, which does no harm
     let document = Arc::new(Document::new(&make()?));
-    documents.by_path.lock().insert(path.to_owned(), Arc::clone(&document));
+    catalog.documents.by_path.lock().insert(path.to_owned(), Arc::clone(&document));
     Some(document)
 }

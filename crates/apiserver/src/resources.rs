@@ -75,7 +75,7 @@ impl Resources {
         self.feed.revision() > 0
     }
 
-    fn cache(&self, resource: &Resource) -> Option<&Arc<Cache>> {
+    fn cache(&self, resource: &Resource) -> Option<Arc<Cache>> {
         self.feed.cache(&resource.storage_prefix)
     }
 

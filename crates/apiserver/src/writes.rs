@@ -56,7 +56,7 @@ pub struct Operation<'a> {
 pub type Change<'a> = &'a (dyn Fn(&Tree) -> Result<Tree, Status> + Send + Sync);
 
 impl<'a> Operation<'a> {
-    pub fn cache(&self) -> Result<&'a Arc<Cache>, Status> {
+    pub fn cache(&self) -> Result<Arc<Cache>, Status> {
         self.server.resources.feed.cache(&self.resource.storage_prefix).ok_or_else(Status::unknown_path)
     }
 
@@ -84,8 +84,7 @@ impl<'a> Operation<'a> {
 
     /// Of the group in which the object is stored.
     fn invalid(&self, name: &str, causes: Vec<api::status::Cause>) -> Status {
-        let stored = self.cache().map_or(self.resource, |cache| &cache.kind.resource);
-        Status::invalid(&stored.group, &self.resource.kind, name, causes)
+        Status::invalid(&self.resource.storage_group, &self.resource.kind, name, causes)
     }
 }
 

@@ -159,7 +159,7 @@ impl Visit for Defaults {
                 _ => {}
             }
         }
-        for list in INDEX.amounts.get(&message).into_iter().flatten() {
+        for list in INDEX.amounts.get(&message.index).into_iter().flatten() {
             let amounts = object.get_mut(*list).and_then(Tree::as_object_mut);
             for amount in amounts.into_iter().flat_map(|amounts| amounts.values_mut()) {
                 let text = match amount {
@@ -168,7 +168,7 @@ impl Visit for Defaults {
                     _ => continue,
                 };
                 if let Ok(rounded) = api::quantity::canonical_milli(&text) {
-                    *amount = Tree::String(rounded);
+                    *amount = Tree::from(rounded);
                 }
             }
         }

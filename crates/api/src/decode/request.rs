@@ -4,6 +4,7 @@ use crate::tree::Object as Members;
 
 use super::node::{self, Node};
 use super::{Decoded, Error, Strictness, check};
+use crate::model::MessageRef;
 use crate::{Status, Tree, tables, wire};
 
 /// How a body is encoded.
@@ -15,11 +16,20 @@ pub enum Format {
 }
 
 /// The kind a handler takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Expected<'a> {
     pub group: &'a str,
     pub version: &'a str,
     pub kind: &'a str,
+    /// What its objects are made of; `None` where the tables say it.
+    pub message: Option<MessageRef<'a>>,
+}
+
+impl<'a> Expected<'a> {
+    /// A kind of the tables.
+    pub const fn built_in(group: &'a str, version: &'a str, kind: &'a str) -> Expected<'a> {
+        Expected { group, version, kind, message: None }
+    }
 }
 
 /// A decoded object, with `kind` and `apiVersion` in its tree.
@@ -190,8 +200,11 @@ impl Found {
         Ok(Self { group: group.to_owned(), version: version.to_owned(), kind: kind.to_owned() })
     }
 
-    fn message(&self, expected: Expected<'_>) -> Result<crate::model::MessageRef<'static>, Status> {
-        tables::kind_message(&self.group, &self.version, &self.kind).ok_or_else(|| {
+    fn message<'a>(&self, expected: Expected<'a>) -> Result<MessageRef<'a>, Status> {
+        let Self { group, version, kind } = self;
+        let own = (group == expected.group && version == expected.version && kind == expected.kind)
+            .then_some(expected.message);
+        own.flatten().or_else(|| tables::kind_message(group, version, kind)).ok_or_else(|| {
             let version = group_version(&self.group, &self.version);
             self.cannot(
                 expected,

@@ -3,7 +3,7 @@ use crate::json;
 use super::*;
 
 fn deployments() -> Expected<'static> {
-    Expected { group: "apps", version: "v1", kind: "Deployment" }
+    Expected::built_in("apps", "v1", "Deployment")
 }
 
 fn refused(expected: Expected<'_>, body: &str) -> String {
@@ -96,7 +96,7 @@ fn wrong_bodies_are_answered_in_upstreams_words() {
 
 #[test]
 fn bodies_that_are_no_objects() {
-    let config_map = Expected { group: "", version: "v1", kind: "ConfigMap" };
+    let config_map = Expected::built_in("", "v1", "ConfigMap");
     let start = "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: ";
     for (body, expect) in [
         ("{", "unexpected end of JSON input ({)"),
@@ -168,7 +168,7 @@ fn trees_are_canonical() {
 #[test]
 fn yaml_bodies() {
     let body = "metadata: {name: q}\ndata: {a: b, a: c}\nfoo: 1\nimmutable: y\n";
-    let config_map = Expected { group: "", version: "v1", kind: "ConfigMap" };
+    let config_map = Expected::built_in("", "v1", "ConfigMap");
     let decoded = object(body.as_bytes(), Format::Yaml, config_map, Strictness::Warn).unwrap();
     assert_eq!(decoded.warnings, [r#"duplicate field "data.a""#, r#"unknown field "foo""#]);
     assert_eq!(decoded.tree["data"], json!({"a": "c"}));
@@ -180,7 +180,7 @@ fn yaml_bodies() {
 #[test]
 fn claim_templates_say_their_kind() {
     let body = br#"{"spec":{"volumeClaimTemplates":[{"metadata":{"name":"d"}}]}}"#;
-    let expected = Expected { group: "apps", version: "v1", kind: "StatefulSet" };
+    let expected = Expected::built_in("apps", "v1", "StatefulSet");
     let tree = object(body, Format::Json, expected, Strictness::Strict).unwrap().tree;
     assert_eq!(tree["spec"]["volumeClaimTemplates"][0]["kind"], "PersistentVolumeClaim");
     let message = crate::tables::kind_message("apps", "v1", "StatefulSet").unwrap();
@@ -192,7 +192,7 @@ fn claim_templates_say_their_kind() {
 
 #[test]
 fn options_come_in_any_group() {
-    let expected = Expected { group: "meta.k8s.io", version: "v1", kind: "DeleteOptions" };
+    let expected = Expected::built_in("meta.k8s.io", "v1", "DeleteOptions");
     for version in ["v1", "apps/v1", "meta.k8s.io/v1"] {
         let body = format!(
             r#"{{"kind":"DeleteOptions","apiVersion":"{version}","gracePeriodSeconds":0,"propagationPolicy":"Orphan"}}"#
@@ -200,7 +200,7 @@ fn options_come_in_any_group() {
         let tree = object(body.as_bytes(), Format::Json, expected, Strictness::Strict).unwrap().tree;
         assert_eq!(tree["gracePeriodSeconds"], 0, "{version}");
     }
-    let eviction = Expected { group: "policy", version: "v1", kind: "Eviction" };
+    let eviction = Expected::built_in("policy", "v1", "Eviction");
     let body = br#"{"kind":"Eviction","apiVersion":"policy/v1beta1","metadata":{"name":"p"}}"#;
     assert!(object(body, Format::Json, eviction, Strictness::Strict).is_ok());
 }
@@ -217,7 +217,7 @@ fn duplicates_are_named_once_and_not_all() {
 
 #[test]
 fn an_object_of_too_many_objects_is_read_no_further() {
-    let pods = Expected { group: "", version: "v1", kind: "Pod" };
+    let pods = Expected::built_in("", "v1", "Pod");
     let check = |body: &[u8], format: Format| {
         object(body, format, pods, Strictness::Warn).err().map(|status| (status.code, status.message))
     };
@@ -254,7 +254,7 @@ fn an_object_of_too_many_objects_is_read_no_further() {
     assert!(crate::wire::object_to_tree(&wire(200_000), message).is_ok());
 
     // texts may be as many and as long as they like
-    let maps = Expected { group: "", version: "v1", kind: "ConfigMap" };
+    let maps = Expected::built_in("", "v1", "ConfigMap");
     let keys: Vec<String> = (0..200_000).map(|key| format!("\"{key}\":\"\"")).collect();
     let body = format!(
         "{{\"data\":{{{}}},\"metadata\":{{\"finalizers\":[{}\"\"]}}}}",

@@ -87,7 +87,7 @@ proptest! {
         enveloped.extend_from_slice(&bytes);
         decode_all(&enveloped, pod);
         for format in [Format::Json, Format::Yaml, Format::Protobuf] {
-            let expected = Expected { group: "", version: "v1", kind: "Pod" };
+            let expected = Expected::built_in("", "v1", "Pod");
             let _ = decode::object(&bytes, format, expected, Strictness::Strict);
         }
     }

@@ -201,7 +201,7 @@ fn is_of_node(user: &User, node: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use api::json;
 
     use super::*;
 

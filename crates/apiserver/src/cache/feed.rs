@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use futures::StreamExt as _;
-use store::{Change, Revision, Store};
+use store::{Change, KeyValue, Revision, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -55,11 +56,47 @@ impl Default for Storage {
     }
 }
 
+/// By storage prefix: `pods`, `services/specs`, …
+#[derive(Clone, Default)]
+struct Caches {
+    open: HashMap<String, Arc<Cache>>,
+    /// Those that take the place of open ones, or come beside them, once their objects are read.
+    loading: HashMap<String, Arc<Cache>>,
+}
+
+impl Caches {
+    /// The storage prefix of a key that is below any, and what follows it.
+    fn place<'k>(&self, key: &'k [u8]) -> Option<(&'k str, &'k str)> {
+        let key = std::str::from_utf8(key).ok()?.strip_prefix(ROOT)?;
+        let first = key.find('/')?;
+        let second = key[first + 1..].find('/').map(|second| first + 1 + second);
+        let known =
+            |end: &usize| self.open.contains_key(&key[..*end]) || self.loading.contains_key(&key[..*end]);
+        let end = second.filter(known).or_else(|| Some(first).filter(known))?;
+        Some((&key[..end], &key[end + 1..]))
+    }
+
+    fn of(&self, prefix: &str) -> impl Iterator<Item = &Arc<Cache>> {
+        [self.open.get(prefix), self.loading.get(prefix)].into_iter().flatten()
+    }
+}
+
+/// A cache whose objects are being read; it is forgotten where that is given up.
+struct Loading<'f> {
+    feed: &'f Feed,
+    prefix: &'f str,
+}
+
+impl Drop for Loading<'_> {
+    fn drop(&mut self) {
+        self.feed.change(|caches| _ = caches.loading.remove(self.prefix));
+    }
+}
+
 /// All caches, and the revision up to which they are true.
 pub struct Feed {
     store: Arc<dyn Store>,
-    /// By storage prefix: `pods`, `services/specs`, …
-    caches: HashMap<String, Arc<Cache>>,
+    caches: ArcSwap<Caches>,
     revision: watch::Sender<Revision>,
     /// What is older is gone from the store, whoever threw it away.
     compacted: AtomicI64,
@@ -71,18 +108,18 @@ pub struct Feed {
 impl Feed {
     /// Caches for all kinds of `storage`. [`Feed::run`] fills them.
     pub fn new(store: Arc<dyn Store>, storage: &Storage) -> Feed {
-        let mut caches = HashMap::new();
+        let mut caches = Caches::default();
         for resource in &storage.resources {
-            if !caches.contains_key(resource.storage_prefix.as_ref())
+            if !caches.open.contains_key(resource.storage_prefix.as_ref())
                 && let Some(kind) = Stored::of(resource, storage.json)
             {
-                caches.insert(resource.storage_prefix.to_string(), Arc::new(Cache::new(kind)));
+                caches.open.insert(resource.storage_prefix.to_string(), Arc::new(Cache::new(kind)));
             }
         }
         let (ask, asked) = mpsc::channel(1024);
         Feed {
             store,
-            caches,
+            caches: ArcSwap::from_pointee(caches),
             revision: watch::Sender::new(0),
             compacted: AtomicI64::new(0),
             compaction: storage.compaction,
@@ -91,12 +128,53 @@ impl Feed {
         }
     }
 
-    pub fn cache(&self, storage_prefix: &str) -> Option<&Arc<Cache>> {
-        self.caches.get(storage_prefix)
+    pub fn cache(&self, storage_prefix: &str) -> Option<Arc<Cache>> {
+        self.caches.load().open.get(storage_prefix).cloned()
     }
 
-    pub fn caches(&self) -> impl Iterator<Item = &Arc<Cache>> {
-        self.caches.values()
+    fn change(&self, change: impl Fn(&mut Caches)) {
+        self.caches.rcu(|caches| {
+            let mut caches = Caches::clone(caches);
+            change(&mut caches);
+            caches
+        });
+    }
+
+    /// Takes up a kind, in place of the one that had its storage prefix before: its objects are read at one revision, and what
+    /// happened meanwhile comes after them. The watches of the former end.
+    ///
+    /// # Errors
+    /// Where the store does not answer; then everything is as before.
+    pub async fn admit(&self, kind: Arc<Stored>) -> Result<(), store::Error> {
+        let prefix = kind.resource.storage_prefix.to_string();
+        let cache = Arc::new(Cache::loading(Arc::clone(&kind)));
+        self.change(|caches| _ = caches.loading.insert(prefix.clone(), Arc::clone(&cache)));
+        let loading = Loading { feed: self, prefix: &prefix };
+        let mut loaded = Loaded::default();
+        let revision = self
+            .range(kind.prefix.as_bytes(), |item| {
+                if let Ok(Some(key)) =
+                    std::str::from_utf8(&item.key).map(|key| key.strip_prefix(&kind.prefix))
+                {
+                    read(&kind, key, item, &mut loaded);
+                }
+            })
+            .await?;
+        if !cache.open(loaded.0, loaded.1, revision) {
+            return Err(store::Error::Unavailable("the watch of the store began anew".to_owned()));
+        }
+        let former = self.cache(&prefix);
+        self.change(|caches| _ = caches.open.insert(prefix.clone(), Arc::clone(&cache)));
+        drop(loading);
+        former.inspect(|former| former.close());
+        Ok(())
+    }
+
+    /// Forgets a kind's objects, and ends its watches.
+    pub fn forget(&self, storage_prefix: &str) {
+        let former = self.cache(storage_prefix);
+        self.change(|caches| _ = caches.open.remove(storage_prefix));
+        former.inspect(|former| former.close());
     }
 
     /// Up to where the caches are true; 0 before the first load.
@@ -196,30 +274,20 @@ impl Feed {
 
     /// Reads everything at one revision.
     async fn load(&self) -> Result<Revision, store::Error> {
-        let mut loaded = HashMap::new();
-        let mut parts = Parts::begin();
-        let end = store::prefix_end(ROOT.as_bytes());
-        let mut start = ROOT.as_bytes().to_vec();
-        let mut revision = 0;
-        loop {
-            let page = self.store.range(&start, &end, PAGE, revision).await?;
-            revision = page.revision;
-            for item in &page.items {
-                self.read(item, &mut loaded);
-                parts.pause().await;
-            }
-            match page.items.last() {
-                Some(last) if page.more => {
-                    start = last.key.to_vec();
-                    start.push(0);
-                }
-                _ => break,
-            }
-        }
+        let caches = self.caches.load_full();
+        caches.loading.values().for_each(|cache| cache.interrupt());
+        let mut loaded: HashMap<&str, Loaded> = HashMap::new();
+        let revision = self
+            .range(ROOT.as_bytes(), |item| {
+                let Some((prefix, key)) = caches.place(&item.key) else { return };
+                let Some((prefix, cache)) = caches.open.get_key_value(prefix) else { return };
+                read(&cache.kind, key, item, loaded.entry(prefix).or_default());
+            })
+            .await?;
         let first = self.revision() == 0;
-        for cache in self.caches.values() {
-            let (objects, unreadable) =
-                loaded.remove(cache.kind.resource.storage_prefix.as_ref()).unwrap_or_default();
+        let mut parts = Parts::begin();
+        for (prefix, cache) in &caches.open {
+            let (objects, unreadable) = loaded.remove(prefix.as_str()).unwrap_or_default();
             aside(objects.len() > MANY, || match first {
                 true => cache.load(objects, unreadable, revision),
                 false => cache.reload(objects, unreadable, revision),
@@ -229,44 +297,45 @@ impl Feed {
         Ok(revision)
     }
 
-    fn read<'s>(&'s self, item: &store::KeyValue, loaded: &mut HashMap<&'s str, Loaded>) {
-        let Some((cache, key)) = self.place(&item.key) else { return };
-        let kind = &cache.kind;
-        let (objects, unreadable) = loaded.entry(kind.resource.storage_prefix.as_ref()).or_default();
-        match Entry::decode(kind, key.into(), &item.value, item.mod_revision, EventType::Added.name()) {
-            Ok(entry) => {
-                objects.insert(Arc::clone(&entry.key), Arc::new(entry));
+    /// Reads what is below a prefix, all at one revision, which it answers.
+    async fn range(&self, prefix: &[u8], mut item: impl FnMut(&KeyValue)) -> Result<Revision, store::Error> {
+        let end = store::prefix_end(prefix);
+        let mut start = prefix.to_vec();
+        let mut revision = 0;
+        let mut parts = Parts::begin();
+        loop {
+            let page = self.store.range(&start, &end, PAGE, revision).await?;
+            revision = page.revision;
+            for one in &page.items {
+                item(one);
+                parts.pause().await;
             }
-            Err(error) => {
-                kind.report_unreadable(&error);
-                unreadable.insert(key.to_owned(), error);
+            match page.items.last() {
+                Some(last) if page.more => {
+                    start = last.key.to_vec();
+                    start.push(0);
+                }
+                _ => return Ok(revision),
             }
         }
     }
 
     fn apply(&self, change: &Change) {
-        let Some((cache, key)) = self.place(change.key()) else { return };
-        let applied = match change {
-            Change::Put { now, .. } => {
-                let created = now.create_revision == now.mod_revision;
-                cache.apply(key, Some((&now.value, created)), now.mod_revision)
+        let caches = self.caches.load();
+        let Some((prefix, key)) = caches.place(change.key()) else { return };
+        for cache in caches.of(prefix) {
+            let applied = match change {
+                Change::Put { now, .. } => {
+                    let created = now.create_revision == now.mod_revision;
+                    cache.apply(key, Some((&now.value, created)), now.mod_revision)
+                }
+                Change::Delete { revision, .. } => cache.apply(key, None, *revision),
+            };
+            if let Err(error) = applied {
+                // Watchers hear nothing of it, and keep what was there before.
+                cache.kind.report_unreadable(&error);
             }
-            Change::Delete { revision, .. } => cache.apply(key, None, *revision),
-        };
-        if let Err(error) = applied {
-            // Watchers hear nothing of it, and keep what was there before.
-            cache.kind.report_unreadable(&error);
         }
-    }
-
-    /// The cache a key belongs to, and the key below that kind's prefix.
-    fn place<'k>(&self, key: &'k [u8]) -> Option<(&Arc<Cache>, &'k str)> {
-        let key = std::str::from_utf8(key).ok()?.strip_prefix(ROOT)?;
-        let first = key.find('/')?;
-        let two = key[first + 1..].find('/').map(|second| first + 1 + second);
-        let found = two.and_then(|end| Some((self.caches.get(&key[..end])?, end)));
-        let (cache, end) = found.or_else(|| Some((self.caches.get(&key[..first])?, first)))?;
-        Some((cache, &key[end + 1..]))
     }
 
     /// A kind that nobody lists in pages any more still has to let go of its last pages.
@@ -274,7 +343,8 @@ impl Feed {
         loop {
             tokio::time::sleep(PRUNING).await;
             let now = Instant::now();
-            let old: Vec<_> = self.caches().flat_map(|cache| cache.prune(now)).collect();
+            let caches = self.caches.load_full();
+            let old: Vec<_> = caches.open.values().flat_map(|cache| cache.prune(now)).collect();
             aside(!old.is_empty(), || drop(old));
         }
     }
@@ -314,8 +384,23 @@ impl Feed {
     }
 }
 
+/// Reads one object of a kind, where it can be read.
+fn read(kind: &Arc<Stored>, key: &str, item: &KeyValue, (objects, unreadable): &mut Loaded) {
+    match Entry::decode(kind, key.into(), &item.value, item.mod_revision, EventType::Added.name()) {
+        Ok(entry) => {
+            objects.insert(Arc::clone(&entry.key), Arc::new(entry));
+        }
+        Err(error) => {
+            kind.report_unreadable(&error);
+            unreadable.insert(key.to_owned(), error);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::cache::SNAPSHOT_AGE;
 
@@ -332,5 +417,44 @@ mod tests {
         assert_eq!(kept(), 2);
         pods.prune(now + SNAPSHOT_AGE + Duration::from_secs(1));
         assert_eq!(kept(), 0);
+    }
+
+    #[test]
+    fn what_happens_while_objects_are_read_comes_after_them() {
+        let kind = Stored::of(crate::kinds::config_maps(), true).unwrap();
+        let value = |name: &str, text: &str| {
+            let object = api::json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": name, "namespace": "n"}, "data": {"a": text}});
+            Bytes::from(api::json::to_vec(&object))
+        };
+        let item = |name: &str, revision| KeyValue {
+            key: format!("/registry/configmaps/n/{name}").into(),
+            value: value(name, "read"),
+            create_revision: 1,
+            mod_revision: revision,
+        };
+        let cache = Cache::loading(Arc::clone(&kind));
+        let mut loaded = Loaded::default();
+        for (name, revision) in [("changed", 5), ("deleted", 6), ("made", 9)] {
+            read(&kind, &format!("n/{name}"), &item(name, revision), &mut loaded);
+        }
+        cache.apply("n/made", Some((&value("made", "read"), true)), 9).unwrap();
+        cache.apply("n/deleted", None, 11).unwrap();
+        cache.apply("n/changed", Some((&value("changed", "later"), false)), 12).unwrap();
+        assert!(cache.is_empty());
+        assert!(cache.open(loaded.0, loaded.1, 10));
+        // The feed may be behind what was read.
+        cache.apply("n/made", None, 8).unwrap();
+
+        let text = |name| cache.get("n", name).map(|entry| entry.tree()["data"]["a"].to_string());
+        assert_eq!(text("changed").as_deref(), Some("\"later\""));
+        assert_eq!(text("made").as_deref(), Some("\"read\""));
+        assert_eq!((text("deleted"), cache.len()), (None, 2));
+    }
+
+    #[test]
+    fn objects_are_not_known_where_the_feed_has_a_gap() {
+        let cache = Cache::loading(Stored::of(crate::kinds::config_maps(), false).unwrap());
+        cache.interrupt();
+        assert!(!cache.open(Objects::default(), BTreeMap::new(), 1));
     }
 }

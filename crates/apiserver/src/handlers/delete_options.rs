@@ -116,7 +116,7 @@ impl Asked {
 /// The options may say that they are of the resource's own group, as old clients do. What is wrong with them is told
 /// without naming the kind that was expected.
 fn decode(call: &Call<'_>, body: &Bytes) -> Result<Tree, Status> {
-    let expected = Expected { group: "meta.k8s.io", version: "v1", kind: "DeleteOptions" };
+    let expected = Expected::built_in("meta.k8s.io", "v1", "DeleteOptions");
     let core = Expected { group: "", ..expected };
     let format = mutate::format(call)?;
     let attempt = |expected| api::decode::object(body, format, expected, Strictness::Ignore);

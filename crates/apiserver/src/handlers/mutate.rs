@@ -45,7 +45,12 @@ pub fn decode(
 /// The resource's own kind.
 pub fn own_kind<'a>(call: &Call<'a>) -> Expected<'a> {
     let resource = call.resource;
-    Expected { group: &resource.group, version: &resource.version, kind: &resource.kind }
+    Expected {
+        group: &resource.group,
+        version: &resource.version,
+        kind: &resource.kind,
+        message: Some(resource.message()),
+    }
 }
 
 pub async fn create(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {

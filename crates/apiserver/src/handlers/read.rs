@@ -106,7 +106,7 @@ pub async fn select(
     };
     let any_version = options.given_version == "0";
     let (state, start) = if options.continue_token.is_empty() {
-        (first(call, options, cache).await?, String::new())
+        (first(call, options, &cache).await?, String::new())
     } else {
         let token = Token::decode(&options.continue_token)?;
         if !options.given_version.is_empty() && !any_version {
@@ -115,7 +115,7 @@ pub async fn select(
             ));
         }
         let start = format!("{base}{}", token.key());
-        (rest(call, cache, &token).await?, start)
+        (rest(call, &cache, &token).await?, start)
     };
     if !any_version && let Some(error) = cache.unreadable(&format!("{}{base}", cache.kind.prefix)) {
         return Err(error.of_list(&call.resource.plural));
@@ -311,11 +311,11 @@ impl Token {
             let expected = match (name.as_str(), &value) {
                 (_, Tree::Null) => continue,
                 ("v", Tree::String(text)) => {
-                    token.v.clone_from(text);
+                    token.v = text.to_string();
                     continue;
                 }
                 ("start", Tree::String(text)) => {
-                    token.start.clone_from(text);
+                    token.start = text.to_string();
                     continue;
                 }
                 ("rv", Tree::Number(number)) if number.is_i64() => {

@@ -54,7 +54,7 @@ pub async fn virtual_kind(
 /// `serviceaccounts/token`.
 async fn token(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
     let options = WriteOptions::parse(call.query, "CreateOptions")?;
-    let expected = Expected { group: "authentication.k8s.io", version: "v1", kind: "TokenRequest" };
+    let expected = Expected::built_in("authentication.k8s.io", "v1", "TokenRequest");
     let mut request = decode(call, &body, expected, &options)?;
     writes::check_namespace(&mut request, call.namespace(), true)?;
     let operation = call.operation(options.dry_run);

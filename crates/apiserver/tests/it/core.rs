@@ -18,19 +18,19 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// A server over a memory store.
-struct Rig {
-    server: Arc<Server>,
+pub struct Rig {
+    pub server: Arc<Server>,
     _tasks: JoinSet<()>,
 }
 
-struct Answer {
-    code: u16,
-    tree: Tree,
+pub struct Answer {
+    pub code: u16,
+    pub tree: Tree,
     warnings: Vec<String>,
 }
 
 impl Rig {
-    async fn start() -> Rig {
+    pub async fn start() -> Rig {
         Rig::on(Arc::new(Memory::new())).await
     }
 
@@ -46,7 +46,7 @@ impl Rig {
         rig
     }
 
-    async fn send(
+    pub async fn send(
         &self,
         method: Method,
         uri: &str,
@@ -62,7 +62,7 @@ impl Rig {
         handle(&self.server, info, User::apiserver(), request).await
     }
 
-    async fn json(&self, method: Method, uri: &str, body: Tree) -> Answer {
+    pub async fn json(&self, method: Method, uri: &str, body: Tree) -> Answer {
         let content = match method {
             Method::PATCH => "application/merge-patch+json",
             _ => "application/json",
@@ -79,31 +79,37 @@ impl Rig {
         Answer { code, tree, warnings }
     }
 
-    async fn get(&self, uri: &str) -> Answer {
+    pub async fn get(&self, uri: &str) -> Answer {
         self.json(Method::GET, uri, Tree::Null).await
     }
 
-    async fn create(&self, uri: &str, body: Tree) -> Tree {
+    pub async fn create(&self, uri: &str, body: Tree) -> Tree {
         let answer = self.json(Method::POST, uri, body).await;
         assert_eq!(answer.code, 201, "{}", answer.tree);
         answer.tree
     }
 
     /// Frames of a watch as they come.
-    async fn watch(&self, uri: &str) -> Watch {
+    pub async fn watch(&self, uri: &str) -> Watch {
         let answer = self.send(Method::GET, uri, &[], "").await;
         assert_eq!(answer.status().as_u16(), 200);
         Watch { body: answer.into_body(), rest: Vec::new() }
     }
 }
 
-struct Watch {
+pub struct Watch {
     body: Body,
     rest: Vec<u8>,
 }
 
 impl Watch {
-    async fn next(&mut self) -> (String, Tree) {
+    /// Waits until the server ends it.
+    pub async fn ended(&mut self) {
+        let end = async { while self.body.frame().await.is_some() {} };
+        tokio::time::timeout(Duration::from_secs(5), end).await.expect("the watch ends");
+    }
+
+    pub async fn next(&mut self) -> (String, Tree) {
         loop {
             if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.rest.drain(..=end).collect();
@@ -116,7 +122,7 @@ impl Watch {
         }
     }
 
-    async fn next_name(&mut self) -> (String, String) {
+    pub async fn next_name(&mut self) -> (String, String) {
         let (event, object) = self.next().await;
         (event, object["metadata"]["name"].as_str().unwrap_or_default().to_owned())
     }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod core;
+mod kinds;
 mod requests;
 mod rights;
 mod rim;

@@ -187,7 +187,12 @@ fn work(resource: &'static Kind, body: &Tree, sample: &Tree, updates: bool) -> V
     let strategy = resource.strategy(None);
     let bytes = api::json::to_vec(body);
     step("-");
-    let expected = Expected { group: &resource.group, version: &resource.version, kind: &resource.kind };
+    let expected = Expected {
+        group: &resource.group,
+        version: &resource.version,
+        kind: &resource.kind,
+        message: Some(resource.message()),
+    };
     let decoded = api::decode::object(&bytes, Format::Json, expected, Strictness::Strict);
     step("decode");
     let mut object = decoded.map_or_else(|_| body.clone(), |decoded| decoded.tree);

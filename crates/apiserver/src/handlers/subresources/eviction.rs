@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 pub async fn evict(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
     let options = WriteOptions::parse(call.query, "CreateOptions")?;
-    let expected = Expected { group: "policy", version: "v1", kind: "Eviction" };
+    let expected = Expected::built_in("policy", "v1", "Eviction");
     let mut eviction = decode(call, &body, expected, &options)?;
     writes::check_namespace(&mut eviction, call.namespace(), true)?;
     let operation = call.operation(options.dry_run);

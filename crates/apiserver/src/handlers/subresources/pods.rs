@@ -16,7 +16,7 @@ use crate::writes::{self, Operation};
 
 pub async fn bind(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
     let options = WriteOptions::parse(call.query, "CreateOptions")?;
-    let expected = Expected { group: "", version: "v1", kind: "Binding" };
+    let expected = Expected::built_in("", "v1", "Binding");
     let binding = decode(call, &body, expected, &options)?;
     bind_tree(call, binding, &options).await
 }

@@ -17,7 +17,7 @@ use crate::body::Body;
 use crate::writes::admission::{Sees, View};
 use crate::writes::{self, Operation};
 
-const EXPECTED: Expected<'static> = Expected { group: "autoscaling", version: "v1", kind: "Scale" };
+const EXPECTED: Expected<'static> = Expected::built_in("autoscaling", "v1", "Scale");
 
 pub async fn get(call: &Call<'_>) -> Result<Response<Body>, Status> {
     read::wait_for(call, None).await?;
