@@ -66,6 +66,7 @@ pub struct Bootstrap {
     pub advertise: IpAddr,
     pub services: Arc<ServiceHook>,
     pub flows: Arc<Flows>,
+    pub policy: Arc<crate::authz::rbac::Policy>,
     pub client_ca: Option<String>,
     pub request_header_ca: Option<String>,
     pub periods: Periods,

@@ -160,7 +160,7 @@ impl Visit for Defaults {
             }
         }
         for list in INDEX.amounts.get(&message.index).into_iter().flatten() {
-            let amounts = object.get_mut(*list).and_then(Tree::as_object_mut);
+            let amounts = object.get_mut(list).and_then(Tree::as_object_mut);
             for amount in amounts.into_iter().flat_map(|amounts| amounts.values_mut()) {
                 let text = match amount {
                     Tree::String(text) if fine(text) => api::quantity::trimmed(text).to_owned(),

@@ -5,10 +5,10 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-
 use parking_lot::RwLock;
+use registry::Kind;
+use std::sync::Arc;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -21,12 +21,19 @@ use crate::user::User;
 use state::State;
 pub use state::{RoleReference, role_rules};
 
+/// The revision up to which each resource's objects are in the policy, once they have been read.
+type Applied = [Option<i64>; 4];
+
 /// Roles and bindings as of now.
 #[derive(Default)]
 pub struct Policy {
     state: RwLock<State>,
-    /// A bit per resource that has been read.
-    seen: AtomicU8,
+    applied: watch::Sender<Applied>,
+}
+
+/// In the order of [`Applied`].
+fn resources() -> [&'static Arc<Kind>; 4] {
+    [kinds::cluster_roles(), kinds::roles(), kinds::cluster_role_bindings(), kinds::role_bindings()]
 }
 
 impl Policy {
@@ -37,20 +44,19 @@ impl Policy {
         shutdown: &CancellationToken,
         tasks: &mut JoinSet<()>,
     ) {
-        let all =
-            [kinds::cluster_roles(), kinds::roles(), kinds::cluster_role_bindings(), kinds::role_bindings()];
-        for (bit, resource) in all.into_iter().enumerate() {
+        for (place, resource) in self::resources().into_iter().enumerate() {
             let (reset, change) = (self.clone(), self.clone());
             tasks.spawn(follow(
                 resources.clone(),
                 resource,
                 shutdown.clone(),
-                move |draft: &mut State, entry| {
+                move |(draft, newest): &mut (State, i64), entry| {
                     draft.put(&resource.plural, &entry.namespace, &entry.name, &entry.tree());
+                    *newest = entry.resource_version.max(*newest);
                 },
-                move |draft| {
+                move |(draft, newest)| {
                     reset.state.write().replace(&resource.plural, draft);
-                    reset.seen.fetch_or(1 << bit, Ordering::AcqRel);
+                    reset.applied.send_modify(|applied| applied[place] = Some(newest));
                 },
                 move |event| {
                     let entry = &event.entry;
@@ -68,13 +74,29 @@ impl Policy {
                             );
                         }
                     }
+                    change.applied.send_modify(|applied| applied[place] = Some(event.revision()));
                 },
             ));
         }
     }
 
     pub fn synced(&self) -> bool {
-        self.seen.load(Ordering::Acquire) == 0b1111
+        self.applied.borrow().iter().all(Option::is_some)
+    }
+
+    /// Waits until the policy has all that the caches have now.
+    pub async fn caught_up(&self, resources: &Resources) {
+        let newest = self::resources().map(|resource| {
+            resources.list(resource, None).iter().map(|entry| entry.resource_version).max().unwrap_or(0)
+        });
+        let has = |applied: &Applied| {
+            applied
+                .iter()
+                .zip(newest)
+                .all(|(applied, newest)| applied.is_some_and(|applied| applied >= newest))
+        };
+        // The sender lives as long as the policy.
+        let _ = self.applied.subscribe().wait_for(has).await;
     }
 
     pub fn authorize(&self, attributes: &Attributes<'_>) -> Answer {

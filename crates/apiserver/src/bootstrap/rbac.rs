@@ -32,6 +32,9 @@ pub async fn reconcile(bootstrap: &Bootstrap) -> Result<(), Status> {
             return Err(status);
         }
     }
+    // Who finds the server ready has the rights of the default policy.
+    bootstrap.resources.catch_up().await;
+    bootstrap.policy.caught_up(&bootstrap.resources).await;
     Ok(())
 }
 

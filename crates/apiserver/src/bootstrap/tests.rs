@@ -41,6 +41,8 @@ impl Rig {
         let services = Arc::new(ServiceHook::new(resources.clone(), ranges, ports));
         services.load().await;
         let server = Server::new(resources.clone(), None, None, vec![services.clone()]);
+        let policy = Arc::new(crate::authz::rbac::Policy::default());
+        policy.run(&resources, &stop, &mut tasks);
         let often = Duration::from_millis(50);
         let bootstrap = Arc::new(Bootstrap {
             flows: Default::default(),
@@ -49,6 +51,7 @@ impl Rig {
             advertise: address.parse().unwrap(),
             options,
             services,
+            policy,
             client_ca: None,
             request_header_ca: None,
             periods: Periods { service: often, namespaces: often, allocations: often },

@@ -111,6 +111,7 @@ pub async fn front(
         advertise,
         services: services.clone(),
         flows: flows.clone(),
+        policy: policy.clone(),
         client_ca: client_ca.as_ref().map(Authority::pem),
         request_header_ca: header_ca.as_ref().map(Authority::pem),
         periods: Periods::default(),
