@@ -200,7 +200,7 @@ impl Store for Etcd {
     }
 
     async fn watch(&self, prefix: &[u8], revision: Revision) -> Result<Changes, Error> {
-        let options = WatchOptions::new().with_start_revision(revision + 1).with_prev_key();
+        let options = WatchOptions::new().with_start_revision(revision + 1);
         let (key, options) = match prefix {
             [] => (vec![0], options.with_range(vec![0])),
             prefix => (prefix.to_vec(), options.with_prefix()),
@@ -266,11 +266,10 @@ impl Watching {
 
 fn change(event: &etcd_client::Event) -> Option<Change> {
     let now = event.kv()?;
-    let previous = event.prev_kv().cloned().map(key_value);
     Some(match event.event_type() {
-        EventType::Put => Change::Put { now: key_value(now.clone()), previous },
+        EventType::Put => Change::Put(key_value(now.clone())),
         EventType::Delete => {
-            Change::Delete { key: Bytes::copy_from_slice(now.key()), revision: now.mod_revision(), previous }
+            Change::Delete { key: Bytes::copy_from_slice(now.key()), revision: now.mod_revision() }
         }
     })
 }

@@ -44,24 +44,24 @@ pub enum Written {
     Conflict(Option<KeyValue>),
 }
 
-/// One change, in revision order. A delete's `previous` is the last value.
+/// One change, in revision order.
 #[derive(Clone, Debug)]
 pub enum Change {
-    Put { now: KeyValue, previous: Option<KeyValue> },
-    Delete { key: Bytes, revision: Revision, previous: Option<KeyValue> },
+    Put(KeyValue),
+    Delete { key: Bytes, revision: Revision },
 }
 
 impl Change {
     pub fn key(&self) -> &[u8] {
         match self {
-            Change::Put { now, .. } => &now.key,
+            Change::Put(now) => &now.key,
             Change::Delete { key, .. } => key,
         }
     }
 
     pub fn revision(&self) -> Revision {
         match self {
-            Change::Put { now, .. } => now.mod_revision,
+            Change::Put(now) => now.mod_revision,
             Change::Delete { revision, .. } => *revision,
         }
     }
@@ -130,7 +130,7 @@ pub trait Store: Send + Sync + 'static {
     /// Deletes when the key's mod revision equals `expected`.
     async fn delete(&self, key: &[u8], expected: Revision) -> Result<Written, Error>;
 
-    /// Changes of every key under `prefix` after `revision`, with previous values. A slow reader is waited for; dropping the stream
+    /// Changes of every key under `prefix` after `revision`. A slow reader is waited for; dropping the stream
     /// ends the watch. An empty prefix is the whole store: then [`Batch::revision`] reaches every revision there is, which is what
     /// makes "wait until the watch has seen the store's revision" end.
     async fn watch(&self, prefix: &[u8], revision: Revision) -> Result<Changes, Error>;

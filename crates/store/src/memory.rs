@@ -66,18 +66,18 @@ impl Data {
     }
 
     fn write(&mut self, key: Bytes, value: Option<Bytes>) -> Revision {
-        let previous = self.live(&key);
+        let created = self.live(&key).map(|live| live.create_revision);
         self.revision += 1;
         let revision = self.revision;
         let value = value.map(|value| KeyValue {
             key: key.clone(),
             value,
-            create_revision: previous.as_ref().map_or(revision, |previous| previous.create_revision),
+            create_revision: created.unwrap_or(revision),
             mod_revision: revision,
         });
         self.log.push(match &value {
-            Some(now) => Change::Put { now: now.clone(), previous },
-            None => Change::Delete { key: key.clone(), revision, previous },
+            Some(now) => Change::Put(now.clone()),
+            None => Change::Delete { key: key.clone(), revision },
         });
         self.versions.entry(key).or_default().push(Version { revision, value });
         revision

@@ -325,7 +325,7 @@ impl Feed {
         let Some((prefix, key)) = caches.place(change.key()) else { return };
         for cache in caches.of(prefix) {
             let applied = match change {
-                Change::Put { now, .. } => {
+                Change::Put(now) => {
                     let created = now.create_revision == now.mod_revision;
                     cache.apply(key, Some((&now.value, created)), now.mod_revision)
                 }
