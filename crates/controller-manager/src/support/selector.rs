@@ -12,7 +12,7 @@ pub fn compile(selector: Option<&LabelSelector>) -> Result<Selector, String> {
     match selector {
         None => Ok(Selector::nothing()),
         Some(selector) => {
-            let tree = serde_json::to_value(selector).map_err(|error| error.to_string())?;
+            let tree = api::Tree::of(selector).map_err(|error| error.to_string())?;
             Selector::from_label_selector(&tree)
         }
     }

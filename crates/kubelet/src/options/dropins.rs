@@ -52,7 +52,8 @@ fn amend(text: &str, configuration: &mut Value) -> Result<(), String> {
     if version != API_VERSION || kind != KIND {
         return Err(format!("no kind {kind:?} is registered for version {version:?}"));
     }
-    *configuration = machinery::patch::merge(configuration, &patch).map_err(|error| error.to_string())?;
+    let merged = machinery::patch::merge(&configuration.take().into(), &patch.into());
+    *configuration = merged.map_err(|error| error.to_string())?.into();
     Ok(())
 }
 

@@ -268,9 +268,10 @@ mod tests {
             };
             let before: PodStatus = serde_json::from_value(status(from)).unwrap();
             let patch = json!({"status": difference(Some(&before), &status(to))});
+            let before = json!({"status": status(from)});
             let patched =
-                machinery::patch::strategic(&json!({"status": status(from)}), &patch, message).unwrap();
-            assert_eq!(patched["status"], status(to), "{patch}");
+                machinery::patch::strategic(&before.into(), &patch.clone().into(), message).unwrap();
+            assert_eq!(patched["status"], api::Tree::from(status(to)), "{patch}");
         };
         check(&["10.0.0.1", "fd::1"], &["10.0.0.2", "fd::1"]);
         check(&["10.0.0.1", "fd::1"], &["fd::1", "10.0.0.1"]);

@@ -4,10 +4,10 @@ mod requests;
 
 use std::collections::BTreeMap;
 
+use api::Tree;
 use client::{Key, Metadata};
 use machinery::labels::Selector;
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::{Needs, Pod, PodTerm, Port, Spread, Toleration, TolerationOperator};
 use crate::cluster::resources::Text;
@@ -129,9 +129,9 @@ struct PreferredPodTerm {
 #[serde(rename_all = "camelCase", default)]
 struct RawPodTerm {
     topology_key: String,
-    label_selector: Option<Value>,
+    label_selector: Option<Tree>,
     namespaces: Option<Vec<String>>,
-    namespace_selector: Option<Value>,
+    namespace_selector: Option<Tree>,
 }
 
 #[derive(Deserialize)]
@@ -140,7 +140,7 @@ struct RawSpread {
     max_skew: i64,
     topology_key: String,
     when_unsatisfiable: String,
-    label_selector: Option<Value>,
+    label_selector: Option<Tree>,
     min_domains: Option<i64>,
     node_affinity_policy: Option<String>,
     node_taints_policy: Option<String>,
@@ -297,7 +297,7 @@ fn needs(spec: &mut Spec, labels: &BTreeMap<String, String>) -> Needs {
     }
 }
 
-fn selector(label_selector: Option<&Value>) -> Selector {
+fn selector(label_selector: Option<&Tree>) -> Selector {
     // None selects nothing; the API server has validated the rest.
     label_selector.map_or_else(Selector::nothing, |value| {
         Selector::from_label_selector(value).unwrap_or_else(|_| Selector::nothing())
@@ -314,7 +314,7 @@ fn pod_term(raw: RawPodTerm) -> PodTerm {
 }
 
 fn spread(raw: RawSpread, labels: &BTreeMap<String, String>) -> Spread {
-    let mut text = raw.label_selector.unwrap_or(Value::Null);
+    let mut text = raw.label_selector.unwrap_or(Tree::Null);
     for key in raw.match_label_keys.unwrap_or_default() {
         if let Some(value) = labels.get(&key)
             && text.is_object()
