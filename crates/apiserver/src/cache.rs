@@ -131,11 +131,10 @@ impl Cache {
     }
 
     /// The objects as they were at a revision, and then what happened since.
-    /// `false` where not all of that is known.
-    fn open(&self, objects: Objects, unreadable: BTreeMap<String, entry::Error>, revision: i64) -> bool {
+    fn open(&self, objects: Objects, unreadable: BTreeMap<String, entry::Error>, revision: i64) {
         let postings = Postings::of(objects.values());
         let mut state = self.state.lock();
-        let Some(pending) = state.pending.take() else { return false };
+        let pending = state.pending.take().unwrap_or_default();
         state.replace(objects, unreadable, postings, revision);
         for Pending { key, value, revision } in pending {
             let value = value.as_ref().map(|(value, created)| (value, *created));
@@ -143,12 +142,6 @@ impl Cache {
                 self.kind.report_unreadable(&error);
             }
         }
-        true
-    }
-
-    /// The feed has a gap: what happened in it does not come.
-    fn interrupt(&self) {
-        self.state.lock().pending = None;
     }
 
     /// Ends all watches, and those to come.

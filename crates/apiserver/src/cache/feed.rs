@@ -84,12 +84,35 @@ impl Caches {
 /// A cache whose objects are being read; it is forgotten where that is given up.
 struct Loading<'f> {
     feed: &'f Feed,
-    prefix: &'f str,
+    prefix: String,
+    cache: Arc<Cache>,
+}
+
+impl<'f> Loading<'f> {
+    fn begin(feed: &'f Feed, kind: &Arc<Stored>) -> Loading<'f> {
+        let cache = Arc::new(Cache::loading(Arc::clone(kind)));
+        let prefix = kind.resource.storage_prefix.to_string();
+        feed.change(|caches| _ = caches.loading.insert(prefix.clone(), Arc::clone(&cache)));
+        Loading { feed, prefix, cache }
+    }
+
+    /// Puts the cache in the place of the one that had its storage prefix before, whose watches end. Both at once: the
+    /// feed hands it each change once.
+    fn finish(self) {
+        let former = self.feed.cache(&self.prefix);
+        self.feed.change(|caches| {
+            caches.loading.remove(&self.prefix);
+            caches.open.insert(self.prefix.clone(), Arc::clone(&self.cache));
+        });
+        former.inspect(|former| former.close());
+    }
 }
 
 impl Drop for Loading<'_> {
     fn drop(&mut self) {
-        self.feed.change(|caches| _ = caches.loading.remove(self.prefix));
+        if self.feed.caches.load().loading.contains_key(&self.prefix) {
+            self.feed.change(|caches| _ = caches.loading.remove(&self.prefix));
+        }
     }
 }
 
@@ -97,6 +120,8 @@ impl Drop for Loading<'_> {
 pub struct Feed {
     store: Arc<dyn Store>,
     caches: ArcSwap<Caches>,
+    /// Objects are read for all kinds or for one: what changes while all are read comes to none.
+    reading: tokio::sync::Mutex<()>,
     revision: watch::Sender<Revision>,
     /// What is older is gone from the store, whoever threw it away.
     compacted: AtomicI64,
@@ -120,6 +145,7 @@ impl Feed {
         Feed {
             store,
             caches: ArcSwap::from_pointee(caches),
+            reading: tokio::sync::Mutex::default(),
             revision: watch::Sender::new(0),
             compacted: AtomicI64::new(0),
             compaction: storage.compaction,
@@ -146,10 +172,8 @@ impl Feed {
     /// # Errors
     /// Where the store does not answer; then everything is as before.
     pub async fn admit(&self, kind: Arc<Stored>) -> Result<(), store::Error> {
-        let prefix = kind.resource.storage_prefix.to_string();
-        let cache = Arc::new(Cache::loading(Arc::clone(&kind)));
-        self.change(|caches| _ = caches.loading.insert(prefix.clone(), Arc::clone(&cache)));
-        let loading = Loading { feed: self, prefix: &prefix };
+        let _reading = self.reading.lock().await;
+        let loading = Loading::begin(self, &kind);
         let mut loaded = Loaded::default();
         let revision = self
             .range(kind.prefix.as_bytes(), |item| {
@@ -160,13 +184,8 @@ impl Feed {
                 }
             })
             .await?;
-        if !cache.open(loaded.0, loaded.1, revision) {
-            return Err(store::Error::Unavailable("the watch of the store began anew".to_owned()));
-        }
-        let former = self.cache(&prefix);
-        self.change(|caches| _ = caches.open.insert(prefix.clone(), Arc::clone(&cache)));
-        drop(loading);
-        former.inspect(|former| former.close());
+        loading.cache.open(loaded.0, loaded.1, revision);
+        loading.finish();
         Ok(())
     }
 
@@ -274,8 +293,8 @@ impl Feed {
 
     /// Reads everything at one revision.
     async fn load(&self) -> Result<Revision, store::Error> {
+        let _reading = self.reading.lock().await;
         let caches = self.caches.load_full();
-        caches.loading.values().for_each(|cache| cache.interrupt());
         let mut loaded: HashMap<&str, Loaded> = HashMap::new();
         let revision = self
             .range(ROOT.as_bytes(), |item| {
@@ -441,7 +460,7 @@ mod tests {
         cache.apply("n/deleted", None, 11).unwrap();
         cache.apply("n/changed", Some((&value("changed", "later"), false)), 12).unwrap();
         assert!(cache.is_empty());
-        assert!(cache.open(loaded.0, loaded.1, 10));
+        cache.open(loaded.0, loaded.1, 10);
         // The feed may be behind what was read.
         cache.apply("n/made", None, 8).unwrap();
 
@@ -451,10 +470,17 @@ mod tests {
         assert_eq!((text("deleted"), cache.len()), (None, 2));
     }
 
-    #[test]
-    fn objects_are_not_known_where_the_feed_has_a_gap() {
-        let cache = Cache::loading(Stored::of(crate::kinds::config_maps(), false).unwrap());
-        cache.interrupt();
-        assert!(!cache.open(Objects::default(), BTreeMap::new(), 1));
+    #[tokio::test]
+    async fn a_kind_whose_objects_are_not_read_is_not_taken_up() {
+        let storage = Storage { resources: Vec::new(), ..Storage::default() };
+        let feed = Feed::new(Arc::new(store::Memory::new()), &storage);
+        let kind = Stored::of(crate::kinds::config_maps(), false).unwrap();
+        let given_up = Loading::begin(&feed, &kind);
+        assert_eq!(feed.caches.load().of("configmaps").count(), 1);
+        drop(given_up);
+        assert_eq!(feed.caches.load().of("configmaps").count(), 0);
+        feed.admit(kind).await.unwrap();
+        assert_eq!(feed.caches.load().of("configmaps").count(), 1);
+        assert!(feed.cache("configmaps").is_some());
     }
 }

@@ -1,5 +1,6 @@
 //! Kinds that come, change and go while the server runs and others are written to.
 
+use std::cell::Cell;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -128,12 +129,18 @@ async fn lives(rig: &Rig, index: usize) {
 async fn a_thousand_kinds_come_change_and_go() {
     let rig = Rig::start().await;
     let server: &Server = &rig.server;
+    let counter = format!("{}/counter", collection(2));
+    let counted = Cell::new(0);
     let load = async {
         rig.create("/api/v1/namespaces/default/configmaps", json!({"metadata": {"name": "busy"}})).await;
-        for round in 0.. {
+        for round in 0..i64::MAX {
             let change = json!({"data": {"round": round.to_string()}});
             let answer = rig.json(Method::PATCH, "/api/v1/namespaces/default/configmaps/busy", change).await;
             assert_eq!(answer.code, 200);
+            // There between the first schema and the end of the second.
+            if rig.json(Method::PATCH, &counter, json!({"spec": {"size": round}})).await.code == 200 {
+                counted.set(round);
+            }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
@@ -154,6 +161,7 @@ async fn a_thousand_kinds_come_change_and_go() {
         // A schema with another field: what watched the old one ends, and what is stored stays.
         rig.json(Method::POST, &collection(0), json!({"metadata": {"name": "kept"}, "spec": {"size": 7}}))
             .await;
+        rig.json(Method::POST, &collection(2), json!({"metadata": {"name": "counter"}})).await;
         let mut watch = rig.watch(&format!("{}?watch=1", collection(0))).await;
         assert_eq!(watch.next_name().await, ("ADDED".to_owned(), "kept".to_owned()));
         let fields = [("size", Type::Int64), ("color", Type::String)];
@@ -164,6 +172,8 @@ async fn a_thousand_kinds_come_change_and_go() {
         drop(second);
         watch.ended().await;
         assert_eq!(rig.get(&collection(0)).await.tree["items"][0]["spec"], json!({"size": 7}));
+        let least = counted.get();
+        assert!(least > 0 && rig.get(&counter).await.tree["spec"]["size"].as_i64() >= Some(least));
         let changed = rig
             .json(Method::PATCH, &format!("{}/kept", collection(0)), json!({"spec": {"color": "red"}}))
             .await;
