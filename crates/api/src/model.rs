@@ -137,10 +137,10 @@ pub struct Field {
     pub tag: u32,
     pub ty: Type,
     pub shape: Shape,
-    /// JSON leaves it out when it has the zero value. This is what happens, not what upstream's tag says:
-    /// it is false for a structure held by value, which upstream always writes.
+    /// JSON leaves it out when it has the zero value. This is what upstream's encoder does, not what its tag says:
+    /// false for a structure that is not behind a pointer, which upstream always writes.
     pub omit_empty: bool,
-    /// A pointer upstream: unset and zero are told apart, on the wire too.
+    /// A pointer upstream: unset and zero differ, on the wire too.
     pub optional: bool,
     pub list: ListType,
     /// OpenAPI states the list's type; a list whose type is not stated is atomic all the same.

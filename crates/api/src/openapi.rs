@@ -73,7 +73,8 @@ pub fn v3_index<'a>(entries: impl IntoIterator<Item = (&'a str, String)>) -> Tre
     json!({"paths": paths})
 }
 
-/// A built-in document's hash. Documents are made of the tables alone, so theirs, the version and the resources' names tell them apart.
+/// Hash of a built-in document. Documents are made of the tables alone, so our version, the tables' size, the group version and the
+/// resources' names identify them.
 pub fn hash(group: &str, version: &str, resources: &[&Resource]) -> String {
     let mut hasher = DefaultHasher::new();
     (env!("CARGO_PKG_VERSION"), tables::messages().len(), group, version).hash(&mut hasher);

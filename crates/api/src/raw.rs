@@ -1,6 +1,6 @@
 //! JSON that no model describes, kept as it was written.
 //!
-//! Upstream stores a `RawExtension` byte for byte, and tells two of them apart by their bytes. In a tree it is an ordinary
+//! Upstream stores a `RawExtension` byte for byte, and compares two of them by their bytes. In a tree it is an ordinary
 //! value where that value's JSON is those bytes, which is nearly always. Any other text (spaces, `1.0`, `\/`, a key given twice)
 //! stands in the tree as an object with one member, whose key no client can know: so it is copied, compared and patched
 //! around like any value, and the encoders write the text. Only objects are kept: nothing else passes validation.

@@ -2,7 +2,7 @@
 //!
 //! Reading goes straight from wire bytes to JSON bytes or to a [`Tree`](crate::Tree), without a typed object
 //! between; writing makes the bytes upstream's own marshaller makes: fields in tag order, values that are
-//! held by value always present, map entries sorted by key. A few messages are leaves with a text of their own
+//! not behind a pointer always present, map entries sorted by key. A few messages are leaves with a text of their own
 //! (`Time`, `Quantity`, …). Input is never trusted: lengths and depth are checked, and nothing panics.
 //!
 //! Absent on purpose: groups (deprecated since proto2) and merging of a message field that stands twice; the last one counts.

@@ -5,10 +5,10 @@
 
 mod addresses;
 mod families;
-mod held;
 mod ports;
 mod record;
 mod repair;
+mod reservation;
 #[cfg(test)]
 mod tests;
 
@@ -31,9 +31,9 @@ use crate::options::PortRange;
 use crate::resources::Resources;
 
 pub use addresses::Addresses;
-use held::{Held, Unsettled, is_parent};
 pub use ports::Ports;
 pub use record::Record;
+use reservation::{ServiceReservation, Unsettled, is_parent};
 
 /// The hook that allocates for Services.
 pub struct ServiceHook {
@@ -41,7 +41,7 @@ pub struct ServiceHook {
     /// One range per family, the primary one first.
     pub addresses: Vec<Arc<Mutex<Addresses>>>,
     pub ports: Arc<Record>,
-    /// Whether what is stored is known, so that something can be given out.
+    /// Whether the stored allocations are known, so that new ones can be made.
     loaded: AtomicBool,
     settle: mpsc::Sender<Unsettled>,
     unsettled: Mutex<Option<mpsc::Receiver<Unsettled>>>,
@@ -52,7 +52,7 @@ const NOT_READY: &str = "allocator not ready";
 
 impl ServiceHook {
     pub fn new(resources: Arc<Resources>, ranges: &[IpNet], ports: PortRange) -> ServiceHook {
-        let (settle, unsettled) = mpsc::channel(held::UNSETTLED);
+        let (settle, unsettled) = mpsc::channel(reservation::UNSETTLED);
         ServiceHook {
             ports: Arc::new(Record::new(resources.store.clone(), ports)),
             resources,
@@ -64,7 +64,7 @@ impl ServiceHook {
         }
     }
 
-    /// Takes what the stored Services and addresses hold, however long the store does not answer. Nothing is given out before; call when
+    /// Marks what the stored Services and addresses use, and retries until the store answers. Nothing is allocated before; call when
     /// the caches are synced.
     pub async fn load(&self) {
         for entry in self.resources.list(kinds::ip_addresses(), None) {
@@ -80,7 +80,7 @@ impl ServiceHook {
         }
         while let Err(status) = self.repair_ports().await {
             tracing::warn!(error = status.message, "Cannot read the record of node ports");
-            tokio::time::sleep(held::RETRY).await;
+            tokio::time::sleep(reservation::RETRY).await;
         }
         self.loaded.store(true, Ordering::Release);
     }
@@ -92,7 +92,7 @@ impl ServiceHook {
     /// An address and its `IPAddress` object.
     async fn claim(
         &self,
-        held: &mut Held,
+        reservation: &mut ServiceReservation,
         write: &Write<'_>,
         name: &str,
         family: usize,
@@ -105,21 +105,21 @@ impl ServiceHook {
                 Some(address) => range.lock().take(address).map(|()| address)?,
                 None => range.lock().any()?,
             };
-            held.taken.addresses.push(address);
+            reservation.taken.addresses.push(address);
             if write.dry_run {
                 return Ok(address);
             }
             let object = object(address, write.namespace, name);
             match self.resources.create(kinds::ip_addresses(), "", object).await {
                 Ok(_) => {
-                    held.objects.push(address);
+                    reservation.objects.push(address);
                     return Ok(address);
                 }
                 Err(status) if status.reason == "AlreadyExists" => {
                     // Another server has it: it stays marked here, and another is tried unless it was asked for.
-                    held.taken.addresses.pop();
+                    reservation.taken.addresses.pop();
                     if self.owned_by(address, write.namespace, name) {
-                        held.taken.addresses.push(address);
+                        reservation.taken.addresses.push(address);
                         return Ok(address);
                     }
                     if wanted.is_some() {
@@ -127,7 +127,7 @@ impl ServiceHook {
                     }
                 }
                 Err(status) => {
-                    held.in_doubt = true;
+                    reservation.in_doubt = true;
                     return Err(status.message);
                 }
             }
@@ -147,7 +147,7 @@ impl ServiceHook {
         &self,
         write: &Write<'_>,
         service: &mut Tree,
-        held: &mut Held,
+        reservation: &mut ServiceReservation,
     ) -> Result<(), Status> {
         let name = name_of(write, service);
         let old = write.old.map(families::addresses).unwrap_or_default();
@@ -159,7 +159,7 @@ impl ServiceHook {
                 addresses.push(kept);
                 continue;
             }
-            let claimed = self.claim(held, write, &name, family, wanted).await;
+            let claimed = self.claim(reservation, write, &name, family, wanted).await;
             match (claimed, wanted) {
                 (Ok(address), _) => addresses.push(address),
                 (Err(why), wanted) => {
@@ -181,7 +181,7 @@ impl ServiceHook {
         service["spec"]["clusterIP"] = json!(texts.first());
         service["spec"]["clusterIPs"] = json!(texts);
         // Addresses the object had and has no more are given back when the write is done.
-        held.taken.released.extend(old.into_iter().filter(|address| !addresses.contains(address)));
+        reservation.taken.released.extend(old.into_iter().filter(|address| !addresses.contains(address)));
         Ok(())
     }
 
@@ -189,13 +189,13 @@ impl ServiceHook {
         &self,
         write: &Write<'_>,
         service: &mut Tree,
-        held: &mut Held,
+        reservation: &mut ServiceReservation,
     ) -> Result<(), Status> {
         let exposed = |service: &Tree| {
             service["spec"]["type"] == "NodePort" || service["spec"]["type"] == "LoadBalancer"
         };
         if !exposed(service) {
-            held.taken.released_ports = write.old.map(ports::of).unwrap_or_default();
+            reservation.taken.released_ports = write.old.map(ports::of).unwrap_or_default();
             return Ok(());
         }
         self.ready().map_err(|why| Status::internal(format!("failed to allocate a nodePort: {why}")))?;
@@ -212,9 +212,9 @@ impl ServiceHook {
         };
         *service = given;
         if !write.dry_run {
-            held.taken.ports = plan.taken;
+            reservation.taken.ports = plan.taken;
         }
-        held.taken.released_ports = plan.released;
+        reservation.taken.released_ports = plan.released;
         Ok(())
     }
 
@@ -234,16 +234,17 @@ impl Hook for ServiceHook {
         if !of_services || !write.subresource.is_empty() {
             return Ok(None);
         }
-        let mut held = self.hold(write.namespace, &name_of(write, service), write.dry_run);
+        let mut reservation =
+            self.empty_reservation(write.namespace, &name_of(write, service), write.dry_run);
         if let Some(old) = write.old {
             families::carry_over(service, old);
         }
-        let result = self.allocate(write, service, &mut held).await;
+        let result = self.allocate(write, service, &mut reservation).await;
         match result {
-            Ok(()) => Ok(Some(Box::new(held))),
-            Err(status) if held.in_doubt => Err(status),
+            Ok(()) => Ok(Some(Box::new(reservation))),
+            Err(status) if reservation.in_doubt => Err(status),
             Err(status) => {
-                Box::new(held).finish(false).await;
+                Box::new(reservation).finish(false).await;
                 Err(status)
             }
         }
@@ -254,17 +255,17 @@ impl Hook for ServiceHook {
             return;
         }
         let text = |field: &str| service["metadata"][field].as_str().unwrap_or_default();
-        let mut held = self.hold(text("namespace"), text("name"), false);
-        held.taken.released = families::addresses(service);
-        held.taken.released_ports = ports::of(service);
-        Box::new(held).finish(true).await;
+        let mut reservation = self.empty_reservation(text("namespace"), text("name"), false);
+        reservation.taken.released = families::addresses(service);
+        reservation.taken.released_ports = ports::of(service);
+        Box::new(reservation).finish(true).await;
     }
 }
 
 impl ServiceHook {
-    /// Nothing yet, for this Service.
-    fn hold(&self, namespace: &str, name: &str, dry_run: bool) -> Held {
-        Held {
+    /// A reservation for this Service that has nothing in it yet.
+    fn empty_reservation(&self, namespace: &str, name: &str, dry_run: bool) -> ServiceReservation {
+        ServiceReservation {
             resources: self.resources.clone(),
             all_addresses: self.addresses.clone(),
             all_ports: self.ports.clone(),
@@ -276,18 +277,23 @@ impl ServiceHook {
         }
     }
 
-    async fn allocate(&self, write: &Write<'_>, service: &mut Tree, held: &mut Held) -> Result<(), Status> {
+    async fn allocate(
+        &self,
+        write: &Write<'_>,
+        service: &mut Tree,
+        reservation: &mut ServiceReservation,
+    ) -> Result<(), Status> {
         if service["spec"]["type"] == "ExternalName" {
             if let Some(old) = write.old {
-                held.taken.released = families::addresses(old);
-                held.taken.released_ports = ports::of(old);
+                reservation.taken.released = families::addresses(old);
+                reservation.taken.released_ports = ports::of(old);
             }
             return Ok(());
         }
         let mut causes = registry::kinds::service::cluster_addresses(service);
         let changed = write.old.is_some_and(|old| !registry::kinds::service::keeps_address(service, old));
         if causes.is_empty() && changed {
-            // nothing is given out for what the checks to come will refuse
+            // validation will refuse the change, so nothing is allocated for it
             return Ok(());
         }
         if causes.is_empty() {
@@ -297,11 +303,11 @@ impl ServiceHook {
             return Err(Status::invalid("", "Service", &name_of(write, service), causes));
         }
         if service["spec"]["clusterIP"] != "None" {
-            self.allocate_addresses(write, service, held).await?;
+            self.allocate_addresses(write, service, reservation).await?;
         } else {
             service["spec"]["clusterIPs"] = json!(["None"]);
         }
-        self.allocate_ports(write, service, held).await
+        self.allocate_ports(write, service, reservation).await
     }
 }
 

@@ -216,8 +216,7 @@ impl Cache {
         (!nothing).then_some(old)
     }
 
-    /// Watches from the present, or from after `revision`. Answers the changes since then, and the subscription that goes on
-    /// without a gap.
+    /// Watches from after `revision`. Returns the changes since then, and a subscription that continues without a gap.
     pub fn watch(
         self: &Arc<Self>,
         filter: Arc<Filter>,
@@ -229,7 +228,7 @@ impl Cache {
         Ok((past, subscription))
     }
 
-    /// Watches from the present, with what is there now.
+    /// Watches from the present, together with a snapshot of the objects of now.
     pub fn watch_from_now(self: &Arc<Self>, filter: Arc<Filter>, fed: i64) -> (Snapshot, Subscription) {
         let mut state = self.state.lock();
         let snapshot = state.snapshot(fed.max(state.revision));

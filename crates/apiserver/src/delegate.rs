@@ -1,5 +1,5 @@
-//! What the write path and the virtual kinds leave to others: reviews, tokens, allocation, escalation checks.
-//! The rim implements these and hands them to [`crate::handlers::Server`].
+//! Extension points of the write path and the virtual kinds: reviews, tokens, allocation, escalation checks.
+//! The modules that face clients implement them and hand them to [`crate::handlers::Server`].
 
 use api::model::Resource;
 use api::{Status, Tree};
@@ -57,7 +57,7 @@ pub struct Write<'a> {
 #[async_trait]
 pub trait Hook: Send + Sync {
     /// May change the object or refuse. On delete the object is the stored one and changes are ignored.
-    /// What it takes hold of is in the reservation, which is finished at most once.
+    /// What it reserves is in the reservation, which is finished at most once.
     async fn begin(
         &self,
         write: &Write<'_>,
@@ -80,7 +80,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Of a write that the store answered with this.
+    /// The outcome of a write that failed in the store with this error.
     pub fn after(error: &store::Error) -> Outcome {
         match error {
             store::Error::Unavailable(_) | store::Error::Other(_) => Outcome::Unknown,
@@ -91,8 +91,8 @@ impl Outcome {
     }
 }
 
-/// What a hook holds for one write attempt. It is dropped unfinished when nobody knows how the attempt ends: its request is given up, or
-/// the store does not answer. The hook then has to find out itself.
+/// What a hook reserves for one write attempt. It is dropped unfinished when the outcome of the attempt is unknown: its request was
+/// abandoned, or the store does not answer. The hook then has to find out itself.
 #[async_trait]
 pub trait Reservation: Send + Sync {
     /// `committed`: the object is in the store. Otherwise everything taken is given back.

@@ -287,7 +287,7 @@ async fn resource(
     // a patch of an unknown type is refused before anyone looks at what it is for
     let looked_at = !matches!(&answer, Err(status) if verb == "patch" && status.code == 415);
     let deprecated = registry::kinds::warnings::deprecated(resource).filter(|_| looked_at);
-    // what was wrong with the body is told of refused ones, too
+    // warnings about the body are sent with refusals, too
     let mut answer = answer.unwrap_or_else(|status| status_response(&parts.headers, &status));
     for warning in warnings::headers(deprecated.into_iter().chain(others.iter().map(String::as_str))) {
         answer.headers_mut().append(WARNING, warning);

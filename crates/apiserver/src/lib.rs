@@ -24,7 +24,7 @@ pub mod user;
 pub mod writes;
 mod yaml;
 
-// The rim: who comes in, what they may do, and what the server does on its own account.
+// What faces clients: authentication, authorization, proxies; and what the server does on its own account.
 pub mod allocate;
 pub mod authn;
 pub mod authz;

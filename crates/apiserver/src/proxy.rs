@@ -122,7 +122,7 @@ impl Proxy {
         }
     }
 
-    /// Passes a request for what a backend shows: it is told where it is seen, and its links are led there.
+    /// Passes a request to a backend's pages: `X-Forwarded-Uri` names the path they are seen under, and their links are rewritten to it.
     async fn show(
         &self,
         place: Place,

@@ -18,9 +18,9 @@ pub struct Settings {
     /// Deletes leave finalizers for the garbage collector where their propagation policy asks for it.
     pub garbage_collector: bool,
     pub allow_privileged: bool,
-    /// Of the tolerations that pods get for nodes that are not ready and that cannot be reached.
+    /// Flags of admission plugins: how long pods tolerate nodes that are not ready or unreachable.
     pub tolerations: registry::admission::Settings,
-    /// What `componentstatuses` tells of.
+    /// Components that `componentstatuses` reports.
     pub components: Vec<Component>,
 }
 

@@ -88,8 +88,8 @@ impl<'a> Operation<'a> {
     }
 }
 
-/// What is wrong with an object, which is at the storage version. One that came in by another group than it is stored in is held to
-/// that group's rules: an event of `events.k8s.io` must be complete.
+/// Validation errors of an object, which is at the storage version. An object written through another group than it is stored in is
+/// validated by that group's rules: an event of `events.k8s.io` must be complete.
 fn causes(
     operation: &Operation<'_>,
     kind: &Stored,
@@ -184,7 +184,7 @@ async fn create_once(
     let name = metadata::text(&tree, "name").to_owned();
     let named = Operation { name: &name, ..*operation };
     let context = named.context(&kind.resource, &name);
-    let held = begin(&named, operation.name, &kind.resource, &mut tree, None).await?;
+    let reservations = begin(&named, operation.name, &kind.resource, &mut tree, None).await?;
     let mut outcome = Outcome::Refused;
     let result = async {
         let causes = causes(&named, kind, &tree, None);
@@ -218,7 +218,7 @@ async fn create_once(
         decoded(kind, &key, &value, revision)
     }
     .await;
-    finish(held, outcome).await;
+    finish(reservations, outcome).await;
     result
 }
 
@@ -279,29 +279,29 @@ async fn begin(
         old,
         dry_run: operation.dry_run,
     };
-    let mut held = Vec::new();
+    let mut reservations = Vec::new();
     for hook in operation.server.hooks.iter() {
         match hook.begin(&write, tree).await {
-            Ok(reservation) => held.extend(reservation),
+            Ok(reservation) => reservations.extend(reservation),
             Err(status) => {
-                finish(held, Outcome::Refused).await;
+                finish(reservations, Outcome::Refused).await;
                 return Err(status);
             }
         }
     }
-    Ok(held)
+    Ok(reservations)
 }
 
-async fn finish(held: Vec<Box<dyn Reservation>>, outcome: Outcome) {
+async fn finish(reservations: Vec<Box<dyn Reservation>>, outcome: Outcome) {
     if outcome == Outcome::Unknown {
         return;
     }
-    for reservation in held {
+    for reservation in reservations {
         reservation.finish(outcome == Outcome::Committed).await;
     }
 }
 
-/// The answer when the store failed, with what that means for what is held.
+/// The answer when the store failed. Sets the outcome, which decides what becomes of the reservations.
 fn unwritten(error: store::Error, outcome: &mut Outcome) -> Status {
     *outcome = Outcome::after(&error);
     status_of(error)
@@ -412,7 +412,7 @@ async fn update_once(
     warnings.extend(owners_once(&mut tree, true));
     let context = operation.context(&kind.resource, operation.name);
     strategy.prepare_for_update(&context, &mut tree, &old);
-    let held = begin(operation, operation.name, &kind.resource, &mut tree, Some(&old)).await?;
+    let reservations = begin(operation, operation.name, &kind.resource, &mut tree, Some(&old)).await?;
     let mut outcome = Outcome::Refused;
     let result = async {
         let causes = causes(operation, kind, &tree, Some(&old));
@@ -429,7 +429,7 @@ async fn update_once(
     if matches!(result, Ok(Attempt::Done(_))) && !operation.dry_run {
         outcome = Outcome::Committed;
     }
-    finish(held, outcome).await;
+    finish(reservations, outcome).await;
     result
 }
 
@@ -453,14 +453,14 @@ async fn put(
         let deleted = store.delete(key.as_bytes(), expected).await;
         return match deleted.map_err(|error| unwritten(error, outcome))? {
             Written::Done(_) => {
-                delete::tell_hooks(operation, kind, &same).await;
+                delete::notify_hooks(operation, kind, &same).await;
                 Ok(Attempt::Done(Arc::new(same)))
             }
             Written::Conflict(other) => Ok(Attempt::Lost(other)),
         };
     }
     if same.has_same_bytes(entry) {
-        // nothing to write, if what was read is what is there
+        // nothing to write, if the store still has the entry that was read
         let (found, _) = store.get(key.as_bytes()).await.map_err(status_of)?;
         return match found {
             Some(found) if found.mod_revision == expected => Ok(Attempt::Done(Arc::clone(entry))),

@@ -1,6 +1,6 @@
-//! Events: what a daemon tells the user about an object. Reports are queued and sent by one task;
-//! the same report again becomes a count on the event that exists, many alike are combined, and an
-//! object about which too much is told is told less of.
+//! Events: what a daemon reports to the user about an object. Reports are queued and sent by one task;
+//! a repeated report becomes a count on the event that exists, many alike are combined, and the
+//! reports about one object are limited in rate.
 
 mod correlate;
 mod send;
@@ -80,7 +80,7 @@ pub enum EventStyle {
     Events,
 }
 
-/// One thing to tell.
+/// One report, to be sent as an event.
 #[derive(Clone, Debug)]
 pub struct Report {
     pub regarding: ObjectReference,
@@ -93,7 +93,7 @@ pub struct Report {
     pub annotations: Vec<(String, String)>,
 }
 
-/// Tells events. Cheap to clone; when the last clone is gone, what is queued is sent and the task ends.
+/// Records events. Cheap to clone; when the last clone is gone, what is queued is sent and the task ends.
 #[derive(Clone)]
 pub struct EventRecorder {
     sender: mpsc::Sender<Report>,
@@ -115,7 +115,7 @@ impl EventRecorder {
         EventRecorder { sender, tasks: Arc::new(tasks) }
     }
 
-    /// Tells an event; never waits.
+    /// Queues an event; never waits.
     pub fn event(&self, object: &ObjectReference, kind: EventType, reason: &str, message: &str) {
         self.report(Report {
             regarding: object.clone(),

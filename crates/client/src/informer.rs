@@ -1,10 +1,10 @@
 //! Informers: a cache of a resource's objects kept up to date by list and watch, with secondary
 //! indexes and handlers that hear of every change.
 //!
-//! What a handler may rely on: it is told every object as `Added` before anything else of it, each
-//! later `Modified` carries the state it was told last as `old`, and an object that vanished while the
-//! watch was interrupted is told as `Deleted` with its last known state. An object deleted and made
-//! anew under its name in such a gap is told as `Deleted`, then `Added`.
+//! What a handler may rely on: it gets every object as `Added` before anything else of it, each
+//! later `Modified` carries the state of the event before as `old`, and an object that vanished while
+//! the watch was interrupted is reported as `Deleted` with its last known state. An object deleted and
+//! recreated under its name in such a gap is reported as `Deleted`, then `Added`.
 
 mod reflector;
 mod store;
@@ -275,7 +275,7 @@ impl<V: Send + Sync + 'static> Informer<V> {
         self.on_keyed_event(move |key, _| queue.add(key.clone()));
     }
 
-    /// Waits until the first list is in the cache and told to every handler. Returns also when the
+    /// Waits until the first list is in the cache and every handler has seen it. Returns also when the
     /// informer is stopped before; see [`Informer::has_synced`].
     pub async fn synced(&self) {
         let mut synced = self.shared.synced.subscribe();

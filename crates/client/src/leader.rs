@@ -100,7 +100,7 @@ impl LeaderHealth {
     }
 }
 
-/// How long past its end a lease may be held before the leader counts as ill.
+/// How long after its lease has expired a leader still counts as healthy.
 const TOLERATED: Duration = Duration::from_secs(20);
 
 struct Observed {
@@ -125,7 +125,7 @@ impl LeaderElector {
         self.health.clone()
     }
 
-    /// Tells `LeaderElection` events on the Lease.
+    /// Records `LeaderElection` events on the Lease.
     pub fn with_events(mut self, events: EventRecorder) -> LeaderElector {
         self.events = Some(events);
         self
@@ -144,7 +144,7 @@ impl LeaderElector {
             () = self.acquire() => {}
         }
         tracing::info!(lease = %self.lease_name(), "successfully acquired lease");
-        self.tell("became leader");
+        self.report("became leader");
         let stop = CancellationToken::new();
         let leading = lead(stop.clone());
         tokio::pin!(leading);
@@ -176,7 +176,7 @@ impl LeaderElector {
             }
             self.health.leads(false);
         } else {
-            self.tell("stopped leading");
+            self.report("stopped leading");
             tracing::error!(lease = %self.lease_name(), "failed to renew lease: the context deadline exceeded");
         }
         outcome
@@ -186,7 +186,7 @@ impl LeaderElector {
         format!("{}/{}", self.election.namespace, self.election.name)
     }
 
-    fn tell(&self, what: &str) {
+    fn report(&self, what: &str) {
         if let Some(events) = &self.events {
             let object = ObjectReference {
                 api_version: "coordination.k8s.io/v1".into(),

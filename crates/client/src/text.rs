@@ -15,11 +15,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Text(Option<Arc<str>>);
 
-/// Every text that somebody holds, and for a while those that nobody does any more.
+/// Every text in use, and until the next clearing those that no longer are.
 #[derive(Default)]
 struct Table {
     texts: FxHashSet<Arc<str>>,
-    /// At this size the table is cleared of what is no longer held.
+    /// Size at which the texts that are no longer in use are removed.
     full: usize,
 }
 

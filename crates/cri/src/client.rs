@@ -308,13 +308,13 @@ mod tests {
 
     #[test]
     fn times_beyond_what_a_header_holds() {
-        let told = |limit| {
+        let header = |limit| {
             let request = limited((), limit);
             request.metadata().get("grpc-timeout").unwrap().to_str().unwrap().to_owned()
         };
-        assert_eq!(told(stopping(Duration::from_secs(120), 30)), "150000m");
-        let year = told(LONGEST);
-        assert_eq!(told(stopping(Duration::from_secs(120), i64::MAX)), year);
-        assert_eq!(told(stopping(Duration::MAX, i64::MAX)), year);
+        assert_eq!(header(stopping(Duration::from_secs(120), 30)), "150000m");
+        let year = header(LONGEST);
+        assert_eq!(header(stopping(Duration::from_secs(120), i64::MAX)), year);
+        assert_eq!(header(stopping(Duration::MAX, i64::MAX)), year);
     }
 }

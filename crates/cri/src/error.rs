@@ -1,4 +1,4 @@
-//! What a runtime answers when it does not do as told.
+//! Errors of a runtime.
 
 use std::fmt;
 

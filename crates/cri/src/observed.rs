@@ -1,4 +1,4 @@
-//! Tells an observer how long each call to the runtime took until it answered, and whether it failed.
+//! Reports to an observer how long each call to the runtime took until it answered, and whether it failed.
 
 use futures::future::BoxFuture;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 //!
 //! A field nothing reads is a warning, not an error: a file written for upstream may use more of it
 //! than this daemon does, and must still start it. A repeated key, a wrong type, kind or version is an error; and so is a
-//! field that upstream does not know either, where a daemon can tell ([`load_strict`]).
+//! field that upstream does not know either, where a daemon knows upstream's fields ([`load_strict`]).
 //! Files that say who may do what are read by [`strict`] instead, where an unknown field is an error too.
 //! A field that is null is one that is not set.
 

@@ -38,7 +38,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cause_is_told_once() {
+    fn every_cause_is_reported_once() {
         let source = || std::io::Error::other("no such file");
         assert_eq!(text(&Sample::Part { source: source() }), "serving certificate: no such file");
         let missing = || std::io::Error::from_raw_os_error(2);

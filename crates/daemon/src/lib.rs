@@ -1,4 +1,4 @@
-//! What the rim of every daemon needs: flags with upstream's habits, configuration files, logging,
+//! What every daemon needs around its core: flags with upstream's habits, configuration files, logging,
 //! metrics, health checks, TLS serving with reload, signals and drain, feature gates, version.
 //!
 //! Nothing here knows Kubernetes' objects; that is the `api` crate's.

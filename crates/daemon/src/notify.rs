@@ -1,4 +1,4 @@
-//! Tells the service manager that started the daemon how it is: `sd_notify(3)`, for units of `Type=notify`.
+//! Reports readiness to the service manager that started the daemon: `sd_notify(3)`, for units of `Type=notify`.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt as _;
@@ -9,7 +9,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 pub fn ready() {
     let Some(socket) = std::env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty()) else { return };
     match send(socket.as_bytes(), "READY=1\n") {
-        Ok(()) => tracing::debug!("Told the service manager that it is ready"),
+        Ok(()) => tracing::debug!("Reported readiness to the service manager"),
         Err(error) => tracing::warn!(%error, "Unable to send systemd daemon successful start message"),
     }
 }

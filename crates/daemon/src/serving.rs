@@ -213,7 +213,7 @@ where
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    /// `http2`: what ALPN settled, `None` on a plain connection, where the first bytes tell.
+    /// Serves one connection. `http2`: what ALPN chose; `None` on a plain connection, where the first bytes decide.
     async fn run<I>(self, stream: I, peer: Peer, http2: Option<bool>)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,

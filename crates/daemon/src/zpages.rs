@@ -21,7 +21,7 @@ const NOT_ACCEPTABLE: &str =
 pub struct Pages {
     /// `kube-scheduler`; the API server is `apiserver`.
     pub name: &'static str,
-    /// The paths that `/statusz` tells of, sorted.
+    /// Paths that `/statusz` lists, sorted.
     pub paths: &'static [&'static str],
 }
 

@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_other_port_tells_of_the_configuration_and_the_process() {
+    async fn the_metrics_port_shows_the_configuration_and_the_process() {
         let configuration = config::document(&Configuration::default()).unwrap().to_string();
         let port = Metrics { configuration, checks: ping() };
         for (path, expect) in [

@@ -106,10 +106,10 @@ impl Proxier {
                 }
             }
         });
-        let (mark, tell) = (dirty.clone(), health.clone());
+        let (mark, own_health) = (dirty.clone(), health.clone());
         node.on_event(move |event| {
             let gone = matches!(event, Event::Deleted(_));
-            tell.leaving.store(gone || !event.object().is_eligible(), Ordering::Relaxed);
+            own_health.leaving.store(gone || !event.object().is_eligible(), Ordering::Relaxed);
             mark.wake.notify_one();
         });
 

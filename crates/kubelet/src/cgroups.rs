@@ -57,7 +57,7 @@ impl Cgroups {
         }
     }
 
-    /// What the runtime is told: the group its containers go into.
+    /// The cgroup that the runtime puts the pod's containers into.
     pub fn parent(&self, pod: &Pod) -> String {
         if !self.per_qos {
             return self.root.clone();

@@ -1,5 +1,5 @@
-//! A pod's sandbox and containers as the runtime is told of them. Pure: what had to be fetched or mounted
-//! comes in [`Inputs`].
+//! The CRI configuration of a pod's sandbox and containers. Pure: what had to be fetched or mounted comes in
+//! [`Inputs`].
 
 pub mod resources;
 pub mod security;

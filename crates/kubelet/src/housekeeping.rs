@@ -33,7 +33,7 @@ impl Housekeeping {
         *self.orphans.lock() = uids.into_iter().collect();
     }
 
-    /// Begins once the sources have told all their pods: before, everything looks like an orphan.
+    /// Begins once every source has listed its pods: before, everything looks like an orphan.
     pub async fn run(&self, kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -123,13 +123,13 @@ async fn disk(kubelet: &Arc<Kubelet>, ending: &HashSet<String>) {
     let in_use = |uid: &str| {
         kubelet.supervisor.knows(uid) || kubelet.pods.by_uid(uid).is_some() || ending.contains(uid)
     };
-    let held: HashSet<String> = match kubelet.runtime.list_pod_sandboxes(None).await {
+    let with_sandbox: HashSet<String> = match kubelet.runtime.list_pod_sandboxes(None).await {
         Ok(all) => all.into_iter().filter_map(|it| it.labels.get(runtime::POD_UID).cloned()).collect(),
         Err(_) => return,
     };
     for entry in std::fs::read_dir(kubelet.paths.pods_dir()).into_iter().flatten().flatten() {
         let Some(uid) = entry.file_name().to_str().map(str::to_owned) else { continue };
-        if in_use(&uid) || held.contains(&uid) {
+        if in_use(&uid) || with_sandbox.contains(&uid) {
             continue;
         }
         match kubelet.volumes.unmount(&uid).await {
@@ -146,14 +146,14 @@ async fn disk(kubelet: &Arc<Kubelet>, ending: &HashSet<String>) {
         .filter_map(|pod| pods::annotation(pod, pods::CONFIG_HASH).map(str::to_owned))
         .collect();
     for (uid, group) in kubelet.cgroups.pods() {
-        if !in_use(&uid) && !held.contains(&uid) && !static_hashes.contains(&uid) {
+        if !in_use(&uid) && !with_sandbox.contains(&uid) && !static_hashes.contains(&uid) {
             let _ = kubelet.cgroups.remove_orphan(&group);
         }
     }
     for entry in std::fs::read_dir(&kubelet.paths.pod_logs_root).into_iter().flatten().flatten() {
         let file = entry.file_name();
         let Some(uid) = file.to_str().and_then(|name| name.rsplit('_').next()) else { continue };
-        if !in_use(uid) && !held.contains(uid) {
+        if !in_use(uid) && !with_sandbox.contains(uid) {
             let _ = tokio::fs::remove_dir_all(entry.path()).await;
         }
     }

@@ -169,7 +169,7 @@ impl Puller {
                 if let Err(error) = intent.failed() {
                     warn!(image, %error, "Cannot note that a pull has failed");
                 }
-                // Of an error without a code of its own only the words are told.
+                // An error without a specific code is reported by its message alone.
                 let message = match error.code {
                     cri::Code::Unknown => error.message,
                     _ => error.to_string(),
@@ -252,7 +252,7 @@ impl Puller {
 }
 
 fn present(spec: ImageSpec, image: Image) -> Present {
-    // The runtime is told the image by id: a tag may move between pull and create.
+    // Containers are created from the image's id: a tag may move between pull and create.
     let id = if image.id.is_empty() { spec.image.clone() } else { image.id.clone() };
     Present { spec: ImageSpec { image: id, ..spec }, image }
 }

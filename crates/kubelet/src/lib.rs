@@ -1,8 +1,8 @@
 //! The kubelet: runs the pods bound to its node in a CRI runtime and reports what became of them.
 //!
 //! Pods come from sources (API server, static pod folder) into [`pods::PodManager`]; each has one worker task
-//! ([`worker`]) around a pure [`plan`]. What the runtime holds is read by [`pleg`]; what is told to the API
-//! server goes through [`status`]. A kubelet can be killed at any point: everything it needs to continue
+//! ([`worker`]) around a pure [`plan`]. [`pleg`] reads the runtime's state; [`status`] reports pods to the
+//! API server. A kubelet can be killed at any point: everything it needs to continue
 //! stands in the runtime's labels and annotations and in its root folder.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

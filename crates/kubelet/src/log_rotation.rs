@@ -58,7 +58,7 @@ async fn look_at(kubelet: &Kubelet, id: &str, limit: u64, files: usize) -> Resul
     let reopen =
         || async { kubelet.runtime.reopen_container_log(id).await.map_err(|error| error.to_string()) };
     match std::fs::metadata(&log) {
-        // put aside before a restart, and the runtime not told
+        // renamed before the kubelet restarted, and the runtime was not asked to reopen it
         Err(error) if error.kind() == io::ErrorKind::NotFound => return reopen().await,
         Err(error) => return Err(text(error)),
         Ok(metadata) if metadata.len() <= limit => return Ok(()),

@@ -251,7 +251,7 @@ async fn register(kubelet: &Kubelet, client: &Client) -> client::Result<()> {
     Ok(())
 }
 
-/// Whether the node is ready, after telling what changed.
+/// Reports to the API server what changed of the node. Returns whether the node is ready.
 async fn report(
     kubelet: &Kubelet,
     client: &Client,
@@ -279,7 +279,7 @@ async fn report(
     Ok(ready)
 }
 
-/// Tells the runtime the node's range of pod addresses, once it has one: the runtime may make its network out of it.
+/// Passes the node's range of pod addresses to the runtime, once there is one: the runtime may configure its network from it.
 async fn pass_on_pod_cidr(kubelet: &Kubelet, range: &str, known: &mut String) {
     if range.is_empty() || range == known.as_str() {
         return;

@@ -58,10 +58,10 @@ pub trait Objects: Send + Sync {
     ) -> Result<TokenRequest, Error>;
     /// Services of all namespaces.
     fn services(&self) -> Vec<Arc<Service>>;
-    /// A pod of that namespace is about to start: what is not watched yet is asked for anew.
+    /// A pod of that namespace is about to start: objects without a watch are read again.
     fn refresh(&self, _namespace: &str) {}
-    /// Changes from now on, of objects that somebody has read. A reader that falls behind is told so and should
-    /// look at everything.
+    /// Changes from now on, of objects that somebody has read. A receiver that falls behind gets `Lagged` and should look
+    /// at everything.
     fn changes(&self) -> broadcast::Receiver<Change>;
 }
 

@@ -59,7 +59,7 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waits {
     pub name: String,
-    /// The whole length of this back-off, as the message tells it.
+    /// The whole length of this back-off, as the message gives it.
     pub delay: Duration,
     pub remaining: Duration,
 }

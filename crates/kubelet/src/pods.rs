@@ -19,7 +19,7 @@ pub struct PodManager {
     wakers: Mutex<HashMap<String, Arc<Notify>>>,
     /// Whether the folder of manifests was read: until then any mirror may be wanted.
     manifests_known: watch::Sender<bool>,
-    /// Whether the API server has told its pods.
+    /// Whether the API server has listed its pods.
     api_known: watch::Sender<bool>,
 }
 
@@ -63,7 +63,7 @@ impl PodManager {
         self.inner.read().entries.get(uid)?.status.clone()
     }
 
-    /// What the runtime held when it was asked last.
+    /// The pod's sandboxes and containers when the runtime was last asked.
     pub fn runtime_pod(&self, uid: &str) -> Option<Arc<RuntimePod>> {
         self.inner.read().entries.get(uid)?.runtime.clone()
     }
@@ -106,7 +106,7 @@ impl PodManager {
         self.api_known.send_replace(true);
     }
 
-    /// Waits until every source has told its pods and their workers know of them: before, whatever runs may be
+    /// Waits until every source has listed its pods and their workers know of them: before, anything that runs may be
     /// wanted.
     pub async fn all_known(&self) {
         for source in [&self.manifests_known, &self.api_known] {

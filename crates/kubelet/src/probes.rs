@@ -96,14 +96,14 @@ impl Probes {
         }
     }
 
-    /// `told` is the status the API server has: a restart of the kubelet makes no container unready.
-    pub fn health(&self, uid: &str, told: Option<&PodStatus>) -> Health {
+    /// `reported` is the status the API server has: a restart of the kubelet makes no container unready.
+    pub fn health(&self, uid: &str, reported: Option<&PodStatus>) -> Health {
         let pods = self.pods.lock();
         let entry = pods.get(uid);
         let mut health = entry.map(|entry| entry.health.clone()).unwrap_or_default();
         let adopted = |id: &str, kind| entry.is_some_and(|it| it.adopted.contains(&(id.to_owned(), kind)));
-        let init = told.and_then(|told| told.init_container_statuses.as_ref());
-        let containers = told.and_then(|told| told.container_statuses.as_ref());
+        let init = reported.and_then(|reported| reported.init_container_statuses.as_ref());
+        let containers = reported.and_then(|reported| reported.container_statuses.as_ref());
         for status in init.into_iter().chain(containers).flatten() {
             let Some((_, id)) = status.container_id.as_deref().and_then(|id| id.split_once("://")) else {
                 continue;
@@ -131,8 +131,8 @@ impl Probes {
         }
     }
 
-    pub fn results(&self, uid: &str, told: Option<&PodStatus>) -> ProbeResults {
-        let started = self.health(uid, told).started;
+    pub fn results(&self, uid: &str, reported: Option<&PodStatus>) -> ProbeResults {
+        let started = self.health(uid, reported).started;
         let pods = self.pods.lock();
         let failed = pods.get(uid).map(|entry| entry.failed.clone()).unwrap_or_default();
         ProbeResults { started, ..failed }

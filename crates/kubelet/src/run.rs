@@ -1,4 +1,4 @@
-//! Puts the kubelet together and runs its tasks until it is told to stop. Pods keep running.
+//! Assembles the kubelet and runs its tasks until shutdown. Pods keep running.
 
 use crate::cgroups::Cgroups;
 use crate::clock::Clock;
@@ -203,7 +203,7 @@ impl Kubelet {
         mirror.status.clone().filter(|_| its_own)
     }
 
-    /// The addresses of a pod's sandbox as the runtime tells them now.
+    /// The addresses of a pod's sandbox when the runtime was last asked.
     pub async fn runtime_ips(&self, uid: &str) -> Vec<String> {
         self.pods.runtime_pod(uid).map(|found| found.ips().to_vec()).unwrap_or_default()
     }
@@ -241,7 +241,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     let addresses = Arc::new(node::addresses::Addresses::new(&options.node_ip, &node_name)?);
     addresses.refresh().await;
     if config.enable_server {
-        // Told now, not when the runtime has answered.
+        // Errors here are reported now, not only after the runtime has answered.
         let folder = root.join("pki");
         crate::server::certificate(&config, &folder, &node_name, &addresses.get())
             .context("failed to construct kubelet dependencies")?;
@@ -407,8 +407,8 @@ pub async fn serve(
         let pods = pods.clone();
         let first = first_changes;
         tasks.spawn(async move {
-            // Their mirrors tell what was said of them before a restart. Where the API server is itself a static
-            // pod, there is nobody to wait for.
+            // The mirrors carry the status of static pods from before a restart. Where the API server is itself a
+            // static pod, waiting for it is useless, so the wait is bounded.
             if let Some(pods) = pods
                 && tokio::time::timeout(Duration::from_secs(2), pods.synced()).await.is_ok()
             {
@@ -423,12 +423,12 @@ pub async fn serve(
     match pods {
         None => kubelet.pods.set_api_known(),
         Some(pods) => {
-            let (told, stop) = (received.clone(), shutdown.clone());
+            let (changes, stop) = (received.clone(), shutdown.clone());
             tasks.spawn(async move {
                 tokio::select! {
                     () = stop.cancelled() => {}
                     // Behind the pods themselves, which were queued before.
-                    () = pods.synced() => told.send(sources::Change::ApiListed),
+                    () = pods.synced() => changes.send(sources::Change::ApiListed),
                 }
             });
         }

@@ -15,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 pub enum Change {
     Put(Arc<Pod>),
     Removed(Arc<Pod>),
-    /// All manifests were told at least once.
+    /// All manifests were read at least once.
     ManifestsRead,
-    /// All pods of the API server were told.
+    /// All pods of the API server were listed.
     ApiListed,
 }
 

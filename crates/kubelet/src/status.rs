@@ -1,4 +1,4 @@
-//! A pod's status out of what the runtime holds of it: a pure function. [`manager`] tells the API server.
+//! A pod's status, computed from the runtime's state of it by a pure function. [`manager`] reports it to the API server.
 
 pub mod conditions;
 mod containers;
@@ -104,7 +104,7 @@ pub fn generate(input: &Input) -> Generated {
     if pods::is_host_network(input.pod) {
         ips = input.host_ips.to_vec();
     } else if ips.is_empty() {
-        // A pod that is over keeps telling the address it had.
+        // A pod that has ended keeps its last address in its status.
         ips = old.pod_ips.iter().flatten().map(|it| it.ip.clone()).collect();
     }
     status.pod_ip = ips.first().cloned();

@@ -76,7 +76,7 @@ pub struct Manager {
 /// A pod's volumes.
 #[derive(Default)]
 struct OfPod {
-    /// Held by whoever works on them.
+    /// Locked by the task that works on them.
     alone: Arc<tokio::sync::Mutex<()>>,
     known: Mutex<Known>,
 }

@@ -137,11 +137,11 @@ impl Worker {
         Ok(found)
     }
 
-    /// The pod as everything below is to see it: with what it was given.
+    /// The pod as everything below sees it: with the resources it was allocated.
     fn allocated(&mut self, pod: &Arc<Pod>) -> Arc<Pod> {
         let status = self.kubelet.pods.status(&self.uid);
-        let told = self.kubelet.reported(pod);
-        let allocated = allocation::allocated(pod, status.as_deref().or(told.as_ref()));
+        let reported = self.kubelet.reported(pod);
+        let allocated = allocation::allocated(pod, status.as_deref().or(reported.as_ref()));
         let pending = matches!(allocated, Cow::Owned(_));
         if pending && !self.resize_pending {
             let text = allocation::infeasible(pod);
@@ -156,16 +156,16 @@ impl Worker {
 
     fn generate(&self, pod: &Pod, runtime: &RuntimePod, terminal: bool) -> Generated {
         let last = self.kubelet.pods.status(&self.uid);
-        let told = self.kubelet.reported(pod);
-        let old = last.as_deref().or(told.as_ref());
-        let merged = status::conditions::with_foreign(old, told.as_ref());
+        let reported = self.kubelet.reported(pod);
+        let old = last.as_deref().or(reported.as_ref());
+        let merged = status::conditions::with_foreign(old, reported.as_ref());
         let failure = self.orders.state().failure;
         let host_ips = self.kubelet.addresses.texts();
         status::generate(&Input {
             pod,
             runtime,
             reasons: &self.reasons,
-            health: &self.kubelet.probes.health(&self.uid, told.as_ref()),
+            health: &self.kubelet.probes.health(&self.uid, reported.as_ref()),
             old: merged.as_ref(),
             host_ips: &host_ips,
             terminal,
@@ -335,7 +335,7 @@ pub enum Error {
     Volumes { message: String },
     #[error("containers run on after the runtime said that they ended")]
     StillRuns,
-    /// Already told by events; try again later.
+    /// Already reported by events; try again later.
     #[error("not done yet")]
     Retry,
     #[error("not done yet, to be tried again in {0:?}")]

@@ -1,4 +1,4 @@
-//! Amounts of resources: `100m`, `1.5Gi`, `2e3`. Held as a whole number of billionths, so that arithmetic is exact;
+//! Amounts of resources: `100m`, `1.5Gi`, `2e3`. Stored as a whole number of billionths, so that arithmetic is exact;
 //! anything finer is rounded up, and the bound is that of 64-bit integers, as the API has it.
 
 use std::cmp::Ordering;

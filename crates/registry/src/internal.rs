@@ -1,6 +1,6 @@
 //! Structures as upstream's error texts show them: not in an API version's form but in the server's internal one, with
 //! every field written under its Go name. `internal_names.txt` holds those names, a message a line:
-//! `message name:kind[?][=json][>embedded]…`, where the kind tells what an unset field shows (`s`tring, `n`umber, `b`ool,
+//! `message name:kind[?][=json][>embedded]…`, where the kind says what an unset field shows (`s`tring, `n`umber, `b`ool,
 //! `p`ointer or list, `m`essage, `t`ime, `q`uantity, `i`nt or string, `+` embedded), `?` that it is left out then, and
 //! `json` the field's name in the API where that is not the Go name with a small first letter.
 

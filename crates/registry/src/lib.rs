@@ -11,8 +11,8 @@
 //! `volumeattributesclasses`, `deviceclasses`, `devicetaintrules`, `resourceclaims`, `resourceclaimtemplates`,
 //! `resourceslices`, `storageversionmigrations`, `componentstatuses`, and the reviews, which are answered and not kept.
 //!
-//! Of the kinds whose rules are complete, these are left out: the CEL of webhooks' match conditions is taken as it
-//! comes; a list or map that is given and empty is told of as null.
+//! Gaps in the kinds whose rules are complete: the CEL of webhooks' match conditions is not checked; errors show a
+//! list or map that is given and empty as null.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 

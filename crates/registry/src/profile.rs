@@ -51,7 +51,7 @@ pub struct Profile {
     pub unconditional_update: bool,
     /// Fields that never change, and what is said of an attempt.
     pub immutable: &'static [(&'static str, &'static str)],
-    /// The same, told before anything else is checked.
+    /// The same, reported before anything else is checked.
     pub immutable_first: &'static [(&'static str, &'static str)],
     pub prepare: Option<Prepare>,
     /// The same for the status subresource.

@@ -1,4 +1,4 @@
-//! The rules held against what upstream's API server (v1.37.1) answered to the same requests: `tests/*.jsonl`, a
+//! Compares the rules with what upstream's API server (v1.37.1) answered to the same requests: `tests/*.jsonl`, a
 //! recording a line. `CORTEN_RECORDED` may name a folder with other recordings of the same form.
 
 mod linear;
@@ -168,7 +168,7 @@ fn changed_objects() {
     assert_eq!(failures, 0);
 }
 
-/// Puts a value where the path leads, or takes away what is there.
+/// Sets the value at a path, or removes it.
 fn apply(tree: &mut Tree, path: &[Tree], value: Option<&Tree>) {
     let (last, steps) = path.split_last().unwrap();
     let mut place = tree;

@@ -1,5 +1,5 @@
-//! The scheduler without its rim: table, queue and profiles, driven by calls with the time passed in.
-//! What is to be done outside (bind, tell, delete victims) is returned.
+//! The scheduler without I/O: table, queue and profiles, driven by calls with the time passed in.
+//! Calls return what is to be done outside: bind, report, delete victims.
 
 pub mod algorithm;
 pub mod profile;
@@ -35,9 +35,9 @@ pub struct Core {
 
 /// What became of a pod that was taken from the queue.
 pub enum Attempt {
-    /// Assumed on a node: bind it, then [`Core::bound`] or [`Core::bind_failed`]. Wait first where permit plugins hold it back.
+    /// Assumed on a node: bind it, then [`Core::bound`] or [`Core::bind_failed`]. Wait first where permit plugins ask for it.
     Bind { entry: Entry, node: Symbol, choice: Choice, profile: Arc<Profile>, wait: Option<WaitingPod> },
-    /// Fits nowhere; it is in the queue again. Tell of the nominations that have ended: its own, or those of less
+    /// Fits nowhere; it is in the queue again. Clear the nominations that have ended: its own, or those of less
     /// important pods to the node that it will get.
     Unschedulable {
         pod: Arc<Pod>,

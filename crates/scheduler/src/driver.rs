@@ -1,7 +1,7 @@
-//! The rim around [`Core`]: informers feed it, one task schedules, bindings run beside it, events and
-//! conditions tell what happened.
+//! The I/O around [`Core`]: informers feed it, one task schedules, bindings run beside it, events and
+//! conditions report what happened.
 
-mod tell;
+mod report;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -223,7 +223,7 @@ impl Scheduler {
                         match shutdown.run_until_cancelled(waiting.decided()).await {
                             Some(Ok(())) => permit = own.bindings.clone().acquire_owned().await.ok(),
                             Some(Err(message)) => {
-                                return own.held_back(entry, node, &profile, &message, started).await;
+                                return own.permit_rejected(entry, node, &profile, &message, started).await;
                             }
                             None => return,
                         }
@@ -257,8 +257,8 @@ impl Scheduler {
         metrics::ATTEMPT_DURATION.with(&labels).observe(started.elapsed().as_secs_f64());
     }
 
-    /// A permit plugin did not let the pod through.
-    async fn held_back(
+    /// Requeues a pod that a permit plugin rejected while it waited.
+    async fn permit_rejected(
         &self,
         entry: Entry,
         node: Symbol,
@@ -286,7 +286,7 @@ impl Scheduler {
                 metrics::POD_ATTEMPTS.observe(f64::from(entry.attempts));
                 let attempts = entry.attempts.min(15).to_string();
                 metrics::SLI.with(&[&attempts]).observe((self.now() - entry.first).as_secs_f64());
-                self.tell_scheduled(&pod, node);
+                self.report_scheduled(&pod, node);
             }
             Err(error) => {
                 let gone = matches!(&error, BindError::Api(error) if error.is_not_found());

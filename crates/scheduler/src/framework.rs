@@ -228,7 +228,7 @@ pub trait Plugin: Send + Sync {
 
     fn unreserve(&self, _pod: &Pod, _node: Symbol) {}
 
-    /// Where a plugin allows and rejects the pods that it has held back.
+    /// Gives the plugin the waiting pods, which it may allow or reject.
     fn connect(&self, _waiting: &Arc<WaitingPods>) {}
 
     fn permit(&self, _pod: &Pod, _node: Symbol) -> Permit {

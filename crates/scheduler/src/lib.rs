@@ -1,7 +1,7 @@
 //! kube-scheduler: finds a node for every pod that has none.
 //!
 //! [`cluster`] is what it knows, [`framework`] and [`plugins`] how it judges, [`core`] the scheduler as pure
-//! state, [`driver`] the rim that watches, binds and tells.
+//! state, [`driver`] the I/O that watches, binds and reports.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod cluster;

@@ -10,7 +10,7 @@ fn main() -> std::process::ExitCode {
     daemon::install_crypto();
     let (options, ignored) = daemon::flags::parse_with::<Options>(WITHOUT_EFFECT);
     if let Err(error) = options.logging.init() {
-        // as upstream's, which tells this before it logs
+        // printed as upstream's does, before logging is set up
         eprintln!("{error}");
         return std::process::ExitCode::FAILURE;
     }

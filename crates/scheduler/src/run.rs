@@ -47,7 +47,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     metrics::register(&scheduler);
 
     let election = &configuration.leader_election;
-    tell_flags(&options, election);
+    set_flag_values(&options, election);
     let healthz = Checks::default();
     if !election.leader_elect {
         healthz.add("ping", || Ok(()));
@@ -102,8 +102,8 @@ fn connect(kubeconfig: &str, master: &str, part: &str, rate: Option<Rate>) -> an
     Ok(Client::new(config.with_user_agent(&agent))?)
 }
 
-/// Flags whose defaults the configuration knows.
-fn tell_flags(options: &Options, election: &LeaderElection) {
+/// Sets the values of flags whose defaults are the configuration's.
+fn set_flag_values(options: &Options, election: &LeaderElection) {
     let set = daemon::flags::set_value;
     set("secure-port", &options.serving.secure_port.unwrap_or(PORT));
     set("leader-elect", &election.leader_elect);
@@ -115,7 +115,7 @@ fn tell_flags(options: &Options, election: &LeaderElection) {
     set("leader-elect-resource-namespace", &election.resource_namespace);
 }
 
-/// What the port tells of.
+/// What the secure port shows: the scheduler's state, its configuration, its health.
 struct Own<'a> {
     scheduler: &'a Arc<Scheduler>,
     written: &'a serde_json::Value,

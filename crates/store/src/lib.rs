@@ -40,7 +40,7 @@ pub struct Range {
 pub enum Written {
     /// It was applied at this revision.
     Done(Revision),
-    /// The condition did not hold; what is there instead (`None`: nothing).
+    /// The condition did not hold; the current value (`None`: the key is absent).
     Conflict(Option<KeyValue>),
 }
 

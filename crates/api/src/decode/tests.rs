@@ -207,8 +207,8 @@ fn options_come_in_any_group() {
 
 #[test]
 fn duplicates_are_named_once_and_not_all() {
-    let twins = r#""a":1,"#.repeat(1000);
-    let decoded = any(format!("{{{twins}\"b\":1}}").as_bytes(), Format::Json).unwrap();
+    let repeated = r#""a":1,"#.repeat(1000);
+    let decoded = any(format!("{{{repeated}\"b\":1}}").as_bytes(), Format::Json).unwrap();
     assert_eq!(decoded.warnings, [r#"duplicate field "a""#]);
     let pairs: String = (0..1000).map(|at| format!("\"k{at}\":1,\"k{at}\":2,")).collect();
     let decoded = any(format!("{{{pairs}\"b\":1}}").as_bytes(), Format::Json).unwrap();

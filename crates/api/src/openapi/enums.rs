@@ -1,5 +1,5 @@
-//! The values that fields of an enumerated type may have. `enums.txt` holds them, a field a line: the definition's name,
-//! the field's, the values. What each value means is not told here.
+//! Values that fields of an enumerated type may have. `enums.txt` lists them, a field a line: the definition's name,
+//! the field's, the values. It does not describe what each value means.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -23,8 +23,8 @@ pub(super) fn of(definition: &str, field: &str) -> Option<&'static Values> {
     ENUMS.get(definition)?.get(field)
 }
 
-/// What a field's description says of them.
-pub(super) fn told(values: &[&str]) -> String {
+/// Paragraph of a field's description that lists its values.
+pub(super) fn paragraph(values: &[&str]) -> String {
     let values: Vec<String> = values.iter().map(|value| format!("\n - `\"{value}\"`")).collect();
     format!("\n\nPossible enum values:{}", values.concat())
 }

@@ -18,7 +18,7 @@ const PATCH_TYPES: [&str; 4] = [
     "application/strategic-merge-patch+json",
 ];
 
-/// What an operation may be told in its query: name, type, and what it does.
+/// A query parameter of an operation: name, type, description.
 type Parameter = (&'static str, &'static str, &'static str);
 
 const DRY_RUN: Parameter = ("dryRun", "string", "`All` checks the request and changes nothing.");
@@ -42,7 +42,7 @@ const DELETE: [Parameter; 5] = [
     ("propagationPolicy", "string", "What becomes of dependents: `Orphan`, `Background` or `Foreground`."),
 ];
 const LIST: [Parameter; 10] = [
-    ("allowWatchBookmarks", "boolean", "A watch may get events that only tell a resource version."),
+    ("allowWatchBookmarks", "boolean", "A watch may get events that carry only a resource version."),
     ("continue", "string", "The token of the list that this one goes on from."),
     ("fieldSelector", "string", "Keeps objects whose fields match."),
     ("labelSelector", "string", "Keeps objects whose labels match."),

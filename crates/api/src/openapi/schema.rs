@@ -38,7 +38,7 @@ pub fn schema(message: MessageRef<'static>, dialect: Dialect) -> Tree {
     collect(message, dialect, &mut |_| {})
 }
 
-/// [`schema`], telling the names it refers to.
+/// Builds the same as [`schema`], and calls `refer` with each name that it refers to.
 pub(super) fn collect(message: MessageRef<'static>, dialect: Dialect, refer: &mut dyn FnMut(&str)) -> Tree {
     let texts = descriptions::of(&message.openapi);
     let mut schema = Object::new();
@@ -172,9 +172,9 @@ impl Builder<'_> {
         let values = enums::of(self.definition, &field.json);
         if let Some(description) = description {
             let mut description = description.to_owned();
-            // Upstream tells of those of single values only.
+            // Upstream lists the values in the description only where the field has a single value.
             if let Some(values) = values.filter(|_| field.shape == Shape::One) {
-                description.push_str(&enums::told(values));
+                description.push_str(&enums::paragraph(values));
             }
             map.insert("description", Tree::from(description));
         }

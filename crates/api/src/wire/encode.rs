@@ -1,7 +1,7 @@
 //! Tree → wire bytes, as upstream's marshaller lays them out.
 //!
-//! Fields go in the order of their tags. A value held by value is written even when it is zero or the tree lacks
-//! it; a pointer only when set. Bytes and list messages are nil when the tree lacks them, and then absent.
+//! Fields go in the order of their tags. A value that is not behind a pointer is written even when it is zero or the
+//! tree lacks it; a pointer only when set. Bytes and list messages are nil when the tree lacks them, and then absent.
 
 use crate::tree::Object;
 

@@ -57,7 +57,7 @@ fn without_descriptions(tree: &Tree) -> Tree {
             .iter()
             .filter(|(key, value)| !(*key == "description" && value.is_string()))
             .filter(|(key, value)| !(*key == "x-kubernetes-patch-strategy" && *value == "replace"))
-            // what is served tells of enumerated values, what is published does not
+            // served documents list enumerated values, published ones do not
             .filter(|(key, value)| !(*key == "enum" && value.is_array()))
             .filter(|(key, _)| {
                 !(*key == "x-kubernetes-list-type"

@@ -28,7 +28,7 @@ pub fn asked(service: &Tree) -> Vec<IpAddr> {
     texts.into_iter().filter_map(|text| text.parse().ok()).collect()
 }
 
-/// Indexes into the ranges, one per family of the Service, in its order. `ipv4` tells each range's family.
+/// Indexes into the ranges, one per family of the Service, in its order. `ipv4` says for each range whether it is IPv4.
 pub fn of(service: &Tree, ipv4: &[bool]) -> Vec<usize> {
     let families = service["spec"]["ipFamilies"].as_array().into_iter().flatten();
     let mut indexes: Vec<usize> = families
@@ -40,8 +40,8 @@ pub fn of(service: &Tree, ipv4: &[bool]) -> Vec<usize> {
     indexes
 }
 
-/// Fills policy and families in, or says what the cluster's ranges have against it. `ipv4` tells each range's family, the primary
-/// first.
+/// Fills in policy and families, or returns why the cluster's ranges do not allow them. `ipv4` says for each range whether it is
+/// IPv4, the primary first.
 pub fn complete(service: &mut Tree, ipv4: &[bool]) -> Vec<Cause> {
     let spec = &mut service["spec"];
     let mut families: Vec<String> = spec["ipFamilies"]

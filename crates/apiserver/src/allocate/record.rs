@@ -1,7 +1,7 @@
 //! The node ports that are taken, as the store records them for every API server on it: one object with a bit for each port.
 //!
-//! A change goes to the store before anybody is told of it, on condition that nobody else changed the record since it was
-//! read; otherwise it is made again on what the other left. So no port is given out twice.
+//! A change is stored before its result is returned, on condition that the record has not changed since it was read; otherwise it
+//! is made again on the changed record. So no port is allocated twice.
 
 use std::sync::Arc;
 

@@ -13,7 +13,7 @@ use futures::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
-use super::held::{SETTLED_AT_ONCE, drop_object, is_parent};
+use super::reservation::{SETTLED_AT_ONCE, drop_object, is_parent};
 use super::{Ports, ServiceHook, families, ports};
 use crate::kinds;
 

@@ -44,7 +44,7 @@ impl Hook for Escalation {
 
 impl Escalation {
     fn role(&self, write: &Write<'_>, object: &Tree) -> Result<(), Status> {
-        // the right to escalate is asked of the name in the path: what is posted to a collection has none there
+        // the right to escalate is checked for the name in the path: a POST to a collection has none
         if self.may(write.user, "escalate", write.resource, write.namespace, write.path_name) {
             return Ok(());
         }
@@ -59,14 +59,14 @@ impl Escalation {
         if !aggregates(object) && !write.old.is_some_and(aggregates) {
             return Ok(());
         }
-        // what it gathers is not known yet: anything
+        // an aggregated role may gather any rule later, so the user must have them all
         let list = |value: &str| vec![value.to_owned()];
         let everything = [
             Rule { verbs: list("*"), api_groups: list("*"), resources: list("*"), ..Rule::default() },
             Rule { verbs: list("*"), urls: list("*"), ..Rule::default() },
         ];
-        let (held, _) = self.authorizer.rbac.rules_for(write.user, write.namespace);
-        if uncovered(&held, &everything).is_ok_and(|missing| missing.is_empty()) {
+        let (owned, _) = self.authorizer.rbac.rules_for(write.user, write.namespace);
+        if uncovered(&owned, &everything).is_ok_and(|missing| missing.is_empty()) {
             return Ok(());
         }
         let why = "must have cluster-admin privileges to use the aggregationRule";
@@ -105,10 +105,10 @@ impl Escalation {
         self.authorizer.authorize(&attributes).allowed()
     }
 
-    /// Refuses when the user does not hold all of `wanted` where it would be granted.
+    /// Refuses when the user lacks any of `wanted` where it would be granted.
     fn hold(&self, write: &Write<'_>, name: &str, wanted: Vec<Rule>) -> Result<(), Status> {
-        let (held, errors) = self.authorizer.rbac.rules_for(write.user, write.namespace);
-        let missing = uncovered(&held, &wanted)
+        let (owned, errors) = self.authorizer.rbac.rules_for(write.user, write.namespace);
+        let missing = uncovered(&owned, &wanted)
             .map_err(|error| Status::request_entity_too_large(&error.to_string()))?;
         if missing.is_empty() {
             return Ok(());

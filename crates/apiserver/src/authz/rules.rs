@@ -81,35 +81,35 @@ fn url_matches(own: &str, path: &str) -> bool {
     }
 }
 
-/// How many parts of rules are looked at. A rule of a thousand words has millions.
+/// Limit of rule parts that are compared. A rule of a thousand words has millions.
 const MOST_PARTS: usize = 100_000;
-/// How many words of rules are compared.
+/// Limit of comparisons between words of rules.
 const MOST_COMPARED: usize = 100_000_000;
 
-/// To say whether rules cover others would take too long.
+/// Comparing the rules would take too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the rules have more combinations of verbs, groups, resources and names than can be compared with those held"
+    "the rules have more combinations of verbs, groups, resources and names than can be compared with those of the user"
 )]
 pub struct TooMany;
 
-/// The parts of `wanted` that no rule of `held` covers, put together again.
-pub fn uncovered(held: &[Rule], wanted: &[Rule]) -> Result<Vec<Rule>, TooMany> {
-    let words_held: usize = held.iter().map(Rule::words).sum();
+/// The parts of `wanted` that no rule of `owned` covers, compacted.
+pub fn uncovered(owned: &[Rule], wanted: &[Rule]) -> Result<Vec<Rule>, TooMany> {
+    let words_owned: usize = owned.iter().map(Rule::words).sum();
     let words_wanted: usize = wanted.iter().map(Rule::words).sum();
-    if words_wanted.saturating_mul(words_held) > MOST_COMPARED {
+    if words_wanted.saturating_mul(words_owned) > MOST_COMPARED {
         return Err(TooMany);
     }
     let (mut looked_at, mut missing) = (0usize, Vec::new());
     for rule in wanted {
-        if held.iter().any(|own| covers(own, rule)) {
+        if owned.iter().any(|own| covers(own, rule)) {
             continue;
         }
         looked_at = looked_at.saturating_add(rule.parts());
-        if looked_at > MOST_PARTS || looked_at.saturating_mul(words_held) > MOST_COMPARED {
+        if looked_at > MOST_PARTS || looked_at.saturating_mul(words_owned) > MOST_COMPARED {
             return Err(TooMany);
         }
-        missing.extend(parts(rule).into_iter().filter(|part| !held.iter().any(|own| covers(own, part))));
+        missing.extend(parts(rule).into_iter().filter(|part| !owned.iter().any(|own| covers(own, part))));
     }
     Ok(compact(missing))
 }
@@ -146,15 +146,17 @@ fn parts(rule: &Rule) -> Vec<Rule> {
 /// Whether a rule covers all of another.
 fn covers(own: &Rule, rule: &Rule) -> bool {
     let url = |url: &String| {
-        own.urls.iter().any(|held| match (held.strip_suffix('*'), url.strip_suffix('*')) {
+        own.urls.iter().any(|granted| match (granted.strip_suffix('*'), url.strip_suffix('*')) {
             (Some(prefix), Some(wanted)) => wanted.starts_with(prefix),
             (Some(prefix), None) => url.starts_with(prefix),
-            (None, _) => held == url,
+            (None, _) => granted == url,
         })
     };
     let resource = |resource: &String| {
         let sub = resource.split_once('/').map(|(_, sub)| format!("*/{sub}"));
-        own.resources.iter().any(|held| held == "*" || held == resource || Some(held) == sub.as_ref())
+        own.resources
+            .iter()
+            .any(|granted| granted == "*" || granted == resource || Some(granted) == sub.as_ref())
     };
     let named = || {
         own.resource_names.is_empty()
@@ -234,10 +236,10 @@ mod tests {
 
     #[test]
     fn covering() {
-        let held = [rule(&["get", "list"], &[""], &["pods"])];
-        assert_eq!(uncovered(&held, &[rule(&["get"], &[""], &["pods"])]), Ok(Vec::new()));
+        let owned = [rule(&["get", "list"], &[""], &["pods"])];
+        assert_eq!(uncovered(&owned, &[rule(&["get"], &[""], &["pods"])]), Ok(Vec::new()));
         let missing =
-            uncovered(&held, &[rule(&["get", "delete", "watch"], &["", "apps"], &["pods"])]).unwrap();
+            uncovered(&owned, &[rule(&["get", "delete", "watch"], &["", "apps"], &["pods"])]).unwrap();
         let text: Vec<String> = missing.iter().map(ToString::to_string).collect();
         assert_eq!(
             text,
@@ -255,8 +257,8 @@ mod tests {
             resource_names: names.iter().map(|name| (*name).to_owned()).collect(),
             ..rule(&["get"], &[""], &["pods"])
         };
-        let check = |held: Rule, wanted: Rule, covered: bool| {
-            assert_eq!(uncovered(&[held], &[wanted]).unwrap().is_empty(), covered);
+        let check = |owned: Rule, wanted: Rule, covered: bool| {
+            assert_eq!(uncovered(&[owned], &[wanted]).unwrap().is_empty(), covered);
         };
         check(named(&[]), named(&["a", "b"]), true);
         check(named(&["b", "a"]), named(&["a", "b"]), true);
@@ -275,7 +277,7 @@ mod tests {
         );
         assert_eq!(uncovered(&[rule(&["*"], &["*"], &["*"])], std::slice::from_ref(&large)), Ok(Vec::new()));
         assert_eq!(uncovered(std::slice::from_ref(&large), std::slice::from_ref(&large)), Ok(Vec::new()));
-        let held: Vec<Rule> = (0..100).map(|_| large.clone()).collect();
-        assert_eq!(uncovered(&held, &held), Err(TooMany));
+        let owned: Vec<Rule> = (0..100).map(|_| large.clone()).collect();
+        assert_eq!(uncovered(&owned, &owned), Err(TooMany));
     }
 }

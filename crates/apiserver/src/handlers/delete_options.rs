@@ -113,8 +113,8 @@ impl Asked {
     }
 }
 
-/// The options may say that they are of the resource's own group, as old clients do. What is wrong with them is told
-/// without naming the kind that was expected.
+/// Decodes the options, which may name the resource's own group, as old clients' do. Its errors do not name the kind that was
+/// expected.
 fn decode(call: &Call<'_>, body: &Bytes) -> Result<Tree, Status> {
     let expected = Expected::built_in("meta.k8s.io", "v1", "DeleteOptions");
     let core = Expected { group: "", ..expected };

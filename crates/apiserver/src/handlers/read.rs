@@ -172,7 +172,7 @@ async fn first(call: &Call<'_>, options: &ListOptions, cache: &Arc<Cache>) -> Re
 async fn rest(call: &Call<'_>, cache: &Arc<Cache>, token: &Token) -> Result<State, Status> {
     let feed = &call.server.resources.feed;
     let Ok(revision) = u64::try_from(token.rv) else {
-        // an inconsistent token: go on with what is there now
+        // an inconsistent token: continue from the current state
         wait_for(call, None).await?;
         return Ok(State::Cached(cache.snapshot(feed.revision())));
     };

@@ -1,11 +1,11 @@
-//! `watch`: what there is, what was since, and what comes, as a stream of frames.
+//! `watch`: the initial state, past changes and new ones, as a stream of frames.
 //!
 //! A watcher that does not keep up loses its subscription, and then its stream ends, as upstream's does, without an error
 //! frame: the client watches again from the last version it has seen, and only where history no longer reaches back that far
-//! it is told so (410) and lists anew.
+//! it gets 410 and lists again.
 //!
-//! Of what cannot be read nothing is said: a client keeps the state that it saw before, as upstream's do while their server cannot go
-//! on. When that goes away, and there is nothing to show of it, the client has to list anew.
+//! Objects that cannot be decoded produce no event: a client keeps the state that it saw before, as upstream's do while their server
+//! cannot continue. When such an object is deleted there is no last state to send, so the client has to list again.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -137,7 +137,7 @@ struct Frames {
     feed: Arc<Feed>,
     shutdown: CancellationToken,
     initial: std::vec::IntoIter<Arc<Entry>>,
-    /// A bookmark that tells that the initial events are over, at this revision.
+    /// Revision of the bookmark that marks the end of the initial events.
     mark_end: Option<i64>,
     past: std::vec::IntoIter<Arc<Event>>,
     /// Gone when the watch is to end.

@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_deprecated_is_told_and_what_is_unknown_has_no_labels() {
+    fn deprecated_kinds_are_counted_and_unknown_paths_have_no_labels() {
         observe("/api/v1/endpoints").end(Response::new(Body::empty()));
         assert!(sees(
             "apiserver_requested_deprecated_apis{group=\"\",removed_release=\"\",resource=\"endpoints\",subresource=\"\",version=\"v1\"} 1"

@@ -1,5 +1,5 @@
-//! Flags that guard what the server serves and stores. One whose meaning is lacking is not passed over, as others are:
-//! the server would be open, or its data unprotected, where it was told otherwise. It does not start with it.
+//! Security flags. If one is not supported the server refuses to start; ignoring it, as other flags are, would leave the server
+//! open or its data unprotected against the operator's orders.
 
 use serde::Deserialize;
 

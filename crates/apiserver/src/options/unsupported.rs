@@ -1,5 +1,5 @@
-//! Flags of upstream's that are accepted, so that its command lines start this server, and have no effect yet. Not
-//! among them: those without whose effect the server would be open where it was told not to be, see `guards`.
+//! Upstream's flags that are accepted, so that its command lines start this server, and have no effect yet. Security flags,
+//! which must not be ignored, are in `guards`.
 
 use daemon::flags::Unsupported;
 

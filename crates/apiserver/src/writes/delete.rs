@@ -186,7 +186,7 @@ async fn remove(
     let store = &operation.server.resources.store;
     match store.delete(key.as_bytes(), entry.resource_version).await.map_err(status_of)? {
         Written::Done(revision) => {
-            tell_hooks(operation, kind, entry).await;
+            notify_hooks(operation, kind, entry).await;
             let last = entry.at(revision, "DELETED").map_err(Status::internal)?;
             Ok(Attempt::Done(Deleted::Gone(Arc::new(last))))
         }
@@ -194,8 +194,8 @@ async fn remove(
     }
 }
 
-/// Tells the hooks that an object is gone.
-pub async fn tell_hooks(operation: &Operation<'_>, kind: &Stored, entry: &Entry) {
+/// Notifies the hooks that an object is gone.
+pub async fn notify_hooks(operation: &Operation<'_>, kind: &Stored, entry: &Entry) {
     if operation.server.hooks.is_empty() {
         return;
     }

@@ -96,14 +96,14 @@ pub fn fill_for_create(tree: &mut Tree) {
     set(tree, "creationTimestamp", now());
 }
 
-/// Takes away owners that are named twice, and the warning about them.
+/// Removes owners that are named twice. Returns the warning about them.
 pub fn owners_once(tree: &mut Tree, after_admission: bool) -> Option<String> {
-    let twins = registry::meta::one_of_each_owner(tree);
+    let repeated = registry::meta::one_of_each_owner(tree);
     let when = if after_admission { " after mutating admission happens" } else { "" };
-    (!twins.is_empty()).then(|| {
+    (!repeated.is_empty()).then(|| {
         format!(
             ".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
-            twins.join(", ")
+            repeated.join(", ")
         )
     })
 }

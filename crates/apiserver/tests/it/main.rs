@@ -4,7 +4,8 @@
 mod core;
 mod kinds;
 mod requests;
+mod rig;
 mod rights;
-mod rim;
 mod routes;
+mod server;
 mod settings;

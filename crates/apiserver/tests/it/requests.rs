@@ -1,9 +1,9 @@
-//! Requests that are refused, or nearly: what the server answers to each is held against what upstream answered.
+//! Requests that are refused, or nearly: the server's answer to each is compared with upstream's.
 //!
 //! `requests/table.jsonl` has a request a line, in order, for some change what later ones meet; `expect` is the recorded
 //! answer, in the form that [`normal`] gives it, and `gap` says why ours is another where it is known to be.
 //!
-//! To record anew: start upstream's server with an empty etcd and the flags of [`super::rim`]'s rig, give the folder of its
+//! To record again: start upstream's server with an empty etcd and the flags of [`crate::rig`], give the folder of its
 //! `ca.crt` and of `NAME.crt` and `NAME.key` for the clients `admin` (of `system:masters`) and `limited`, and run
 //! `RECORD_FROM=127.0.0.1:6443 RECORD_PKI=… cargo test -p apiserver --test it requests`.
 
@@ -17,7 +17,7 @@ use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::rim::rig::Rig;
+use crate::rig::Rig;
 
 #[derive(Clone, Deserialize, Serialize)]
 struct Line {

@@ -6,7 +6,7 @@ use api::Tree;
 use api::json;
 use http::{Method, StatusCode};
 
-use crate::rim::rig::{Credentials, Rig};
+use crate::rig::{Credentials, Rig};
 
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 const DEFAULT: &str = "/api/v1/namespaces/default";
@@ -82,7 +82,7 @@ fn refused(answer: &(StatusCode, Tree), why: &str) {
     assert!(message.contains(why), "{message}");
 }
 
-const NOT_HELD: &str = "is attempting to grant RBAC permissions not currently held";
+const NOT_GRANTED: &str = "is attempting to grant RBAC permissions not currently held";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_grants_what_they_do_not_hold() {
@@ -101,8 +101,8 @@ async fn nobody_grants_what_they_do_not_hold() {
     let own = format!("{roles}/mine");
     assert_eq!(rig.send(&nina, Method::DELETE, &own, None).await.0, StatusCode::OK);
     role["rules"] = everything.clone();
-    refused(&rig.send(&nina, Method::PUT, &own, Some(role)).await, NOT_HELD);
-    refused(&rig.patch(&nina, &own, json!({"rules": everything})).await, NOT_HELD);
+    refused(&rig.send(&nina, Method::PUT, &own, Some(role)).await, NOT_GRANTED);
+    refused(&rig.patch(&nina, &own, json!({"rules": everything})).await, NOT_GRANTED);
     assert_eq!(rig.patch(&nina, &own, json!({"metadata": {"finalizers": null}})).await.0, StatusCode::OK);
 
     // who may write cluster roles, and holds little
@@ -114,10 +114,10 @@ async fn nobody_grants_what_they_do_not_hold() {
     let bob = grant(&rig, "bob", "", &rules).await;
     let label = json!({"metadata": {"labels": {"rbac.authorization.k8s.io/aggregate-to-view": "true"}}});
     let strong = format!("{RBAC}/clusterroles/cluster-admin");
-    refused(&rig.patch(&bob, &strong, label.clone()).await, NOT_HELD);
+    refused(&rig.patch(&bob, &strong, label.clone()).await, NOT_GRANTED);
     assert_eq!(rig.patch(&bob, &strong, json!({"metadata": {"finalizers": null}})).await.0, StatusCode::OK);
     let binding = format!("{RBAC}/clusterrolebindings/cluster-admin");
-    refused(&rig.patch(&bob, &binding, json!({"metadata": {"labels": {"a": "b"}}})).await, NOT_HELD);
+    refused(&rig.patch(&bob, &binding, json!({"metadata": {"labels": {"a": "b"}}})).await, NOT_GRANTED);
 
     // aggregation may gather anything, whether it comes or goes
     let roles = format!("{RBAC}/clusterroles");
@@ -130,7 +130,7 @@ async fn nobody_grants_what_they_do_not_hold() {
 
     // the right to escalate counts for the name in the path
     let named = json!({"metadata": {"name": "named"}, "rules": everything});
-    refused(&rig.post(&bob, &roles, named.clone()).await, NOT_HELD);
+    refused(&rig.post(&bob, &roles, named.clone()).await, NOT_GRANTED);
     assert_eq!(
         rig.send(&bob, Method::PUT, &format!("{roles}/named"), Some(named)).await.0,
         StatusCode::CREATED

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use futures::StreamExt as _;
 use http::Method;
 
-use crate::rim::rig::Rig;
+use crate::rig::Rig;
 use expect::{Place, Shape, Subject};
 use sender::Sender;
 

@@ -20,7 +20,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use super::User;
 use crate::{Client, Error, Material, Result, tls};
 
-/// Tells who sent a request.
+/// Identifies the user who sent a request.
 #[async_trait]
 pub trait Authenticator: Send + Sync {
     /// `peer` is the client's certificate chain, leaf first, as the TLS handshake gave it, verified or not. None

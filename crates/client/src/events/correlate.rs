@@ -26,7 +26,7 @@ pub(super) enum Verdict {
     Create { key: u64, message: String },
     /// Patch the event made under this key.
     Count { name: String, count: i32, message: String, key: u64 },
-    /// Too much is told of this object.
+    /// Too many events about this object.
     Drop,
 }
 

@@ -19,7 +19,7 @@ pub(super) struct Shared<V> {
     pub synced: watch::Sender<bool>,
     pub resource_version: Mutex<String>,
     pub cancel: CancellationToken,
-    /// Held while a change is made and told, so that a new handler's replay falls between two changes.
+    /// Locked while a change is applied and reported, so that a new handler's replay falls between two changes.
     handlers: Mutex<Vec<Handler<V>>>,
 }
 
@@ -89,13 +89,13 @@ impl<V> Shared<V> {
             Entry { object: object.clone(), uid: uid.into(), resource_version: resource_version.into() };
         let old = self.store.write().insert(key.clone(), entry);
         match old {
-            None => tell(&handlers, &key, &Event::Added(object)),
+            None => notify(&handlers, &key, &Event::Added(object)),
             Some(old) if *old.uid == *uid => {
-                tell(&handlers, &key, &Event::Modified { old: old.object, new: object });
+                notify(&handlers, &key, &Event::Modified { old: old.object, new: object });
             }
             Some(old) => {
-                tell(&handlers, &key, &Event::Deleted(old.object));
-                tell(&handlers, &key, &Event::Added(object));
+                notify(&handlers, &key, &Event::Deleted(old.object));
+                notify(&handlers, &key, &Event::Added(object));
             }
         }
     }
@@ -106,7 +106,7 @@ impl<V> Shared<V> {
         let removed = self.store.write().remove(key);
         if let Some(entry) = removed {
             let object = last.map(Arc::new).unwrap_or(entry.object);
-            tell(&handlers, key, &Event::Deleted(object));
+            notify(&handlers, key, &Event::Deleted(object));
         }
     }
 
@@ -122,7 +122,7 @@ impl<V> Shared<V> {
     }
 }
 
-fn tell<V>(handlers: &[Handler<V>], key: &Key, event: &Event<V>) {
+fn notify<V>(handlers: &[Handler<V>], key: &Key, event: &Event<V>) {
     for handler in handlers {
         handler(key, event);
     }

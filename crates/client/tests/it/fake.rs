@@ -105,7 +105,7 @@ impl Fake {
             "data": {"value": data.to_string()},
         });
         state.objects.insert(name.into(), object.clone());
-        self.tell(&mut state, kind, object);
+        self.send_event(&mut state, kind, object);
     }
 
     pub async fn remove(&self, name: &str) {
@@ -113,7 +113,7 @@ impl Fake {
         if let Some(mut object) = state.objects.remove(name) {
             state.version += 1;
             object["metadata"]["resourceVersion"] = state.version.to_string().into();
-            self.tell(&mut state, "DELETED", object);
+            self.send_event(&mut state, "DELETED", object);
         }
     }
 
@@ -150,7 +150,7 @@ impl Fake {
         state.objects.iter().map(|(name, object)| (name.clone(), value(object))).collect()
     }
 
-    fn tell(&self, state: &mut State, kind: &str, object: Value) {
+    fn send_event(&self, state: &mut State, kind: &str, object: Value) {
         let line = format!("{}\n", json!({"type": kind, "object": object}));
         state.history.push((state.version, line.clone()));
         let _ = self.signals.send(Signal::Event(line));

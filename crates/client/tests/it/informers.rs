@@ -31,7 +31,7 @@ fn replicate(informer: &Informer<ConfigMap>) -> Replica {
                 assert_eq!(
                     copy.insert(name(new), value(new)),
                     Some(value(old)),
-                    "old is not what was told last"
+                    "old is not the last state reported"
                 );
             }
             Event::Deleted(last) => assert!(copy.remove(&name(last)).is_some(), "deleted unseen"),

@@ -53,7 +53,7 @@ async fn objects_and_informers() {
 #[tokio::test]
 async fn events_count() {
     let Some(client) = client() else { return };
-    let name = format!("told-{}", std::process::id());
+    let name = format!("reported-{}", std::process::id());
     let object = ObjectReference {
         kind: "ConfigMap".into(),
         api_version: "v1".into(),
@@ -63,7 +63,7 @@ async fn events_count() {
     };
     let recorder = EventRecorder::new(client.clone(), "client-test", "here");
     for _ in 0..3 {
-        recorder.event(&object, EventType::Warning, "Tested", "told three times");
+        recorder.event(&object, EventType::Warning, "Tested", "reported three times");
     }
     recorder.shutdown().await;
     let selector = ListOptions::fields(format!("involvedObject.name={name}"));

@@ -24,7 +24,7 @@ use crate::views::{ControllerRevision, DaemonSet, DaemonSetStatus, Node, Object,
 use fit::Needs;
 use plan::Plan;
 
-/// The label that tells which revision of the template a pod was made of.
+/// Label with the revision of the template that a pod was made from.
 const REVISION_HASH: &str = "controller-revision-hash";
 const GENERATION_ANNOTATION: &str = "deprecated.daemonset.template.generation";
 const GENERATION_LABEL: &str = "pod-template-generation";
@@ -153,7 +153,7 @@ impl Controller {
             Ok(selector) if !selector.is_everything() => selector,
             _ => {
                 let message = "This daemon set is selecting all pods. A non-empty selector is required.";
-                self.tell(&set, EventType::Warning, "SelectingAll", message);
+                self.report(&set, EventType::Warning, "SelectingAll", message);
                 return Ok(());
             }
         };
@@ -198,7 +198,7 @@ impl Controller {
         plan: Plan,
     ) -> Option<client::Error> {
         for (kind, reason, message) in &plan.events {
-            self.tell(set, *kind, reason, message);
+            self.report(set, *kind, reason, message);
         }
         if plan.create.is_empty() && plan.delete.is_empty() {
             return None;
@@ -369,7 +369,7 @@ impl Controller {
         }
     }
 
-    fn tell(&self, set: &DaemonSet, kind: EventType, reason: &str, message: &str) {
+    fn report(&self, set: &DaemonSet, kind: EventType, reason: &str, message: &str) {
         self.events.event(&set.reference(), kind, reason, message);
     }
 }

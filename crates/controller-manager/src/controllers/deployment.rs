@@ -120,7 +120,7 @@ impl Controller {
         };
         if selector.is_everything() {
             let message = "This deployment is selecting all pods. A non-empty selector is required.";
-            self.tell(&deployment, EventType::Warning, "SelectingAll", message);
+            self.report(&deployment, EventType::Warning, "SelectingAll", message);
             if deployment.status.observed_generation < deployment.metadata.generation {
                 let status = DeploymentStatus {
                     observed_generation: deployment.metadata.generation,
@@ -195,7 +195,7 @@ impl Controller {
                         }
                         Err(error) => {
                             let message = format!("Failed to create new replica set {name:?}: {error}");
-                            self.tell(deployment, EventType::Warning, "ReplicaSetCreateError", &message);
+                            self.report(deployment, EventType::Warning, "ReplicaSetCreateError", &message);
                             // Nothing of what was planned came about.
                             status = deployment.status.clone();
                             progress::set_progressing(
@@ -270,7 +270,7 @@ impl Controller {
         self.client.create::<ReplicaSet>(Some(&meta.namespace), &set).await?;
         if replicas > 0 {
             let message = format!("Scaled up replica set {name} from 0 to {replicas}");
-            self.tell(deployment, EventType::Normal, "ScalingReplicaSet", &message);
+            self.report(deployment, EventType::Normal, "ScalingReplicaSet", &message);
         }
         Ok(())
     }
@@ -320,7 +320,7 @@ impl Controller {
         if from != to {
             let way = if to > from { "up" } else { "down" };
             let message = format!("Scaled {way} replica set {} from {from} to {to}", meta.name);
-            self.tell(deployment, EventType::Normal, "ScalingReplicaSet", &message);
+            self.report(deployment, EventType::Normal, "ScalingReplicaSet", &message);
         }
         Ok(())
     }
@@ -338,7 +338,7 @@ impl Controller {
         }
         api.update::<Partial>(Some(&meta.namespace), &meta.name, None, &whole).await?;
         let (kind, reason, message) = rollback.event;
-        self.tell(deployment, kind, reason, &message);
+        self.report(deployment, kind, reason, &message);
         Ok(())
     }
 
@@ -365,7 +365,7 @@ impl Controller {
         Ok(())
     }
 
-    fn tell(&self, deployment: &Deployment, kind: EventType, reason: &str, message: &str) {
+    fn report(&self, deployment: &Deployment, kind: EventType, reason: &str, message: &str) {
         self.events.event(&deployment.reference(), kind, reason, message);
     }
 }

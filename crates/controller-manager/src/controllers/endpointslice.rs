@@ -141,7 +141,7 @@ pub(super) fn selected(pods: &Informer<Pod>, service: &Service) -> Vec<Arc<Pod>>
     found
 }
 
-/// When pods and services last changed, as far as slices have not told yet.
+/// Times of the last changes of pods and services that no slice carries yet.
 #[derive(Default)]
 pub(super) struct Triggers(parking_lot::Mutex<rustc_hash::FxHashMap<String, State>>);
 

@@ -213,7 +213,7 @@ impl Controller {
                 }
             };
             for (owner, namespace) in asked {
-                self.tell_of_foreign_owner(uid, &owner, &namespace);
+                self.report_foreign_owner(uid, &owner, &namespace);
                 let answer = self.ask(&owner, &namespace).await?;
                 if answer == Answer::Absent {
                     self.graph.lock().note_absent(&owner, &namespace);
@@ -223,8 +223,8 @@ impl Controller {
         }
     }
 
-    /// References do not reach into other namespaces; whoever wrote one is told, as its object may go.
-    fn tell_of_foreign_owner(&self, uid: &str, owner: &Owner, namespace: &str) {
+    /// Warns, with an event, about a reference into another namespace: it has no effect, and its object may be deleted.
+    fn report_foreign_owner(&self, uid: &str, owner: &Owner, namespace: &str) {
         let object = {
             let graph = self.graph.lock();
             if !graph.lives_elsewhere(owner, namespace) {

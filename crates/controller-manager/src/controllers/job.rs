@@ -127,7 +127,7 @@ fn is_tracked(meta: &Meta) -> bool {
     meta.finalizers.iter().any(|name| name == FINALIZER)
 }
 
-/// Whether nothing tells whose pod it was: a job with a selector of its own leaves no name on its pods.
+/// Whether nothing names the job of a tracked pod: a job with a selector of its own leaves no name on its pods.
 fn is_stray(pod: &Pod) -> bool {
     is_tracked(&pod.metadata)
         && pod.metadata.controller().is_none()

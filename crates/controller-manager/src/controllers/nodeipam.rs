@@ -156,8 +156,8 @@ impl Controller {
                 Ok(())
             }
             Err(error) => {
-                // After a refusal the range is free again; after silence it may have been written, and the
-                // node's next state tells.
+                // After a refusal the range is free again; without an answer it may have been written, and the
+                // node's next state shows it.
                 if error.status().is_some() {
                     let mut ranges = self.ranges.lock();
                     for (ranges, cidr) in ranges.iter_mut().zip(taken) {

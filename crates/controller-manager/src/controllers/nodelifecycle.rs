@@ -111,7 +111,7 @@ impl Controller {
             let there = self.nodes.get(None, name).is_some();
             if !there {
                 let message = format!("Node {name} event: Removing Node {name} from Controller");
-                self.tell(name, &health.uid, "RemovingNode", &message);
+                self.report(name, &health.uid, "RemovingNode", &message);
             }
             there
         });
@@ -124,7 +124,7 @@ impl Controller {
                 known.entry(name.clone()).or_insert_with(|| Health::new(node, lease.as_deref(), now));
             if fresh {
                 let message = format!("Node {name} event: Registered Node {name} in Controller");
-                self.tell(name, &node.metadata.uid, "RegisteredNode", &message);
+                self.report(name, &node.metadata.uid, "RegisteredNode", &message);
             }
             health.observe(node, lease.as_deref(), now);
             let grace = match Condition::find(&node.status.conditions, "Ready") {
@@ -148,7 +148,7 @@ impl Controller {
             }
             if health.falls_silent(node) {
                 let message = format!("Node {name} status is now: NodeNotReady");
-                self.tell(name, &node.metadata.uid, "NodeNotReady", &message);
+                self.report(name, &node.metadata.uid, "NodeNotReady", &message);
             }
             self.settle_marks(name, health).await;
         }
@@ -241,7 +241,7 @@ impl Controller {
         }
     }
 
-    fn tell(&self, name: &str, uid: &str, reason: &str, message: &str) {
+    fn report(&self, name: &str, uid: &str, reason: &str, message: &str) {
         let node = client::ObjectReference {
             api_version: Node::API_VERSION.to_owned(),
             kind: Node::KIND.to_owned(),

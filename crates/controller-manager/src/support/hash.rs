@@ -9,7 +9,7 @@ use serde_json::Value;
 
 const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 
-/// The label that tells the pods of a deployment's replica sets apart.
+/// Label that distinguishes the pods of a deployment's replica sets.
 pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";
 
 /// FNV-1a over the printed template and a collision count, written in letters and digits that cannot form

@@ -40,7 +40,7 @@ pub fn template_labels(template: &Value) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Creates and deletes pods, telling so in events of their owner.
+/// Creates and deletes pods, and records events on their owner.
 #[derive(Clone)]
 pub struct PodControl {
     pub client: Client,
@@ -171,7 +171,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// `is_current(key, uid)` tells whether the workload of that name is the one with that uid; `matching(pod)`
+    /// `is_current(key, uid)` says whether the workload of that name is the one with that uid; `matching(pod)`
     /// lists the workloads that would adopt a pod nobody owns.
     pub fn start(
         self,

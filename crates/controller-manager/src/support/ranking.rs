@@ -46,7 +46,7 @@ fn cost(pod: &Pod) -> i32 {
     pod.metadata.annotation(DELETION_COST).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// The younger first, where ages are told apart by their powers of two: among pods of about the same
+/// Orders the younger first, comparing ages by their powers of two: among pods of about the same
 /// age the choice is left to the uid, so that a scale-down does not always take the newest.
 fn by_age(left: jiff::Timestamp, right: jiff::Timestamp, now: jiff::Timestamp) -> Ordering {
     let rank = |time: jiff::Timestamp| {

@@ -39,8 +39,8 @@ impl Logging {
         Unsupported { name: "log-text-split-stream", boolean: true },
     ];
 
-    /// With what `logging` of a configuration file says where the flags say nothing. A file that cannot be read is told
-    /// of by whoever loads it.
+    /// Takes format and verbosity from `logging` of a configuration file, where no flag sets them. Ignores a file that cannot be read:
+    /// loading the configuration reports that.
     pub fn with_file(mut self, path: &Path) -> Logging {
         let tree = std::fs::read_to_string(path).ok().and_then(|text| crate::config::yaml(&text).ok());
         let logging = tree.as_ref().and_then(|tree| tree.get("logging"));

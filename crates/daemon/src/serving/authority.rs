@@ -80,7 +80,7 @@ pub struct Authority {
     path: PathBuf,
     bundle: Arc<ArcSwap<Bundle>>,
     generation: Arc<AtomicU64>,
-    /// Tells it from every other of this process.
+    /// Number of this authority, unique in the process; clones share it.
     number: u64,
 }
 

@@ -30,7 +30,7 @@ pub struct KeyPair {
 }
 
 impl KeyPair {
-    /// The pair that is named, if one is. Half of one is a mistake: the server would be another than it was told to be.
+    /// The pair that the flags name, if any. A certificate without a key, or a key alone, is an error.
     pub fn named(certificate: &Path, key: &Path) -> Result<Option<KeyPair>, Error> {
         match (certificate.as_os_str().is_empty(), key.as_os_str().is_empty()) {
             (true, true) => Ok(None),

@@ -1,8 +1,8 @@
-//! Who a request says it speaks for: a bearer token, a front proxy's headers, the names in a certificate. Every daemon's
+//! Identity that a request claims: a bearer token, a front proxy's headers, the names in a certificate. Every daemon's
 //! secure port reads them here.
 //!
-//! What is there and cannot be read is an error, never as if it were not there: a request whose user is passed over would be
-//! somebody else's. Values may be any UTF-8, as they are in Go's servers.
+//! A credential that is present and cannot be read is an error and never ignored: the request would be treated as another
+//! user's. Values may be any UTF-8, as they are in Go's servers.
 
 use std::collections::BTreeMap;
 

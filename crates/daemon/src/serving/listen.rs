@@ -1,5 +1,5 @@
-//! Listening, with Go's habits: an address that stands for any of this host's takes connections of both families, and
-//! a failure is told in the words of Go's net package.
+//! Listening, with Go's habits: a wildcard address accepts connections of both families, and a failure is reported in the
+//! words of Go's net package.
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};

@@ -127,7 +127,7 @@ fn versions_and_suites_are_those_of_the_flags() {
 }
 
 #[tokio::test]
-async fn any_address_takes_both_families_and_tells_ipv4_as_such() {
+async fn any_address_takes_both_families_and_shows_ipv4_as_such() {
     for any in ["0.0.0.0:0", "[::]:0"] {
         let listener = bind(any.parse().unwrap(), false).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -156,7 +156,7 @@ async fn any_address_takes_both_families_and_tells_ipv4_as_such() {
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_told_as_upstream_tells_it() {
+async fn a_port_in_use_is_reported_in_upstreams_words() {
     let taken = bind("0.0.0.0:0".parse().unwrap(), false).unwrap();
     let address = SocketAddr::from(([0, 0, 0, 0], taken.local_addr().unwrap().port()));
     let error = bind(address, false).unwrap_err();

@@ -125,7 +125,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_cannot_be_is_told_in_upstreams_words() {
+    fn invalid_values_are_refused_in_upstreams_words() {
         for (fields, expected) in [
             (json!({}), ""),
             (json!({"nodePortAddresses": ["primary", "10.0.0.0/8", "all"]}), ""),

@@ -222,9 +222,9 @@ impl Mistakes {
         }
     }
 
-    fn outside(&mut self, name: &str, value: i32, range: std::ops::RangeInclusive<i32>, told: &str) {
+    fn outside(&mut self, name: &str, value: i32, range: std::ops::RangeInclusive<i32>, shown: &str) {
         if !range.contains(&value) {
-            self.add(&format!("{name} {value} must be between {told}, inclusive"));
+            self.add(&format!("{name} {value} must be between {shown}, inclusive"));
         }
     }
 }
@@ -235,7 +235,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_cannot_be_is_told_in_upstreams_words() {
+    fn invalid_values_are_refused_in_upstreams_words() {
         for (fields, expected) in [
             (json!({}), ""),
             (json!({"maxPods": -1}), "maxPods (--max-pods) -1 must not be a negative number"),

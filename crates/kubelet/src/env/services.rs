@@ -1,14 +1,14 @@
-//! The variables by which a container finds services without DNS.
+//! Environment variables by which a container finds services without DNS.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Service;
 
-/// Variables of the services a pod in `namespace` is told of: its own namespace's where `links` is set, and
-/// always the API server's.
+/// Variables of the services that are visible to a pod in `namespace`: those of its own namespace where `links` is
+/// set, and always the API server's.
 pub fn variables(services: &[Arc<Service>], namespace: &str, links: bool) -> Vec<(String, String)> {
-    let mut told: BTreeMap<&str, &Service> = BTreeMap::new();
+    let mut visible: BTreeMap<&str, &Service> = BTreeMap::new();
     for service in services {
         let own = service.metadata.namespace.as_deref() == Some(namespace);
         let name = service.metadata.name.as_deref().unwrap_or_default();
@@ -17,12 +17,12 @@ pub fn variables(services: &[Arc<Service>], namespace: &str, links: bool) -> Vec
             continue;
         }
         if own && (links || master) {
-            told.insert(name, service);
+            visible.insert(name, service);
         } else if master {
-            told.entry(name).or_insert(service);
+            visible.entry(name).or_insert(service);
         }
     }
-    told.into_iter().flat_map(|(name, service)| of(name, service)).collect()
+    visible.into_iter().flat_map(|(name, service)| of(name, service)).collect()
 }
 
 fn address(service: &Service) -> Option<&str> {

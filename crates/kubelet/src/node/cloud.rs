@@ -4,7 +4,7 @@
 use k8s_openapi::api::core::v1::{NodeAddress, NodeStatus, Taint};
 
 const UNINITIALIZED: &str = "node.cloudprovider.kubernetes.io/uninitialized";
-/// The addresses the cloud is to tell of, as `--node-ip` gives them.
+/// Annotation with the addresses of `--node-ip`, from which the cloud provider chooses the node's.
 pub const PROVIDED_ADDRESS: &str = "alpha.kubernetes.io/provided-node-ip";
 
 #[derive(Clone, Debug, Default)]
@@ -57,8 +57,8 @@ mod tests {
     #[test]
     fn a_cloud_completes_the_node() {
         let own = || vec![NodeAddress { type_: "InternalIP".into(), address: "10.0.0.1".into() }];
-        let told = vec![NodeAddress { type_: "ExternalIP".into(), address: "192.0.2.1".into() }];
-        let old = NodeStatus { addresses: Some(told.clone()), ..Default::default() };
+        let external = vec![NodeAddress { type_: "ExternalIP".into(), address: "192.0.2.1".into() }];
+        let old = NodeStatus { addresses: Some(external.clone()), ..Default::default() };
         let none = Cloud::new("", "10.0.0.1");
         assert!(none.taints(&[]).is_empty() && none.provided().is_none());
         assert_eq!(none.addresses(own(), Some(&old)), own());
@@ -69,7 +69,7 @@ mod tests {
         assert_eq!(taints.len(), 2);
         assert_eq!((taints[1].key.as_str(), taints[1].value.as_deref()), (UNINITIALIZED, Some("true")));
         assert_eq!(cloud.provided(), Some("10.0.0.1,fd00::1"));
-        assert_eq!((cloud.addresses(own(), None), cloud.addresses(own(), Some(&old))), (own(), told));
+        assert_eq!((cloud.addresses(own(), None), cloud.addresses(own(), Some(&old))), (own(), external));
         assert_eq!(Cloud::new("external", "0.0.0.0").provided(), None);
     }
 }

@@ -18,14 +18,14 @@ pub async fn run(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
     let mut heartbeat = Heartbeat::new(client, &kubelet.config);
     let duration =
         Duration::from_secs(u64::try_from(kubelet.config.node_lease_duration_seconds).unwrap_or(40));
-    let mut held: Option<Lease> = None;
+    let mut last: Option<Lease> = None;
     let mut failures = 0;
     loop {
-        let outcome = renew(&kubelet, &heartbeat.client, held.take()).await;
+        let outcome = renew(&kubelet, &heartbeat.client, last.take()).await;
         heartbeat.note(&outcome);
         match outcome {
             Ok(lease) => {
-                held = Some(lease);
+                last = Some(lease);
                 failures = 0;
             }
             Err(error) => {
@@ -41,9 +41,9 @@ pub async fn run(kubelet: Arc<Kubelet>, shutdown: CancellationToken) {
     }
 }
 
-async fn renew(kubelet: &Kubelet, client: &Client, held: Option<Lease>) -> client::Result<Lease> {
+async fn renew(kubelet: &Kubelet, client: &Client, last: Option<Lease>) -> client::Result<Lease> {
     let name = &kubelet.node_name;
-    let mut lease = match held {
+    let mut lease = match last {
         Some(lease) => lease,
         None => match client.get::<Lease>(Some(NAMESPACE), name).await {
             Ok(lease) => lease,

@@ -97,14 +97,14 @@ impl<T: client::View> Watched<T> {
         }
     }
 
-    /// The first that a watch says of an object that was read is nothing new.
+    /// Watches an object. Its first `Added` is no change, unless the object was missing when it was read.
     fn watch(&self, (namespace, name): (String, String), missing: bool) -> Informer<T> {
         let fields = format!("metadata.name={name}");
         let watch = self.informers.watch::<T>(Scope::Namespace(namespace.clone()), Selectors::fields(fields));
         let (kind, changes) = (self.kind, self.changes.clone());
         watch.on_event(move |event| {
             if missing || !matches!(event, Event::Added(_)) {
-                // Without a listener there is nobody to tell.
+                // Fails only without a receiver.
                 let _ = changes.send(Change { kind, namespace: namespace.clone(), name: name.clone() });
             }
         });

@@ -111,7 +111,7 @@ impl Worker {
             return true;
         }
         if instance.state != State::Running {
-            self.tell(false);
+            self.report(false);
             return instance.state != State::Exited
                 || restarts_after(&pod, &self.container, instance.exit_code);
         }
@@ -143,7 +143,7 @@ impl Worker {
         if self.run < needed {
             return true;
         }
-        self.tell(success);
+        self.report(success);
         if !success && self.kind != Kind::Readiness {
             self.on_hold = true;
             self.run = 0;
@@ -153,8 +153,8 @@ impl Worker {
 
     /// Begins with a new instance. One that ran before the kubelet did keeps what the API server shows of it.
     fn adopt(&mut self, pod: &Pod, instance: &Instance) {
-        let told = self.kubelet.reported(pod);
-        let told = told.as_ref().and_then(|status| {
+        let reported = self.kubelet.reported(pod);
+        let reported = reported.as_ref().and_then(|status| {
             let all = status
                 .init_container_statuses
                 .iter()
@@ -169,16 +169,16 @@ impl Worker {
         self.on_hold = false;
         self.last = None;
         self.run = 0;
-        match (self.kind, told) {
-            (Kind::Readiness, told) => self.tell(told.is_some_and(|it| it.ready)),
-            (Kind::Startup, Some(told)) if told.started == Some(true) => self.tell(true),
-            (Kind::Liveness, _) => self.tell(true),
+        match (self.kind, reported) {
+            (Kind::Readiness, reported) => self.report(reported.is_some_and(|it| it.ready)),
+            (Kind::Startup, Some(reported)) if reported.started == Some(true) => self.report(true),
+            (Kind::Liveness, _) => self.report(true),
             (Kind::Startup, _) => {}
         }
         self.kubelet.probes.adopt(&self.uid, self.kind, &self.id);
     }
 
-    fn tell(&self, success: bool) {
+    fn report(&self, success: bool) {
         if self.kubelet.probes.set(&self.uid, self.kind, &self.id, success) {
             debug!(uid = self.uid, container = self.container.name, kind = ?self.kind, success, "Probe result changed");
             self.kubelet.pods.wake(&self.uid);

@@ -1,6 +1,6 @@
 //! Reads a container's log as the runtime writes it: `TIME STREAM TAGS TEXT` per line, where tag `P` says that the
-//! line goes on in the next entry. The file may be rotated while it is followed. Nothing is held but the piece
-//! being read; a reader that is dropped leaves nothing behind.
+//! line goes on in the next entry. The file may be rotated while it is followed. Only the piece being read
+//! is in memory; a reader that is dropped leaves nothing behind.
 
 use std::io::{self, SeekFrom};
 use std::os::unix::fs::MetadataExt;
@@ -106,7 +106,7 @@ impl<A: Alive> Reader<A> {
                 }
                 continue;
             }
-            // What is there goes out before waiting for more.
+            // What was read is returned before waiting for more.
             if !out.is_empty() {
                 return Ok(Some(out.freeze()));
             }

@@ -133,7 +133,7 @@ fn options(text: &str, now: Timestamp) -> Result<(Options, bool), String> {
     if seconds.is_some() && time.is_some() {
         return Err("at most one of `sinceTime` or `sinceSeconds` may be specified".to_owned());
     }
-    // Further back than time can be told is all of it.
+    // A time before the earliest representable one means the whole log.
     let back = |seconds| now.checked_sub(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MIN);
     let since = seconds.map(back).or(time);
     let stream = match parameter(&query, "stream") {

@@ -11,7 +11,7 @@ use super::{Body, Host, text};
 use crate::pods::uid;
 use crate::runtime::{CONTAINER_NAME, POD_NAME, POD_NAMESPACE, POD_UID};
 
-/// What the node was told to run, with the newest status.
+/// The pods that the sources want on this node, with their newest status.
 pub fn known(host: &Host) -> Response<Body> {
     let mut pods = host.pods.all();
     pods.sort_by(|one, other| {
@@ -32,7 +32,7 @@ pub fn known(host: &Host) -> Response<Body> {
     list(items)
 }
 
-/// What runs, whether or not the node was told to run it.
+/// The pods that run, whether or not a source wants them.
 pub async fn running(host: &Arc<Host>) -> Response<Body> {
     let filter = cri::v1::ContainerFilter {
         state: Some(cri::v1::ContainerStateValue { state: cri::v1::ContainerState::ContainerRunning.into() }),

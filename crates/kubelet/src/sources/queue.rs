@@ -1,5 +1,5 @@
-//! Changes on their way from the sources to the workers. Of each pod only the latest is kept, so that there are never more
-//! than pods; nobody who tells of one has to wait.
+//! Queue of changes from the sources to the workers. It keeps only the latest change of each pod, so that its length is bounded by
+//! the number of pods and senders never wait.
 
 use super::Change;
 use crate::pods::uid;
@@ -20,7 +20,7 @@ struct Shared {
 
 #[derive(Default)]
 struct Waiting {
-    /// By UID, in the order in which the first change of each came; what is of no pod goes by its source's path.
+    /// Keys of `latest` in the order in which they were queued: pod UIDs, and a path for changes that belong to no pod.
     order: VecDeque<String>,
     latest: HashMap<String, Change>,
 }

@@ -1,5 +1,5 @@
-//! Tells the API server what became of pods: one patch per change, and the final deletion of a pod whose
-//! deletion was asked for once nothing of it is left here.
+//! Reports pods' statuses to the API server: one patch per change, and the final deletion of a terminating pod once
+//! nothing of it is left on the node.
 
 use crate::pods::{self, PodManager, phase_is_terminal};
 use client::{Client, DeleteOptions, Patch, RateLimit, WorkQueue, run_workers};
@@ -116,7 +116,7 @@ impl Manager {
         };
         let (namespace, name) = (pods::namespace(&local).to_owned(), pods::name(&local).to_owned());
         let (namespace, name) = (namespace.as_str(), name.as_str());
-        // A static pod is told about on its mirror.
+        // A static pod's status goes to its mirror.
         let remote = match pods::is_static(&local) {
             true => match self.pods.mirror(namespace, name) {
                 Some(mirror) => mirror,
@@ -147,7 +147,7 @@ impl Manager {
             }
         }
         let deleted = remote.metadata.deletion_timestamp.is_some();
-        // One that has no time left was let go already: what it waits for is not this node.
+        // A grace period of zero means that the node released the pod already; it waits for something else, a finalizer for one.
         let deleted = deleted && remote.metadata.deletion_grace_period_seconds != Some(0);
         if finished && deleted && !pods::is_static(&remote) && !pods::is_mirror(&remote) {
             let options = DeleteOptions::grace(0).uid(remote_uid);
@@ -156,7 +156,7 @@ impl Manager {
                     info!(pod = name, namespace, "Pod is fully terminated and was removed from the API")
                 }
                 Err(error) if error.is_not_found() => {}
-                // Also where it changed under us; where another took its name, the watch tells and ends this.
+                // Includes conflicts. Where another pod took the name, the watch reports it and the retries end.
                 Err(error) => return Err(error),
             }
         }

@@ -203,14 +203,17 @@ fn containers_with_a_policy_of_their_own_end_a_pod() {
 }
 
 #[test]
-fn every_resource_of_the_pod_is_told() {
+fn every_resource_of_the_pod_is_reported() {
     let requests = json!({"cpu": "10m", "ephemeral-storage": "1Gi", "example.com/gpu": "2"});
     let pod = pod(json!({"containers": [{"name": "a", "resources": {"requests": requests}}]}));
     let status = Case::new(&pod, vec![instance("a", State::Running, 0)]).run();
-    let told: Vec<(String, String)> =
+    let allocated: Vec<(String, String)> =
         status.allocated_resources.unwrap().into_iter().map(|(name, value)| (name, value.0)).collect();
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    assert_eq!(told, [pair("cpu", "10m"), pair("ephemeral-storage", "1Gi"), pair("example.com/gpu", "2")]);
+    assert_eq!(
+        allocated,
+        [pair("cpu", "10m"), pair("ephemeral-storage", "1Gi"), pair("example.com/gpu", "2")]
+    );
     let whole = status.resources.unwrap().requests.unwrap();
     assert_eq!(whole.into_keys().collect::<Vec<_>>(), ["cpu"], "what a pod can have as a whole");
 }

@@ -56,7 +56,7 @@ where
             Streams { stderr: true, .. } => channels::STDERR,
             _ => channels::ERROR,
         };
-        // An empty message tells the client that its command is on the way.
+        // An empty message shows the client that the stream is open.
         sink.send(protocol.message(greeting, b"")).await?;
         tokio::select! {
             result = down(output, protocol, &mut sink) => result,
@@ -88,7 +88,7 @@ where
 struct Upward {
     stdin: Option<Sender>,
     resize: Option<Sender>,
-    /// Held open though nothing is sent: ending them would end the runtime's reader.
+    /// Kept open though nothing is sent: ending them would end the runtime's reader.
     _others: Vec<Sender>,
 }
 
@@ -101,8 +101,8 @@ struct Downward {
 
 async fn open(connection: &Connection, streams: Streams) -> Result<(Upward, Downward), Error> {
     let stream = |kind: &str| connection.open(vec![("streamtype".to_owned(), kind.to_owned())]);
-    let (held, error) = stream("error").await?;
-    let mut input = Upward { _others: vec![held], ..Upward::default() };
+    let (error_sender, error) = stream("error").await?;
+    let mut input = Upward { _others: vec![error_sender], ..Upward::default() };
     let mut output = Downward { error, stdout: None, stderr: None, _others: Vec::new() };
     if streams.stdin {
         let (sender, receiver) = stream("stdin").await?;

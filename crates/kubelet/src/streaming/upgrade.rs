@@ -1,4 +1,4 @@
-//! Upgraded HTTP/1.1 connections, from both ends: asking a server for one, and telling what a client asks for.
+//! Upgraded HTTP/1.1 connections, from both ends: asking a server for one, and recognising what a client asks for.
 
 use http::header::{
     CONNECTION, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_what_a_client_wants() {
+    fn finds_the_protocol_a_client_wants() {
         let table = [
             ("Upgrade", "SPDY/3.1", Wanted::Spdy),
             ("keep-alive, Upgrade", "websocket", Wanted::WebSocket),

@@ -1,4 +1,4 @@
-//! Mount points of this machine, as the kernel tells of them.
+//! Mount points of this machine, as the kernel lists them.
 
 use std::io;
 use std::os::unix::ffi::OsStrExt;

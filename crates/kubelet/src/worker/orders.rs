@@ -1,4 +1,4 @@
-//! What a worker is told, by its source and by the kubelet itself.
+//! Orders to a worker, from the pod's source and from the kubelet itself.
 
 use crate::status::conditions;
 use k8s_openapi::api::core::v1::Pod;
@@ -6,13 +6,13 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
-/// What the worker is told; shared with whoever tells it.
+/// The wanted state of a pod; shared between its worker and those who give orders.
 pub struct Orders {
     pod: Mutex<Arc<Pod>>,
     state: Mutex<State>,
-    /// Look again.
+    /// Makes the worker look again.
     pub wake: Arc<Notify>,
-    /// Stop what you are doing and look again: the pod is to end, or to end faster.
+    /// Makes the worker stop its current work and look again: the pod is to end, or to end faster.
     pub(super) interrupt: Notify,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct State {
     /// The pod is no longer wanted by its source.
     pub(super) removed: bool,
     pub(super) failure: Option<Failure>,
-    /// It was never let in.
+    /// It was never admitted.
     pub(super) rejected: bool,
     /// Grace in seconds that goes with `failure` or removal.
     pub(super) grace: Option<i64>,

@@ -1,4 +1,4 @@
-//! Owns the workers: one per pod uid, started, told and awaited here.
+//! Owns the workers, one per pod uid: starts them, gives them orders and awaits them.
 
 use super::{Failure, Orders, Worker};
 use crate::admission;

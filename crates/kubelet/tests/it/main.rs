@@ -344,7 +344,7 @@ async fn what_the_last_kubelet_was_starting_is_not_started_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_an_orphan_before_all_sources_have_told_their_pods() {
+async fn nothing_is_an_orphan_before_all_sources_have_listed_their_pods() {
     let node = Node::new();
     node.manifest("web", json!({"containers": [{"name": "a", "image": "busybox:1"}]}));
     let running = node.start();

@@ -57,7 +57,7 @@ impl Plugin for PodResizeValidator {
         let why = format!("node didn't have enough allocatable resources: {what}");
         let mut refused = attributes.forbid(&why);
         if let Some(details) = &mut refused.details {
-            // by which a client tells it from other refusals
+            // distinguishes this refusal from others for clients
             let reason = "NodeCapacity".to_owned();
             details.causes.push(Cause { reason, message: String::new(), field: String::new() });
         }

@@ -97,7 +97,7 @@ fn most(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     }
 }
 
-/// The first version's one metric, which is told of as the second version's.
+/// Checks the one metric of `autoscaling/v1`. Errors name its path in `autoscaling/v2`.
 fn utilization(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     if let Some(percent) = int(spec, "targetCPUUtilizationPercentage").filter(|percent| *percent < 1) {
         let at = path.field("metrics[0].resource.target.averageUtilization");

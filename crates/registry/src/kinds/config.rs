@@ -68,8 +68,8 @@ fn config_map(_: &Context<'_>, object: &Tree, old: Option<&Tree>, errors: &mut V
                 break;
             }
             errors.extend(names::config_key(key).iter().map(|problem| path.key(key).invalid(key, problem)));
-            let twin = get(object, "binaryData").get(key).is_some();
-            if field == "data" && twin {
+            let in_both = get(object, "binaryData").get(key).is_some();
+            if field == "data" && in_both {
                 errors.push(path.key(key).invalid(key, "duplicate of key present in binaryData"));
             }
             let value = value.as_str().unwrap_or_default();

@@ -59,7 +59,7 @@ fn now(context: &Context<'_>) -> String {
     context.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// A taint tells since when it is there.
+/// Sets `timeAdded` of the rule's taint.
 fn taint_rule(context: &Context<'_>, rule: &mut Tree, _: Option<&Tree>) {
     if let Some(taint) = object_mut(rule, "spec.taint") {
         stamp(taint, &now(context));

@@ -1,4 +1,4 @@
-//! Definitions of custom resources: their defaults, and which versions are stored. What is wrong in them is not told here.
+//! Definitions of custom resources: their defaults, and which versions are stored. They are not validated here.
 
 use api::Tree;
 use api::json;

@@ -359,7 +359,7 @@ pub(super) fn endpoint_ip(address: &str, path: &Path<'_>, errors: &mut Vec<Cause
     }
 }
 
-/// What a load balancer was told once stays.
+/// Class and health check port of a load balancer are immutable.
 fn load_balancer_kept(spec: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
     let stays = text(spec, "type") == "LoadBalancer" && text(old, "type") == "LoadBalancer";
     if stays && get(spec, "loadBalancerClass") != get(old, "loadBalancerClass") {

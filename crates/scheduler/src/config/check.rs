@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Configuration, Error, LeaderElection, ProfileConfiguration};
 
-/// What plugins can be told; other plugins of upstream's take nothing.
+/// Fields of the plugins' arguments; upstream's other plugins have none.
 const ARGUMENTS: &[(&str, &[&str])] = &[
     ("DefaultPreemption", &["minCandidateNodesAbsolute", "minCandidateNodesPercentage"]),
     ("DynamicResources", &["bindingTimeout", "filterTimeout"]),
@@ -91,7 +91,7 @@ impl LeaderElection {
 }
 
 impl ProfileConfiguration {
-    /// Of what is told to plugins: which fields there are, and what the plugins themselves do not look at.
+    /// Checks plugins' arguments: unknown fields, and ranges that the plugins themselves do not check.
     fn check_arguments(&self, profile: usize, errors: &mut Vec<String>) -> Result<(), Error> {
         for (place, config) in self.plugin_config.iter().enumerate() {
             let known = ARGUMENTS.iter().find(|(name, _)| *name == config.name).map(|(_, fields)| *fields);

@@ -106,20 +106,20 @@ impl Profile {
         }
         self.times.observe(Point::Reserve, Ended::Success, started);
         let started = Instant::now();
-        let mut held = Vec::new();
+        let mut waits = Vec::new();
         for (_, plugin) in self.each(Point::Permit) {
             match plugin.permit(pod, node) {
                 Permit::Allow => {}
-                Permit::Wait(limit) => held.push((plugin.name(), limit)),
+                Permit::Wait(limit) => waits.push((plugin.name(), limit)),
                 Permit::Reject(message) => {
                     self.times.observe(Point::Permit, Ended::Unschedulable, started);
                     return Err(message);
                 }
             }
         }
-        let ended = if held.is_empty() { Ended::Success } else { Ended::Wait };
+        let ended = if waits.is_empty() { Ended::Success } else { Ended::Wait };
         self.times.observe(Point::Permit, ended, started);
-        Ok((!held.is_empty()).then(|| self.waiting.add(&pod.uid, &held)))
+        Ok((!waits.is_empty()).then(|| self.waiting.add(&pod.uid, &waits)))
     }
 
     pub fn unreserve(&self, pod: &Pod, node: Symbol) {

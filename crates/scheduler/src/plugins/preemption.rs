@@ -62,7 +62,7 @@ pub fn search(
         return Preemption::Ineligible("preemption: not eligible due to preemptionPolicy=Never.");
     }
     // An earlier preemption of this pod is under way while a victim on its node is being deleted.
-    // The table may know of it before the pod's status tells.
+    // The table may know its nomination before the pod's status shows it.
     let nominated = table.nomination(&pod.uid).or_else(|| table.index(pod.nominated));
     if let Some(row) = nominated
         && diagnosis.resolvable.contains(&row)

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::normal;
-use crate::rim::rig::{Credentials, Rig};
+use crate::rig::{Credentials, Rig};
 
 /// A request of the table.
 #[derive(Clone, Deserialize, Serialize)]

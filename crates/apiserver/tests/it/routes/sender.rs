@@ -15,7 +15,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 
 use super::expect::Subject;
-use crate::rim::rig::{Credentials, Rig};
+use crate::rig::{Credentials, Rig};
 
 pub struct Sender {
     address: String,

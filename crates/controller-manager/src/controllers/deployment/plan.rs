@@ -2,7 +2,7 @@
 //!
 //! A plan is made of one snapshot. Its status counts the scaling it orders as done in the specs (as the
 //! API server will show them) and leaves what the replica sets report alone, so that executing a plan
-//! twice, or half of it, is harmless: the next plan starts from what is there.
+//! twice, or half of it, is harmless: the next plan starts from the state it finds.
 
 use std::collections::BTreeMap;
 
@@ -224,7 +224,7 @@ impl Draft<'_> {
         changed
     }
 
-    /// After a resize of the deployment: grow or shrink what is there, in proportion.
+    /// Grows or shrinks the existing replica sets in proportion, after a resize of the deployment.
     fn scale(&mut self) {
         let sets: Vec<_> = self.old.iter().chain(&self.new).cloned().collect();
         for (name, size) in rolling::proportional(self.deployment, &sets, self.new.as_ref()) {

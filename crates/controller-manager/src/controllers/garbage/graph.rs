@@ -22,7 +22,7 @@ pub(super) fn named(owner: &Owner, namespace: &str) -> Named {
     Named::new(&owner.api_version, &owner.kind, &owner.name, &owner.uid, namespace)
 }
 
-/// An object as a watch told it.
+/// An object as a watch reported it.
 pub(super) struct Seen<'a> {
     pub(super) resource: Arc<ResourceRef>,
     pub(super) name: &'a str,
@@ -263,7 +263,7 @@ impl Graph {
     }
 
     /// What to do about an object, or which owners must be asked for first, with the namespace they would be in.
-    /// `answers` tells of owners whether they are alive.
+    /// `answers` says for each owner that was asked for whether it is alive.
     #[expect(clippy::type_complexity, reason = "either an answer or the questions")]
     pub(super) fn judge(
         &self,

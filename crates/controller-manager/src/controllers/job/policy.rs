@@ -8,7 +8,7 @@ use crate::views::{Pod, Terminated};
 pub(super) enum Meaning {
     /// A failure like any other.
     Count,
-    /// Not held against the job.
+    /// Does not count as a failure of the job.
     Ignore,
     /// The end of the job, and why.
     FailJob(String),

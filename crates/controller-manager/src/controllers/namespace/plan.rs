@@ -102,7 +102,7 @@ pub(super) fn conditions(
             list(&remaining.resources, "has").replace(" has", ". has")
         )
     });
-    let held = (!remaining.finalizers.is_empty()).then(|| {
+    let finalizing = (!remaining.finalizers.is_empty()).then(|| {
         format!(
             "Some content in the namespace has finalizers remaining: {}",
             list(&remaining.finalizers, "in")
@@ -133,7 +133,7 @@ pub(super) fn conditions(
         ),
         (
             "NamespaceFinalizersRemaining",
-            held.map(|message| ("SomeFinalizersRemain", message)),
+            finalizing.map(|message| ("SomeFinalizersRemain", message)),
             ("ContentHasNoFinalizers", "All content-preserving finalizers finished"),
         ),
     ];
@@ -170,7 +170,7 @@ mod tests {
     use crate::views::Meta;
 
     #[test]
-    fn what_is_left_is_told() {
+    fn remaining_content_is_reported() {
         let now: jiff::Timestamp = "2026-01-01T01:00:00Z".parse().unwrap();
         let resource = |group: &'static str, plural: &'static str| ResourceRef {
             group: group.into(),
@@ -179,12 +179,12 @@ mod tests {
             kind: "".into(),
             namespaced: true,
         };
-        let held = Partial {
+        let blocked = Partial {
             metadata: Meta { finalizers: vec!["a.b/c".into()], ..Default::default() },
             ..Default::default()
         };
         let mut remaining = Remaining::default();
-        remaining.note(&resource("", "configmaps"), std::slice::from_ref(&held));
+        remaining.note(&resource("", "configmaps"), std::slice::from_ref(&blocked));
         remaining.note(&resource("apps", "deployments"), &[]);
         let found = conditions(&[], None, &[], &remaining, now);
         let message = |type_| Condition::find(&found, type_).unwrap().message.clone();

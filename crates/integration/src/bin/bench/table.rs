@@ -21,7 +21,7 @@ impl Table {
         Table { rows: Vec::new(), notes: Vec::new(), shown: 0, both }
     }
 
-    /// One value of a measure of a side (0 is ours). The measure's name tells its unit.
+    /// Records one value of a measure of a side (0 is ours). The measure's name ends in its unit.
     pub fn record(
         &mut self,
         side: usize,

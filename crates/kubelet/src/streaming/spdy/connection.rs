@@ -20,7 +20,7 @@ pub enum Side {
     Server,
 }
 
-/// Chunks that wait in a stream for its reader before the connection is held back.
+/// Chunks that wait in a stream for its reader before the connection stops reading.
 const STREAM_QUEUE: usize = 8;
 /// Frames that wait for the writer; opening and sending waits when it is full.
 const WRITE_QUEUE: usize = 32;

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What is wrong with these fields. The API server asks before it allocates anything, and tells of nothing else then.
+/// Errors in these fields. The API server checks them before it allocates anything, and then reports no others.
 pub fn cluster_addresses(service: &Tree) -> Vec<Cause> {
     let (spec, mut errors) = (get(service, "spec"), Vec::new());
     if text(spec, "type") == "ExternalName" {

@@ -1,4 +1,4 @@
-//! A whole server over a memory store on a free port, with authorities of its own, and a kubelet that answers what it is told.
+//! A whole server over a memory store on a free port, with authorities of its own, and a kubelet that gives the answers a test sets.
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
-//! What one write has taken, from when it is chosen until the Service that has it is in the store, or not.
+//! Addresses and ports reserved by one write, until the Service is in the store or the write is known to have failed.
 //!
-//! A write may end without telling: its client goes away, its time is over, or the store did not say in time whether it wrote. What
-//! was taken for it is then settled later, by what the stored Services hold: to give it back at once might give it out twice.
+//! The outcome of a write may stay unknown: its client goes away, its time is over, or the store did not answer in time. Its
+//! reservation is then settled later, by what the stored Services use: releasing it at once could give it out twice.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -18,19 +18,19 @@ use crate::delegate::Reservation;
 use crate::kinds;
 use crate::resources::Resources;
 
-/// Writes that wait to be settled. What finds no place is left to the repairs.
+/// Capacity of the queue of reservations to settle. When it is full, the next repair finds what they took.
 pub const UNSETTLED: usize = 1024;
-/// How many are settled at once.
+/// How many reservations are settled at once.
 pub const SETTLED_AT_ONCE: usize = 64;
-/// For so long the store may still do a write whose answer nobody has.
+/// How long the store may still commit a write whose answer was lost.
 #[cfg(not(test))]
 const DOUBT: Duration = Duration::from_secs(10);
 #[cfg(test)]
 const DOUBT: Duration = Duration::from_millis(200);
-/// Between questions to a store that does not answer.
+/// Pause between attempts to ask a store that does not answer.
 pub const RETRY: Duration = Duration::from_secs(1);
 
-/// What a write took and gave up whose end is not known.
+/// What a write with an unknown outcome took and released.
 #[derive(Debug, Default)]
 pub struct Unsettled {
     pub namespace: String,
@@ -41,30 +41,30 @@ pub struct Unsettled {
     pub released_ports: Vec<u16>,
 }
 
-/// What one write attempt has taken, and what it gives up when it succeeds. Dropped before it is finished, it is settled later.
-pub struct Held {
+/// What one write attempt has reserved, and what it releases when it succeeds. Dropped before it is finished, it is settled later.
+pub struct ServiceReservation {
     pub resources: Arc<Resources>,
     pub all_addresses: Vec<Arc<Mutex<Addresses>>>,
     pub all_ports: Arc<Record>,
     pub dry_run: bool,
-    /// Something may have been written that the store did not confirm.
+    /// The store did not confirm a write that it may have done.
     pub in_doubt: bool,
-    /// Those whose `IPAddress` this attempt creates.
+    /// Addresses whose `IPAddress` this attempt creates.
     pub objects: Vec<IpAddr>,
     pub taken: Unsettled,
     pub settle: mpsc::Sender<Unsettled>,
 }
 
-impl Held {
+impl ServiceReservation {
     fn give_back(&self, address: IpAddr) {
         self.all_addresses.iter().for_each(|range| range.lock().give_back(address));
     }
 }
 
 #[async_trait]
-impl Reservation for Held {
+impl Reservation for ServiceReservation {
     async fn finish(mut self: Box<Self>, committed: bool) {
-        // what is under way stays in `taken` until it is done, for this may be dropped, too
+        // each step stays in `taken` until it is done: this future may be dropped, and the rest is then settled later
         if committed && !self.dry_run {
             self.taken.addresses.clear();
             self.taken.ports.clear();
@@ -91,7 +91,7 @@ impl Reservation for Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for ServiceReservation {
     fn drop(&mut self) {
         let taken = std::mem::take(&mut self.taken);
         if self.dry_run {
@@ -108,7 +108,7 @@ impl Drop for Held {
     }
 }
 
-/// Deletes an address' object.
+/// Deletes the `IPAddress` object of an address.
 pub async fn drop_object(resources: &Resources, address: IpAddr) {
     match resources.delete(kinds::ip_addresses(), "", &address.to_string()).await {
         Ok(()) => {}
@@ -132,7 +132,7 @@ async fn give_back_ports(record: &Record, ports: &[u16]) {
     }
 }
 
-/// What the Services hold.
+/// Addresses and ports that the stored Services use.
 #[derive(Default)]
 pub struct InUse {
     pub addresses: HashSet<IpAddr>,
@@ -140,7 +140,7 @@ pub struct InUse {
 }
 
 impl ServiceHook {
-    /// The Services as they are at some moment after the call.
+    /// Waits until the cached Services are as new as the store was at the time of the call.
     pub(super) async fn current(&self) -> Result<(), Status> {
         const MOMENT: Duration = Duration::from_secs(5);
         let revision = self.resources.feed.store_revision().await.map_err(Status::internal)?;
@@ -160,7 +160,7 @@ impl ServiceHook {
         in_use
     }
 
-    /// Whether the Service has all that was taken for it.
+    /// Whether the Service uses all that was taken for it.
     fn has_all(&self, taken: &Unsettled) -> bool {
         let Some(entry) = self.resources.get(kinds::services(), &taken.namespace, &taken.name) else {
             return false;
@@ -171,7 +171,7 @@ impl ServiceHook {
             && taken.ports.iter().all(|port| ports.contains(port))
     }
 
-    /// Gives back what was taken for a write, or what it gave up: whatever no Service has once the write can no longer be done.
+    /// Releases what a write took or gave up and no Service uses, once the store can no longer commit the write.
     pub(super) async fn settle(&self, taken: Unsettled) {
         let mut waited = false;
         loop {
@@ -212,7 +212,7 @@ impl Unsettled {
     }
 }
 
-/// Whether an `IPAddress` is this Service's.
+/// Whether an `IPAddress` belongs to this Service.
 pub fn is_parent(object: &Tree, namespace: &str, name: &str) -> bool {
     let parent = &object["spec"]["parentRef"];
     parent["resource"] == "services" && parent["namespace"] == namespace && parent["name"] == name

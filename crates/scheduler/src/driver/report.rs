@@ -1,4 +1,4 @@
-//! What the user sees: events, the `PodScheduled` condition, victims' ends.
+//! Reports to the user: events, the `PodScheduled` condition; and the deletion of victims.
 
 use client::{DeleteOptions, EventType, Patch, Report};
 use serde_json::json;
@@ -30,12 +30,12 @@ impl Scheduler {
         });
     }
 
-    pub(super) fn tell_scheduled(&self, pod: &Pod, node: Symbol) {
+    pub(super) fn report_scheduled(&self, pod: &Pod, node: Symbol) {
         let note = format!("Successfully assigned {} to {node}", pod.key);
         self.event(pod, EventType::Normal, "Scheduled", "Binding", &note, pod.scheduler);
     }
 
-    /// Tells why the pod waits, and makes place for it where that was found.
+    /// Reports why the pod waits, and preempts the victims that make room for it, if any were chosen.
     pub(super) async fn unschedulable(
         &self,
         pod: &Pod,
@@ -44,8 +44,8 @@ impl Scheduler {
         victims: Option<Victims>,
     ) {
         self.event(pod, EventType::Warning, "FailedScheduling", "Scheduling", message, pod.scheduler);
-        let told = pod.condition.as_ref().is_some_and(|condition| condition.1 == message);
-        if !told || victims.is_some() {
+        let known = pod.condition.as_ref().is_some_and(|condition| condition.1 == message);
+        if !known || victims.is_some() {
             let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
             let mut condition = json!({
                 "type": "PodScheduled",
@@ -74,7 +74,7 @@ impl Scheduler {
         self.wake.notify_one();
     }
 
-    /// The cache may tell of the nomination later than this, and then of its end.
+    /// Clears the nomination. The cache may see the nomination later than this, and then its end.
     pub(super) async fn take_back_nomination(&self, pod: &Pod) {
         // Null takes the field away.
         self.patch_status(pod, json!({"nominatedNodeName": null})).await;
@@ -214,11 +214,11 @@ mod tests {
             }
         };
         assert!(victims.is_some());
-        let told = async {
+        let reports = async {
             scheduler.unschedulable(&high, "Unschedulable", "no place", victims).await;
             scheduler.patch_status(&high, json!({"message": "the end"})).await;
         };
-        let (patches, ()) = tokio::join!(serve(listener, deletion), told);
+        let (patches, ()) = tokio::join!(serve(listener, deletion), reports);
         let taken_back = patches.iter().any(|patch| patch.contains(r#""nominatedNodeName":null"#));
         assert_eq!(taken_back, !waits, "{deletion}: {patches:?}");
         let core = scheduler.core.lock();

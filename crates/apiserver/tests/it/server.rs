@@ -1,11 +1,9 @@
 //! The server as clients meet it: TLS, who they are, what they may do, and what lies behind it.
 
-pub mod rig;
-
+use crate::rig::{Credentials, Rig, kubelet};
 use api::Tree;
 use api::json;
 use http::{Method, StatusCode};
-use rig::{Credentials, Rig, kubelet};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_from_nothing() {
