@@ -23,7 +23,7 @@ build: ## the release binaries
 test: ## verify, unit, integration and end-to-end tests
 	@hack/test
 
-verify: ## formatting, lints, layers, licences, unused dependencies, generated files, scripts
+verify: ## formatting, lints, layers, words, licences, unused dependencies, generated files, scripts
 	@hack/cluster/packages test
 	@hack/verify
 

@@ -2,6 +2,7 @@
 
 mod codegen;
 mod edges;
+mod words;
 
 use clap::{Parser, Subcommand};
 
@@ -17,11 +18,14 @@ enum Command {
     Codegen(codegen::Options),
     /// Check what the crates use of each other.
     Edges,
+    /// Check names, comments and documents for words that docs/style.md replaces.
+    Words,
 }
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Codegen(options) => codegen::run(&options),
         Command::Edges => edges::run(),
+        Command::Words => words::run(),
     }
 }
