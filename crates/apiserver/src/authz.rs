@@ -27,7 +27,7 @@ pub struct Attributes<'a> {
     pub resource: &'a str,
     pub subresource: &'a str,
     pub name: &'a str,
-    /// Of a request that names no resource.
+    /// Path of a request that names no resource.
     pub path: &'a str,
     pub field_selector: &'a str,
 }

@@ -46,9 +46,9 @@ pub struct Cache {
 struct State {
     objects: Objects,
     postings: Postings,
-    /// What the store has and cannot be read, by key below the prefix. `objects` keeps what was there before.
+    /// Stored values that cannot be decoded, by key below the prefix. `objects` keeps their last readable state.
     unreadable: BTreeMap<String, entry::Error>,
-    /// Of the last change to this kind.
+    /// Revision of the last change to this kind.
     revision: i64,
     /// What happened since the objects are being read; `None` once they are known.
     pending: Option<Vec<Pending>>,
@@ -89,7 +89,7 @@ struct Watcher {
 pub struct Snapshot {
     pub objects: Objects,
     postings: Postings,
-    /// Of the last change in it.
+    /// Revision of the last change in it.
     since: i64,
     pub revision: i64,
 }

@@ -45,7 +45,7 @@ const PIECE: usize = 64 << 10;
 
 struct Gzip {
     body: Body,
-    /// Of the body's last frame, what is yet to be compressed.
+    /// The part of the body's last frame that is yet to be compressed.
     read: Bytes,
     encoder: Option<GzEncoder<Vec<u8>>>,
     /// A client that reads fast must not keep a worker to itself.

@@ -81,7 +81,7 @@ impl Document {
 /// All that is served, in one document, by its encodings.
 struct Aggregated {
     tree: Tree,
-    /// Of what it lists and not of its kind, the same in every encoding.
+    /// Hash of the listed groups, not of the document's own kind; the same in every encoding.
     etag: String,
     encoded: Mutex<HashMap<&'static str, Bytes>>,
 }

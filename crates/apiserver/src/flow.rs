@@ -149,7 +149,7 @@ impl Flows {
         let mut compiled: Vec<Schema> = Vec::with_capacity(schemas.len() + MANDATORY.len());
         for schema in schemas {
             let name = schema["spec"]["priorityLevelConfiguration"]["name"].as_str().unwrap_or_default();
-            // One whose level is missing takes no requests.
+            // A schema whose priority level is missing matches no requests.
             let Some(level) = uid_of(name).or_else(|| MANDATORY.contains(&name).then(empty)) else {
                 continue;
             };

@@ -81,7 +81,7 @@ impl Front {
         }
         let observed =
             observe::Observed::begin(&info, request.method(), request.uri().query().unwrap_or_default());
-        // What a refusal is written in, should it come to that.
+        // The headers that decide the format of a refusal, should there be one.
         let kept = |name: HeaderName| request.headers().get(&name).cloned().map(|value| (name, value));
         let accept: HeaderMap = [ACCEPT, USER_AGENT].into_iter().filter_map(kept).collect();
         let query = request.uri().query().unwrap_or_default().to_owned();

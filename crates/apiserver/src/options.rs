@@ -93,7 +93,7 @@ pub struct Options {
     /// Requests without credentials are those of system:anonymous; on unless said otherwise.
     #[arg(long, action = ArgAction::Set)]
     pub anonymous_auth: Option<bool>,
-    /// What that and --authentication-config come to.
+    /// The effective setting of that and of --authentication-config.
     #[arg(skip)]
     pub anonymous: Anonymous,
     /// Tokens from secrets of type bootstrap.kubernetes.io/token in kube-system.
@@ -294,7 +294,7 @@ impl Options {
         Ok(self)
     }
 
-    /// What `--runtime-config` comes to; [`Options::complete`] has refused a wrong one.
+    /// The versions that `--runtime-config` enables; [`Options::complete`] has refused an invalid value.
     pub fn served(&self) -> Served {
         Served::parse(&self.runtime_config).unwrap_or_default()
     }

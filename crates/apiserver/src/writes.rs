@@ -82,7 +82,7 @@ impl<'a> Operation<'a> {
         }
     }
 
-    /// Of the group in which the object is stored.
+    /// An `Invalid` status that names the group in which the object is stored.
     fn invalid(&self, name: &str, causes: Vec<api::status::Cause>) -> Status {
         Status::invalid(&self.resource.storage_group, &self.resource.kind, name, causes)
     }
@@ -117,7 +117,7 @@ fn causes(
     causes
 }
 
-/// Seconds that an object lives: events come to an end.
+/// Lifetime of an object in seconds: only events expire.
 fn ttl(operation: &Operation<'_>, kind: &Stored) -> Option<u32> {
     let seconds = u32::try_from(operation.server.settings.event_ttl.as_secs()).unwrap_or(u32::MAX);
     (kind.resource.storage_prefix == "events" && seconds > 0).then_some(seconds)
@@ -233,7 +233,7 @@ fn may_create(operation: &Operation<'_>) -> Result<(), Status> {
     if answer.allowed() { Ok(()) } else { Err(refusal::denied(&attributes, &answer.reason)) }
 }
 
-/// Who let the server choose a name may try again, and hopes for another.
+/// Marks the status so that a `generateName` client retries: a new suffix may be free.
 fn not_unique(mut status: Status) -> Status {
     status.message.push_str(", the server was not able to generate a unique name for the object");
     if let Some(details) = &mut status.details {
@@ -242,7 +242,7 @@ fn not_unique(mut status: Status) -> Status {
     status
 }
 
-/// That there is one, and whether it is on its way out.
+/// An `AlreadyExists` status, which says whether the existing object is being deleted.
 async fn already_exists(operation: &Operation<'_>, kind: &Arc<Stored>, key: &str) -> Status {
     let resource = operation.resource;
     let mut status = Status::already_exists(&resource.group, &resource.plural, operation.name);

@@ -79,7 +79,7 @@ pub struct LeaderHealth(Arc<Renewals>);
 struct Renewals {
     lease: String,
     tolerated: Duration,
-    /// Of us as the leader.
+    /// Last renewal while we lead.
     last: Mutex<Option<Instant>>,
 }
 

@@ -24,7 +24,7 @@ pub struct Identities {
     root: Client,
     /// The daemon's own, at the rate of controllers: for those without an account of their own.
     shared: Client,
-    /// As the daemon's own but nobody's: whose connections all accounts share, each request with its token.
+    /// A client like the daemon's own, without credentials. All accounts share its connections; each request adds its token.
     anonymous: Client,
     each_its_own: bool,
     clients: Mutex<FxHashMap<String, Client>>,
@@ -95,7 +95,7 @@ impl Identities {
 }
 
 /// Renews a token when four fifths of its life are over, or when the server refuses it: the service account may have
-/// been made anew, or the key that signed it is no longer good.
+/// been recreated, or the key that signed it is no longer valid.
 async fn renew(
     root: Client,
     account: String,

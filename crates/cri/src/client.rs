@@ -1,6 +1,6 @@
 //! gRPC to a runtime behind a Unix socket.
 //!
-//! One lazily made connection serves all calls and is made anew after the runtime restarts. The authority is
+//! One lazily made connection serves all calls and is replaced after the runtime restarts. The authority is
 //! always `localhost`: HTTP/2 does not take a socket's path there.
 
 use crate::error::{Code, Error, Result};

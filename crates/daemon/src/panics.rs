@@ -1,4 +1,5 @@
-//! What a panic ends: the process, which whoever runs it starts anew; but of a panic that comes of one request, only that request.
+//! Panics: one in the handling of a request fails that request alone; any other ends the process, so that its service manager
+//! restarts it.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};

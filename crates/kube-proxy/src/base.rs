@@ -138,7 +138,7 @@ pub fn ruleset(settings: &Settings, networks: &Networks) -> Ruleset {
     let to_node = to_node(family, &networks.node_ports);
     let to_node_port = |map: &str| format!("{to_node} meta l4proto . th dport vmap @{map}");
     let mut services = Vec::new();
-    // Who is not a pod may have a route to the Services by this node: answers have to come back by it.
+    // Clients outside the pod network may reach Services through this node: answers have to return through it.
     if settings.masquerade_all {
         services.push(format!("{family} daddr @{CLUSTER_IPS} jump {MARK_FOR_MASQUERADE}"));
     } else if let Some(pods) = settings.pods() {

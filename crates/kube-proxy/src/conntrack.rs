@@ -48,7 +48,7 @@ pub struct Frontends<'a> {
 }
 
 impl<'a> Frontends<'a> {
-    /// Of one family: of what is forwarded, and what was until lately. The node's addresses in `node_networks` have node ports.
+    /// Frontends of one family, from current forwards and recent former ones. The node's addresses in `node_networks` have node ports.
     pub fn new(
         forwards: impl Iterator<Item = &'a Forward>,
         former: &Former,

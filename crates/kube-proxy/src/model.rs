@@ -45,7 +45,7 @@ pub struct Forward {
     pub cluster: BTreeSet<Target>,
     /// Endpoints of this node.
     pub local: BTreeSet<Target>,
-    /// Of UDP, every endpoint that serves, whichever the policies let new traffic go to: flows there go on.
+    /// For UDP, every endpoint that serves, even one that the policies give no new traffic: existing flows to it continue.
     pub serving: BTreeSet<Target>,
 }
 
@@ -57,7 +57,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// Of the API's name; none is TCP.
+    /// The protocol of this API name; an empty one is TCP.
     fn named(name: &str) -> Option<Protocol> {
         match name {
             "" | "TCP" => Some(Protocol::Tcp),

@@ -16,35 +16,35 @@ use crate::rules;
 /// Services and what is to be forwarded for them: nothing for one that is gone.
 pub type Services = Vec<(Key, Vec<Forward>)>;
 
-/// One family's table. Rules are a function of what is forwarded, and are written anew for the few Services that a change
-/// concerns; only the forwards are kept.
+/// One family's table. Rules are a function of the forwards, and are computed again for the few Services that a change
+/// concerns; only the forwards are stored.
 pub struct Table {
     pub settings: Settings,
     base: Ruleset,
     parts: FxHashMap<Key, Arc<Part>>,
     /// By an element's hash, the Services that want it.
     owners: FxHashMap<u64, Vec<Arc<Part>>>,
-    /// The chains that Services share. Once made they stay until the table is made anew: there is one for each number of endpoints.
+    /// Chains that Services share, one for each number of endpoints. They stay until the table is replaced.
     shared: FxHashSet<String>,
     /// Chains that nothing leads to any more, which may be deleted by a later transaction.
     unused: BTreeSet<String>,
-    /// What is in the kernel is not known: the next script makes the table anew.
+    /// The kernel's state is unknown: the next script replaces the table.
     unknown: bool,
-    /// UDP flows may go where they must not: to be seen to once the rules are in, and until that has worked.
+    /// Stale UDP conntrack entries may exist: flushed after the next sync, and retried until that succeeds.
     unclean: bool,
-    /// Where UDP was forwarded since the flows were last seen to.
+    /// UDP forwards that were changed or removed since the last flush.
     former: Former,
 }
 
-/// What one Service comes to.
+/// The part of the table that belongs to one Service.
 struct Part {
     key: Key,
     forwards: Vec<Forward>,
 }
 
 impl Part {
-    /// Of Services that want the same address and port the oldest has it, then the first by name, so that nobody can
-    /// take over what another has. (With upstream it is whichever its map yields last, anew with each start.)
+    /// Among Services that want the same address and port the oldest gets it, then the first by name, so that no Service can
+    /// take it over from another. (With upstream it is whichever its map yields last, and may change with each start.)
     fn rank(&self) -> (Option<jiff::Timestamp>, &Key) {
         (self.forwards.first().and_then(|forward| forward.created), &self.key)
     }
@@ -149,7 +149,7 @@ impl Table {
         self.unused.clear();
     }
 
-    /// Takes every Service out, for a table that is made anew.
+    /// Removes and returns every Service, for a table that is to be replaced.
     pub fn take(&mut self) -> Services {
         self.owners = FxHashMap::default();
         self.shared.clear();
@@ -159,7 +159,7 @@ impl Table {
     }
 
     /// Takes in the base rules and the changed Services; returns the script. The cost is that of the changed Services, unless
-    /// the table has to be made anew.
+    /// the table has to be replaced.
     pub fn update(&mut self, base: Ruleset, services: Services) -> Change {
         let changed: Vec<Key> = services.iter().map(|(key, _)| key.clone()).collect();
         let mut change = Change {
@@ -235,7 +235,7 @@ impl Table {
         self.exchange(change.before)
     }
 
-    /// The script that makes the table anew, in which a Service's rules are not kept longer than it takes to write them.
+    /// The script that replaces the table. It writes one Service at a time, so that only one Service's rules are in memory.
     fn whole(&mut self) -> String {
         let mut script = Script::replace(self.family(), TABLE);
         let nothing = Ruleset::default();
@@ -255,8 +255,7 @@ impl Table {
         script.finish()
     }
 
-    /// Appends what the kernel has to remember of its own to a script that makes the table anew: the clients of endpoints that
-    /// there still are.
+    /// Appends the kernel's session affinity entries to a script that replaces the table, for endpoints that still exist.
     pub fn remember(&self, remembered: &[Remembered], script: &mut String) {
         let wanted: FxHashSet<String> = self
             .parts

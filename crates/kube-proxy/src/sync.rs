@@ -23,7 +23,7 @@ use crate::view::{self, Node, Service, ServiceCidr, Slice};
 const BY_SERVICE: &str = "service";
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(30);
-/// How often the rules are written anew, as upstream's are, whatever others have made of them.
+/// Interval of full rewrites of the rules, as upstream's, which undo changes by others.
 const REWRITE: Duration = Duration::from_secs(3600);
 
 /// How programming goes: since when it is due, and when it was last done, in milliseconds since 1970; 0 is never.
@@ -283,8 +283,8 @@ impl Proxier {
     }
 }
 
-/// Where node ports are served: in what the words and ranges of the configuration come to, and everywhere in a family of which
-/// they name nothing.
+/// Networks on whose addresses node ports are served: those that the configuration's words and ranges name; all addresses of a family
+/// for which it names none.
 fn node_port_networks(configured: &[String], primary: &[IpAddr]) -> Vec<IpNet> {
     let default = ["primary".to_owned()];
     let everything = ["0.0.0.0/0", "::/0"].map(|all| view::range(all).expect("a range"));

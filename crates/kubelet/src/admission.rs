@@ -107,7 +107,7 @@ fn is_over(pod: &Pod, found: Option<&PodStatus>) -> bool {
     over(pod.status.as_ref()) || over(found)
 }
 
-/// Those that touch nothing outside the pod.
+/// Sysctls that affect nothing outside the pod.
 const SAFE_SYSCTLS: &[&str] = &[
     "kernel.shm_rmid_forced",
     "net.ipv4.ip_local_port_range",

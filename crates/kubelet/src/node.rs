@@ -50,7 +50,7 @@ impl Facts {
         }
     }
 
-    /// Of a node that is not registered yet.
+    /// Starts with the labels of a node that is not registered yet.
     pub fn first(labels: &std::collections::BTreeMap<String, String>, name: &str) -> Self {
         Self { labels: all_labels(labels, name), ..Self::default() }
     }

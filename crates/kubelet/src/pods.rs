@@ -35,7 +35,7 @@ struct Entry {
     pod: Arc<Pod>,
     status: Option<Arc<PodStatus>>,
     runtime: Option<Arc<RuntimePod>>,
-    /// Says that `runtime` was looked at anew.
+    /// Notified after each update of `runtime`.
     looked: Arc<Notify>,
 }
 

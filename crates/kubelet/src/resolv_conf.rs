@@ -17,7 +17,7 @@ pub struct Host {
     pub options: Vec<String>,
 }
 
-/// The file that the node's resolver reads, read anew for each pod: what gives the host its addresses writes it.
+/// The node's resolver configuration, read again for each pod: a DHCP client may rewrite it at any time.
 #[derive(Clone, Debug)]
 pub struct File {
     /// Empty stands for no file at all.
@@ -59,7 +59,7 @@ impl Host {
             let mut words = line.split_whitespace();
             match words.next() {
                 Some("nameserver") => host.servers.extend(words.next().map(str::to_owned)),
-                // Of several lines the last one counts; a domain's closing dot means nothing here.
+                // The last of several lines counts; a domain's trailing dot is ignored.
                 Some("search") => {
                     host.searches = words
                         .map(|word| if word == "." { word } else { word.trim_end_matches('.') }.to_owned())

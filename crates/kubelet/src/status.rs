@@ -37,15 +37,15 @@ pub struct Input<'a> {
     pub host_ips: &'a [String],
     /// All work on the pod is over: nothing will start again.
     pub terminal: bool,
-    /// Of a pod that was ended from without: evicted, past its deadline.
+    /// Why the kubelet ended the pod itself: eviction, deadline.
     pub failure: Option<&'a Failure>,
-    /// The pod asks for something else than it was given.
+    /// The pod requests other resources than it was allocated.
     pub resize_pending: bool,
     pub runtime_name: &'a str,
     pub now: Timestamp,
 }
 
-/// What is to be said of a pod, and whether it has come to its end.
+/// A pod's status, and whether the pod has ended.
 pub struct Generated {
     pub status: PodStatus,
     /// The pod has succeeded or failed: nothing of it starts again, and what still runs is to be stopped. Its phase says
@@ -137,7 +137,7 @@ pub fn generate(input: &Input) -> Generated {
     Generated { status, over: over || cut_off }
 }
 
-/// What all containers of a pod may say together of their ends, in bytes.
+/// Limit of the termination messages of all containers of a pod together, in bytes.
 const LAST_WORDS: usize = 12 << 10;
 
 /// Cuts termination messages to each container's share.
@@ -180,7 +180,7 @@ fn quantities(pod: &Pod, of: fn(&ResourceRequirements) -> Option<&Quantities>) -
         .collect()
 }
 
-/// Those that can be given to a pod as a whole.
+/// Resources that can be allocated to a pod as a whole.
 fn pod_resources(input: &Input) -> ResourceRequirements {
     let whole = |name: &str| matches!(name, "cpu" | "memory") || name.starts_with("hugepages-");
     let some = |mut found: Quantities| {
@@ -194,7 +194,7 @@ fn pod_resources(input: &Input) -> ResourceRequirements {
     }
 }
 
-/// The status of a pod that was never let in: nothing of it is made here.
+/// The status of a pod that was never admitted: nothing of it runs here.
 pub fn rejected(pod: &Pod, reason: &str, message: &str, now: Timestamp) -> PodStatus {
     PodStatus {
         phase: Some("Failed".into()),

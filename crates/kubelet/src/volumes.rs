@@ -183,7 +183,7 @@ impl Manager {
                 due.iter().filter(|pod| !self.is_set_up(pod)).for_each(|pod| pods.wake(uid(pod)));
             }
             let due = due.into_iter().filter(|pod| !only_old || self.is_due(pod));
-            // One whose objects do not come does not keep the others waiting.
+            // Pods are refreshed concurrently: one that waits for its objects does not delay the others.
             let manager = &self;
             let refreshed = futures::stream::iter(due)
                 .for_each_concurrent(AT_ONCE, |pod| async move { manager.refresh(&pod).await });
@@ -366,7 +366,7 @@ fn make(folder: &Path, mode: u32) -> io::Result<()> {
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode))
 }
 
-/// What has to change for the pod's files to be written anew: not its status.
+/// Hash of the parts of a pod that its files depend on: the files are written again when it changes. The status is no part.
 fn version(pod: &Pod) -> u64 {
     let mut hasher = rustc_hash::FxHasher::default();
     let metadata = &pod.metadata;

@@ -71,7 +71,7 @@ impl Worker {
         let orders = self.orders.clone();
         self.over = status::manager::is_over(&orders.pod());
         loop {
-            // What was asked for until here is read below; what comes later interrupts.
+            // Drops interrupts sent so far: the orders read below already include them. Later ones interrupt.
             let _ = orders.interrupt.notified().now_or_never();
             let pod = self.allocated(&orders.pod());
             let state = orders.state();
@@ -176,7 +176,7 @@ impl Worker {
         })
     }
 
-    /// Has the API server know how the pod is. Returns whether it has come to its end.
+    /// Reports the pod's status. Returns whether the pod has ended.
     fn report(&self, pod: &Arc<Pod>, observed: &RuntimePod, terminal: bool) -> bool {
         let Generated { status, over } = self.generate(pod, observed, terminal);
         self.kubelet.probes.hasten_readiness(&self.uid, &status);
@@ -266,7 +266,7 @@ impl Worker {
         let kubelet = self.kubelet.clone();
         let observed = self.observe().await?;
         kubelet.probes.stop_for_termination(&self.uid);
-        // One that was not let in may run all the same, since before this kubelet.
+        // A pod that was not admitted may run all the same, started before the kubelet restarted.
         if observed.may_run() {
             if !state.rejected {
                 self.report(pod, &observed, false);

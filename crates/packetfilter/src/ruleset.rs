@@ -83,7 +83,7 @@ impl Script {
         Script { place, start, sets, chains, rules, deleted, added, end }
     }
 
-    /// One that makes the table anew.
+    /// A script that replaces the table.
     pub fn replace(family: Family, table: &str) -> Script {
         let mut script = Script::new(family, table);
         let place = &script.place;

@@ -197,7 +197,7 @@ impl Chain {
         Chain { plugins: all.into_iter().filter(|plugin| enabled(plugin.name())).collect() }
     }
 
-    /// Of the plugins that run, as flags name them.
+    /// Names of the plugins that run, as flags name them.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         self.plugins.iter().map(|plugin| plugin.name())
     }

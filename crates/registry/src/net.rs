@@ -49,7 +49,7 @@ fn plain(address: IpAddr) -> IpAddr {
     }
 }
 
-/// What is wrong with an address that is written anew.
+/// The error in a newly written address, if any.
 pub fn ip_problem(text: &str) -> Option<&'static str> {
     match (parse_ip(text), text.parse::<IpAddr>()) {
         (None, _) => Some(NOT_AN_ADDRESS),
@@ -58,7 +58,7 @@ pub fn ip_problem(text: &str) -> Option<&'static str> {
     }
 }
 
-/// What is wrong with a CIDR that is written anew.
+/// The error in a newly written CIDR, if any.
 pub fn cidr_problem(text: &str) -> Option<&'static str> {
     let Some((address, net)) = parse_cidr(text) else { return Some(NOT_A_CIDR) };
     if !is_strict_cidr(text) {

@@ -31,7 +31,7 @@ pub struct Context<'a> {
 #[derive(Clone, Copy)]
 pub struct Strategy<'k> {
     pub(crate) kind: &'k Kind,
-    /// Of the status subresource.
+    /// Whether this is the strategy of the status subresource.
     pub(crate) status: bool,
 }
 
@@ -252,7 +252,7 @@ fn spec_changed(object: &Tree, old: &Tree) -> bool {
     keys.into_iter().any(|key| !same(new.get(key).unwrap_or(&null), old.get(key).unwrap_or(&null)))
 }
 
-/// Of an approval nothing is taken but the conditions, and metadata.
+/// Takes only the conditions and the metadata from an approval.
 fn prepare_approval(object: &mut Tree, old: &Tree) {
     let conditions = get(object, "status.conditions").clone();
     let mut result = old.clone();

@@ -58,7 +58,7 @@ fn strip(object: &mut Tree) {
         for field in ["managedFields", "creationTimestamp", "resourceVersion"] {
             metadata.remove(field);
         }
-        // Of an admission plugin.
+        // Finalizers that an admission plugin adds.
         if metadata
             .get("finalizers")
             .and_then(|all| all[0].as_str())

@@ -1,4 +1,4 @@
-//! `KubeSchedulerConfiguration` v1 and the profiles it comes to.
+//! `KubeSchedulerConfiguration` v1 and the profiles that follow from it.
 
 mod check;
 

@@ -242,7 +242,7 @@ impl Scheduler {
                 let own = self.clone();
                 self.tasks.spawn(async move {
                     for other in &ended_nominations {
-                        own.take_back_nomination(other).await;
+                        own.clear_nomination(other).await;
                     }
                     own.unschedulable(&pod, "Unschedulable", &message, victims).await;
                     drop(permit);

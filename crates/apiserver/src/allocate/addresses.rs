@@ -8,7 +8,7 @@ use rand::Rng as _;
 
 /// Random tries before the range is walked.
 const TRIES: usize = 64;
-/// Of an IPv6 range no more than this many addresses are used.
+/// Limit of addresses that are used of an IPv6 range.
 const MOST: u128 = 1 << 20;
 
 #[derive(Debug)]

@@ -35,7 +35,7 @@ impl<T> Default for Leaks<T> {
 }
 
 impl<T: Eq + Hash> Leaks<T> {
-    /// Of what belongs to nobody now, that which has for long enough.
+    /// Returns the orphans that have had no owner for long enough.
     pub fn due(&mut self, orphans: impl IntoIterator<Item = T>) -> Vec<T> {
         let mut left = HashMap::new();
         let mut due = Vec::new();

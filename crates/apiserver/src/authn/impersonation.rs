@@ -14,7 +14,7 @@ use crate::user::User;
 pub struct Wanted {
     pub group: &'static str,
     pub resource: &'static str,
-    /// Of `userextras`: the key.
+    /// The key of `userextras`; otherwise empty.
     pub subresource: String,
     pub namespace: String,
     pub name: String,

@@ -107,7 +107,7 @@ impl ServiceAccounts {
         Ok(TokenUser { user, audiences: good })
     }
 
-    /// Those of the audiences asked for that a token is good for. One that names none is for this server's own.
+    /// Those requested audiences that a token is valid for. A token that names none is for this server's own.
     fn audiences(&self, named: &[String], asked: &[String]) -> Result<Vec<String>, Error> {
         let named = if named.is_empty() { &self.api_audiences } else { named };
         let good: Vec<String> = asked.iter().filter(|audience| named.contains(audience)).cloned().collect();

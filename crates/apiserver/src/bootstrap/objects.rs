@@ -77,7 +77,7 @@ pub(super) fn flow_control() -> Vec<flow_control::Standard> {
     levels.chain(flow_schemas.into_iter().map(of(kinds::flow_schemas()))).collect()
 }
 
-/// `kube-system/extension-apiserver-authentication`: how others verify the clients that this server lets in.
+/// `kube-system/extension-apiserver-authentication`: how others verify the clients that this server accepts.
 pub async fn authentication_info(bootstrap: &Bootstrap) -> Result<(), Status> {
     bootstrap.namespaces_known().await;
     let options = &bootstrap.options;

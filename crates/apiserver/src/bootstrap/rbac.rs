@@ -32,7 +32,7 @@ pub async fn reconcile(bootstrap: &Bootstrap) -> Result<(), Status> {
             return Err(status);
         }
     }
-    // Who finds the server ready has the rights of the default policy.
+    // Clients that see the server ready must have the rights of the default policy.
     bootstrap.resources.catch_up().await;
     bootstrap.policy.caught_up(&bootstrap.resources).await;
     Ok(())

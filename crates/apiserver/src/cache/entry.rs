@@ -47,7 +47,7 @@ pub enum Error {
 }
 
 impl From<Error> for Status {
-    /// Of one object; its key is below the root.
+    /// Shows the object's key below the root.
     fn from(error: Error) -> Status {
         let Error::Undecodable { key, revision, cause } = error;
         let key = key.strip_prefix("/registry").unwrap_or(&key).to_owned();

@@ -15,7 +15,7 @@ pub struct Filter {
     pub namespace: String,
     pub labels: Option<labels::Selector>,
     terms: Vec<FieldTerm>,
-    /// What all that matches is posted under.
+    /// The index term that every match has, if the selectors imply one.
     posted: Option<Term>,
 }
 
@@ -92,7 +92,7 @@ impl Filter {
         self.terms.iter().find(|term| !term.negated && term.field == field).map(|term| term.value.as_str())
     }
 
-    /// What all that matches is posted under, where there is such a thing.
+    /// The index term that every match has, if the selectors imply one.
     pub fn term(&self) -> Option<Term> {
         self.posted
     }

@@ -55,8 +55,8 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
-/// Whether an object's bytes are fields to their end, and those of its metadata, which are put together anew. What lies within other
-/// fields is not looked at.
+/// Whether an object's bytes, and those of its metadata, which are reassembled, are complete protobuf fields. The content of other
+/// fields is not checked.
 pub fn is_whole(object: &[u8]) -> bool {
     let mut fields = Fields(object);
     let mut metadata = true;

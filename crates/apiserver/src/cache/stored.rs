@@ -16,11 +16,11 @@ pub struct Stored {
     pub api_version: String,
     /// Field labels beyond `metadata.name` and `metadata.namespace`, and where they stand.
     pub fields: Vec<(&'static str, Path)>,
-    /// Those of them that objects are indexed by.
+    /// Indexes into `fields` of those that objects are indexed by.
     pub indexed: Vec<usize>,
     /// Stored as JSON rather than protobuf.
     pub json: bool,
-    /// Of the key: `/registry/pods/`.
+    /// Prefix of the keys: `/registry/pods/`.
     pub prefix: String,
     /// Whether objects are stored without defaults that they are read with, so that each has to be looked into.
     pub completed_on_read: bool,

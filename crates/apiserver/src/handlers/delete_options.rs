@@ -36,7 +36,7 @@ fn of_query(query: &str) -> Result<Asked, Status> {
     let mut asked = Asked::default();
     let mut seen = HashSet::new();
     for (name, value) in parameters(query) {
-        // Of a parameter that is repeated the first counts, but of a list all do.
+        // The first of a repeated parameter counts; `dryRun` is a list, so all of its values do.
         if name != "dryRun" && !seen.insert(name.clone()) {
             continue;
         }

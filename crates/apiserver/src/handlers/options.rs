@@ -38,7 +38,7 @@ impl ListOptions {
     pub fn parse(query: &str) -> Result<ListOptions, Status> {
         let mut given = HashMap::new();
         for (name, value) in parameters(query) {
-            // Of a parameter that is repeated the first counts, for whoever authorized the request as well.
+            // The first of a repeated parameter counts, as in authorization.
             given.entry(name).or_insert(value);
         }
         let text = |name: &str| given.get(name).map(AsRef::as_ref).unwrap_or_default();

@@ -213,7 +213,7 @@ async fn stored(
     let (prefix, store) = (kind.prefix.as_str(), &call.server.resources.store);
     let (mut from, mut end) = (format!("{prefix}{base}").into_bytes(), Vec::new());
     match filter.name() {
-        // Of one object in one place the key is known.
+        // The name and the namespace are known, so the key is.
         Some(name) if !base.is_empty() || !kind.is_namespaced() => {
             from.extend_from_slice(name.as_bytes());
             end.extend_from_slice(&from);

@@ -115,7 +115,7 @@ pub async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
 /// After this a watch that should have ended gives up its queue, whether or not its client reads.
 const LEEWAY: Duration = Duration::from_secs(5);
 
-/// Of a watch that names none, in seconds: spread out, so that not all watches are begun again at once.
+/// Default watch timeout in seconds, randomised so that watches do not restart together.
 fn unasked_timeout(shortest: u64) -> u64 {
     match shortest.min(YEAR) {
         0 => YEAR,

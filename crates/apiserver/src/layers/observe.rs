@@ -170,7 +170,7 @@ pub struct Observed {
     running: Option<Running>,
 }
 
-/// Of a long-running request, until its answer's body is gone.
+/// Counts a long-running request until its answer's body is dropped.
 struct Running(Arc<Gauge>);
 
 impl Drop for Running {

@@ -103,7 +103,7 @@ static RESOURCES: LazyLock<HashMap<&'static str, Of>> = LazyLock::new(|| {
     stored.rev().map(|row| (&*row.storage_prefix, Of::new(&row.group, &row.plural))).collect()
 });
 
-/// Of keys that are no resource's.
+/// Metrics of keys that belong to no resource.
 static OTHERS: LazyLock<Of> = LazyLock::new(|| Of::new("", ""));
 
 fn of(key: &[u8]) -> &'static Of {

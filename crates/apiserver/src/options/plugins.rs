@@ -42,7 +42,7 @@ const PLUGINS: &[&str] = &[
     "ValidatingAdmissionWebhook",
 ];
 
-/// Those that run without being asked for.
+/// Plugins that are enabled by default.
 const BY_DEFAULT: &[&str] = &[
     "NamespaceLifecycle",
     "LimitRanger",

@@ -11,7 +11,7 @@ use super::{Proxy, text_response};
 use crate::body::Body;
 use crate::request_info::{RequestInfo, flag, parameter, parameters};
 
-/// Of a kubelet's refusal no more than this is passed on.
+/// Bytes of a kubelet's refusal that are passed on at most.
 const MOST_OF_ERROR: usize = 50_000;
 
 impl Proxy {

@@ -145,7 +145,7 @@ impl Rewriter {
                     if !byte.eq_ignore_ascii_case(&end[self.kept.len()]) {
                         out.append(&mut self.kept);
                     }
-                    // nothing but the first byte of the end can begin it anew
+                    // only the first byte of the end tag can start a new match
                     match byte.eq_ignore_ascii_case(&end[self.kept.len()]) {
                         true => self.kept.push(byte),
                         false => out.push(byte),

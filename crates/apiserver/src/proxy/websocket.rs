@@ -1,7 +1,6 @@
 //! Logs for clients that can only read WebSockets, browsers above all: what comes is sent in messages, binary or base64.
 //!
-//! Of RFC 6455 only what a sender needs is here. The client's messages are not looked at, except that it may ask whether we are
-//! there, or close.
+//! Implements the part of RFC 6455 that a sender needs. The client's messages are ignored, except for pings and closes.
 
 use aws_lc_rs::digest;
 use base64::Engine as _;

@@ -33,9 +33,9 @@ use crate::reviews::Reviews;
 use crate::settings::Settings;
 use crate::tokens::Issuer;
 
-/// When what ends.
+/// The three stages of shutdown, in order.
 pub struct Lives<'a> {
-    /// The end was asked for: no longer ready.
+    /// Shutdown was requested: no longer ready.
     pub shutdown: &'a CancellationToken,
     /// No new connections, and watches end.
     pub stop: &'a CancellationToken,

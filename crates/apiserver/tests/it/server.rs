@@ -63,7 +63,7 @@ async fn who_may_what() {
             .ends_with("node: no relationship found between node 'n1' and this object")
     );
 
-    // Who holds nothing grants nothing, even where he may write roles.
+    // A user without rights grants none, even one who may write roles.
     let admin = rig.admin();
     let base = "/apis/rbac.authorization.k8s.io/v1";
     let role = json!({"metadata": {"name": "role-writer"}, "rules": [{"verbs": ["*"], "apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"]}]});

@@ -328,7 +328,7 @@ mod tests {
     use super::*;
     use base64::Engine as _;
 
-    /// Of the organization system:masters, without a common name and with one.
+    /// Certificates of the organization system:masters, without a common name and with one.
     const NAMELESS: &str = concat!(
         "MIIBhzCCAS2gAwIBAgIUFnT5FTkUmSdnjZO4GJKgwnZiVwMwCgYIKoZIzj0EAwIwGTEXMBUGA1UECgwOc3lzdGVtOm",
         "1hc3RlcnMwHhcNMjYxMTIxMjE1NTUyWhcNMzYxMTE4MjE1NTUyWjAZMRcwFQYDVQQKDA5zeXN0ZW06bWFzdGVyczBZ",

@@ -66,7 +66,7 @@ impl Correlator {
         texts.insert(text);
         *seen = now;
         let (key, message) = if texts.len() >= SIMILAR {
-            // Those that came first keep their own counts, and others do not pile up.
+            // Texts before the limit keep their own events, and later ones do not accumulate.
             texts.remove(&text);
             (group, format!("{COMBINED}{}", report.message))
         } else {

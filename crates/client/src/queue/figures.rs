@@ -15,7 +15,7 @@ const SECONDS: &[f64] =
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Now {
     pub depth: usize,
-    /// Of all that is being worked on, in seconds.
+    /// Time that all keys under work have taken so far, in seconds.
     pub unfinished: f64,
     pub longest: f64,
 }

@@ -1,7 +1,7 @@
 //! `taint-eviction-controller`: pods leave nodes whose `NoExecute` taints they do not tolerate, or no longer.
 //!
-//! When a toleration began is read from the taint and the pod, so that a restart does not start it anew. A taint that
-//! does not say since when it is there (`kubectl taint` sets none) counts from when it was first seen with the pod.
+//! The start of a toleration is read from the taint and the pod, so that a restart does not extend it. A taint without
+//! `timeAdded` (`kubectl taint` sets none) counts from when it was first seen with the pod.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -16,7 +16,7 @@ pub fn values() -> BTreeMap<String, String> {
     VALUES.lock().clone()
 }
 
-/// What a flag comes to whose default the daemon knows and the command line does not.
+/// Sets the effective value of a flag that the command line leaves to the daemon's default.
 pub fn set_value(name: &str, value: &dyn ToString) {
     VALUES.lock().insert(name.to_owned(), value.to_string());
 }

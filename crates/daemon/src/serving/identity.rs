@@ -106,7 +106,7 @@ pub fn extra(headers: &HeaderMap, prefix: &str) -> Result<BTreeMap<String, Vec<S
     Ok(extra)
 }
 
-/// Undoes percent encoding. A text that is not well escaped stays as it is; none that comes to no UTF-8.
+/// Decodes percent encoding. A text that is not well escaped stays as it is; `None` when the result is not UTF-8.
 fn unescape(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

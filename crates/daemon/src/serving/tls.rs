@@ -26,7 +26,7 @@ pub struct TlsConfig {
     current: Arc<Current>,
     files: Option<KeyPair>,
     min_tls13: bool,
-    /// Of TLS 1.2; all that the provider has, where not given.
+    /// Cipher suites of TLS 1.2; `None` means all of the provider's.
     suites: Option<Vec<rustls::CipherSuite>>,
 }
 

@@ -97,7 +97,7 @@ fn clusters_addresses_lead_to_endpoints() {
             web,
             &[format!("{POD_1} sees {POD_2}"), format!("{POD_2} sees 10.244.0.1")],
         );
-        // Who is not a pod could not be answered by it.
+        // An endpoint could not answer a client outside the pod network directly.
         probe("outside", Protocol::Tcp, web, &both_see("10.244.0.1"));
         probe("node", Protocol::Tcp, "10.96.0.7:81", &["refused".into()]);
         probe("pod-1", Protocol::Tcp, "10.96.0.7:81", &["refused".into()]);

@@ -1,4 +1,4 @@
-//! Tables of who is let in.
+//! Tables of pods that are admitted or rejected.
 
 use super::*;
 use serde_json::json;

@@ -40,7 +40,7 @@ async fn enforce(kubelet: &Kubelet) {
     }
 }
 
-/// Those that run as long as the pod does.
+/// Containers that run as long as the pod: regular ones and sidecars.
 fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
     let sidecars = |init: &&Container| qos::is_sidecar(init);
     pod.spec

@@ -14,9 +14,9 @@ use tracing::warn;
 /// Bytes a pod uses.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Usage {
-    /// Of disk: the writable layer and the logs.
+    /// Disk usage by container: writable layer and logs.
     pub containers: BTreeMap<String, u64>,
-    /// By the volume's name; looked at for disk only, though some are in memory.
+    /// Usage by volume name; measured for disk only, though some volumes are in memory.
     pub empty_dirs: BTreeMap<String, EmptyDir>,
 }
 

@@ -32,7 +32,7 @@ pub enum Error {
 }
 
 impl Policy {
-    /// Of the fields of the configuration.
+    /// Takes the configuration's fields.
     pub fn new(policy: &str, list: &[String]) -> Result<Self, Error> {
         if !list.is_empty() && policy != "NeverVerifyAllowlistedImages" {
             return Err(Error::UnusedList);

@@ -76,7 +76,7 @@ impl Kind for Record {
 struct Credentials {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     kubernetes_secrets: Vec<Secret>,
-    /// Of credential providers, which this kubelet does not have.
+    /// Written by credential providers, which this kubelet does not support; kept as read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     kubernetes_service_accounts: Vec<serde_json::Value>,
     /// Pulled without credentials: any pod may use it.

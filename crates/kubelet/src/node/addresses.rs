@@ -39,7 +39,7 @@ struct Lookup {
 }
 
 impl Addresses {
-    /// Of `--node-ip` and the node's name.
+    /// Takes the value of `--node-ip` and the node's name.
     pub fn new(given: &str, name: &str) -> anyhow::Result<Self> {
         Self::with(given, name, Box::new(Host))
     }

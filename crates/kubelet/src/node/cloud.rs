@@ -15,7 +15,7 @@ pub struct Cloud {
 }
 
 impl Cloud {
-    /// Of `--cloud-provider` and `--node-ip`.
+    /// Takes the values of `--cloud-provider` and `--node-ip`.
     pub fn new(provider: &str, node_ip: &str) -> Cloud {
         let parts = node_ip.split(',').map(str::trim);
         let named: Vec<&str> =
@@ -23,7 +23,7 @@ impl Cloud {
         Cloud { external: provider == "external", node_ip: named.join(",") }
     }
 
-    /// Those to register with.
+    /// Taints to register the node with.
     pub fn taints(&self, configured: &[Taint]) -> Vec<Taint> {
         let mut taints = configured.to_vec();
         if self.external {

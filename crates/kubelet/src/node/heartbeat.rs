@@ -1,13 +1,13 @@
-//! Requests by which the control plane knows that the node lives. They wait for an answer for a short time only, and
-//! when one after the other gets none, all connections to the API server are made anew: a way that swallows packets
-//! would otherwise cost the node its lease long before the connection is seen to be dead.
+//! Requests by which the control plane knows that the node is alive. They wait only a short time for an answer, and
+//! when several in a row get none, all connections to the API server are replaced: a path that drops packets
+//! would otherwise cost the node its lease long before the connection is known to be dead.
 
 use crate::config::KubeletConfiguration;
 use client::Client;
 use std::time::Duration;
 use tracing::warn;
 
-/// Requests without an answer, one after the other, before connections are made anew.
+/// Requests in a row without an answer before the connections are replaced.
 const PATIENCE: u32 = 2;
 
 pub struct Heartbeat {

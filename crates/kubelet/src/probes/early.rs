@@ -34,7 +34,7 @@ impl FirstLine {
 pub(super) struct Asking<S> {
     pub(super) stream: S,
     pub(super) asked: bool,
-    /// Who wants to read and may not yet.
+    /// Waker of a reader that has to wait.
     pub(super) waits: Option<Waker>,
     pub(super) first_line: FirstLine,
 }

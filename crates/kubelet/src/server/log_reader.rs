@@ -135,7 +135,7 @@ impl<A: Alive> Reader<A> {
         tokio::time::sleep(POLL).await;
         match tokio::fs::metadata(&self.path).await {
             Ok(metadata) if metadata.ino() != self.inode => self.last_round = Round::Rotated,
-            // Between being renamed and being opened anew.
+            // The file may be missing between its renaming and its reopening.
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ if self.asked.is_none_or(|asked| asked.elapsed() >= ALIVE) => {
                 self.asked = Some(Instant::now());
@@ -310,7 +310,7 @@ rubbish
                 Options { timestamps: true, tail: Some(6), ..all.clone() },
                 "2026-01-01T00:00:03.000000003Z three\n2026-01-01T00:00:04.000000006Z \n2026-01-01T00:00:05.000000007Z five and  more\n",
             ),
-            // Of a container that has ended.
+            // The container has ended, so following ends, too.
             (Options { follow: true, tail: Some(1), ..all.clone() }, "five and  more\n"),
         ];
         for (options, want) in table {

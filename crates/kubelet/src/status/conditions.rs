@@ -32,7 +32,7 @@ fn no(reason: &str, message: String) -> Draft {
     Draft { status: false, reason: reason.into(), message }
 }
 
-/// `phase` is what the containers come to. Where something of the pod still runs, `status` has an earlier one.
+/// `phase` follows from the containers' states. While something of the pod still runs, `status` has an earlier one.
 pub(super) fn generate(input: &Input, status: &PodStatus, old: &PodStatus, phase: &str) -> Vec<PodCondition> {
     let containers_ready = containers_ready(input, status, phase);
     let ready = match containers_ready.status {

@@ -87,7 +87,7 @@ impl Manager {
         }
     }
 
-    /// Reports a pod anew, e.g. after its mirror was made.
+    /// Reports a pod again, e.g. after its mirror was created.
     pub fn wake(&self, uid: &str) {
         if let Some(entry) = self.statuses.lock().get_mut(uid) {
             entry.sent = None;

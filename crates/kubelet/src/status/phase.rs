@@ -92,8 +92,8 @@ impl Tally {
     }
 }
 
-/// What the containers come to. Whether it may be reported already is for the caller to see to: a pod may have failed
-/// while some of its containers run, and one that never came so far is Pending when it is over.
+/// The phase that follows from the containers' states. The caller decides whether it may be reported yet: a pod may have failed
+/// while some of its containers run, and one that ended before any container started is Pending.
 pub(super) fn of(input: &Input, status: &PodStatus) -> &'static str {
     let tally = Tally::of(input.pod, status);
     // A sidecar that is being restarted does not undo initialization.

@@ -120,8 +120,8 @@ impl Worker {
         }
     }
 
-    /// Removes what was made of a container and never ran: its like could not be made. One that the runtime is
-    /// starting still cannot be removed: it will run or have ended, and only then it is known what to do.
+    /// Removes instances of a container that were created and never started: they block creating a new one with the same
+    /// name. An instance that the runtime is still starting cannot be removed; what to do is decided once it runs or has ended.
     async fn clear_the_way(&self, pod: &Pod, observed: &RuntimePod, name: &str) -> bool {
         for unused in observed.instances(name).filter(|it| it.never_ran()) {
             if let Err(error) = self.kubelet.runtime.remove_container(&unused.id).await {

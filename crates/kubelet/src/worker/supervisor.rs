@@ -32,7 +32,7 @@ impl Supervisor {
             kubelet.status.look_again(&uid);
             return;
         }
-        // What its source has dropped makes room, even while it ends; what was not let in takes none.
+        // Pods that their source has removed free their resources, even while they end; rejected pods use none.
         let others: Vec<Arc<Pod>> = {
             let workers = self.workers.lock();
             let dropped = |other: &Arc<Pod>| {
@@ -116,7 +116,7 @@ impl Supervisor {
         self.workers.lock().get(uid).is_some_and(|orders| orders.state().failure.is_some())
     }
 
-    /// Whether the pod was not let in.
+    /// Whether the pod was rejected at admission.
     pub fn is_rejected(&self, uid: &str) -> bool {
         self.workers.lock().get(uid).is_some_and(|orders| orders.state().rejected)
     }

@@ -56,7 +56,7 @@ fn a_container_that_has_started_up_need_not_wait_for_its_readiness_probe() {
         world.node.runtime.answer_exec("up", 0, "");
         seconds(&mut world, 3).await;
         assert_eq!(ready(&world), "True");
-        // Nor when the container is made anew.
+        // Nor when the container is recreated.
         let (running, _) = world.node.runtime.running(&uid(0));
         world.node.runtime.exit(&running[0].1, 1, "Error");
         seconds(&mut world, 6).await;

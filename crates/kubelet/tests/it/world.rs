@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// How often the world is looked at while something happens: below what most calls take.
 pub const GLANCE: Duration = Duration::from_millis(10);
-/// And when it comes to rest.
+/// How often it is looked at while it settles.
 pub const SLOW_GLANCE: Duration = Duration::from_millis(250);
 
 pub fn on_paused_time(test: impl Future<Output = ()>) {
@@ -143,7 +143,7 @@ impl World {
         }
     }
 
-    /// Has every container that works towards an end come to it.
+    /// Lets time pass until every container that ends by itself has ended.
     pub async fn settle(&mut self) {
         for _ in 0..25 {
             self.pass(Duration::from_secs(20), SLOW_GLANCE).await;

@@ -302,7 +302,7 @@ fn merge_list(mut target: Vec<Tree>, patch: &[Tree], member: &Member<'_>) -> Res
     if !deleted.is_empty() {
         target.retain(|one| !deleted.contains(&order::key(identity(one, member.key))));
     }
-    // Of several with one key the first is merged.
+    // Among several items with one key, the first is merged.
     let mut places: HashMap<Option<String>, usize> =
         target.iter().enumerate().rev().map(|(place, item)| (key_of(item), place)).collect();
     for map in changes {

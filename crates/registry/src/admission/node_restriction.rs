@@ -142,7 +142,8 @@ fn csi_node(attributes: &Attributes<'_>, object: &Tree, node: &str) -> Result<()
     Ok(())
 }
 
-/// Of others the authorizer sees the slice that is stored; of a new one, and of each of many that go, it is seen here.
+/// Checks the slice of a create or a delete, each one of a `deletecollection` included. For other requests the authorizer checks the
+/// stored slice.
 fn slice(attributes: &Attributes<'_>, slice: &Tree, node: &str) -> Result<(), Status> {
     let (verb, slice) = match (attributes.operation, attributes.old) {
         (Operation::Create, _) => ("create", slice),

@@ -239,7 +239,7 @@ mod tests {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
 
-    /// Of `/CN=n`, signed with the key in it.
+    /// A request for `/CN=n`, signed with the key in it.
     const REQUEST: &str = "-----BEGIN CERTIFICATE REQUEST-----\n\
 MIHHMG4CAQAwDDEKMAgGA1UEAwwBbjBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IA\n\
 BOamOv6YBktGpyyf/WXTq1QrmZwNrXTTq9fToFWBbgDYe3/Op9agqw/C32UNI4dy\n\

@@ -108,7 +108,7 @@ fn reference(image: &str) -> bool {
         *last = last.split_once(':').map_or(*last, |(last, _)| last);
     }
     let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-    // That would be an identity; and the name has its default domain before it.
+    // 64 hexadecimal digits are an image id, not a name; and the length includes the default domain.
     if (name.len() == 64 && name.bytes().all(hex)) || name.len() > 255 - "docker.io/library/".len() {
         return false;
     }

@@ -28,7 +28,7 @@ pub(super) const PROFILES: &[Profile] = &[Profile {
     ..Profile::new("apiextensions.k8s.io", "customresourcedefinitions")
 }];
 
-/// Of the names only those in `spec` have defaults: an accepted name is empty until it is accepted.
+/// Only names in `spec` have defaults: those in `status` are empty until they are accepted.
 fn spec(spec: &mut Object) {
     fill_pointer(spec, "conversion", json!({"strategy": "None"}));
     let names = as_object(spec.entry("names").or_insert(Tree::Null));

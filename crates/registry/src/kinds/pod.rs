@@ -134,7 +134,7 @@ fn app_armor(pod: &mut Tree) {
     }
 }
 
-/// Of the new pod nothing counts but these fields of the spec.
+/// Takes only these spec fields from the update; the rest stays as stored.
 fn only(pod: &mut Tree, old: &Tree, fields: &[&str]) {
     let mut result = old.clone();
     for field in fields {

@@ -14,11 +14,11 @@ pub struct Profile {
     /// Places of the plugins that take part in each point.
     points: [Vec<usize>; Point::COUNT],
     weights: Vec<i64>,
-    /// Of nodes to find before scoring; 0 adapts to the cluster.
+    /// Percentage of nodes to find before scoring; 0 adapts to the cluster.
     pub percentage: i64,
     /// Preemption is enabled.
     pub preempts: bool,
-    /// Those that its permit plugins hold back.
+    /// Pods that wait for its permit plugins.
     pub waiting: Arc<WaitingPods>,
     pub times: PointTimes,
 }
@@ -71,7 +71,7 @@ impl Profile {
     }
 
     /// Whether the filters in `active` let the pod onto the node; else which does not. It must fit beside the pods that
-    /// have been promised the node, and without them too: they may come to be placed elsewhere.
+    /// have been promised the node, and without them too: they may be placed elsewhere.
     pub fn fits(
         &self,
         active: &[usize],

@@ -39,7 +39,7 @@ pub struct Entry {
     pub first: Duration,
     /// When it came into its present place.
     since: Duration,
-    /// Those that rejected it, bit by bit.
+    /// Plugins that rejected it, a bit each.
     plugins: u64,
 }
 

@@ -68,14 +68,14 @@ impl Scheduler {
         if self.preempt(pod, &victims).await.is_ok() {
             self.core.lock().preempted(pod, self.now());
         } else {
-            self.take_back_nomination(pod).await;
+            self.clear_nomination(pod).await;
             self.core.lock().preemption_failed(pod, &victims, self.now());
         }
         self.wake.notify_one();
     }
 
     /// Clears the nomination. The cache may see the nomination later than this, and then its end.
-    pub(super) async fn take_back_nomination(&self, pod: &Pod) {
+    pub(super) async fn clear_nomination(&self, pod: &Pod) {
         // Null takes the field away.
         self.patch_status(pod, json!({"nominatedNodeName": null})).await;
     }
@@ -178,7 +178,7 @@ mod tests {
             let answer = format!(
                 "HTTP/1.1 {status}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{{}}"
             );
-            // Who asked may be gone.
+            // The client may be gone.
             let _ = stream.write_all(answer.as_bytes()).await;
             if first.starts_with("PATCH") && patches.last().is_some_and(|patch| patch.contains("the end")) {
                 return patches;
@@ -219,8 +219,8 @@ mod tests {
             scheduler.patch_status(&high, json!({"message": "the end"})).await;
         };
         let (patches, ()) = tokio::join!(serve(listener, deletion), reports);
-        let taken_back = patches.iter().any(|patch| patch.contains(r#""nominatedNodeName":null"#));
-        assert_eq!(taken_back, !waits, "{deletion}: {patches:?}");
+        let cleared = patches.iter().any(|patch| patch.contains(r#""nominatedNodeName":null"#));
+        assert_eq!(cleared, !waits, "{deletion}: {patches:?}");
         let core = scheduler.core.lock();
         assert_eq!(core.table.nominated(0).len(), usize::from(waits), "{deletion}");
         let sizes = core.queue.sizes();

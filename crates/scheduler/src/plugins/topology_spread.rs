@@ -1,7 +1,7 @@
 //! `PodTopologySpread`: the pods a constraint selects, counted by topology domain.
 //!
-//! Placed pods are counted anew for each pod to be scheduled, over all nodes: its cost grows with the cluster. Counts per
-//! selector that are kept up to date by difference are still to come.
+//! Placed pods are counted again for each pod to schedule, over all nodes: its cost grows with the cluster. Counts per
+//! selector that are kept up to date by difference are absent yet.
 //!
 //! Constraints are the pod's own. Upstream's defaults for pods of a service or controller are deliberately absent yet.
 

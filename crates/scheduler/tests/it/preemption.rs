@@ -92,7 +92,7 @@ fn a_preemptor_whose_victim_stays_does_not_wait_for_its_end() {
 }
 
 #[test]
-fn a_nomination_ends_when_it_is_taken_back() {
+fn a_nomination_ends_when_it_is_cleared() {
     let mut fixture = Fixture::new([node("a", "1", json!({}))]);
     let pod = cpu("p", "1", json!({}));
     let nominated = nominated_to(&pod, "a");

@@ -83,7 +83,7 @@ fn version_of(pod: &Tree) -> String {
     pod.pointer("/metadata/resourceVersion").and_then(Tree::as_str).unwrap_or_default().to_owned()
 }
 
-/// The options for a pod that goes without a budget: where it could come to need one, as it was seen.
+/// Delete options for a pod that needs no budget, with the seen resource version where it could need one later.
 fn of_seen(deletion: &DeleteOptions, pod: &Tree) -> DeleteOptions {
     let phase = pod.pointer("/status/phase").and_then(Tree::as_str).unwrap_or_default();
     let ends = matches!(phase, "Succeeded" | "Failed")

@@ -50,7 +50,7 @@ pub struct Plan {
 
 pub struct Input<'a> {
     pub deployment: &'a Deployment,
-    /// Those it owns, in any order.
+    /// Replica sets that it owns, in any order.
     pub sets: &'a [ReplicaSet],
     /// Whether the replica set with this uid has pods that still run; asked only when recreating.
     pub has_running_pods: &'a dyn Fn(&str) -> bool,

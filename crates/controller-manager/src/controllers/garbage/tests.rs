@@ -61,7 +61,7 @@ fn verified(graph: &mut Graph, uid: &str, answer: Answer) -> Verified {
     graph.verified(&identity, answer)
 }
 
-/// Those to be judged, because an owner that was never seen is absent.
+/// Objects to judge again, because an owner that was never seen is absent.
 fn absent(graph: &mut Graph, uid: &str) -> Vec<String> {
     match verified(graph, uid, Answer::Absent) {
         Verified::Judge(todo) => names(todo),

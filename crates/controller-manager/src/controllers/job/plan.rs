@@ -24,7 +24,7 @@ pub(super) struct Memory {
     pub(super) ending: Option<jiff::Timestamp>,
 }
 
-/// By a job's key, and its uid: one that is made anew under the name of another begins afresh.
+/// Memories by job key, each with its job's uid: a job that is recreated under the same name starts without one.
 #[derive(Default)]
 pub(super) struct Memories(FxHashMap<Key, (Text, Memory)>);
 
@@ -97,7 +97,7 @@ pub(super) struct Round<'a> {
     /// A pod on its way out is not replaced, nor counted, before it has ended.
     pub(super) only_failed: bool,
     pub(super) completed: BTreeSet<i32>,
-    /// Those that the status has already.
+    /// Completed indexes that the status has already.
     pub(super) completed_before: BTreeSet<i32>,
     pub(super) failed_indexes: BTreeSet<i32>,
     pub(super) succeeded: i32,

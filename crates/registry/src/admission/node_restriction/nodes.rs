@@ -31,7 +31,7 @@ fn within(key: &str, domains: &[&str]) -> bool {
         .any(|own| domain.strip_suffix(own).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
 }
 
-/// Those reserved for administrators, and those of the API's own domains that are not a kubelet's.
+/// Labels that are reserved for administrators, and those in the API's own domains that a kubelet may not set.
 fn forbidden_labels<'t>(labels: impl Iterator<Item = &'t str>) -> Vec<&'t str> {
     let mut bad: Vec<&str> = labels
         .filter(|key| {

@@ -53,7 +53,7 @@ pub(super) fn node_requirement(requirement: &Tree, path: &Path<'_>, errors: &mut
     rules::format(key, names::qualified_name(key), &path.field("key"), errors);
 }
 
-/// Of a node's fields only the name can be selected by.
+/// Checks `matchFields`. The only field of a node that can be selected by is its name.
 pub(super) fn node_fields(term: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let all = path.field("matchFields");
     for (index, requirement) in list(term, "matchFields").iter().enumerate() {

@@ -92,7 +92,7 @@ pub(super) fn keep_node_ports(service: &mut Tree, old: &Tree) {
         return;
     }
     let identity = |port: &Tree| (number(port, "port"), text(port, "protocol").to_owned());
-    // Of ports with one identity the first counts.
+    // The first of several ports with one identity counts.
     let before = list(old, "spec.ports").iter().rev().map(|port| (identity(port), number(port, "nodePort")));
     let before: HashMap<(i64, String), i64> = before.collect();
     let Some(ports) = object_mut(service, "spec").and_then(|spec| spec.get_mut("ports")?.as_array_mut())
