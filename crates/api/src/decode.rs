@@ -71,7 +71,7 @@ pub fn untyped(bytes: &[u8]) -> Result<Tree, String> {
     node::parse_json(bytes).map(|node| node.to_tree())
 }
 
-/// What is wrong with text that should be a JSON object.
+/// The error in text that should be a JSON object, if any.
 pub fn object_problem(bytes: &[u8]) -> Option<String> {
     let kind = match node::parse_json(bytes) {
         Err(problem) => return Some(problem),

@@ -83,14 +83,14 @@ fn suffix_of(suffix: &str) -> Option<(Format, u32, i32)> {
         "Ei" => binary(60),
         _ => {
             let exponent: i64 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
-            // of a larger one only the low bits have ever counted
+            // upstream keeps only the low bits of a larger exponent
             Some((Format::DecimalExponent, 10, exponent as i32))
         }
     }
 }
 
 /// The text as it is written from now on: no fraction where a smaller suffix avoids it, the largest suffix that stays exact.
-/// What is finer than a billionth is rounded up.
+/// The canonical text of a quantity. Fractions finer than a billionth are rounded up.
 pub fn canonical(text: &str) -> Result<String, &'static str> {
     rounded(text, NANO)
 }

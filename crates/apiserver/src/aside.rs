@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_gives_up_ends_it() {
+    async fn dropping_the_request_ends_its_work() {
         let (sender, ended) = tokio::sync::oneshot::channel::<()>();
         let work = request(async move {
             let _sender = sender;

@@ -139,7 +139,7 @@ impl Authenticator {
 }
 
 impl User {
-    /// With the group of all who are known.
+    /// Adds the group of all authenticated users.
     fn authenticated(mut self) -> User {
         if !self.in_group(AUTHENTICATED) && self.name != ANONYMOUS {
             self.groups.push(AUTHENTICATED.into());

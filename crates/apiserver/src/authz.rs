@@ -135,7 +135,7 @@ impl Authorizer {
         Authorizer { modes: modes.iter().map(mode).collect(), rbac }
     }
 
-    /// One that refuses nothing.
+    /// An authorizer that allows everything.
     pub fn allowing_all() -> Authorizer {
         Authorizer { modes: vec![Mode::AlwaysAllow], rbac: Arc::default() }
     }

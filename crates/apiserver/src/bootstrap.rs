@@ -62,7 +62,7 @@ pub struct Bootstrap {
     pub resources: Arc<Resources>,
     pub store: Arc<dyn store::Store>,
     pub options: Options,
-    /// Where clients in the cluster reach this server.
+    /// Address at which clients in the cluster reach this server.
     pub advertise: IpAddr,
     pub services: Arc<ServiceHook>,
     pub flows: Arc<Flows>,

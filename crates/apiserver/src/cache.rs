@@ -50,9 +50,9 @@ struct State {
     unreadable: BTreeMap<String, entry::Error>,
     /// Revision of the last change to this kind.
     revision: i64,
-    /// What happened since the objects are being read; `None` once they are known.
+    /// Changes since the reading of the objects began; `None` once they are loaded.
     pending: Option<Vec<Pending>>,
-    /// The revision at which the objects were read: what happened until then is in them.
+    /// The revision at which the objects were read: earlier changes are in them.
     loaded: i64,
     /// The kind is no longer served, or served by another cache.
     closed: bool,
@@ -67,7 +67,7 @@ struct State {
 /// A change to an object while all objects are being read.
 struct Pending {
     key: String,
-    /// With whether it was created; `None` for a delete.
+    /// The new value, and whether it was created; `None` for a delete.
     value: Option<(Bytes, bool)>,
     revision: i64,
 }

@@ -72,7 +72,7 @@ impl Catalog {
         self.groups.iter().any(|own| own.name == group)
     }
 
-    /// With these kinds, each in the place of the one of its name or behind the others of its group and version.
+    /// A catalog with these kinds added, each replacing the one of its name or after the others of its group and version.
     pub fn with(&self, kinds: &[Arc<Kind>]) -> Catalog {
         let mut new: HashMap<_, _> = kinds.iter().map(|kind| (name(kind), kind)).collect();
         let mut catalog: Catalog =

@@ -1,4 +1,4 @@
-//! Between the versions of a kind. Most differ in nothing but their name.
+//! Conversion between the versions of a kind. Most differ in nothing but their name.
 
 use api::Tree;
 use api::model::Resource;

@@ -156,7 +156,7 @@ pub fn answer(
         }
         _ => {}
     }
-    // what upstream's router finds there is read alone; what it passes on answers every method
+    // paths that upstream's router knows allow only reads; those that it passes on answer every method
     let passed_on = matches!(parts.as_slice(), ["apis"] | ["apis", _]);
     if method != Method::GET && method != Method::HEAD && !passed_on {
         return None;

@@ -65,7 +65,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// With the settings and admission plugins that hold unless flags say otherwise, and all that is asked allowed.
+    /// A server with default settings and admission plugins that allows every request.
     pub fn new(
         resources: Arc<Resources>,
         reviews: Option<Arc<dyn Reviews>>,
@@ -84,7 +84,8 @@ impl Server {
         )
     }
 
-    /// With the admission plugins that `enabled` takes. Ties the resources to the server, so that writes from within go its way.
+    /// A server with the admission plugins for which `enabled` returns true. Attaches the resources to it, so that internal writes
+    /// take the same path.
     pub fn with_settings(
         resources: Arc<Resources>,
         authorizer: Arc<Authorizer>,
@@ -273,7 +274,7 @@ async fn resource(
             let warnings = Mutex::new(Vec::new());
             let call = Call { server, user, info, resource, query, headers, target, warnings };
             let answer = match body {
-                // that it cannot be shown so is found when it is done
+                // whether the answer can be shown in this form is checked only after the request is performed, as upstream does
                 Ok(body) => match perform(&call, verb, body).await {
                     Ok(answer) => check_form(call.target.form, verb, resource).map(|()| answer),
                     Err(status) => Err(status),

@@ -142,7 +142,7 @@ impl Front {
         }
         let started = Instant::now();
         let answer = self.authorizer.authorize(&Attributes::of(&user, &info));
-        // What no authorizer allows, none of them denies either.
+        // None of the authorizers ever denies; they only have no opinion.
         metrics::AUTHORIZATION.count(if answer.allowed() { "allowed" } else { "no-opinion" }, started);
         if !answer.allowed() {
             return Err(refusal::denied(&Attributes::of(&user, &info), &answer.reason));
@@ -157,7 +157,7 @@ impl Front {
         });
         let limit = match asked.map(|text| text.parse::<daemon::flags::Duration>()) {
             Some(Ok(asked)) if !asked.is_zero() => asked.0.min(self.timeout),
-            // one that is over already counts as none
+            // a negative timeout counts as none
             Some(Err(_)) if negative => self.timeout,
             Some(Err(error)) => {
                 return Err(Status::bad_request(format!(

@@ -31,7 +31,7 @@ pub enum Form {
     MetadataList,
 }
 
-/// What was agreed on.
+/// Result of content negotiation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accepted {
     pub media: MediaType,

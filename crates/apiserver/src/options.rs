@@ -71,7 +71,7 @@ pub struct Options {
     pub etcd_keyfile: Option<PathBuf>,
     #[arg(long, default_value = "/registry")]
     pub etcd_prefix: String,
-    /// Between compactions of etcd's history; 0 leaves it to others.
+    /// Interval between compactions of etcd's history; 0 leaves compaction to others.
     #[arg(long, default_value = "5m0s")]
     pub etcd_compaction_interval: Duration,
     #[arg(long, default_value = "etcd3")]
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named_as_upstream_names_it() {
+    fn missing_flags_are_named_in_upstreams_words() {
         let options = Options::parse_from(["kube-apiserver"]);
         assert_eq!(
             options.complete().unwrap_err(),
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_effect_is_named() {
+    fn flags_without_effect_are_named() {
         assert!(complete(&[]).unwrap().without_effect().is_empty());
         let given = ["--enable-aggregator-routing", "--watch-cache=false"].map(str::to_owned);
         match flags::parse_from::<Options>(given, &[]) {

@@ -59,7 +59,7 @@ impl Indenter {
                 }
                 continue;
             }
-            // what ends the document is no part of it
+            // white space after the document is no part of it
             if byte.is_ascii_whitespace() {
                 continue;
             }
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn who_gets_them() {
+    fn pretty_answers_by_query_and_agent() {
         for (query, agent, accept, expect) in [
             ("", "kubectl/v1.37.1", "", false),
             ("", "curl/7.88.1", "", true),

@@ -73,7 +73,7 @@ impl Proxy {
         info: &RequestInfo,
         mut request: Request<Incoming>,
     ) -> Result<Response<Body>, Status> {
-        // what was created a moment ago may be asked for
+        // the target may have been created a moment ago
         self.resources.catch_up().await;
         match (info.resource.as_str(), info.subresource.as_str()) {
             ("pods", "log") => {

@@ -145,7 +145,7 @@ impl Reviews {
     }
 }
 
-/// What makes a question about access one that can be answered.
+/// Validates an access review.
 fn check(plural: &str, namespace: &str, object: &Tree) -> Result<(), Status> {
     if !plural.ends_with("accessreviews") {
         return Ok(());

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_off_is_not_discovered() {
+    fn disabled_versions_are_not_discovered() {
         let groups = served(&["apps/v1=false"]).unwrap().groups();
         assert!(!groups.iter().any(|group| group.name == "apps"));
         let names = |pairs: &[&str]| -> Vec<String> {

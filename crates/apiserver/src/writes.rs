@@ -307,7 +307,7 @@ fn unwritten(error: store::Error, outcome: &mut Outcome) -> Status {
     status_of(error)
 }
 
-/// What an update came to.
+/// Result of an update.
 pub struct Updated {
     pub entry: Arc<Entry>,
     pub created: bool,
@@ -353,7 +353,7 @@ pub async fn update(
                 };
                 fresh = true;
             }
-            // what failed on the cache's object may hold of the store's
+            // an attempt that failed on the cached object may succeed on the stored one
             Err(status) if !fresh => {
                 fresh = true;
                 current = read(operation, kind, &key).await?;

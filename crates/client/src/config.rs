@@ -404,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_named() {
+    fn unusable_configurations_are_named() {
         let user = |user: &str| {
             parse(&format!(
                 "{HEAD}clusters: [{{name: k, cluster: {{server: 'https://h'}}}}]\nusers: [{{name: u, user: {user}}}]\n"

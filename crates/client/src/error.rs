@@ -1,4 +1,4 @@
-//! What can go wrong between a daemon and the API server.
+//! Errors between a daemon and the API server.
 
 use std::time::Duration;
 

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_holds_is_forgotten() {
+    fn unused_texts_are_removed() {
         let mut table = Table::default();
         let kept: Vec<_> = (0..10).map(|i| table.get(&format!("kept-{i}"))).collect();
         for i in 0..10 * SMALLEST {

@@ -118,7 +118,7 @@ impl Lines {
             }
             self.searched = self.buffer.len();
             if self.ended {
-                // What is left without a line end is an event cut off, unless its server omits the last one.
+                // A rest without a line end is an event that was cut off, unless the server omits the last line end.
                 let rest = self.buffer.split();
                 self.searched = 0;
                 let whole = serde_json::from_slice::<serde::de::IgnoredAny>(&rest).is_ok();

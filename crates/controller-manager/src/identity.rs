@@ -14,9 +14,9 @@ use tokio_util::task::TaskTracker;
 use crate::views::ServiceAccount;
 
 const NAMESPACE: &str = "kube-system";
-/// What is asked for; the server may give less.
+/// Requested lifetime of a token in seconds; the server may give less.
 const LIFETIME: i64 = 3600;
-/// A token that is refused lasts for this long at least: it may not be the token's fault.
+/// Minimum age of a token before a refusal renews it: the token may not be the reason.
 const SOONEST: Duration = Duration::from_secs(10);
 
 /// Clients by service account.

@@ -219,7 +219,7 @@ impl Options {
     /// Flags that are set to something that is not done.
     pub fn without_effect(&self) -> Vec<&'static str> {
         let set = [
-            // it names load balancers and routes of clouds
+            // only cloud load balancers and routes carry the cluster's name
             ("cluster-name", self.cluster_name != "kubernetes"),
             (
                 "service-account-private-key-file",

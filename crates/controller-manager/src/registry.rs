@@ -81,7 +81,7 @@ static ABSENT: &[(&str, &str)] = &[
     ("validatingadmissionpolicy-status-controller", ""),
 ];
 
-/// What `--controllers` came to.
+/// Controllers that `--controllers` selects.
 #[derive(Debug, Default, PartialEq)]
 pub struct Selection {
     /// Names of [`CONTROLLERS`] to run.

@@ -117,7 +117,7 @@ async fn controllers(
     for entry in registry::CONTROLLERS.iter().filter(|entry| names.contains(&entry.name)) {
         tracing::info!(controller = entry.name, "Starting controller");
         let ended = (entry.run)(context.clone());
-        // one that ends ends the daemon
+        // a controller that ends also ends the daemon
         healthz.add(entry.name, || Ok(()));
         running.spawn(async move { (entry.name, ended.await) });
     }

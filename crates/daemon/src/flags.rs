@@ -31,7 +31,7 @@ pub struct Unsupported {
     pub boolean: bool,
 }
 
-/// What a command line came to.
+/// Result of parsing a command line.
 #[derive(Debug)]
 pub enum Outcome<T> {
     Run {

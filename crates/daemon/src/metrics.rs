@@ -85,7 +85,7 @@ pub type CounterVec = Arc<Vector<Counter>>;
 pub type GaugeVec = Arc<Vector<Gauge>>;
 pub type HistogramVec = Arc<Vector<Histogram>>;
 
-/// Between label values in a child's key; occurs in no UTF-8 text we label with.
+/// Separates label values in a child's key; occurs in none of our label values.
 const SEPARATOR: char = '\u{1f}';
 
 impl<T> Vector<T> {

@@ -21,7 +21,7 @@ fn send(socket: &[u8], text: &str) -> io::Result<()> {
         None => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(socket))?,
     };
     let sender = UnixDatagram::unbound()?;
-    // nobody waits for a manager that does not read
+    // a manager that does not read must not block the start
     sender.set_nonblocking(true)?;
     sender.send_to_addr(text.as_bytes(), &address)?;
     Ok(())

@@ -74,7 +74,7 @@ impl Peer {
         self.0.local
     }
 
-    /// What the client presented, leaf first; empty for none. Whose they are is for the authority to say.
+    /// Certificates that the client presented, leaf first; empty for none. The authority verifies them.
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
         &self.0.certificates
     }

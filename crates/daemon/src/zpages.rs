@@ -173,7 +173,7 @@ fn times() -> (jiff::Timestamp, i64) {
     (started, (now.as_second() - started.as_second()).max(0))
 }
 
-/// With sorted keys, as upstream writes YAML.
+/// YAML with sorted keys, as upstream writes it.
 fn as_yaml(tree: Value) -> Option<String> {
     let Value::Object(fields) = tree else { return None };
     let sorted: BTreeMap<String, Value> = fields.into_iter().collect();
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_acceptable() {
+    async fn media_types_are_negotiated() {
         for (accept, status) in [
             ("application/json", 406),
             ("application/json;v=v1;g=config.k8s.io;as=Statusz", 406),

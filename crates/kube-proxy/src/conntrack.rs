@@ -10,7 +10,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::config::Conntrack;
 use crate::model::{Forward, Protocol, Target};
 
-/// Where UDP Services were reached that are not there any more, or otherwise.
+/// Addresses and node ports of UDP Services that were removed or changed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Former {
     addresses: FxHashSet<SocketAddr>,
@@ -35,7 +35,7 @@ fn node_port(forward: &Forward) -> Option<u16> {
     (forward.node_port != 0).then_some(forward.node_port)
 }
 
-/// Where UDP Services are and were reached, and the endpoints to which flows from there may go on.
+/// Current and former addresses and node ports of UDP Services, with the endpoints to which their flows may continue.
 ///
 /// UDP has no end that the kernel could see, so a client that keeps its port stays with its old endpoint, or with the
 /// Service's own address where there was none. Flows of a Service that go anywhere but to an endpoint that serves are

@@ -64,7 +64,7 @@ async fn apply(
         };
         services = table.undo(change);
         let lost = match error {
-            // It may have run or not.
+            // The transaction may have been applied or not.
             Error::Run { .. } => true,
             Error::Refused { .. } => !is_there(filter, table).await,
         };
@@ -183,7 +183,7 @@ pub async fn look_after(filter: &dyn PacketFilter, tables: &mut [Table]) {
     }
 }
 
-/// One look at what connection tracking knows, then only what is stale is touched.
+/// Reads the connection tracking table once and deletes only stale flows.
 async fn forget_stale(filter: &dyn PacketFilter, table: &Table, node_ports: &[IpNet]) -> Result<(), Error> {
     let frontends = Frontends::new(table.forwards(), table.former(), node_ports);
     if frontends.is_empty() {

@@ -75,7 +75,7 @@ pub fn add(rules: &mut Ruleset, forward: &Forward, settings: &Settings) {
     }
 }
 
-/// Where clients send to.
+/// Destination to which clients send.
 #[derive(Clone, Copy)]
 enum Frontend {
     Address(IpAddr),
@@ -195,7 +195,7 @@ impl<'a> Port<'a> {
         let mut lines = Vec::new();
         if !self.forward.cluster.is_empty() {
             let cluster = self.balance(frontend, Pool::Cluster);
-            // From inside the cluster the policy does not bind.
+            // The policy does not apply to traffic from inside the cluster.
             if let Some(pods) = self.settings.pods() {
                 lines.push(format!("{family} saddr {pods} goto {cluster}"));
             }

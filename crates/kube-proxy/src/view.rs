@@ -238,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_read_costs_nothing_else() {
+    fn an_unreadable_address_affects_nothing_else() {
         let endpoint =
             |addresses| serde_json::from_value::<Endpoint>(json!({"addresses": addresses})).unwrap();
         for (addresses, expect) in [

@@ -1,7 +1,7 @@
 //! What a pod was given, as against what it asks for by now. A running container keeps what it was made with: resizing in
 //! place is absent, so a resize is reported as infeasible, and the pod goes on with what it has, restarts included.
 //!
-//! What was given stands in the pod's status, which outlives the kubelet.
+//! Allocated amounts are stored in the pod's status, which outlives the kubelet.
 
 use crate::qos;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodStatus, ResourceRequirements};
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_given_holds() {
+    fn allocated_amounts_stay() {
         let pod = |requests, limits| -> Pod {
             serde_json::from_value(json!({"spec": {"containers": [
                 {"name": "a", "resources": {"requests": requests, "limits": limits}}, {"name": "b"}]}}))

@@ -289,7 +289,7 @@ fn remove_tree(folder: &Path) -> io::Result<()> {
             remove_tree(&entry.path())?;
         }
     }
-    // What the runtime lost sight of would hold the group for ever.
+    // Processes that the runtime has lost would keep the group from being removed.
     let left = std::fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
     for process in left.lines().filter_map(|line| rustix::process::Pid::from_raw(line.parse().ok()?)) {
         let _ = rustix::process::kill_process(process, rustix::process::Signal::KILL);

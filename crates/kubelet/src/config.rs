@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_effect_is_named_where_it_was_set() {
+    fn fields_without_effect_are_named_if_set() {
         assert!(KubeletConfiguration::default().without_effect().is_empty());
         let mut config: KubeletConfiguration = serde_json::from_value(serde_json::json!({
             "syncFrequency": "0s", "cpuManagerReconcilePeriod": "0s", "memorySwap": {}, "maxPods": 7,

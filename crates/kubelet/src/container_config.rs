@@ -34,7 +34,7 @@ pub struct Inputs<'a> {
     pub node: &'a Node,
 }
 
-/// What of the node goes into every container.
+/// Facts of the node that every container's configuration needs.
 #[derive(Clone, Debug)]
 pub struct Node {
     pub memory_capacity: i64,

@@ -40,7 +40,7 @@ impl Housekeeping {
             () = kubelet.pods.all_known() => {}
         }
         let mut round = 0;
-        // What the runtime cannot let go of is tried less and less often.
+        // Pods that the runtime fails to remove are retried with back-off.
         let mut failed: HashMap<String, (Duration, Instant)> = HashMap::new();
         let mut ending: JoinSet<(String, Result<(), worker::Error>)> = JoinSet::new();
         let mut under_way: HashSet<String> = HashSet::new();
@@ -96,7 +96,7 @@ async fn end(kubelet: &Arc<Kubelet>, uid: &str) -> Result<(), worker::Error> {
     let observed = runtime::read_pod(&*kubelet.runtime, uid).await?;
     let annotation =
         |key: &str| observed.containers.iter().find_map(|it| it.annotations.get(key)?.parse::<i64>().ok());
-    // What is known of it stands in the runtime.
+    // Everything known about the orphan comes from the runtime.
     let pod = Pod {
         metadata: ObjectMeta {
             name: Some(observed.name.clone()),

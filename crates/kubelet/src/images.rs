@@ -109,7 +109,7 @@ impl Puller {
         match (policy, found) {
             ("Always", _) | ("IfNotPresent", None) => {}
             ("IfNotPresent", Some(found)) if !self.may_use(pod, &found, image).await => {}
-            // Who may not use an image does not learn either that it is here.
+            // A pod that may not use an image must not learn that it is present.
             (_, Some(image_found))
                 if policy == "IfNotPresent" || self.may_use(pod, &image_found, image).await =>
             {
@@ -205,7 +205,7 @@ impl Puller {
         self.records.allows(&found.id, image, &credentials)
     }
 
-    /// With each credential that fits, or none. Answers with the one that served.
+    /// Tries to pull with each matching credential, or without one. Returns the one that worked.
     async fn try_pull(
         &self,
         pod: &Pod,

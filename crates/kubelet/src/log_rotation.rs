@@ -48,7 +48,7 @@ async fn look_at(kubelet: &Kubelet, id: &str, limit: u64, files: usize) -> Resul
     let text = |error: io::Error| error.to_string();
     let status = match kubelet.runtime.container_status(id, false).await {
         Ok(status) => status.status.unwrap_or_default(),
-        // it has gone in the meantime
+        // the container is gone by now
         Err(_) => return Ok(()),
     };
     if status.log_path.is_empty() {

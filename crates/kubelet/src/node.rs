@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// What the runtime's own status came to: `None` is well.
+/// Problems in the runtime's own status; `None` means healthy.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RuntimeHealth {
     pub runtime: Option<String>,
@@ -33,7 +33,7 @@ pub struct RuntimeHealth {
     pub handlers: Vec<cri::v1::RuntimeHandler>,
 }
 
-/// What others say of the node by its object.
+/// Facts that others write into the Node object.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
     pub uid: String,

@@ -1,4 +1,4 @@
-//! Where things lie on disk. The layout is upstream's: tools, log collectors and a kubelet that takes over
+//! Paths on disk. The layout is upstream's: tools, log collectors and a kubelet that takes over
 //! from another find their files by it.
 
 use std::path::{Path, PathBuf};

@@ -105,7 +105,7 @@ pub fn plan(pod: &Pod, runtime: &RuntimePod, context: &Context) -> Plan {
                 _ => true,
             })
             .collect();
-        // What has not run when the sandbox of such a pod is lost will not run; but a container may know better.
+        // When the sandbox of such a pod is lost, containers that have not run will not, unless one has a restart policy of its own.
         let comes_back = due.iter().any(|it| it.restart_policy.is_some());
         if pods::restart_policy(pod) == "Never"
             && attempt != 0
@@ -347,7 +347,7 @@ pub fn backoff_key(container: &Container) -> String {
 /// Plans a start, or a wait where the container is backing off.
 fn start(plan: &mut Plan, runtime: &RuntimePod, container: &Container, kind: Kind, context: &Context) {
     let last = runtime.container(&container.name);
-    // One that never ran, as when the kubelet or the runtime ended in between, is not restarted.
+    // An instance that never ran, because the kubelet or the runtime ended first, does not count as a restart.
     let restart_count = last.map_or(0, |last| last.restart_count + u32::from(!last.never_ran()));
     let finished = runtime.instances(&container.name).find(|it| it.state == State::Exited);
     if let Some(finished) = finished

@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_worth_a_look() {
+    fn finds_the_pods_that_changed() {
         let some = |all: &[(&str, i32, bool)]| -> Fingerprint {
             all.iter()
                 .map(|(id, state, alive)| ((*id).to_owned(), Seen { state: *state, alive: *alive }))

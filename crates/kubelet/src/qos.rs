@@ -95,7 +95,7 @@ pub fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
 }
 
-/// What the pod asks of its node: the sum over containers and sidecars, or the peak of its init containers
+/// Total of a pod's requests or limits: the sum over containers and sidecars, or the peak of its init containers
 /// where that is more, plus overhead. `of` picks requests or limits.
 pub fn pod_total(pod: &Pod, of: fn(&ResourceRequirements) -> Option<&Quantities>) -> Amounts {
     let Some(spec) = &pod.spec else { return Amounts::new() };

@@ -179,7 +179,7 @@ impl Manager {
             };
             let due: Vec<Arc<Pod>> = due;
             if !only_old {
-                // It may be what those that are not set up have been waiting for.
+                // The change may be the one that pods without their volumes wait for.
                 due.iter().filter(|pod| !self.is_set_up(pod)).for_each(|pod| pods.wake(uid(pod)));
             }
             let due = due.into_iter().filter(|pod| !only_old || self.is_due(pod));

@@ -128,7 +128,7 @@ impl Worker {
         }
     }
 
-    /// What the runtime holds, with termination messages, made known to the rest of the kubelet.
+    /// Reads the pod's state from the runtime, with termination messages, and publishes it to the rest of the kubelet.
     async fn observe(&self) -> cri::Result<Arc<RuntimePod>> {
         let mut found = runtime::read_pod(&*self.kubelet.runtime, &self.uid).await?;
         start::read_termination_messages(&mut found).await;
@@ -253,7 +253,7 @@ impl Worker {
         Ok(pause.min(left))
     }
 
-    /// What is left of the time that the pod may be active, where that is limited.
+    /// The rest of `activeDeadlineSeconds`, if the pod has a limit.
     fn time_left(&self, pod: &Pod) -> Option<Duration> {
         let limit = pod.spec.as_ref()?.active_deadline_seconds?;
         let start = self.kubelet.pods.status(&self.uid)?.start_time.clone()?;

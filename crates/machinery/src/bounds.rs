@@ -1,4 +1,4 @@
-//! What keeps the work on one object linear: duplicates found by hashing, and a walk that ends when enough is wrong.
+//! Bounds that keep the work on one object linear: duplicates are found by hashing, and a walk ends after enough errors.
 //! Upstream lists every field error that fits into a body of 3 MiB; we stop where no reader goes on.
 
 use std::hash::Hash;

@@ -132,7 +132,7 @@ fn stretches(old: &[&str], new: &[&str]) -> Vec<Stretch> {
     out
 }
 
-/// What both texts begin with, what differs, and what both end with.
+/// Common beginning, differing middle and common end of two texts.
 fn ends(old: &[&str], new: &[&str]) -> Vec<Stretch> {
     let head = old.iter().zip(new).take_while(|(one, other)| one == other).count();
     let behind = old[head..].iter().rev().zip(new[head..].iter().rev());

@@ -1,4 +1,4 @@
-//! Where in an object something is wrong, and the words for what is wrong with it.
+//! Paths of fields in an object, and the texts of field errors.
 //!
 //! A [`Path`] is a chain of borrowed steps on the stack, so that walking a good object allocates nothing; its text
 //! is made when an error is. A step may hold dots (`"spec.template.spec"`), which spares a binding per level.

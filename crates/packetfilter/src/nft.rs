@@ -47,7 +47,7 @@ impl Flow {
         Some(Flow { destination, endpoint })
     }
 
-    /// What makes `conntrack` delete them.
+    /// Arguments with which `conntrack` deletes the flows.
     fn arguments(&self) -> Vec<String> {
         let [address, port] = [self.destination.ip().to_string(), self.destination.port().to_string()];
         let [reply, reply_port] = [self.endpoint.ip().to_string(), self.endpoint.port().to_string()];

@@ -75,7 +75,7 @@ pub struct Script {
 }
 
 impl Script {
-    /// One that changes the table.
+    /// A script that changes the table.
     pub fn new(family: Family, table: &str) -> Script {
         let place = format!("{family} {table}");
         let (start, sets, chains) = Default::default();

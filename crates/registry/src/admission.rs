@@ -170,7 +170,7 @@ impl Chain {
         Chain { plugins }
     }
 
-    /// What runs unless flags say otherwise, in upstream's order, with `NodeRestriction` where it is enabled.
+    /// The chain of the plugins that are enabled by default, in upstream's order, with `NodeRestriction` where it is enabled.
     pub fn standard(
         lookup: Arc<dyn Lookup>,
         authorize: Arc<dyn Authorize>,

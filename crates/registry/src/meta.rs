@@ -50,7 +50,7 @@ pub fn validate(
     let metadata = get(object, "metadata");
     let generate = text(metadata, "generateName");
     if !generate.is_empty() {
-        // What comes behind a trailing dash is the server's, and good.
+        // The server's suffix after a trailing dash is valid.
         let masked = generate.strip_suffix('-').map(|base| format!("{base}-a"));
         for problem in generated(masked.as_deref().unwrap_or(generate)) {
             errors.push(METADATA.field("generateName").invalid(generate, &problem));

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stays_is_warned_of() {
+    fn accepted_but_nonstandard_addresses_are_warned_of() {
         for (text, expect) in [
             ("10.0.0.1", None),
             ("fd00::5", None),

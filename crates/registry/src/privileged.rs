@@ -4,7 +4,7 @@ use api::Tree;
 use api::model::Resource;
 use api::status::Cause;
 
-/// Where a kind has a pod's specification.
+/// Path of the pod spec in objects of a kind.
 fn place(resource: &Resource) -> Option<&'static str> {
     Some(match (resource.group.as_ref(), resource.plural.as_ref()) {
         ("", "pods") => "spec",
@@ -17,7 +17,7 @@ fn place(resource: &Resource) -> Option<&'static str> {
     })
 }
 
-/// What is wrong with an object in a cluster that allows no privileged container.
+/// Errors of an object in a cluster that does not allow privileged containers.
 pub fn causes(resource: &Resource, object: &Tree) -> Vec<Cause> {
     let Some(place) = place(resource) else { return Vec::new() };
     let spec = crate::tree::get(object, place);

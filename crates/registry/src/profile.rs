@@ -24,9 +24,9 @@ pub enum Generation {
     One,
     /// 1 on create, raised when anything but metadata and status changes.
     Spec,
-    /// As above, and when annotations change.
+    /// Like `Spec`, and when annotations change.
     SpecAndAnnotations,
-    /// As with `Spec`, and when labels change.
+    /// Like `Spec`, and when labels change.
     SpecAndLabels,
 }
 
@@ -66,9 +66,9 @@ pub struct Profile {
     /// Warnings about a new object as it came, before anything is made of it.
     pub warn_first: Option<Warn>,
     pub grace_period: Option<GracePeriod>,
-    /// What of the metadata an update of the status leaves as it was.
+    /// Metadata fields that a status update does not change.
     pub status_keeps: &'static [&'static str],
-    /// What depends on the object stays when it is deleted, unless the delete says otherwise.
+    /// Dependents are orphaned when the object is deleted, unless the delete says otherwise.
     pub orphans: bool,
     /// Warned of when a delete does not say what becomes of dependents.
     pub unsaid_policy: Option<&'static str>,

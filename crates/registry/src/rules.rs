@@ -106,7 +106,7 @@ fn amounts() -> HashMap<u32, Vec<&'static str>> {
     messages.filter(|(_, message)| of_group(message)).filter_map(of_message).collect()
 }
 
-/// What may be finer than a thousandth, by its spelling.
+/// Whether a quantity may be finer than a thousandth, by its spelling.
 fn fine(text: &str) -> bool {
     text.ends_with(['n', 'u']) || text.contains(['.', 'e', 'E'])
 }

@@ -101,7 +101,7 @@ impl Strategy<'_> {
         let changed = |path: &str| !same(get(object, path), get(old, path));
         let raised = match self.kind.profile.generation {
             Generation::Unset | Generation::One => false,
-            // where a pod runs is not of its owner's making
+            // a binding sets the node, which is no change of the pod's wanted state
             _ if context.subresource == Some("binding") => false,
             Generation::Spec => spec_changed(object, old),
             Generation::SpecAndAnnotations => spec_changed(object, old) || changed("metadata.annotations"),
@@ -154,7 +154,7 @@ impl Strategy<'_> {
 
     /// Texts for `Warning` headers.
     pub fn warnings(&self, context: &Context<'_>, object: &Tree, old: Option<&Tree>) -> Vec<String> {
-        // what a subresource writes is not its author's object
+        // the author of a subresource's write did not write the object
         let warn = match (self.status, context.subresource) {
             (true, _) => self.kind.profile.warn_status,
             (false, None | Some("scale" | "finalize")) => self.kind.profile.warn,

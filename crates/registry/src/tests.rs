@@ -151,7 +151,7 @@ fn changed_objects() {
         let resource = resource(&input);
         ensure(&mut input, "metadata").insert("uid", NO_UID.into());
         if let ("Pod", Some(spec)) = (&*resource.kind, object_mut(&mut input, "spec")) {
-            // of an admission plugin
+            // an admission plugin sets the service account
             crate::tree::fill(spec, "serviceAccountName", "default");
         }
         let strategy = resource.strategy(None);
@@ -296,7 +296,7 @@ fn new_objects_are_stored_as_upstream_stores_them() {
 }
 
 #[test]
-fn what_a_pod_certificate_request_asks_for_stays() {
+fn the_spec_of_a_pod_certificate_request_is_immutable() {
     let request = |seconds: u32| {
         api::json!({"apiVersion": "certificates.k8s.io/v1", "kind": "PodCertificateRequest",
             "metadata": {"name": "a", "namespace": "b", "resourceVersion": "1"},

@@ -27,13 +27,13 @@ pub struct Core {
     pub table: Table,
     pub queue: Queue,
     pub profiles: FxHashMap<Symbol, Arc<Profile>>,
-    /// What became of pods while their binding is under way, for those that it fails for.
+    /// Newest states of pods whose binding is under way, needed if it fails.
     updates: FxHashMap<Box<str>, Arc<Pod>>,
     start: usize,
     random: SmallRng,
 }
 
-/// What became of a pod that was taken from the queue.
+/// Result of scheduling a pod that was taken from the queue.
 pub enum Attempt {
     /// Assumed on a node: bind it, then [`Core::bound`] or [`Core::bind_failed`]. Wait first where permit plugins ask for it.
     Bind { entry: Entry, node: Symbol, choice: Choice, profile: Arc<Profile>, wait: Option<WaitingPod> },
@@ -225,7 +225,7 @@ impl Core {
         now: Duration,
     ) -> (Option<Victims>, Vec<Arc<Pod>>) {
         if diagnosis.message.is_some() {
-            // What upstream says where no node was looked at.
+            // Upstream's text when no node was examined.
             diagnosis.post_filter = Some("not found".into());
             return (None, Vec::new());
         }

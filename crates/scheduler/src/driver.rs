@@ -208,7 +208,7 @@ impl Scheduler {
                     "Attempting to bind pod to node"
                 );
                 // The queue's bound is here: while too many bindings are under way, nothing more is scheduled.
-                // One that waits has to let others come through, for whose sake it may be waiting.
+                // A waiting pod must not take a slot: it may be waiting for pods that come after it.
                 let permit = match wait {
                     Some(_) => None,
                     None => tokio::select! {

@@ -278,7 +278,7 @@ pub struct Diagnosis {
     pub resolvable: Vec<usize>,
     /// A plugin's word on the pod as a whole, instead of counts.
     pub message: Option<String>,
-    /// What preemption came to.
+    /// Result of preemption.
     pub post_filter: Option<String>,
 }
 

@@ -119,7 +119,7 @@ pub(super) fn parse_yaml(bytes: &[u8]) -> Result<Node<'static>, String> {
     serde_saphyr::from_slice_with_options(bytes, options).map_err(|error| {
         let text = error.to_string();
         let line = text.lines().next().unwrap_or_default();
-        // What YAML has and JSON has not is refused in words of their own.
+        // YAML features without a JSON equivalent have messages of their own.
         match [KEY, VALUE].iter().find_map(|words| line.find(words)) {
             Some(at) => line[at..].to_owned(),
             None => format!("yaml: {line}"),
@@ -314,7 +314,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// What has been read since `start`.
+    /// The span that has been read since `start`.
     fn span(&self, start: usize) -> Span {
         match (u32::try_from(start), u32::try_from(self.at)) {
             (Ok(start), Ok(end)) => Span { start, end },

@@ -71,7 +71,7 @@ mod tests {
     use crate::decode::{Strictness, json as decode};
 
     #[test]
-    fn what_is_given_twice_comes_together() {
+    fn repeated_members_are_merged() {
         let check = |kind: &str, body: &str, expect: crate::Tree| {
             let message = crate::tables::message(&format!("k8s.io.api.core.v1.{kind}")).unwrap();
             let decoded = decode(body.as_bytes(), message, Strictness::Warn).unwrap();

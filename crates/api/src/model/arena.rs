@@ -91,7 +91,7 @@ impl Deref for MessageRef<'_> {
 pub struct JsonFields<'m> {
     model: &'m Model,
     fields: std::slice::Iter<'m, Field>,
-    /// What is left of the messages that `fields` is inlined into.
+    /// Remaining fields of the messages that `fields` is inlined into.
     outer: Vec<std::slice::Iter<'m, Field>>,
 }
 

@@ -128,7 +128,7 @@ proptest! {
 }
 
 #[test]
-fn what_is_absent_is_null_and_is_made_when_written() {
+fn absent_members_are_null_and_created_on_write() {
     let mut tree = Tree::Null;
     assert_eq!(tree["a"]["b"][3], Tree::Null);
     tree["a"]["b"] = 1.into();

@@ -143,7 +143,7 @@ pub(super) struct TreeSink {
 }
 
 enum Frame {
-    /// With the key of the member that comes next.
+    /// An object under construction, and the key of its next member.
     Object(Object, CompactString),
     Array(Vec<Tree>),
 }

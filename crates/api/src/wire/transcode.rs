@@ -64,7 +64,7 @@ pub fn object_to_tree(stored: &[u8], message: MessageRef<'_>) -> Result<Tree, Er
     proto_to_tree(envelope.raw, message, Some(envelope.type_meta))
 }
 
-/// Where a field's value lies in its message.
+/// Position of a field's value in its message.
 #[derive(Clone, Copy, Default)]
 struct Slot {
     /// How often the field occurs.

@@ -178,7 +178,7 @@ fn create(
     taken: &mut Vec<u16>,
 ) -> Result<(), Status> {
     let count = service["spec"]["ports"].as_array().map_or(0, Vec::len);
-    // by the number of the Service's own port
+    // allocated node ports, by the number of the Service's own port
     let mut given: Vec<(Tree, u16)> = Vec::new();
     for index in 0..count {
         let own = service["spec"]["ports"][index]["port"].clone();

@@ -165,7 +165,7 @@ mod tests {
         let bits = b"\x0d\x10\0\0\0\0\0\0\0\0\0\0\0\0";
         assert_eq!(*recorded().await, [&head[..], b"\x2e", body, bits, b"\x1a\0\"\0"].concat());
 
-        // of another range
+        // a record of another range
         let narrow = Record::new(store.clone(), PortRange { first: 30050, last: 30150 });
         narrow.change(take(30051)).await.unwrap();
         assert_eq!(decode(&recorded().await).unwrap().1, [30051, 30100]);
@@ -179,7 +179,7 @@ mod tests {
         assert!(other.change(take(30001)).await.is_err());
         other.change(take(30002)).await.unwrap();
         assert!(one.change(take(30002)).await.is_err());
-        // what the other gave back can be had at once
+        // ports that the other released are free at once
         let give_back = |ports: &mut Ports| {
             ports.give_back(&[30001]);
             Ok(())

@@ -1,7 +1,7 @@
 //! Brings what is marked as taken, what the `IPAddress` objects say and what the Services have back together: after a crash, after
 //! another server's writes, after whatever else went wrong.
 //!
-//! Nothing is given back the first time it is found to belong to nobody: a write that has chosen it may be under way.
+//! Nothing is released the first time it is found without an owner: a write that has reserved it may be under way.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
@@ -24,7 +24,7 @@ const GRACE: SignedDuration = SignedDuration::from_secs(60);
 const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";
 const MANAGER: &str = "ipallocator.k8s.io";
 
-/// What was found to belong to nobody, and in how many repairs more it is left alone.
+/// Allocations without an owner, and the number of further repairs that spare each.
 #[derive(Debug)]
 pub struct Leaks<T>(HashMap<T, u8>);
 

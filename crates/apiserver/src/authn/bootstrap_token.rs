@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_group_that_is_no_bootstrappers_is_not_passed_over() {
+    fn invalid_extra_groups_are_refused() {
         let check = |extra: &str, expect: Option<&str>| {
             assert_eq!(groups(extra).map(|groups| groups.join(" ")).as_deref(), expect, "{extra}");
         };

@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_not_passed_over() {
+    fn unreadable_headers_are_refused() {
         let header = |value: &[u8]| http::HeaderValue::from_bytes(value).unwrap();
         let mut headers = HeaderMap::new();
         headers.insert("impersonate-user", header("jürgen".as_bytes()));

@@ -160,7 +160,7 @@ impl ServiceAccounts {
             return Err(invalid("sub claim is invalid"));
         }
         if self.lookup {
-            // what cannot be read speaks for nobody
+            // an unreadable object authenticates no one
             let stays = |entry: &Entry| {
                 entry.read().is_ok_and(|object| !object["metadata"]["deletionTimestamp"].is_string())
             };

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_cannot_be_read_is_not_passed_over() {
+    fn an_unreadable_line_is_an_error() {
         let refused = |text: &str| StaticTokens::parse(text).err().unwrap();
         assert_eq!(refused("a,ann,1\nb,bob"), Mistake::Columns(2));
         assert_eq!(refused("a,\"ann,1\n"), Mistake::Line(2, "extraneous or missing \" in quoted-field"));

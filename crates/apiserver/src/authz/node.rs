@@ -110,7 +110,7 @@ impl Graph {
             return Answer::no_opinion("cannot authorize ResourceSlice subresources");
         }
         match ask.verb {
-            // of which node, the admission plugin sees
+            // the admission plugin checks the node of the slice
             "create" => Answer::allow(""),
             "get" | "update" | "patch" | "delete" => self.related(node, Kind::Slice, ask),
             "watch" | "list" | "deletecollection" => selected(
@@ -149,7 +149,7 @@ impl Graph {
             ("", "list" | "watch") => {
                 Answer::no_opinion("can only list/watch pods with spec.nodeName field selector")
             }
-            // of which node's pods, the admission plugin sees
+            // the admission plugin checks the pod's node
             ("", "create" | "delete") | ("status", "update" | "patch") | ("eviction", "create") => {
                 Answer::allow("")
             }

@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_somebody_took_over_stays() {
+    fn flow_schemas_that_users_changed_stay() {
         let defaults = objects::flow_control();
         let named = |name: &str| {
             defaults

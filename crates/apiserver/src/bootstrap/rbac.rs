@@ -13,7 +13,7 @@ use crate::kinds;
 const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 
 pub async fn reconcile(bootstrap: &Bootstrap) -> Result<(), Status> {
-    // what admin, edit and view gather from other roles is a controller's to write
+    // the aggregated rules of admin, edit and view are written by a controller
     let (roles, bindings) = policy::objects();
     bootstrap.namespaces_known().await;
     for objects in [roles, bindings] {

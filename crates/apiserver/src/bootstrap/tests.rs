@@ -95,7 +95,7 @@ async fn the_identity_lease_says_where_the_server_is_and_goes_with_it() {
 }
 
 #[tokio::test]
-async fn what_is_deleted_of_the_first_objects_comes_back() {
+async fn deleted_bootstrap_objects_are_recreated() {
     let store: Arc<dyn Store> = Arc::new(Memory::new());
     let rig = Rig::start(store.clone(), "192.0.2.10").await;
     let resources = &rig.resources;

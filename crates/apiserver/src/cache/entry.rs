@@ -160,7 +160,7 @@ impl Entry {
     }
 
     /// The object, decoded at its storage version (which for nearly all kinds is the only one), with kind and apiVersion.
-    /// What answers a request, or becomes a write, is read so.
+    /// Decodes the object, for an answer or as the base of a write.
     pub fn read(&self) -> Result<Tree, Status> {
         let read = match &self.bytes {
             Encoded::Proto { frame, object, .. } => {
@@ -210,7 +210,7 @@ impl Entry {
         }
         match &self.bytes {
             Encoded::Proto { frame, object, .. } => {
-                // What came in was looked at on its surface alone.
+                // Only the outer fields were checked when the object was read.
                 let before = out.len();
                 let written = api::wire::object_to_json(&frame[*object..], self.kind.message(), out);
                 if let Err(error) = &written {

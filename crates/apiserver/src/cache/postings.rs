@@ -67,7 +67,7 @@ impl Postings {
         }
     }
 
-    /// What was posted under the term, in order of keys, from the key `start` on.
+    /// Entries that were posted under the term, in order of keys, from the key `start` on.
     pub fn find(&self, term: Term, start: Arc<str>) -> impl Iterator<Item = (&Arc<str>, &Arc<Entry>)> {
         self.0
             .range((Bound::Included((term, start)), Bound::Unbounded))

@@ -12,7 +12,7 @@ use super::{Call, mutate};
 use crate::request_info::parameters;
 use crate::writes::delete::{DeleteOptions, Propagation};
 
-/// What is asked for, as it was spelled.
+/// The query's options, unparsed.
 #[derive(Default)]
 struct Asked {
     policy: Option<String>,

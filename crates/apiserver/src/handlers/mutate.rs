@@ -73,7 +73,7 @@ pub async fn update(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Stat
         Ok(tree)
     };
     let mut tree = read()?;
-    // which object is meant comes before whether it is there
+    // name and namespace are checked before the object's existence
     writes::check_name(&mut tree, call.name())?;
     writes::check_namespace(&mut tree, call.namespace(), call.cache()?.kind.is_namespaced())?;
     // the first attempt takes it, and mostly there is no other

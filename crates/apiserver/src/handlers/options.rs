@@ -89,7 +89,7 @@ impl ListOptions {
         }
     }
 
-    /// What may not stand together.
+    /// Refuses options that exclude each other.
     fn check(&mut self, matching: &str) -> Result<(), Status> {
         const MATCH: &str = "resourceVersionMatch";
         self.version_match = match matching {

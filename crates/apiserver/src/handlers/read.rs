@@ -135,7 +135,7 @@ pub async fn select(
     let entries: Vec<Arc<Entry>> = aside(many, || matching.by_ref().take(limit).collect());
     let next = matching.next();
     if let (Some(_), Some(last)) = (next, entries.last()) {
-        // what is left is only counted when that takes no matching
+        // the rest is counted only when no selector has to be matched
         if filter.is_plain() {
             meta.remaining = Some(aside(many, || matching.count()) as i64 + 1);
         }
@@ -146,7 +146,7 @@ pub async fn select(
     Ok((entries, meta))
 }
 
-/// Where a list's objects come from.
+/// Source of a list's objects.
 enum State {
     Cached(Snapshot),
     /// The store has them as of this revision.
@@ -226,7 +226,7 @@ async fn stored(
     let mut entries: Vec<Arc<Entry>> = Vec::new();
     let mut count = None;
     while from < end && entries.len() <= limit {
-        // One more than is asked for shows whether there is more.
+        // One entry more than the limit shows whether more follow.
         let page = if filter.is_plain() { (limit - entries.len()).saturating_add(1) } else { STORED_PAGE };
         let range = store.range(&from, &end, page.min(STORED_PAGE) as i64, revision).await;
         let range = range.map_err(|error| match error {

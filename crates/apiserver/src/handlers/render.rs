@@ -247,7 +247,7 @@ fn json_chunk(
         if !std::mem::take(&mut first) {
             out.push(b',');
         }
-        // Where part of the list is sent, all that is left is to break off.
+        // Part of the list may be sent already, so the answer can only be cut off.
         if !entry.write_json_item(out) {
             return Err(io::Error::other(
                 entry.read().err().map(|status| status.message).unwrap_or_default(),

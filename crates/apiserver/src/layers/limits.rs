@@ -99,7 +99,7 @@ impl Drop for Permit {
             drop(state);
             match next.send(Permit(Some(Arc::clone(&seats)))) {
                 Ok(()) => return,
-                // It waits no longer: the seat is for the one behind.
+                // The request no longer waits: the seat goes to the next one.
                 Err(mut unused) => drop(unused.0.take()),
             }
         }
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_no_longer_keeps_no_seat() {
+    async fn a_request_that_stopped_waiting_takes_no_seat() {
         let limits = short(0, 1);
         let seat = limits.enter("create", "a").await;
         // both give up, one before and one after the seat is free

@@ -66,7 +66,7 @@ fn series(info: &RequestInfo, method: &Method, query: &str) -> Option<Arc<Series
             (true, false) => "namespace",
             (true, true) => "cluster",
         };
-        // What nobody knows has no labels: anybody may ask for it.
+        // Unknown resources get no labels: clients could create any number of them.
         match api::tables::resource(&info.group, &info.version, &info.resource) {
             Some(row) => {
                 let subresource =

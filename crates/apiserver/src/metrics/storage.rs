@@ -99,7 +99,7 @@ impl Of {
 /// By what follows `/registry/` in the keys: one part or two.
 static RESOURCES: LazyLock<HashMap<&'static str, Of>> = LazyLock::new(|| {
     let stored = api::tables::all_resources().iter().filter(|row| !row.storage_prefix.is_empty());
-    // where two groups share objects, the first is meant
+    // where two groups share objects, the first one counts
     stored.rev().map(|row| (&*row.storage_prefix, Of::new(&row.group, &row.plural))).collect()
 });
 

@@ -31,8 +31,8 @@ pub enum Endpoint {
     Discovery,
 }
 
-/// What a client accepts; only its first header counts. What is no text is a type that nobody has, and not as if nothing
-/// were asked for.
+/// The `Accept` header; only the first one counts. A header that is not text matches no type, rather than counting as
+/// absent.
 pub fn accept(headers: &HeaderMap) -> Cow<'_, str> {
     headers.get(ACCEPT).map_or_else(Default::default, |value| String::from_utf8_lossy(value.as_bytes()))
 }
@@ -79,7 +79,7 @@ pub fn best(headers: &HeaderMap, offered: &[&'static str]) -> Option<&'static st
     clauses(&text).iter().find_map(covered)
 }
 
-/// Before and behind a separator; nothing is behind where there is none.
+/// Parts before and after a separator; without one, all is before it.
 fn cut(text: &str, separator: char) -> (&str, &str) {
     text.split_once(separator).unwrap_or((text, ""))
 }
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_chosen() {
+    fn the_best_media_type_is_chosen() {
         for (accept, expect) in [
             ("", "Json Object"),
             ("*/*", "Json Object"),

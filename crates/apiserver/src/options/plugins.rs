@@ -71,7 +71,7 @@ const BY_DEFAULT: &[&str] = &[
     "ResourceQuota",
 ];
 
-/// What is wrong with `--enable-admission-plugins` and `--disable-admission-plugins`.
+/// Errors in `--enable-admission-plugins` and `--disable-admission-plugins`.
 pub fn mistakes(enabled: &[String], disabled: &[String]) -> Vec<String> {
     let mut mistakes = Vec::new();
     let both: Vec<&str> = enabled.iter().filter(|name| disabled.contains(name)).map(String::as_str).collect();

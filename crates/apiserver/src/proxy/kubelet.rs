@@ -71,7 +71,7 @@ impl Proxy {
         })
     }
 
-    /// Where an exec, attach or port-forward goes.
+    /// Destination of an exec, attach or port-forward.
     pub(super) fn stream_place(
         &self,
         info: &RequestInfo,

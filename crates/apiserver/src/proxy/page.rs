@@ -18,7 +18,7 @@ pub use stream::rewritten;
 /// A longer tag passes with its links as they are.
 const LONGEST_TAG: usize = 64 << 10;
 
-/// Where a backend is seen.
+/// The place under which a client sees a backend.
 #[derive(Clone, Debug)]
 pub struct View {
     /// The request's path up to and with `/proxy`.
@@ -205,7 +205,7 @@ fn ends_tag(quote: &mut Option<u8>, byte: u8) -> bool {
     false
 }
 
-/// What follows the opening tag of an element whose content is text; of another, the name is empty.
+/// The state after an opening tag: inside an element with raw content, or in ordinary text where the name is empty.
 fn content_of(name: &[u8]) -> State {
     match name {
         [] => State::Text,

@@ -1,4 +1,4 @@
-//! Where a request goes.
+//! Destinations of proxied requests.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

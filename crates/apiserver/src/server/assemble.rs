@@ -56,7 +56,7 @@ pub async fn front(
     let background = lives.background;
     let settings = Settings::of(options);
     let storage = Storage {
-        // what the server itself uses is there even where it is not served
+        // the server's own resources are cached even where they are not served
         resources: registry::kind::all()
             .iter()
             .filter(|kind| kind.enabled || settings.served.includes(kind))

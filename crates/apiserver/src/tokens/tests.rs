@@ -26,7 +26,7 @@ fn claims_have_the_shape_clients_know() {
 }
 
 #[test]
-fn what_a_token_may_not_be_asked_for() {
+fn invalid_token_requests_are_refused() {
     let check = |spec: api::Tree, expect: &str| {
         let message = super::check(&spec).map_err(|status| status.message).unwrap_err();
         assert_eq!(message, format!("TokenRequest.authentication.k8s.io \"\" is invalid: {expect}"));

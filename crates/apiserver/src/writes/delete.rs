@@ -162,7 +162,7 @@ async fn attempt(
     match store.put(key.as_bytes(), value.clone(), entry.resource_version, lease).await.map_err(status_of)? {
         Written::Done(revision) => {
             let marked = Arc::new(decoded(kind, key, &value, revision)?);
-            // those who watch see that it ends before it is gone
+            // watchers see the deletion timestamp before the object is gone
             if gone {
                 remove(operation, kind, key, &marked, true).await
             } else {
@@ -273,7 +273,7 @@ fn mark(tree: &mut Tree, grace: Option<i64>, options: &DeleteOptions) -> Grace {
     if grace == 0 { Grace::Now } else { Grace::Started }
 }
 
-/// As late as a time can be, where the sum would be later.
+/// The sum, or the latest representable time if that is earlier.
 fn later(time: Timestamp, seconds: i64) -> Timestamp {
     time.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)
 }

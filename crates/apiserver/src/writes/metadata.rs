@@ -87,7 +87,7 @@ pub fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// What only the server sets.
+/// Sets the metadata that only the server may set.
 pub fn fill_for_create(tree: &mut Tree) {
     for field in ["selfLink", "deletionTimestamp", "deletionGracePeriodSeconds"] {
         unset(tree, field);

@@ -211,7 +211,7 @@ async fn lists_select_and_page() {
     let newer = "resourceVersionMatch=NotOlderThan";
     let page = rig.get(&format!("{MAPS}?resourceVersion={exact}&limit=2&{newer}")).await.tree;
     assert_eq!(page["metadata"]["remainingItemCount"], 2);
-    // who takes any version gets everything at once
+    // a client that accepts any version gets everything at once
     for query in ["resourceVersion=0".to_owned(), format!("resourceVersion=0&continue={token}")] {
         let all = rig.get(&format!("{MAPS}?limit=1&{query}")).await.tree;
         assert!(names(&all).len() >= 3 && all["metadata"].get("continue").is_none(), "{all}");
@@ -221,7 +221,7 @@ async fn lists_select_and_page() {
 }
 
 #[tokio::test]
-async fn what_is_authorized_by_name_reads_that_name() {
+async fn a_request_authorized_by_name_reads_only_that_name() {
     let rig = Rig::start().await;
     for name in ["a", "b"] {
         rig.create(MAPS, map(name)).await;
@@ -612,7 +612,7 @@ async fn a_page_of_an_old_revision_costs_the_page() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_said() {
+async fn unreadable_objects_are_reported() {
     const CORRUPT: &str = "StorageError: corrupt object, Code: 7";
     let store = Arc::new(Memory::new());
     let rig = Rig::on(Arc::clone(&store) as Arc<dyn Store>).await;

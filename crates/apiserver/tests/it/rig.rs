@@ -157,7 +157,7 @@ impl Rig {
         self.certificate("admin", &["system:masters"])
     }
 
-    /// By an authority that nobody here knows.
+    /// A certificate of an unknown authority.
     pub fn strangers_certificate(&self) -> Credentials {
         Rig::certificate_of_nobody()
     }

@@ -85,12 +85,12 @@ fn refused(answer: &(StatusCode, Tree), why: &str) {
 const NOT_GRANTED: &str = "is attempting to grant RBAC permissions not currently held";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_grants_what_they_do_not_hold() {
+async fn users_cannot_grant_rights_they_lack() {
     let rig = Rig::start().await;
     rig.ready().await;
     let everything = json!([{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]);
 
-    // who may write the roles of one namespace; one of them is on its way out
+    // a user who may write the roles of one namespace; one of the roles is being deleted
     let (group, verbs) = ("rbac.authorization.k8s.io", ["get", "create", "patch", "update", "delete"]);
     let pods = rule(&["get"], "", &["pods"], &[]);
     let nina = grant(&rig, "nina", "default", &[pods.clone(), rule(&verbs, group, &["roles"], &[])]).await;
@@ -105,7 +105,7 @@ async fn nobody_grants_what_they_do_not_hold() {
     refused(&rig.patch(&nina, &own, json!({"rules": everything})).await, NOT_GRANTED);
     assert_eq!(rig.patch(&nina, &own, json!({"metadata": {"finalizers": null}})).await.0, StatusCode::OK);
 
-    // who may write cluster roles, and holds little
+    // a user who may write cluster roles and has few other rights
     let rules = [
         pods,
         rule(&["escalate"], group, &["clusterroles"], &["named"]),

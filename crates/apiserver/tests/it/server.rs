@@ -31,7 +31,7 @@ async fn a_cluster_from_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_may_what() {
+async fn requests_are_authorized() {
     let rig = Rig::start().await;
     rig.ready().await;
     let anonymous = Credentials::None;
@@ -202,7 +202,7 @@ async fn a_token_kept_in_a_secret_ends_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_wish_to_be_another_is_passed_over() {
+async fn unreadable_impersonation_is_refused() {
     let rig = Rig::start().await;
     rig.ready().await;
     let admin = rig.admin();

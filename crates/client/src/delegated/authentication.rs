@@ -158,7 +158,7 @@ impl Authentication {
                         Some(kept) => kept.verifiers.clone(),
                         None => self.options.authorities().unwrap_or_default(),
                     },
-                    // what flags name does not hang on the cluster's answer
+                    // settings from flags do not depend on the cluster's answer
                     front_proxy: self.options.front_proxy.as_ref().and_then(|own| own.read().ok()),
                     // Ask again soon.
                     loaded: Instant::now() - REFRESH + Duration::from_secs(5).min(REFRESH),
@@ -237,7 +237,7 @@ impl Authentication {
 #[async_trait]
 impl Authenticator for Authentication {
     async fn authenticate(&self, peer: &[CertificateDer<'_>], headers: &HeaderMap) -> Result<Option<User>> {
-        // what was there and is not accepted
+        // whether a credential was present and not accepted
         let mut refused = false;
         if let Some((leaf, rest)) = peer.split_first() {
             let authorities = self.authorities().await;
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_without_a_common_name_is_nobodys() {
+    fn a_certificate_without_a_common_name_names_no_user() {
         let user = |text: &str| {
             let der = base64::engine::general_purpose::STANDARD.decode(text).unwrap();
             authority::subject(&CertificateDer::from(der)).unwrap().identity().unwrap()

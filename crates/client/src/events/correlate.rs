@@ -1,4 +1,4 @@
-//! What becomes of a report: a new event, a count on one that exists, or nothing. Pure; the clock is passed in.
+//! Decides what to do with a report: a new event, a count on an existing one, or nothing. Pure; the clock is passed in.
 //!
 //! Upstream's rules for core events: the same text again counts up; after ten reports within ten minutes that differ
 //! in text only they become one "combined" event; an object gets 25 events at once and then one in five minutes.
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_before_the_others_keeps_its_own_count() {
+    fn early_texts_keep_their_own_counts() {
         let mut correlator = Correlator::default();
         let mut judge = |message: &str| correlator.judge(&report(message), Duration::ZERO);
         for number in 1..SIMILAR {

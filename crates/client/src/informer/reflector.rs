@@ -232,7 +232,7 @@ fn identity<'a>(head: &'a Head<'_>) -> Identity<'a> {
 enum Trouble {
     /// A server that is not there costs nothing by being asked again, and is to be found soon when it is back.
     Away,
-    /// One that answers with errors is to be left in peace.
+    /// The server answers with errors and should get a pause.
     Unwell,
 }
 

@@ -32,7 +32,7 @@ pub(super) struct Store<V> {
     indexes: Vec<Index<V>>,
 }
 
-/// Where an object's entry is, for as long as the object is cached. Indexes hold these, which are small.
+/// Index of an object's entry, valid as long as the object is cached. Secondary indexes store these, which are small.
 type Place = u32;
 
 struct Entry<V> {
@@ -47,7 +47,7 @@ struct Index<V> {
     places: FxHashMap<String, FxHashSet<Place>>,
 }
 
-/// What identifies a state of an object.
+/// Identity of one state of an object.
 pub(super) struct Identity<'a> {
     pub key: Key,
     pub uid: &'a str,

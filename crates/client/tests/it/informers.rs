@@ -104,7 +104,7 @@ async fn follows_through_faults() {
         assert!(found.iter().any(|other| name(other) == name(&map)));
     }
 
-    // One who comes late hears of everything.
+    // A handler that is added late gets every object.
     let late = replicate(&informer);
     let expected = fake.objects().await;
     assert_eq!(*late.lock().unwrap(), expected);

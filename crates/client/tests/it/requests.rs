@@ -33,7 +33,7 @@ async fn asked_to_come_back_it_does() {
 }
 
 #[tokio::test]
-async fn what_changes_things_is_not_repeated() {
+async fn writes_are_not_retried() {
     let fake = Fake::start().await;
     fake.fault(&[Fault::Code(503), Fault::Pass]).await;
     let client = fake.client();
@@ -104,7 +104,7 @@ async fn a_burst_of_requests_is_under_way_in_part() {
 }
 
 #[tokio::test]
-async fn whoever_renews_a_token_learns_that_it_is_refused() {
+async fn a_refused_token_is_reported_to_its_renewer() {
     let fake = Fake::start().await;
     let token = Arc::new(Renewed::new(b"old".to_vec()));
     let client = fake.client().with_token(Material::Shared(token.clone()), "test");

@@ -221,7 +221,7 @@ impl Controller {
             futures::future::join_all(changes.into_iter().map(|change| self.apply(key, change))).await;
         let failure = results.into_iter().find_map(Result::err);
         if let Some(error) = failure {
-            // What was expected of the failed ones will never be seen.
+            // The failed writes will never be seen in the cache, so their expectations are dropped.
             self.expectations.forget(key);
             if error.is_namespace_terminating() {
                 return Ok(());

@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_collected() {
+    fn collects_terminated_orphaned_and_stuck_pods() {
         let pod = |name: &str, node: &str, phase: &str, deleting: bool| {
             let mut pod =
                 json!({"metadata": {"name": name}, "spec": {"nodeName": node}, "status": {"phase": phase}});

@@ -12,7 +12,7 @@ use crate::views::Meta;
 pub enum Claim {
     /// It is ours.
     Keep,
-    /// It matches and is nobody's.
+    /// It matches and has no owner.
     Adopt,
     /// It is ours and no longer matches.
     Release,

@@ -93,7 +93,7 @@ fn texts_of_errors() {
 }
 
 #[test]
-fn what_has_no_effect_is_named() {
+fn flags_without_effect_are_named() {
     let Outcome::Run { ignored, .. } = run(&["--contention-profiling", "--audit-log-path", "x"]) else {
         panic!()
     };

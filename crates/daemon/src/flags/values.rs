@@ -1,4 +1,4 @@
-//! What the flags came to, for `/flagz`.
+//! Effective values of the flags, for `/flagz`.
 
 use std::any::TypeId;
 use std::collections::BTreeMap;

@@ -22,7 +22,7 @@ pub enum Error {
     Tls(#[from] rustls::Error),
 }
 
-/// Where a server's certificate and key are.
+/// Files with a server's certificate and key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyPair {
     pub certificate: PathBuf,

@@ -185,7 +185,7 @@ pub fn strip(headers: &mut HeaderMap, names_user: impl Fn(&str) -> bool) {
     for name in names {
         headers.remove(name);
     }
-    // what is not text cannot be looked through, and is no protocol
+    // a header that is not text cannot be searched and names no protocol
     let Ok(offered) = texts(headers, SEC_WEBSOCKET_PROTOCOL.as_str()) else {
         headers.remove(SEC_WEBSOCKET_PROTOCOL);
         return;

@@ -81,7 +81,7 @@ impl TlsConfig {
         config.restrict(&flags.tls_min_version, &flags.tls_cipher_suites)
     }
 
-    /// By `--tls-min-version` and `--tls-cipher-suites`; empty is the provider's choice. As with upstream, the suites of
+    /// Applies `--tls-min-version` and `--tls-cipher-suites`; empty means the provider's choice. As with upstream, the suites of
     /// TLS 1.3 are always on. Suites of Go's that the provider leaves out as too weak are said to be, and left out.
     pub fn restrict(mut self, min_version: &str, suites: &[String]) -> Result<TlsConfig, Error> {
         self.min_tls13 = match min_version {

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, in upstream's words.
+//! Validation of the configuration, in upstream's words.
 
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
@@ -107,7 +107,7 @@ impl Configuration {
     }
 }
 
-/// What of `IP:port`, or an IP alone, is wrong.
+/// The invalid part of `IP:port`, or of an IP alone, and the error.
 fn address_mistake(text: &str) -> Option<(&str, &'static str)> {
     if text.is_empty() || text.parse::<IpAddr>().is_ok() || text.parse::<SocketAddr>().is_ok() {
         return None;

@@ -90,7 +90,7 @@ async fn a_family_does_not_wait_for_the_other() {
 }
 
 #[tokio::test]
-async fn what_could_not_be_forgotten_is_tried_again() {
+async fn flows_that_could_not_be_deleted_are_retried() {
     let filter = Fake::default();
     let mut tables = tables();
     track(&filter, &[("10.96.0.7:80", "10.244.0.9:53"), ("192.0.2.1:30053", "10.244.0.9:53")]);
@@ -143,7 +143,7 @@ async fn a_service_that_is_refused_does_not_keep_the_others_from_their_rules() {
 }
 
 #[tokio::test]
-async fn where_everything_is_refused_nobody_is_left_out() {
+async fn no_service_is_left_out_when_every_script_is_refused() {
     let filter = Fake::default();
     let table = &mut tables()[0];
     *filter.refuse_word.lock() = Some("10.244.0.".into());
@@ -158,7 +158,7 @@ async fn where_everything_is_refused_nobody_is_left_out() {
 
 /// There may be no program to forget flows with, and the kernel may go on refusing.
 #[tokio::test]
-async fn what_is_to_be_looked_at_does_not_grow_with_each_try() {
+async fn former_forwards_do_not_grow_with_each_retry() {
     let filter = Fake::default();
     let table = &mut tables()[0];
     program(&filter, table, &networks(), services(Family::Ip, &["10.244.0.2"])).await.unwrap();
@@ -175,7 +175,7 @@ async fn what_is_to_be_looked_at_does_not_grow_with_each_try() {
 }
 
 #[tokio::test]
-async fn rules_that_others_have_flushed_are_made_anew() {
+async fn rules_that_others_have_flushed_are_restored() {
     let filter = Fake::default();
     let mut tables = tables();
     program(&filter, &mut tables[0], &networks(), many(3)).await.unwrap();

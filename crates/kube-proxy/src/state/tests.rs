@@ -124,7 +124,7 @@ fn chains_that_nothing_leads_to_are_emptied_and_wait() {
 }
 
 #[test]
-fn a_table_made_anew_keeps_the_clients_of_its_endpoints() {
+fn a_replaced_table_keeps_the_clients_of_its_endpoints() {
     let mut table = table();
     let mut with_affinity = web(&["10.244.0.2"]);
     with_affinity[0].affinity = Some(60);

@@ -164,8 +164,8 @@ fn node_ports_are_those_of_the_nodes_addresses() {
 }
 
 #[test]
-fn load_balancers_let_in_who_may_come() {
-    network::inside("load_balancers_let_in_who_may_come", async {
+fn load_balancers_admit_their_source_ranges() {
+    network::inside("load_balancers_admit_their_source_ranges", async {
         let mut proxy = Proxy::start(Family::Ip);
         let mut web = spec("10.96.0.7", 80, "TCP");
         web["externalIPs"] = json!(["203.0.113.9", "not an address"]);
@@ -240,8 +240,8 @@ fn addresses_of_the_second_family_work_alike() {
 }
 
 #[test]
-fn what_another_version_has_left_is_replaced_and_removed() {
-    network::inside("what_another_version_has_left_is_replaced_and_removed", async {
+fn tables_of_another_version_are_replaced_and_removed() {
+    network::inside("tables_of_another_version_are_replaced_and_removed", async {
         network::nft(
             "add table ip kube-proxy\n\
              add map ip kube-proxy tcp-endpoints { type ipv4_addr : verdict; }\n\

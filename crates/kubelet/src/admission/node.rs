@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_that_are_not_known_yet_refuse_nobody() {
+    fn unknown_labels_reject_no_pod() {
         let asks = pod(json!({"nodeSelector": {"zone": "a"}}));
         let first = Facts::first(&BTreeMap::new(), "node");
         assert!(affinity(&asks, "node", &first).is_ok());

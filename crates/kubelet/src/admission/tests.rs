@@ -34,7 +34,7 @@ fn refusals() {
 }
 
 #[test]
-fn what_the_node_cannot_give() {
+fn features_the_node_lacks_are_refused() {
     let pod = |mut spec: serde_json::Value| -> Pod {
         spec["containers"] = json!([{"name": "c"}]);
         serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec})).unwrap()
@@ -63,7 +63,7 @@ fn what_the_node_cannot_give() {
 }
 
 #[test]
-fn who_may_come_under_pressure() {
+fn pressure_rejects_pods_by_class_toleration_and_priority() {
     let pod = |spec: serde_json::Value| -> Pod {
         let metadata = json!({"name": "p", "annotations": {}});
         serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap()

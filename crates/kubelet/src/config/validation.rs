@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, in upstream's words: a typo should end the start, not the week after it.
+//! Validation of the configuration, in upstream's words: a typo should fail the start, not a pod a week later.
 
 use super::KubeletConfiguration;
 use crate::images::policy::{self, Policy};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 const TOPOLOGY_POLICIES: [&str; 4] = ["none", "best-effort", "restricted", "single-numa-node"];
 const TAINT_EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
-/// What can be kept back from pods.
+/// Resources that can be reserved from pods.
 const RESERVABLE: [&str; 4] = ["cpu", "memory", "ephemeral-storage", "pid"];
 
 impl KubeletConfiguration {

@@ -23,7 +23,7 @@ pub fn quota(milli_cpu: i64, period: i64) -> i64 {
 pub fn linux(pod: &Pod, container: &Container, node: &Node) -> LinuxContainerResources {
     let resources = container.resources.clone().unwrap_or_default();
     let request = qos::amount(resources.requests.as_ref(), "cpu");
-    // Where a container has no limit of its own, the pod's holds for it.
+    // A container without a limit of its own gets the pod's.
     let whole = pod.spec.as_ref().and_then(|spec| spec.resources.as_ref()).and_then(|it| it.limits.as_ref());
     let limit = |name: &str| {
         let own = qos::amount(resources.limits.as_ref(), name).filter(|value| *value > 0);

@@ -69,7 +69,7 @@ pub(super) async fn measure(
     measured.await.unwrap_or_default()
 }
 
-/// Where a pod's files are.
+/// Folders with a pod's files.
 struct Folders {
     uid: String,
     logs: PathBuf,

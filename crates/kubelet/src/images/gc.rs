@@ -139,7 +139,7 @@ async fn remove(
         if to_free == 0 {
             break;
         }
-        // It may have been pulled for a container that is about to be made.
+        // The image may have been pulled for a container that is about to be created.
         if seen.get(&image.id).is_some_and(|it| it.first.elapsed() < youngest) {
             continue;
         }

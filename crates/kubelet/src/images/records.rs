@@ -176,7 +176,7 @@ impl Records {
         Ok(Pulling { records: self, image: image.to_owned() })
     }
 
-    /// What a kubelet that ended was pulling, and is here now: nobody knows with whose credentials it came.
+    /// Records the images that an earlier kubelet was pulling when it ended, and that are present: their credentials are unknown.
     pub fn recover(&self, images: &[cri::v1::Image]) {
         let _changing = self.changing.lock();
         let names: HashSet<String> =

@@ -5,7 +5,7 @@ use std::path::Path;
 /// `memorySwap.swapBehavior` that lets burstable pods swap.
 pub const LIMITED: &str = "LimitedSwap";
 
-/// What of the node decides how much a container swaps.
+/// Facts of the node that decide how much a container may swap.
 #[derive(Clone, Debug, Default)]
 pub struct Swap {
     /// The kernel counts and limits what groups swap.
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn where_swap_is_limited() {
+    fn finds_the_file_that_limits_swap() {
         let file =
             |v2, own: &str| limit_file(Path::new("/c"), v2, own).map(|path| path.display().to_string());
         let own = "0::/system.slice/kubelet.service\n";

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_new_pod_reads_is_read_anew() {
+    async fn a_new_pod_reads_objects_again() {
         let client = server().await;
         let informers = Informers::new(client.clone());
         let secrets =

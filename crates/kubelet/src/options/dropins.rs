@@ -23,7 +23,7 @@ fn walk(folder: &Path, configuration: &mut Value) -> Result<(), String> {
     paths.sort();
     for path in paths {
         if path.is_dir() {
-            // what a ConfigMap's volume links to is there under its own name too
+            // a ConfigMap volume has each file twice: as a link, and under its own name
             let link = path.symlink_metadata().is_ok_and(|it| it.is_symlink());
             if !link {
                 walk(&path, configuration)?;

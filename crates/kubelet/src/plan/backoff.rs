@@ -54,7 +54,7 @@ impl Backoffs {
         self.entries.insert(key, Entry { delay, updated: now });
     }
 
-    /// What is left of the delay that began with the last attempt itself.
+    /// The rest of the delay, counted from the last attempt itself.
     pub fn remaining_since_update(&self, uid: &str, name: &str, now: i64) -> Option<Duration> {
         let entry = self.entries.get(&(uid.to_owned(), name.to_owned()))?;
         let passed = Duration::from_nanos(u64::try_from(now - entry.updated).unwrap_or_default());

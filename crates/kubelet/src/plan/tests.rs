@@ -94,7 +94,7 @@ fn plain_pods() {
 }
 
 #[test]
-fn what_never_ran_is_not_restarted() {
+fn a_container_that_never_ran_is_not_restarted() {
     let pod = pod(json!({"containers": [{"name": "a"}]}));
     let restarts = |state: &str, started_at: i64| {
         let mut runtime = runtime(&pod, "ready", &[&format!("a:{state}")]);
@@ -209,7 +209,7 @@ fn a_container_may_have_rules_of_its_own() {
 }
 
 #[test]
-fn what_never_started_did_not_restart() {
+fn a_container_that_never_started_adds_no_restart() {
     let pod = pod(json!({"containers": [{"name": "a", "image": "i"}]}));
     let context = Context { probes: &ProbeResults::default(), backoffs: &Backoffs::default(), now: 1 };
     let count = |state| plan(&pod, &runtime(&pod, "ready", &[state]), &context).start[0].restart_count;

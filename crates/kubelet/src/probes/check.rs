@@ -53,7 +53,7 @@ pub async fn run(
     Outcome::Error(format!("missing probe handler for {}:{}", crate::pods::title(pod), container.name))
 }
 
-/// Where a pod's containers listen.
+/// Address on which a pod's containers listen.
 pub fn pod_ip(kubelet: &Kubelet, pod: &Pod) -> String {
     let own = kubelet.pods.runtime_pod(crate::pods::uid(pod));
     let own = own.and_then(|found| found.ips().first().cloned());

@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_takes_a_connection_and_says_nothing_is_left() {
+    async fn a_silent_server_times_out() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let silent = tokio::spawn(async move {

@@ -76,7 +76,7 @@ fn verb(method: &Method) -> &'static str {
         Method::PATCH => "patch",
         Method::DELETE => "delete",
         Method::GET => "get",
-        // what has no verb is for those who may everything
+        // without a verb only users with all rights are authorized
         _ => "",
     }
 }

@@ -23,8 +23,8 @@ pub struct Manager {
 struct Entry {
     pod: Arc<Pod>,
     status: Arc<PodStatus>,
-    /// What was sent last, as JSON, and the resource version that came of it: what others write later is
-    /// mended, an older copy is not.
+    /// The status that was sent last, as JSON, and the resource version of the answer: later writes by others are
+    /// corrected, an older copy of the pod is not.
     sent: Option<(Value, u64)>,
     finished: bool,
 }

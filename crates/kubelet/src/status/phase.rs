@@ -61,7 +61,7 @@ impl Tally {
         }
     }
 
-    /// One that ended does not count: it comes back, or the pod ends without it.
+    /// Counts a sidecar, unless it has ended: it restarts, or the pod ends without it.
     fn sidecar(&mut self, status: &ContainerStatus) {
         let state = status.state.clone().unwrap_or_default();
         if state.running.is_some() {
@@ -83,7 +83,7 @@ impl Tally {
             Some(code) => {
                 self.stopped += 1;
                 self.returning += usize::from(restarts_after(pod, container, code));
-                // What waits to start again has not succeeded.
+                // A container that waits for a restart has not succeeded.
                 self.succeeded += usize::from(code == 0 && state.terminated.is_some());
             }
             None if state.waiting.is_some() => self.waiting += 1,

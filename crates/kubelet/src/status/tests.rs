@@ -358,7 +358,7 @@ fn a_pod_is_over_before_its_phase_says_so() {
 }
 
 #[test]
-fn what_is_not_known_to_have_ended_has_failed_when_the_pod_is_over() {
+fn containers_of_unknown_end_have_failed_when_the_pod_has_ended() {
     let ends = |pod: &Pod, containers: Vec<Instance>| {
         let status = Case { terminal: true, stopped: true, ..Case::new(pod, containers) }.run();
         let text = |status: &ContainerStatus| {

@@ -11,7 +11,7 @@ pub use connection::{Connection, Incoming, Receiver, Sender, Side, connect};
 pub use frame::{Decoder, Encoder, Frame};
 pub use headers::Headers;
 
-/// What can go wrong on a connection or one of its streams.
+/// Errors of a connection or one of its streams.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("read or write on the SPDY connection: {0}")]

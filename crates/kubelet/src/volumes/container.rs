@@ -139,7 +139,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_the_runtime_cannot_make_read_only_is_refused() {
+    fn recursive_read_only_needs_a_runtime_that_supports_it() {
         let check = |read_only: bool, mode: Option<&str>, supported: bool| {
             let mount =
                 json!({"name": "v", "mountPath": "/v", "readOnly": read_only, "recursiveReadOnly": mode});

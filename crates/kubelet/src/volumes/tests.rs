@@ -183,7 +183,7 @@ async fn bad_mounts_are_refused() {
 }
 
 #[tokio::test]
-async fn what_waited_while_volumes_went_makes_them_not_again() {
+async fn a_refresh_that_waited_for_the_teardown_does_not_mount_again() {
     let fixture = fixture();
     fixture.objects.add_config_map(config_map("one"));
     let volumes = json!([{"name": "config", "configMap": {"name": "cm"}}]);

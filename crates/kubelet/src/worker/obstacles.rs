@@ -1,5 +1,5 @@
-//! What keeps a pod from starting and is nobody's to mend here: a network that is not ready, a volume whose source is
-//! missing. Tried again less and less often; whoever sees the obstacle go wakes the worker.
+//! Obstacles to a pod's start that the kubelet cannot remove: a network that is not ready, a volume whose source is
+//! missing. Retried with back-off; the part that sees an obstacle go wakes the worker.
 
 use crate::events::Warning;
 use crate::run::Kubelet;

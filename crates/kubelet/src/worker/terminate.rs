@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_read_may_be_a_volume() {
+    fn an_unreadable_folder_may_be_a_volume() {
         let folder = tempfile::tempdir().unwrap();
         let volumes = folder.path().join("volumes");
         assert!(!has_volumes(&volumes));

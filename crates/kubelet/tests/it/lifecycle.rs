@@ -1,4 +1,4 @@
-//! What becomes of pods in time: probes, back-offs, the way to the end.
+//! Lifecycle of pods: probes, back-offs, termination.
 
 use super::world::{GLANCE, World, on_paused_time, uid};
 use super::*;

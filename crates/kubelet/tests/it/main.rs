@@ -174,7 +174,7 @@ async fn a_pod_runs_survives_a_restart_of_the_kubelet_and_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_sandbox_is_made_anew_and_orphans_are_ended() {
+async fn a_lost_sandbox_is_recreated_and_orphans_are_ended() {
     let node = Node::new();
     node.manifest("web", json!({"containers": [{"name": "a", "image": "busybox:1"}]}));
     let running = node.start();
@@ -322,7 +322,7 @@ async fn pods_go_on_as_soon_as_the_runtime_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_last_kubelet_was_starting_is_not_started_twice() {
+async fn a_container_the_last_kubelet_was_starting_is_not_started_twice() {
     let node = Node::new();
     node.manifest("web", json!({"containers": [{"name": "a", "image": "busybox:1"}]}));
     node.runtime.fail("StartContainer", stuck());
@@ -351,7 +351,7 @@ async fn nothing_is_an_orphan_before_all_sources_have_listed_their_pods() {
     until("running", || running.phase("web") == "Running").await;
     running.stop().await;
 
-    // As if both sources took their time.
+    // Both sources are slow.
     let (kubelet, changes, shutdown) = (node.assemble(), Changes::default(), CancellationToken::new());
     let mut tasks = tokio::task::JoinSet::new();
     let (of, stop) = (kubelet.clone(), shutdown.clone());
@@ -370,7 +370,7 @@ async fn nothing_is_an_orphan_before_all_sources_have_listed_their_pods() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_runs_of_a_rejected_pod_is_ended() {
+async fn running_containers_of_a_rejected_pod_are_stopped() {
     let node = Node::new();
     let shutdown = CancellationToken::new();
     let before = node.assemble();

@@ -41,7 +41,7 @@ impl Process {
         Self { kubelet, changes, shutdown, tasks }
     }
 
-    /// As kill -9 does: whatever it awaits, it does not go on.
+    /// Kills the kubelet as kill -9 does: no future of it continues.
     pub async fn kill(mut self) {
         self.shutdown.cancel();
         self.kubelet.probes.stop_all();
@@ -70,7 +70,7 @@ fn is_terminal(status: Option<&PodStatus>) -> bool {
 }
 
 impl World {
-    /// With a pod of each spec, which the kubelet learns of when it starts.
+    /// A world with a pod of each spec, which the kubelet learns of when it starts.
     pub fn new(specs: impl IntoIterator<Item = serde_json::Value>) -> Self {
         let pod = |(number, spec): (usize, serde_json::Value)| {
             let pod = json!({
@@ -80,7 +80,7 @@ impl World {
             (uid(number), Arc::new(serde_json::from_value(pod).unwrap()))
         };
         let node = Node::new();
-        // What makes it version 2.
+        // This file marks cgroup v2.
         std::fs::write(node.folder.path().join("cgroup/cgroup.controllers"), "").unwrap();
         Self {
             node,

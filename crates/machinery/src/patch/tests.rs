@@ -62,7 +62,7 @@ fn patches_reach_into_what_is_kept_as_text() {
 }
 
 #[test]
-fn what_no_tree_can_hold_is_not_patched_from_within() {
+fn unrepresentable_values_cannot_be_patched_from_within() {
     let message = api::tables::message("k8s.io.api.apps.v1.ControllerRevision").unwrap();
     let strictness = api::decode::Strictness::Strict;
     let target = api::decode::json(br#"{"data":{"a":1e999}}"#, message, strictness).unwrap().tree;

@@ -198,7 +198,7 @@ fn of_pod(pod: &Tree) -> Usage {
         total
     };
     let mut usage = Usage { requests: part("requests"), limits: part("limits") };
-    // what the pod says of itself counts before what its containers do
+    // the pod's own resources take precedence over its containers'
     let own = amounts(pod, "spec.resources");
     usage.requests.extend(own.requests);
     usage.limits.extend(own.limits);
@@ -279,7 +279,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_open_is_filled() {
+    fn missing_requests_and_limits_are_filled() {
         let mut pod = json!({"metadata": {"name": "x"}, "spec": {
             "containers": [{"name": "a"}, {"name": "b", "resources": {"limits": {"cpu": "1"}, "requests": {"cpu": "1", "memory": "1Mi"}}}],
             "initContainers": [{"name": "i", "resources": {"limits": {"cpu": "1", "memory": "1Mi"}, "requests": {"cpu": "1"}}}]}});

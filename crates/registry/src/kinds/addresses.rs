@@ -56,7 +56,7 @@ fn check(_: &Context<'_>, address: &Tree, old: Option<&Tree>, errors: &mut Vec<C
     }
 }
 
-/// What cannot be one segment of a path.
+/// Errors of a value that has to be one segment of a path.
 fn segment(value: &str) -> Vec<String> {
     if matches!(value, "." | "..") {
         return vec![format!("may not be '{value}'")];

@@ -309,7 +309,7 @@ fn check_job(_: &Context<'_>, job: &Tree, old: Option<&Tree>, errors: &mut Vec<C
     };
     let suspended = flag(before, "suspend") && (!has(old, "status.startTime") || stopped());
     if suspended {
-        // what says where its pods run may still change
+        // the fields that place its pods may still change
         let (now, before) = (get(spec, "template.spec"), get(before, "template.spec"));
         if !same(&placed_as(now, before), before) {
             let shown = internal::shown(now, "core.v1.PodSpec");

@@ -68,7 +68,7 @@ pub fn subject(encoded: &str) -> Result<Subject, String> {
     let request = parse(&block)?;
     let subject = &request.certification_request_info.subject;
     let text = |attribute: &AttributeTypeAndValue<'_>| attribute.as_str().map(str::to_owned);
-    // of several names the last counts
+    // the last of several common names counts
     let common_name = subject.iter_common_name().last().map(text).transpose();
     let organizations = subject.iter_organization().map(text).collect::<Result<_, _>>();
     Ok(Subject {

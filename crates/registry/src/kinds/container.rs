@@ -50,7 +50,7 @@ impl Claims<'_> {
     }
 }
 
-/// Where a container stands.
+/// Context of a container in its pod.
 #[derive(Clone, Copy)]
 pub struct Place<'a> {
     pub volumes: &'a Volumes<'a>,
@@ -149,7 +149,7 @@ pub fn fill_host_ports(container: &mut Tree) {
     }
 }
 
-/// What is asked of containers of every sort.
+/// Checks that apply to containers of every sort.
 pub(super) fn check_common(container: &Tree, path: &Path<'_>, place: &Place<'_>, errors: &mut Vec<Cause>) {
     name_and_image(container, path, errors);
     one_of(container, "terminationMessagePolicy", &["File", "FallbackToLogsOnError"], path, errors);

@@ -175,7 +175,7 @@ fn check(context: &Context<'_>, pod: &Tree, old: Option<&Tree>, errors: &mut Vec
             pod_update::ephemeral(pod, old, errors)
         }
         Some(old) if context.subresource == Some("resize") => pod_update::resize(pod, old, errors),
-        // What a binding may change, the binding itself has checked.
+        // The binding has checked its own changes already.
         Some(_) if context.subresource == Some("binding") => {}
         Some(old) => pod_update::check(pod, old, errors),
     }

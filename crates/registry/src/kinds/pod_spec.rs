@@ -431,7 +431,7 @@ fn sysctl_name(name: &str) -> bool {
     name.len() <= 253 && name.split(['.', '/']).all(word)
 }
 
-/// What only pods get by default, not templates: service links, requests from limits, host ports.
+/// Defaults of pods that templates do not get: service links, requests from limits, host ports.
 pub fn pod_defaults(spec: &mut Object) {
     fill_pointer(spec, "enableServiceLinks", true);
     let host_network = spec.get("hostNetwork").and_then(Tree::as_bool).unwrap_or(false);

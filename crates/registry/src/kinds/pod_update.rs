@@ -1,4 +1,4 @@
-//! What may change about a pod once it is there.
+//! Changes that are allowed to an existing pod.
 
 use api::Tree;
 use api::status::Cause;
@@ -244,7 +244,7 @@ pub(super) fn resize(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
     }
 }
 
-/// What may be resized must stay; it becomes what it was before, where the rest is compared.
+/// Resources that can be resized may change but not be removed. Sets them to their old values, so that the rest can be compared.
 fn amounts(holder: &mut Tree, before: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     const RESIZED: [&str; 2] = ["cpu", "memory"];
     let path = path.field("resources");

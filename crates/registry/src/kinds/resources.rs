@@ -33,7 +33,7 @@ pub fn extended(name: &str) -> bool {
         && names::qualified_name(&format!("requests.{name}")).is_empty()
 }
 
-/// What can be promised to several at once.
+/// Whether limits of a resource may exceed its requests.
 fn may_be_overcommitted(name: &str) -> bool {
     native(name) && !huge(name)
 }

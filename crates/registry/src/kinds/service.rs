@@ -203,7 +203,7 @@ fn check(_: &Context<'_>, service: &Tree, old: Option<&Tree>, errors: &mut Vec<C
     }
 }
 
-/// What only services behind a load balancer have.
+/// Checks fields that only services of type LoadBalancer have.
 fn load_balancer(spec: &Tree, kind: &str, errors: &mut Vec<Cause>) {
     let detail = "may only be used when `type` is 'LoadBalancer'";
     let other = kind != "LoadBalancer";

@@ -30,7 +30,7 @@ pub(super) const PROFILES: &[Profile] = &[
         ..Profile::new("certificates.k8s.io", "podcertificaterequests")
     },
     Profile {
-        // what a name may be hangs on the signer, see `bundle`
+        // valid names depend on the signer, see `bundle`
         name: |_| Vec::new(),
         check: Some(bundle),
         full: true,

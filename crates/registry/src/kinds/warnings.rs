@@ -48,7 +48,7 @@ pub(super) fn workload(object: &Tree, old: Option<&Tree>) -> Vec<String> {
         warnings.extend(not_a_label(object, POD_NAMES));
     }
     if raised(object, old) {
-        // of a changed replication controller it has always been the former template
+        // for an update of a replication controller upstream checks the old template
         let controller = text(object, "kind") == "ReplicationController";
         let warned = old.filter(|_| controller).unwrap_or(object);
         pods::template(get(warned, "spec.template"), "spec.template", &mut warnings);
@@ -128,7 +128,7 @@ pub(super) fn cron_job(object: &Tree, old: Option<&Tree>) -> Vec<String> {
     warnings
 }
 
-/// What became of a label of nodes.
+/// The deprecation of a node label, if any.
 fn deprecated_label(key: &str) -> Option<&'static str> {
     Some(match key {
         "beta.kubernetes.io/arch" => "deprecated since v1.14; use \"kubernetes.io/arch\" instead",

@@ -228,7 +228,7 @@ pub(super) fn not_above_hundred(value: &Tree, path: &Path<'_>, errors: &mut Vec<
 }
 
 fn zero(value: &Tree) -> bool {
-    // what is no percentage counts for nothing
+    // a text that is no percentage counts as 0
     let percentage = |text: &str| intstr::percent(text).unwrap_or(0);
     value.is_null() || value.as_i64() == Some(0) || value.as_str().map(percentage) == Some(0)
 }

@@ -53,7 +53,7 @@ fn samples() -> Vec<Tree> {
     };
     let samples: Vec<Tree> = paths.into_iter().map(read).filter(served).collect();
     assert!(samples.len() > 50, "only {} samples", samples.len());
-    // What every object has is looked at in one of them.
+    // Fields common to all objects are measured in the first sample only.
     let short = |(index, mut sample): (usize, Tree)| {
         if index > 0 {
             as_object(&mut sample)["metadata"] = api::json!({"name": "name", "namespace": "space"});

@@ -33,10 +33,10 @@ pub struct Pod {
     pub ports: Box<[Port]>,
     /// Everything else that constrains; most placed pods have nothing that still matters.
     pub needs: Box<Needs>,
-    /// When the kubelet took it in, in seconds since 1970: the maximum while it has not.
+    /// When the kubelet admitted it, in seconds since 1970; the maximum until then.
     pub started: i64,
     pub deleting: bool,
-    /// It ends for the sake of a more important pod.
+    /// It is being preempted by a more important pod.
     pub preempted: bool,
     /// Succeeded or failed.
     pub finished: bool,

@@ -160,7 +160,7 @@ impl Queue {
         self.preempting.insert(uid.into(), false);
     }
 
-    /// It has ended. What the pod would have been tried for meanwhile, it is tried for now.
+    /// The pod's preemption has ended. If an event asked for another attempt meanwhile, it is made now.
     pub fn preemption_ended(&mut self, uid: &str, now: Duration) {
         if self.preempting.remove(uid) == Some(true)
             && let Some((entry, place)) = self.take(uid)

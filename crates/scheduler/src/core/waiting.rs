@@ -35,7 +35,7 @@ struct Pending {
     until: Instant,
 }
 
-/// One that waits; dropped, it waits no more.
+/// A pod that waits for its permit plugins, until this is dropped.
 pub struct WaitingPod {
     all: Arc<WaitingPods>,
     uid: Box<str>,

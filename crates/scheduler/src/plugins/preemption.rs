@@ -35,10 +35,10 @@ pub struct Victims {
     pub pods: Vec<Arc<Pod>>,
 }
 
-/// What the search came to.
+/// Result of the search.
 pub enum Preemption {
     Victims(Victims),
-    /// It is not to preempt, at least not now: the part of the pod's message that says why.
+    /// The pod may not preempt, at least not now. Contains the part of its message that says why.
     Ineligible(&'static str),
     /// No node would do.
     None(String),

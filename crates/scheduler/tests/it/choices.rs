@@ -108,7 +108,7 @@ fn init_containers_and_sidecars_count_at_their_peak() {
 }
 
 #[test]
-fn what_a_kubelet_has_given_counts_while_a_pod_is_resized() {
+fn allocated_amounts_count_while_a_pod_is_resized() {
     let check = |asked: &str, given: Option<(&str, &str)>, reason: &str, expected: i64| {
         let resources = json!({"requests": {"cpu": asked}});
         let mut whole = json!({"spec": {"overhead": {"cpu": "250m"}, "containers": [{"name": "c", "resources": resources}]}});

@@ -43,7 +43,7 @@ fn a_binding_that_failed_is_made_up_for_by_the_pod_as_it_is_now() {
     fixture.wait(1000);
     assert_eq!(fixture.next(), Result::Node("a"));
     assert_eq!(fixture.core.table.row(0).requested.cpu, 2000);
-    // One that has begun to end meanwhile is done with.
+    // A pod that is being deleted by now is dropped.
     let ending = Pod { deleting: true, ..changed.clone() };
     fixture.core.set_pod(&Arc::new(ending), Some(&changed), fixture.now);
     assert!(!fixture.bind_fails(false));

@@ -67,7 +67,7 @@ fn a_pod_in_backoff_is_tried_when_no_other_is_ready() {
     assert!(matches!(fixture.schedule(&cpu("p", "1", json!({}))), Result::Message(_)));
     fixture.core.remove_pod(&other, fixture.now);
     assert_eq!(fixture.core.queue.sizes().backoff, 1);
-    // One that is ready goes first, whatever its age.
+    // A pod that is ready goes first, whatever its age.
     assert_eq!(fixture.schedule(&cpu("q", "500m", json!({}))), Result::Node("a"));
     assert!(matches!(fixture.next(), Result::Message(_)));
 }

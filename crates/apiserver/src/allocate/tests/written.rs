@@ -176,7 +176,7 @@ async fn a_request_given_up_after_its_write_keeps_what_it_took() {
 }
 
 #[tokio::test]
-async fn what_an_unconfirmed_write_took_is_not_given_out_again() {
+async fn reservations_of_an_unconfirmed_write_are_not_reused() {
     let rig = Rig::start().await;
     rig.fail(LOST_AFTER_THE_WRITE);
     assert_eq!(
@@ -213,7 +213,7 @@ async fn an_update_that_was_not_confirmed_gives_up_nothing_it_still_has() {
 }
 
 #[tokio::test]
-async fn nothing_is_given_out_before_what_is_stored_is_known() {
+async fn nothing_is_allocated_before_the_stored_state_is_loaded() {
     let store = Arc::new(Lossy::default());
     let before = Rig::over(store.clone(), true).await;
     before.services.load().await;
@@ -283,7 +283,7 @@ async fn two_servers_give_no_node_port_twice() {
 
 /// A Service that waits for its finalizers is a Service still: what its updates ask for is taken.
 #[tokio::test]
-async fn what_is_being_deleted_takes_node_ports_too() {
+async fn services_being_deleted_take_node_ports_too() {
     let rig = Rig::start().await;
     let change = async |change: fn(&mut Tree)| {
         let change = move |service: &mut Tree| {

@@ -73,7 +73,7 @@ impl Graph {
                 std::mem::swap(&mut state.nodes, &mut draft.nodes);
                 std::mem::swap(&mut state.pods, &mut draft.pods);
                 reset.seen.fetch_or(PODS, Ordering::AcqRel);
-                // what was there is freed when nobody waits for it
+                // the old state is freed after the lock is released
                 drop(state);
             },
             move |event| {

@@ -12,7 +12,7 @@ use crate::resources::Resources;
 use crate::user::User;
 
 #[test]
-fn what_a_pod_uses() {
+fn finds_the_objects_a_pod_uses() {
     let pod = json!({
         "metadata": {"name": "p"},
         "spec": {
@@ -86,7 +86,7 @@ fn a_volume_is_reached_by_the_claim_that_it_names() {
 
 /// What one node may ask, whatever there is.
 #[test]
-fn what_every_node_may_ask() {
+fn rights_of_every_node() {
     let resources = Resources::new(Arc::new(store::Memory::new()), CancellationToken::new());
     let graph = Graph::new(resources);
     let user = User {

@@ -65,7 +65,7 @@ async fn run(call: &Call<'_>, deletion: &DeleteOptions, dry_run: bool) -> Result
     let Some(spared_by) = check_budgets(call, &pod, dry_run).await? else {
         return remove(call, deletion, dry_run).await;
     };
-    // it was not ready, which must still be true when it goes
+    // the pod was not ready, which must still hold when it is deleted
     let options = DeleteOptions { resource_version: Some(version_of(&pod)), ..deletion.clone() };
     match remove(call, &options, dry_run).await {
         Err(status) if is_conflict(&status) && deletion.resource_version.is_none() => {
@@ -101,7 +101,7 @@ async fn remove(call: &Call<'_>, options: &DeleteOptions, dry_run: bool) -> Resu
     let mut options = options.clone();
     if !dry_run {
         let marked = mark(&Operation { subresource: "status", ..operation }, &options).await?;
-        // of the version that this just made
+        // the version that the mark has just made
         options.resource_version = options.resource_version.and(Some(marked.to_string()));
     }
     delete(&operation, &options).await.map(|_| ())
@@ -206,7 +206,7 @@ fn used_up(status: &mut Object, generation: i64) {
 
 /// Takes one disruption from the pod's budget; or answers the budget that spares the pod, which is not ready.
 async fn check_budgets(call: &Call<'_>, pod: &Tree, dry_run: bool) -> Result<Option<String>, Status> {
-    // one that was made a moment ago counts, too
+    // budgets that were created a moment ago count, too
     read::wait_for(call, None).await?;
     let budgets: Vec<Tree> = super::others(call, "policy", "v1", "poddisruptionbudgets")?
         .into_iter()

@@ -17,7 +17,7 @@ fn complete(more: &[&str]) -> Result<Options, String> {
 }
 
 #[test]
-fn what_is_not_there_or_cannot_be_done_is_refused() {
+fn missing_files_and_unsupported_flags_are_refused() {
     for (flags, expected) in [
         (
             "--encryption-provider-config=/none",
@@ -90,7 +90,7 @@ fn what_is_not_there_or_cannot_be_done_is_refused() {
 }
 
 #[test]
-fn what_is_harmless_is_taken() {
+fn harmless_flags_are_accepted() {
     let options = complete(&["--audit-policy-file=/dev/null", "--encryption-provider-config="]).unwrap();
     assert_eq!(options.without_effect(), ["audit-policy-file"]);
 }

@@ -229,7 +229,7 @@ impl Graph {
             .iter()
             .filter_map(|uid| self.nodes.get(uid))
             .map(|dependent| dependent.identity.namespace.clone())
-            // Nobody elsewhere could refer to it, so that it is gone says nothing of what they refer to.
+            // Objects in other namespaces cannot refer to it, so its absence proves nothing about their owners.
             .filter(|namespace| node.identity.namespace.is_empty() || *namespace == node.identity.namespace)
             .collect();
         let gone = &node.identity;

@@ -34,7 +34,7 @@ pub(super) struct Meta {
 
 /// Where the graph hears of a resource's objects.
 pub(super) enum Monitor {
-    /// With whether it is followed: it may be in the middle of an event when it is stopped.
+    /// The flag says whether the informer is followed: it may be in the middle of an event when it is stopped.
     Metadata(Informer<Object>, Arc<AtomicBool>),
     /// Pods are cached whole for other controllers already, and there are more of them than of all else.
     Pods(Informer<Pod>),

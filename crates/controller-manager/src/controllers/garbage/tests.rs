@@ -55,7 +55,7 @@ fn names(todo: Vec<Todo>) -> Vec<String> {
     names
 }
 
-/// What follows when the API server says this of an owner that was never seen.
+/// The consequence when the API server gives this answer about an owner that was never seen.
 fn verified(graph: &mut Graph, uid: &str, answer: Answer) -> Verified {
     let identity = graph.identity(uid).unwrap().clone();
     graph.verified(&identity, answer)

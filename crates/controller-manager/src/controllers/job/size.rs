@@ -11,7 +11,7 @@ use super::policy::{self, Meaning};
 use crate::support::ranking;
 use crate::views::Pod;
 
-/// Between a pod's failure and the next try; doubled with each failure in a row.
+/// Seconds between a pod's failure and its replacement; doubled with each failure in a row.
 const FIRST_BACKOFF: i64 = 10;
 const LONGEST_BACKOFF: i64 = 600;
 

@@ -161,14 +161,14 @@ fn failures_are_remembered_when_their_pods_are_gone() {
     assert_eq!(plan.again, Some(std::time::Duration::from_secs(20)));
     assert_eq!(failures(&[failed("a", 0)]).number, 3);
     assert_eq!(failures(&[pod("a", "Succeeded", None)]), Failures::default());
-    // One that is deleted did not do its work either.
+    // A deleted pod did not do its work either.
     let mut deleted = pod("a", "Running", None);
     deleted.metadata.deletion_timestamp = Some(now().into());
     assert_eq!(failures(&[deleted]).number, 3);
 }
 
 #[test]
-fn a_job_made_anew_remembers_nothing_of_the_one_before() {
+fn a_recreated_job_remembers_nothing_of_the_one_before() {
     let (key, old, new) = (client::Key::new("x", "j"), client::Text::from("old"), client::Text::from("new"));
     let memory = Memory { failures: Some(Failures { number: 5, last: Some(now()) }), ending: Some(now()) };
     let mut memories = Memories::default();

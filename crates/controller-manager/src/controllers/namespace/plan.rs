@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stuck_is_looked_at_less_often() {
+    fn stuck_content_is_checked_less_often() {
         let mut patience = Patience::default();
         let mut next =
             |left, grace: Option<u64>| patience.next(left, grace.map(Duration::from_secs)).as_secs_f64();

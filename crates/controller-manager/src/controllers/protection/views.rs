@@ -14,7 +14,7 @@ pub trait Kind: Resource<Scope: 'static> + Send + Sync + 'static {}
 
 impl<K: Resource<Scope: 'static> + Send + Sync + 'static> Kind for K {}
 
-/// What of a claim, volume or class says whether it is used, and by what.
+/// Fields of a claim, volume or class that show whether it is used, and by what.
 #[derive(Deserialize)]
 #[serde(bound = "", rename_all = "camelCase")]
 pub struct Guarded<K> {

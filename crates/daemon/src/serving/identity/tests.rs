@@ -42,7 +42,7 @@ fn a_front_proxy_names_its_user() {
 }
 
 #[test]
-fn what_cannot_be_read_is_not_passed_over() {
+fn unreadable_headers_are_refused() {
     let refused = |list: &[(&str, &[u8])]| proxy().identity(&headers(list)).unwrap_err();
     let value = |name: &'static str| Unreadable::Value(HeaderName::from_static(name));
     assert_eq!(refused(&[("x-remote-user", b"j\xfcrgen")]), value("x-remote-user"));

@@ -82,7 +82,7 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// So many, by the scale of this run.
+    /// The count multiplied by the scale of this run.
     pub fn scaled(&self, count: usize) -> usize {
         ((count as f64 * self.scale) as usize).max(1)
     }

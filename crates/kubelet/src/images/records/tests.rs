@@ -53,7 +53,7 @@ fn an_image_is_for_those_who_could_pull_it() {
 }
 
 #[test]
-fn what_cannot_be_read_is_for_nobody() {
+fn an_unreadable_record_gives_no_pod_access() {
     let it = fixture();
     let owner = credential("one", "1");
     it.pull(Pulled::With(&owner));

@@ -101,7 +101,7 @@ fn named(name: &str) -> Tree {
 }
 
 #[test]
-fn what_is_not_a_nodes_to_write() {
+fn nodes_may_not_write_subresources_and_others_objects() {
     let check = |request: &str, object: Tree, expect: &str| {
         assert_eq!(answer(request, &object, None, &[]), expect, "{request}")
     };
@@ -139,7 +139,7 @@ fn what_is_not_a_nodes_to_write() {
 }
 
 #[test]
-fn what_goes_is_looked_at_as_it_was() {
+fn deletes_are_checked_against_the_stored_object() {
     let check = |request: &str, old: Tree, expect: &str| {
         assert_eq!(answer(request, &Tree::Null, Some(&old), &[]), expect, "{request}");
     };

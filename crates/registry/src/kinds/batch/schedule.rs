@@ -18,7 +18,7 @@ const FIELDS: [Field; 5] = [
     Field { low: 0, high: 6, names: &["sun", "mon", "tue", "wed", "thu", "fri", "sat"] },
 ];
 
-/// What is wrong with a schedule, if anything.
+/// Checks a schedule.
 pub(super) fn check(line: &str) -> Result<(), String> {
     if line.starts_with('@') {
         return descriptor(line);

@@ -206,7 +206,7 @@ fn overlap(completed: &[Interval], failed: &[Interval]) -> Option<i64> {
     failed.iter().find_map(common)
 }
 
-/// What may not be taken back.
+/// Checks that nothing final is undone by the update.
 fn since(job: &Tree, new: &View<'_>, old: &View<'_>, errors: &mut Vec<Cause>) {
     for (kind, was, is) in [
         ("Complete", old.complete, new.complete),

@@ -1,4 +1,4 @@
-//! Where a container's environment comes from.
+//! Sources of a container's environment.
 
 use super::*;
 

@@ -24,7 +24,7 @@ pub(super) fn default(item: &mut Object) {
     }
 }
 
-/// One that nobody named gets a name all the same.
+/// Gives a new LimitRange without a name a generated one.
 pub(super) fn prepare(_: &Context<'_>, range: &mut Tree, old: Option<&Tree>) {
     if old.is_none() && text(range, "metadata.name").is_empty() {
         let name = uuid::Uuid::new_v4().to_string();

@@ -1,4 +1,4 @@
-//! Where a pod may be: node selectors, affinities, spreading.
+//! Placement of a pod: node selectors, affinities, spreading.
 
 use super::*;
 
@@ -125,7 +125,7 @@ pub(super) fn label_keys(term: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) 
     }
 }
 
-/// What must be so has to be a label's value; a preference may be anything.
+/// Checks that values of required terms are label values; those of preferences may be anything.
 pub(super) fn node_values(selector: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let terms = path.field("nodeSelectorTerms");
     for (index, term) in list(selector, "nodeSelectorTerms").iter().enumerate() {

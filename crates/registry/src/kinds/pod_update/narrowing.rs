@@ -1,4 +1,4 @@
-//! What may change about where a gated pod can run: it may be narrowed down, nothing else.
+//! Placement changes of a gated pod: it may only be narrowed.
 
 use api::Tree;
 use api::status::Cause;

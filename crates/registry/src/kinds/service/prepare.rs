@@ -14,7 +14,7 @@ pub(super) fn prepare(_: &Context<'_>, service: &mut Tree, old: Option<&Tree>) {
         return;
     };
     same_addresses(service, Some(old));
-    // What was allocated stays unless the type no longer has it.
+    // Allocated values stay unless the new type has none.
     let kind = text(service, "spec.type").to_owned();
     if kind == "ExternalName" {
         if text(old, "spec.type") != "ExternalName"

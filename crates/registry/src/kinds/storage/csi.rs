@@ -88,7 +88,7 @@ pub(super) fn node(_: &Context<'_>, node: &Tree, old: Option<&Tree>, errors: &mu
     fn fixed(driver: &Tree) -> (&Tree, &Tree) {
         (get(driver, "nodeID"), get(driver, "topologyKeys"))
     }
-    // By name what the first says, and whether another says otherwise.
+    // The first driver of each name, and whether another of that name differs.
     let mut now = HashMap::new();
     for driver in drivers {
         let (first, mixed) = now.entry(text(driver, "name")).or_insert((driver, false));

@@ -1,4 +1,4 @@
-//! Where a storage class's volumes may be made.
+//! Allowed topologies of a storage class.
 
 use api::Tree;
 use api::status::Cause;

@@ -6,7 +6,7 @@ use super::*;
 
 pub(super) fn stateful_strategy(spec: &mut Object) {
     let strategy = as_object(spec.entry("updateStrategy").or_insert(Tree::Null));
-    // Where the type is said, what is not said of it stays so.
+    // A strategy with an explicit type and no `rollingUpdate` gets no defaults for it.
     let rolling = match member(strategy, "type") {
         "" => true,
         "RollingUpdate" => strategy.get("rollingUpdate").is_some_and(|rolling| !rolling.is_null()),

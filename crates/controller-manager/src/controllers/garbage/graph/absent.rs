@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use rustc_hash::FxHashSet;
 
-/// What a reference names, in full: a reference with the right uid but another name or kind names nobody,
-/// and says nothing of the object that does have the uid.
+/// The full identity in a reference: one with the right uid but another name or kind refers to no object, and proves
+/// nothing about the object that does have the uid.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::controllers::garbage) struct Named {
     group: Box<str>,

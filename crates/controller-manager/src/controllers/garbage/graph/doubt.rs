@@ -14,14 +14,14 @@ pub(in crate::controllers::garbage) enum Answer {
     Unreachable,
 }
 
-/// What follows for an owner that was never seen.
+/// The consequence of an answer about an owner that was never seen.
 #[derive(Debug, PartialEq)]
 pub(in crate::controllers::garbage) enum Verified {
-    /// Nothing more.
+    /// Nothing is left to do.
     Settled,
     /// It is alive, and no watch has shown it: should it go before one does, nobody else would notice.
     AskAgain,
-    /// It does not exist: these are to be judged.
+    /// It does not exist: its dependents are to be judged.
     Judge(Vec<Todo>),
 }
 
