@@ -125,7 +125,11 @@ impl Server {
     /// Where the store does not answer; then some may be served, and the call can be made again.
     pub async fn serve(&self, kinds: &[Arc<Kind>]) -> Result<(), store::Error> {
         let mut prefixes = HashSet::new();
-        for kind in kinds {
+        // The cache of several versions is of the one in which objects are stored.
+        let is_stored =
+            |kind: &&Arc<Kind>| kind.group == kind.storage_group && kind.version == kind.storage_version;
+        let (stored, others): (Vec<_>, Vec<_>) = kinds.iter().partition(is_stored);
+        for kind in stored.into_iter().chain(others) {
             if prefixes.insert(&*kind.storage_prefix)
                 && let Some(stored) = Stored::of(kind, false)
             {
@@ -136,10 +140,13 @@ impl Server {
         Ok(())
     }
 
-    /// Serves these kinds no longer: requests do not find them, and their watches end. What is stored stays.
+    /// Serves these kinds no longer: requests do not find them, and when no version is left the watches end. Stored
+    /// objects stay.
     pub fn withdraw(&self, matches: impl Fn(&Kind) -> bool) {
         let before = self.catalog.rcu(|catalog| catalog.without(&matches));
-        for kind in before.kinds().filter(|kind| matches(kind)) {
+        let catalog = self.catalog();
+        let kept: HashSet<&str> = catalog.kinds().map(|kind| &*kind.storage_prefix).collect();
+        for kind in before.kinds().filter(|kind| !kept.contains(&*kind.storage_prefix)) {
             self.resources.feed.forget(&kind.storage_prefix);
         }
     }

@@ -20,7 +20,7 @@ pub struct Entry {
     pub uid: Box<str>,
     pub resource_version: i64,
     labels: Box<[(Box<str>, Box<str>)]>,
-    /// Values of [`Kind::fields`], in that order.
+    /// Values of [`Stored::fields`], in that order.
     fields: Box<[Box<str>]>,
     bytes: Encoded,
     /// As JSON, with kind and apiVersion: made when it is first read as that, and then kept. Events make do without.

@@ -20,7 +20,7 @@ const MANY: usize = 1000;
 const AT_ONCE: usize = 16;
 
 /// A kind of its own model, whose spec has these fields.
-fn kind(index: usize, fields: &[(&'static str, Type)]) -> Kind {
+fn kind(version: &'static str, index: usize, fields: &[(&'static str, Type)]) -> Kind {
     let field = |json: &'static str, ty| Field {
         json: json.into(),
         ty,
@@ -49,7 +49,7 @@ fn kind(index: usize, fields: &[(&'static str, Type)]) -> Kind {
     ];
     let row = Resource {
         group: "example.com".into(),
-        version: "v1".into(),
+        version: version.into(),
         kind: format!("Thing{index}").into(),
         plural: format!("thing{index}s").into(),
         singular: format!("thing{index}").into(),
@@ -148,7 +148,7 @@ async fn a_thousand_kinds_come_change_and_go() {
     let work = async {
         assert_eq!(rig.get(&collection(0)).await.code, 404);
         let first: Vec<Arc<Kind>> =
-            (0..MANY).map(|index| Arc::new(kind(index, &[("size", Type::Int64)]))).collect();
+            (0..MANY).map(|index| Arc::new(kind("v1", index, &[("size", Type::Int64)]))).collect();
         let known: Vec<Weak<Kind>> = first.iter().map(Arc::downgrade).collect();
         for some in first.chunks(100) {
             server.serve(some).await.unwrap();
@@ -165,7 +165,7 @@ async fn a_thousand_kinds_come_change_and_go() {
         let mut watch = rig.watch(&format!("{}?watch=1", collection(0))).await;
         assert_eq!(watch.next_name().await, ("ADDED".to_owned(), "kept".to_owned()));
         let fields = [("size", Type::Int64), ("color", Type::String)];
-        let second: Vec<Arc<Kind>> = (0..MANY).map(|index| Arc::new(kind(index, &fields))).collect();
+        let second: Vec<Arc<Kind>> = (0..MANY).map(|index| Arc::new(kind("v1", index, &fields))).collect();
         for some in second.chunks(100) {
             server.serve(some).await.unwrap();
         }
@@ -195,4 +195,17 @@ async fn a_thousand_kinds_come_change_and_go() {
         () = work => {}
         () = load => unreachable!(),
     }
+}
+
+#[tokio::test]
+async fn a_version_goes_without_the_objects_of_the_others() {
+    let rig = Rig::start().await;
+    let versions = ["v2", "v1"].map(|version| Arc::new(kind(version, 0, &[("size", Type::Int64)])));
+    rig.server.serve(&versions).await.unwrap();
+    let created = rig.create(&collection(0), json!({"metadata": {"name": "a"}, "spec": {"size": 1}})).await;
+    assert_eq!(created["apiVersion"], "example.com/v1");
+    rig.server.withdraw(|kind| kind.group == "example.com" && kind.version == "v2");
+    assert_eq!(rig.get(&collection(0).replace("v1", "v2")).await.code, 404);
+    let list = rig.get(&collection(0)).await;
+    assert_eq!((list.code, &list.tree["items"][0]["spec"]), (200, &json!({"size": 1})));
 }
