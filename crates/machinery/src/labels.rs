@@ -24,6 +24,21 @@ pub enum Operator {
     LessThan,
 }
 
+impl Operator {
+    /// The operator of a `NodeSelectorRequirement`; `None` for a name that it does not have.
+    pub fn of_node_selector(name: &str) -> Option<Operator> {
+        Some(match name {
+            "In" => Operator::In,
+            "NotIn" => Operator::NotIn,
+            "Exists" => Operator::Exists,
+            "DoesNotExist" => Operator::DoesNotExist,
+            "Gt" => Operator::GreaterThan,
+            "Lt" => Operator::LessThan,
+            _ => return None,
+        })
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requirement {
     pub key: String,

@@ -61,15 +61,7 @@ fn matches(term: &NodeSelectorTerm, name: &str, labels: &BTreeMap<String, String
 }
 
 fn requirement(asked: &NodeSelectorRequirement) -> Option<Requirement> {
-    let operator = match asked.operator.as_str() {
-        "In" => Operator::In,
-        "NotIn" => Operator::NotIn,
-        "Exists" => Operator::Exists,
-        "DoesNotExist" => Operator::DoesNotExist,
-        "Gt" => Operator::GreaterThan,
-        "Lt" => Operator::LessThan,
-        _ => return None,
-    };
+    let operator = Operator::of_node_selector(asked.operator.as_str())?;
     Some(Requirement::new(asked.key.clone(), operator, asked.values.clone().unwrap_or_default()))
 }
 

@@ -109,15 +109,7 @@ fn term(term: &Value) -> Term {
 
 fn requirement(requirement: &Value) -> Option<Requirement> {
     let key = requirement["key"].as_str().unwrap_or_default();
-    let operator = match requirement["operator"].as_str().unwrap_or_default() {
-        "In" => Operator::In,
-        "NotIn" => Operator::NotIn,
-        "Exists" => Operator::Exists,
-        "DoesNotExist" => Operator::DoesNotExist,
-        "Gt" => Operator::GreaterThan,
-        "Lt" => Operator::LessThan,
-        _ => return None,
-    };
+    let operator = Operator::of_node_selector(requirement["operator"].as_str().unwrap_or_default())?;
     let values = requirement["values"].as_array().into_iter().flatten();
     let values = values.filter_map(Value::as_str).map(str::to_owned).collect();
     Some(Requirement::new(key, operator, values))
