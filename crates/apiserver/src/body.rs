@@ -10,14 +10,45 @@ use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::sync::mpsc;
 
+/// How much of a list a connection takes in one turn, about: to encrypt and send it keeps a worker busy.
+const TURN: usize = 1 << 20;
+
 /// A response body.
 pub struct Body(Kind);
 
 enum Kind {
     Whole(Option<Bytes>),
-    Chunks { stream: Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>, is_list: bool },
+    Chunks(Chunks),
     Channel(mpsc::Receiver<Bytes>),
     Other(Pin<Box<dyn http_body::Body<Data = Bytes, Error = io::Error> + Send>>),
+}
+
+struct Chunks {
+    stream: Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>,
+    is_list: bool,
+    /// Bytes of this turn.
+    taken: usize,
+}
+
+impl Chunks {
+    fn new(stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static, is_list: bool) -> Chunks {
+        Chunks { stream: Box::pin(stream), is_list, taken: 0 }
+    }
+
+    /// The next chunk. A list never lacks one, so its turns are ended here.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        if self.is_list && self.taken >= TURN {
+            self.taken = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let next = self.stream.as_mut().poll_next(context);
+        match &next {
+            Poll::Ready(Some(Ok(chunk))) => self.taken += chunk.len(),
+            _ => self.taken = 0,
+        }
+        next
+    }
 }
 
 impl Body {
@@ -27,26 +58,25 @@ impl Body {
 
     /// Chunks as they come; the connection's flow control holds the stream back.
     pub fn stream(stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Body {
-        Body(Kind::Chunks { stream: Box::pin(stream), is_list: false })
+        Body(Kind::Chunks(Chunks::new(stream, false)))
     }
 
     /// Chunks that are all there already: a long list, worth compressing.
     pub fn list(stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Body {
-        Body(Kind::Chunks { stream: Box::pin(stream), is_list: true })
+        Body(Kind::Chunks(Chunks::new(stream, true)))
     }
 
     /// Whether [`Body::list`] made it.
     pub fn is_list(&self) -> bool {
-        matches!(self.0, Kind::Chunks { is_list: true, .. })
+        matches!(&self.0, Kind::Chunks(chunks) if chunks.is_list)
     }
 
     /// The same body with every piece of it changed.
     pub fn changed(self, mut change: impl FnMut(Bytes) -> Bytes + Send + 'static) -> Body {
         match self.0 {
             Kind::Whole(bytes) => bytes.map(change).unwrap_or_default().into(),
-            Kind::Chunks { stream, is_list } => {
-                let stream = Box::pin(stream.map(move |piece| piece.map(&mut change)));
-                Body(Kind::Chunks { stream, is_list })
+            Kind::Chunks(Chunks { stream, is_list, .. }) => {
+                Body(Kind::Chunks(Chunks::new(stream.map(move |piece| piece.map(&mut change)), is_list)))
             }
             other => Body(other),
         }
@@ -101,9 +131,7 @@ impl http_body::Body for Body {
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match &mut self.0 {
             Kind::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Kind::Chunks { stream, .. } => {
-                stream.as_mut().poll_next(context).map(|next| next.map(|chunk| chunk.map(Frame::data)))
-            }
+            Kind::Chunks(chunks) => chunks.poll(context).map(|next| next.map(|chunk| chunk.map(Frame::data))),
             Kind::Channel(receiver) => {
                 receiver.poll_recv(context).map(|next| next.map(|chunk| Ok(Frame::data(chunk))))
             }
@@ -114,7 +142,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Whole(bytes) => bytes.is_none(),
-            Kind::Chunks { .. } | Kind::Channel(_) => false,
+            Kind::Chunks(_) | Kind::Channel(_) => false,
             Kind::Other(body) => body.is_end_stream(),
         }
     }
@@ -122,8 +150,36 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Kind::Chunks { .. } | Kind::Channel(_) => SizeHint::default(),
+            Kind::Chunks(_) | Kind::Channel(_) => SizeHint::default(),
             Kind::Other(body) => body.size_hint(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes that each turn takes, to the end of the body.
+    fn turns(body: Body) -> Vec<usize> {
+        let mut body = Box::pin(body);
+        let (mut turns, mut context) = (vec![0], Context::from_waker(std::task::Waker::noop()));
+        loop {
+            match http_body::Body::poll_frame(body.as_mut(), &mut context) {
+                Poll::Ready(Some(frame)) => {
+                    *turns.last_mut().unwrap() += frame.unwrap().into_data().unwrap().len()
+                }
+                Poll::Ready(None) => return turns,
+                Poll::Pending => turns.push(0),
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_list_is_sent_in_turns() {
+        let chunks = || futures::stream::iter((0..100).map(|_| Ok(Bytes::from(vec![b'x'; 1 << 16]))));
+        let expected = [&[TURN; 6][..], &[4 << 16]].concat();
+        assert_eq!(turns(Body::list(chunks())), expected);
+        assert_eq!(turns(Body::list(chunks()).changed(|piece| piece)), expected);
     }
 }
