@@ -178,7 +178,7 @@ impl Cgroups {
                     if !self.v2
                         && let Ok(value) = std::fs::read(above.join(file))
                     {
-                        let _ = std::fs::write(folder.join(file), value);
+                        write(&folder.join(file), &String::from_utf8_lossy(&value));
                     }
                 }
             }
@@ -199,10 +199,8 @@ impl Cgroups {
             for (file, value) in values {
                 let path = hierarchy.join(group.trim_start_matches('/')).join(file);
                 let has = std::fs::read_to_string(&path);
-                if has.is_ok_and(|has| !is_same(has.trim(), value))
-                    && let Err(error) = std::fs::write(&path, value)
-                {
-                    warn!(path = %path.display(), value, %error, "Failed to set a cgroup value");
+                if has.is_ok_and(|has| !is_same(has.trim(), value)) {
+                    write(&path, value);
                 }
             }
         }
@@ -278,7 +276,14 @@ fn delegate(folder: &Path) {
     let delegated = std::fs::read_to_string(folder.join("cgroup.subtree_control")).unwrap_or_default();
     let is_new = |controller: &&str| !delegated.split_whitespace().any(|it| it == *controller);
     for controller in controllers.split_whitespace().filter(is_new) {
-        let _ = std::fs::write(folder.join("cgroup.subtree_control"), format!("+{controller}"));
+        write(&folder.join("cgroup.subtree_control"), &format!("+{controller}"));
+    }
+}
+
+/// Sets a value, or says in the log that the kernel refused it.
+fn write(path: &Path, value: &str) {
+    if let Err(error) = std::fs::write(path, value) {
+        warn!(path = %path.display(), value, %error, "Failed to set a cgroup value");
     }
 }
 
