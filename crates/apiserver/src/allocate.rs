@@ -25,10 +25,11 @@ use ipnet::IpNet;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::delegate::{Hook, Reservation, Write};
+use crate::delegate::{Hook, Reservation};
 use crate::kinds;
 use crate::options::PortRange;
 use crate::resources::Resources;
+use crate::writes::Write;
 
 pub use addresses::Addresses;
 pub use ports::Ports;
@@ -106,7 +107,7 @@ impl ServiceHook {
                 None => range.lock().any()?,
             };
             reservation.taken.addresses.push(address);
-            if write.dry_run {
+            if write.options.dry_run {
                 return Ok(address);
             }
             let object = object(address, write.namespace, name);
@@ -206,12 +207,12 @@ impl ServiceHook {
             let plan = ports::allocate(&mut service, write.old, &name, ports)?;
             Ok((service, plan))
         };
-        let (given, plan) = match write.dry_run {
+        let (given, plan) = match write.options.dry_run {
             true => self.ports.would(change).await?,
             false => self.ports.change(change).await?,
         };
         *service = given;
-        if !write.dry_run {
+        if !write.options.dry_run {
             reservation.taken.ports = plan.taken;
         }
         reservation.taken.released_ports = plan.released;
@@ -235,7 +236,7 @@ impl Hook for ServiceHook {
             return Ok(None);
         }
         let mut reservation =
-            self.empty_reservation(write.namespace, &name_of(write, service), write.dry_run);
+            self.empty_reservation(write.namespace, &name_of(write, service), write.options.dry_run);
         if let Some(old) = write.old {
             families::carry_over(service, old);
         }

@@ -6,6 +6,7 @@ use api::{Status, Tree};
 use async_trait::async_trait;
 
 use crate::user::User;
+use crate::writes::Write;
 
 /// Answers kinds that are never stored: `TokenReview`, `SubjectAccessReview` and its relatives,
 /// `SelfSubjectReview`. The object comes in and goes out at the request's version.
@@ -33,23 +34,6 @@ pub trait Tokens: Send + Sync {
         request: Tree,
         warnings: &mut Vec<String>,
     ) -> Result<Tree, Status>;
-}
-
-/// One write, as a [`Hook`] sees it.
-pub struct Write<'a> {
-    pub user: &'a User,
-    /// As authorization saw it.
-    pub verb: &'a str,
-    pub resource: &'a Resource,
-    /// Empty for the object itself.
-    pub subresource: &'a str,
-    pub namespace: &'a str,
-    pub name: &'a str,
-    /// The name in the request's path: empty where the object is posted to its collection.
-    pub path_name: &'a str,
-    /// The stored object on update and delete, `None` on create.
-    pub old: Option<&'a Tree>,
-    pub dry_run: bool,
 }
 
 /// Runs on every create, update and delete between the strategy's preparation and validation: allocates service addresses,

@@ -17,6 +17,7 @@ use crate::handlers::Server;
 use crate::negotiate::{
     self, Endpoint, JSON, MediaType, OBJECTS, encode_tree, response, status_response, tree_response,
 };
+use crate::request::Request;
 
 /// What a server says of the groups it serves; each document is made when it is first asked for.
 #[derive(Default)]
@@ -116,13 +117,9 @@ impl Aggregated {
 }
 
 /// The answer, where one of these documents is asked for.
-pub fn answer(
-    server: &Arc<Server>,
-    method: &Method,
-    path: &str,
-    headers: &HeaderMap,
-) -> Option<Response<Body>> {
-    let catalog = server.catalog();
+pub fn answer(server: &Server, request: &Request) -> Option<Response<Body>> {
+    let catalog = &*request.catalog;
+    let (method, path, headers) = (&request.parts.method, request.info.path.as_str(), request.headers());
     let groups = catalog.groups();
     let group = |name: &str| groups.iter().find(|group| group.name == name && !name.is_empty());
     if path.starts_with("//") {
@@ -149,10 +146,10 @@ pub fn answer(
     let media = negotiate::choose(headers, Endpoint::Discovery).map(|accepted| accepted.media);
     match (parts.as_slice(), media) {
         (["api"], Some(media)) if path == "/api" => {
-            return Some(aggregated(&catalog, true).answer(headers, media));
+            return Some(aggregated(catalog, true).answer(headers, media));
         }
         (["apis"], Some(media)) if path == "/apis" => {
-            return Some(aggregated(&catalog, false).answer(headers, media));
+            return Some(aggregated(catalog, false).answer(headers, media));
         }
         _ => {}
     }
@@ -211,7 +208,7 @@ pub fn answer(
         ["apis", name] => plain(&discovery::api_group(group(name)?)),
         ["api", version] => plain(&resource_list(&groups, "", version)?),
         ["apis", name, version] => plain(&resource_list(&groups, name, version)?),
-        ["openapi", ..] => crate::openapi::answer(&catalog, &parts[1..], headers),
+        ["openapi", ..] => crate::openapi::answer(catalog, &parts[1..], headers),
         _ => None,
     }
 }

@@ -23,10 +23,9 @@ use api::Status;
 use api::model::{Resource, Scope};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use http::Response;
 use http::header::WARNING;
-use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt as _, Limited};
-use parking_lot::Mutex;
 use registry::Kind;
 use registry::admission::Chain;
 
@@ -37,11 +36,13 @@ use crate::cache::stored::Stored;
 use crate::catalog::Catalog;
 use crate::delegate::{Hook, Reviews, Tokens};
 use crate::negotiate::{self, Endpoint, Form, OBJECTS, STREAMS, page_not_found, status_response};
+use crate::request::Request;
+use crate::request::options::WriteOptions;
 use crate::request_info::RequestInfo;
 use crate::resources::Resources;
 use crate::settings::Settings;
 use crate::user::User;
-use crate::writes::Operation;
+use crate::writes::Write;
 use crate::writes::admission::Sees;
 use render::Target;
 use route::{Nowhere, Route};
@@ -152,25 +153,21 @@ impl Server {
     }
 }
 
-/// One request to a resource.
+/// A request to a resource, and what its answer is to look like.
 pub struct Call<'a> {
     pub server: &'a Arc<Server>,
-    pub user: &'a User,
-    pub info: &'a RequestInfo,
+    pub request: &'a Request,
     pub resource: &'a Arc<Kind>,
-    pub query: &'a str,
-    pub headers: &'a HeaderMap,
     pub target: Target,
-    pub warnings: Mutex<Vec<String>>,
 }
 
 impl<'a> Call<'a> {
     pub fn name(&self) -> &'a str {
-        &self.info.name
+        &self.request.info.name
     }
 
     pub fn namespace(&self) -> &'a str {
-        if self.resource.scope == Scope::Namespaced { &self.info.namespace } else { "" }
+        if self.resource.scope == Scope::Namespaced { &self.request.info.namespace } else { "" }
     }
 
     pub fn cache(&self) -> Result<Arc<Cache>, Status> {
@@ -181,16 +178,16 @@ impl<'a> Call<'a> {
         Status::not_found(&self.resource.group, &self.resource.plural, self.name())
     }
 
-    pub fn operation(&self, dry_run: bool) -> Operation<'a> {
-        Operation {
+    pub fn write(&self, options: &'a WriteOptions) -> Write<'a> {
+        Write {
             server: self.server,
-            user: self.user,
-            verb: &self.info.verb,
+            request: self.request,
+            options,
             resource: self.resource,
-            subresource: &self.info.subresource,
+            subresource: &self.request.info.subresource,
             namespace: self.namespace(),
             name: self.name(),
-            dry_run,
+            old: None,
             admission: Sees::Object,
         }
     }
@@ -202,7 +199,7 @@ pub async fn handle<B>(
     server: &Arc<Server>,
     info: RequestInfo,
     user: User,
-    request: Request<B>,
+    request: http::Request<B>,
 ) -> Response<Body>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -213,7 +210,7 @@ where
         true => collected(body).await,
         false => Ok(Bytes::new()),
     };
-    answer(server, info, user, parts, body).await
+    answer(server, Request::new(server.catalog(), info, user, None, parts), body).await
 }
 
 /// Whether a request's body is read.
@@ -222,10 +219,10 @@ pub fn has_body(info: &RequestInfo) -> bool {
 }
 
 /// About the bytes that a request makes the server decode and check: its body's, and those of the object that it changes.
-pub fn bytes_of_work(server: &Server, info: &RequestInfo, body: Result<&Bytes, &Status>) -> usize {
+pub fn bytes_of_work(server: &Server, request: &Request, body: Result<&Bytes, &Status>) -> usize {
+    let info = &request.info;
     let changed = || {
-        let catalog = server.catalog();
-        let kind = catalog.kind(&info.group, &info.version, &info.resource)?;
+        let kind = request.catalog.kind(&info.group, &info.version, &info.resource)?;
         let cache = server.resources.feed.cache(&kind.storage_prefix)?;
         Some(cache.get(&info.namespace, &info.name)?.size())
     };
@@ -235,68 +232,54 @@ pub fn bytes_of_work(server: &Server, info: &RequestInfo, body: Result<&Bytes, &
 }
 
 /// [`handle`], with the body read. What was wrong with it is answered where the body is needed.
-pub async fn answer(
-    server: &Arc<Server>,
-    info: RequestInfo,
-    user: User,
-    parts: http::request::Parts,
-    body: Result<Bytes, Status>,
-) -> Response<Body> {
-    let answer = if info.is_resource_request {
-        resource(server, &info, &user, &parts, body).await
+pub async fn answer(server: &Arc<Server>, request: Request, body: Result<Bytes, Status>) -> Response<Body> {
+    let answer = if request.info.is_resource_request {
+        resource(server, &request, body).await
     } else {
         // Made when they are first asked for.
-        let large = matches!(info.path.split('/').nth(1), Some("openapi" | "api" | "apis"));
-        let answer = || crate::discovery::answer(server, &parts.method, &info.path, &parts.headers);
-        match crate::aside::aside(large, answer) {
+        let large = matches!(request.info.path.split('/').nth(1), Some("openapi" | "api" | "apis"));
+        match crate::aside::aside(large, || crate::discovery::answer(server, &request)) {
             Some(answer) => Ok(answer),
             None => Ok(page_not_found()),
         }
     };
-    let answer = answer.unwrap_or_else(|status| status_response(&parts.headers, &status));
-    let answer = crate::pretty::answer(parts.uri.query().unwrap_or_default(), &parts.headers, answer);
-    crate::compress::compress(&parts.headers, answer)
+    let headers = request.headers();
+    let answer = answer.unwrap_or_else(|status| status_response(headers, &status));
+    let answer = crate::pretty::answer(request.query(), headers, answer);
+    crate::compress::compress(headers, answer)
 }
 
 async fn resource(
     server: &Arc<Server>,
-    info: &RequestInfo,
-    user: &User,
-    parts: &http::request::Parts,
+    request: &Request,
     body: Result<Bytes, Status>,
 ) -> Result<Response<Body>, Status> {
-    let catalog = server.catalog();
-    let Route { resource, verb } = match Route::of(&catalog, info, &parts.method) {
+    let Route { resource, verb } = match Route::of(request) {
         Ok(route) => route,
         Err(Nowhere::Page) => return Ok(page_not_found()),
         Err(Nowhere::Refused(status)) => return Err(*status),
     };
+    let headers = request.headers();
     let collection = matches!(verb, "list" | "watch");
     let streams: &[&str] = if collection { &STREAMS } else { &[] };
-    negotiate::route(&parts.headers, &[&OBJECTS, streams].concat())?;
-    let (answer, others) = match target(info, resource, parts) {
-        Ok(target) => {
-            let query = parts.uri.query().unwrap_or_default();
-            let headers = &parts.headers;
-            let warnings = Mutex::new(Vec::new());
-            let call = Call { server, user, info, resource, query, headers, target, warnings };
-            let answer = match body {
-                // whether the answer can be shown in this form is checked only after the request is performed, as upstream does
-                Ok(body) => match perform(&call, verb, body).await {
-                    Ok(answer) => check_form(call.target.form, verb, resource).map(|()| answer),
-                    Err(status) => Err(status),
-                },
+    negotiate::route(headers, &[&OBJECTS, streams].concat())?;
+    let answer = match (target(request, resource), body) {
+        (Ok(target), Ok(body)) => {
+            let call = Call { server, request, resource, target };
+            // whether the answer can be shown in this form is checked only after the request is performed, as upstream does
+            match perform(&call, verb, body).await {
+                Ok(answer) => check_form(call.target.form, verb, resource).map(|()| answer),
                 Err(status) => Err(status),
-            };
-            (answer, call.warnings.into_inner())
+            }
         }
-        Err(status) => (Err(status), Vec::new()),
+        (Err(status), _) | (_, Err(status)) => Err(status),
     };
     // a patch of an unknown type is refused before anyone looks at what it is for
     let looked_at = !matches!(&answer, Err(status) if verb == "patch" && status.code == 415);
     let deprecated = registry::kinds::warnings::deprecated(resource).filter(|_| looked_at);
     // warnings about the body are sent with refusals, too
-    let mut answer = answer.unwrap_or_else(|status| status_response(&parts.headers, &status));
+    let mut answer = answer.unwrap_or_else(|status| status_response(headers, &status));
+    let others = request.take_warnings();
     for warning in warnings::headers(deprecated.into_iter().chain(others.iter().map(String::as_str))) {
         answer.headers_mut().append(WARNING, warning);
     }
@@ -304,19 +287,19 @@ async fn resource(
 }
 
 /// What the answer is to look like.
-fn target(info: &RequestInfo, resource: &Arc<Kind>, parts: &http::request::Parts) -> Result<Target, Status> {
-    let table = has_table(resource, &info.subresource);
-    let accepted = negotiate::choose(&parts.headers, Endpoint::Resource { table })
+fn target(request: &Request, resource: &Arc<Kind>) -> Result<Target, Status> {
+    let table = has_table(resource, &request.info.subresource);
+    let accepted = negotiate::choose(request.headers(), Endpoint::Resource { table })
         .ok_or_else(|| Status::representation_not_acceptable(&OBJECTS))?;
     let include = match accepted.form {
-        Form::Table => table::Include::parse(parts.uri.query().unwrap_or_default())?,
+        Form::Table => table::Include::parse(request.query())?,
         _ => table::Include::default(),
     };
     Ok(Target::new(resource, accepted, include))
 }
 
 async fn perform(call: &Call<'_>, verb: &str, body: Bytes) -> Result<Response<Body>, Status> {
-    if !call.info.subresource.is_empty() {
+    if !call.request.info.subresource.is_empty() {
         return subresources::answer(call, verb, body).await;
     }
     match verb {

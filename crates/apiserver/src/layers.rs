@@ -13,8 +13,7 @@ use daemon::health::Checks;
 use daemon::serving::Peer;
 use daemon::zpages::Pages;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, USER_AGENT, X_CONTENT_TYPE_OPTIONS};
-use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 
 use crate::aside::{self, LARGE_BODY};
@@ -27,6 +26,7 @@ use crate::metrics;
 use crate::negotiate::status_response;
 use crate::proxy::Proxy;
 use crate::refusal;
+use crate::request::Request;
 use crate::request_info::{RequestInfo, parameter, well_escaped};
 use crate::tokens::Issuer;
 use crate::user::User;
@@ -69,7 +69,7 @@ impl Front {
     }
 
     /// Answers one request, whatever happens.
-    pub async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    pub async fn answer(&self, request: http::Request<Incoming>) -> Response<Body> {
         let audit_id = request.headers().get(AUDIT_ID).cloned().unwrap_or_else(new_audit_id);
         let head = request.method() == Method::HEAD;
         if !well_escaped(request.uri().path()) {
@@ -109,14 +109,14 @@ impl Front {
     async fn admit(
         &self,
         info: RequestInfo,
-        mut request: Request<Incoming>,
+        mut request: http::Request<Incoming>,
         flow: &OnceLock<Flow>,
     ) -> Result<Response<Body>, Status> {
         let Some(peer) = request.extensions().get::<Peer>().cloned() else {
             return Err(Status::internal("no connection behind the request"));
         };
         let started = Instant::now();
-        let mut user = match self.authenticator.authenticate(request.headers(), &info.path, &peer) {
+        let user = match self.authenticator.authenticate(request.headers(), &info.path, &peer) {
             Ok(user) => {
                 metrics::AUTHENTICATION.count("success", started);
                 metrics::user_seen(&user.name);
@@ -130,9 +130,10 @@ impl Front {
                 return Err(Status::unauthorized());
             }
         };
-        if let Some(other) = self.impersonate(&user, &info, request.headers())? {
-            user = other;
-        }
+        let (user, impersonator) = match self.impersonate(&user, &info, request.headers())? {
+            Some(other) => (other, Some(user)),
+            None => (user, None),
+        };
         self.authenticator.strip_credentials(request.headers_mut());
         let long = long_running(&info);
         if (!long || info.verb == "watch")
@@ -147,10 +148,12 @@ impl Front {
         if !answer.allowed() {
             return Err(refusal::denied(&Attributes::of(&user, &info), &answer.reason));
         }
+        let (parts, body) = request.into_parts();
+        let request = Request::new(self.server.catalog(), info, user, impersonator, parts);
         if long {
-            return self.stream(info, user, request).await;
+            return self.stream(request, body).await;
         }
-        let asked = request.uri().query().and_then(|query| parameter(query, "timeout"));
+        let asked = parameter(request.query(), "timeout");
         let asked = asked.filter(|text| !text.is_empty());
         let negative = asked.as_ref().is_some_and(|text| {
             text.strip_prefix('-').is_some_and(|rest| rest.parse::<daemon::flags::Duration>().is_ok())
@@ -166,6 +169,7 @@ impl Front {
             }
             _ => self.timeout,
         };
+        let info = &request.info;
         let writes = info.is_resource_request && !matches!(info.verb.as_str(), "get" | "list");
         let (limit, late) = match writes && limit > WRITE {
             true => (WRITE, "request did not complete within requested timeout - context deadline exceeded"),
@@ -173,29 +177,28 @@ impl Front {
         };
         // A seat is taken when the body is there: whoever sends slowly keeps nobody else out.
         let answered = async {
-            let (parts, body) = request.into_parts();
-            let body = match handlers::has_body(&info) {
+            let body = match handlers::has_body(&request.info) {
                 true => handlers::collected(body).await,
                 false => Ok(Bytes::new()),
             };
             let exempt = flow.get().is_some_and(|flow| flow.exempt);
-            let permit = match exempt || user.in_group(crate::user::MASTERS) {
+            let permit = match exempt || request.user.in_group(crate::user::MASTERS) {
                 true => None,
-                false => match self.limits.enter(&info.verb, &user.name).await {
+                false => match self.limits.enter(&request.info.verb, &request.user.name).await {
                     Some(permit) => Some(permit),
                     None => return Ok(too_many()),
                 },
             };
-            let bytes = handlers::bytes_of_work(&self.server, &info, body.as_ref());
+            let bytes = handlers::bytes_of_work(&self.server, &request, body.as_ref());
             if bytes <= LARGE_BODY {
-                let answer = self.dispatch(info, user, parts, body).await;
+                let answer = self.dispatch(request, body).await;
                 drop(permit);
                 return answer;
             }
             let room = self.room.enter(bytes).await;
             let server = self.server.clone();
             let answer = aside::request(async move {
-                let answer = handlers::answer(&server, info, user, parts, body).await;
+                let answer = handlers::answer(&server, request, body).await;
                 drop((permit, room));
                 answer
             });
@@ -231,7 +234,8 @@ impl Front {
     }
 
     /// Whoever opens a stream into a pod also writes to it: however it is asked for, that takes the right to `create` it.
-    fn may_stream(&self, user: &User, info: &RequestInfo) -> Result<(), Status> {
+    fn may_stream(&self, request: &Request) -> Result<(), Status> {
+        let Request { user, info, .. } = request;
         let stream = matches!(info.subresource.as_str(), "exec" | "attach" | "portforward");
         if !self.streams_need_create || !stream || info.verb == "create" {
             return Ok(());
@@ -244,32 +248,23 @@ impl Front {
     }
 
     /// What lasts as long as its client likes.
-    async fn stream(
-        &self,
-        info: RequestInfo,
-        user: User,
-        request: Request<Incoming>,
-    ) -> Result<Response<Body>, Status> {
-        if info.is_resource_request
-            && Proxy::wants(&info)
-            && Route::of(&self.server.catalog(), &info, request.method()).is_ok()
-        {
-            self.may_stream(&user, &info)?;
-            return self.proxy.answer(&info, request).await;
+    async fn stream(&self, request: Request, body: Incoming) -> Result<Response<Body>, Status> {
+        if request.info.is_resource_request && Proxy::wants(&request.info) && Route::of(&request).is_ok() {
+            self.may_stream(&request)?;
+            let Request { info, parts, .. } = request;
+            return self.proxy.answer(&info, http::Request::from_parts(parts, body)).await;
         }
-        let (parts, _) = request.into_parts();
-        self.dispatch(info, user, parts, Ok(Bytes::new())).await
+        self.dispatch(request, Ok(Bytes::new())).await
     }
 
     async fn dispatch(
         &self,
-        info: RequestInfo,
-        user: User,
-        parts: Parts,
+        request: Request,
         body: Result<Bytes, Status>,
     ) -> Result<Response<Body>, Status> {
+        let Request { info, parts, .. } = &request;
         if info.is_resource_request {
-            return Ok(handlers::answer(&self.server, info, user, parts, body).await);
+            return Ok(handlers::answer(&self.server, request, body).await);
         }
         let endpoint = info.path.trim_start_matches('/').split('/').next().unwrap_or_default();
         let checks = match endpoint {
@@ -310,7 +305,7 @@ impl Front {
                     .insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
                 response
             }
-            _ => handlers::answer(&self.server, info, user, parts, body).await,
+            _ => handlers::answer(&self.server, request, body).await,
         })
     }
 }

@@ -16,6 +16,7 @@ pub mod handlers;
 pub mod negotiate;
 pub mod openapi;
 mod pretty;
+pub mod request;
 pub mod request_info;
 pub mod resources;
 pub mod served;

@@ -13,9 +13,10 @@ use crate::cache::feed::{Feed, Storage};
 use crate::cache::filter::Filter;
 use crate::cache::{Cache, Subscription};
 use crate::handlers::Server;
-use crate::user::User;
+use crate::request::Request;
+use crate::request::options::{Way, WriteOptions};
 use crate::writes::admission::Sees;
-use crate::writes::{self, Operation, delete};
+use crate::writes::{self, Write, delete};
 
 pub use crate::cache::entry::Entry;
 pub use crate::cache::event::{Event, EventType};
@@ -105,20 +106,9 @@ impl Resources {
 
     /// Creates as `system:apiserver`: defaults, admission and validation as for a client. Answers the stored object.
     pub async fn create(&self, resource: &Arc<Kind>, namespace: &str, object: Tree) -> Result<Tree, Status> {
-        let (server, user) = (self.server()?, User::apiserver());
-        let operation = Operation {
-            server: &server,
-            user: &user,
-            verb: "create",
-            resource,
-            subresource: "",
-            namespace,
-            name: "",
-            dry_run: false,
-            admission: Sees::Object,
-        };
+        let own = self.own("create", Way::Create)?;
         let object = typed(object, resource)?;
-        writes::create(&operation, object, &mut Vec::new()).await.map(|entry| entry.tree())
+        writes::create(&own.write(resource, "", namespace, ""), object).await.map(|entry| entry.tree())
     }
 
     /// Reads the object, lets `change` edit it, and writes it, again on conflict. `change` answers whether there is anything to write.
@@ -130,41 +120,48 @@ impl Resources {
         name: &str,
         change: &(dyn Fn(&mut Tree) -> Result<bool, Status> + Send + Sync),
     ) -> Result<Tree, Status> {
-        let (server, user) = (self.server()?, User::apiserver());
-        let operation = Operation {
-            server: &server,
-            user: &user,
-            verb: "update",
-            resource,
-            subresource,
-            namespace,
-            name,
-            dry_run: false,
-            admission: Sees::Object,
-        };
+        let own = self.own("update", Way::Update)?;
         let change = |old: &Tree| {
             let mut tree = old.clone();
             change(&mut tree)?;
             typed(tree, resource)
         };
-        writes::update(&operation, &change, None, &mut Vec::new()).await.map(|updated| updated.entry.tree())
+        let write = own.write(resource, subresource, namespace, name);
+        writes::update(&write, &change, None).await.map(|updated| updated.entry.tree())
     }
 
     /// Deletes with the kind's default options.
     pub async fn delete(&self, resource: &Arc<Kind>, namespace: &str, name: &str) -> Result<(), Status> {
-        let (server, user) = (self.server()?, User::apiserver());
-        let operation = Operation {
-            server: &server,
-            user: &user,
-            verb: "delete",
-            resource,
-            subresource: "",
-            namespace,
-            name,
-            dry_run: false,
-            admission: Sees::Object,
-        };
-        delete::delete(&operation, &delete::DeleteOptions::default()).await.map(|_| ())
+        let own = self.own("delete", Way::default())?;
+        let write = own.write(resource, "", namespace, name);
+        delete::delete(&write, &delete::DeleteOptions::default()).await.map(|_| ())
+    }
+
+    fn own(&self, verb: &str, way: Way) -> Result<Own, Status> {
+        let server = self.server()?;
+        let request = Request::own(server.catalog(), verb);
+        Ok(Own { server, request, options: WriteOptions::of(way, false) })
+    }
+}
+
+/// What the server asks of itself.
+struct Own {
+    server: Arc<Server>,
+    request: Request,
+    options: WriteOptions,
+}
+
+impl Own {
+    fn write<'a>(
+        &'a self,
+        resource: &'a Arc<Kind>,
+        subresource: &'a str,
+        namespace: &'a str,
+        name: &'a str,
+    ) -> Write<'a> {
+        let Own { server, request, options } = self;
+        let (old, admission) = (None, Sees::Object);
+        Write { server, request, options, resource, subresource, namespace, name, old, admission }
     }
 }
 

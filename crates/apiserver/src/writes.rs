@@ -25,21 +25,21 @@ use crate::cache::entry::Entry;
 use crate::cache::event::EventType;
 use crate::cache::stored::Stored;
 use crate::convert::{convert, same};
-use crate::delegate::{Outcome, Reservation, Write};
+use crate::delegate::{Outcome, Reservation};
 use crate::handlers::{Server, status_of};
 use crate::refusal;
-use crate::user::User;
+use crate::request::Request;
+use crate::request::options::WriteOptions;
 
 /// Names tried for a `generateName` whose suffix is taken.
 const NAME_ATTEMPTS: usize = 8;
 
-/// One write: who, what, where.
+/// One write of a request: what, where, and how.
 #[derive(Clone, Copy)]
-pub struct Operation<'a> {
+pub struct Write<'a> {
     pub server: &'a Arc<Server>,
-    pub user: &'a User,
-    /// As authorization saw it.
-    pub verb: &'a str,
+    pub request: &'a Request,
+    pub options: &'a WriteOptions,
     /// At the request's version.
     pub resource: &'a Arc<Kind>,
     /// Empty for the object itself.
@@ -47,7 +47,8 @@ pub struct Operation<'a> {
     pub namespace: &'a str,
     /// Empty on create.
     pub name: &'a str,
-    pub dry_run: bool,
+    /// The stored object that the write changes, once it is read.
+    pub old: Option<&'a Tree>,
     /// What the admission chain sees of it.
     pub admission: admission::Sees,
 }
@@ -55,7 +56,7 @@ pub struct Operation<'a> {
 /// Makes the new object out of the old one, both at the request's version.
 pub type Change<'a> = &'a (dyn Fn(&Tree) -> Result<Tree, Status> + Send + Sync);
 
-impl<'a> Operation<'a> {
+impl Write<'_> {
     pub fn cache(&self) -> Result<Arc<Cache>, Status> {
         self.server.resources.feed.cache(&self.resource.storage_prefix).ok_or_else(Status::unknown_path)
     }
@@ -90,71 +91,60 @@ impl<'a> Operation<'a> {
 
 /// Validation errors of an object, which is at the storage version. An object written through another group than it is stored in is
 /// validated by that group's rules: an event of `events.k8s.io` must be complete.
-fn causes(
-    operation: &Operation<'_>,
-    kind: &Stored,
-    tree: &Tree,
-    old: Option<&Tree>,
-) -> Vec<api::status::Cause> {
+fn causes(write: &Write<'_>, kind: &Stored, tree: &Tree) -> Vec<api::status::Cause> {
     let check = |resource: &Kind, tree: &Tree, old: Option<&Tree>| {
-        let (strategy, context) = (operation.strategy(resource), operation.context(resource, operation.name));
+        let (strategy, context) = (write.strategy(resource), write.context(resource, write.name));
         match old {
             None => strategy.validate(&context, tree),
             Some(old) => strategy.validate_update(&context, tree, old),
         }
     };
-    let mut causes = if operation.resource.group == kind.resource.group {
-        check(&kind.resource, tree, old)
+    let mut causes = if write.resource.group == kind.resource.group {
+        check(&kind.resource, tree, write.old)
     } else {
         let shown = |tree: &Tree| {
             let mut tree = tree.clone();
-            convert(&mut tree, &kind.resource, operation.resource);
+            convert(&mut tree, &kind.resource, write.resource);
             tree
         };
-        check(operation.resource, &shown(tree), old.map(shown).as_ref())
+        check(write.resource, &shown(tree), write.old.map(shown).as_ref())
     };
-    causes.extend(privileged(operation, &kind.resource, tree));
+    causes.extend(privileged(write, &kind.resource, tree));
     causes
 }
 
 /// Lifetime of an object in seconds: only events expire.
-fn ttl(operation: &Operation<'_>, kind: &Stored) -> Option<u32> {
-    let seconds = u32::try_from(operation.server.settings.event_ttl.as_secs()).unwrap_or(u32::MAX);
+fn ttl(write: &Write<'_>, kind: &Stored) -> Option<u32> {
+    let seconds = u32::try_from(write.server.settings.event_ttl.as_secs()).unwrap_or(u32::MAX);
     (kind.resource.storage_prefix == "events" && seconds > 0).then_some(seconds)
 }
 
 /// What a cluster without privileged containers has against an object. Of subresources, only one brings containers.
-fn privileged(operation: &Operation<'_>, resource: &Resource, tree: &Tree) -> Vec<api::status::Cause> {
-    match operation.server.settings.allow_privileged
-        || !matches!(operation.subresource, "" | "ephemeralcontainers")
-    {
+fn privileged(write: &Write<'_>, resource: &Resource, tree: &Tree) -> Vec<api::status::Cause> {
+    match write.server.settings.allow_privileged || !matches!(write.subresource, "" | "ephemeralcontainers") {
         true => Vec::new(),
         false => registry::privileged::causes(resource, tree),
     }
 }
 
 /// Creates an object given at the request's version, defaults not yet applied.
-pub async fn create(
-    operation: &Operation<'_>,
-    body: Tree,
-    warnings: &mut Vec<String>,
-) -> Result<Arc<Entry>, Status> {
-    let cache = operation.cache()?;
+pub async fn create(write: &Write<'_>, body: Tree) -> Result<Arc<Entry>, Status> {
+    let cache = write.cache()?;
     let mut body = body;
-    metadata::check_namespace(&mut body, operation.namespace, cache.kind.is_namespaced())?;
-    if !operation.dry_run
+    metadata::check_namespace(&mut body, write.namespace, cache.kind.is_namespaced())?;
+    if !write.options.dry_run
         && metadata::text(&body, "resourceVersion").parse::<u64>().is_ok_and(|version| version > 0)
     {
         return Err(Status::failure(500, "", "resourceVersion should not be set on objects to be created"));
     }
-    warnings.extend(owners_once(&mut body, false));
-    operation.strategy(operation.resource).default(&mut body);
-    convert(&mut body, operation.resource, &cache.kind.resource);
+    write.request.warn_all(owners_once(&mut body, false));
+    write.strategy(write.resource).default(&mut body);
+    convert(&mut body, write.resource, &cache.kind.resource);
     let may_generate = !metadata::text(&body, "generateName").is_empty();
     let generated = may_generate && metadata::text(&body, "name").is_empty();
     for attempt in 1.. {
         let tree = if generated { body.clone() } else { std::mem::take(&mut body) };
-        match create_once(operation, &cache.kind, tree, warnings).await {
+        match create_once(write, &cache.kind, tree).await {
             Err(status) if generated && status.reason == "AlreadyExists" && attempt < NAME_ATTEMPTS => {}
             Err(status) if may_generate && status.reason == "AlreadyExists" => {
                 return Err(not_unique(status));
@@ -165,41 +155,36 @@ pub async fn create(
     Err(Status::internal("unreachable"))
 }
 
-async fn create_once(
-    operation: &Operation<'_>,
-    kind: &Arc<Stored>,
-    mut tree: Tree,
-    warnings: &mut Vec<String>,
-) -> Result<Entry, Status> {
+async fn create_once(write: &Write<'_>, kind: &Arc<Stored>, mut tree: Tree) -> Result<Entry, Status> {
     let name = metadata::name_for_create(&mut tree);
-    let named = Operation { name: &name, ..*operation };
+    let named = Write { name: &name, ..*write };
     let strategy = named.strategy(&kind.resource);
-    admission::mutate(&named, &kind.resource, &mut tree, None).await?;
-    warnings.extend(owners_once(&mut tree, true));
+    admission::mutate(&named, &kind.resource, &mut tree).await?;
+    write.request.warn_all(owners_once(&mut tree, true));
     metadata::fill_for_create(&mut tree);
     let context = named.context(&kind.resource, &name);
-    warnings.extend(strategy.first_warnings(&tree));
+    write.request.warn_all(strategy.first_warnings(&tree));
     strategy.prepare_for_create(&context, &mut tree);
     // some kinds name themselves
     let name = metadata::text(&tree, "name").to_owned();
-    let named = Operation { name: &name, ..*operation };
+    let named = Write { name: &name, ..*write };
     let context = named.context(&kind.resource, &name);
-    let reservations = begin(&named, operation.name, &kind.resource, &mut tree, None).await?;
+    let reservations = begin(&named, &mut tree).await?;
     let mut outcome = Outcome::Refused;
     let result = async {
-        let causes = causes(&named, kind, &tree, None);
+        let causes = causes(&named, kind, &tree);
         if !causes.is_empty() {
             return Err(named.invalid(&name, causes));
         }
-        warnings.extend(strategy.warnings(&context, &tree, None));
+        write.request.warn_all(strategy.warnings(&context, &tree, None));
         // a name in the path: what should be updated is not there, and to make it is another right
-        if !operation.name.is_empty() {
-            may_create(operation)?;
+        if !write.name.is_empty() {
+            may_create(write)?;
         }
-        admission::validate(&named, &kind.resource, &tree, None).await?;
+        admission::validate(&named, &kind.resource, &tree).await?;
         let value = encode(kind, tree)?;
         let key = kind.key(named.namespace, &name);
-        let revision = if named.dry_run {
+        let revision = if named.options.dry_run {
             match named.server.resources.store.get(key.as_bytes()).await.map_err(status_of)? {
                 (Some(_), _) => return Err(already_exists(&named, kind, &key).await),
                 (None, _) => 0,
@@ -222,14 +207,14 @@ async fn create_once(
     result
 }
 
-fn may_create(operation: &Operation<'_>) -> Result<(), Status> {
-    let (resource, user) = (operation.resource, operation.user);
-    let (namespace, name) = (operation.namespace, operation.name);
+fn may_create(write: &Write<'_>) -> Result<(), Status> {
+    let (resource, user) = (write.resource, &write.request.user);
+    let (namespace, name) = (write.namespace, write.name);
     let attributes = Attributes {
         version: &resource.version,
         ..Attributes::resource(user, "create", &resource.group, &resource.plural, namespace, name)
     };
-    let answer = operation.server.authorizer.authorize(&attributes);
+    let answer = write.server.authorizer.authorize(&attributes);
     if answer.allowed() { Ok(()) } else { Err(refusal::denied(&attributes, &answer.reason)) }
 }
 
@@ -243,11 +228,11 @@ fn not_unique(mut status: Status) -> Status {
 }
 
 /// An `AlreadyExists` status, which says whether the existing object is being deleted.
-async fn already_exists(operation: &Operation<'_>, kind: &Arc<Stored>, key: &str) -> Status {
-    let resource = operation.resource;
-    let mut status = Status::already_exists(&resource.group, &resource.plural, operation.name);
+async fn already_exists(write: &Write<'_>, kind: &Arc<Stored>, key: &str) -> Status {
+    let resource = write.resource;
+    let mut status = Status::already_exists(&resource.group, &resource.plural, write.name);
     let going = |entry: &Entry| !metadata::text(&entry.tree(), "deletionTimestamp").is_empty();
-    if let Ok(Some(entry)) = read(operation, kind, key).await
+    if let Ok(Some(entry)) = read(write.server, kind, key).await
         && going(&entry)
     {
         status.message.insert_str(0, "object is being deleted: ");
@@ -261,27 +246,10 @@ pub fn decoded(kind: &Arc<Stored>, key: &str, value: &[u8], revision: i64) -> Re
     Entry::decode(kind, key.into(), value, revision, EventType::Added.name()).map_err(Status::from)
 }
 
-async fn begin(
-    operation: &Operation<'_>,
-    path_name: &str,
-    resource: &Resource,
-    tree: &mut Tree,
-    old: Option<&Tree>,
-) -> Result<Vec<Box<dyn Reservation>>, Status> {
-    let write = Write {
-        user: operation.user,
-        verb: operation.verb,
-        resource,
-        subresource: operation.subresource,
-        namespace: operation.namespace,
-        name: operation.name,
-        path_name,
-        old,
-        dry_run: operation.dry_run,
-    };
+async fn begin(write: &Write<'_>, tree: &mut Tree) -> Result<Vec<Box<dyn Reservation>>, Status> {
     let mut reservations = Vec::new();
-    for hook in operation.server.hooks.iter() {
-        match hook.begin(&write, tree).await {
+    for hook in write.server.hooks.iter() {
+        match hook.begin(write, tree).await {
             Ok(reservation) => reservations.extend(reservation),
             Err(status) => {
                 finish(reservations, Outcome::Refused).await;
@@ -316,35 +284,35 @@ pub struct Updated {
 /// Updates an object: reads it, lets `change` make the new one, writes it; again when another write came between. What is not there
 /// is made by `upsert` of nothing, where the kind allows that.
 pub async fn update(
-    operation: &Operation<'_>,
+    write: &Write<'_>,
     change: Change<'_>,
     upsert: Option<Change<'_>>,
-    warnings: &mut Vec<String>,
 ) -> Result<Updated, Status> {
-    let cache = operation.cache()?;
+    let cache = write.cache()?;
     let kind = &cache.kind;
-    let key = kind.key(operation.namespace, operation.name);
-    let mut current = cache.get(operation.namespace, operation.name);
+    let key = kind.key(write.namespace, write.name);
+    let mut current = cache.get(write.namespace, write.name);
     let mut fresh = false;
+    let warned = write.request.warnings();
     loop {
         let Some(entry) = current.take() else {
             if !fresh {
-                current = read(operation, kind, &key).await?;
+                current = read(write.server, kind, &key).await?;
                 fresh = true;
                 if current.is_some() {
                     continue;
                 }
             }
             return match upsert {
-                Some(make) if operation.strategy(&kind.resource).allow_create_on_update() => {
-                    let entry = create(operation, make(&Tree::Null)?, warnings).await?;
+                Some(make) if write.strategy(&kind.resource).allow_create_on_update() => {
+                    let entry = create(write, make(&Tree::Null)?).await?;
                     Ok(Updated { entry, created: true })
                 }
-                _ => Err(operation.not_found()),
+                _ => Err(write.not_found()),
             };
         };
-        warnings.clear();
-        match update_once(operation, kind, &key, &entry, change, warnings).await {
+        write.request.forget_warnings(warned);
+        match update_once(write, kind, &key, &entry, change).await {
             Ok(Attempt::Done(entry)) => return Ok(Updated { entry, created: false }),
             Ok(Attempt::Lost(other)) => {
                 current = match other {
@@ -356,7 +324,7 @@ pub async fn update(
             // an attempt that failed on the cached object may succeed on the stored one
             Err(status) if !fresh => {
                 fresh = true;
-                current = read(operation, kind, &key).await?;
+                current = read(write.server, kind, &key).await?;
                 match &current {
                     Some(now) if now.resource_version == entry.resource_version => return Err(status),
                     _ => {}
@@ -368,12 +336,8 @@ pub async fn update(
 }
 
 /// The object as the store has it now.
-pub async fn read(
-    operation: &Operation<'_>,
-    kind: &Arc<Stored>,
-    key: &str,
-) -> Result<Option<Arc<Entry>>, Status> {
-    let (found, _) = operation.server.resources.store.get(key.as_bytes()).await.map_err(status_of)?;
+pub async fn read(server: &Server, kind: &Arc<Stored>, key: &str) -> Result<Option<Arc<Entry>>, Status> {
+    let (found, _) = server.resources.store.get(key.as_bytes()).await.map_err(status_of)?;
     found.map(|found| decoded(kind, key, &found.value, found.mod_revision).map(Arc::new)).transpose()
 }
 
@@ -383,50 +347,50 @@ enum Attempt {
 }
 
 async fn update_once(
-    operation: &Operation<'_>,
+    write: &Write<'_>,
     kind: &Arc<Stored>,
     key: &str,
     entry: &Arc<Entry>,
     change: Change<'_>,
-    warnings: &mut Vec<String>,
 ) -> Result<Attempt, Status> {
-    let request_strategy = operation.strategy(operation.resource);
-    let strategy = operation.strategy(&kind.resource);
+    let request_strategy = write.strategy(write.resource);
+    let strategy = write.strategy(&kind.resource);
     let mut old = entry.read()?;
     strategy.default(&mut old);
-    let mut tree = if same(&kind.resource, operation.resource) {
+    let write = &Write { old: Some(&old), ..*write };
+    let mut tree = if same(&kind.resource, write.resource) {
         change(&old)?
     } else {
         let mut shown = old.clone();
-        convert(&mut shown, &kind.resource, operation.resource);
+        convert(&mut shown, &kind.resource, write.resource);
         change(&shown)?
     };
-    metadata::check_name(&mut tree, operation.name)?;
-    metadata::check_namespace(&mut tree, operation.namespace, kind.is_namespaced())?;
+    metadata::check_name(&mut tree, write.name)?;
+    metadata::check_namespace(&mut tree, write.namespace, kind.is_namespaced())?;
     request_strategy.default(&mut tree);
-    convert(&mut tree, operation.resource, &kind.resource);
-    metadata::check_version(operation, strategy, &mut tree, entry)?;
-    metadata::check_uid(operation, &mut tree, entry, key)?;
+    convert(&mut tree, write.resource, &kind.resource);
+    metadata::check_version(write, strategy, &mut tree, entry)?;
+    metadata::check_uid(write, &mut tree, entry, key)?;
     metadata::carry_over(&mut tree, &old);
-    admission::mutate(operation, &kind.resource, &mut tree, Some(&old)).await?;
-    warnings.extend(owners_once(&mut tree, true));
-    let context = operation.context(&kind.resource, operation.name);
+    admission::mutate(write, &kind.resource, &mut tree).await?;
+    write.request.warn_all(owners_once(&mut tree, true));
+    let context = write.context(&kind.resource, write.name);
     strategy.prepare_for_update(&context, &mut tree, &old);
-    let reservations = begin(operation, operation.name, &kind.resource, &mut tree, Some(&old)).await?;
+    let reservations = begin(write, &mut tree).await?;
     let mut outcome = Outcome::Refused;
     let result = async {
-        let causes = causes(operation, kind, &tree, Some(&old));
+        let causes = causes(write, kind, &tree);
         if !causes.is_empty() {
-            return Err(operation.invalid(operation.name, causes));
+            return Err(write.invalid(write.name, causes));
         }
-        warnings.extend(strategy.warnings(&context, &tree, Some(&old)));
-        admission::validate(operation, &kind.resource, &tree, Some(&old)).await?;
+        write.request.warn_all(strategy.warnings(&context, &tree, Some(&old)));
+        admission::validate(write, &kind.resource, &tree).await?;
         let gone = delete::is_done(kind, &tree);
         let value = encode(kind, tree)?;
-        put(operation, kind, key, entry, value, gone, &mut outcome).await
+        put(write, kind, key, entry, value, gone, &mut outcome).await
     }
     .await;
-    if matches!(result, Ok(Attempt::Done(_))) && !operation.dry_run {
+    if matches!(result, Ok(Attempt::Done(_))) && !write.options.dry_run {
         outcome = Outcome::Committed;
     }
     finish(reservations, outcome).await;
@@ -435,7 +399,7 @@ async fn update_once(
 
 /// Writes an update: nothing when nothing changed, a delete when the last finalizer went.
 async fn put(
-    operation: &Operation<'_>,
+    write: &Write<'_>,
     kind: &Arc<Stored>,
     key: &str,
     entry: &Arc<Entry>,
@@ -443,9 +407,9 @@ async fn put(
     gone: bool,
     outcome: &mut Outcome,
 ) -> Result<Attempt, Status> {
-    let store = &operation.server.resources.store;
+    let store = &write.server.resources.store;
     let same = decoded(kind, key, &value, entry.resource_version)?;
-    if operation.dry_run {
+    if write.options.dry_run {
         return Ok(Attempt::Done(Arc::new(same)));
     }
     let expected = entry.resource_version;
@@ -453,7 +417,7 @@ async fn put(
         let deleted = store.delete(key.as_bytes(), expected).await;
         return match deleted.map_err(|error| unwritten(error, outcome))? {
             Written::Done(_) => {
-                delete::notify_hooks(operation, kind, &same).await;
+                delete::notify_hooks(write, kind, &same).await;
                 Ok(Attempt::Done(Arc::new(same)))
             }
             Written::Conflict(other) => Ok(Attempt::Lost(other)),
@@ -467,7 +431,7 @@ async fn put(
             other => Ok(Attempt::Lost(other)),
         };
     }
-    let written = store.put(key.as_bytes(), value.clone(), expected, ttl(operation, kind)).await;
+    let written = store.put(key.as_bytes(), value.clone(), expected, ttl(write, kind)).await;
     match written.map_err(|error| unwritten(error, outcome))? {
         Written::Done(revision) => Ok(Attempt::Done(Arc::new(decoded(kind, key, &value, revision)?))),
         Written::Conflict(other) => Ok(Attempt::Lost(other)),

@@ -12,11 +12,12 @@ use registry::tree::{Alike, flag, get, list, same, text};
 
 use super::{Attributes, Authorizer};
 use crate::authn::split_username;
-use crate::delegate::{Hook, Reservation, Write};
+use crate::delegate::{Hook, Reservation};
 use crate::kinds;
 use crate::refusal;
 use crate::resources::Resources;
 use crate::user::User;
+use crate::writes::Write;
 
 const CERTIFICATES: &str = "certificates.k8s.io";
 const DEVICES: &str = "resource.k8s.io";
@@ -69,13 +70,13 @@ impl Changes {
         let domain = signer.split('/').next().unwrap_or_default();
         let all = format!("{domain}/*");
         let may = |name| {
-            let sign = Attributes::resource(write.user, "sign", CERTIFICATES, "signers", "", name);
+            let sign = Attributes::resource(&write.request.user, "sign", CERTIFICATES, "signers", "", name);
             self.authorizer.authorize(&sign).allowed()
         };
         if may(signer) || may(&all) {
             return Vec::new();
         }
-        let user = &write.user.name;
+        let user = &write.request.user.name;
         let why = format!("User {user:?} is not permitted to \"sign\" for signer {signer:?}");
         vec![forbidden("spec.signerName", &why)]
     }
@@ -95,10 +96,17 @@ impl Changes {
         if changed("allocation") || changed("reservedFor") {
             let bind = Attributes {
                 subresource: "binding",
-                ..Attributes::resource(write.user, write.verb, DEVICES, "resourceclaims", "", "")
+                ..Attributes::resource(
+                    &write.request.user,
+                    &write.request.info.verb,
+                    DEVICES,
+                    "resourceclaims",
+                    "",
+                    "",
+                )
             };
             if let Some(refusal) = self.refusal(&bind) {
-                let verb = write.verb;
+                let verb = &write.request.info.verb;
                 causes.push(forbidden(
                     "status.allocation",
                     &format!("changing status.allocation or status.reservedFor requires resource=\"resourceclaims/binding\", verb={verb:?} permission: {refusal}"),
@@ -114,16 +122,16 @@ impl Changes {
     /// What is said of a device, its driver says; one that runs on the devices' node may do so with a lesser right.
     fn drivers(&self, write: &Write<'_>, status: &Tree, before: &Tree, causes: &mut Vec<Cause>) {
         let drivers = changed_drivers(status, before);
-        let mut verbs = vec![format!("arbitrary-node:{}", write.verb)];
-        if is_of_node(write.user, allocated_node(get(status, "allocation"))) {
-            verbs.insert(0, format!("associated-node:{}", write.verb));
+        let mut verbs = vec![format!("arbitrary-node:{}", write.request.info.verb)];
+        if is_of_node(&write.request.user, allocated_node(get(status, "allocation"))) {
+            verbs.insert(0, format!("associated-node:{}", write.request.info.verb));
         }
         for driver in drivers {
             let ask = |verb: &String| {
                 self.refusal(&Attributes {
                     subresource: "driver",
                     ..Attributes::resource(
-                        write.user,
+                        &write.request.user,
                         verb,
                         DEVICES,
                         "resourceclaims",

@@ -10,8 +10,9 @@ use registry::meta::only_collection;
 use super::rbac::{RoleReference, role_rules};
 use super::rules::{Rule, uncovered};
 use super::{Attributes, Authorizer};
-use crate::delegate::{Hook, Reservation, Write};
+use crate::delegate::{Hook, Reservation};
 use crate::user::{MASTERS, User};
+use crate::writes::Write;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
@@ -28,7 +29,7 @@ impl Hook for Escalation {
     ) -> Result<Option<Box<dyn Reservation>>, Status> {
         if write.resource.group != GROUP
             || !write.subresource.is_empty()
-            || write.user.in_group(MASTERS)
+            || write.request.user.in_group(MASTERS)
             || !self.authorizer.uses_rbac()
         {
             return Ok(None);
@@ -45,7 +46,13 @@ impl Hook for Escalation {
 impl Escalation {
     fn role(&self, write: &Write<'_>, object: &Tree) -> Result<(), Status> {
         // the right to escalate is checked for the name in the path: a POST to a collection has none
-        if self.may(write.user, "escalate", write.resource, write.namespace, write.path_name) {
+        if self.may(
+            &write.request.user,
+            "escalate",
+            write.resource,
+            write.namespace,
+            &write.request.info.name,
+        ) {
             return Ok(());
         }
         if write.old.is_some_and(|old| only_collection(object, old)) {
@@ -65,7 +72,7 @@ impl Escalation {
             Rule { verbs: list("*"), api_groups: list("*"), resources: list("*"), ..Rule::default() },
             Rule { verbs: list("*"), urls: list("*"), ..Rule::default() },
         ];
-        let (owned, _) = self.authorizer.rbac.rules_for(write.user, write.namespace);
+        let (owned, _) = self.authorizer.rbac.rules_for(&write.request.user, write.namespace);
         if uncovered(&owned, &everything).is_ok_and(|missing| missing.is_empty()) {
             return Ok(());
         }
@@ -90,7 +97,8 @@ impl Escalation {
             }
         };
         let group = reference["apiGroup"].as_str().unwrap_or_default();
-        let bind = Attributes::resource(write.user, "bind", group, plural, write.namespace, role_name);
+        let bind =
+            Attributes::resource(&write.request.user, "bind", group, plural, write.namespace, role_name);
         if self.authorizer.authorize(&bind).allowed() {
             return Ok(());
         }
@@ -107,7 +115,7 @@ impl Escalation {
 
     /// Refuses when the user lacks any of `wanted` where it would be granted.
     fn hold(&self, write: &Write<'_>, name: &str, wanted: Vec<Rule>) -> Result<(), Status> {
-        let (owned, errors) = self.authorizer.rbac.rules_for(write.user, write.namespace);
+        let (owned, errors) = self.authorizer.rbac.rules_for(&write.request.user, write.namespace);
         let missing = uncovered(&owned, &wanted)
             .map_err(|error| Status::request_entity_too_large(&error.to_string()))?;
         if missing.is_empty() {
@@ -115,10 +123,11 @@ impl Escalation {
         }
         let mut texts: Vec<String> = missing.iter().map(ToString::to_string).collect();
         texts.sort();
-        let groups: Vec<String> = write.user.groups.iter().map(|group| format!("{group:?}")).collect();
+        let groups: Vec<String> =
+            write.request.user.groups.iter().map(|group| format!("{group:?}")).collect();
         let mut why = format!(
             "user {:?} (groups=[{}]) is attempting to grant RBAC permissions not currently held:\n{}",
-            write.user.name,
+            write.request.user.name,
             groups.join(" "),
             texts.join("\n")
         );

@@ -11,7 +11,7 @@ use super::options::ListOptions;
 use super::{Call, delete_options, read, render};
 use crate::body::Body;
 use crate::cache::entry::Entry;
-use crate::writes::Operation;
+use crate::writes::Write;
 use crate::writes::delete::{self as deletion, DeleteOptions};
 
 /// Deletes under way at once, where the flag does not ask for more: the time of each is mostly the store's.
@@ -23,22 +23,23 @@ const PAGE: i64 = 10_000;
 /// Deletes what a list with the same parameters would show, and answers with that list. Where no limit is given it is read
 /// in pages, which are pages of the one state that a resource version names.
 pub async fn delete(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
-    let mut list = ListOptions::parse(call.query)?;
+    let mut list = ListOptions::parse(call.request.query())?;
     let filter = read::filter(call, &list)?;
-    let (options, dry_run) = delete_options::of_request(call, &body)?;
-    super::mutate::warn_of_dependents(call, &options);
+    let (deletion, options) = delete_options::of_request(call, &body)?;
+    super::mutate::warn_of_dependents(call, &deletion);
+    let write = call.write(&options);
     let paged = list.limit == 0;
     if paged {
         list.limit = PAGE;
     }
     let (mut entries, mut meta) = read::select(call, &list, &filter).await?;
-    delete_all(call, &entries, &options, dry_run).await?;
+    delete_all(&write, &entries, &deletion).await?;
     while paged && !meta.continue_token.is_empty() {
         list.continue_token = std::mem::take(&mut meta.continue_token);
         list.given_version.clear();
         meta.remaining = None;
         let (more, next) = read::select(call, &list, &filter).await?;
-        delete_all(call, &more, &options, dry_run).await?;
+        delete_all(&write, &more, &deletion).await?;
         meta.continue_token = next.continue_token;
         entries.extend(more);
     }
@@ -46,17 +47,15 @@ pub async fn delete(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Stat
 }
 
 async fn delete_all(
-    call: &Call<'_>,
+    write: &Write<'_>,
     entries: &[Arc<Entry>],
     options: &DeleteOptions,
-    dry_run: bool,
 ) -> Result<(), Status> {
     let deletes: Vec<_> = entries
         .iter()
         .map(|entry| async move {
-            let operation =
-                Operation { name: &entry.name, namespace: &entry.namespace, ..call.operation(dry_run) };
-            match deletion::delete(&operation, options).await {
+            let write = Write { name: &entry.name, namespace: &entry.namespace, ..*write };
+            match deletion::delete(&write, options).await {
                 // someone else was quicker
                 Err(status) if status.code == 404 => Ok(()),
                 other => other.map(|_| ()),
@@ -64,7 +63,7 @@ async fn delete_all(
         })
         .collect();
     let mut deletes = futures::stream::iter(deletes)
-        .buffer_unordered(call.server.settings.delete_collection_workers.max(AT_ONCE));
+        .buffer_unordered(write.server.settings.delete_collection_workers.max(AT_ONCE));
     while let Some(deleted) = deletes.next().await {
         deleted?;
     }

@@ -13,7 +13,7 @@ use crate::components::Component;
 pub async fn answer(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let components = &call.server.settings.components;
     // a list that is selected by name has one, too
-    if call.info.verb == "get" {
+    if call.request.info.verb == "get" {
         let found = components.iter().find(|component| component.name == call.name());
         let component = found.ok_or_else(|| Status::not_found("", "componentstatus", call.name()))?;
         let mut tree = json!({"kind": "ComponentStatus", "apiVersion": "v1"});
@@ -22,7 +22,7 @@ pub async fn answer(call: &Call<'_>) -> Result<Response<Body>, Status> {
         }
         return Ok(render::tree_object(StatusCode::OK, tree, &call.target));
     }
-    let options = ListOptions::parse(call.query)?;
+    let options = ListOptions::parse(call.request.query())?;
     let wanted = components.iter().filter(|component| {
         // they have no labels
         options.labels.as_ref().is_none_or(|labels| labels.matches_with(|_| None))

@@ -7,8 +7,9 @@ use api::status::Cause;
 use api::{Status, Tree};
 use bytes::Bytes;
 
-use super::options::{check_dry_run, integer};
+use super::options::integer;
 use super::{Call, mutate};
+use crate::request::options::{WriteOptions, check_dry_run};
 use crate::request_info::parameters;
 use crate::writes::delete::{DeleteOptions, Propagation};
 
@@ -21,10 +22,11 @@ struct Asked {
     options: DeleteOptions,
 }
 
-/// The options of a delete, and whether it is a dry run.
-pub fn of_request(call: &Call<'_>, body: &Bytes) -> Result<(DeleteOptions, bool), Status> {
-    let asked = if body.is_empty() { of_query(call.query)? } else { of_tree(&decode(call, body)?) };
-    asked.check()
+/// The options of a delete, and of the write that it is.
+pub fn of_request(call: &Call<'_>, body: &Bytes) -> Result<(DeleteOptions, WriteOptions), Status> {
+    let asked = if body.is_empty() { of_query(call.request.query())? } else { of_tree(&decode(call, body)?) };
+    let (options, dry_run) = asked.check()?;
+    Ok((options, WriteOptions { dry_run, ..WriteOptions::default() }))
 }
 
 /// Options within another object: an eviction's.

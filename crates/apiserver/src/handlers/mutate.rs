@@ -6,15 +6,15 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use parking_lot::Mutex;
 
-use super::options::WriteOptions;
 use super::{Call, delete_options, render};
 use crate::body::Body;
 use crate::negotiate::{self, content_type, status_response};
+use crate::request::options::{Way, WriteOptions};
 use crate::writes::{self, delete as deletion};
 
 /// How a body says it is encoded.
 pub fn format(call: &Call<'_>) -> Result<Format, Status> {
-    let text = content_type(call.headers);
+    let text = content_type(call.request.headers());
     let mut parts = text.split(';');
     let media = parts.next().unwrap_or_default().trim();
     let well_formed = parts.all(|parameter| {
@@ -37,7 +37,7 @@ pub fn decode(
 ) -> Result<Tree, Status> {
     let Object { tree, warnings } = api::decode::object(body, format(call)?, expected, options.strictness)?;
     if options.strictness == api::decode::Strictness::Warn {
-        call.warnings.lock().extend(warnings);
+        call.request.warn_all(warnings);
     }
     Ok(tree)
 }
@@ -54,22 +54,20 @@ pub fn own_kind<'a>(call: &Call<'a>) -> Expected<'a> {
 }
 
 pub async fn create(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
-    let options = WriteOptions::parse(call.query, "CreateOptions")?;
+    let options = WriteOptions::parse(call.request, Way::Create)?;
     let tree = decode(call, &body, own_kind(call), &options)?;
     if call.resource.storage_prefix.is_empty() {
         return super::subresources::virtual_kind(call, tree, &options).await;
     }
-    let mut warnings = Vec::new();
-    let created = writes::create(&call.operation(options.dry_run), tree, &mut warnings).await;
-    call.warnings.lock().extend(warnings);
-    Ok(render::object(StatusCode::CREATED, &*created?, &call.target))
+    let created = writes::create(&call.write(&options), tree).await?;
+    Ok(render::object(StatusCode::CREATED, &created, &call.target))
 }
 
 pub async fn update(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
-    let options = WriteOptions::parse(call.query, "UpdateOptions")?;
+    let options = WriteOptions::parse(call.request, Way::Update)?;
     let read = || {
         let mut tree = decode(call, &body, own_kind(call), &options)?;
-        call.warnings.lock().extend(writes::owners_once(&mut tree, false));
+        call.request.warn_all(writes::owners_once(&mut tree, false));
         Ok(tree)
     };
     let mut tree = read()?;
@@ -79,27 +77,23 @@ pub async fn update(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Stat
     // the first attempt takes it, and mostly there is no other
     let first = Mutex::new(Some(tree));
     let change = |_: &Tree| first.lock().take().map_or_else(read, Ok);
-    let mut warnings = Vec::new();
-    let operation = call.operation(options.dry_run);
-    let upsert = call.info.subresource.is_empty().then_some(&change as writes::Change<'_>);
-    let updated = writes::update(&operation, &change, upsert, &mut warnings).await;
-    call.warnings.lock().extend(warnings);
-    let updated = updated?;
+    let upsert = call.request.info.subresource.is_empty().then_some(&change as writes::Change<'_>);
+    let updated = writes::update(&call.write(&options), &change, upsert).await?;
     let code = if updated.created { StatusCode::CREATED } else { StatusCode::OK };
     Ok(render::object(code, &updated.entry, &call.target))
 }
 
 pub async fn delete(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
-    let (options, dry_run) = delete_options::of_request(call, &body)?;
-    warn_of_dependents(call, &options);
-    let operation = call.operation(dry_run);
-    match deletion::delete(&operation, &options).await? {
+    let (deletion, options) = delete_options::of_request(call, &body)?;
+    warn_of_dependents(call, &deletion);
+    let write = call.write(&options);
+    match deletion::delete(&write, &deletion).await? {
         deletion::Deleted::Pending(entry) => Ok(render::object(StatusCode::OK, &entry, &call.target)),
         deletion::Deleted::Gone(entry) if answers_object(call) => {
             Ok(render::object(StatusCode::OK, &entry, &call.target))
         }
         deletion::Deleted::Gone(entry) => {
-            Ok(status_response(call.headers, &deletion::success(&operation, &entry)))
+            Ok(status_response(call.request.headers(), &deletion::success(&write, &entry)))
         }
     }
 }
@@ -108,7 +102,7 @@ pub async fn delete(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Stat
 pub fn warn_of_dependents(call: &Call<'_>, options: &deletion::DeleteOptions) {
     if options.propagation.is_none() {
         let warning = call.resource.strategy(None).unsaid_policy();
-        call.warnings.lock().extend(warning.map(str::to_owned));
+        call.request.warn_all(warning.map(str::to_owned));
     }
 }
 

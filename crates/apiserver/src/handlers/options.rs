@@ -6,6 +6,7 @@ use api::Status;
 use api::status::Cause;
 use machinery::{fields, labels};
 
+use crate::request::options::{forbidden, truth, unsupported};
 use crate::request_info::parameters;
 
 /// `ListOptions`.
@@ -155,17 +156,6 @@ fn plainly(mut status: Status) -> Status {
     status
 }
 
-fn forbidden(field: &str, detail: &str) -> Cause {
-    let message = format!("Forbidden: {detail}");
-    Cause { reason: "FieldValueForbidden".to_owned(), message, field: field.to_owned() }
-}
-
-fn unsupported(field: &str, value: &str, supported: &[&str]) -> Cause {
-    let supported = supported.iter().map(|value| format!("{value:?}")).collect::<Vec<_>>().join(", ");
-    let message = format!("Unsupported value: {value:?}: supported values: {supported}");
-    Cause { reason: "FieldValueNotSupported".to_owned(), message, field: field.to_owned() }
-}
-
 fn parse_version(text: &str) -> Result<u64, Status> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let parsed = if digits { text.parse::<u64>().ok() } else { None };
@@ -187,88 +177,4 @@ pub fn integer(text: &str) -> Result<i64, Status> {
         };
         Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: {why}"))
     })
-}
-
-fn truth(text: &str) -> bool {
-    !matches!(text.to_ascii_lowercase().as_str(), "false" | "0")
-}
-
-/// How a write is done: `dryRun`, `fieldValidation`, `fieldManager`.
-#[derive(Clone, Debug, Default)]
-pub struct WriteOptions {
-    pub dry_run: bool,
-    pub strictness: api::decode::Strictness,
-}
-
-/// Longer names of field managers are refused.
-const MANAGER_BYTES: usize = 128;
-
-impl WriteOptions {
-    /// `kind`: `CreateOptions`, `UpdateOptions`, `PatchOptions`.
-    pub fn parse(query: &str, kind: &str) -> Result<WriteOptions, Status> {
-        let mut options = WriteOptions::default();
-        let (mut dry_run, mut manager): (Vec<String>, String) = Default::default();
-        let mut causes = Vec::new();
-        let mut unknown = None;
-        for (name, value) in parameters(query) {
-            match name.as_ref() {
-                "dryRun" => dry_run.push(value.into_owned()),
-                "fieldManager" => manager = value.into_owned(),
-                "force" if kind == "PatchOptions" => {
-                    causes.push(forbidden("force", "may not be specified for non-apply patch"));
-                }
-                "fieldValidation" => {
-                    options.strictness = match value.as_ref() {
-                        "" | "Warn" => api::decode::Strictness::Warn,
-                        "Ignore" => api::decode::Strictness::Ignore,
-                        "Strict" => api::decode::Strictness::Strict,
-                        other => {
-                            unknown = Some(unsupported(
-                                "fieldValidation",
-                                other,
-                                &["", "Ignore", "Strict", "Warn"],
-                            ));
-                            options.strictness
-                        }
-                    };
-                }
-                _ => {}
-            }
-        }
-        causes.extend(check_manager(&manager));
-        let checked = check_dry_run(&dry_run);
-        causes.extend(checked.as_ref().err().cloned());
-        causes.extend(unknown);
-        if causes.is_empty() {
-            options.dry_run = checked.unwrap_or_default();
-            return Ok(options);
-        }
-        Err(Status::invalid("meta.k8s.io", kind, "", causes))
-    }
-}
-
-fn check_manager(manager: &str) -> Option<Cause> {
-    let cause = |reason: &str, message: String| {
-        Some(Cause { reason: reason.to_owned(), message, field: "fieldManager".to_owned() })
-    };
-    if manager.len() > MANAGER_BYTES {
-        return cause("FieldValueTooLong", format!("Too long: may not be more than {MANAGER_BYTES} bytes"));
-    }
-    let (at, c) = manager.char_indices().find(|(_, c)| c.is_control() || c.is_whitespace() && *c != ' ')?;
-    let shown = machinery::fieldpath::Quoted(manager);
-    let code = u32::from(c);
-    cause(
-        "FieldValueInvalid",
-        format!("Invalid value: {shown}: invalid character U+{code:04X} (at position {at})"),
-    )
-}
-
-/// `dryRun` can only be `All`.
-pub fn check_dry_run(values: &[String]) -> Result<bool, Cause> {
-    if values.iter().all(|value| value == "All") {
-        return Ok(!values.is_empty());
-    }
-    let shown = serde_json::to_string(values).unwrap_or_default();
-    let message = format!("Unsupported value: {shown}: supported values: \"All\"");
-    Err(Cause { reason: "FieldValueNotSupported".to_owned(), message, field: "dryRun".to_owned() })
 }

@@ -8,10 +8,10 @@ use api::{Status, Tree};
 use bytes::Bytes;
 use http::{Response, StatusCode};
 
-use super::options::WriteOptions;
 use super::{Call, render};
 use crate::body::Body;
 use crate::negotiate::content_type;
+use crate::request::options::{Way, WriteOptions};
 use crate::writes;
 
 #[derive(Clone, Copy)]
@@ -36,19 +36,22 @@ pub struct Patch {
 impl Patch {
     /// The options come second: upstream looks at the type of the body first.
     pub fn parse(call: &Call<'_>, body: &Bytes) -> Result<(Patch, WriteOptions), Status> {
-        let text = content_type(call.headers);
+        let text = content_type(call.request.headers());
         let kind = match text.split(';').next().unwrap_or_default().trim() {
             "application/json-patch+json" => Kind::Json,
             "application/merge-patch+json" => Kind::Merge,
             "application/strategic-merge-patch+json" => Kind::Strategic,
-            "application/apply-patch+yaml" => return Err(no_apply(call.query)),
+            "application/apply-patch+yaml" => {
+                WriteOptions::parse(call.request, Way::Apply)?;
+                return Err(Status::unsupported_media_type(&ACCEPTED));
+            }
             _ => {
                 let mut refused = Status::failure(415, "UnsupportedMediaType", "415: Unsupported Media Type");
                 refused.details = Some(Details::default());
                 return Err(refused);
             }
         };
-        let options = WriteOptions::parse(call.query, "PatchOptions")?;
+        let options = WriteOptions::parse(call.request, Way::Patch)?;
         let parsed = api::decode::any(body, api::decode::Format::Json)
             .map_err(|_| Status::bad_request("invalid JSON patch"))?;
         let mut duplicates = parsed.warnings;
@@ -238,36 +241,19 @@ fn shown(tree: &Tree) -> String {
     }
 }
 
-/// Server-side apply is not served; what it is asked without is said first.
-fn no_apply(query: &str) -> Status {
-    let manager = crate::request_info::parameter(query, "fieldManager").unwrap_or_default();
-    if !manager.is_empty() {
-        return Status::unsupported_media_type(&ACCEPTED);
-    }
-    let message = "Required value: is required for apply patch".to_owned();
-    let cause = Cause { reason: "FieldValueRequired".to_owned(), message, field: "fieldManager".to_owned() };
-    Status::invalid("meta.k8s.io", "PatchOptions", "", vec![cause])
-}
-
 pub async fn patch(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
     let (patch, options) = Patch::parse(call, &body)?;
     let message = call.resource.message();
-    let mut warnings = Vec::new();
-    let noted = parking_lot::Mutex::new(Vec::new());
     let change = |old: &Tree| {
         let (tree, unknown) = patch.apply(old, call.resource, message)?;
         same_uid(call.resource, &tree, old)?;
-        *noted.lock() = unknown;
+        if options.strictness == Strictness::Warn {
+            call.request.warn_all(unknown);
+        }
         Ok(tree)
     };
-    let updated = writes::update(&call.operation(options.dry_run), &change, None, &mut warnings).await;
-    let mut all = call.warnings.lock();
-    if options.strictness == Strictness::Warn {
-        all.extend(noted.into_inner());
-    }
-    all.extend(warnings);
-    drop(all);
-    Ok(render::object(StatusCode::OK, &updated?.entry, &call.target))
+    let updated = writes::update(&call.write(&options), &change, None).await?;
+    Ok(render::object(StatusCode::OK, &updated.entry, &call.target))
 }
 
 fn same_uid(resource: &Resource, tree: &Tree, old: &Tree) -> Result<(), Status> {

@@ -45,7 +45,7 @@ pub async fn wait_for(call: &Call<'_>, version: Option<u64>) -> Result<(), Statu
 
 /// `GET` of one object.
 pub async fn get(call: &Call<'_>) -> Result<Response<Body>, Status> {
-    wait_for(call, get_version(call.query)?).await?;
+    wait_for(call, get_version(call.request.query())?).await?;
     let cache = call.cache()?;
     if let Some(error) = cache.unreadable(&cache.kind.key(call.namespace(), call.name())) {
         return Err(error.into());
@@ -85,7 +85,7 @@ pub fn filter(call: &Call<'_>, options: &ListOptions) -> Result<Filter, Status> 
 
 /// `GET` of a collection.
 pub async fn list(call: &Call<'_>) -> Result<Response<Body>, Status> {
-    let options = ListOptions::parse(call.query)?;
+    let options = ListOptions::parse(call.request.query())?;
     let filter = filter(call, &options)?;
     let (entries, meta) = select(call, &options, &filter).await?;
     Ok(render::list(entries, &meta, &call.target))

@@ -9,7 +9,7 @@ use api::model::{Resource, Scope};
 use http::Method;
 use registry::Kind;
 
-use crate::catalog::Catalog;
+use crate::request::Request;
 use crate::request_info::RequestInfo;
 
 /// What a request is for, once it is known that there is such a thing.
@@ -33,14 +33,15 @@ impl From<Status> for Nowhere {
 
 impl<'a> Route<'a> {
     /// The route of a request for a resource.
-    pub fn of(catalog: &'a Catalog, info: &'a RequestInfo, method: &Method) -> Result<Route<'a>, Nowhere> {
+    pub fn of(request: &'a Request) -> Result<Route<'a>, Nowhere> {
+        let Request { catalog, info, parts, .. } = request;
         let Some(resource) = catalog.kind(&info.group, &info.version, &info.resource) else {
             return Err(match catalog.has_group(&info.group) {
                 true => Status::unknown_path().into(),
                 false => Nowhere::Page,
             });
         };
-        Ok(Route { resource, verb: verb(info, resource, method)? })
+        Ok(Route { resource, verb: verb(info, resource, &parts.method)? })
     }
 }
 

@@ -10,16 +10,16 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 
 use super::mutate::decode;
-use super::options::WriteOptions;
 use super::{Call, mutate, patch, read, render};
 use crate::body::Body;
 use crate::cache::filter::Filter;
+use crate::request::options::{Way, WriteOptions};
 use crate::tokens::check_names;
 use crate::writes::{self, admission};
 
 pub async fn answer(call: &Call<'_>, verb: &str, body: Bytes) -> Result<Response<Body>, Status> {
     let plural = call.resource.plural.as_ref();
-    match (plural, call.info.subresource.as_str(), verb) {
+    match (plural, call.request.info.subresource.as_str(), verb) {
         ("pods", "binding", "create") => pods::bind(call, body).await,
         ("pods", "eviction", "create") => eviction::evict(call, body).await,
         ("serviceaccounts", "token", "create") => token(call, body).await,
@@ -44,30 +44,31 @@ pub async fn virtual_kind(
     }
     let reviews = call.server.reviews.as_ref().ok_or_else(Status::unknown_path)?;
     let mut tree = tree;
-    let operation = call.operation(options.dry_run);
-    admission::mutate(&operation, call.resource, &mut tree, None).await?;
-    admission::validate(&operation, call.resource, &tree, None).await?;
-    let answer = reviews.review(call.resource, call.user, &call.info.namespace, tree).await?;
+    let write = call.write(options);
+    admission::mutate(&write, call.resource, &mut tree).await?;
+    admission::validate(&write, call.resource, &tree).await?;
+    let answer =
+        reviews.review(call.resource, &call.request.user, &call.request.info.namespace, tree).await?;
     Ok(render::tree_object(StatusCode::CREATED, answer, &call.target))
 }
 
 /// `serviceaccounts/token`.
 async fn token(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
-    let options = WriteOptions::parse(call.query, "CreateOptions")?;
+    let options = WriteOptions::parse(call.request, Way::Create)?;
     let expected = Expected::built_in("authentication.k8s.io", "v1", "TokenRequest");
     let mut request = decode(call, &body, expected, &options)?;
     writes::check_namespace(&mut request, call.namespace(), true)?;
-    let operation = call.operation(options.dry_run);
-    admission::mutate(&operation, call.resource, &mut request, None).await?;
+    let write = call.write(&options);
+    admission::mutate(&write, call.resource, &mut request).await?;
     check_names(&request, call.namespace(), call.name())?;
     read::wait_for(call, None).await?;
     let account = call.cache()?.get(call.namespace(), call.name()).ok_or_else(|| call.not_found())?.read()?;
     let tokens = call.server.tokens.as_ref().ok_or_else(Status::unknown_path)?;
     let request = tokens.prepare(&account, request)?;
-    admission::validate(&operation, call.resource, &request, None).await?;
+    admission::validate(&write, call.resource, &request).await?;
     let mut warnings = Vec::new();
     let answer = tokens.issue(&account, request, &mut warnings).await;
-    call.warnings.lock().extend(warnings);
+    call.request.warn_all(warnings);
     Ok(render::tree_object(StatusCode::CREATED, answer?, &call.target))
 }
 
@@ -83,8 +84,7 @@ fn others(call: &Call<'_>, group: &str, version: &str, plural: &str) -> Result<V
 
 /// The call's object as the store has it.
 async fn fresh(call: &Call<'_>) -> Result<std::sync::Arc<crate::cache::entry::Entry>, Status> {
-    let operation = call.operation(false);
     let kind = &call.cache()?.kind;
     let key = kind.key(call.namespace(), call.name());
-    writes::read(&operation, kind, &key).await?.ok_or_else(|| call.not_found())
+    writes::read(call.server, kind, &key).await?.ok_or_else(|| call.not_found())
 }

@@ -38,7 +38,7 @@ const BOOKMARK: Duration = Duration::from_secs(60);
 
 /// `GET ?watch=true`.
 pub async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
-    let options = ListOptions::parse(call.query)?;
+    let options = ListOptions::parse(call.request.query())?;
     let filter = Arc::new(read::filter(call, &options)?);
     let version = options.watch_version()?;
     let cache = call.cache()?;

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use registry::Kind;
 use registry::admission::{self, Attributes, Authorize, Lookup, Question};
 
-use super::Operation;
+use super::Write;
 use crate::authz::{self, Authorizer};
 use crate::resources::Resources;
 use crate::user::User;
@@ -32,52 +32,43 @@ pub struct View {
     pub apply: fn(&Tree, &mut Tree),
 }
 
-fn attributes<'a>(
-    operation: &Operation<'a>,
-    resource: &'a Resource,
-    kind: admission::Operation,
-    old: Option<&'a Tree>,
-) -> Attributes<'a> {
-    let user = operation.user;
+fn attributes<'a>(write: &Write<'a>, resource: &'a Resource, kind: admission::Operation) -> Attributes<'a> {
+    let user = &write.request.user;
     Attributes {
         user: admission::User { name: &user.name, uid: &user.uid, groups: &user.groups, extra: &user.extra },
         operation: kind,
         resource,
-        subresource: match operation.admission {
+        subresource: match write.admission {
             Sees::View(view) => view.subresource,
-            Sees::Object | Sees::Nothing => operation.subresource,
+            Sees::Object | Sees::Nothing => write.subresource,
         },
-        namespace: operation.namespace,
-        name: operation.name,
-        old,
+        namespace: write.namespace,
+        name: write.name,
+        old: write.old,
         options: &Tree::Null,
-        dry_run: operation.dry_run,
+        dry_run: write.options.dry_run,
         now: jiff::Timestamp::now(),
     }
 }
 
-fn kind_of(old: Option<&Tree>) -> admission::Operation {
-    match old {
+fn kind_of(write: &Write<'_>) -> admission::Operation {
+    match write.old {
         Some(_) => admission::Operation::Update,
         None => admission::Operation::Create,
     }
 }
 
 /// Mutating admission. The object is at the storage version.
-pub async fn mutate(
-    operation: &Operation<'_>,
-    resource: &Resource,
-    tree: &mut Tree,
-    old: Option<&Tree>,
-) -> Result<(), Status> {
-    let chain = &operation.server.admission;
-    match operation.admission {
+pub async fn mutate(write: &Write<'_>, resource: &Resource, tree: &mut Tree) -> Result<(), Status> {
+    let chain = &write.server.admission;
+    match write.admission {
         Sees::Nothing => Ok(()),
-        Sees::Object => chain.admit(&attributes(operation, resource, kind_of(old), old), tree).await,
+        Sees::Object => chain.admit(&attributes(write, resource, kind_of(write)), tree).await,
         Sees::View(view) => {
-            let (shown, old) = ((view.show)(tree), old.map(view.show));
+            let (shown, old) = ((view.show)(tree), write.old.map(view.show));
             let mut changed = shown.clone();
-            let attributes = attributes(operation, resource, kind_of(old.as_ref()), old.as_ref());
+            let write = &Write { old: old.as_ref(), ..*write };
+            let attributes = attributes(write, resource, kind_of(write));
             chain.admit(&attributes, &mut changed).await?;
             if changed != shown {
                 (view.apply)(&changed, tree);
@@ -88,32 +79,28 @@ pub async fn mutate(
 }
 
 /// Validating admission.
-pub async fn validate(
-    operation: &Operation<'_>,
-    resource: &Resource,
-    tree: &Tree,
-    old: Option<&Tree>,
-) -> Result<(), Status> {
-    let chain = &operation.server.admission;
-    match operation.admission {
+pub async fn validate(write: &Write<'_>, resource: &Resource, tree: &Tree) -> Result<(), Status> {
+    let chain = &write.server.admission;
+    match write.admission {
         Sees::Nothing => Ok(()),
-        Sees::Object => chain.validate(&attributes(operation, resource, kind_of(old), old), tree).await,
+        Sees::Object => chain.validate(&attributes(write, resource, kind_of(write)), tree).await,
         Sees::View(view) => {
-            let old = old.map(view.show);
-            let attributes = attributes(operation, resource, kind_of(old.as_ref()), old.as_ref());
+            let old = write.old.map(view.show);
+            let write = &Write { old: old.as_ref(), ..*write };
+            let attributes = attributes(write, resource, kind_of(write));
             chain.validate(&attributes, &(view.show)(tree)).await
         }
     }
 }
 
 /// Both, of a delete.
-pub async fn delete(operation: &Operation<'_>, resource: &Resource, old: &Tree) -> Result<(), Status> {
-    if matches!(operation.admission, Sees::Nothing) {
+pub async fn delete(write: &Write<'_>, resource: &Resource) -> Result<(), Status> {
+    if matches!(write.admission, Sees::Nothing) {
         return Ok(());
     }
-    let attributes = attributes(operation, resource, admission::Operation::Delete, Some(old));
-    operation.server.admission.admit(&attributes, &mut Tree::Null).await?;
-    operation.server.admission.validate(&attributes, &Tree::Null).await
+    let attributes = attributes(write, resource, admission::Operation::Delete);
+    write.server.admission.admit(&attributes, &mut Tree::Null).await?;
+    write.server.admission.validate(&attributes, &Tree::Null).await
 }
 
 #[async_trait]

@@ -8,7 +8,7 @@ use api::{Status, Tree};
 use jiff::{SignedDuration, Timestamp};
 use store::Written;
 
-use super::{Operation, admission, decoded, encode, metadata, read, ttl};
+use super::{Write, admission, decoded, encode, metadata, read, ttl};
 use crate::cache::entry::Entry;
 use crate::cache::stored::Stored;
 use crate::handlers::status_of;
@@ -56,36 +56,36 @@ fn is_namespace(kind: &Stored) -> bool {
 }
 
 /// The answer for an object that is gone.
-pub fn success(operation: &Operation<'_>, entry: &Entry) -> Status {
+pub fn success(write: &Write<'_>, entry: &Entry) -> Status {
     Status::success(Some(Details {
         name: entry.name.to_string(),
-        group: operation.resource.group.to_string(),
-        kind: operation.resource.plural.to_string(),
+        group: write.resource.group.to_string(),
+        kind: write.resource.plural.to_string(),
         uid: entry.uid.to_string(),
         ..Details::default()
     }))
 }
 
-pub async fn delete(operation: &Operation<'_>, options: &DeleteOptions) -> Result<Deleted, Status> {
-    let cache = operation.cache()?;
+pub async fn delete(write: &Write<'_>, options: &DeleteOptions) -> Result<Deleted, Status> {
+    let cache = write.cache()?;
     let kind = &cache.kind;
-    let key = kind.key(operation.namespace, operation.name);
-    let mut current = cache.get(operation.namespace, operation.name);
+    let key = kind.key(write.namespace, write.name);
+    let mut current = cache.get(write.namespace, write.name);
     let mut fresh = false;
     loop {
         let Some(entry) = current.take() else {
             if fresh {
-                return Err(operation.not_found());
+                return Err(write.not_found());
             }
             fresh = true;
-            current = read(operation, kind, &key).await?;
+            current = read(write.server, kind, &key).await?;
             continue;
         };
-        match attempt(operation, kind, &key, &entry, options).await {
+        match attempt(write, kind, &key, &entry, options).await {
             Ok(Attempt::Done(deleted)) => return Ok(deleted),
             Ok(Attempt::Lost { removing }) => {
                 fresh = true;
-                current = read(operation, kind, &key).await?;
+                current = read(write.server, kind, &key).await?;
                 if let Some(last) = removing
                     && current.as_ref().is_none_or(|now| now.uid != last.uid)
                 {
@@ -94,7 +94,7 @@ pub async fn delete(operation: &Operation<'_>, options: &DeleteOptions) -> Resul
             }
             Err(status) if !fresh => {
                 fresh = true;
-                current = read(operation, kind, &key).await?;
+                current = read(write.server, kind, &key).await?;
                 if current.as_ref().is_some_and(|now| now.resource_version == entry.resource_version) {
                     return Err(status);
                 }
@@ -114,20 +114,21 @@ enum Attempt {
 }
 
 async fn attempt(
-    operation: &Operation<'_>,
+    write: &Write<'_>,
     kind: &Arc<Stored>,
     key: &str,
     entry: &Arc<Entry>,
     options: &DeleteOptions,
 ) -> Result<Attempt, Status> {
-    check(operation, entry, options)?;
+    check(write, entry, options)?;
     let old = entry.read()?;
-    admission::delete(operation, &kind.resource, &old).await?;
+    let write = &Write { old: Some(&old), ..*write };
+    admission::delete(write, &kind.resource).await?;
     let mut tree = old.clone();
     let strategy = kind.resource.strategy(None);
     let grace = strategy.grace_period(&old, options.grace_period);
     let pending = mark(&mut tree, grace, options);
-    if collected(operation, kind) {
+    if collected(write, kind) {
         set_finalizers(&mut tree, options, strategy.orphans_dependents());
     }
     let has_finalizers = !finalizers(&tree).is_empty();
@@ -146,25 +147,25 @@ async fn attempt(
     }
     let gone = !wait && !has_finalizers && !waits_for_spec;
     if gone && !matches!(pending, Grace::Now) {
-        return remove(operation, kind, key, entry, grace.is_some()).await;
+        return remove(write, kind, key, entry, grace.is_some()).await;
     }
     let value = encode(kind, tree)?;
     let same = decoded(kind, key, &value, entry.resource_version)?;
     if same.has_same_bytes(entry) {
         return Ok(Attempt::Done(Deleted::Pending(Arc::clone(entry))));
     }
-    if operation.dry_run {
+    if write.options.dry_run {
         let same = Arc::new(same);
         return Ok(Attempt::Done(if gone { Deleted::Gone(same) } else { Deleted::Pending(same) }));
     }
-    let store = &operation.server.resources.store;
-    let lease = ttl(operation, kind);
+    let store = &write.server.resources.store;
+    let lease = ttl(write, kind);
     match store.put(key.as_bytes(), value.clone(), entry.resource_version, lease).await.map_err(status_of)? {
         Written::Done(revision) => {
             let marked = Arc::new(decoded(kind, key, &value, revision)?);
             // watchers see the deletion timestamp before the object is gone
             if gone {
-                remove(operation, kind, key, &marked, true).await
+                remove(write, kind, key, &marked, true).await
             } else {
                 Ok(Attempt::Done(Deleted::Pending(marked)))
             }
@@ -174,19 +175,19 @@ async fn attempt(
 }
 
 async fn remove(
-    operation: &Operation<'_>,
+    write: &Write<'_>,
     kind: &Arc<Stored>,
     key: &str,
     entry: &Arc<Entry>,
     graceful: bool,
 ) -> Result<Attempt, Status> {
-    if operation.dry_run {
+    if write.options.dry_run {
         return Ok(Attempt::Done(Deleted::Gone(Arc::clone(entry))));
     }
-    let store = &operation.server.resources.store;
+    let store = &write.server.resources.store;
     match store.delete(key.as_bytes(), entry.resource_version).await.map_err(status_of)? {
         Written::Done(revision) => {
-            notify_hooks(operation, kind, entry).await;
+            notify_hooks(write, kind, entry).await;
             let last = entry.at(revision, "DELETED").map_err(Status::internal)?;
             Ok(Attempt::Done(Deleted::Gone(Arc::new(last))))
         }
@@ -195,25 +196,25 @@ async fn remove(
 }
 
 /// Notifies the hooks that an object is gone.
-pub async fn notify_hooks(operation: &Operation<'_>, kind: &Stored, entry: &Entry) {
-    if operation.server.hooks.is_empty() {
+pub async fn notify_hooks(write: &Write<'_>, kind: &Stored, entry: &Entry) {
+    if write.server.hooks.is_empty() {
         return;
     }
     let tree = entry.tree();
-    for hook in operation.server.hooks.iter() {
+    for hook in write.server.hooks.iter() {
         hook.deleted(&kind.resource, &tree).await;
     }
 }
 
-fn check(operation: &Operation<'_>, entry: &Entry, options: &DeleteOptions) -> Result<(), Status> {
-    let kind = &operation.resource.kind;
+fn check(write: &Write<'_>, entry: &Entry, options: &DeleteOptions) -> Result<(), Status> {
+    let kind = &write.resource.kind;
     if let Some(uid) = &options.uid
         && **uid != *entry.uid
     {
         return Err(Status::conflict(
-            &operation.resource.group,
+            &write.resource.group,
             kind,
-            operation.name,
+            write.name,
             &format!(
                 "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been deleted and then recreated",
                 entry.uid
@@ -224,9 +225,9 @@ fn check(operation: &Operation<'_>, entry: &Entry, options: &DeleteOptions) -> R
         && *version != entry.resource_version.to_string()
     {
         return Err(Status::conflict(
-            &operation.resource.group,
+            &write.resource.group,
             kind,
-            operation.name,
+            write.name,
             &format!(
                 "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record ({}). The object might have been modified",
                 entry.resource_version
@@ -309,8 +310,8 @@ fn finalizers(tree: &Tree) -> Vec<&str> {
 }
 
 /// Whether the garbage collector takes care of the kind's objects. Of events it knows nothing.
-fn collected(operation: &Operation<'_>, kind: &Stored) -> bool {
-    operation.server.settings.garbage_collector && kind.resource.storage_prefix != "events"
+fn collected(write: &Write<'_>, kind: &Stored) -> bool {
+    write.server.settings.garbage_collector && kind.resource.storage_prefix != "events"
 }
 
 /// Puts the garbage collector's finalizers as the propagation policy asks; where none is named, as they are, or else by the kind's.

@@ -5,7 +5,7 @@ use api::tree::Object;
 use api::{Status, Tree};
 use registry::strategy::Strategy;
 
-use super::Operation;
+use super::Write;
 use crate::cache::entry::Entry;
 
 /// A text field of `metadata`, empty when it is not there.
@@ -110,7 +110,7 @@ pub fn owners_once(tree: &mut Tree, after_admission: bool) -> Option<String> {
 
 /// The update is of the version that the client saw.
 pub fn check_version(
-    operation: &Operation<'_>,
+    write: &Write<'_>,
     strategy: Strategy<'_>,
     tree: &mut Tree,
     entry: &Entry,
@@ -132,19 +132,19 @@ pub fn check_version(
                 ),
                 field: "metadata.resourceVersion".to_owned(),
             };
-            return Err(operation.invalid(operation.name, vec![cause]));
+            return Err(write.invalid(write.name, vec![cause]));
         }
         set(tree, "resourceVersion", entry.resource_version.to_string());
         return Ok(());
     }
     if i64::try_from(version) != Ok(entry.resource_version) {
-        return Err(operation.conflict(api::status::MODIFIED));
+        return Err(write.conflict(api::status::MODIFIED));
     }
     Ok(())
 }
 
 /// The update is of the object that the client saw, not of a later one of the same name.
-pub fn check_uid(operation: &Operation<'_>, tree: &mut Tree, entry: &Entry, key: &str) -> Result<(), Status> {
+pub fn check_uid(write: &Write<'_>, tree: &mut Tree, entry: &Entry, key: &str) -> Result<(), Status> {
     let own = text(tree, "uid");
     if own == &*entry.uid {
         return Ok(());
@@ -153,7 +153,7 @@ pub fn check_uid(operation: &Operation<'_>, tree: &mut Tree, entry: &Entry, key:
         set(tree, "uid", &*entry.uid);
         return Ok(());
     }
-    Err(operation.conflict(&wrong_uid(key, own, &entry.uid)))
+    Err(write.conflict(&wrong_uid(key, own, &entry.uid)))
 }
 
 /// Why an object is not the one that was meant.

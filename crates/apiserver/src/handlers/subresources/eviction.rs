@@ -12,40 +12,41 @@ use http::Response;
 use machinery::labels::Selector;
 
 use super::super::mutate::decode;
-use super::super::options::WriteOptions;
 use super::super::{Call, delete_options, read};
 use crate::body::Body;
 use crate::kinds;
 use crate::negotiate::status_response;
-use crate::user::User;
+use crate::request::Request;
+use crate::request::options::{Way, WriteOptions};
 use crate::writes::admission::{self, Sees};
 use crate::writes::delete::{DeleteOptions, delete};
-use crate::writes::{self, Operation};
+use crate::writes::{self, Write};
 
 /// Attempts at a pod or a budget that others write, too.
 const ATTEMPTS: usize = 20;
 const PAUSE: Duration = Duration::from_millis(500);
 
 pub async fn evict(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
-    let options = WriteOptions::parse(call.query, "CreateOptions")?;
+    let options = WriteOptions::parse(call.request, Way::Create)?;
     let expected = Expected::built_in("policy", "v1", "Eviction");
     let mut eviction = decode(call, &body, expected, &options)?;
     writes::check_namespace(&mut eviction, call.namespace(), true)?;
-    let operation = call.operation(options.dry_run);
-    admission::mutate(&operation, call.resource, &mut eviction, None).await?;
+    let write = call.write(&options);
+    admission::mutate(&write, call.resource, &mut eviction).await?;
     let name = eviction.pointer("/metadata/name").and_then(Tree::as_str).unwrap_or_default();
     if name != call.name() {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }
     let (deletion, also_dry) = delete_options::of_object(eviction.get("deleteOptions"))?;
-    admission::validate(&operation, call.resource, &eviction, None).await?;
-    run(call, &deletion, options.dry_run || also_dry).await?;
+    admission::validate(&write, call.resource, &eviction).await?;
+    let options = WriteOptions { dry_run: options.dry_run || also_dry, ..options.clone() };
+    run(call, &deletion, &options).await?;
     let mut done = Status::success(None);
     done.code = 201;
-    Ok(status_response(call.headers, &done))
+    Ok(status_response(call.request.headers(), &done))
 }
 
-async fn run(call: &Call<'_>, deletion: &DeleteOptions, dry_run: bool) -> Result<(), Status> {
+async fn run(call: &Call<'_>, deletion: &DeleteOptions, options: &WriteOptions) -> Result<(), Status> {
     let mut attempt = 1;
     let pod = loop {
         let entry = super::fresh(call).await?;
@@ -53,7 +54,7 @@ async fn run(call: &Call<'_>, deletion: &DeleteOptions, dry_run: bool) -> Result
         if !needs_no_budget(&pod) {
             break pod;
         }
-        match remove(call, &of_seen(deletion, &pod), dry_run).await {
+        match remove(call, &of_seen(deletion, &pod), options).await {
             // another wrote it since: it may need a budget by now
             Err(status)
                 if is_conflict(&status) && deletion.resource_version.is_none() && attempt < ATTEMPTS => {}
@@ -62,12 +63,12 @@ async fn run(call: &Call<'_>, deletion: &DeleteOptions, dry_run: bool) -> Result
         attempt += 1;
         tokio::time::sleep(PAUSE).await;
     };
-    let Some(spared_by) = check_budgets(call, &pod, dry_run).await? else {
-        return remove(call, deletion, dry_run).await;
+    let Some(spared_by) = check_budgets(call, &pod, options).await? else {
+        return remove(call, deletion, options).await;
     };
     // the pod was not ready, which must still hold when it is deleted
-    let options = DeleteOptions { resource_version: Some(version_of(&pod)), ..deletion.clone() };
-    match remove(call, &options, dry_run).await {
+    let unchanged = DeleteOptions { resource_version: Some(version_of(&pod)), ..deletion.clone() };
+    match remove(call, &unchanged, options).await {
         Err(status) if is_conflict(&status) && deletion.resource_version.is_none() => {
             Err(still_processed(&spared_by))
         }
@@ -96,21 +97,21 @@ fn of_seen(deletion: &DeleteOptions, pod: &Tree) -> DeleteOptions {
 }
 
 /// Writes why the pod ends, and deletes it. The chain has seen the eviction.
-async fn remove(call: &Call<'_>, options: &DeleteOptions, dry_run: bool) -> Result<(), Status> {
-    let operation = Operation { subresource: "", admission: Sees::Nothing, ..call.operation(dry_run) };
-    let mut options = options.clone();
-    if !dry_run {
-        let marked = mark(&Operation { subresource: "status", ..operation }, &options).await?;
+async fn remove(call: &Call<'_>, deletion: &DeleteOptions, options: &WriteOptions) -> Result<(), Status> {
+    let write = Write { subresource: "", admission: Sees::Nothing, ..call.write(options) };
+    let mut deletion = deletion.clone();
+    if !options.dry_run {
+        let marked = mark(&Write { subresource: "status", ..write }, &deletion).await?;
         // the version that the mark has just made
-        options.resource_version = options.resource_version.and(Some(marked.to_string()));
+        deletion.resource_version = deletion.resource_version.and(Some(marked.to_string()));
     }
-    delete(&operation, &options).await.map(|_| ())
+    delete(&write, &deletion).await.map(|_| ())
 }
 
 /// Writes why the pod ends, for whoever looks at how it ended; answers the version that the pod then has.
-async fn mark(operation: &Operation<'_>, options: &DeleteOptions) -> Result<i64, Status> {
+async fn mark(write: &Write<'_>, options: &DeleteOptions) -> Result<i64, Status> {
     let change = |old: &Tree| {
-        check_preconditions(operation.name, options, old)?;
+        check_preconditions(write.name, options, old)?;
         let mut pod = old.clone();
         let same = |condition: &Tree| condition.get("type").and_then(Tree::as_str) == Some(DISRUPTED);
         let is_set = |condition: &Tree| {
@@ -137,7 +138,7 @@ async fn mark(operation: &Operation<'_>, options: &DeleteOptions) -> Result<i64,
         }
         Ok(pod)
     };
-    let updated = writes::update(operation, &change, None, &mut Vec::new()).await?;
+    let updated = writes::update(write, &change, None).await?;
     Ok(updated.entry.resource_version)
 }
 
@@ -205,7 +206,11 @@ fn used_up(status: &mut Object, generation: i64) {
 }
 
 /// Takes one disruption from the pod's budget; or answers the budget that spares the pod, which is not ready.
-async fn check_budgets(call: &Call<'_>, pod: &Tree, dry_run: bool) -> Result<Option<String>, Status> {
+async fn check_budgets(
+    call: &Call<'_>,
+    pod: &Tree,
+    options: &WriteOptions,
+) -> Result<Option<String>, Status> {
     // budgets that were created a moment ago count, too
     read::wait_for(call, None).await?;
     let budgets: Vec<Tree> = super::others(call, "policy", "v1", "poddisruptionbudgets")?
@@ -232,11 +237,10 @@ async fn check_budgets(call: &Call<'_>, pod: &Tree, dry_run: bool) -> Result<Opt
     }
     let resource = kinds::pod_disruption_budgets();
     // whoever may evict needs no right to write budgets
-    let server = User::apiserver();
-    let operation =
-        Operation { user: &server, resource, subresource: "status", name, ..call.operation(dry_run) };
+    let request = &Request::own(call.request.catalog.clone(), "update");
+    let write = Write { request, resource, subresource: "status", name, ..call.write(options) };
     let take = |old: &Tree| take_one(old, name, call.name());
-    writes::update(&operation, &take, None, &mut Vec::new()).await.map(|_| None)
+    writes::update(&write, &take, None).await.map(|_| None)
 }
 
 fn still_processed(budget: &str) -> Status {

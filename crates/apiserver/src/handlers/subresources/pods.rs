@@ -7,15 +7,15 @@ use http::Response;
 
 use super::super::Call;
 use super::super::mutate::decode;
-use super::super::options::WriteOptions;
 use crate::body::Body;
 use crate::kinds;
 use crate::negotiate::status_response;
+use crate::request::options::{Way, WriteOptions};
 use crate::writes::admission::{self, Sees};
-use crate::writes::{self, Operation};
+use crate::writes::{self, Write};
 
 pub async fn bind(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
-    let options = WriteOptions::parse(call.query, "CreateOptions")?;
+    let options = WriteOptions::parse(call.request, Way::Create)?;
     let expected = Expected::built_in("", "v1", "Binding");
     let binding = decode(call, &body, expected, &options)?;
     bind_tree(call, binding, &options).await
@@ -27,13 +27,13 @@ pub async fn bind_tree(
     mut binding: Tree,
     options: &WriteOptions,
 ) -> Result<Response<Body>, Status> {
-    writes::check_namespace(&mut binding, &call.info.namespace, true)?;
+    writes::check_namespace(&mut binding, &call.request.info.namespace, true)?;
     let named = |binding: &Tree| {
         binding.pointer("/metadata/name").and_then(Tree::as_str).unwrap_or_default().to_owned()
     };
     let path_name = if call.name().is_empty() { named(&binding) } else { call.name().to_owned() };
-    let asked = Operation { name: &path_name, ..call.operation(options.dry_run) };
-    admission::mutate(&asked, call.resource, &mut binding, None).await?;
+    let asked = Write { name: &path_name, ..call.write(options) };
+    admission::mutate(&asked, call.resource, &mut binding).await?;
     let binding = &binding;
     let name = &named(binding);
     if *name != path_name {
@@ -52,29 +52,29 @@ pub async fn bind_tree(
         };
         return Err(Status::failure(500, "", format!("{field}: {message}")));
     }
-    admission::validate(&asked, call.resource, binding, None).await?;
+    admission::validate(&asked, call.resource, binding).await?;
     let pods = kinds::pods();
-    let operation = Operation { resource: pods, subresource: "binding", admission: Sees::Nothing, ..asked };
+    let write = Write { resource: pods, subresource: "binding", admission: Sees::Nothing, ..asked };
     let change = |old: &Tree| {
         let mut pod = old.clone();
         let (uid, own) =
             (text("/metadata/uid"), old.pointer("/metadata/uid").and_then(Tree::as_str).unwrap_or_default());
         if !uid.is_empty() && uid != own {
-            let key = format!("/registry/pods/{}/{name}", call.info.namespace);
-            return Err(operation.conflict(&writes::wrong_uid(&key, uid, own)));
+            let key = format!("/registry/pods/{}/{name}", call.request.info.namespace);
+            return Err(write.conflict(&writes::wrong_uid(&key, uid, own)));
         }
         let version = text("/metadata/resourceVersion");
         let current = old.pointer("/metadata/resourceVersion").and_then(Tree::as_str).unwrap_or_default();
         if !version.is_empty() && version != current {
-            let key = format!("/registry/pods/{}/{name}", call.info.namespace);
-            return Err(operation.conflict(&writes::wrong_version(&key, version, current)));
+            let key = format!("/registry/pods/{}/{name}", call.request.info.namespace);
+            return Err(write.conflict(&writes::wrong_version(&key, version, current)));
         }
         registry::binding::assign(&mut pod, binding, jiff::Timestamp::now())
             .map_err(|problem| registry::binding::conflict(name, &problem))?;
         Ok(pod)
     };
-    writes::update(&operation, &change, None, &mut Vec::new()).await?;
+    writes::update(&write, &change, None).await?;
     let mut done = Status::success(None);
     done.code = 201;
-    Ok(status_response(call.headers, &done))
+    Ok(status_response(call.request.headers(), &done))
 }

@@ -10,12 +10,12 @@ use http::{Response, StatusCode};
 use machinery::labels::Selector;
 
 use super::super::mutate::decode;
-use super::super::options::WriteOptions;
 use super::super::patch::Patch;
 use super::super::{Call, read, render};
 use crate::body::Body;
+use crate::request::options::{Way, WriteOptions};
 use crate::writes::admission::{Sees, View};
-use crate::writes::{self, Operation};
+use crate::writes::{self, Write};
 
 const EXPECTED: Expected<'static> = Expected::built_in("autoscaling", "v1", "Scale");
 
@@ -26,7 +26,7 @@ pub async fn get(call: &Call<'_>) -> Result<Response<Body>, Status> {
 }
 
 pub async fn update(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
-    let options = WriteOptions::parse(call.query, "UpdateOptions")?;
+    let options = WriteOptions::parse(call.request, Way::Update)?;
     let scale = decode(call, &body, EXPECTED, &options)?;
     let name = scale.pointer("/metadata/name").and_then(Tree::as_str).unwrap_or_default();
     if name != call.name() {
@@ -35,7 +35,7 @@ pub async fn update(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Stat
             call.name()
         )));
     }
-    write(call, &options, &|_| Ok(scale.clone())).await
+    change(call, &options, &|_| Ok(scale.clone())).await
 }
 
 pub async fn patch(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
@@ -47,7 +47,7 @@ pub async fn patch(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Statu
         ..api::model::Resource::default()
     };
     let message = api::tables::kind_message("autoscaling", "v1", "Scale").ok_or_else(Status::unknown_path)?;
-    let change = |old: &Tree| {
+    let scaled = |old: &Tree| {
         let (scale, _) = patch.apply(old, &resource, message)?;
         let uid = |scale: &Tree| text(scale, "uid").to_owned();
         if !uid(&scale).is_empty() && uid(&scale) != uid(old) {
@@ -61,7 +61,7 @@ pub async fn patch(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Statu
         }
         Ok(scale)
     };
-    write(call, &options, &change).await
+    change(call, &options, &scaled).await
 }
 
 /// What admission sees of an object that is scaled.
@@ -82,17 +82,16 @@ fn apply(scale: &Tree, object: &mut Tree) {
     }
 }
 
-/// `change` makes the new scale out of the old one.
-async fn write(
+/// `scaled` makes the new scale out of the old one.
+async fn change(
     call: &Call<'_>,
     options: &WriteOptions,
-    change: &(dyn Fn(&Tree) -> Result<Tree, Status> + Send + Sync),
+    scaled: &(dyn Fn(&Tree) -> Result<Tree, Status> + Send + Sync),
 ) -> Result<Response<Body>, Status> {
     // the strategy of the object itself: only its spec changes
-    let operation =
-        Operation { subresource: "", admission: Sees::View(&VIEW), ..call.operation(options.dry_run) };
+    let write = Write { subresource: "", admission: Sees::View(&VIEW), ..call.write(options) };
     let change = |old: &Tree| {
-        let mut scale = change(&scale_of(old))?;
+        let mut scale = scaled(&scale_of(old))?;
         writes::check_name(&mut scale, call.name())?;
         writes::check_namespace(&mut scale, call.namespace(), true)?;
         let replicas = scale.pointer("/spec/replicas").and_then(Tree::as_i64).unwrap_or_default();
@@ -106,7 +105,7 @@ async fn write(
         apply(&scale, &mut new);
         Ok(new)
     };
-    let updated = writes::update(&operation, &change, None, &mut Vec::new()).await?;
+    let updated = writes::update(&write, &change, None).await?;
     Ok(render::tree_object(StatusCode::OK, scale_of(&updated.entry.read()?), &call.target))
 }
 
