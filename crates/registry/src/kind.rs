@@ -9,6 +9,7 @@ use std::sync::{Arc, LazyLock};
 use api::model::{MessageRef, Model, Resource};
 
 use crate::profile::{Generation, Profile};
+use crate::rules::RuleSet;
 use crate::strategy::Strategy;
 
 /// One resource at one version.
@@ -17,13 +18,30 @@ pub struct Kind {
     model: Arc<Model>,
     /// The place of the objects' message in the model.
     message: u32,
+    /// Of the model's messages.
+    rules: Arc<RuleSet>,
     pub profile: Profile,
 }
 
 impl Kind {
-    /// A kind whose objects are of the model's message at that place.
+    /// A kind whose objects are of the model's message at that place, without rules for the model's own messages.
     pub fn new(row: Resource, model: Arc<Model>, message: u32, profile: Profile) -> Kind {
-        Kind { row, model, message, profile }
+        Kind::with_rules(row, model, message, Arc::clone(RuleSet::built_in()), profile)
+    }
+
+    /// A kind whose objects are of the model's message at that place.
+    pub fn with_rules(
+        row: Resource,
+        model: Arc<Model>,
+        message: u32,
+        rules: Arc<RuleSet>,
+        profile: Profile,
+    ) -> Kind {
+        Kind { row, model, message, rules, profile }
+    }
+
+    pub(crate) fn rules(&self) -> &RuleSet {
+        &self.rules
     }
 
     /// The message of its objects.

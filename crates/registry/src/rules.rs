@@ -1,18 +1,22 @@
 //! Defaults and validation as data over the model: every message has its rules, and they hold wherever the message
-//! occurs, so that a pod's are a template's too. One engine fills and one checks.
+//! occurs, so that a pod's are a template's too. One engine fills, and one checks an object beside what it was.
 
-use std::collections::HashMap;
-use std::sync::LazyLock;
+pub(crate) mod beside;
+mod set;
+
+use std::panic::RefUnwindSafe;
 
 use api::Tree;
-use api::model::{Message, MessageRef, Shape, Type};
+use api::model::{MessageRef, Shape, Type};
 use api::status::Cause;
 use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::Path;
 use machinery::names;
 use machinery::shape::{self, Visit};
 
-use crate::tree::{Object, unset};
+use crate::tree::{Object, same, unset};
+use beside::Former;
+pub use set::RuleSet;
 
 /// One rule of a message. Fields are the message's own.
 pub enum Rule {
@@ -41,6 +45,21 @@ pub enum Rule {
     After(fn(&Tree, &Path<'_>, &mut Vec<Cause>)),
     /// A check that needs thought.
     Check(fn(&Tree, &Path<'_>, &mut Vec<Cause>)),
+    /// The same, of nothing that an update leaves as it was.
+    Ratcheted(fn(&Tree, &Path<'_>, &mut Vec<Cause>)),
+    /// A check of what an update makes of the message: the new one, and the old one of the same place.
+    Update(fn(&Tree, &Tree, &Path<'_>, &mut Vec<Cause>)),
+    /// An update does not change the field; what is said of an attempt.
+    Immutable(&'static str, &'static str),
+    /// Defaults and checks made at run time, of the message and of all below it.
+    Schema(Box<dyn Schema>),
+}
+
+/// What a custom resource's schema says of an object.
+pub trait Schema: Send + Sync + RefUnwindSafe {
+    fn default(&self, object: &mut Object);
+    /// Checks the object, beside what it was where this is an update; `status`: of its status subresource.
+    fn check(&self, tree: &Tree, old: Option<&Tree>, status: bool, errors: &mut Vec<Cause>);
 }
 
 pub enum Literal {
@@ -64,86 +83,11 @@ impl Literal {
 /// Rules by message name, as the modules of `kinds` declare them.
 pub type Table = &'static [(&'static str, &'static [Rule])];
 
-struct Index {
-    /// By message index.
-    rules: Vec<Vec<&'static [Rule]>>,
-    /// Whether the message or one below it has rules that validate.
-    checked: Vec<bool>,
-    /// Fields that are lists of resources.
-    amounts: HashMap<u32, Vec<&'static str>>,
-}
+struct Defaults<'r>(&'r RuleSet);
 
-static INDEX: LazyLock<Index> = LazyLock::new(|| {
-    let mut rules: Vec<Vec<&'static [Rule]>> = Vec::new();
-    for (name, list) in crate::kinds::tables().flatten() {
-        let Some(index) = api::tables::message_index(name) else {
-            debug_assert!(false, "no message {name}");
-            continue;
-        };
-        let index = index as usize;
-        if rules.len() <= index {
-            rules.resize_with(index + 1, Vec::new);
-        }
-        rules[index].push(list);
-    }
-    let mut checked: Vec<Option<bool>> = Vec::new();
-    for index in 0..rules.len() {
-        below(index, &rules, &mut checked);
-    }
-    let checked = checked.into_iter().map(|value| value.unwrap_or(false)).collect();
-    Index { rules, checked, amounts: amounts() }
-});
-
-/// Lists of resources of the first group alone: others are not rounded.
-fn amounts() -> HashMap<u32, Vec<&'static str>> {
-    let messages = (0..).zip(api::tables::messages());
-    let of_message = |(index, message): (u32, &'static Message)| {
-        let lists = message.fields.iter().filter(|field| field.go_type == "|v1.ResourceList");
-        let names: Vec<&'static str> = lists.map(|field| field.json.as_ref()).collect();
-        (!names.is_empty()).then_some((index, names))
-    };
-    let of_group = |message: &Message| message.name.starts_with("k8s.io.api.core.v1.");
-    messages.filter(|(_, message)| of_group(message)).filter_map(of_message).collect()
-}
-
-/// Whether a quantity may be finer than a thousandth, by its spelling.
-fn fine(text: &str) -> bool {
-    text.ends_with(['n', 'u']) || text.contains(['.', 'e', 'E'])
-}
-
-fn validates(rule: &Rule) -> bool {
-    !matches!(rule, Rule::Default(..) | Rule::DefaultFn(_) | Rule::Before(_) | Rule::Own(_))
-}
-
-fn below(index: usize, rules: &[Vec<&'static [Rule]>], checked: &mut Vec<Option<bool>>) -> bool {
-    if checked.len() <= index {
-        checked.resize(index + 1, None);
-    }
-    if let Some(known) = checked[index] {
-        return known;
-    }
-    let own = rules.get(index).is_some_and(|lists| lists.iter().any(|list| list.iter().any(validates)));
-    // Recursive messages see their own rules meanwhile.
-    checked[index] = Some(own);
-    let mut result = own;
-    for field in &*api::tables::messages()[index].fields {
-        if let Type::Message(inner) = field.ty {
-            result |= below(inner as usize, rules, checked);
-        }
-    }
-    checked[index] = Some(result);
-    result
-}
-
-fn rules_of(message: MessageRef<'_>) -> impl Iterator<Item = &'static Rule> {
-    INDEX.rules.get(message.index as usize).into_iter().flatten().flat_map(|list| list.iter())
-}
-
-struct Defaults;
-
-impl Visit for Defaults {
+impl Visit for Defaults<'_> {
     fn message(&mut self, message: MessageRef<'_>, object: &mut Object) {
-        for rule in rules_of(message) {
+        for rule in self.0.of(message) {
             match rule {
                 Rule::Default(name, literal) => {
                     let fields = message.fields();
@@ -156,91 +100,127 @@ impl Visit for Defaults {
                     }
                 }
                 Rule::DefaultFn(apply) => apply(object),
+                Rule::Schema(schema) => schema.default(object),
                 _ => {}
             }
         }
-        for list in INDEX.amounts.get(&message.index).into_iter().flatten() {
-            let amounts = object.get_mut(list).and_then(Tree::as_object_mut);
-            for amount in amounts.into_iter().flat_map(|amounts| amounts.values_mut()) {
-                let text = match amount {
-                    Tree::String(text) if fine(text) => api::quantity::trimmed(text).to_owned(),
-                    Tree::Number(number) if !number.is_i64() => number.to_string(),
-                    _ => continue,
-                };
-                if let Ok(rounded) = api::quantity::canonical_milli(&text) {
-                    *amount = Tree::from(rounded);
-                }
-            }
-        }
+        set::round_amounts(message, object);
     }
 }
 
 /// Fills what is unset and brings the tree into the model's shape.
-pub fn default(tree: &mut Tree, message: MessageRef<'_>) {
-    shape::normalize_with(tree, message, &mut Defaults);
+pub fn default(tree: &mut Tree, message: MessageRef<'_>, rules: &RuleSet) {
+    shape::normalize_with(tree, message, &mut Defaults(rules));
 }
 
-/// Checks a tree against the rules of its message and of all below it. `skip` names fields of the outermost
-/// message that are not looked at.
-pub fn validate(tree: &Tree, message: MessageRef<'_>, skip: &[&str], errors: &mut Vec<Cause>) {
-    walk(tree, message, &Path::root(), skip, errors);
+/// Which of an object's rules hold.
+#[derive(Clone, Copy)]
+pub struct Scope<'s> {
+    /// Fields of the outermost message that are not looked at.
+    pub skip: &'s [&'s str],
+    /// It is written by its status subresource.
+    pub status: bool,
+}
+
+/// Checks a tree against the rules of its message and of all below it; an update beside what the object was.
+pub fn validate(
+    tree: &Tree,
+    old: Option<&Tree>,
+    message: MessageRef<'_>,
+    rules: &RuleSet,
+    scope: Scope<'_>,
+    errors: &mut Vec<Cause>,
+) {
+    Walk { rules, status: scope.status, errors }.message(tree, old, message, &Path::root(), scope.skip);
 }
 
 /// Checks a part of an object by the rules of its message.
 pub fn descend(tree: &Tree, message: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
     if let Some(message) = api::tables::message(message) {
-        walk(tree, message, path, &[], errors);
+        let rules = RuleSet::built_in();
+        Walk { rules, status: false, errors }.message(tree, None, message, path, &[]);
     }
 }
 
-fn walk(tree: &Tree, message: MessageRef<'_>, path: &Path<'_>, skip: &[&str], errors: &mut Vec<Cause>) {
-    if is_full(errors) || !INDEX.checked.get(message.index as usize).copied().unwrap_or(false) {
-        return;
-    }
-    for rule in rules_of(message) {
-        check(rule, tree, path, errors);
-    }
-    let early = |field: &&api::model::Field| {
-        rules_of(message).any(|rule| matches!(rule, Rule::Before(name) if *name == field.json))
-    };
-    let fields = message.fields();
-    for field in fields.iter().filter(early).chain(fields.iter().filter(|field| !early(field))) {
-        let Type::Message(inner) = field.ty else { continue };
-        let inner = message.at(inner);
-        if field.json.is_empty() {
-            walk(tree, inner, path, skip, errors);
-            continue;
+struct Walk<'w> {
+    rules: &'w RuleSet,
+    status: bool,
+    errors: &'w mut Vec<Cause>,
+}
+
+impl Walk<'_> {
+    fn message(
+        &mut self,
+        tree: &Tree,
+        old: Option<&Tree>,
+        message: MessageRef<'_>,
+        path: &Path<'_>,
+        skip: &[&str],
+    ) {
+        if is_full(self.errors) || !self.rules.validate(message) {
+            return;
         }
-        let own = |rule: &Rule| matches!(rule, Rule::Own(name) if *name == field.json);
-        if skip.contains(&field.json.as_ref()) || rules_of(message).any(own) {
-            continue;
-        }
-        let Some(value) = tree.get(field.json.as_ref()) else { continue };
-        let at = path.field(&field.json);
-        match (field.shape, value) {
-            (_, Tree::Null) => {}
-            (Shape::One, value) => walk(value, inner, &at, &[], errors),
-            (Shape::List, Tree::Array(items)) => {
-                items.iter().enumerate().for_each(|(i, item)| walk(item, inner, &at.index(i), &[], errors));
+        for rule in self.rules.of(message) {
+            match rule {
+                Rule::Schema(schema) => schema.check(tree, old, self.status, self.errors),
+                rule => check(rule, tree, old, path, self.errors),
             }
-            (Shape::Map, Tree::Object(map)) => {
-                map.iter().for_each(|(key, item)| walk(item, inner, &at.key(key), &[], errors));
-            }
-            _ => {}
         }
-    }
-    for rule in rules_of(message) {
-        if let Rule::After(check) = rule {
-            check(tree, path, errors);
+        let rules = self.rules;
+        let early = |field: &&api::model::Field| {
+            rules.of(message).any(|rule| matches!(rule, Rule::Before(name) if *name == field.json))
+        };
+        let fields = message.fields();
+        for field in fields.iter().filter(early).chain(fields.iter().filter(|field| !early(field))) {
+            let Type::Message(inner) = field.ty else { continue };
+            let inner = message.at(inner);
+            if field.json.is_empty() {
+                self.message(tree, old, inner, path, skip);
+                continue;
+            }
+            let own = |rule: &Rule| matches!(rule, Rule::Own(name) if *name == field.json);
+            if skip.contains(&field.json.as_ref()) || rules.of(message).any(own) {
+                continue;
+            }
+            let Some(value) = tree.get(field.json.as_ref()) else { continue };
+            let before = old.and_then(|old| old.get(field.json.as_ref()));
+            let at = path.field(&field.json);
+            match (field.shape, value) {
+                (_, Tree::Null) => {}
+                (Shape::One, value) => self.message(value, before, inner, &at, &[]),
+                (Shape::List, Tree::Array(items)) if rules.validate(inner) => {
+                    let former = Former::of(before, field);
+                    for (index, item) in items.iter().enumerate() {
+                        self.message(item, former.counterpart(item), inner, &at.index(index), &[]);
+                    }
+                }
+                (Shape::Map, Tree::Object(map)) => {
+                    for (key, item) in map {
+                        let before = before.and_then(|before| before.get(key.as_str()));
+                        self.message(item, before, inner, &at.key(key), &[]);
+                    }
+                }
+                _ => {}
+            }
+        }
+        for rule in self.rules.of(message) {
+            if let Rule::After(check) = rule {
+                check(tree, path, self.errors);
+            }
         }
     }
 }
 
-fn check(rule: &Rule, tree: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+fn check(rule: &Rule, tree: &Tree, old: Option<&Tree>, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let text = |name: &str| tree.get(name).and_then(Tree::as_str).unwrap_or_default();
     let absent = |name: &str| tree.get(name).is_none_or(unset);
     match rule {
-        Rule::Default(..) | Rule::DefaultFn(_) | Rule::Before(_) | Rule::After(_) | Rule::Own(_) => {}
+        Rule::Default(..)
+        | Rule::DefaultFn(_)
+        | Rule::Before(_)
+        | Rule::After(_)
+        | Rule::Own(_)
+        | Rule::Schema(_) => {}
         Rule::Required(name) if absent(name) => errors.push(path.field(name).required("")),
         Rule::RequiredBy(name, detail) if absent(name) => errors.push(path.field(name).required(detail)),
         Rule::Required(_) | Rule::RequiredBy(..) => {}
@@ -287,6 +267,19 @@ fn check(rule: &Rule, tree: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             }
         }
         Rule::Check(check) => check(tree, path, errors),
+        Rule::Ratcheted(_) if old.is_some_and(|old| same(tree, old)) => {}
+        Rule::Ratcheted(check) => check(tree, path, errors),
+        Rule::Update(check) => {
+            if let Some(old) = old {
+                check(tree, old, path, errors);
+            }
+        }
+        Rule::Immutable(name, detail) => {
+            let changed = |old: &Tree| !same(&tree[*name], &old[*name]);
+            if old.is_some_and(changed) {
+                errors.push(path.field(name).invalid(&tree[*name], detail));
+            }
+        }
     }
 }
 
@@ -331,3 +324,6 @@ pub fn not_negative(value: i64, path: &Path<'_>, errors: &mut Vec<Cause>) {
 pub fn format(value: &str, problems: Vec<String>, path: &Path<'_>, errors: &mut Vec<Cause>) {
     errors.extend(problems.iter().map(|problem| path.invalid(value, problem)));
 }
+
+#[cfg(test)]
+mod tests;

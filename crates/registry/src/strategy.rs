@@ -38,7 +38,7 @@ pub struct Strategy<'k> {
 impl Strategy<'_> {
     /// Fills unset fields as upstream's defaulting does. Runs on every decoded body and on objects read from storage.
     pub fn default(&self, object: &mut Tree) {
-        rules::default(object, self.kind.message());
+        rules::default(object, self.kind.message(), self.kind.rules());
     }
 
     /// Drops what a client may not set (status), sets generation 1, and the like.
@@ -119,7 +119,7 @@ impl Strategy<'_> {
         if !self.kind.profile.any_finalizer {
             meta::validate_finalizers(object, &mut errors);
         }
-        self.check_rules(object, &mut errors);
+        self.check_rules(object, None, &mut errors);
         if let Some(check) = self.kind.profile.check {
             check(context, object, None, &mut errors);
         }
@@ -144,7 +144,7 @@ impl Strategy<'_> {
             }
         };
         fixed(self.kind.profile.immutable_first, &mut errors);
-        self.check_rules(object, &mut errors);
+        self.check_rules(object, Some(old), &mut errors);
         fixed(self.kind.profile.immutable, &mut errors);
         if let Some(check) = self.kind.profile.check {
             check(context, object, Some(old), &mut errors);
@@ -194,12 +194,15 @@ impl Strategy<'_> {
         self.kind.profile.unsaid_policy
     }
 
-    fn check_rules(&self, object: &Tree, errors: &mut Vec<Cause>) {
-        let view = self.kind.profile.view.map(|view| view(object));
+    fn check_rules(&self, object: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
+        let view = |object: &Tree| self.kind.profile.view.map(|view| view(object));
+        let (shown, before) = (view(object), old.and_then(view));
         rules::validate(
-            view.as_ref().unwrap_or(object),
+            shown.as_ref().unwrap_or(object),
+            before.as_ref().or(old),
             self.kind.message(),
-            &["metadata", "status"],
+            self.kind.rules(),
+            rules::Scope { skip: &["metadata", "status"], status: self.status },
             errors,
         );
     }
