@@ -6,6 +6,7 @@
 //! spelling. So the JSON of the tree is the JSON that upstream would answer.
 
 mod check;
+mod custom;
 mod node;
 mod repeated;
 mod request;

@@ -106,6 +106,13 @@ pub struct Message {
     pub leaf: Option<Leaf>,
     /// `x-kubernetes-map-type: atomic`: apply owns the whole of it or nothing.
     pub atomic: bool,
+    /// A custom resource: its members lie in the order of their names, and values of a wrong type stay as they are, for the
+    /// rules to report.
+    pub custom: bool,
+    /// `x-kubernetes-preserve-unknown-fields`: members without a field are kept.
+    pub open: bool,
+    /// `x-kubernetes-embedded-resource`: an object of the API, with kind, apiVersion and metadata of its own.
+    pub embedded: bool,
 }
 
 /// Messages whose JSON is not an object of their fields.
@@ -125,8 +132,10 @@ pub enum Leaf {
     PropsOrBool,
     /// A schema or a list of names (`dependencies`).
     PropsOrStringArray,
-    /// A list wrapped in a message on the wire, such as `ExtraValue` and `Verbs`.
+    /// A list wrapped in a message: on the wire, such as `ExtraValue` and `Verbs`, or because it lies in a list or a map.
     Items,
+    /// A map wrapped in a message, because it lies in a list or a map.
+    Entries,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -163,6 +172,8 @@ pub struct Field {
     pub go_type: Text,
     /// OpenAPI's default, as JSON; empty for none.
     pub default: Text,
+    /// Null is a value of its own (`nullable`); of other fields of custom resources it is as good as absent.
+    pub nullable: bool,
 }
 
 impl Field {

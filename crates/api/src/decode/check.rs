@@ -3,7 +3,7 @@
 use crate::tree::{Number, Object, Tree};
 
 use super::node::Node;
-use super::{Decoded, Error, Strictness, repeated, times};
+use super::{Decoded, Error, Strictness, custom, repeated, times};
 use crate::bounds::Room;
 use crate::model::{Field, Leaf, MessageRef, Model, Shape, Type};
 use crate::{quantity, raw, text};
@@ -25,6 +25,9 @@ pub(super) fn check(
     message: MessageRef<'_>,
     strictness: Strictness,
 ) -> Result<Decoded, Error> {
+    if message.custom {
+        return custom::check(node, source, message, strictness);
+    }
     let mut checker = Checker::new(source, message);
     let mut tree = checker.document(node, message);
     if let Some(error) = checker.fatal.or(checker.first) {
@@ -36,11 +39,31 @@ pub(super) fn check(
     if checker.repeated && matches!(source, Source::Json(_)) {
         tree = Checker::new(source, message).document(&repeated::joined(node, message), message);
     }
-    match strictness {
-        Strictness::Ignore => Ok(Decoded { tree, warnings: Vec::new() }),
-        Strictness::Strict if !checker.problems.is_empty() => Err(Error::Strict(checker.problems)),
-        _ => Ok(Decoded { tree, warnings: checker.problems }),
+    strictness.judge(tree, checker.problems)
+}
+
+impl Strictness {
+    pub(super) fn judge(self, tree: Tree, problems: Vec<String>) -> Result<Decoded, Error> {
+        match self {
+            Strictness::Ignore => Ok(Decoded { tree, warnings: Vec::new() }),
+            Strictness::Strict if !problems.is_empty() => Err(Error::Strict(problems)),
+            _ => Ok(Decoded { tree, warnings: problems }),
+        }
     }
+}
+
+/// An object of a message, the complaints about it, and what is wrong with it.
+pub(super) struct Part {
+    pub tree: Tree,
+    pub problems: Vec<String>,
+    pub wrong: Option<String>,
+}
+
+/// Decodes a part of a document.
+pub(super) fn part(node: &Node<'_>, source: Source<'_>, message: MessageRef<'_>) -> Part {
+    let mut checker = Checker::new(source, message);
+    let tree = checker.document(node, message);
+    Part { tree, problems: checker.problems, wrong: checker.fatal.or(checker.first) }
 }
 
 #[derive(Clone, Copy)]

@@ -112,7 +112,8 @@ pub fn object(
         Error::TooLarge => Status::too_large_to_store(),
         other => found.cannot(expected, &other.to_string()),
     })?;
-    if found.kind != expected.kind {
+    let custom = expected.message.is_some_and(|message| message.custom);
+    if found.kind != expected.kind && !custom {
         let (from, to) = (&found, expected);
         let internal =
             if to.group.is_empty() { "core" } else { to.group.split('.').next().unwrap_or_default() };
@@ -202,8 +203,10 @@ impl Found {
 
     fn message<'a>(&self, expected: Expected<'a>) -> Result<MessageRef<'a>, Status> {
         let Self { group, version, kind } = self;
-        let own = (group == expected.group && version == expected.version && kind == expected.kind)
-            .then_some(expected.message);
+        let same = group == expected.group && version == expected.version && kind == expected.kind;
+        // Whatever a custom resource says that it is, the rules look at it.
+        let custom = expected.message.is_some_and(|message| message.custom);
+        let own = (same || custom).then_some(expected.message);
         own.flatten().or_else(|| tables::kind_message(group, version, kind)).ok_or_else(|| {
             let version = group_version(&self.group, &self.version);
             self.cannot(

@@ -174,6 +174,7 @@ fn field(words: &mut Words) -> Field {
         merge_key: words.text(),
         go_type: words.text(),
         default: Cow::Borrowed(words.0),
+        nullable: false,
     }
 }
 

@@ -277,6 +277,8 @@ fn leaf_value(
         Leaf::Items | Leaf::PropsOrArray | Leaf::PropsOrBool | Leaf::PropsOrStringArray => {
             choice(value, message, leaf, out, depth)?
         }
+        // Of custom resources alone, which have no protobuf.
+        Leaf::Entries => {}
     }
     Ok(())
 }

@@ -389,6 +389,7 @@ impl<'s, S: Sink> Transcoder<'s, S> {
             Leaf::Items | Leaf::PropsOrArray | Leaf::PropsOrBool | Leaf::PropsOrStringArray => {
                 self.choice(data, message, leaf, depth)?
             }
+            Leaf::Entries => self.sink.null(),
         }
         Ok(())
     }
