@@ -4,19 +4,25 @@
 //! value where that value's JSON is those bytes, which is nearly always. Any other text (spaces, `1.0`, `\/`, a key given twice)
 //! stands in the tree as an object with one member, whose key no client can know: so it is copied, compared and patched
 //! around like any value, and the encoders write the text. Only objects are kept: nothing else passes validation.
+//!
+//! Sets of fields (`FieldsV1`) are always kept as text, under a key of their own: few who see an object ask who owns what.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 
-use crate::tree::{Object, Tree};
+use crate::tree::{CompactString, Object, Tree};
 use serde::de::IgnoredAny;
 
 use crate::{decode, json};
 
-static KEY: LazyLock<String> = LazyLock::new(|| {
+static KEY: LazyLock<CompactString> = LazyLock::new(|| key('r'));
+static FIELDS: LazyLock<CompactString> = LazyLock::new(|| key('f'));
+
+/// A key that lies in the tree itself.
+fn key(sort: char) -> CompactString {
     let [one, other] = [0u8, 1].map(|salt| RandomState::new().hash_one(salt));
-    format!("\0{one:016x}{other:016x}")
-});
+    CompactString::from(format!("\0{sort}{one:016x}{:06x}", other & 0xff_ffff))
+}
 
 /// A text as it stands in a tree; `None` where it is not JSON.
 pub(crate) fn value(text: &str) -> Option<Tree> {
@@ -34,9 +40,24 @@ pub(crate) fn value(text: &str) -> Option<Tree> {
     Some(Tree::Object(map))
 }
 
+/// A set of fields by its text, which is JSON.
+pub fn fields(text: impl Into<CompactString>) -> Tree {
+    let mut map = Object::with_capacity(1);
+    map.insert(FIELDS.clone(), Tree::String(text.into()));
+    Tree::Object(map)
+}
+
 /// The text that a tree's object stands for.
 #[inline]
 pub(crate) fn text(object: &Object) -> Option<&str> {
+    if object.len() != 1 {
+        return None;
+    }
+    object.get(KEY.as_str()).or_else(|| object.get(FIELDS.as_str()))?.as_str()
+}
+
+/// The text of an object that no model describes.
+fn raw_text(object: &Object) -> Option<&str> {
     if object.len() != 1 {
         return None;
     }
@@ -53,10 +74,10 @@ pub fn opened(value: &Tree) -> Option<Tree> {
     serde_json::from_str(kept(value)?).ok()
 }
 
-/// Whether a text is kept anywhere in a tree.
+/// Whether a text other than a set of fields is kept anywhere in a tree.
 pub fn any(tree: &Tree) -> bool {
     match tree {
-        Tree::Object(map) => text(map).is_some() || map.values().any(any),
+        Tree::Object(map) => raw_text(map).is_some() || map.values().any(any),
         Tree::Array(items) => items.iter().any(any),
         _ => false,
     }
@@ -82,7 +103,7 @@ pub fn open(tree: &mut Tree) {
 
 fn each(tree: &mut Tree, change: fn(&str) -> Option<Tree>) {
     match tree {
-        Tree::Object(map) => match text(map) {
+        Tree::Object(map) => match raw_text(map) {
             Some(text) => {
                 if let Some(value) = change(text) {
                     *tree = value;

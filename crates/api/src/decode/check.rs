@@ -393,7 +393,7 @@ impl<'x> Checker<'x> {
                 tree.sort_all_objects();
                 Some(tree)
             }
-            (Leaf::FieldsV1, node) => Some(node.to_tree()),
+            (Leaf::FieldsV1, node) => Some(self.fields(node)),
             (Leaf::PropsOrBool, Node::Bool(value)) => Some(Tree::Bool(*value)),
             (Leaf::Items | Leaf::PropsOrArray | Leaf::PropsOrStringArray, Node::Array(items)) => {
                 let list = message.fields().iter().find(|field| field.shape == Shape::List)?;
@@ -429,6 +429,21 @@ impl<'x> Checker<'x> {
             tree.sort_all_objects();
         }
         tree
+    }
+
+    /// A set of fields is kept as text. What is no object cannot be one.
+    fn fields(&self, node: &Node<'_>) -> Tree {
+        let Node::Object(_, span) = node else { return node.to_tree() };
+        if let Source::Json(document) = self.source
+            && let Some(text) = span.of(document)
+        {
+            return raw::fields(text);
+        }
+        let tree = node.to_tree();
+        if raw::kept(&tree).is_some() {
+            return tree;
+        }
+        raw::fields(String::from_utf8_lossy(&crate::json::to_vec(&tree)))
     }
 
     fn mismatch(&mut self, node: &Node<'_>, expected: &str) {

@@ -30,6 +30,10 @@ pub(super) trait Sink {
     fn raw(&mut self, text: &[u8]) -> Result<(), Error> {
         self.json(text)
     }
+    /// A set of fields.
+    fn fields(&mut self, text: &[u8]) -> Result<(), Error> {
+        self.json(text)
+    }
 }
 
 pub(super) struct JsonSink<'a> {
@@ -245,6 +249,12 @@ impl Sink for TreeSink {
     fn raw(&mut self, text: &[u8]) -> Result<(), Error> {
         let text = std::str::from_utf8(text).map_err(|_| Error::NotJson)?;
         self.push(raw::value(text).ok_or(Error::NotJson)?);
+        Ok(())
+    }
+
+    fn fields(&mut self, text: &[u8]) -> Result<(), Error> {
+        let text = std::str::from_utf8(text).map_err(|_| Error::NotJson)?;
+        self.push(raw::fields(text));
         Ok(())
     }
 }

@@ -382,7 +382,11 @@ impl<'s, S: Sink> Transcoder<'s, S> {
                 [] => self.sink.null(),
                 json => self.sink.raw(json)?,
             },
-            Leaf::FieldsV1 | Leaf::Json => match last(data, 1)?.map_or(Ok(&[][..]), Raw::bytes)? {
+            Leaf::FieldsV1 => match last(data, 1)?.map_or(Ok(&[][..]), Raw::bytes)? {
+                [] => self.sink.null(),
+                json => self.sink.fields(json)?,
+            },
+            Leaf::Json => match last(data, 1)?.map_or(Ok(&[][..]), Raw::bytes)? {
                 [] => self.sink.null(),
                 json => self.sink.json(json)?,
             },

@@ -88,6 +88,11 @@ pub fn encode(sample: &Sample) -> Result<Vec<u8>, wire::Error> {
     Ok(out)
 }
 
+/// A tree's JSON: sets of fields are text in one that was decoded.
+fn shown(tree: &api::Tree) -> String {
+    String::from_utf8(api::json::to_vec(tree)).unwrap()
+}
+
 #[test]
 fn protobuf_becomes_the_published_json() {
     let mut failed = Vec::new();
@@ -102,8 +107,8 @@ fn protobuf_becomes_the_published_json() {
             }
         } else {
             assert_eq!(
-                wire::object_to_tree(&sample.proto, message(&sample)).unwrap(),
-                sample.json,
+                shown(&wire::object_to_tree(&sample.proto, message(&sample)).unwrap()),
+                shown(&sample.json),
                 "{}",
                 sample.name
             );
@@ -182,7 +187,8 @@ fn resource_versions_are_set_in_place() {
                 metadata["resourceVersion"] = version.into();
             }
             let bytes = wire::meta::with_resource_version(&sample.proto, version).unwrap();
-            assert_eq!(wire::object_to_tree(&bytes, message).unwrap(), expect, "{}", sample.name);
+            let tree = wire::object_to_tree(&bytes, message).unwrap();
+            assert_eq!(shown(&tree), shown(&expect), "{}", sample.name);
         }
     }
 }
