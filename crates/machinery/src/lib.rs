@@ -1,5 +1,5 @@
-//! What the API's rules are made of: selectors, quantities, names, field paths and patches. Pure functions over
-//! trees and the model; the error texts are the API's.
+//! What the API's rules are made of: selectors, quantities, names, field paths, patches and ownership of fields. Pure
+//! functions over trees and the model; the error texts are the API's.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -10,6 +10,7 @@ pub mod fields;
 pub mod intstr;
 pub mod labels;
 pub mod names;
+pub mod ownership;
 pub mod patch;
 pub mod quantity;
 pub mod shape;

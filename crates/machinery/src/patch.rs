@@ -1,5 +1,5 @@
 //! The patches of the API: JSON patch (RFC 6902, with the API's habits), JSON merge patch (RFC 7386) and
-//! strategic merge patch over the model. Server-side apply is elsewhere.
+//! strategic merge patch over the model. Server-side apply is in [`crate::ownership::apply`].
 
 mod json;
 mod order;
