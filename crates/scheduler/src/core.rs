@@ -2,6 +2,7 @@
 //! Calls return what is to be done outside: bind, report, delete victims.
 
 pub mod algorithm;
+mod classes;
 pub mod profile;
 pub mod queue;
 pub mod waiting;
@@ -13,14 +14,14 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use rustc_hash::FxHashMap;
 
-use crate::cluster::{Node, Pod, Symbol, Table};
-use crate::framework::{Change, Cycle, Diagnosis, Point};
+use crate::cluster::{Namespace, Node, Pod, Row, Symbol, Table};
+use crate::framework::{Change, Cycle, Diagnosis, Point, Refusal};
 use crate::metrics::{self, Ended};
 use crate::plugins::{Preemption, Victims};
 use algorithm::Choice;
-use profile::Profile;
+use profile::{Profile, Trial};
 use queue::{Entry, Queue};
-use waiting::WaitingPod;
+use waiting::{Rejection, WaitingPod};
 
 /// The state of a scheduler.
 pub struct Core {
@@ -36,7 +37,9 @@ pub struct Core {
 /// Result of scheduling a pod that was taken from the queue.
 pub enum Attempt {
     /// Assumed on a node: bind it, then [`Core::bound`] or [`Core::bind_failed`]. Wait first where permit plugins ask for it.
-    Bind { entry: Entry, node: Symbol, choice: Choice, profile: Arc<Profile>, wait: Option<WaitingPod> },
+    Bind(Box<Binding>),
+    /// Scheduling it went wrong; it is in the queue again.
+    Failed { pod: Arc<Pod>, message: String },
     /// Fits nowhere; it is in the queue again. Clear the nominations that have ended: its own, or those of less
     /// important pods to the node that it will get.
     Unschedulable {
@@ -49,10 +52,21 @@ pub enum Attempt {
     Skipped,
 }
 
+/// A pod that is to be bound.
+pub struct Binding {
+    pub entry: Entry,
+    pub node: Symbol,
+    pub choice: Choice,
+    pub profile: Arc<Profile>,
+    /// Permit plugins have it wait first.
+    pub wait: Option<WaitingPod>,
+}
+
 impl Core {
     /// `seed` makes the choice among equally good nodes reproducible.
     pub fn new(profiles: Vec<Profile>, backoff: queue::Backoff, seed: u64) -> Core {
-        let profiles = profiles.into_iter().map(|profile| (profile.name, Arc::new(profile))).collect();
+        let profiles =
+            profiles.into_iter().map(|profile| (profile.name.clone(), Arc::new(profile))).collect();
         Core {
             table: Table::default(),
             queue: Queue::new(backoff),
@@ -64,7 +78,7 @@ impl Core {
     }
 
     fn profile(&self, pod: &Pod) -> Option<Arc<Profile>> {
-        self.profiles.get(&pod.scheduler).cloned()
+        self.profiles.get(&pod.needs.scheduler).cloned()
     }
 
     /// A pod appeared or changed. `old` is its state before.
@@ -76,19 +90,17 @@ impl Core {
             self.queue.remove(&pod.uid);
             self.updates.remove(&pod.uid);
             self.table.end_nomination(&pod.uid);
-            let before = old.filter(|old| !old.node.is_empty());
             self.table.set_pod(pod);
-            match before {
-                None => self.changed(&Change::PodPlaced(pod), now),
-                Some(old) => {
-                    if old.requests != pod.requests {
-                        self.changed(&Change::PodRemoved { pod: old, node: pod.node }, now);
-                    }
-                    if old.labels != pod.labels {
-                        self.changed(&Change::PodPlaced(pod), now);
-                        self.changed(&Change::PodRemoved { pod: old, node: pod.node }, now);
-                    }
-                }
+            let Some(old) = old.filter(|old| !old.node.is_empty()) else {
+                return self.changed(&Change::PodPlaced(pod), now);
+            };
+            if old.labels != pod.labels {
+                self.changed(&Change::PodLabelled { old, new: pod }, now);
+            }
+            if old.needs.requests != pod.needs.requests
+                && let Some(row) = self.table.index(&pod.node)
+            {
+                self.changed_row(row, |row| Change::PodScaled { row }, now);
             }
             return;
         }
@@ -102,7 +114,7 @@ impl Core {
             return;
         }
         if !pod.nominated.is_empty() {
-            self.table.nominate(pod, pod.nominated);
+            self.table.nominate(pod, &pod.nominated);
         } else if old.is_some_and(|old| !old.nominated.is_empty()) {
             self.end_nomination(pod, now);
         }
@@ -117,41 +129,49 @@ impl Core {
         self.table.end_leaving(&pod.uid);
         self.end_nomination(pod, now);
         if let Some(profile) = self.profile(pod) {
-            profile.waiting.reject(&pod.uid, "removed");
+            profile.waiting.reject(&pod.uid, "", "removed");
         }
-        if let Some((placed, node)) = self.table.remove_pod(&pod.uid) {
-            self.changed(&Change::PodRemoved { pod: &placed, node }, now);
+        if let Some((placed, row)) = self.table.remove_pod(&pod.uid) {
+            self.removed(&placed, row, now);
         }
     }
 
-    pub fn set_node(&mut self, node: &Node, old: Option<&Node>, now: Duration) {
+    /// A node appeared or changed.
+    pub fn set_node(&mut self, node: &Arc<Node>, old: Option<&Node>, now: Duration) {
         let index = self.table.set_node(node);
-        let row = self.table.row(index);
         match old {
-            None => self.queue.changed(&self.profiles, &Change::NodeAdded(row), now),
-            // A heartbeat or a list of images helps no pod.
-            Some(old)
-                if old.allocatable != node.allocatable
-                    || old.max_pods != node.max_pods
-                    || old.labels != node.labels
-                    || old.taints != node.taints
-                    || old.unschedulable != node.unschedulable =>
-            {
-                let change = Change::NodeUpdated { row, labels: &old.labels };
-                self.queue.changed(&self.profiles, &change, now);
-            }
-            Some(_) => {}
+            None => self.changed_row(index, Change::NodeAdded, now),
+            Some(old) => self.changed_row(index, |row| Change::NodeUpdated { row, old }, now),
         }
     }
 
-    pub fn remove_node(&mut self, name: Symbol, now: Duration) {
-        if let Some(labels) = self.table.remove_node(name) {
-            self.changed(&Change::NodeRemoved(&labels), now);
+    pub fn remove_node(&mut self, name: &Symbol, now: Duration) {
+        if let Some(node) = self.table.remove_node(name) {
+            self.changed(&Change::NodeRemoved(&node), now);
         }
+    }
+
+    /// Labels of a namespace, by which terms of affinity select.
+    pub fn set_namespace(&mut self, namespace: &Namespace) {
+        self.table.namespaces.set(namespace);
     }
 
     fn changed(&mut self, change: &Change<'_>, now: Duration) {
         self.queue.changed(&self.profiles, change, now);
+    }
+
+    fn changed_row<'a>(&'a mut self, row: usize, change: impl Fn(&'a Row) -> Change<'a>, now: Duration) {
+        self.queue.changed(&self.profiles, &change(self.table.row(row)), now);
+    }
+
+    /// What a pod took of a row is free again.
+    fn removed(&mut self, pod: &Pod, row: usize, now: Duration) {
+        let change = Change::PodRemoved { pod, row: self.table.row(row) };
+        self.queue.changed(&self.profiles, &change, now);
+        // Pods that were promised the node see whether it is still for them.
+        for other in self.table.nominated(row) {
+            self.queue.wake(&other.uid, change.name(), now);
+        }
     }
 
     /// Takes the next pod and schedules it. None when none is ready.
@@ -163,26 +183,14 @@ impl Core {
         }
         entry.attempts += 1;
         let pod = entry.pod.clone();
+        self.table.arrange();
         match algorithm::schedule(&profile, &self.table, &pod, &mut self.start, &mut self.random) {
-            Ok(choice) => {
-                let node = self.table.row(choice.row).name;
-                self.table.assume(&pod, node);
-                self.table.end_nomination(&pod.uid);
-                match profile.reserve(&pod, node) {
-                    Ok(wait) => Some(Attempt::Bind { entry, node, choice, profile, wait }),
-                    Err(message) => {
-                        profile.unreserve(&pod, node);
-                        self.table.forget(&pod.uid);
-                        self.queue.failed(entry, now);
-                        let ended_nominations = Vec::new();
-                        Some(Attempt::Unschedulable { pod, message, victims: None, ended_nominations })
-                    }
-                }
-            }
+            Ok(choice) => Some(self.place(entry, profile, choice, now)),
             Err(failure) => {
-                let (mut diagnosis, cycle, active) = *failure;
-                let before = (&cycle, active.as_slice());
-                let (victims, ended_nominations) = self.preempt(&profile, &pod, &mut diagnosis, before, now);
+                let (mut diagnosis, mut cycle, active) = *failure;
+                let trial = Trial { profile: &profile, table: &self.table, pod: &pod, active: &active };
+                let found = preempt(&trial, &mut cycle, &mut diagnosis);
+                let (victims, ended_nominations) = self.nominate(found, &pod, &mut diagnosis, now);
                 let message = diagnosis.text();
                 if victims.is_some() {
                     self.queue.preempts(&pod.uid);
@@ -197,55 +205,58 @@ impl Core {
         }
     }
 
-    fn preempt(
-        &mut self,
-        profile: &Profile,
-        pod: &Arc<Pod>,
-        diagnosis: &mut Diagnosis,
-        before: (&Cycle, &[usize]),
-        now: Duration,
-    ) -> (Option<Victims>, Vec<Arc<Pod>>) {
-        if !profile.preempts || diagnosis.nodes == 0 {
-            return (None, Vec::new());
+    /// Assumes the pod on the chosen node, and lets plugins reserve what it needs there.
+    fn place(&mut self, entry: Entry, profile: Arc<Profile>, mut choice: Choice, now: Duration) -> Attempt {
+        let pod = entry.pod.clone();
+        let node = self.table.row(choice.row).node.name.clone();
+        self.table.assume(&pod, &node);
+        self.table.end_nomination(&pod.uid);
+        profile.end_choice(&mut choice.cycle);
+        let refused = match profile.reserve(&mut choice.cycle, &pod, self.table.view(choice.row)) {
+            Ok(wait) => return Attempt::Bind(Box::new(Binding { entry, node, choice, profile, wait })),
+            Err(refused) => refused,
+        };
+        profile.unreserve(&mut choice.cycle, &pod, &node);
+        self.table.forget(&pod.uid);
+        match refused {
+            (plugin, Refusal::Unschedulable(message)) => {
+                let message = Diagnosis::of_chosen(plugin, &message).text();
+                self.queue.unschedulable(entry, 1 << plugin, now);
+                Attempt::Unschedulable { pod, message, victims: None, ended_nominations: Vec::new() }
+            }
+            (_, Refusal::Error(message)) => {
+                self.queue.failed(entry, now);
+                Attempt::Failed { pod, message }
+            }
         }
-        let started = std::time::Instant::now();
-        metrics::PREEMPTIONS.inc();
-        let (victims, ended_nominations) = self.post_filter(profile, pod, diagnosis, before, now);
-        let ended = if victims.is_some() { Ended::Success } else { Ended::Unschedulable };
-        profile.times.observe(Point::PostFilter, ended, started);
-        (victims, ended_nominations)
     }
 
-    fn post_filter(
+    /// Takes down what preemption found for a pod: its place, and the nominations that this ends.
+    fn nominate(
         &mut self,
-        profile: &Profile,
+        found: Option<Preemption>,
         pod: &Arc<Pod>,
         diagnosis: &mut Diagnosis,
-        (cycle, active): (&Cycle, &[usize]),
         now: Duration,
     ) -> (Option<Victims>, Vec<Arc<Pod>>) {
-        if diagnosis.message.is_some() {
-            // Upstream's text when no node was examined.
-            diagnosis.post_filter = Some("not found".into());
-            return (None, Vec::new());
-        }
-        match crate::plugins::search_victims(profile, cycle, active, pod, &self.table, diagnosis) {
-            Preemption::Victims(victims) => {
+        match found {
+            None => (None, Vec::new()),
+            Some(Preemption::Victims(victims)) => {
                 diagnosis.post_filter = Some(format!(
                     "preemption: found a potential placement for pod on node {}, preempting {} victims",
                     victims.node,
                     victims.pods.len()
                 ));
-                self.table.nominate(pod, victims.node);
+                self.table.nominate(pod, &victims.node);
                 self.table.set_leaving(&victims.pods);
-                let ended_nominations = self.displace(pod, victims.node, now);
+                let ended_nominations = self.displace(pod, &victims.node, now);
                 (Some(victims), ended_nominations)
             }
-            Preemption::Ineligible(message) => {
+            Some(Preemption::Ineligible(message)) => {
                 diagnosis.post_filter = Some(message.into());
                 (None, Vec::new())
             }
-            Preemption::None(message) => {
+            Some(Preemption::None(message)) => {
                 diagnosis.post_filter = Some(message);
                 let ended = self.end_nomination(pod, now) || !pod.nominated.is_empty();
                 (None, if ended { vec![pod.clone()] } else { Vec::new() })
@@ -254,10 +265,11 @@ impl Core {
     }
 
     /// Less important pods that were promised the node may not fit beside `pod`: they look for another.
-    fn displace(&mut self, pod: &Pod, node: Symbol, now: Duration) -> Vec<Arc<Pod>> {
+    fn displace(&mut self, pod: &Pod, node: &Symbol, now: Duration) -> Vec<Arc<Pod>> {
         let Some(row) = self.table.index(node) else { return Vec::new() };
         let others = self.table.nominated(row).iter();
-        let lower: Vec<Arc<Pod>> = others.filter(|other| other.priority < pod.priority).cloned().collect();
+        let lower: Vec<Arc<Pod>> =
+            others.filter(|other| other.needs.priority < pod.needs.priority).cloned().collect();
         for other in &lower {
             self.table.end_nomination(&other.uid);
             self.queue.give_up_waiting(&other.uid, now);
@@ -267,8 +279,8 @@ impl Core {
 
     /// Ends the nomination of a pod that is not placed. What was kept for it may help others.
     fn end_nomination(&mut self, pod: &Pod, now: Duration) -> bool {
-        let Some(node) = self.table.end_nomination(&pod.uid) else { return false };
-        self.changed(&Change::PodRemoved { pod, node }, now);
+        let Some(row) = self.table.end_nomination(&pod.uid) else { return false };
+        self.removed(pod, row, now);
         true
     }
 
@@ -288,30 +300,66 @@ impl Core {
     }
 
     /// The API server has accepted the binding. The pod stays assumed until it is seen bound.
-    pub fn bound(&mut self, profile: &Profile, pod: &Pod, node: Symbol) {
-        profile.post_bind(pod, node);
+    pub fn bound(&mut self, binding: &Binding) {
+        binding.profile.post_bind(&binding.choice.cycle, &binding.entry.pod, &binding.node);
     }
 
     /// The binding failed: the place is free again and the pod is tried again as it is now, unless it is gone or
     /// going, or has been seen bound meanwhile. True when it will be tried.
-    pub fn bind_failed(
+    pub fn bind_failed(&mut self, binding: Binding, gone: bool, now: Duration) -> bool {
+        match self.take_back(binding, now).filter(|_| !gone) {
+            Some(entry) => self.queue.failed(entry, now),
+            None => return false,
+        }
+        true
+    }
+
+    /// A permit plugin let the pod wait in vain: it waits for a change that helps it. Its message, when it is still
+    /// to be scheduled.
+    pub fn permit_rejected(
         &mut self,
-        profile: &Profile,
-        mut entry: Entry,
-        node: Symbol,
-        gone: bool,
+        binding: Binding,
+        rejection: &Rejection,
         now: Duration,
-    ) -> bool {
-        profile.unreserve(&entry.pod, node);
-        let Some((pod, _)) = self.table.forget(&entry.pod.uid) else { return false };
-        self.changed(&Change::PodRemoved { pod: &pod, node }, now);
+    ) -> Option<String> {
+        let profile = binding.profile.clone();
+        let entry = self.take_back(binding, now)?;
+        let Some(plugin) = profile.place(rejection.plugin) else {
+            self.queue.failed(entry, now);
+            return Some(rejection.message.clone());
+        };
+        self.queue.unschedulable(entry, 1 << plugin, now);
+        Some(Diagnosis::of_chosen(plugin, &rejection.message).text())
+    }
+
+    /// Frees the place of a pod that will not be bound to it. Answers the pod as it is now, if it is still to be scheduled.
+    fn take_back(&mut self, binding: Binding, now: Duration) -> Option<Entry> {
+        let Binding { mut entry, node, mut choice, profile, .. } = binding;
+        profile.unreserve(&mut choice.cycle, &entry.pod, &node);
+        let (pod, row) = self.table.forget(&entry.pod.uid)?;
+        self.removed(&pod, row, now);
         if let Some(update) = self.updates.remove(&pod.uid) {
             entry.pod = update;
         }
-        if gone || entry.pod.deleting {
-            return false;
-        }
-        self.queue.failed(entry, now);
-        true
+        (!entry.pod.deleting).then_some(entry)
     }
+}
+
+fn preempt(trial: &Trial<'_>, cycle: &mut Cycle, diagnosis: &mut Diagnosis) -> Option<Preemption> {
+    if !trial.profile.preempts || diagnosis.nodes == 0 {
+        return None;
+    }
+    let started = std::time::Instant::now();
+    metrics::PREEMPTIONS.inc();
+    let found = if diagnosis.message.is_some() {
+        // Upstream's text when no node was examined.
+        diagnosis.post_filter = Some("not found".into());
+        None
+    } else {
+        Some(crate::plugins::search_victims(trial, cycle, diagnosis))
+    };
+    let success = matches!(found, Some(Preemption::Victims(_)));
+    let ended = if success { Ended::Success } else { Ended::Unschedulable };
+    trial.profile.times.observe(Point::PostFilter, ended, started);
+    found
 }

@@ -16,8 +16,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::cluster::{Namespace, Node, Pod, Symbol};
 use crate::core::profile::{BindError, Profile};
-use crate::core::queue::{Backoff, Entry, Sizes};
-use crate::core::{Attempt, Core};
+use crate::core::queue::{Backoff, Sizes};
+use crate::core::waiting::Rejection;
+use crate::core::{Attempt, Binding, Core};
 use crate::metrics;
 
 /// Bindings on their way at once.
@@ -53,8 +54,13 @@ impl Scheduler {
         let recorders = profiles
             .iter()
             .map(|profile| {
-                let name = profile.name;
-                (name, EventRecorder::with_style(client.clone(), name.as_str(), host, EventStyle::Events))
+                let recorder = EventRecorder::with_style(
+                    client.clone(),
+                    profile.name.as_str(),
+                    host,
+                    EventStyle::Events,
+                );
+                (profile.name.clone(), recorder)
             })
             .collect();
         let unfinished = Selectors::fields("status.phase!=Succeeded,status.phase!=Failed");
@@ -79,10 +85,12 @@ impl Scheduler {
         let own = Arc::downgrade(self);
         self.namespaces.on_event(move |event| {
             let Some(own) = own.upgrade() else { return };
-            let namespaces = &mut own.core.lock().table.namespaces;
+            let mut core = own.core.lock();
             match event {
-                Event::Added(namespace) | Event::Modified { new: namespace, .. } => namespaces.set(namespace),
-                Event::Deleted(namespace) => namespaces.remove(&namespace.name),
+                Event::Added(namespace) | Event::Modified { new: namespace, .. } => {
+                    core.set_namespace(namespace);
+                }
+                Event::Deleted(namespace) => core.table.namespaces.remove(&namespace.name),
             }
         });
         let own = Arc::downgrade(self);
@@ -92,7 +100,7 @@ impl Scheduler {
             match event {
                 Event::Added(node) => core.set_node(node, None, own.now()),
                 Event::Modified { old, new } => core.set_node(new, Some(old), own.now()),
-                Event::Deleted(node) => core.remove_node(node.name, own.now()),
+                Event::Deleted(node) => core.remove_node(&node.name, own.now()),
             }
             drop(core);
             own.wake.notify_one();
@@ -140,16 +148,14 @@ impl Scheduler {
 
     pub(crate) fn rejected(&self) -> daemon::metrics::Samples {
         let core = self.core.lock();
-        // The bits of all profiles are added up; with several, the first lends the names.
-        let Some(profile) = core.profiles.values().next() else { return Vec::new() };
-        let counts = core.queue.rejected();
-        profile
-            .plugins
-            .iter()
-            .zip(counts)
-            .filter(|(_, count)| *count > 0)
-            .map(|(plugin, count)| (vec![plugin.name().into(), profile.name.as_str().into()], count as f64))
-            .collect()
+        let mut samples = Vec::new();
+        for profile in core.profiles.values() {
+            let counts = core.queue.rejected(profile);
+            for (plugin, count) in profile.plugins.iter().zip(counts).filter(|(_, count)| *count > 0) {
+                samples.push((vec![plugin.name().into(), profile.name.to_string()], count as f64));
+            }
+        }
+        samples
     }
 
     /// Schedules until `shutdown`, then lets bindings finish.
@@ -202,13 +208,15 @@ impl Scheduler {
         metrics::ALGORITHM_DURATION.observe(started.elapsed().as_secs_f64());
         match attempt {
             Attempt::Skipped => {}
-            Attempt::Bind { entry, node, choice, profile, wait } => {
+            Attempt::Bind(mut binding) => {
+                let choice = &binding.choice;
                 tracing::debug!(
-                    pod = %entry.pod.key, %node, evaluatedNodes = choice.evaluated, feasibleNodes = choice.feasible,
-                    "Attempting to bind pod to node"
+                    pod = %binding.entry.pod.key, node = %binding.node, evaluatedNodes = choice.evaluated,
+                    feasibleNodes = choice.feasible, "Attempting to bind pod to node"
                 );
                 // The queue's bound is here: while too many bindings are under way, nothing more is scheduled.
                 // A waiting pod must not take a slot: it may be waiting for pods that come after it.
+                let wait = binding.wait.take();
                 let permit = match wait {
                     Some(_) => None,
                     None => tokio::select! {
@@ -222,13 +230,26 @@ impl Scheduler {
                     if let Some(waiting) = wait {
                         match shutdown.run_until_cancelled(waiting.decided()).await {
                             Some(Ok(())) => permit = own.bindings.clone().acquire_owned().await.ok(),
-                            Some(Err(message)) => {
-                                return own.permit_rejected(entry, node, &profile, &message, started).await;
+                            Some(Err(rejection)) => {
+                                return own.permit_rejected(*binding, &rejection, started).await;
                             }
                             None => return,
                         }
                     }
-                    own.bind(entry, node, &profile, started).await;
+                    own.bind(*binding, started).await;
+                    drop(permit);
+                });
+            }
+            Attempt::Failed { pod, message } => {
+                tracing::error!(pod = %pod.key, err = message, "Error scheduling pod; retrying");
+                self.record("error", &pod, started);
+                let permit = tokio::select! {
+                    permit = self.writes.clone().acquire_owned() => permit.ok(),
+                    () = shutdown.cancelled() => return,
+                };
+                let own = self.clone();
+                self.tasks.spawn(async move {
+                    own.unschedulable(&pod, "SchedulerError", &message, None).await;
                     drop(permit);
                 });
             }
@@ -252,45 +273,38 @@ impl Scheduler {
     }
 
     fn record(&self, result: &str, pod: &Pod, started: Instant) {
-        let labels = [result, pod.scheduler.as_str()];
+        let labels = [result, pod.needs.scheduler.as_str()];
         metrics::ATTEMPTS.with(&labels).inc();
         metrics::ATTEMPT_DURATION.with(&labels).observe(started.elapsed().as_secs_f64());
     }
 
     /// Requeues a pod that a permit plugin rejected while it waited.
-    async fn permit_rejected(
-        &self,
-        entry: Entry,
-        node: Symbol,
-        profile: &Profile,
-        message: &str,
-        started: Instant,
-    ) {
-        let pod = entry.pod.clone();
-        let again = self.core.lock().bind_failed(profile, entry, node, false, self.now());
+    async fn permit_rejected(&self, binding: Binding, rejection: &Rejection, started: Instant) {
+        let (pod, node) = (binding.entry.pod.clone(), binding.node.clone());
+        let message = self.core.lock().permit_rejected(binding, rejection, self.now());
         self.wake.notify_one();
         self.record("unschedulable", &pod, started);
-        tracing::info!(pod = %pod.key, %node, err = message, "Pod rejected while waiting on permit");
-        if again {
-            self.unschedulable(&pod, "Unschedulable", message, None).await;
+        tracing::info!(pod = %pod.key, %node, err = rejection.message, "Pod rejected while waiting on permit");
+        if let Some(message) = message {
+            self.unschedulable(&pod, "Unschedulable", &message, None).await;
         }
     }
 
-    async fn bind(&self, entry: Entry, node: Symbol, profile: &Profile, started: Instant) {
-        let pod = entry.pod.clone();
-        match profile.bind(&self.client, &pod, node).await {
+    async fn bind(&self, binding: Binding, started: Instant) {
+        let (pod, node) = (binding.entry.pod.clone(), binding.node.clone());
+        match binding.profile.bind(&self.client, &binding.choice.cycle, &pod, &node).await {
             Ok(()) => {
-                self.core.lock().bound(profile, &pod, node);
+                self.core.lock().bound(&binding);
                 tracing::info!(pod = %pod.key, %node, "Successfully bound pod to node");
                 self.record("scheduled", &pod, started);
-                metrics::POD_ATTEMPTS.observe(f64::from(entry.attempts));
-                let attempts = entry.attempts.min(15).to_string();
-                metrics::SLI.with(&[&attempts]).observe((self.now() - entry.first).as_secs_f64());
-                self.report_scheduled(&pod, node);
+                metrics::POD_ATTEMPTS.observe(f64::from(binding.entry.attempts));
+                let attempts = binding.entry.attempts.min(15).to_string();
+                metrics::SLI.with(&[&attempts]).observe((self.now() - binding.entry.first).as_secs_f64());
+                self.report_scheduled(&pod, &node);
             }
             Err(error) => {
                 let gone = matches!(&error, BindError::Api(error) if error.is_not_found());
-                let again = self.core.lock().bind_failed(profile, entry, node, gone, self.now());
+                let again = self.core.lock().bind_failed(binding, gone, self.now());
                 self.wake.notify_one();
                 self.record("error", &pod, started);
                 tracing::error!(pod = %pod.key, %node, %error, "Error scheduling pod; retrying");

@@ -3,15 +3,18 @@
 //! A plugin keeps what it computed for one pod in the [`Cycle`]; it holds no state of its own, so that a
 //! cycle is a function of pod and table.
 
+mod diagnosis;
+mod events;
+
 use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustc_hash::FxHashMap;
-
-use crate::cluster::selector::Labels;
-use crate::cluster::{Pod, Row, Symbol, Table};
+use crate::cluster::{NodeView, Pod, Symbol, Table};
 use crate::core::waiting::WaitingPods;
+
+pub use diagnosis::{Diagnosis, Reason, Reasons, Reject};
+pub use events::{Change, Events};
 
 /// The highest score.
 pub const MAX_SCORE: i64 = 100;
@@ -63,40 +66,6 @@ impl Point {
     }
 }
 
-/// Why a node is not for a pod.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Reject {
-    pub reasons: Reasons,
-    /// Taking other pods away would not change it.
-    pub unresolvable: bool,
-}
-
-/// Almost always one reason.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Reasons {
-    One(Symbol),
-    Many(Vec<Symbol>),
-}
-
-impl Reasons {
-    pub fn as_slice(&self) -> &[Symbol] {
-        match self {
-            Reasons::One(reason) => std::slice::from_ref(reason),
-            Reasons::Many(reasons) => reasons,
-        }
-    }
-}
-
-impl Reject {
-    pub fn resolvable(reason: Symbol) -> Reject {
-        Reject { reasons: Reasons::One(reason), unresolvable: false }
-    }
-
-    pub fn unresolvable(reason: Symbol) -> Reject {
-        Reject { reasons: Reasons::One(reason), unresolvable: true }
-    }
-}
-
 /// What a plugin says before filtering.
 pub enum PreFilter {
     /// Its filter is to be run.
@@ -114,46 +83,33 @@ pub enum Permit {
     Allow,
     /// Until the plugin allows the pod, for so long at most: then it is rejected.
     Wait(Duration),
-    Reject(String),
+    Refuse(Refusal),
 }
 
-/// What happened in the cluster that may make a pod schedulable.
-#[derive(Clone, Copy)]
-pub enum Change<'a> {
-    NodeAdded(&'a Row),
-    NodeUpdated {
-        row: &'a Row,
-        /// The node's labels before.
-        labels: &'a Labels,
-    },
-    /// A node went away; it had these labels.
-    NodeRemoved(&'a Labels),
-    /// A placed pod went away, or asks for less now.
-    PodRemoved {
-        pod: &'a Pod,
-        node: Symbol,
-    },
-    /// A pod was placed, or the labels of a placed one changed.
-    PodPlaced(&'a Pod),
+/// Why a pod cannot go to the node that was chosen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It waits for a change that helps it.
+    #[error("{0}")]
+    Unschedulable(String),
+    /// It is tried again after a while.
+    #[error("{0}")]
+    Error(String),
 }
 
-impl Change<'_> {
-    /// The event's name in upstream's metrics.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Change::NodeAdded(_) => "NodeAdd",
-            Change::NodeUpdated { .. } => "NodeUpdate",
-            Change::NodeRemoved(_) => "NodeDelete",
-            Change::PodRemoved { .. } => "AssignedPodDelete",
-            Change::PodPlaced(_) => "AssignedPodAdd",
-        }
-    }
+/// A pod on trial: one more on a row, or one less.
+pub struct Adjustment<'a> {
+    pub table: &'a Table,
+    pub row: usize,
+    pub other: &'a Pod,
+    /// 1 or -1.
+    pub by: i64,
 }
 
 /// One scheduling attempt: what plugins keep from one point to the next, by their place in the profile.
 #[derive(Default)]
 pub struct Cycle {
-    states: Vec<Option<Box<dyn Any + Send>>>,
+    states: Vec<Option<Box<dyn Any + Send + Sync>>>,
 }
 
 impl Cycle {
@@ -165,7 +121,20 @@ impl Cycle {
         self.states.get(plugin)?.as_ref()?.downcast_ref()
     }
 
-    pub fn set(&mut self, plugin: usize, state: impl Any + Send) {
+    pub fn state_mut<T: 'static>(&mut self, plugin: usize) -> Option<&mut T> {
+        self.states.get_mut(plugin)?.as_mut()?.downcast_mut()
+    }
+
+    /// Drops the states of all but these plugins.
+    pub fn keep(&mut self, plugins: &[usize]) {
+        for (place, state) in self.states.iter_mut().enumerate() {
+            if !plugins.contains(&place) {
+                *state = None;
+            }
+        }
+    }
+
+    pub fn set(&mut self, plugin: usize, state: impl Any + Send + Sync) {
         if let Some(slot) = self.states.get_mut(plugin) {
             *slot = Some(Box::new(state));
         }
@@ -189,9 +158,12 @@ pub trait Plugin: Send + Sync {
         PreFilter::Run
     }
 
-    fn filter(&self, _own: usize, _cycle: &Cycle, _pod: &Pod, _row: &Row) -> Result<(), Reject> {
+    fn filter(&self, _own: usize, _cycle: &Cycle, _pod: &Pod, _view: NodeView<'_>) -> Result<(), Reject> {
         Ok(())
     }
+
+    /// Judges from now on as if another pod were on a node, or were not.
+    fn adjust(&self, _own: usize, _cycle: &mut Cycle, _pod: &Pod, _adjustment: &Adjustment<'_>) {}
 
     /// Before scoring; false when every node scores the same.
     fn pre_score(
@@ -205,7 +177,7 @@ pub trait Plugin: Send + Sync {
         true
     }
 
-    fn score(&self, _own: usize, _cycle: &Cycle, _pod: &Pod, _row: &Row) -> i64 {
+    fn score(&self, _own: usize, _cycle: &Cycle, _pod: &Pod, _view: NodeView<'_>) -> i64 {
         0
     }
 
@@ -221,34 +193,46 @@ pub trait Plugin: Send + Sync {
     ) {
     }
 
-    /// The pod will go to this node; an error takes it back, at every plugin that reserved.
-    fn reserve(&self, _pod: &Pod, _node: Symbol) -> Result<(), String> {
+    /// The pod will go to this node; a refusal takes it back, at every plugin that reserved.
+    fn reserve(
+        &self,
+        _own: usize,
+        _cycle: &mut Cycle,
+        _pod: &Pod,
+        _view: NodeView<'_>,
+    ) -> Result<(), Refusal> {
         Ok(())
     }
 
-    fn unreserve(&self, _pod: &Pod, _node: Symbol) {}
+    fn unreserve(&self, _own: usize, _cycle: &mut Cycle, _pod: &Pod, _node: &Symbol) {}
 
     /// Gives the plugin the waiting pods, which it may allow or reject.
     fn connect(&self, _waiting: &Arc<WaitingPods>) {}
 
-    fn permit(&self, _pod: &Pod, _node: Symbol) -> Permit {
+    fn permit(&self, _own: usize, _cycle: &mut Cycle, _pod: &Pod, _node: &Symbol) -> Permit {
         Permit::Allow
     }
 
-    async fn pre_bind(&self, _pod: &Pod, _node: Symbol) -> Result<(), String> {
+    /// What has to be done before the pod is bound; an error has it tried again after a while.
+    async fn pre_bind(&self, _own: usize, _cycle: &Cycle, _pod: &Pod, _node: &Symbol) -> Result<(), String> {
         Ok(())
     }
 
     /// Binds the pod; none when this plugin does not bind it.
-    async fn bind(&self, _client: &client::Client, _pod: &Pod, _node: Symbol) -> Option<client::Result<()>> {
+    async fn bind(&self, _client: &client::Client, _pod: &Pod, _node: &Symbol) -> Option<client::Result<()>> {
         None
     }
 
-    fn post_bind(&self, _pod: &Pod, _node: Symbol) {}
+    fn post_bind(&self, _own: usize, _cycle: &Cycle, _pod: &Pod, _node: &Symbol) {}
 
-    /// The queueing hint: whether this change could help a pod that this plugin rejected.
+    /// Changes that may help a pod that this plugin rejected.
+    fn events(&self) -> Events {
+        Events::NONE
+    }
+
+    /// The queueing hint: whether this change, of those that the plugin listens to, could help a pod that it rejected.
     fn hint(&self, _pod: &Pod, _change: &Change<'_>) -> bool {
-        false
+        true
     }
 }
 
@@ -264,54 +248,5 @@ pub fn normalize_by_max(scores: &mut [i64], reverse: bool) {
         if reverse {
             *score = MAX_SCORE - *score;
         }
-    }
-}
-
-/// Why a pod fits nowhere.
-#[derive(Clone, Debug, Default)]
-pub struct Diagnosis {
-    pub nodes: usize,
-    pub counts: FxHashMap<Symbol, u32>,
-    /// The plugins that rejected a node, by their place in the profile: bit by bit.
-    pub plugins: u64,
-    /// Rows where taking pods away might help.
-    pub resolvable: Vec<usize>,
-    /// A plugin's word on the pod as a whole, instead of counts.
-    pub message: Option<String>,
-    /// Result of preemption.
-    pub post_filter: Option<String>,
-}
-
-impl Diagnosis {
-    pub fn add(&mut self, plugin: usize, reject: &Reject, row: usize) {
-        self.plugins |= 1 << plugin;
-        for reason in reject.reasons.as_slice() {
-            *self.counts.entry(*reason).or_default() += 1;
-        }
-        if !reject.unresolvable {
-            self.resolvable.push(row);
-        }
-    }
-
-    /// The text of the condition and the event.
-    pub fn text(&self) -> String {
-        if self.nodes == 0 {
-            return "no nodes available to schedule pods".into();
-        }
-        let mut text = format!("0/{} nodes are available", self.nodes);
-        if let Some(message) = &self.message {
-            text.push_str(&format!(": {message}."));
-        }
-        if !self.counts.is_empty() {
-            let mut reasons: Vec<String> =
-                self.counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-            reasons.sort_unstable();
-            text.push_str(&format!(": {}.", reasons.join(", ")));
-        }
-        if let Some(message) = &self.post_filter {
-            text.push(' ');
-            text.push_str(message);
-        }
-        text
     }
 }

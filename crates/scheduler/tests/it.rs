@@ -5,6 +5,8 @@
 mod bench;
 #[path = "it/choices.rs"]
 mod choices;
+#[path = "it/counts.rs"]
+mod counts;
 #[path = "it/faults.rs"]
 mod faults;
 #[path = "it/fixture.rs"]
@@ -15,3 +17,5 @@ mod messages;
 mod preemption;
 #[path = "it/queue.rs"]
 mod queue;
+#[path = "it/refusals.rs"]
+mod refusals;

@@ -36,20 +36,33 @@ impl From<Raw> for Namespace {
 
 /// The labels of all namespaces.
 #[derive(Debug, Default)]
-pub struct Namespaces(FxHashMap<Box<str>, Labels>);
+pub struct Namespaces {
+    labels: FxHashMap<Box<str>, Labels>,
+    /// Grows with every change.
+    generation: u64,
+}
 
 impl Namespaces {
-    pub fn set(&mut self, namespace: &Namespace) {
-        self.0.insert(namespace.name.clone(), namespace.labels.clone());
+    /// False when its labels are the same as before.
+    pub fn set(&mut self, namespace: &Namespace) -> bool {
+        let old = self.labels.insert(namespace.name.clone(), namespace.labels.clone());
+        let changed = old.as_ref() != Some(&namespace.labels);
+        self.generation += u64::from(changed);
+        changed
     }
 
     pub fn remove(&mut self, name: &str) {
-        self.0.remove(name);
+        self.generation += u64::from(self.labels.remove(name).is_some());
+    }
+
+    /// State of the labels, by which those who count by them see that they have changed.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     pub fn selects(&self, selector: &Selector, name: &str) -> bool {
         selector.is_everything()
-            || self.0.get(name).is_some_and(|labels| {
+            || self.labels.get(name).is_some_and(|labels| {
                 selector.matches_with(|key| {
                     labels.iter().find(|(own, _)| **own == *key).map(|(_, value)| &**value)
                 })

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use client::{Metadata, View};
+use rustc_hash::FxHashMap;
 use serde::Deserialize;
 
 use super::resources::Text;
 use super::selector::Labels;
 use super::{Resources, Symbol};
 
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(from = "Raw")]
 pub struct Node {
     pub name: Symbol,
@@ -18,22 +19,24 @@ pub struct Node {
     pub taints: Vec<Taint>,
     pub allocatable: Resources,
     pub max_pods: i64,
-    /// Names (each image has several) and sizes in bytes.
-    pub images: Vec<(Vec<Symbol>, i64)>,
+    /// Sizes in bytes by name; each image has several names.
+    pub images: FxHashMap<Symbol, i64>,
+    /// Region and zone, by which nodes are interleaved; empty without these labels.
+    pub zone: Symbol,
 }
 
 impl View for Node {
     type Of = k8s_openapi::api::core::v1::Node;
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Taint {
     pub key: Symbol,
     pub value: Symbol,
     pub effect: Effect,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 pub enum Effect {
     NoSchedule,
     PreferNoSchedule,
@@ -105,11 +108,23 @@ impl From<Raw> for Node {
                 .images
                 .unwrap_or_default()
                 .into_iter()
-                .map(|image| {
-                    let names = image.names.unwrap_or_default();
-                    (names.iter().map(|name| Symbol::new(name)).collect(), image.size_bytes)
+                .flat_map(|image| {
+                    let names = image.names.unwrap_or_default().into_iter();
+                    names.map(move |name| (Symbol::new(&name), image.size_bytes))
                 })
                 .collect(),
+            zone: zone(&raw.metadata.labels),
         }
+    }
+}
+
+fn zone(labels: &BTreeMap<String, String>) -> Symbol {
+    let label = |keys: [&str; 2]| keys.into_iter().find_map(|key| labels.get(key)).map_or("", String::as_str);
+    let region = label(["topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region"]);
+    let zone = label(["topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone"]);
+    if region.is_empty() && zone.is_empty() {
+        Symbol::default()
+    } else {
+        Symbol::new(&format!("{region}:{zone}"))
     }
 }

@@ -2,12 +2,16 @@
 
 mod raw;
 
+use std::sync::LazyLock;
+
 use client::{Key, ObjectReference, View};
 use machinery::labels::Selector;
+use parking_lot::Mutex;
 use serde::Deserialize;
 
 use super::selector::Term;
-use super::{Effect, Namespaces, Resources, Symbol, Taint};
+use super::shared::{Pool, Pooled};
+use super::{Effect, Namespaces, Node, Resources, Shared, Symbol, Taint};
 
 /// What a container without a request counts as in scores: 0.1 CPU and 200 MB.
 pub const DEFAULT_CPU: i64 = 100;
@@ -17,22 +21,15 @@ pub const DEFAULT_MEMORY: i64 = 200 * 1024 * 1024;
 #[serde(from = "raw::Raw")]
 pub struct Pod {
     pub key: Key,
+    /// As in the key.
+    pub namespace: Symbol,
     pub uid: Box<str>,
     pub resource_version: Box<str>,
     pub generation: i64,
-    pub labels: Box<[(Box<str>, Box<str>)]>,
+    pub labels: Shared<Labels>,
     /// Empty until bound.
     pub node: Symbol,
-    pub scheduler: Symbol,
-    pub priority: i32,
-    /// `preemptionPolicy` is not `Never`.
-    pub preempts: bool,
-    pub requests: Resources,
-    /// CPU and memory with the defaults of containers that request none.
-    pub scored: (i64, i64),
-    pub ports: Box<[Port]>,
-    /// Everything else that constrains; most placed pods have nothing that still matters.
-    pub needs: Box<Needs>,
+    pub needs: Shared<Needs>,
     /// When the kubelet admitted it, in seconds since 1970; the maximum until then.
     pub started: i64,
     pub deleting: bool,
@@ -49,8 +46,17 @@ impl View for Pod {
     type Of = k8s_openapi::api::core::v1::Pod;
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
+/// What the pod's template says of where it may run. Most placed pods have no constraint that still matters.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Needs {
+    pub scheduler: Symbol,
+    pub priority: i32,
+    /// `preemptionPolicy` is `Never`.
+    pub never_preempts: bool,
+    pub requests: Resources,
+    /// CPU and memory with the defaults of containers that request none.
+    pub scored: (i64, i64),
+    pub ports: Vec<Port>,
     pub gates: Vec<String>,
     /// All of these labels.
     pub node_selector: Vec<(Symbol, Symbol)>,
@@ -66,7 +72,61 @@ pub struct Needs {
     pub preferred_anti_affinity: Vec<(i64, PodTerm)>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+impl Needs {
+    pub fn tolerates(&self, taint: &Taint) -> bool {
+        self.tolerations.iter().any(|toleration| toleration.tolerates(taint))
+    }
+
+    /// Whether node selector and required terms select the node.
+    pub fn selects(&self, node: &Node) -> bool {
+        self.node_selector.iter().all(|(key, value)| node.labels.get(key) == Some(value))
+            && self
+                .required
+                .as_ref()
+                .is_none_or(|terms| terms.iter().any(|term| term.matches(&node.name, &node.labels)))
+    }
+
+    pub fn has_pod_terms(&self) -> bool {
+        !(self.anti_affinity.is_empty()
+            && self.affinity.is_empty()
+            && self.preferred_affinity.is_empty()
+            && self.preferred_anti_affinity.is_empty())
+    }
+}
+
+impl Pooled for Needs {
+    fn pool() -> &'static Mutex<Pool<Needs>> {
+        static POOL: LazyLock<Mutex<Pool<Needs>>> = LazyLock::new(Mutex::default);
+        &POOL
+    }
+}
+
+/// A pod's labels, by key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Labels(Vec<(Symbol, Symbol)>);
+
+impl Labels {
+    pub fn new<'a>(labels: impl IntoIterator<Item = (&'a String, &'a String)>) -> Labels {
+        Labels(labels.into_iter().map(|(key, value)| (Symbol::new(key), Symbol::new(value))).collect())
+    }
+
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(own, _)| own.as_str() == key).map(|(_, value)| value.as_str())
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &(Symbol, Symbol)> {
+        self.0.iter()
+    }
+}
+
+impl Pooled for Labels {
+    fn pool() -> &'static Mutex<Pool<Labels>> {
+        static POOL: LazyLock<Mutex<Pool<Labels>>> = LazyLock::new(Mutex::default);
+        &POOL
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Port {
     /// Empty for every address.
     pub address: Symbol,
@@ -82,7 +142,7 @@ impl Port {
     }
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Toleration {
     /// Empty for every key.
     pub key: Symbol,
@@ -92,7 +152,7 @@ pub struct Toleration {
     pub effect: Option<Effect>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Default)]
 pub enum TolerationOperator {
     Exists,
     #[default]
@@ -109,19 +169,23 @@ impl Toleration {
         if !self.key.is_empty() && self.key != taint.key {
             return false;
         }
-        let number = |symbol: Symbol| symbol.as_str().parse::<i64>().ok();
+        let number = |symbol: &Symbol| symbol.as_str().parse::<i64>().ok();
         match self.operator {
             TolerationOperator::Exists => true,
             TolerationOperator::Equal => self.value == taint.value,
             // The taint's value compared with the toleration's.
-            TolerationOperator::Lt => number(taint.value).zip(number(self.value)).is_some_and(|(t, v)| t < v),
-            TolerationOperator::Gt => number(taint.value).zip(number(self.value)).is_some_and(|(t, v)| t > v),
+            TolerationOperator::Lt => {
+                number(&taint.value).zip(number(&self.value)).is_some_and(|(t, v)| t < v)
+            }
+            TolerationOperator::Gt => {
+                number(&taint.value).zip(number(&self.value)).is_some_and(|(t, v)| t > v)
+            }
         }
     }
 }
 
 /// A topology spread constraint.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Spread {
     pub max_skew: i64,
     pub key: Symbol,
@@ -136,31 +200,31 @@ pub struct Spread {
 }
 
 /// A term of pod (anti-)affinity.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PodTerm {
     pub key: Symbol,
     pub selector: Selector,
-    pub namespaces: Vec<String>,
+    pub namespaces: Vec<Symbol>,
     /// More namespaces, by their labels. Without it and without names, the term speaks of the pod's own namespace.
     pub namespace_selector: Option<Selector>,
 }
 
 impl PodTerm {
     /// Whether `other` is one this term speaks of; `own` is the namespace of the pod that has the term.
-    pub fn matches(&self, own: &str, other: &Pod, namespaces: &Namespaces) -> bool {
+    pub fn matches(&self, own: &Symbol, other: &Pod, namespaces: &Namespaces) -> bool {
         self.speaks_of(own, other, |selector, name| namespaces.selects(selector, name))
     }
 
     /// The same where namespaces' labels are not at hand: any may be selected.
-    pub fn may_match(&self, own: &str, other: &Pod) -> bool {
+    pub fn may_match(&self, own: &Symbol, other: &Pod) -> bool {
         self.speaks_of(own, other, |_, _| true)
     }
 
-    fn speaks_of(&self, own: &str, other: &Pod, selected: impl Fn(&Selector, &str) -> bool) -> bool {
-        let namespace = &*other.key.namespace;
-        let in_scope = self.namespaces.iter().any(|name| name == namespace)
+    fn speaks_of(&self, own: &Symbol, other: &Pod, selected: impl Fn(&Selector, &str) -> bool) -> bool {
+        let namespace = &other.namespace;
+        let in_scope = self.namespaces.contains(namespace)
             || match &self.namespace_selector {
-                Some(selector) => selected(selector, namespace),
+                Some(selector) => selected(selector, namespace.as_str()),
                 None => self.namespaces.is_empty() && namespace == own,
             };
         in_scope && selects(&self.selector, other)
@@ -168,26 +232,17 @@ impl PodTerm {
 }
 
 pub fn selects(selector: &Selector, pod: &Pod) -> bool {
-    selector.matches_with(|key| pod.label(key))
+    selector.matches_with(|key| pod.labels.get(key))
 }
 
 impl Pod {
-    pub fn label(&self, key: &str) -> Option<&str> {
-        self.labels.iter().find(|(own, _)| **own == *key).map(|(_, value)| &**value)
-    }
-
     pub fn tolerates(&self, taint: &Taint) -> bool {
-        self.needs.tolerations.iter().any(|toleration| toleration.tolerates(taint))
+        self.needs.tolerates(taint)
     }
 
     /// Whether nothing has changed that a scheduling attempt reads.
     pub fn same_needs(&self, other: &Pod) -> bool {
-        self.labels == other.labels
-            && self.requests == other.requests
-            && self.ports == other.ports
-            && self.needs == other.needs
-            && self.priority == other.priority
-            && self.deleting == other.deleting
+        self.labels == other.labels && self.needs == other.needs && self.deleting == other.deleting
     }
 
     pub fn reference(&self) -> ObjectReference {

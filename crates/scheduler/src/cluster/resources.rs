@@ -6,8 +6,28 @@ use machinery::quantity::Quantity;
 
 use super::Symbol;
 
+/// A resource by name, the usual ones apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resource {
+    Cpu,
+    Memory,
+    EphemeralStorage,
+    Other(Symbol),
+}
+
+impl Resource {
+    pub fn new(name: &str) -> Resource {
+        match name {
+            "cpu" => Resource::Cpu,
+            "memory" => Resource::Memory,
+            "ephemeral-storage" => Resource::EphemeralStorage,
+            _ => Resource::Other(Symbol::new(name)),
+        }
+    }
+}
+
 /// CPU in thousandths, all else in units.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Resources {
     pub cpu: i64,
     pub memory: i64,
@@ -32,24 +52,24 @@ impl Resources {
         resources
     }
 
-    pub fn get(&self, name: Symbol) -> i64 {
-        match name.as_str() {
-            "cpu" => self.cpu,
-            "memory" => self.memory,
-            "ephemeral-storage" => self.ephemeral_storage,
-            _ => self.other(name),
+    pub fn get(&self, resource: &Resource) -> i64 {
+        match resource {
+            Resource::Cpu => self.cpu,
+            Resource::Memory => self.memory,
+            Resource::EphemeralStorage => self.ephemeral_storage,
+            Resource::Other(name) => self.other(name),
         }
     }
 
-    pub fn other(&self, name: Symbol) -> i64 {
-        self.others.iter().find(|(other, _)| *other == name).map_or(0, |(_, amount)| *amount)
+    pub fn other(&self, name: &Symbol) -> i64 {
+        self.others.iter().find(|(other, _)| other == name).map_or(0, |(_, amount)| *amount)
     }
 
-    fn other_mut(&mut self, name: Symbol) -> &mut i64 {
-        let at = match self.others.iter().position(|(other, _)| *other == name) {
+    fn other_mut(&mut self, name: &Symbol) -> &mut i64 {
+        let at = match self.others.iter().position(|(other, _)| other == name) {
             Some(at) => at,
             None => {
-                self.others.push((name, 0));
+                self.others.push((name.clone(), 0));
                 self.others.len() - 1
             }
         };
@@ -74,7 +94,7 @@ impl Resources {
         self.memory = with(self.memory, other.memory);
         self.ephemeral_storage = with(self.ephemeral_storage, other.ephemeral_storage);
         for (name, amount) in &other.others {
-            let own = self.other_mut(*name);
+            let own = self.other_mut(name);
             *own = with(*own, *amount);
         }
     }

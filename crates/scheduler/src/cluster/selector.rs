@@ -5,20 +5,20 @@ use serde::Deserialize;
 use super::Symbol;
 
 /// A term of a node selector: all its requirements hold. Without any, it selects nothing.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Term {
     pub labels: Vec<Requirement>,
     pub fields: Vec<Requirement>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Requirement {
     pub key: Symbol,
     pub operator: Operator,
     pub values: Vec<Symbol>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 pub enum Operator {
     In,
     NotIn,
@@ -29,15 +29,15 @@ pub enum Operator {
 }
 
 impl Requirement {
-    pub fn matches(&self, value: Option<Symbol>) -> bool {
+    pub fn matches(&self, value: Option<&Symbol>) -> bool {
         match self.operator {
-            Operator::In => value.is_some_and(|value| self.values.contains(&value)),
-            Operator::NotIn => value.is_none_or(|value| !self.values.contains(&value)),
+            Operator::In => value.is_some_and(|value| self.values.contains(value)),
+            Operator::NotIn => value.is_none_or(|value| !self.values.contains(value)),
             Operator::Exists => value.is_some(),
             Operator::DoesNotExist => value.is_none(),
             Operator::Gt | Operator::Lt => {
-                let number = |symbol: Symbol| symbol.as_str().parse::<i64>().ok();
-                match (value.and_then(number), self.values.first().copied().and_then(number)) {
+                let number = |symbol: &Symbol| symbol.as_str().parse::<i64>().ok();
+                match (value.and_then(number), self.values.first().and_then(number)) {
                     (Some(own), Some(bound)) if self.operator == Operator::Gt => own > bound,
                     (Some(own), Some(bound)) => own < bound,
                     _ => false,
@@ -48,11 +48,11 @@ impl Requirement {
 }
 
 impl Term {
-    pub fn matches(&self, name: Symbol, labels: &Labels) -> bool {
+    pub fn matches(&self, name: &Symbol, labels: &Labels) -> bool {
         if self.labels.is_empty() && self.fields.is_empty() {
             return false;
         }
-        self.labels.iter().all(|requirement| requirement.matches(labels.get(requirement.key)))
+        self.labels.iter().all(|requirement| requirement.matches(labels.get(&requirement.key)))
             // `metadata.name` is the only field there is.
             && self.fields.iter().all(|requirement| requirement.matches(Some(name)))
     }
@@ -84,9 +84,9 @@ impl Labels {
         Labels(labels)
     }
 
-    pub fn get(&self, key: Symbol) -> Option<Symbol> {
-        let at = self.0.binary_search_by_key(&key, |(key, _)| *key).ok()?;
-        Some(self.0[at].1)
+    pub fn get(&self, key: &Symbol) -> Option<&Symbol> {
+        let at = self.0.binary_search_by(|(own, _)| own.cmp(key)).ok()?;
+        Some(&self.0[at].1)
     }
 }
 

@@ -1,50 +1,64 @@
-//! Interned text. Node names, node labels, taints, resource, image and scheduler names and the reasons of
-//! rejections come from a small vocabulary, and are compared far more often than made. Pod labels are not
-//! interned: theirs is without bound, and symbols are never given back.
+//! Interned text: names of nodes, resources and schedulers, labels, taints. They are compared far more often than made,
+//! and so by their address. A text that no object uses any more is freed, whoever brought it.
 
 use std::fmt;
-use std::sync::LazyLock;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
-use parking_lot::RwLock;
-use rustc_hash::FxHashMap;
+use client::Text;
 
-/// A text by number. The empty text is 0.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
-pub struct Symbol(u32);
-
-struct Table {
-    numbers: FxHashMap<&'static str, u32>,
-    texts: Vec<&'static str>,
-}
-
-static TABLE: LazyLock<RwLock<Table>> = LazyLock::new(|| {
-    let mut numbers = FxHashMap::default();
-    numbers.insert("", 0);
-    RwLock::new(Table { numbers, texts: vec![""] })
-});
+/// A text of which the process has one copy.
+#[derive(Clone, Default)]
+pub struct Symbol(Text);
 
 impl Symbol {
     pub fn new(text: &str) -> Symbol {
-        if let Some(number) = TABLE.read().numbers.get(text) {
-            return Symbol(*number);
-        }
-        let mut table = TABLE.write();
-        if let Some(number) = table.numbers.get(text) {
-            return Symbol(*number);
-        }
-        let text: &'static str = Box::leak(text.into());
-        let number = table.texts.len() as u32;
-        table.texts.push(text);
-        table.numbers.insert(text, number);
-        Symbol(number)
+        Symbol(Text::from(text))
     }
 
-    pub fn as_str(self) -> &'static str {
-        TABLE.read().texts[self.0 as usize]
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
     }
 
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
+    pub fn is_empty(&self) -> bool {
+        self.as_str().is_empty()
+    }
+
+    /// The text itself, shared.
+    pub fn to_arc(&self) -> Arc<str> {
+        self.0.clone().into()
+    }
+
+    /// Equal texts have one address, and the empty one has none.
+    fn address(&self) -> usize {
+        if self.is_empty() { 0 } else { self.as_str().as_ptr() as usize }
+    }
+}
+
+impl PartialEq for Symbol {
+    fn eq(&self, other: &Symbol) -> bool {
+        self.address() == other.address()
+    }
+}
+
+impl Eq for Symbol {}
+
+impl Hash for Symbol {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_usize(self.address());
+    }
+}
+
+/// Some order, for binary searches.
+impl Ord for Symbol {
+    fn cmp(&self, other: &Symbol) -> std::cmp::Ordering {
+        self.address().cmp(&other.address())
+    }
+}
+
+impl PartialOrd for Symbol {
+    fn partial_cmp(&self, other: &Symbol) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -56,6 +70,6 @@ impl fmt::Display for Symbol {
 
 impl fmt::Debug for Symbol {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{:?}", self.as_str())
+        fmt::Debug::fmt(self.as_str(), formatter)
     }
 }

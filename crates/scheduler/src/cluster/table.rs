@@ -1,54 +1,22 @@
 //! The table: a row per node with what is placed on it, kept by difference. A change to a pod or node
 //! costs its own row; nothing is copied for a scheduling cycle.
 
+use std::cell::RefCell;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::selector::Labels;
-use super::{Namespaces, Node, Pod, Port, Resources, Symbol, Taint};
+use super::counts::{CountKey, Counted, Counts, Query, Source};
+use super::nominations::Nominations;
+use super::terms::Terms;
+use super::{Namespaces, Node, NodeView, Pod, Row, Symbol};
 
-/// A node and the pods placed on it.
-#[derive(Clone, Debug, Default)]
-pub struct Row {
-    pub name: Symbol,
-    /// There is a node of this name. Pods may name a node that we do not know yet, or no more.
-    pub present: bool,
-    pub unschedulable: bool,
-    pub max_pods: i64,
-    pub allocatable: Resources,
-    pub requested: Resources,
-    /// CPU and memory as scores count them, with defaults for pods that request none.
-    pub scored: (i64, i64),
-    pub taints: Vec<Taint>,
-    pub labels: Labels,
-    pub images: FxHashMap<Symbol, i64>,
-    pub ports: Vec<Port>,
-    pub pods: FxHashMap<Box<str>, Arc<Pod>>,
-}
-
-impl Row {
-    pub fn place(&mut self, pod: &Arc<Pod>) {
-        self.requested.add(&pod.requests);
-        self.scored.0 += pod.scored.0;
-        self.scored.1 += pod.scored.1;
-        self.ports.extend(pod.ports.iter().copied());
-        self.pods.insert(pod.uid.clone(), pod.clone());
-    }
-
-    pub fn remove(&mut self, uid: &str) -> Option<Arc<Pod>> {
-        let pod = self.pods.remove(uid)?;
-        self.requested.subtract(&pod.requests);
-        self.scored.0 -= pod.scored.0;
-        self.scored.1 -= pod.scored.1;
-        for port in &pod.ports {
-            if let Some(at) = self.ports.iter().position(|own| own == port) {
-                self.ports.swap_remove(at);
-            }
-        }
-        Some(pod)
-    }
+/// A placed pod, in the list of its namespace.
+#[derive(Debug)]
+pub struct Placed {
+    pub pod: Arc<Pod>,
+    pub row: usize,
 }
 
 /// Where a pod is placed.
@@ -57,6 +25,8 @@ struct Place {
     row: usize,
     /// Placed by us and not yet seen bound.
     assumed: bool,
+    /// In the list of its namespace.
+    at: usize,
 }
 
 #[derive(Debug, Default)]
@@ -65,16 +35,20 @@ pub struct Table {
     by_name: FxHashMap<Symbol, usize>,
     /// Rows of nodes that are gone and have no pods: to be used again.
     free: Vec<usize>,
+    /// Rows of nodes, zone by zone in turns; made again when nodes have come, gone or moved.
+    order: Vec<usize>,
+    order_changed: bool,
     places: FxHashMap<Box<str>, Place>,
+    by_namespace: FxHashMap<Symbol, Vec<Placed>>,
     present: usize,
     assumed: usize,
     pub namespaces: Namespaces,
     /// On how many nodes an image is.
     image_nodes: FxHashMap<Symbol, u32>,
-    /// Placed pods that keep others away, or draw or repel by preference: the only ones inter-pod affinity must look at.
-    repelling: FxHashMap<Box<str>, usize>,
-    /// Pods that have preempted and wait for their place, by row.
-    nominated: FxHashMap<usize, Vec<Arc<Pod>>>,
+    terms: Terms,
+    /// Brought up to date when somebody asks.
+    counts: RefCell<Counts>,
+    nominations: Nominations,
     /// Placed pods that a preemption takes away, from its decision to their end: their deletion shows only later.
     leaving: FxHashSet<Box<str>>,
 }
@@ -88,8 +62,13 @@ impl Table {
         &self.rows[index]
     }
 
-    pub fn index(&self, name: Symbol) -> Option<usize> {
-        self.by_name.get(&name).copied()
+    pub fn view(&self, index: usize) -> NodeView<'_> {
+        let row = &self.rows[index];
+        NodeView { index, row, node: &row.node, usage: &row.usage }
+    }
+
+    pub fn index(&self, name: &Symbol) -> Option<usize> {
+        self.by_name.get(name).copied()
     }
 
     /// Nodes there are.
@@ -105,16 +84,47 @@ impl Table {
         self.assumed
     }
 
-    pub fn image_nodes(&self, image: Symbol) -> u32 {
-        self.image_nodes.get(&image).copied().unwrap_or(0)
+    pub fn image_nodes(&self, image: &Symbol) -> u32 {
+        self.image_nodes.get(image).copied().unwrap_or(0)
     }
 
-    /// Pods with inter-pod terms of their own that are placed on a node there is, and its row.
-    pub fn repelling(&self) -> impl Iterator<Item = (&Row, &Arc<Pod>)> {
-        self.repelling.iter().filter_map(|(uid, row)| {
-            let row = &self.rows[*row];
-            row.pods.get(uid).filter(|_| row.present).map(|pod| (row, pod))
-        })
+    /// Terms of affinity that placed pods have.
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// Placed pods by topology domain; `query` says what the key stands for.
+    pub fn counted(&self, key: CountKey, query: impl FnOnce() -> Query) -> Arc<Counted> {
+        let source = Source { rows: &self.rows, pods: &self.by_namespace, namespaces: &self.namespaces };
+        self.counts.borrow_mut().get(key, query, source)
+    }
+
+    /// Rows of nodes in the order in which they are looked at: a window of it has nodes of all zones.
+    pub fn order(&self) -> &[usize] {
+        &self.order
+    }
+
+    /// Brings the order up to date.
+    pub fn arrange(&mut self) {
+        if !std::mem::take(&mut self.order_changed) {
+            return;
+        }
+        let mut zones: Vec<Vec<usize>> = Vec::new();
+        let mut numbers: FxHashMap<&Symbol, usize> = FxHashMap::default();
+        for (index, row) in self.rows.iter().enumerate().filter(|(_, row)| row.present) {
+            let number = *numbers.entry(&row.node.zone).or_insert_with(|| {
+                zones.push(Vec::new());
+                zones.len() - 1
+            });
+            zones[number].push(index);
+        }
+        self.order.clear();
+        let mut turn = 0;
+        while !zones.is_empty() {
+            zones.retain(|zone| turn < zone.len());
+            self.order.extend(zones.iter().map(|zone| zone[turn]));
+            turn += 1;
+        }
     }
 
     pub fn is_leaving(&self, uid: &str) -> bool {
@@ -130,88 +140,139 @@ impl Table {
         self.leaving.remove(uid);
     }
 
-    pub fn set_node(&mut self, node: &Node) -> usize {
-        let index = self.row_of(node.name);
+    pub fn set_node(&mut self, node: &Arc<Node>) -> usize {
+        let index = self.row_of(&node.name);
         let row = &mut self.rows[index];
-        if !row.present {
-            row.present = true;
-            self.present += 1;
+        let is_new = !row.present;
+        let old = std::mem::replace(&mut row.node, node.clone());
+        row.present = true;
+        self.present += usize::from(is_new);
+        self.order_changed |= is_new || old.zone != node.zone;
+        if is_new || old.labels != node.labels {
+            for pod in row.pods.values() {
+                if !is_new {
+                    self.terms.count(pod, &old, -1);
+                }
+                self.terms.count(pod, node, 1);
+            }
         }
-        row.unschedulable = node.unschedulable;
-        row.max_pods = node.max_pods;
-        row.allocatable = node.allocatable.clone();
-        row.taints.clone_from(&node.taints);
-        row.labels = node.labels.clone();
+        if is_new || old.labels != node.labels || old.taints != node.taints {
+            self.counts.get_mut().node(index, Some(node));
+        }
         // A heartbeat brings the same images again, and a cluster knows many.
-        let images =
-            || node.images.iter().flat_map(|(names, size)| names.iter().map(move |name| (*name, *size)));
-        let same = images().count() == row.images.len()
-            && images().all(|(image, size)| row.images.get(&image) == Some(&size));
-        if !same {
-            uncount(&mut self.image_nodes, &mut row.images);
-            row.images.extend(images());
-            for image in row.images.keys() {
-                *self.image_nodes.entry(*image).or_default() += 1;
+        if old.images != node.images {
+            uncount(&mut self.image_nodes, &old);
+            for image in node.images.keys() {
+                *self.image_nodes.entry(image.clone()).or_default() += 1;
             }
         }
         index
     }
 
-    /// The labels of the node that was there.
-    pub fn remove_node(&mut self, name: Symbol) -> Option<Labels> {
+    /// The node that was there.
+    pub fn remove_node(&mut self, name: &Symbol) -> Option<Arc<Node>> {
         let index = self.index(name)?;
         let row = &mut self.rows[index];
-        let mut labels = None;
-        if row.present {
-            row.present = false;
-            self.present -= 1;
-            labels = Some(std::mem::take(&mut row.labels));
-            uncount(&mut self.image_nodes, &mut row.images);
+        if !row.present {
+            return None;
         }
+        row.present = false;
+        self.present -= 1;
+        self.order_changed = true;
+        let bare = Arc::new(Node { name: name.clone(), ..Node::default() });
+        let node = std::mem::replace(&mut row.node, bare);
+        for pod in row.pods.values() {
+            self.terms.count(pod, &node, -1);
+        }
+        self.counts.get_mut().node(index, None);
+        uncount(&mut self.image_nodes, &node);
         self.release(index);
-        labels
+        Some(node)
     }
 
     /// Sets a pod that is bound, wherever and as whatever it was before.
     pub fn set_pod(&mut self, pod: &Arc<Pod>) {
-        self.remove_pod(&pod.uid);
-        self.put(pod, pod.node, false);
+        if !self.replace(pod) {
+            self.remove_pod(&pod.uid);
+            self.put(pod, &pod.node, false);
+        }
     }
 
     /// Places a pod before it is bound.
-    pub fn assume(&mut self, pod: &Arc<Pod>, node: Symbol) {
+    pub fn assume(&mut self, pod: &Arc<Pod>, node: &Symbol) {
         self.remove_pod(&pod.uid);
         self.put(pod, node, true);
     }
 
-    fn put(&mut self, pod: &Arc<Pod>, node: Symbol, assumed: bool) {
-        let row = self.row_of(node);
-        self.rows[row].place(pod);
-        self.assumed += usize::from(assumed);
-        let needs = &pod.needs;
-        if !(needs.anti_affinity.is_empty()
-            && needs.affinity.is_empty()
-            && needs.preferred_affinity.is_empty()
-            && needs.preferred_anti_affinity.is_empty())
+    /// Takes the new state of a pod that stays where it is and counts the same.
+    fn replace(&mut self, pod: &Arc<Pod>) -> bool {
+        let Some(place) = self.places.get_mut(&pod.uid) else { return false };
+        let row = &mut self.rows[place.row];
+        let Some(old) = row.pods.get_mut(&pod.uid) else { return false };
+        let same_terms = old.needs == pod.needs || !(old.needs.has_pod_terms() || pod.needs.has_pod_terms());
+        if row.node.name != pod.node
+            || old.labels != pod.labels
+            || old.deleting != pod.deleting
+            || old.namespace != pod.namespace
+            || !same_terms
         {
-            self.repelling.insert(pod.uid.clone(), row);
+            return false;
         }
-        self.places.insert(pod.uid.clone(), Place { row, assumed });
+        row.usage.remove(old);
+        row.usage.add(pod);
+        *old = pod.clone();
+        self.assumed -= usize::from(std::mem::take(&mut place.assumed));
+        if let Some(placed) =
+            self.by_namespace.get_mut(&pod.namespace).and_then(|list| list.get_mut(place.at))
+        {
+            placed.pod = pod.clone();
+        }
+        true
     }
 
-    /// The pod that was there, and its node.
-    pub fn remove_pod(&mut self, uid: &str) -> Option<(Arc<Pod>, Symbol)> {
+    fn put(&mut self, pod: &Arc<Pod>, node: &Symbol, assumed: bool) {
+        let index = self.row_of(node);
+        let row = &mut self.rows[index];
+        row.usage.add(pod);
+        row.pods.insert(pod.uid.clone(), pod.clone());
+        self.assumed += usize::from(assumed);
+        if row.present {
+            self.terms.count(pod, &row.node, 1);
+        }
+        self.counts.get_mut().pod(index, pod, 1);
+        let list = self.by_namespace.entry(pod.namespace.clone()).or_default();
+        self.places.insert(pod.uid.clone(), Place { row: index, assumed, at: list.len() });
+        list.push(Placed { pod: pod.clone(), row: index });
+    }
+
+    /// The pod that was there, and its row.
+    pub fn remove_pod(&mut self, uid: &str) -> Option<(Arc<Pod>, usize)> {
         let place = self.places.remove(uid)?;
         self.assumed -= usize::from(place.assumed);
-        self.repelling.remove(uid);
         let row = &mut self.rows[place.row];
-        let (pod, name) = (row.remove(uid)?, row.name);
+        let pod = row.pods.remove(uid)?;
+        row.usage.remove(&pod);
+        if row.present {
+            self.terms.count(&pod, &row.node, -1);
+        }
+        self.counts.get_mut().pod(place.row, &pod, -1);
+        if let Entry::Occupied(mut list) = self.by_namespace.entry(pod.namespace.clone()) {
+            list.get_mut().swap_remove(place.at);
+            if let Some(moved) =
+                list.get().get(place.at).and_then(|moved| self.places.get_mut(&moved.pod.uid))
+            {
+                moved.at = place.at;
+            }
+            if list.get().is_empty() {
+                list.remove();
+            }
+        }
         self.release(place.row);
-        Some((pod, name))
+        Some((pod, place.row))
     }
 
     /// Takes back an assumption; nothing when the pod has been seen bound since.
-    pub fn forget(&mut self, uid: &str) -> Option<(Arc<Pod>, Symbol)> {
+    pub fn forget(&mut self, uid: &str) -> Option<(Arc<Pod>, usize)> {
         if self.is_assumed(uid) { self.remove_pod(uid) } else { None }
     }
 
@@ -219,72 +280,66 @@ impl Table {
         self.places.get(uid).is_some_and(|place| place.assumed)
     }
 
-    pub fn node_of(&self, uid: &str) -> Option<Symbol> {
-        self.places.get(uid).map(|place| self.rows[place.row].name)
+    pub fn node_of(&self, uid: &str) -> Option<&Symbol> {
+        self.places.get(uid).map(|place| &self.rows[place.row].node.name)
     }
 
     /// Pods nominated to a row.
     pub fn nominated(&self, row: usize) -> &[Arc<Pod>] {
-        self.nominated.get(&row).map_or(&[], Vec::as_slice)
+        self.nominations.at(row)
     }
 
-    pub fn nominate(&mut self, pod: &Arc<Pod>, node: Symbol) {
-        self.end_nomination(&pod.uid);
-        if let Some(row) = self.index(node) {
-            self.nominated.entry(row).or_default().push(pod.clone());
+    pub fn nominate(&mut self, pod: &Arc<Pod>, node: &Symbol) {
+        match self.index(node) {
+            Some(row) => self.nominations.add(row, pod),
+            None => _ = self.nominations.remove(&pod.uid),
         }
     }
 
     /// Pods nominated to a row that `pod` has to leave place for.
     pub fn promised(&self, row: usize, pod: &Pod) -> Vec<&Arc<Pod>> {
         let others = self.nominated(row).iter();
-        others.filter(|other| other.priority >= pod.priority && other.uid != pod.uid).collect()
+        others.filter(|other| other.needs.priority >= pod.needs.priority && other.uid != pod.uid).collect()
     }
 
     /// The row a pod is nominated to.
     pub fn nomination(&self, uid: &str) -> Option<usize> {
-        let mut rows = self.nominated.iter();
-        rows.find(|(_, pods)| pods.iter().any(|pod| *pod.uid == *uid)).map(|(row, _)| *row)
+        self.nominations.of(uid)
     }
 
-    /// Ends a pod's nomination; answers with the node that it was nominated to.
-    pub fn end_nomination(&mut self, uid: &str) -> Option<Symbol> {
-        let row = self.nomination(uid)?;
-        let pods = self.nominated.get_mut(&row)?;
-        pods.retain(|pod| *pod.uid != *uid);
-        if pods.is_empty() {
-            self.nominated.remove(&row);
-        }
-        Some(self.rows[row].name)
+    /// Ends a pod's nomination; answers with the row that it was nominated to.
+    pub fn end_nomination(&mut self, uid: &str) -> Option<usize> {
+        self.nominations.remove(uid)
     }
 
-    fn row_of(&mut self, name: Symbol) -> usize {
-        if let Some(index) = self.by_name.get(&name) {
+    fn row_of(&mut self, name: &Symbol) -> usize {
+        if let Some(index) = self.by_name.get(name) {
             return *index;
         }
         let index = self.free.pop().unwrap_or_else(|| {
             self.rows.push(Row::default());
             self.rows.len() - 1
         });
-        self.rows[index] = Row { name, ..Row::default() };
-        self.by_name.insert(name, index);
+        let node = Arc::new(Node { name: name.clone(), ..Node::default() });
+        self.rows[index] = Row { node, ..Row::default() };
+        self.by_name.insert(name.clone(), index);
         index
     }
 
+    /// Gives a row up that nothing is in. It keeps its node's name until it is used again.
     fn release(&mut self, index: usize) {
         let row = &self.rows[index];
-        if !row.present && row.pods.is_empty() && self.by_name.remove(&row.name).is_some() {
-            self.rows[index] = Row::default();
-            self.nominated.remove(&index);
+        if !row.present && row.pods.is_empty() && self.by_name.remove(&row.node.name).is_some() {
+            self.nominations.clear(index);
             self.free.push(index);
         }
     }
 }
 
 /// Takes a node's images away from the counts; what is nowhere is not kept.
-fn uncount(counts: &mut FxHashMap<Symbol, u32>, images: &mut FxHashMap<Symbol, i64>) {
-    for image in images.drain().map(|(image, _)| image) {
-        if let Entry::Occupied(mut count) = counts.entry(image) {
+fn uncount(counts: &mut FxHashMap<Symbol, u32>, node: &Node) {
+    for image in node.images.keys() {
+        if let Entry::Occupied(mut count) = counts.entry(image.clone()) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
                 count.remove();
@@ -300,9 +355,11 @@ mod tests {
 
     use super::*;
 
-    fn node(name: &str, images: &[&str]) -> Node {
+    fn node(name: &str, images: &[&str]) -> Arc<Node> {
         let images: Vec<_> = images.iter().map(|name| json!({"names": [name], "sizeBytes": 5})).collect();
-        Node::deserialize(json!({"metadata": {"name": name}, "status": {"images": images}})).unwrap()
+        Arc::new(
+            Node::deserialize(json!({"metadata": {"name": name}, "status": {"images": images}})).unwrap(),
+        )
     }
 
     #[test]
@@ -311,7 +368,7 @@ mod tests {
         let (web, db) = (Symbol::new("web"), Symbol::new("db"));
         let mut check = |change: &dyn Fn(&mut Table), expect: (u32, u32), kept: usize| {
             change(&mut table);
-            assert_eq!((table.image_nodes(web), table.image_nodes(db)), expect);
+            assert_eq!((table.image_nodes(&web), table.image_nodes(&db)), expect);
             assert_eq!(table.image_nodes.len(), kept);
         };
         let set = |name: &'static str, images: &'static [&'static str]| {
@@ -324,8 +381,8 @@ mod tests {
         check(&set("a", &["web", "db"]), (2, 1), 2);
         check(&set("a", &["web"]), (2, 0), 1);
         check(&set("a", &["db"]), (1, 1), 2);
-        check(&|table| drop(table.remove_node(Symbol::new("a"))), (1, 0), 1);
+        check(&|table| drop(table.remove_node(&Symbol::new("a"))), (1, 0), 1);
         check(&set("a", &["db"]), (1, 1), 2);
-        check(&|table| drop(table.remove_node(Symbol::new("b"))), (0, 1), 1);
+        check(&|table| drop(table.remove_node(&Symbol::new("b"))), (0, 1), 1);
     }
 }

@@ -5,14 +5,15 @@ use std::time::Instant;
 
 use rand::Rng;
 
-use super::profile::Profile;
+use super::profile::{Profile, Trial};
 use crate::cluster::{Pod, Symbol, Table};
-use crate::framework::{Cycle, Diagnosis, Point, PreFilter};
+use crate::framework::{Cycle, Diagnosis, Point, PreFilter, Reason, Reject};
 use crate::metrics::Ended;
 
 /// A node chosen.
-#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Choice {
+    /// What plugins computed on the way.
+    pub cycle: Cycle,
     pub row: usize,
     /// How many nodes were looked at, and how many would do.
     pub evaluated: usize,
@@ -70,35 +71,40 @@ pub fn schedule(
     let active: Vec<usize> =
         profile.at(Point::Filter).iter().copied().filter(|place| skipped & (1 << place) == 0).collect();
 
-    let mut search = Search { profile, table, pod, active: &active, diagnosis, feasible: Vec::new() };
+    let trial = Trial { profile, table, pod, active: &active };
+    let mut search = Search { trial, diagnosis, feasible: Vec::new() };
+    // The node that the pod was promised is likely to do; then no other is looked at.
+    let promised = table.nomination(&pod.uid).or_else(|| table.index(&pod.nominated));
+    if let Some(row) = promised.filter(|row| table.row(*row).present)
+        && search.look(&mut cycle, row).is_ok()
+    {
+        profile.times.observe(Point::Filter, Ended::Success, started);
+        return Ok(Choice { cycle, row, evaluated: 1, feasible: 1 });
+    }
     let mut evaluated = 0;
     match &only {
         Some((names, by)) => {
             let rows: Vec<usize> = names
                 .iter()
-                .filter_map(|name| table.index(*name))
+                .filter_map(|name| table.index(name))
                 .filter(|row| table.row(*row).present)
                 .collect();
             for row in &rows {
-                search.look(&cycle, *row);
+                search.consider(&mut cycle, *row);
             }
             evaluated += rows.len();
             search.exclude(table.nodes() - rows.len(), by);
         }
         None => {
-            let rows = table.rows();
+            let rows = table.order();
             let enough = enough(table.nodes(), profile.percentage);
             let begin = *start % rows.len();
-            let mut steps = 0;
-            while steps < rows.len() && search.feasible.len() < enough {
-                let row = (begin + steps) % rows.len();
-                steps += 1;
-                if rows[row].present {
-                    evaluated += 1;
-                    search.look(&cycle, row);
-                }
+            while evaluated < rows.len() && search.feasible.len() < enough {
+                let row = rows[(begin + evaluated) % rows.len()];
+                evaluated += 1;
+                search.consider(&mut cycle, row);
             }
-            *start = (begin + steps) % rows.len();
+            *start = (begin + evaluated) % rows.len();
         }
     }
     profile.times.observe(Point::Filter, Ended::Success, started);
@@ -108,24 +114,24 @@ pub fn schedule(
         [one] => *one,
         _ => best(profile, table, pod, &mut cycle, &feasible, random),
     };
-    Ok(Choice { row, evaluated, feasible: feasible.len() })
+    Ok(Choice { cycle, row, evaluated, feasible: feasible.len() })
 }
 
 struct Search<'a> {
-    profile: &'a Profile,
-    table: &'a Table,
-    pod: &'a Arc<Pod>,
-    active: &'a [usize],
+    trial: Trial<'a>,
     diagnosis: Diagnosis,
     feasible: Vec<usize>,
 }
 
 impl Search<'_> {
-    fn look(&mut self, cycle: &Cycle, index: usize) {
-        let row = self.table.row(index);
-        let promised = self.table.promised(index, self.pod);
-        let verdict = self.profile.fits(self.active, cycle, self.pod, row, &promised);
-        match verdict {
+    fn look(&self, cycle: &mut Cycle, index: usize) -> Result<(), (usize, Reject)> {
+        let table = self.trial.table;
+        let promised = table.promised(index, self.trial.pod);
+        self.trial.fits(cycle, table.view(index), &promised)
+    }
+
+    fn consider(&mut self, cycle: &mut Cycle, index: usize) {
+        match self.look(cycle, index) {
             Ok(()) => self.feasible.push(index),
             Err((place, reject)) => self.diagnosis.add(place, &reject, index),
         }
@@ -136,10 +142,10 @@ impl Search<'_> {
         if nodes == 0 {
             return;
         }
-        let mut names: Vec<&str> = by.iter().map(|place| self.profile.plugins[*place].name()).collect();
+        let mut names: Vec<&str> = by.iter().map(|place| self.trial.profile.plugins[*place].name()).collect();
         names.sort_unstable();
-        let reason = Symbol::new(&format!("node(s) didn't satisfy plugin(s) [{}]", names.join(" ")));
-        *self.diagnosis.counts.entry(reason).or_default() += nodes as u32;
+        let reason = format!("node(s) didn't satisfy plugin(s) [{}]", names.join(" "));
+        *self.diagnosis.counts.entry(Reason::Message(reason.into())).or_default() += nodes as u32;
         for place in by {
             self.diagnosis.plugins |= 1 << place;
         }
@@ -180,7 +186,7 @@ fn best(
     let mut scores = vec![0i64; rows.len()];
     for (place, plugin) in profile.each(Point::Score).filter(|(place, _)| skipped & (1 << place) == 0) {
         for (score, row) in scores.iter_mut().zip(rows) {
-            *score = plugin.score(place, cycle, pod, table.row(*row));
+            *score = plugin.score(place, cycle, pod, table.view(*row));
         }
         plugin.normalize(place, cycle, pod, table, rows, &mut scores);
         let weight = profile.weight(place);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::waiting::{WaitingPod, WaitingPods};
-use crate::cluster::{Pod, Row, Symbol};
-use crate::framework::{Cycle, Permit, Plugin, Point, Reject};
+use crate::cluster::{NodeView, Pod, Symbol, Table};
+use crate::framework::{Adjustment, Cycle, Events, Permit, Plugin, Point, Refusal, Reject};
 use crate::metrics::{Ended, PointTimes};
 
 pub struct Profile {
@@ -60,6 +60,11 @@ impl Profile {
         self.at(point).iter().map(|place| (*place, &self.plugins[*place]))
     }
 
+    /// Plugins that listen to any of these events.
+    pub fn listeners(&self, events: Events) -> impl Iterator<Item = (usize, &Arc<dyn Plugin>)> {
+        self.plugins.iter().enumerate().filter(move |(_, plugin)| plugin.events().intersects(events))
+    }
+
     pub fn weight(&self, place: usize) -> i64 {
         self.weights[place].max(1)
     }
@@ -70,50 +75,35 @@ impl Profile {
             .find_map(|(_, plugin)| plugin.pre_enqueue(pod).err().map(|message| (plugin.name(), message)))
     }
 
-    /// Whether the filters in `active` let the pod onto the node; else which does not. It must fit beside the pods that
-    /// have been promised the node, and without them too: they may be placed elsewhere.
-    pub fn fits(
+    /// Runs reserve and permit plugins. Answers the pod that waits where one of these holds it back, or which plugin
+    /// refuses it, and why.
+    pub fn reserve(
         &self,
-        active: &[usize],
-        cycle: &Cycle,
+        cycle: &mut Cycle,
         pod: &Pod,
-        row: &Row,
-        promised: &[&Arc<Pod>],
-    ) -> Result<(), (usize, Reject)> {
-        let filter = |row: &Row| {
-            active.iter().try_for_each(|place| {
-                self.plugins[*place].filter(*place, cycle, pod, row).map_err(|reject| (*place, reject))
-            })
+        view: NodeView<'_>,
+    ) -> Result<Option<WaitingPod>, (usize, Refusal)> {
+        let ended = |refusal: &Refusal| match refusal {
+            Refusal::Unschedulable(_) => Ended::Unschedulable,
+            Refusal::Error(_) => Ended::Error,
         };
-        if !promised.is_empty() {
-            let mut trial = row.clone();
-            for other in promised {
-                trial.place(other);
-            }
-            filter(&trial)?;
-        }
-        filter(row)
-    }
-
-    /// Runs reserve and permit plugins. Answers the pod that waits where one of these holds it back, or why it is rejected.
-    pub fn reserve(&self, pod: &Pod, node: Symbol) -> Result<Option<WaitingPod>, String> {
         let started = Instant::now();
-        for (_, plugin) in self.each(Point::Reserve) {
-            if let Err(message) = plugin.reserve(pod, node) {
-                self.times.observe(Point::Reserve, Ended::Unschedulable, started);
-                return Err(message);
+        for (place, plugin) in self.each(Point::Reserve) {
+            if let Err(refusal) = plugin.reserve(place, cycle, pod, view) {
+                self.times.observe(Point::Reserve, ended(&refusal), started);
+                return Err((place, refusal));
             }
         }
         self.times.observe(Point::Reserve, Ended::Success, started);
         let started = Instant::now();
         let mut waits = Vec::new();
-        for (_, plugin) in self.each(Point::Permit) {
-            match plugin.permit(pod, node) {
+        for (place, plugin) in self.each(Point::Permit) {
+            match plugin.permit(place, cycle, pod, &view.node.name) {
                 Permit::Allow => {}
                 Permit::Wait(limit) => waits.push((plugin.name(), limit)),
-                Permit::Reject(message) => {
-                    self.times.observe(Point::Permit, Ended::Unschedulable, started);
-                    return Err(message);
+                Permit::Refuse(refusal) => {
+                    self.times.observe(Point::Permit, ended(&refusal), started);
+                    return Err((place, refusal));
                 }
             }
         }
@@ -122,25 +112,43 @@ impl Profile {
         Ok((!waits.is_empty()).then(|| self.waiting.add(&pod.uid, &waits)))
     }
 
-    pub fn unreserve(&self, pod: &Pod, node: Symbol) {
-        for (_, plugin) in self.each(Point::Reserve).rev() {
-            plugin.unreserve(pod, node);
+    pub fn unreserve(&self, cycle: &mut Cycle, pod: &Pod, node: &Symbol) {
+        for (place, plugin) in self.each(Point::Reserve).rev() {
+            plugin.unreserve(place, cycle, pod, node);
         }
     }
 
-    pub fn post_bind(&self, pod: &Pod, node: Symbol) {
+    /// Drops what only the choice of a node needed: plugins that take part later keep their states.
+    pub fn end_choice(&self, cycle: &mut Cycle) {
+        let later = [Point::Reserve, Point::Permit, Point::PreBind, Point::Bind, Point::PostBind];
+        let places: Vec<usize> = later.iter().flat_map(|point| self.at(*point)).copied().collect();
+        cycle.keep(&places);
+    }
+
+    /// The place of a plugin.
+    pub fn place(&self, name: &str) -> Option<usize> {
+        self.plugins.iter().position(|plugin| plugin.name() == name)
+    }
+
+    pub fn post_bind(&self, cycle: &Cycle, pod: &Pod, node: &Symbol) {
         let started = Instant::now();
-        for (_, plugin) in self.each(Point::PostBind) {
-            plugin.post_bind(pod, node);
+        for (place, plugin) in self.each(Point::PostBind) {
+            plugin.post_bind(place, cycle, pod, node);
         }
         self.times.observe(Point::PostBind, Ended::Success, started);
     }
 
     /// Pre-bind plugins, then the first that binds.
-    pub async fn bind(&self, client: &client::Client, pod: &Pod, node: Symbol) -> Result<(), BindError> {
+    pub async fn bind(
+        &self,
+        client: &client::Client,
+        cycle: &Cycle,
+        pod: &Pod,
+        node: &Symbol,
+    ) -> Result<(), BindError> {
         let started = Instant::now();
-        for (_, plugin) in self.each(Point::PreBind) {
-            if let Err(message) = plugin.pre_bind(pod, node).await {
+        for (place, plugin) in self.each(Point::PreBind) {
+            if let Err(message) = plugin.pre_bind(place, cycle, pod, node).await {
                 self.times.observe(Point::PreBind, Ended::Error, started);
                 return Err(BindError::Refused(message));
             }
@@ -155,6 +163,56 @@ impl Profile {
             }
         }
         Err(BindError::Refused("no bind plugin bound the pod".into()))
+    }
+}
+
+/// A pod on its way through the filters that apply to it.
+#[derive(Clone, Copy)]
+pub struct Trial<'a> {
+    pub profile: &'a Profile,
+    pub table: &'a Table,
+    pub pod: &'a Arc<Pod>,
+    /// Places of the filters that have something to say.
+    pub active: &'a [usize],
+}
+
+impl Trial<'_> {
+    /// Whether the filters let the pod onto the node; else which does not. It must fit beside the pods that have been
+    /// promised the node, and without them too: they may be placed elsewhere.
+    pub fn fits(
+        &self,
+        cycle: &mut Cycle,
+        view: NodeView<'_>,
+        promised: &[&Arc<Pod>],
+    ) -> Result<(), (usize, Reject)> {
+        if !promised.is_empty() {
+            let mut usage = view.usage.clone();
+            for other in promised {
+                usage.add(other);
+                self.adjust(cycle, view.index, other, 1);
+            }
+            let verdict = self.filter(cycle, NodeView { usage: &usage, ..view });
+            for other in promised {
+                self.adjust(cycle, view.index, other, -1);
+            }
+            verdict?;
+        }
+        self.filter(cycle, view)
+    }
+
+    fn filter(&self, cycle: &Cycle, view: NodeView<'_>) -> Result<(), (usize, Reject)> {
+        self.active.iter().try_for_each(|place| {
+            let plugin = &self.profile.plugins[*place];
+            plugin.filter(*place, cycle, self.pod, view).map_err(|reject| (*place, reject))
+        })
+    }
+
+    /// Has the filters judge as if there were another pod more or less on a row.
+    pub fn adjust(&self, cycle: &mut Cycle, row: usize, other: &Pod, by: i64) {
+        let adjustment = Adjustment { table: self.table, row, other, by };
+        for place in self.active {
+            self.profile.plugins[*place].adjust(*place, cycle, self.pod, &adjustment);
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
+use super::classes::Classes;
 use super::profile::Profile;
 use crate::cluster::{Pod, Symbol};
 use crate::framework::Change;
@@ -54,6 +55,18 @@ enum Place {
     Gated,
 }
 
+impl Place {
+    /// As metrics name it.
+    fn queue(&self) -> &'static str {
+        match self {
+            Place::Active(_) => "active",
+            Place::Backoff(_) | Place::Failed(_) => "backoff",
+            Place::Unschedulable => "unschedulable",
+            Place::Gated => "gated",
+        }
+    }
+}
+
 /// Priority first, then age.
 type ActiveKey = (Reverse<i32>, Duration, u64);
 
@@ -75,6 +88,8 @@ pub struct Queue {
     failed: BTreeSet<(Duration, Box<str>)>,
     /// By when they came, to find those that have waited too long.
     unschedulable: BTreeSet<(Duration, Box<str>)>,
+    /// By what rejected them, to find those that a change may help.
+    classes: Classes,
     /// Pods whose victims are being deleted. They wait where they are, so as not to take others as well; whether
     /// anything has happened meanwhile for which they would have been tried.
     preempting: FxHashMap<Box<str>, bool>,
@@ -93,6 +108,7 @@ impl Queue {
             backoff: BTreeSet::new(),
             failed: BTreeSet::new(),
             unschedulable: BTreeSet::new(),
+            classes: Classes::default(),
             preempting: FxHashMap::default(),
             sequence: 0,
             gated: 0,
@@ -109,16 +125,14 @@ impl Queue {
         }
     }
 
-    /// Pods rejected by each plugin's bit.
-    pub fn rejected(&self) -> [usize; 64] {
-        let mut counts = [0; 64];
-        for (_, uid) in &self.unschedulable {
-            let plugins = self.entries.get(uid).map_or(0, |(entry, _)| entry.plugins);
-            for (bit, count) in counts.iter_mut().enumerate() {
-                *count += usize::from(plugins & (1 << bit) != 0);
-            }
-        }
-        counts
+    /// How many pods each plugin of a profile rejected, by its place.
+    pub fn rejected(&self, profile: &Profile) -> Vec<usize> {
+        self.classes.rejected(profile)
+    }
+
+    /// In which queue a pod is.
+    pub fn place_of(&self, uid: &str) -> Option<&'static str> {
+        self.entries.get(uid).map(|(_, place)| place.queue())
     }
 
     /// A pod appeared or changed; `gate` is the plugin that keeps it out.
@@ -253,31 +267,26 @@ impl Queue {
         change: &Change<'_>,
         now: Duration,
     ) {
-        if self.unschedulable.is_empty() {
-            return;
+        let mut helped: Vec<(Duration, Box<str>)> = Vec::new();
+        for uid in self.classes.helped(profiles, change) {
+            if let Some((entry, _)) = self.entries.get(&uid) {
+                helped.push((entry.since, uid));
+            }
         }
-        let helped: Vec<Box<str>> = self
-            .unschedulable
-            .iter()
-            .filter(|(_, uid)| {
-                let Some((entry, _)) = self.entries.get(uid) else { return false };
-                let Some(profile) = profiles.get(&entry.pod.scheduler) else { return false };
-                let mut plugins = entry.plugins;
-                while plugins != 0 {
-                    let place = plugins.trailing_zeros() as usize;
-                    plugins &= plugins - 1;
-                    if profile.plugins.get(place).is_some_and(|plugin| plugin.hint(&entry.pod, change)) {
-                        return true;
-                    }
-                }
-                false
-            })
-            .map(|(_, uid)| uid.clone())
-            .collect();
-        for uid in helped {
+        helped.sort_unstable();
+        for (_, uid) in helped {
             if let Some((entry, _)) = self.take(&uid) {
                 self.retry(entry, now, change.name());
             }
+        }
+    }
+
+    /// Has a pod tried that waits for a change.
+    pub fn wake(&mut self, uid: &str, event: &'static str, now: Duration) {
+        if let Some((_, Place::Unschedulable)) = self.entries.get(uid)
+            && let Some((entry, _)) = self.take(uid)
+        {
+            self.retry(entry, now, event);
         }
     }
 
@@ -305,18 +314,12 @@ impl Queue {
 
     fn activate(&mut self, entry: Entry, now: Duration, event: &'static str) {
         self.sequence += 1;
-        let key = (Reverse(entry.pod.priority), now, self.sequence);
+        let key = (Reverse(entry.pod.needs.priority), now, self.sequence);
         self.put(entry, Place::Active(key), event);
     }
 
     fn put(&mut self, entry: Entry, place: Place, event: &'static str) {
-        let queue = match place {
-            Place::Active(_) => "active",
-            Place::Backoff(_) | Place::Failed(_) => "backoff",
-            Place::Unschedulable => "unschedulable",
-            Place::Gated => "gated",
-        };
-        *self.incoming.entry((queue, event)).or_default() += 1;
+        *self.incoming.entry((place.queue(), event)).or_default() += 1;
         self.put_back(entry, place);
     }
 
@@ -326,7 +329,10 @@ impl Queue {
             Place::Active(key) => drop(self.active.insert((*key, uid.clone()))),
             Place::Backoff(at) => drop(self.backoff.insert((*at, uid.clone()))),
             Place::Failed(at) => drop(self.failed.insert((*at, uid.clone()))),
-            Place::Unschedulable => drop(self.unschedulable.insert((entry.since, uid.clone()))),
+            Place::Unschedulable => {
+                self.unschedulable.insert((entry.since, uid.clone()));
+                self.classes.insert(&entry.pod, entry.plugins);
+            }
             Place::Gated => self.gated += 1,
         }
         self.entries.insert(uid, (entry, place));
@@ -338,7 +344,10 @@ impl Queue {
             Place::Active(key) => drop(self.active.remove(&(*key, uid))),
             Place::Backoff(at) => drop(self.backoff.remove(&(*at, uid))),
             Place::Failed(at) => drop(self.failed.remove(&(*at, uid))),
-            Place::Unschedulable => drop(self.unschedulable.remove(&(entry.since, uid))),
+            Place::Unschedulable => {
+                self.unschedulable.remove(&(entry.since, uid));
+                self.classes.remove(&entry.pod, entry.plugins);
+            }
             Place::Gated => self.gated -= 1,
         }
         Some((entry, place))

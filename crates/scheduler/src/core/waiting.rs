@@ -25,7 +25,14 @@ struct Shared {
 
 struct State {
     pending: Vec<Pending>,
-    rejected: Option<String>,
+    rejected: Option<Rejection>,
+}
+
+/// A plugin let the pod wait in vain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    pub plugin: &'static str,
+    pub message: String,
 }
 
 #[derive(Clone, Copy)]
@@ -66,8 +73,9 @@ impl WaitingPods {
         self.change(uid, |state| state.pending.retain(|own| own.plugin != plugin));
     }
 
-    pub fn reject(&self, uid: &str, message: &str) {
-        self.change(uid, |state| _ = state.rejected.get_or_insert(message.to_owned()));
+    pub fn reject(&self, uid: &str, plugin: &'static str, message: &str) {
+        let rejection = Rejection { plugin, message: message.to_owned() };
+        self.change(uid, |state| _ = state.rejected.get_or_insert(rejection));
     }
 
     pub fn uids(&self) -> Vec<Box<str>> {
@@ -77,12 +85,12 @@ impl WaitingPods {
 
 impl WaitingPod {
     /// Waits until all plugins allow the pod; otherwise why it is rejected.
-    pub async fn decided(self) -> Result<(), String> {
+    pub async fn decided(self) -> Result<(), Rejection> {
         loop {
             let next = {
                 let state = self.shared.state.lock();
-                if let Some(message) = &state.rejected {
-                    return Err(message.clone());
+                if let Some(rejection) = &state.rejected {
+                    return Err(rejection.clone());
                 }
                 state.pending.iter().min_by_key(|pending| pending.until).copied()
             };
@@ -91,7 +99,8 @@ impl WaitingPod {
                 () = self.shared.changed.notified() => {}
                 () = tokio::time::sleep_until(until) => {
                     let limit = daemon::flags::Duration(limit);
-                    return Err(format!("rejected due to timeout after waiting {limit} at plugin {plugin}"));
+                    let message = format!("rejected due to timeout after waiting {limit} at plugin {plugin}");
+                    return Err(Rejection { plugin, message });
                 }
             }
         }
@@ -126,12 +135,12 @@ mod tests {
         let all = Arc::new(WaitingPods::default());
         let pod = all.add("u", &PLUGINS);
         assert_eq!(
-            pod.decided().await.unwrap_err(),
+            pod.decided().await.unwrap_err().message,
             "rejected due to timeout after waiting 20ms at plugin A"
         );
         let pod = all.add("u", &PLUGINS);
         all.allow("u", "A");
-        assert!(pod.decided().await.unwrap_err().ends_with("40ms at plugin B"));
+        assert!(pod.decided().await.unwrap_err().message.ends_with("40ms at plugin B"));
     }
 
     #[tokio::test]
@@ -139,7 +148,7 @@ mod tests {
         let all = Arc::new(WaitingPods::default());
         let pod = all.add("u", &PLUGINS);
         all.allow("u", "A");
-        all.reject("u", "no");
-        assert_eq!(pod.decided().await.unwrap_err(), "no");
+        all.reject("u", "A", "no");
+        assert_eq!(pod.decided().await.unwrap_err().message, "no");
     }
 }

@@ -12,8 +12,8 @@ use crate::plugins::Victims;
 const NOTE: usize = 1024;
 
 impl Scheduler {
-    fn event(&self, pod: &Pod, kind: EventType, reason: &str, action: &str, note: &str, by: Symbol) {
-        let Some(recorder) = self.recorders.get(&by) else { return };
+    fn event(&self, pod: &Pod, kind: EventType, reason: &str, action: &str, note: &str, by: &Symbol) {
+        let Some(recorder) = self.recorders.get(by) else { return };
         let mut note = note.to_string();
         if note.len() > NOTE {
             note.truncate(note.floor_char_boundary(NOTE - 4));
@@ -30,9 +30,9 @@ impl Scheduler {
         });
     }
 
-    pub(super) fn report_scheduled(&self, pod: &Pod, node: Symbol) {
+    pub(super) fn report_scheduled(&self, pod: &Pod, node: &Symbol) {
         let note = format!("Successfully assigned {} to {node}", pod.key);
-        self.event(pod, EventType::Normal, "Scheduled", "Binding", &note, pod.scheduler);
+        self.event(pod, EventType::Normal, "Scheduled", "Binding", &note, &pod.needs.scheduler);
     }
 
     /// Reports why the pod waits, and preempts the victims that make room for it, if any were chosen.
@@ -43,7 +43,7 @@ impl Scheduler {
         message: &str,
         victims: Option<Victims>,
     ) {
-        self.event(pod, EventType::Warning, "FailedScheduling", "Scheduling", message, pod.scheduler);
+        self.event(pod, EventType::Warning, "FailedScheduling", "Scheduling", message, &pod.needs.scheduler);
         let known = pod.condition.as_ref().is_some_and(|condition| condition.1 == message);
         if !known || victims.is_some() {
             let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
@@ -89,7 +89,7 @@ impl Scheduler {
                 "type": "DisruptionTarget",
                 "status": "True",
                 "reason": "PreemptionByScheduler",
-                "message": format!("{}: preempting to accommodate a higher priority pod", pod.scheduler),
+                "message": format!("{}: preempting to accommodate a higher priority pod", pod.needs.scheduler),
                 "lastProbeTime": null,
                 "lastTransitionTime": now,
                 "observedGeneration": victim.generation,
@@ -100,7 +100,14 @@ impl Scheduler {
             match deleted {
                 Ok(()) => {
                     let note = format!("Preempted by pod {} on node {}", pod.uid, victims.node);
-                    self.event(victim, EventType::Normal, "Preempted", "Preempting", &note, pod.scheduler);
+                    self.event(
+                        victim,
+                        EventType::Normal,
+                        "Preempted",
+                        "Preempting",
+                        &note,
+                        &pod.needs.scheduler,
+                    );
                 }
                 Err(error) if error.is_not_found() => {}
                 Err(error) => {
@@ -205,7 +212,7 @@ mod tests {
             let mut core = scheduler.core.lock();
             let node =
                 json!({"metadata": {"name": "a"}, "status": {"allocatable": {"cpu": "1", "pods": "9"}}});
-            core.set_node(&Node::deserialize(node).unwrap(), None, Duration::ZERO);
+            core.set_node(&Arc::new(Node::deserialize(node).unwrap()), None, Duration::ZERO);
             core.set_pod(&pod("low", json!({"nodeName": "a"})), None, Duration::ZERO);
             core.set_pod(&high, None, Duration::ZERO);
             match core.attempt(Duration::ZERO) {

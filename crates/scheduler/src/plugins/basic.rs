@@ -4,8 +4,16 @@ use std::sync::LazyLock;
 
 use serde_json::json;
 
-use crate::cluster::{Effect, Pod, Row, Symbol, Table, Taint};
-use crate::framework::{Change, Cycle, Plugin, Point, PreFilter, Reject, normalize_by_max};
+use crate::cluster::{Effect, Node, NodeView, Pod, Port, Symbol, Table, Taint};
+use crate::framework::{Change, Cycle, Events, Plugin, Point, PreFilter, Reject, normalize_by_max};
+
+/// Changes of nodes that may let a pod onto them.
+fn changed_node<'a>(change: &Change<'a>) -> Option<&'a Node> {
+    match change {
+        Change::NodeAdded(row) | Change::NodeUpdated { row, .. } => Some(&row.node),
+        _ => None,
+    }
+}
 
 pub struct SchedulingGates;
 
@@ -55,24 +63,32 @@ impl Plugin for NodeName {
         if pod.node.is_empty() { PreFilter::Skip } else { PreFilter::Run }
     }
 
-    fn filter(&self, _: usize, _: &Cycle, pod: &Pod, row: &Row) -> Result<(), Reject> {
-        static REASON: LazyLock<Symbol> =
-            LazyLock::new(|| Symbol::new("node(s) didn't match the requested node name"));
-        if pod.node.is_empty() || pod.node == row.name { Ok(()) } else { Err(Reject::unresolvable(*REASON)) }
+    fn filter(&self, _: usize, _: &Cycle, pod: &Pod, view: NodeView<'_>) -> Result<(), Reject> {
+        if pod.node.is_empty() || pod.node == view.node.name {
+            return Ok(());
+        }
+        Err(Reject::unresolvable("node(s) didn't match the requested node name"))
+    }
+
+    fn events(&self) -> Events {
+        Events::NODE_ADD
     }
 
     fn hint(&self, pod: &Pod, change: &Change<'_>) -> bool {
-        matches!(change, Change::NodeAdded(row) if row.name == pod.node)
+        changed_node(change).is_some_and(|node| node.name == pod.node)
     }
 }
 
 pub struct NodeUnschedulable;
 
 impl NodeUnschedulable {
-    fn fits(pod: &Pod, row: &Row) -> bool {
-        static KEY: LazyLock<Symbol> = LazyLock::new(|| Symbol::new("node.kubernetes.io/unschedulable"));
-        !row.unschedulable
-            || pod.tolerates(&Taint { key: *KEY, value: Symbol::default(), effect: Effect::NoSchedule })
+    fn fits(pod: &Pod, node: &Node) -> bool {
+        static TAINT: LazyLock<Taint> = LazyLock::new(|| Taint {
+            key: Symbol::new("node.kubernetes.io/unschedulable"),
+            value: Symbol::default(),
+            effect: Effect::NoSchedule,
+        });
+        !node.unschedulable || pod.tolerates(&TAINT)
     }
 }
 
@@ -85,21 +101,27 @@ impl Plugin for NodeUnschedulable {
         &[Point::Filter]
     }
 
-    fn filter(&self, _: usize, _: &Cycle, pod: &Pod, row: &Row) -> Result<(), Reject> {
-        static REASON: LazyLock<Symbol> = LazyLock::new(|| Symbol::new("node(s) were unschedulable"));
-        if Self::fits(pod, row) { Ok(()) } else { Err(Reject::unresolvable(*REASON)) }
+    fn filter(&self, _: usize, _: &Cycle, pod: &Pod, view: NodeView<'_>) -> Result<(), Reject> {
+        if Self::fits(pod, view.node) {
+            return Ok(());
+        }
+        Err(Reject::unresolvable("node(s) were unschedulable"))
+    }
+
+    fn events(&self) -> Events {
+        Events::NODE_ADD | Events::NODE_TAINT
     }
 
     fn hint(&self, pod: &Pod, change: &Change<'_>) -> bool {
-        matches!(change, Change::NodeAdded(row) | Change::NodeUpdated { row, .. } if Self::fits(pod, row))
+        changed_node(change).is_some_and(|node| Self::fits(pod, node))
     }
 }
 
 pub struct TaintToleration;
 
 impl TaintToleration {
-    fn fits(pod: &Pod, row: &Row) -> bool {
-        row.taints.iter().all(|taint| taint.effect == Effect::PreferNoSchedule || pod.tolerates(taint))
+    fn fits(pod: &Pod, node: &Node) -> bool {
+        node.taints.iter().all(|taint| taint.effect == Effect::PreferNoSchedule || pod.tolerates(taint))
     }
 }
 
@@ -112,13 +134,16 @@ impl Plugin for TaintToleration {
         &[Point::Filter, Point::PreScore, Point::Score]
     }
 
-    fn filter(&self, _: usize, _: &Cycle, pod: &Pod, row: &Row) -> Result<(), Reject> {
-        static REASON: LazyLock<Symbol> = LazyLock::new(|| Symbol::new("node(s) had untolerated taint(s)"));
-        if Self::fits(pod, row) { Ok(()) } else { Err(Reject::unresolvable(*REASON)) }
+    fn filter(&self, _: usize, _: &Cycle, pod: &Pod, view: NodeView<'_>) -> Result<(), Reject> {
+        if Self::fits(pod, view.node) {
+            return Ok(());
+        }
+        Err(Reject::unresolvable("node(s) had untolerated taint(s)"))
     }
 
-    fn score(&self, _: usize, _: &Cycle, pod: &Pod, row: &Row) -> i64 {
-        let disliked = row
+    fn score(&self, _: usize, _: &Cycle, pod: &Pod, view: NodeView<'_>) -> i64 {
+        let disliked = view
+            .node
             .taints
             .iter()
             .filter(|taint| taint.effect == Effect::PreferNoSchedule && !pod.tolerates(taint));
@@ -129,16 +154,20 @@ impl Plugin for TaintToleration {
         normalize_by_max(scores, true);
     }
 
+    fn events(&self) -> Events {
+        Events::NODE_ADD | Events::NODE_TAINT
+    }
+
     fn hint(&self, pod: &Pod, change: &Change<'_>) -> bool {
-        matches!(change, Change::NodeAdded(row) | Change::NodeUpdated { row, .. } if Self::fits(pod, row))
+        changed_node(change).is_some_and(|node| Self::fits(pod, node))
     }
 }
 
 pub struct NodePorts;
 
 impl NodePorts {
-    fn fits(pod: &Pod, row: &Row) -> bool {
-        !pod.ports.iter().any(|port| row.ports.iter().any(|used| port.conflicts(used)))
+    fn conflicts(pod: &Pod, used: &[Port]) -> bool {
+        pod.needs.ports.iter().any(|port| used.iter().any(|used| port.conflicts(used)))
     }
 }
 
@@ -152,21 +181,24 @@ impl Plugin for NodePorts {
     }
 
     fn pre_filter(&self, _: usize, _: &mut Cycle, pod: &Pod, _: &Table) -> PreFilter {
-        if pod.ports.is_empty() { PreFilter::Skip } else { PreFilter::Run }
+        if pod.needs.ports.is_empty() { PreFilter::Skip } else { PreFilter::Run }
     }
 
-    fn filter(&self, _: usize, _: &Cycle, pod: &Pod, row: &Row) -> Result<(), Reject> {
-        static REASON: LazyLock<Symbol> =
-            LazyLock::new(|| Symbol::new("node(s) didn't have free ports for the requested pod ports"));
-        if Self::fits(pod, row) { Ok(()) } else { Err(Reject::resolvable(*REASON)) }
+    fn filter(&self, _: usize, _: &Cycle, pod: &Pod, view: NodeView<'_>) -> Result<(), Reject> {
+        if Self::conflicts(pod, &view.usage.ports) {
+            return Err(Reject::resolvable("node(s) didn't have free ports for the requested pod ports"));
+        }
+        Ok(())
+    }
+
+    fn events(&self) -> Events {
+        Events::NODE_ADD | Events::POD_DELETE
     }
 
     fn hint(&self, pod: &Pod, change: &Change<'_>) -> bool {
         match change {
-            Change::NodeAdded(row) => Self::fits(pod, row),
-            Change::PodRemoved { pod: gone, .. } => {
-                pod.ports.iter().any(|port| gone.ports.iter().any(|freed| port.conflicts(freed)))
-            }
+            Change::NodeAdded(row) => !Self::conflicts(pod, &row.usage.ports),
+            Change::PodRemoved { pod: gone, .. } => Self::conflicts(pod, &gone.needs.ports),
             _ => false,
         }
     }
@@ -185,7 +217,7 @@ impl Plugin for DefaultBinder {
         &[Point::Bind]
     }
 
-    async fn bind(&self, client: &client::Client, pod: &Pod, node: Symbol) -> Option<client::Result<()>> {
+    async fn bind(&self, client: &client::Client, pod: &Pod, node: &Symbol) -> Option<client::Result<()>> {
         let binding = json!({
             "apiVersion": "v1",
             "kind": "Binding",

@@ -1,30 +1,12 @@
 //! `NodeResourcesFit` and `NodeResourcesBalancedAllocation`: does it fit, and where best.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::cluster::{Pod, Row, Symbol, Table};
-use crate::framework::{Change, Cycle, MAX_SCORE, Plugin, Point, Reasons, Reject};
-
-struct Names {
-    cpu: Symbol,
-    memory: Symbol,
-    too_many: Symbol,
-    no_cpu: Symbol,
-    no_memory: Symbol,
-    no_storage: Symbol,
-}
-
-static NAMES: LazyLock<Names> = LazyLock::new(|| Names {
-    cpu: Symbol::new("cpu"),
-    memory: Symbol::new("memory"),
-    too_many: Symbol::new("Too many pods"),
-    no_cpu: Symbol::new("Insufficient cpu"),
-    no_memory: Symbol::new("Insufficient memory"),
-    no_storage: Symbol::new("Insufficient ephemeral-storage"),
-});
+use crate::cluster::{NodeView, Pod, Resource, Row, Symbol, Table, Usage};
+use crate::framework::{Change, Cycle, Events, MAX_SCORE, Plugin, Point, Reason, Reasons, Reject};
 
 /// How utilization is scored.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,7 +19,7 @@ pub enum Strategy {
 
 pub struct Fit {
     strategy: Strategy,
-    resources: Vec<(Symbol, i64)>,
+    resources: Vec<(Resource, i64)>,
     ignored: Vec<Symbol>,
     ignored_groups: Vec<String>,
 }
@@ -79,13 +61,13 @@ struct ShapePoint {
     score: i64,
 }
 
-fn weighted(resources: Option<Vec<Weighted>>) -> Vec<(Symbol, i64)> {
+fn weighted(resources: Option<Vec<Weighted>>) -> Vec<(Resource, i64)> {
     match resources.filter(|resources| !resources.is_empty()) {
         Some(resources) => resources
             .into_iter()
-            .map(|resource| (Symbol::new(&resource.name), resource.weight.max(1)))
+            .map(|resource| (Resource::new(&resource.name), resource.weight.max(1)))
             .collect(),
-        None => vec![(NAMES.cpu, 1), (NAMES.memory, 1)],
+        None => vec![(Resource::Cpu, 1), (Resource::Memory, 1)],
     }
 }
 
@@ -125,9 +107,9 @@ pub fn make(value: &Value) -> Result<Arc<dyn Plugin>, String> {
 }
 
 impl Fit {
-    fn check(&self, pod: &Pod, row: &Row) -> Result<(), Reject> {
-        let (request, used, total) = (&pod.requests, &row.requested, &row.allocatable);
-        let crowded = row.pods.len() as i64 + 1 > row.max_pods;
+    fn check(&self, pod: &Pod, view: NodeView<'_>) -> Result<(), Reject> {
+        let (request, used, total) = (&pod.needs.requests, &view.usage.requested, &view.node.allocatable);
+        let crowded = view.usage.pods + 1 > view.node.max_pods;
         let short = |request: i64, used: i64, total: i64| request > 0 && request > total - used;
         let fits = !crowded
             && !short(request.cpu, used.cpu, total.cpu)
@@ -139,38 +121,56 @@ impl Fit {
         let mut reasons = Vec::new();
         let mut unresolvable = false;
         if crowded {
-            reasons.push(NAMES.too_many);
+            reasons.push(Reason::Text("Too many pods"));
         }
+        let (storage, used_storage) = (request.ephemeral_storage, used.ephemeral_storage);
         let usual = [
-            (request.cpu, used.cpu, total.cpu, NAMES.no_cpu),
-            (request.memory, used.memory, total.memory, NAMES.no_memory),
-            (request.ephemeral_storage, used.ephemeral_storage, total.ephemeral_storage, NAMES.no_storage),
+            (request.cpu, used.cpu, total.cpu, "Insufficient cpu"),
+            (request.memory, used.memory, total.memory, "Insufficient memory"),
+            (storage, used_storage, total.ephemeral_storage, "Insufficient ephemeral-storage"),
         ];
         for (request, used, total, reason) in usual {
             if short(request, used, total) {
-                reasons.push(reason);
+                reasons.push(Reason::Text(reason));
                 unresolvable |= request > total;
             }
         }
         for (name, amount) in &request.others {
-            if *amount == 0 || self.ignores(*name) {
+            if *amount == 0 || self.ignores(name) {
                 continue;
             }
-            let total = total.other(*name);
-            if *amount > total - used.other(*name) {
-                reasons.push(Symbol::new(&format!("Insufficient {name}")));
+            let total = total.other(name);
+            if *amount > total - used.other(name) {
+                reasons.push(Reason::Insufficient(name.clone()));
                 unresolvable |= *amount > total;
             }
         }
-        match reasons.as_slice() {
-            [] => Ok(()),
-            [one] => Err(Reject { reasons: Reasons::One(*one), unresolvable }),
+        match reasons.len() {
+            0 => Ok(()),
+            1 => Err(Reject { reasons: Reasons::One(reasons.remove(0)), unresolvable }),
             _ => Err(Reject { reasons: Reasons::Many(reasons), unresolvable }),
         }
     }
 
-    fn ignores(&self, name: Symbol) -> bool {
-        self.ignored.contains(&name)
+    /// Whether the pod would fit onto the node, were it not for pods that it may preempt.
+    fn may_fit(&self, pod: &Pod, row: &Row) -> bool {
+        let fits =
+            |usage: &Usage| self.check(pod, NodeView { index: 0, row, node: &row.node, usage }).is_ok();
+        if fits(&row.usage) {
+            return true;
+        }
+        let mut lower =
+            row.pods.values().filter(|other| other.needs.priority < pod.needs.priority).peekable();
+        if pod.needs.never_preempts || lower.peek().is_none() {
+            return false;
+        }
+        let mut usage = row.usage.clone();
+        lower.for_each(|other| usage.remove(other));
+        fits(&usage)
+    }
+
+    fn ignores(&self, name: &Symbol) -> bool {
+        self.ignored.contains(name)
             || name
                 .as_str()
                 .split_once('/')
@@ -179,13 +179,12 @@ impl Fit {
 }
 
 /// What would be requested with the pod, as scores count it, and what there is.
-fn usage(pod: &Pod, row: &Row, name: Symbol) -> (i64, i64) {
-    if name == NAMES.cpu {
-        (row.scored.0 + pod.scored.0, row.allocatable.cpu)
-    } else if name == NAMES.memory {
-        (row.scored.1 + pod.scored.1, row.allocatable.memory)
-    } else {
-        (row.requested.get(name) + pod.requests.get(name), row.allocatable.get(name))
+fn usage(pod: &Pod, view: NodeView<'_>, resource: &Resource) -> (i64, i64) {
+    let (needs, usage, total) = (&pod.needs, view.usage, view.node.allocatable.get(resource));
+    match resource {
+        Resource::Cpu => (usage.scored.0 + needs.scored.0, total),
+        Resource::Memory => (usage.scored.1 + needs.scored.1, total),
+        _ => (usage.requested.get(resource) + needs.requests.get(resource), total),
     }
 }
 
@@ -210,19 +209,19 @@ impl Plugin for Fit {
         &[Point::Filter, Point::Score]
     }
 
-    fn filter(&self, _: usize, _: &Cycle, pod: &Pod, row: &Row) -> Result<(), Reject> {
-        self.check(pod, row)
+    fn filter(&self, _: usize, _: &Cycle, pod: &Pod, view: NodeView<'_>) -> Result<(), Reject> {
+        self.check(pod, view)
     }
 
-    fn score(&self, _: usize, _: &Cycle, pod: &Pod, row: &Row) -> i64 {
+    fn score(&self, _: usize, _: &Cycle, pod: &Pod, view: NodeView<'_>) -> i64 {
         let (mut sum, mut weights) = (0, 0);
         for (name, weight) in &self.resources {
-            let (requested, total) = usage(pod, row, *name);
+            let (requested, total) = usage(pod, view, name);
             if total == 0 {
                 continue;
             }
             // A resource that only some nodes have says nothing about a pod that does not ask for it.
-            if *name != NAMES.cpu && *name != NAMES.memory && pod.requests.get(*name) == 0 {
+            if !matches!(name, Resource::Cpu | Resource::Memory) && pod.needs.requests.get(name) == 0 {
                 continue;
             }
             let score = match &self.strategy {
@@ -238,19 +237,24 @@ impl Plugin for Fit {
         if weights == 0 { 0 } else { sum / weights }
     }
 
+    fn events(&self) -> Events {
+        Events::NODE_ADD | Events::NODE_ALLOCATABLE | Events::POD_DELETE | Events::POD_SCALE_DOWN
+    }
+
     fn hint(&self, pod: &Pod, change: &Change<'_>) -> bool {
         match change {
-            Change::NodeAdded(row) | Change::NodeUpdated { row, .. } => self.check(pod, row).is_ok(),
-            // A place in the count of pods is free in any case.
-            Change::PodRemoved { .. } => true,
-            Change::PodPlaced(_) | Change::NodeRemoved(_) => false,
+            Change::NodeAdded(row) | Change::NodeUpdated { row, .. } | Change::PodRemoved { row, .. } => {
+                self.may_fit(pod, row)
+            }
+            Change::PodScaled { row } => self.may_fit(pod, row),
+            _ => false,
         }
     }
 }
 
 /// Prefers nodes on which the resources would be used in equal measure.
 pub struct Balanced {
-    resources: Vec<Symbol>,
+    resources: Vec<Resource>,
 }
 
 pub fn make_balanced(value: &Value) -> Result<Arc<dyn Plugin>, String> {
@@ -269,13 +273,13 @@ impl Plugin for Balanced {
 
     /// A pod without requests changes no balance.
     fn pre_score(&self, _: usize, _: &mut Cycle, pod: &Pod, _: &Table, _: &[usize]) -> bool {
-        self.resources.iter().any(|name| pod.requests.get(*name) > 0)
+        self.resources.iter().any(|name| pod.needs.requests.get(name) > 0)
     }
 
-    fn score(&self, _: usize, _: &Cycle, pod: &Pod, row: &Row) -> i64 {
+    fn score(&self, _: usize, _: &Cycle, pod: &Pod, view: NodeView<'_>) -> i64 {
         let fractions = self.resources.iter().filter_map(|name| {
-            let total = row.allocatable.get(*name);
-            let requested = row.requested.get(*name) + pod.requests.get(*name);
+            let total = view.node.allocatable.get(name);
+            let requested = view.usage.requested.get(name) + pod.needs.requests.get(name);
             (total > 0).then(|| (requested as f64 / total as f64).min(1.0))
         });
         let (mut count, mut sum, mut squares) = (0.0, 0.0, 0.0);

@@ -1,6 +1,6 @@
 //! `ImageLocality`: prefers nodes that have the pod's images, weighed by size and by how many nodes have them.
 
-use crate::cluster::{Pod, Row, Symbol, Table};
+use crate::cluster::{NodeView, Pod, Symbol, Table};
 use crate::framework::{Cycle, MAX_SCORE, Plugin, Point};
 
 const MEBIBYTE: i64 = 1024 * 1024;
@@ -29,7 +29,7 @@ impl Plugin for ImageLocality {
             .needs
             .images
             .iter()
-            .map(|image| (*image, f64::from(table.image_nodes(*image)) / nodes))
+            .map(|image| (image.clone(), f64::from(table.image_nodes(image)) / nodes))
             .filter(|(_, share)| *share > 0.0)
             .collect();
         let any = !shares.is_empty();
@@ -37,11 +37,13 @@ impl Plugin for ImageLocality {
         any
     }
 
-    fn score(&self, own: usize, cycle: &Cycle, pod: &Pod, row: &Row) -> i64 {
+    fn score(&self, own: usize, cycle: &Cycle, pod: &Pod, view: NodeView<'_>) -> i64 {
         let Some(Shares(shares)) = cycle.state(own) else { return 0 };
         let sum: i64 = shares
             .iter()
-            .filter_map(|(image, share)| row.images.get(image).map(|size| (*size as f64 * share) as i64))
+            .filter_map(|(image, share)| {
+                view.node.images.get(image).map(|size| (*size as f64 * share) as i64)
+            })
             .sum();
         let most = MOST * pod.needs.images.len().max(1) as i64;
         MAX_SCORE * (sum.clamp(LEAST, most) - LEAST) / (most - LEAST)

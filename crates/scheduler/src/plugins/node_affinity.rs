@@ -1,23 +1,17 @@
 //! `NodeAffinity`: node selector, required and preferred node affinity, and the affinity added to every
 //! pod of a profile.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::cluster::pod::Needs;
 use crate::cluster::selector::Term;
-use crate::cluster::{Pod, Row, Symbol, Table};
-use crate::framework::{Change, Cycle, Plugin, Point, PreFilter, Reject, normalize_by_max};
-
-static REASON: LazyLock<Symbol> =
-    LazyLock::new(|| Symbol::new("node(s) didn't match Pod's node affinity/selector"));
-static ADDED_REASON: LazyLock<Symbol> =
-    LazyLock::new(|| Symbol::new("node(s) didn't match scheduler-enforced node affinity"));
+use crate::cluster::{Needs, Node, NodeView, Pod, Shared, Symbol, Table};
+use crate::framework::{Change, Cycle, Events, Plugin, Point, PreFilter, Reject, normalize_by_max};
 
 pub struct NodeAffinity {
-    added: Needs,
+    added: Shared<Needs>,
 }
 
 pub fn make(arguments: &Value) -> Result<Arc<dyn Plugin>, String> {
@@ -25,25 +19,16 @@ pub fn make(arguments: &Value) -> Result<Arc<dyn Plugin>, String> {
     let added = match arguments.get("addedAffinity").filter(|added| !added.is_null()) {
         Some(added) => {
             let pod = serde_json::json!({"spec": {"affinity": {"nodeAffinity": added}}});
-            *Pod::deserialize(pod).map_err(|error| format!("addedAffinity: {error}"))?.needs
+            Pod::deserialize(pod).map_err(|error| format!("addedAffinity: {error}"))?.needs
         }
-        None => Needs::default(),
+        None => Shared::default(),
     };
     Ok(Arc::new(NodeAffinity { added }))
 }
 
-/// Whether node selector and required terms select the node.
-pub fn selects(needs: &Needs, row: &Row) -> bool {
-    needs.node_selector.iter().all(|(key, value)| row.labels.get(*key) == Some(*value))
-        && needs
-            .required
-            .as_ref()
-            .is_none_or(|terms| terms.iter().any(|term| term.matches(row.name, &row.labels)))
-}
-
 impl NodeAffinity {
-    fn fits(&self, pod: &Pod, row: &Row) -> bool {
-        selects(&self.added, row) && selects(&pod.needs, row)
+    fn fits(&self, pod: &Pod, node: &Node) -> bool {
+        self.added.selects(node) && pod.needs.selects(node)
     }
 }
 
@@ -78,27 +63,41 @@ impl Plugin for NodeAffinity {
         }
     }
 
-    fn filter(&self, _: usize, _: &Cycle, pod: &Pod, row: &Row) -> Result<(), Reject> {
-        if !selects(&self.added, row) {
-            return Err(Reject::unresolvable(*ADDED_REASON));
+    fn filter(&self, _: usize, _: &Cycle, pod: &Pod, view: NodeView<'_>) -> Result<(), Reject> {
+        if !self.added.selects(view.node) {
+            return Err(Reject::unresolvable("node(s) didn't match scheduler-enforced node affinity"));
         }
-        if selects(&pod.needs, row) { Ok(()) } else { Err(Reject::unresolvable(*REASON)) }
+        if !pod.needs.selects(view.node) {
+            return Err(Reject::unresolvable("node(s) didn't match Pod's node affinity/selector"));
+        }
+        Ok(())
     }
 
     fn pre_score(&self, _: usize, _: &mut Cycle, pod: &Pod, _: &Table, _: &[usize]) -> bool {
         !pod.needs.preferred.is_empty() || !self.added.preferred.is_empty()
     }
 
-    fn score(&self, _: usize, _: &Cycle, pod: &Pod, row: &Row) -> i64 {
+    fn score(&self, _: usize, _: &Cycle, pod: &Pod, view: NodeView<'_>) -> i64 {
         let preferred = pod.needs.preferred.iter().chain(&self.added.preferred);
-        preferred.filter(|(_, term)| term.matches(row.name, &row.labels)).map(|(weight, _)| weight).sum()
+        preferred
+            .filter(|(_, term)| term.matches(&view.node.name, &view.node.labels))
+            .map(|(weight, _)| weight)
+            .sum()
     }
 
     fn normalize(&self, _: usize, _: &Cycle, _: &Pod, _: &Table, _: &[usize], scores: &mut [i64]) {
         normalize_by_max(scores, false);
     }
 
+    fn events(&self) -> Events {
+        Events::NODE_ADD | Events::NODE_LABEL
+    }
+
     fn hint(&self, pod: &Pod, change: &Change<'_>) -> bool {
-        matches!(change, Change::NodeAdded(row) | Change::NodeUpdated { row, .. } if self.fits(pod, row))
+        match change {
+            Change::NodeAdded(row) => self.fits(pod, &row.node),
+            Change::NodeUpdated { row, old } => self.fits(pod, &row.node) && !self.fits(pod, old),
+            _ => false,
+        }
     }
 }

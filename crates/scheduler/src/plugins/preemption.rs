@@ -1,15 +1,14 @@
 //! `DefaultPreemption`: a node on which taking away pods of lower priority would make place.
 //!
 //! Pure search; the caller deletes the victims. Place that has been promised to other pods is not taken from them.
-//! Pod disruption budgets are not considered yet, and constraints between pods (affinity, spreading) are taken as
-//! they are with the victims still there.
+//! Pod disruption budgets are not considered yet.
 
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::cluster::{Pod, Row, Symbol, Table};
-use crate::core::profile::Profile;
+use crate::cluster::{NodeView, Pod, Symbol, Usage};
+use crate::core::profile::Trial;
 use crate::framework::{Cycle, Diagnosis, Plugin, Point};
 
 pub struct DefaultPreemption;
@@ -50,27 +49,19 @@ fn candidates(nodes: usize) -> usize {
 }
 
 /// Searches the nodes that the diagnosis says could be made to fit.
-pub fn search(
-    profile: &Profile,
-    cycle: &Cycle,
-    active: &[usize],
-    pod: &Arc<Pod>,
-    table: &Table,
-    diagnosis: &Diagnosis,
-) -> Preemption {
-    if !pod.preempts {
+pub fn search(trial: &Trial<'_>, cycle: &mut Cycle, diagnosis: &Diagnosis) -> Preemption {
+    let (pod, table) = (trial.pod, trial.table);
+    if pod.needs.never_preempts {
         return Preemption::Ineligible("preemption: not eligible due to preemptionPolicy=Never.");
     }
     // An earlier preemption of this pod is under way while a victim on its node is being deleted.
     // The table may know its nomination before the pod's status shows it.
-    let nominated = table.nomination(&pod.uid).or_else(|| table.index(pod.nominated));
+    let nominated = table.nomination(&pod.uid).or_else(|| table.index(&pod.nominated));
     if let Some(row) = nominated
         && diagnosis.resolvable.contains(&row)
-        && table
-            .row(row)
-            .pods
-            .values()
-            .any(|other| other.priority < pod.priority && (other.preempted || table.is_leaving(&other.uid)))
+        && table.row(row).pods.values().any(|other| {
+            other.needs.priority < pod.needs.priority && (other.preempted || table.is_leaving(&other.uid))
+        })
     {
         return Preemption::Ineligible(
             "preemption: not eligible due to a terminating pod on the nominated node.",
@@ -79,11 +70,10 @@ pub fn search(
     let mut best: Option<(Victims, Cost)> = None;
     let mut found = 0;
     for index in &diagnosis.resolvable {
-        let row = table.row(*index);
-        if let Some(pods) = victims(profile, cycle, active, pod, row, &table.promised(*index, pod)) {
+        if let Some(pods) = victims(trial, cycle, *index) {
             let cost = Cost::of(&pods);
             if best.as_ref().is_none_or(|(_, least)| cost < *least) {
-                best = Some((Victims { node: row.name, pods }, cost));
+                best = Some((Victims { node: table.row(*index).node.name.clone(), pods }, cost));
             }
             found += 1;
             if found >= candidates(diagnosis.nodes) {
@@ -111,38 +101,45 @@ fn message(diagnosis: &Diagnosis) -> String {
 }
 
 /// The fewest and least important pods to take away so that the pod fits; none when even all would not do.
-fn victims(
-    profile: &Profile,
-    cycle: &Cycle,
-    active: &[usize],
-    pod: &Arc<Pod>,
-    row: &Row,
-    promised: &[&Arc<Pod>],
-) -> Option<Vec<Arc<Pod>>> {
-    let mut lower: Vec<Arc<Pod>> =
-        row.pods.values().filter(|other| other.priority < pod.priority).cloned().collect();
+fn victims(trial: &Trial<'_>, cycle: &mut Cycle, index: usize) -> Option<Vec<Arc<Pod>>> {
+    let row = trial.table.row(index);
+    let priority = trial.pod.needs.priority;
+    let lower = row.pods.values().filter(|other| other.needs.priority < priority);
+    let mut lower: Vec<Arc<Pod>> = lower.cloned().collect();
     if lower.is_empty() {
         return None;
     }
-    let mut trial = row.clone();
+    let promised = trial.table.promised(index, trial.pod);
+    let mut usage = row.usage.clone();
     for other in &lower {
-        trial.remove(&other.uid);
+        usage.remove(other);
+        trial.adjust(cycle, index, other, -1);
     }
-    let fits = |trial: &Row| profile.fits(active, cycle, pod, trial, promised).is_ok();
-    if !fits(&trial) {
-        return None;
+    let fits = |usage: &Usage, cycle: &mut Cycle| {
+        trial.fits(cycle, NodeView { index, row, node: &row.node, usage }, &promised).is_ok()
+    };
+    let found = fits(&usage, cycle);
+    if found {
+        // Give back as many as can stay, the most important first.
+        lower.sort_by(|one, two| {
+            two.needs.priority.cmp(&one.needs.priority).then(one.started.cmp(&two.started))
+        });
+        lower.retain(|other| {
+            usage.add(other);
+            trial.adjust(cycle, index, other, 1);
+            let stays = fits(&usage, cycle);
+            if !stays {
+                usage.remove(other);
+                trial.adjust(cycle, index, other, -1);
+            }
+            !stays
+        });
     }
-    // Give back as many as can stay, the most important first.
-    lower.sort_by(|one, two| two.priority.cmp(&one.priority).then(one.started.cmp(&two.started)));
-    lower.retain(|other| {
-        trial.place(other);
-        let stays = fits(&trial);
-        if !stays {
-            trial.remove(&other.uid);
-        }
-        !stays
-    });
-    Some(lower)
+    // The next node is tried with these pods where they are.
+    for other in &lower {
+        trial.adjust(cycle, index, other, 1);
+    }
+    found.then_some(lower)
 }
 
 /// In upstream's order: the highest priority lost, the sum of priorities, the number, and how lately
@@ -157,12 +154,12 @@ struct Cost {
 
 impl Cost {
     fn of(victims: &[Arc<Pod>]) -> Cost {
-        let highest = victims.iter().map(|pod| i64::from(pod.priority)).max().unwrap_or(i64::MIN);
-        let important = victims.iter().filter(|pod| i64::from(pod.priority) == highest);
+        let highest = victims.iter().map(|pod| i64::from(pod.needs.priority)).max().unwrap_or(i64::MIN);
+        let important = victims.iter().filter(|pod| i64::from(pod.needs.priority) == highest);
         Cost {
             highest,
             // Counted from the lowest priority there is, so that each victim more costs more.
-            sum: victims.iter().map(|pod| i64::from(pod.priority) - i64::from(i32::MIN)).sum(),
+            sum: victims.iter().map(|pod| i64::from(pod.needs.priority) - i64::from(i32::MIN)).sum(),
             count: victims.len(),
             started: std::cmp::Reverse(important.map(|pod| pod.started).min().unwrap_or(0)),
         }

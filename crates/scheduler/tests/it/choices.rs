@@ -96,7 +96,7 @@ fn init_containers_and_sidecars_count_at_their_peak() {
     let request = |cpu: &str| json!({"requests": {"cpu": cpu}});
     let check = |init: Value, main: &str, expected: i64| {
         let spec = json!({"spec": {"initContainers": init, "containers": [{"name": "c", "image": "x", "resources": request(main)}]}});
-        assert_eq!(pod("p", spec).requests.cpu, expected);
+        assert_eq!(pod("p", spec).needs.requests.cpu, expected);
     };
     let init = |cpu: &str| json!({"name": "i", "image": "x", "resources": request(cpu)});
     let sidecar =
@@ -118,7 +118,7 @@ fn allocated_amounts_count_while_a_pod_is_resized() {
             whole["status"]["allocatedResources"] = json!({"cpu": allocated});
             whole["status"]["resources"] = json!({"requests": {"cpu": actual}});
         }
-        assert_eq!(pod("p", whole).requests.cpu, expected, "{asked} {given:?} {reason}");
+        assert_eq!(pod("p", whole).needs.requests.cpu, expected, "{asked} {given:?} {reason}");
     };
     check("1", None, "", 1250);
     check("1", Some(("1250m", "1250m")), "", 1250);
@@ -160,4 +160,32 @@ fn namespaces_of_a_term() {
     check(json!({"namespaceSelector": by_team("ns")}), [true, false]);
     check(json!({"namespaceSelector": by_team("other")}), [false, true]);
     check(json!({"namespaceSelector": by_team("other"), "namespaces": ["ns"]}), [true, true]);
+}
+
+#[test]
+fn a_window_of_a_large_cluster_has_nodes_of_all_zones() {
+    let zone = |zone: &str| json!({"metadata": {"labels": {"topology.kubernetes.io/zone": zone}}});
+    let nodes = (0..300).map(|n| node(&format!("n{n}"), "4", zone(if n < 150 { "a" } else { "b" })));
+    let mut fixture = Fixture::new(nodes);
+    // Less than half of the nodes are looked at.
+    let spread = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"topologySpreadConstraints": [
+        {"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": {"app": "web"}}}]}});
+    let mut in_b = 0;
+    for n in 0..4 {
+        let Result::Node(node) = fixture.schedule(&pod(&format!("p{n}"), spread.clone())) else { panic!() };
+        in_b += usize::from(node["n".len()..].parse::<usize>().unwrap() >= 150);
+    }
+    assert_eq!(in_b, 2);
+}
+
+#[test]
+fn the_node_that_a_pod_was_promised_is_tried_first() {
+    let mut fixture = Fixture::new([node("a", "4", json!({})), node("b", "4", json!({}))]);
+    fixture.add(&crate::fixture::on(&cpu("other", "2", json!({})), "a"));
+    let promised = pod("p", json!({"status": {"nominatedNodeName": "a"}}));
+    assert_eq!(fixture.schedule(&promised), Result::Node("a"));
+    // One that will not do is no reason to fail.
+    let crowded = json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "3"}}}]}, "status": {"nominatedNodeName": "a"}});
+    assert_eq!(fixture.schedule(&pod("q", crowded)), Result::Node("b"));
 }

@@ -27,7 +27,7 @@ fn a_pod_deleted_while_assumed_leaves_nothing() {
     fixture.core.remove_pod(&pod, fixture.now);
     assert!(!fixture.bind_fails(true), "nothing to try again");
     assert_eq!(fixture.core.table.pods(), 0);
-    assert_eq!(fixture.core.table.row(0).requested.cpu, 0);
+    assert_eq!(fixture.core.table.row(0).usage.requested.cpu, 0);
     assert_eq!(fixture.schedule(&cpu("q", "1", json!({}))), Result::Node("a"));
 }
 
@@ -35,14 +35,13 @@ fn a_pod_deleted_while_assumed_leaves_nothing() {
 fn a_binding_that_failed_is_made_up_for_by_the_pod_as_it_is_now() {
     let mut fixture = Fixture::new([node("a", "2", json!({}))]);
     let pod = cpu("p", "1", json!({}));
-    let mut changed = (*pod).clone();
-    changed.requests.cpu = 2000;
+    let changed = (*cpu("p", "2", json!({}))).clone();
     assert_eq!(fixture.schedule(&pod), Result::Node("a"));
     fixture.core.set_pod(&Arc::new(changed.clone()), Some(&pod), fixture.now);
     assert!(fixture.bind_fails(false));
     fixture.wait(1000);
     assert_eq!(fixture.next(), Result::Node("a"));
-    assert_eq!(fixture.core.table.row(0).requested.cpu, 2000);
+    assert_eq!(fixture.core.table.row(0).usage.requested.cpu, 2000);
     // A pod that is being deleted by now is dropped.
     let ending = Pod { deleting: true, ..changed.clone() };
     fixture.core.set_pod(&Arc::new(ending), Some(&changed), fixture.now);
@@ -60,7 +59,7 @@ fn a_pod_seen_bound_is_not_forgotten() {
     assert_eq!(fixture.core.table.assumed(), 0);
     // The answer to the binding was lost.
     assert!(!fixture.bind_fails(false));
-    assert_eq!(fixture.core.table.row(0).requested.cpu, 1000);
+    assert_eq!(fixture.core.table.row(0).usage.requested.cpu, 1000);
 }
 
 #[test]
@@ -80,7 +79,7 @@ fn pods_before_their_node_and_after_it() {
     fixture.core.set_node(&node("a", "1", json!({})), None, fixture.now);
     assert!(matches!(fixture.schedule(&cpu("p", "1", json!({}))), Result::Message(_)));
     // The node goes, its pods stay a while; a new node of that name is not empty.
-    fixture.core.remove_node(Symbol::new("a"), fixture.now);
+    fixture.core.remove_node(&Symbol::new("a"), fixture.now);
     assert_eq!(fixture.core.table.nodes(), 0);
     fixture.core.set_node(&node("a", "1", json!({})), None, fixture.now);
     fixture.wait(1000);
@@ -96,7 +95,7 @@ fn rows_are_used_again() {
     for n in 0..100 {
         let name = format!("n{n}");
         fixture.core.set_node(&node(&name, "1", json!({})), None, fixture.now);
-        fixture.core.remove_node(Symbol::new(&name), fixture.now);
+        fixture.core.remove_node(&Symbol::new(&name), fixture.now);
     }
     assert!(fixture.core.table.rows().len() <= 1);
 }
@@ -105,7 +104,7 @@ fn rows_are_used_again() {
 fn a_node_without_anything_set_takes_nothing() {
     use serde::Deserialize;
     let bare = scheduler::cluster::Node::deserialize(json!({"metadata": {"name": "bare"}})).unwrap();
-    let mut fixture = Fixture::new([bare]);
+    let mut fixture = Fixture::new([Arc::new(bare)]);
     let Result::Message(message) = fixture.schedule(&cpu("p", "1", json!({}))) else { panic!() };
     assert!(
         message.starts_with("0/1 nodes are available: 1 Insufficient cpu, 1 Too many pods."),

@@ -5,26 +5,26 @@ use std::time::Duration;
 
 use scheduler::cluster::{Node, Pod, Symbol};
 use scheduler::config::Configuration;
-use scheduler::core::queue::{Backoff, Entry};
-use scheduler::core::{Attempt, Core};
+use scheduler::core::queue::Backoff;
+use scheduler::core::{Attempt, Binding, Core};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 pub struct Fixture {
     pub core: Core,
     pub now: Duration,
-    assumed: Vec<(Entry, Symbol)>,
+    pub assumed: Vec<Binding>,
 }
 
 /// `extra` is merged into the object.
-pub fn node(name: &str, cpu: &str, extra: Value) -> Node {
+pub fn node(name: &str, cpu: &str, extra: Value) -> Arc<Node> {
     let mut object = json!({
         "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
         "spec": {},
         "status": {"allocatable": {"cpu": cpu, "memory": "4Gi", "pods": "10", "ephemeral-storage": "10Gi"}},
     });
     merge(&mut object, extra);
-    Node::deserialize(object).unwrap()
+    Arc::new(Node::deserialize(object).unwrap())
 }
 
 pub fn pod(name: &str, extra: Value) -> Arc<Pod> {
@@ -71,7 +71,7 @@ pub enum Result {
 }
 
 impl Fixture {
-    pub fn new(nodes: impl IntoIterator<Item = Node>) -> Fixture {
+    pub fn new(nodes: impl IntoIterator<Item = Arc<Node>>) -> Fixture {
         let profiles = Configuration::default().profiles().unwrap();
         let mut core = Core::new(profiles, Backoff::default(), 7);
         for node in nodes {
@@ -96,20 +96,22 @@ impl Fixture {
 
     pub fn next(&mut self) -> Result {
         match self.core.attempt(self.now) {
-            Some(Attempt::Bind { entry, node, .. }) => {
-                self.assumed.push((entry, node));
-                Result::Node(node.as_str())
+            Some(Attempt::Bind(binding)) => {
+                let node = binding.node.to_string();
+                self.assumed.push(*binding);
+                Result::Node(node.leak())
             }
-            Some(Attempt::Unschedulable { message, .. }) => Result::Message(message),
+            Some(Attempt::Unschedulable { message, .. } | Attempt::Failed { message, .. }) => {
+                Result::Message(message)
+            }
             Some(Attempt::Skipped) | None => Result::Nothing,
         }
     }
 
     /// The binding of the last assumed pod fails.
     pub fn bind_fails(&mut self, gone: bool) -> bool {
-        let (entry, node) = self.assumed.pop().unwrap();
-        let profile = self.core.profiles[&entry.pod.scheduler].clone();
-        self.core.bind_failed(&profile, entry, node, gone, self.now)
+        let binding = self.assumed.pop().unwrap();
+        self.core.bind_failed(binding, gone, self.now)
     }
 }
 

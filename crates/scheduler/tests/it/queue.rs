@@ -1,5 +1,7 @@
 //! Order, backoff, hints, gates.
 
+use std::sync::Arc;
+
 use scheduler::cluster::{Node, Symbol};
 use serde_json::{Value, json};
 
@@ -98,7 +100,7 @@ fn others_pods_are_not_ours() {
 }
 
 /// Three zones; hard spreading by zone has no place left but in the last, whose node is too small.
-fn spread_out() -> (Fixture, Node) {
+fn spread_out() -> (Fixture, Arc<Node>) {
     let zoned = |name: &str, cpu: &str| node(name, cpu, json!({"metadata": {"labels": {"zone": name}}}));
     let last = zoned("c", "0");
     let mut fixture = Fixture::new([zoned("a", "9"), zoned("b", "9"), last.clone()]);
@@ -127,7 +129,7 @@ fn spread_out() -> (Fixture, Node) {
 #[test]
 fn a_domain_that_goes_with_its_node_lets_spread_pods_through() {
     let (mut fixture, last) = spread_out();
-    fixture.core.remove_node(last.name, fixture.now);
+    fixture.core.remove_node(&last.name, fixture.now);
     assert!(matches!(fixture.next(), Result::Node(_)));
 }
 
@@ -156,6 +158,6 @@ fn pods_of_a_node_that_is_gone_keep_nobody_away() {
     fixture.add(&on(&alone("one"), "a"));
     assert!(matches!(fixture.schedule(&alone("two")), Result::Message(_)));
     fixture.wait(10_000);
-    fixture.core.remove_node(Symbol::new("a"), fixture.now);
+    fixture.core.remove_node(&Symbol::new("a"), fixture.now);
     assert_eq!(fixture.next(), Result::Node("b"));
 }

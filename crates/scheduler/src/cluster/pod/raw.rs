@@ -9,10 +9,10 @@ use client::{Key, Metadata};
 use machinery::labels::Selector;
 use serde::Deserialize;
 
-use super::{Needs, Pod, PodTerm, Port, Spread, Toleration, TolerationOperator};
+use super::{Labels, Needs, Pod, PodTerm, Port, Spread, Toleration, TolerationOperator};
 use crate::cluster::resources::Text;
 use crate::cluster::selector::RawTerm;
-use crate::cluster::{Effect, Symbol};
+use crate::cluster::{Effect, Shared, Symbol};
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -171,10 +171,7 @@ struct Condition {
 impl From<Raw> for Pod {
     fn from(raw: Raw) -> Pod {
         let Raw { metadata, mut spec, status } = raw;
-        let (requests, scored) = requests::of(&spec, &status);
-        let ports = ports(&spec);
-        let scheduler =
-            if spec.scheduler_name.is_empty() { "default-scheduler" } else { &spec.scheduler_name };
+        let needs = needs(&mut spec, &status, &metadata.labels);
         let conditions = status.conditions.unwrap_or_default();
         let disruption = conditions.iter().find(|condition| condition.kind == "DisruptionTarget");
         let preempted = disruption.is_some_and(|disruption| {
@@ -184,20 +181,16 @@ impl From<Raw> for Pod {
             .into_iter()
             .find(|condition| condition.kind == "PodScheduled" && condition.status == "False")
             .map(|condition| Box::new((condition.status, condition.message)));
+        let namespace = Symbol::new(&metadata.namespace);
         Pod {
-            key: Key::new(&metadata.namespace, &metadata.name),
+            key: Key { namespace: namespace.to_arc(), name: metadata.name.into() },
+            namespace,
             uid: metadata.uid.into(),
             resource_version: metadata.resource_version.into(),
             generation: metadata.generation,
+            labels: Shared::new(Labels::new(&metadata.labels)),
             node: Symbol::new(&spec.node_name),
-            scheduler: Symbol::new(scheduler),
-            priority: spec.priority.unwrap_or(0),
-            preempts: spec.preemption_policy.as_deref() != Some("Never"),
-            requests,
-            scored,
-            ports,
-            needs: Box::new(needs(&mut spec, &metadata.labels)),
-            labels: metadata.labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect(),
+            needs: Shared::new(needs),
             started: status.start_time.map_or(i64::MAX, |time| time.as_second()),
             deleting: metadata.deletion_timestamp.is_some(),
             preempted: preempted && metadata.deletion_timestamp.is_some(),
@@ -208,7 +201,7 @@ impl From<Raw> for Pod {
     }
 }
 
-fn ports(spec: &Spec) -> Box<[Port]> {
+fn ports(spec: &Spec) -> Vec<Port> {
     let containers = spec.containers.iter();
     let sidecars = spec
         .init_containers
@@ -229,7 +222,9 @@ fn ports(spec: &Spec) -> Box<[Port]> {
         .collect()
 }
 
-fn needs(spec: &mut Spec, labels: &BTreeMap<String, String>) -> Needs {
+fn needs(spec: &mut Spec, status: &Status, labels: &BTreeMap<String, String>) -> Needs {
+    let (requests, scored) = requests::of(spec, status);
+    let scheduler = if spec.scheduler_name.is_empty() { "default-scheduler" } else { &spec.scheduler_name };
     let affinity = spec.affinity.take().unwrap_or_default();
     let node = affinity.node_affinity.unwrap_or_default();
     let (with, without) =
@@ -244,6 +239,12 @@ fn needs(spec: &mut Spec, labels: &BTreeMap<String, String>) -> Needs {
     // A bound pod's own wishes about nodes no longer matter; what it keeps away from itself does.
     let bound = !spec.node_name.is_empty();
     Needs {
+        scheduler: Symbol::new(scheduler),
+        priority: spec.priority.unwrap_or(0),
+        never_preempts: spec.preemption_policy.as_deref() == Some("Never"),
+        requests,
+        scored,
+        ports: ports(spec),
         gates: spec.scheduling_gates.take().unwrap_or_default().into_iter().map(|gate| gate.name).collect(),
         node_selector: spec
             .node_selector
@@ -308,7 +309,7 @@ fn pod_term(raw: RawPodTerm) -> PodTerm {
     PodTerm {
         key: Symbol::new(&raw.topology_key),
         selector: selector(raw.label_selector.as_ref()),
-        namespaces: raw.namespaces.unwrap_or_default(),
+        namespaces: raw.namespaces.unwrap_or_default().iter().map(|name| Symbol::new(name)).collect(),
         namespace_selector: raw.namespace_selector.as_ref().map(|value| selector(Some(value))),
     }
 }

@@ -1,0 +1,112 @@
+//! Unschedulable pods by what rejected them. Pods of one template that the same plugins rejected are one class: a change
+//! could help all of them or none. An event asks the classes of plugins that listen to it, once each.
+
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::profile::Profile;
+use crate::cluster::pod::Labels;
+use crate::cluster::{Needs, Pod, Shared, Symbol};
+use crate::framework::Change;
+
+/// What queueing hints read of a pod, and the bits of the plugins that rejected it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Class {
+    namespace: Symbol,
+    labels: Shared<Labels>,
+    needs: Shared<Needs>,
+    plugins: u64,
+}
+
+impl Class {
+    fn of(pod: &Pod, plugins: u64) -> Class {
+        Class {
+            namespace: pod.namespace.clone(),
+            labels: pod.labels.clone(),
+            needs: pod.needs.clone(),
+            plugins,
+        }
+    }
+}
+
+/// Bits of a set, in ascending order.
+fn bits(mut set: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let bit = (set != 0).then(|| set.trailing_zeros() as usize)?;
+        set &= set - 1;
+        Some(bit)
+    })
+}
+
+#[derive(Debug, Default)]
+pub struct Classes {
+    pods: FxHashMap<Class, FxHashMap<Box<str>, Arc<Pod>>>,
+    /// By the scheduler's name and the place of a plugin that rejected the pods.
+    by_plugin: FxHashMap<(Symbol, usize), FxHashSet<Class>>,
+}
+
+impl Classes {
+    pub fn insert(&mut self, pod: &Arc<Pod>, plugins: u64) {
+        let class = Class::of(pod, plugins);
+        let pods = self.pods.entry(class.clone()).or_default();
+        if pods.is_empty() {
+            for bit in bits(plugins) {
+                let place = (pod.needs.scheduler.clone(), bit);
+                self.by_plugin.entry(place).or_default().insert(class.clone());
+            }
+        }
+        pods.insert(pod.uid.clone(), pod.clone());
+    }
+
+    pub fn remove(&mut self, pod: &Pod, plugins: u64) {
+        let class = Class::of(pod, plugins);
+        let Some(pods) = self.pods.get_mut(&class) else { return };
+        pods.remove(&pod.uid);
+        if !pods.is_empty() {
+            return;
+        }
+        for bit in bits(plugins) {
+            let place = (pod.needs.scheduler.clone(), bit);
+            if let Some(classes) = self.by_plugin.get_mut(&place) {
+                classes.remove(&class);
+                if classes.is_empty() {
+                    self.by_plugin.remove(&place);
+                }
+            }
+        }
+        self.pods.remove(&class);
+    }
+
+    /// Pods that a change could help.
+    pub fn helped(&self, profiles: &FxHashMap<Symbol, Arc<Profile>>, change: &Change<'_>) -> Vec<Box<str>> {
+        if self.pods.is_empty() {
+            return Vec::new();
+        }
+        let mut helped: FxHashSet<&Class> = FxHashSet::default();
+        let mut uids = Vec::new();
+        for profile in profiles.values() {
+            for (place, plugin) in profile.listeners(change.events()) {
+                let Some(classes) = self.by_plugin.get(&(profile.name.clone(), place)) else { continue };
+                for class in classes {
+                    let Some(pods) = self.pods.get(class) else { continue };
+                    let Some(one) = pods.values().next() else { continue };
+                    if !helped.contains(class) && plugin.hint(one, change) {
+                        helped.insert(class);
+                        uids.extend(pods.keys().cloned());
+                    }
+                }
+            }
+        }
+        uids
+    }
+
+    /// How many pods each plugin of a profile rejected, by its place.
+    pub fn rejected(&self, profile: &Profile) -> Vec<usize> {
+        let count = |place| -> usize {
+            let classes = self.by_plugin.get(&(profile.name.clone(), place)).into_iter().flatten();
+            classes.filter_map(|class| self.pods.get(class)).map(FxHashMap::len).sum()
+        };
+        (0..profile.plugins.len()).map(count).collect()
+    }
+}

@@ -1,0 +1,101 @@
+//! What happens in the cluster that may make a pod schedulable, and which of it a plugin listens to.
+
+use std::ops::BitOr;
+
+use crate::cluster::{Node, Pod, Row};
+
+/// Kinds of changes, as upstream's plugins register for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Events(u32);
+
+impl Events {
+    pub const NONE: Events = Events(0);
+    pub const NODE_ADD: Events = Events(1);
+    pub const NODE_DELETE: Events = Events(1 << 1);
+    pub const NODE_ALLOCATABLE: Events = Events(1 << 2);
+    pub const NODE_LABEL: Events = Events(1 << 3);
+    /// Taints, and whether it is cordoned.
+    pub const NODE_TAINT: Events = Events(1 << 4);
+    pub const POD_ADD: Events = Events(1 << 8);
+    pub const POD_DELETE: Events = Events(1 << 9);
+    pub const POD_LABEL: Events = Events(1 << 10);
+    /// A placed pod asks for less.
+    pub const POD_SCALE_DOWN: Events = Events(1 << 11);
+
+    pub fn intersects(self, other: Events) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+impl BitOr for Events {
+    type Output = Events;
+
+    fn bitor(self, other: Events) -> Events {
+        Events(self.0 | other.0)
+    }
+}
+
+/// A change in the cluster.
+#[derive(Clone, Copy)]
+pub enum Change<'a> {
+    NodeAdded(&'a Row),
+    NodeUpdated {
+        row: &'a Row,
+        old: &'a Node,
+    },
+    NodeRemoved(&'a Node),
+    PodPlaced(&'a Pod),
+    /// The labels of a placed pod changed.
+    PodLabelled {
+        old: &'a Pod,
+        new: &'a Pod,
+    },
+    /// A placed pod went away, or one that was promised the node; the row is as it is without it.
+    PodRemoved {
+        pod: &'a Pod,
+        row: &'a Row,
+    },
+    /// A placed pod asks for other amounts than before.
+    PodScaled {
+        row: &'a Row,
+    },
+}
+
+impl Change<'_> {
+    pub fn events(&self) -> Events {
+        match self {
+            Change::NodeAdded(_) => Events::NODE_ADD,
+            Change::NodeUpdated { row, old } => {
+                let node = &*row.node;
+                let mut events = Events::NONE;
+                if old.allocatable != node.allocatable || old.max_pods != node.max_pods {
+                    events = events | Events::NODE_ALLOCATABLE;
+                }
+                if old.labels != node.labels {
+                    events = events | Events::NODE_LABEL;
+                }
+                if old.taints != node.taints || old.unschedulable != node.unschedulable {
+                    events = events | Events::NODE_TAINT;
+                }
+                events
+            }
+            Change::NodeRemoved(_) => Events::NODE_DELETE,
+            Change::PodPlaced(_) => Events::POD_ADD,
+            Change::PodLabelled { .. } => Events::POD_LABEL,
+            Change::PodRemoved { .. } => Events::POD_DELETE,
+            Change::PodScaled { .. } => Events::POD_SCALE_DOWN,
+        }
+    }
+
+    /// The event's name in upstream's metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Change::NodeAdded(_) => "NodeAdd",
+            Change::NodeUpdated { .. } => "NodeUpdate",
+            Change::NodeRemoved(_) => "NodeDelete",
+            Change::PodPlaced(_) => "AssignedPodAdd",
+            Change::PodLabelled { .. } | Change::PodScaled { .. } => "AssignedPodUpdate",
+            Change::PodRemoved { .. } => "AssignedPodDelete",
+        }
+    }
+}
