@@ -1,14 +1,17 @@
 //! Requests on one resource, by its run-time name. The typed methods of [`Client`](crate::Client) are
 //! these with the resource of their view.
 
+use bytes::Bytes;
 use http::Method;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::journal;
 use crate::options::Query;
 use crate::{
-    Client, DeleteOptions, Error, List, ListOptions, Patch, Request, ResourceRef, Result, Watch, WatchOptions,
+    Client, DeleteOptions, Error, Key, List, ListOptions, Patch, Request, ResourceRef, Result, Watch,
+    WatchOptions,
 };
 
 const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
@@ -97,7 +100,7 @@ impl Api<'_> {
         object: &impl Serialize,
     ) -> Result<T> {
         let path = self.resource.path(namespace, None, None);
-        self.client.call(self.request(Method::POST, path).json(object)?).await
+        self.write(namespace, "", self.request(Method::POST, path).json(object)?).await
     }
 
     pub async fn create_subresource<T: DeserializeOwned>(
@@ -119,7 +122,7 @@ impl Api<'_> {
         object: &impl Serialize,
     ) -> Result<T> {
         let path = self.resource.path(namespace, Some(name), subresource);
-        self.client.call(self.request(Method::PUT, path).json(object)?).await
+        self.write(namespace, name, self.request(Method::PUT, path).json(object)?).await
     }
 
     pub async fn patch<T: DeserializeOwned>(
@@ -137,13 +140,13 @@ impl Api<'_> {
         let path = with_query(self.resource.path(namespace, Some(name), subresource), query);
         let request =
             self.request(Method::PATCH, path).json(patch.body())?.content_type(patch.content_type());
-        self.client.call(request).await
+        self.write(namespace, name, request).await
     }
 
     pub async fn delete(&self, namespace: Option<&str>, name: &str, options: &DeleteOptions) -> Result<()> {
         let path = self.resource.path(namespace, Some(name), None);
         let request = Request::new(Method::DELETE, path).json(&options.body())?;
-        self.client.bytes(request).await.map(drop)
+        self.journaled(namespace, name, request).await.map(drop)
     }
 
     /// Deletes everything the selectors of `list` select.
@@ -169,6 +172,26 @@ impl Api<'_> {
             request = request.accept(METADATA);
         }
         Ok(Watch::new(self.resource, self.client.stream(request).await?.into_body()))
+    }
+
+    async fn write<T: DeserializeOwned>(
+        &self,
+        namespace: Option<&str>,
+        name: &str,
+        request: Request,
+    ) -> Result<T> {
+        let what = format!("the answer to {} {}", request.method, request.path);
+        let bytes = self.journaled(namespace, name, request).await?;
+        serde_json::from_slice(&bytes).map_err(|source| Error::Decode { what, source })
+    }
+
+    async fn journaled(&self, namespace: Option<&str>, name: &str, request: Request) -> Result<Bytes> {
+        let bytes = self.client.bytes(request).await?;
+        if let Some(journal) = &self.client.journal {
+            let key = Key::new(namespace.unwrap_or_default(), name);
+            journal::report(&**journal, self.resource, &key, &bytes);
+        }
+        Ok(bytes)
     }
 
     fn request(&self, method: Method, path: String) -> Request {

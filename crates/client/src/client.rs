@@ -15,8 +15,8 @@ use crate::figures;
 use crate::limits::Pace;
 use crate::transport::{Failure, Transport};
 use crate::{
-    Api, Body, Config, DeleteOptions, Error, List, ListOptions, Material, Patch, ResourceRef, Result, View,
-    Watch, WatchOptions,
+    Api, Body, Config, DeleteOptions, Error, Journal, List, ListOptions, Material, Patch, ResourceRef,
+    Result, View, Watch, WatchOptions,
 };
 
 /// How often a request is tried that the server asked to send later.
@@ -29,6 +29,7 @@ const TOKEN_AGE: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
+    pub(crate) journal: Option<Arc<dyn Journal>>,
 }
 
 struct Inner {
@@ -119,7 +120,12 @@ impl Client {
         turn: Turn,
     ) -> Client {
         let (pace, token) = (config.rate.map(Pace::new), Mutex::new(None));
-        Client { inner: Arc::new(Inner { config, transport, token, requests, pace, turn }) }
+        Client { inner: Arc::new(Inner { config, transport, token, requests, pace, turn }), journal: None }
+    }
+
+    /// This client, whose writes are reported to `journal`.
+    pub fn with_journal(&self, journal: Arc<dyn Journal>) -> Client {
+        Client { inner: self.inner.clone(), journal: Some(journal) }
     }
 
     /// A client for what must not wait: an answer comes in this time or not at all, and requests take their turn before

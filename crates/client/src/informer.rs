@@ -6,6 +6,7 @@
 //! the watch was interrupted is reported as `Deleted` with its last known state. An object deleted and
 //! recreated under its name in such a gap is reported as `Deleted`, then `Added`.
 
+mod index;
 mod reflector;
 mod store;
 
@@ -18,6 +19,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::{Client, Key, ResourceRef, View, WorkQueue};
+pub use index::Index;
 use store::Shared;
 
 /// A change to an object.
@@ -162,7 +164,8 @@ impl Informers {
             return informer.clone();
         }
         let cancel = self.inner.cancel.child_token();
-        let shared = Arc::new(Shared::new(resource, cancel.clone()));
+        let (shared, new_handlers) = Shared::new(resource, cancel.clone());
+        let shared = Arc::new(shared);
         let reflector = reflector::Reflector {
             client: self.inner.client.clone(),
             shared: shared.clone(),
@@ -173,7 +176,7 @@ impl Informers {
         self.inner.tasks.spawn(async move {
             tokio::select! {
                 () = cancel.cancelled() => {}
-                () = reflector.run() => {}
+                () = reflector.run(new_handlers) => {}
             }
         });
         let informer = Informer { shared };
@@ -248,19 +251,18 @@ impl<V: Send + Sync + 'static> Informer<V> {
         self.len() == 0
     }
 
-    /// The objects for which the index gave this key. Empty for an index that was not added.
-    pub fn by_index(&self, index: &str, key: &str) -> Vec<Arc<V>> {
-        self.shared.store.read().by_index(index, key)
+    /// Adds an index of the objects by keys made of them. Each call adds one: who shares an index shares the answer.
+    pub fn index<K, Keys>(&self, keys: impl Fn(&V) -> Keys + Send + Sync + 'static) -> Index<V, K>
+    where
+        K: std::hash::Hash + Eq + Send + Sync + 'static,
+        Keys: IntoIterator<Item = K>,
+    {
+        Index::new(&self.shared, keys)
     }
 
-    /// Adds an index, or leaves the one of that name alone.
-    pub fn add_index(&self, name: &'static str, keys: impl Fn(&V) -> Vec<String> + Send + Sync + 'static) {
-        self.shared.store.write().add_index(name, Box::new(keys));
-    }
-
-    /// Adds a handler. It first hears every cached object as `Added`, then every change, in order and on
-    /// the informer's task: it must be quick and must not block, typically it adds a key to a queue. It may
-    /// read this and other caches, which hold the change already; it must not add handlers to this one.
+    /// Adds a handler. It gets every cached object as `Added`, then every change, in order, on the informer's task:
+    /// it must be quick and must not block, typically it adds a key to a queue. It may read this and other caches,
+    /// which hold the change already.
     pub fn on_event(&self, handler: impl Fn(&Event<V>) + Send + Sync + 'static) {
         self.on_keyed_event(move |_, event| handler(event));
     }
@@ -275,22 +277,47 @@ impl<V: Send + Sync + 'static> Informer<V> {
         self.on_keyed_event(move |key, _| queue.add(key.clone()));
     }
 
-    /// Waits until the first list is in the cache and every handler has seen it. Returns also when the
-    /// informer is stopped before; see [`Informer::has_synced`].
+    /// Waits until the first list is in the cache and every handler has got it. Returns also when the informer is
+    /// stopped before; see [`Informer::has_synced`].
     pub async fn synced(&self) {
-        let mut synced = self.shared.synced.subscribe();
+        let mut state = self.shared.state.subscribe();
         tokio::select! {
-            _ = synced.wait_for(|synced| *synced) => {}
+            _ = state.wait_for(|state| state.is_synced()) => {}
             () = self.shared.cancel.cancelled() => {}
         }
     }
 
     pub fn has_synced(&self) -> bool {
-        *self.shared.synced.borrow()
+        self.shared.state.borrow().is_synced()
     }
 
     /// The resource version the cache has reached; empty before the first list.
     pub fn resource_version(&self) -> String {
-        self.shared.resource_version.lock().clone()
+        self.shared.resource_version()
     }
+
+    /// The same as a number; 0 where it is none.
+    pub fn revision(&self) -> u64 {
+        self.shared.revision()
+    }
+
+    /// Whether the object of this name is in the cache, with this uid.
+    pub fn holds(&self, key: &Key, uid: &str) -> bool {
+        self.shared.holds(key, uid)
+    }
+
+    /// Has `follower` informed of what the cache has reached, after the handlers.
+    pub fn follow(&self, follower: Arc<dyn Progress>) {
+        self.shared.follow(follower);
+    }
+}
+
+/// Is informed, on the informer's task, of how far a cache is.
+pub trait Progress: Send + Sync {
+    /// Every change up to this revision is in the cache; `u64::MAX` where the server was put back to an earlier state, and
+    /// what was written before may never be seen.
+    fn reached(&self, revision: u64);
+
+    /// The object with this uid is no longer in the cache.
+    fn removed(&self, uid: &str);
 }

@@ -62,10 +62,12 @@ struct Inner<K> {
 
 struct State<K> {
     ready: VecDeque<K>,
-    /// Keys to be handled, with when they were added: those in `ready`, and those added again while in `processing`.
+    /// Keys to be handled, with when they were added: those in `ready`, and those added while in `processing` or `held`.
     dirty: FxHashMap<K, Instant>,
     /// With when it began.
     processing: FxHashMap<K, Instant>,
+    /// How many things each key waits for before it may be handled again.
+    held: FxHashMap<K, usize>,
     failures: FxHashMap<K, u32>,
     delayed: BinaryHeap<Reverse<(Instant, u64)>>,
     delayed_keys: FxHashMap<u64, K>,
@@ -88,6 +90,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> WorkQueue<K> {
             ready: VecDeque::new(),
             dirty: FxHashMap::default(),
             processing: FxHashMap::default(),
+            held: FxHashMap::default(),
             failures: FxHashMap::default(),
             delayed: BinaryHeap::new(),
             delayed_keys: FxHashMap::default(),
@@ -178,6 +181,23 @@ impl<K: Clone + Eq + Hash + Send + 'static> WorkQueue<K> {
         self.inner.state.lock().failures.get(key).copied().unwrap_or(0)
     }
 
+    /// Keeps a key back until [`WorkQueue::release`] was called as often: it can be added, and is not handed out.
+    pub fn hold(&self, key: &K) {
+        let mut state = self.inner.state.lock();
+        let holds = state.held.entry(key.clone()).or_default();
+        *holds += 1;
+        let waits = state.dirty.contains_key(key) && !state.processing.contains_key(key);
+        if waits {
+            state.ready.retain(|ready| ready != key);
+        }
+    }
+
+    pub fn release(&self, key: &K) {
+        if self.inner.state.lock().release(key) {
+            self.inner.notify.notify_one();
+        }
+    }
+
     /// Keys ready to be handled.
     pub fn len(&self) -> usize {
         self.inner.state.lock().ready.len()
@@ -241,11 +261,28 @@ impl<K: Clone + Eq + Hash> State<K> {
         if let Some(figures) = figures {
             figures.adds.inc();
         }
-        if self.processing.contains_key(&key) {
+        if self.processing.contains_key(&key) || self.held.contains_key(&key) {
             return false;
         }
         self.ready.push_back(key);
         true
+    }
+
+    /// Whether a worker should wake.
+    fn release(&mut self, key: &K) -> bool {
+        match self.held.get_mut(key) {
+            Some(holds) if *holds > 1 => {
+                *holds -= 1;
+                return false;
+            }
+            Some(_) => drop(self.held.remove(key)),
+            None => return false,
+        }
+        let waits = self.dirty.contains_key(key) && !self.processing.contains_key(key);
+        if waits {
+            self.ready.push_back(key.clone());
+        }
+        waits
     }
 
     fn promote(&mut self, now: Instant, figures: Option<&Figures>) {
@@ -266,11 +303,11 @@ impl<K: Clone + Eq + Hash> State<K> {
         if let Some((figures, began)) = figures.zip(began) {
             figures.worked(began.elapsed());
         }
-        if self.dirty.contains_key(key) {
+        let again = self.dirty.contains_key(key) && !self.held.contains_key(key);
+        if again {
             self.ready.push_back(key.clone());
-            return true;
         }
-        false
+        again
     }
 }
 

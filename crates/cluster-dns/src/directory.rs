@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use client::{Informer, Informers};
+use client::{Index, Informer, Informers};
 
 use crate::view::{Namespace, Service, Slice};
 
@@ -16,27 +16,31 @@ pub trait Facts: Send + Sync + Unpin + 'static {
     fn has_namespace(&self, namespace: &str) -> bool;
 }
 
-const BY_ADDRESS: &str = "address";
-const BY_SERVICE: &str = "service";
-
 #[derive(Clone)]
 pub struct Directory {
     namespaces: Informer<Namespace>,
     services: Informer<Service>,
     slices: Informer<Slice>,
+    services_by_address: Index<Service, IpAddr>,
+    slices_by_service: Index<Slice, String>,
+    slices_by_address: Index<Slice, IpAddr>,
 }
 
 impl Directory {
     pub fn new(informers: &Informers) -> Directory {
         let services = informers.all::<Service>();
-        services.add_index(BY_ADDRESS, |service| service.addresses().iter().map(IpAddr::to_string).collect());
         let slices = informers.all::<Slice>();
-        slices.add_index(BY_SERVICE, |slice| slice.service().into_iter().collect());
-        slices.add_index(BY_ADDRESS, |slice| {
-            let endpoints = slice.endpoints.iter().flatten();
-            endpoints.flat_map(|endpoint| &endpoint.addresses).map(IpAddr::to_string).collect()
-        });
-        Directory { namespaces: informers.all::<Namespace>(), services, slices }
+        Directory {
+            namespaces: informers.all::<Namespace>(),
+            services_by_address: services.index(Service::addresses),
+            slices_by_service: slices.index(Slice::service),
+            slices_by_address: slices.index(|slice| {
+                let endpoints = slice.endpoints.iter().flatten();
+                endpoints.flat_map(|endpoint| &endpoint.addresses).copied().collect::<Vec<_>>()
+            }),
+            services,
+            slices,
+        }
     }
 
     pub fn has_synced(&self) -> bool {
@@ -50,15 +54,15 @@ impl Facts for Directory {
     }
 
     fn slices(&self, namespace: &str, service: &str) -> Vec<Arc<Slice>> {
-        self.slices.by_index(BY_SERVICE, &format!("{namespace}/{service}"))
+        self.slices_by_service.get(&format!("{namespace}/{service}"))
     }
 
     fn service_at(&self, address: IpAddr) -> Option<Arc<Service>> {
-        self.services.by_index(BY_ADDRESS, &address.to_string()).into_iter().next()
+        self.services_by_address.get(&address).into_iter().next()
     }
 
     fn slices_at(&self, address: IpAddr) -> Vec<Arc<Slice>> {
-        self.slices.by_index(BY_ADDRESS, &address.to_string())
+        self.slices_by_address.get(&address)
     }
 
     fn has_namespace(&self, namespace: &str) -> bool {

@@ -1,19 +1,54 @@
-//! The controllers, a module each; [`crate::registry`] lists them by name.
+//! The controllers, by subject; [`crate::registry`] lists them by name.
 
-pub mod daemonset;
-pub mod deployment;
-pub mod endpoints;
-pub mod endpointslice;
-pub mod garbage;
-pub mod job;
-pub mod namespace;
-pub mod nodeipam;
-pub mod nodelifecycle;
-pub mod podgc;
-pub mod protection;
-pub mod replicaset;
-pub mod role_aggregation;
-pub mod root_ca;
-pub mod serviceaccount;
-pub mod taint_eviction;
-pub mod ttl_after_finished;
+pub mod access {
+    //! Who may do what, and as whom.
+
+    pub mod role_aggregation;
+    pub mod serviceaccount;
+}
+
+pub mod certificates {
+    //! What identities and servers are trusted by.
+
+    pub mod root_ca;
+}
+
+pub mod cleanup {
+    //! What nobody needs any more.
+
+    pub mod garbage;
+    pub mod namespace;
+    pub mod podgc;
+    pub mod ttl_after_finished;
+}
+
+pub mod network {
+    //! What answers for services.
+
+    pub mod endpoints;
+    pub mod endpointslice;
+}
+
+pub mod nodes {
+    //! The health of nodes, and what follows from it.
+
+    pub mod nodeipam;
+    pub mod nodelifecycle;
+    pub mod taint_eviction;
+}
+
+pub mod storage {
+    //! Volumes and claims.
+
+    pub mod protection;
+}
+
+pub mod workloads {
+    //! What makes pods.
+
+    pub mod daemonset;
+    pub mod deployment;
+    mod history;
+    pub mod job;
+    pub mod replicaset;
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use daemon::metrics::{CounterVec, HistogramVec, registry};
 
-use crate::views::{Condition, JobStatus};
+use controllers::views::{Condition, JobStatus};
 
 static JOB_SYNCS: LazyLock<CounterVec> = LazyLock::new(|| {
     let labels = &["action", "completion_mode", "result"];

@@ -1,48 +1,72 @@
 //! The controllers by upstream's names, and which of them `--controllers` asks for.
 
+use std::sync::Arc;
+
+use ::controllers::{Context, Error};
+use daemon::features::FeatureGates;
 use futures::future::BoxFuture;
 
-use crate::context::{Context, Error};
-use crate::controllers;
+use crate::Options;
+use crate::controllers::{access, certificates, cleanup, network, nodes, storage, workloads};
 
-type Run = fn(Context) -> BoxFuture<'static, Result<(), Error>>;
+type Run = fn(Context, Arc<Options>) -> BoxFuture<'static, Result<(), Error>>;
 
-/// A controller there is.
+/// A controller that is implemented.
 pub struct Entry {
     pub name: &'static str,
-    /// The name it had before, which is still understood.
+    /// The name it had before, which is still understood; empty where it had none.
     pub alias: &'static str,
+    /// `*` selects it; others have to be named.
+    pub on_by_default: bool,
+    /// The feature gates without which it does not run.
+    pub gates: &'static [&'static str],
     pub run: Run,
 }
 
+/// Settings of an entry besides its name.
+#[derive(Clone, Copy)]
+struct With {
+    on_by_default: bool,
+    gates: &'static [&'static str],
+}
+
+const DEFAULT: With = With { on_by_default: true, gates: &[] };
+
 macro_rules! entries {
-    ($($name:literal, $alias:literal, $run:path;)*) => {
-        [$(Entry { name: $name, alias: $alias, run: |context| Box::pin($run(context)) }),*]
+    ($($name:literal, $alias:literal, $with:expr, $run:path;)*) => {
+        [$(Entry {
+            name: $name,
+            alias: $alias,
+            on_by_default: $with.on_by_default,
+            gates: $with.gates,
+            run: |context, options| Box::pin($run(context, options)),
+        }),*]
     };
 }
 
-/// What is implemented.
+/// What is implemented, in upstream's order of names.
 pub static CONTROLLERS: &[Entry] = &entries! {
-    "deployment-controller", "deployment", controllers::deployment::run;
-    "replicaset-controller", "replicaset", controllers::replicaset::run_replicasets;
-    "endpoints-controller", "endpoint", controllers::endpoints::run;
-    "endpointslice-controller", "endpointslice", controllers::endpointslice::run;
-    "namespace-controller", "namespace", controllers::namespace::run;
-    "node-ipam-controller", "nodeipam", controllers::nodeipam::run;
-    "pod-garbage-collector-controller", "podgc", controllers::podgc::run;
-    "root-ca-certificate-publisher-controller", "root-ca-cert-publisher", controllers::root_ca::run;
-    "serviceaccount-controller", "serviceaccount", controllers::serviceaccount::run;
-    "garbage-collector-controller", "garbagecollector", controllers::garbage::run;
-    "node-lifecycle-controller", "nodelifecycle", controllers::nodelifecycle::run;
-    "taint-eviction-controller", "", controllers::taint_eviction::run;
-    "daemonset-controller", "daemonset", controllers::daemonset::run;
-    "job-controller", "job", controllers::job::run;
-    "ttl-after-finished-controller", "ttl-after-finished", controllers::ttl_after_finished::run;
-    "clusterrole-aggregation-controller", "clusterrole-aggregation", controllers::role_aggregation::run;
-    "persistentvolumeclaim-protection-controller", "pvc-protection", controllers::protection::run_claims;
-    "persistentvolume-protection-controller", "pv-protection", controllers::protection::run_volumes;
-    "volumeattributesclass-protection-controller", "", controllers::protection::run_classes;
-    "replicationcontroller-controller", "replicationcontroller", controllers::replicaset::run_replicationcontrollers;
+    "clusterrole-aggregation-controller", "clusterrole-aggregation", DEFAULT, access::role_aggregation::run;
+    "daemonset-controller", "daemonset", DEFAULT, workloads::daemonset::run;
+    "deployment-controller", "deployment", DEFAULT, workloads::deployment::run;
+    "endpoints-controller", "endpoint", DEFAULT, network::endpoints::run;
+    "endpointslice-controller", "endpointslice", DEFAULT, network::endpointslice::run;
+    "garbage-collector-controller", "garbagecollector", DEFAULT, cleanup::garbage::run;
+    "job-controller", "job", DEFAULT, workloads::job::run;
+    "namespace-controller", "namespace", DEFAULT, cleanup::namespace::run;
+    "node-ipam-controller", "nodeipam", DEFAULT, nodes::nodeipam::run;
+    "node-lifecycle-controller", "nodelifecycle", DEFAULT, nodes::nodelifecycle::run;
+    "persistentvolume-protection-controller", "pv-protection", DEFAULT, storage::protection::run_volumes;
+    "persistentvolumeclaim-protection-controller", "pvc-protection", DEFAULT, storage::protection::run_claims;
+    "pod-garbage-collector-controller", "podgc", DEFAULT, cleanup::podgc::run;
+    "replicaset-controller", "replicaset", DEFAULT, workloads::replicaset::run_replicasets;
+    "replicationcontroller-controller", "replicationcontroller", DEFAULT, workloads::replicaset::run_replicationcontrollers;
+    "root-ca-certificate-publisher-controller", "root-ca-cert-publisher", DEFAULT, certificates::root_ca::run;
+    "serviceaccount-controller", "serviceaccount", DEFAULT, access::serviceaccount::run;
+    "taint-eviction-controller", "", DEFAULT, nodes::taint_eviction::run;
+    "ttl-after-finished-controller", "ttl-after-finished", DEFAULT, cleanup::ttl_after_finished::run;
+    "volumeattributesclass-protection-controller", "",
+        With { gates: &["VolumeAttributesClass"], ..DEFAULT }, storage::protection::run_classes;
 };
 
 /// Upstream's others, with their earlier names: known, so that flags which name them are understood.
@@ -91,7 +115,7 @@ pub struct Selection {
 }
 
 /// Reads the flag; fails, as upstream does, on a name that nobody knows.
-pub fn select(flags: &[String]) -> Result<Selection, String> {
+pub fn select(flags: &[String], gates: &FeatureGates) -> Result<Selection, String> {
     let mut everything = false;
     let (mut on, mut off): (Vec<&'static str>, Vec<&'static str>) = (Vec::new(), Vec::new());
     let mut selection = Selection::default();
@@ -115,7 +139,11 @@ pub fn select(flags: &[String]) -> Result<Selection, String> {
             return Err(format!("\"{name}\" is not in the list of known controllers"));
         }
     }
-    let wanted = |entry: &&Entry| on.contains(&entry.name) || (everything && !off.contains(&entry.name));
+    let wanted = |entry: &&Entry| {
+        let named = on.contains(&entry.name);
+        let by_default = everything && entry.on_by_default && !off.contains(&entry.name);
+        (named || by_default) && entry.gates.iter().all(|gate| gates.enabled(gate))
+    };
     selection.run = CONTROLLERS.iter().filter(wanted).map(|entry| entry.name).collect();
     Ok(selection)
 }
@@ -125,14 +153,33 @@ mod tests {
     use super::*;
 
     fn selected(flag: &str) -> Result<Selection, String> {
-        select(&flag.split(',').map(str::to_owned).collect::<Vec<_>>())
+        gated(flag, "")
+    }
+
+    fn gated(flag: &str, gates: &str) -> Result<Selection, String> {
+        let mut set = FeatureGates::default();
+        set.parse(gates).unwrap();
+        select(&flag.split(',').map(str::to_owned).collect::<Vec<_>>(), &set)
+    }
+
+    #[test]
+    fn a_controller_whose_gate_is_off_does_not_run() {
+        let name = "taint-eviction-controller";
+        assert!(gated("*", "").unwrap().run.contains(&name));
+        for entry in CONTROLLERS {
+            for gate in entry.gates {
+                assert!(!gate.is_empty() && FeatureGates::default().knows(gate), "{gate} of {}", entry.name);
+            }
+        }
     }
 
     #[test]
     fn selections() {
-        assert_eq!(selected("*").unwrap().run.len(), CONTROLLERS.len());
+        let all = selected("*").unwrap().run;
+        assert!(CONTROLLERS.iter().all(|entry| !entry.on_by_default || all.contains(&entry.name)));
+        assert!(CONTROLLERS.iter().all(|entry| entry.on_by_default || !all.contains(&entry.name)));
         let some = selected("*,-deployment-controller,-replicaset").unwrap();
-        assert_eq!(some.run.len(), CONTROLLERS.len() - 2);
+        assert_eq!(some.run.len(), all.len() - 2);
         assert_eq!(selected("deployment").unwrap().run, ["deployment-controller"]);
         let kubeadm = selected("*,bootstrapsigner,tokencleaner").unwrap();
         assert_eq!(kubeadm.absent, ["bootstrap-signer-controller", "token-cleaner-controller"]);

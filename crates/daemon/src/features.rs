@@ -72,6 +72,11 @@ impl FeatureGates {
             .or_else(|| KNOWN.get(name).copied())
     }
 
+    /// Whether there is such a gate.
+    pub fn knows(&self, name: &str) -> bool {
+        self.known(name).is_some()
+    }
+
     /// Whether the gate is on; one that there is not is off.
     pub fn enabled(&self, name: &str) -> bool {
         let set = |name: &str| self.set.get(name).copied();

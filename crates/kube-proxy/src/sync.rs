@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use client::{Event, EventRecorder, EventType, Informer, Informers, Key, ObjectReference, Scope, Selectors};
+use client::{
+    Event, EventRecorder, EventType, Index, Informer, Informers, Key, ObjectReference, Scope, Selectors,
+};
 use ipnet::IpNet;
 use packetfilter::{Family, PacketFilter};
 use parking_lot::Mutex;
@@ -20,7 +22,6 @@ use crate::program::{self, program};
 use crate::state::Table;
 use crate::view::{self, Node, Service, ServiceCidr, Slice};
 
-const BY_SERVICE: &str = "service";
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(30);
 /// Interval of full rewrites of the rules, as upstream's, which undo changes by others.
@@ -59,6 +60,7 @@ pub struct Proxier {
     node_name: String,
     services: Informer<Service>,
     slices: Informer<Slice>,
+    slices_by_service: Index<Slice, Key>,
     node: Informer<Node>,
     service_networks: Informer<ServiceCidr>,
     dirty: Arc<Dirty>,
@@ -92,9 +94,8 @@ impl Proxier {
             informers.watch::<Slice>(Scope::All, Selectors::labels("!service.kubernetes.io/headless"));
         let node =
             informers.watch::<Node>(Scope::All, Selectors::fields(format!("metadata.name={node_name}")));
-        slices.add_index(BY_SERVICE, |slice| {
-            slice.service().map(|name| format!("{}/{name}", slice.metadata.namespace)).into_iter().collect()
-        });
+        let slices_by_service =
+            slices.index(|slice| slice.service().map(|name| Key::new(&slice.metadata.namespace, name)));
         let dirty = Arc::new(Dirty::default());
         let mark = dirty.clone();
         services.on_keyed_event(move |key, _| mark.mark(key.clone()));
@@ -135,6 +136,7 @@ impl Proxier {
             node_name,
             services,
             slices,
+            slices_by_service,
             node,
             service_networks,
             dirty,
@@ -206,7 +208,7 @@ impl Proxier {
         let services = |family| {
             let services = changed.iter().map(|(key, service)| {
                 let forwards = service.as_ref().map(|service| {
-                    let slices = self.slices.by_index(BY_SERVICE, &key.to_string());
+                    let slices = self.slices_by_service.get(*key);
                     model::forwards(service, &slices, family, &self.place)
                 });
                 ((*key).clone(), forwards.unwrap_or_default())

@@ -1,14 +1,16 @@
 //! List, then watch from there; resume a watch that breaks off, list again when it cannot be resumed.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rand::Rng;
 use rustc_hash::FxHashSet;
 use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::store::{Identity, Shared};
+use super::store::{Handler, Identity, Shared};
 use super::{Scope, Selectors};
 use crate::resource::Head;
 use crate::watch::RawEvent;
@@ -40,17 +42,32 @@ enum End {
 }
 
 impl<V: DeserializeOwned + Send + Sync + 'static> Reflector<V> {
-    /// Runs until dropped.
-    pub async fn run(self) {
+    /// Runs until dropped. Changes and new handlers have their turns on one task, so that each handler gets every object
+    /// once and every change after it.
+    pub async fn run(self, mut new_handlers: mpsc::UnboundedReceiver<Handler<V>>) {
+        let follow = self.follow();
+        tokio::pin!(follow);
+        loop {
+            tokio::select! {
+                biased;
+                Some(handler) = new_handlers.recv() => self.shared.replay(handler).await,
+                never = &mut follow => match never {},
+            }
+        }
+    }
+
+    async fn follow(&self) -> Infallible {
         let mut backoff = Backoff::default();
         let mut restored = false;
         loop {
             let resource = &self.shared.resource;
             match self.list(restored).await {
                 Ok(version) => {
-                    *self.shared.resource_version.lock() = version;
-                    self.shared.synced.send_replace(true);
-                    restored = false;
+                    if std::mem::take(&mut restored) {
+                        self.shared.restart();
+                    }
+                    self.shared.reach(&version);
+                    self.shared.state.send_modify(|state| state.listed = true);
                 }
                 Err(error) => {
                     tracing::warn!(resource = %resource.plural, group = %resource.group, %error, "listing failed");
@@ -141,7 +158,7 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Reflector<V> {
         let options = WatchOptions {
             label_selector: self.selectors.labels.clone(),
             field_selector: self.selectors.fields.clone(),
-            resource_version: Some(self.shared.resource_version.lock().clone()),
+            resource_version: Some(self.shared.resource_version()),
             bookmarks: true,
             timeout_seconds: Some(rand::rng().random_range(300..600)),
             send_initial_events: false,
@@ -155,7 +172,7 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Reflector<V> {
             match watch.next_with(|event| self.apply(event)).await {
                 Ok(Some(Some(version))) => {
                     backoff.reset();
-                    *self.shared.resource_version.lock() = version;
+                    self.shared.reach(&version);
                 }
                 Ok(Some(None)) => return Ok(End::Restored),
                 Ok(None) => return Ok(End::Resume),
@@ -180,7 +197,7 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Reflector<V> {
         let head: Head<'_> =
             serde_json::from_str(raw).map_err(|source| Error::Decode { what: what(), source })?;
         let version = head.metadata.resource_version.to_string();
-        if is_before(&version, &self.shared.resource_version.lock()) {
+        if is_before(&version, &self.shared.resource_version()) {
             return Ok(None);
         }
         match event.kind {

@@ -1,26 +1,48 @@
 //! An informer's objects, indexes and handlers.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::{FxHashMap, FxHashSet};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::Event;
+use super::index::Indexed;
+use super::{Event, Progress};
 use crate::{Key, ResourceRef, Text};
 
-type Handler<V> = Box<dyn Fn(&Key, &Event<V>) + Send + Sync>;
-type IndexKeys<V> = Box<dyn Fn(&V) -> Vec<String> + Send + Sync>;
+pub(super) type Handler<V> = Box<dyn Fn(&Key, &Event<V>) + Send + Sync>;
+
+/// How many objects a new handler gets before others have their turn on the runtime's thread.
+const CHUNK: usize = 512;
+
+/// What an informer's task has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct State {
+    /// The first list is in the cache.
+    pub listed: bool,
+    /// Handlers that have yet to get what is cached.
+    pub new_handlers: usize,
+}
+
+impl State {
+    pub fn is_synced(self) -> bool {
+        self.listed && self.new_handlers == 0
+    }
+}
 
 pub(super) struct Shared<V> {
     pub resource: ResourceRef,
     pub store: RwLock<Store<V>>,
-    pub synced: watch::Sender<bool>,
-    pub resource_version: Mutex<String>,
+    pub state: watch::Sender<State>,
     pub cancel: CancellationToken,
-    /// Locked while a change is applied and reported, so that a new handler's replay falls between two changes.
+    resource_version: Mutex<String>,
+    /// The same as a number; 0 where it is none.
+    revision: AtomicU64,
+    new_handlers: mpsc::UnboundedSender<Handler<V>>,
     handlers: Mutex<Vec<Handler<V>>>,
+    followers: Mutex<Vec<Arc<dyn Progress>>>,
 }
 
 pub(super) struct Store<V> {
@@ -29,22 +51,16 @@ pub(super) struct Store<V> {
     /// By place; none where an object was removed.
     entries: Vec<Option<Entry<V>>>,
     free: Vec<Place>,
-    indexes: Vec<Index<V>>,
+    indexes: Vec<Box<dyn Indexed<V>>>,
 }
 
 /// Index of an object's entry, valid as long as the object is cached. Secondary indexes store these, which are small.
-type Place = u32;
+pub(super) type Place = u32;
 
 struct Entry<V> {
     object: Arc<V>,
     uid: Text,
     resource_version: Box<str>,
-}
-
-struct Index<V> {
-    name: &'static str,
-    keys: IndexKeys<V>,
-    places: FxHashMap<String, FxHashSet<Place>>,
 }
 
 /// Identity of one state of an object.
@@ -55,23 +71,77 @@ pub(super) struct Identity<'a> {
 }
 
 impl<V> Shared<V> {
-    pub fn new(resource: ResourceRef, cancel: CancellationToken) -> Shared<V> {
-        Shared {
+    /// With the handlers that are to be added, for [`Shared::replay`].
+    pub fn new(
+        resource: ResourceRef,
+        cancel: CancellationToken,
+    ) -> (Shared<V>, mpsc::UnboundedReceiver<Handler<V>>) {
+        let (new_handlers, received) = mpsc::unbounded_channel();
+        let shared = Shared {
             resource,
             store: RwLock::new(Store::new()),
-            synced: watch::Sender::new(false),
-            resource_version: Mutex::default(),
+            state: watch::Sender::default(),
             cancel,
+            resource_version: Mutex::default(),
+            revision: AtomicU64::new(0),
+            new_handlers,
             handlers: Mutex::default(),
-        }
+            followers: Mutex::default(),
+        };
+        (shared, received)
     }
 
     pub fn subscribe(&self, handler: Handler<V>) {
-        let mut handlers = self.handlers.lock();
-        for (key, object) in self.store.read().list_keyed() {
-            handler(&key, &Event::Added(object));
+        self.state.send_modify(|state| state.new_handlers += 1);
+        // It fails only when the informer has been stopped.
+        let _ = self.new_handlers.send(handler);
+    }
+
+    /// Gives a new handler what is cached, and from then on all changes. On the informer's own task, so that it falls
+    /// between two changes.
+    pub async fn replay(&self, handler: Handler<V>) {
+        let objects = self.store.read().list_keyed();
+        for chunk in objects.chunks(CHUNK) {
+            for (key, object) in chunk {
+                handler(key, &Event::Added(object.clone()));
+            }
+            tokio::task::yield_now().await;
         }
-        handlers.push(handler);
+        self.handlers.lock().push(handler);
+        self.state.send_modify(|state| state.new_handlers -= 1);
+    }
+
+    pub fn follow(&self, follower: Arc<dyn Progress>) {
+        self.followers.lock().push(follower);
+    }
+
+    pub fn resource_version(&self) -> String {
+        self.resource_version.lock().clone()
+    }
+
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::SeqCst)
+    }
+
+    /// The cache has come to a resource version.
+    pub fn reach(&self, version: &str) {
+        version.clone_into(&mut self.resource_version.lock());
+        let revision = version.parse().unwrap_or(0);
+        self.revision.store(revision, Ordering::SeqCst);
+        self.followers.lock().iter().for_each(|follower| follower.reached(revision));
+    }
+
+    /// What was written before will not be seen any more: the server is at an earlier state.
+    pub fn restart(&self) {
+        self.followers.lock().iter().for_each(|follower| follower.reached(u64::MAX));
+    }
+
+    fn removed(&self, uid: &str) {
+        self.followers.lock().iter().for_each(|follower| follower.removed(uid));
+    }
+
+    pub fn holds(&self, key: &Key, uid: &str) -> bool {
+        self.store.read().entry(key).is_some_and(|entry| entry.uid == *uid)
     }
 
     /// Whether exactly this state is cached, so that it need not be decoded.
@@ -95,6 +165,7 @@ impl<V> Shared<V> {
             }
             Some(old) => {
                 notify(&handlers, &key, &Event::Deleted(old.object));
+                self.removed(&old.uid);
                 notify(&handlers, &key, &Event::Added(object));
             }
         }
@@ -107,6 +178,7 @@ impl<V> Shared<V> {
         if let Some(entry) = removed {
             let object = last.map(Arc::new).unwrap_or(entry.object);
             notify(&handlers, key, &Event::Deleted(object));
+            self.removed(&entry.uid);
         }
     }
 
@@ -169,23 +241,26 @@ impl<V> Store<V> {
         self.entries.len() - self.free.len()
     }
 
-    pub fn by_index(&self, index: &str, key: &str) -> Vec<Arc<V>> {
-        let index = self.indexes.iter().find(|other| other.name == index);
-        let places = index.and_then(|index| index.places.get(key));
-        places.into_iter().flatten().filter_map(|place| Some(self.at(*place)?.object.clone())).collect()
+    pub fn objects_at<'a>(
+        &'a self,
+        places: impl Iterator<Item = Place> + 'a,
+    ) -> impl Iterator<Item = &'a Arc<V>> {
+        places.filter_map(|place| Some(&self.at(place)?.object))
     }
 
-    pub fn add_index(&mut self, name: &'static str, keys: IndexKeys<V>) {
-        if self.indexes.iter().any(|index| index.name == name) {
-            return;
-        }
-        let mut index = Index { name, keys, places: FxHashMap::default() };
+    /// The place of the index among the store's.
+    pub fn add_index(&mut self, mut index: Box<dyn Indexed<V>>) -> usize {
         for (place, entry) in (0..).zip(&self.entries) {
             if let Some(entry) = entry {
                 index.insert(place, &entry.object);
             }
         }
         self.indexes.push(index);
+        self.indexes.len() - 1
+    }
+
+    pub fn index(&self, at: usize) -> Option<&dyn Indexed<V>> {
+        self.indexes.get(at).map(|index| &**index)
     }
 
     fn insert(&mut self, key: Key, entry: Entry<V>) -> Option<Entry<V>> {
@@ -205,10 +280,10 @@ impl<V> Store<V> {
             }
         };
         for index in &mut self.indexes {
-            if let Some(old) = &old {
-                index.remove(place, &old.object);
+            match &old {
+                Some(old) => index.replace(place, &old.object, &object),
+                None => index.insert(place, &object),
             }
-            index.insert(place, &object);
         }
         old
     }
@@ -225,24 +300,5 @@ impl<V> Store<V> {
             index.remove(place, &old.object);
         }
         Some(old)
-    }
-}
-
-impl<V> Index<V> {
-    fn insert(&mut self, place: Place, object: &V) {
-        for key in (self.keys)(object) {
-            self.places.entry(key).or_default().insert(place);
-        }
-    }
-
-    fn remove(&mut self, place: Place, object: &V) {
-        for key in (self.keys)(object) {
-            if let Some(places) = self.places.get_mut(&key) {
-                places.remove(&place);
-                if places.is_empty() {
-                    self.places.remove(&key);
-                }
-            }
-        }
     }
 }

@@ -63,11 +63,11 @@ async fn follows_through_faults() {
     fake.fault(&[Fault::Code(500)]).await;
     let informers = Informers::new(fake.client());
     let informer: Informer<ConfigMap> = informers.all();
-    informer.add_index("value", |map| vec![value(map)]);
+    let by_value = informer.index(|map| [value(map)]);
     let replica = replicate(&informer);
     informer.synced().await;
     settled(&fake, &informer, &replica).await;
-    assert_eq!(informer.by_index("value", "3").len(), 1);
+    assert_eq!(by_value.count("3"), 1);
 
     // A pseudo-random history, the same every time.
     let mut seed = 7u64;
@@ -100,12 +100,14 @@ async fn follows_through_faults() {
         settled(&fake, &informer, &replica).await;
     }
     for map in informer.list() {
-        let found = informer.by_index("value", &value(&map));
+        let found = by_value.get(&value(&map));
         assert!(found.iter().any(|other| name(other) == name(&map)));
     }
 
     // A handler that is added late gets every object.
     let late = replicate(&informer);
+    assert!(!informer.has_synced());
+    informer.synced().await;
     let expected = fake.objects().await;
     assert_eq!(*late.lock().unwrap(), expected);
     informers.shutdown().await;

@@ -29,6 +29,31 @@ async fn a_key_is_queued_once_and_again_after_it_was_handled() {
 }
 
 #[tokio::test]
+async fn a_key_that_is_held_is_handed_out_when_it_is_released() {
+    let queue: WorkQueue<&str> = WorkQueue::default();
+    queue.add("a");
+    let a = queue.get().await.unwrap();
+    queue.hold(&"a");
+    queue.hold(&"a");
+    queue.add("a");
+    drop(a);
+    queue.add("b");
+    queue.release(&"a");
+    assert_eq!(*queue.get().await.unwrap(), "b");
+    assert!(timeout(Duration::from_millis(50), queue.get()).await.is_err(), "held once more");
+    queue.release(&"a");
+    assert_eq!(*queue.get().await.unwrap(), "a");
+    queue.add("c");
+    queue.hold(&"c");
+    assert!(queue.is_empty());
+    queue.release(&"c");
+    assert_eq!(*queue.get().await.unwrap(), "c");
+    queue.hold(&"d");
+    queue.release(&"d");
+    assert!(queue.is_empty(), "nobody asked for it");
+}
+
+#[tokio::test]
 async fn the_earliest_time_counts() {
     let queue: WorkQueue<&str> = WorkQueue::default();
     let start = Instant::now();

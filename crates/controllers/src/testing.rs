@@ -1,0 +1,385 @@
+//! A small API server in memory, for tests of whole controllers: objects of any resource, with watches whose events can be
+//! kept back, so that caches are behind as long as a test wants.
+//!
+//! Absent: validation, defaults, selectors, admission. Strategic patches are merged as plain ones, but for owner
+//! references and lists of primitives.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use client::{Client, Config, Informers};
+use daemon::features::FeatureGates;
+use futures::StreamExt;
+use http::{Method, Request, Response};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{Context, Identities};
+
+/// `group/version/plural`, namespace, name.
+type Place = (String, String, String);
+type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+#[derive(Default)]
+struct State {
+    objects: BTreeMap<Place, Value>,
+    version: u64,
+    /// Version, collection, line.
+    history: Vec<(u64, String, String)>,
+    paused: BTreeSet<String>,
+    requests: Vec<String>,
+}
+
+/// Ends with its last clone.
+#[derive(Clone)]
+pub struct Cluster {
+    state: Arc<Mutex<State>>,
+    changes: watch::Sender<u64>,
+    address: String,
+    _end: Arc<DropGuard>,
+}
+
+impl Cluster {
+    pub async fn start() -> io::Result<Cluster> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = format!("http://{}", listener.local_addr()?);
+        let end = CancellationToken::new();
+        let cluster = Cluster {
+            state: Arc::default(),
+            changes: watch::Sender::new(0),
+            address,
+            _end: Arc::new(end.clone().drop_guard()),
+        };
+        let (state, changes) = (cluster.state.clone(), cluster.changes.clone());
+        let serve = async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let server = Server { state: state.clone(), changes: changes.clone() };
+                let service = service_fn(move |request| server.clone().answer(request));
+                let builder = hyper::server::conn::http1::Builder::new();
+                connections.spawn(builder.serve_connection(TokioIo::new(stream), service));
+            }
+        };
+        tokio::spawn(async move { end.run_until_cancelled(serve).await });
+        Ok(cluster)
+    }
+
+    pub fn client(&self) -> client::Result<Client> {
+        Client::new(Config::new(&self.address)?)
+    }
+
+    /// What controllers are given; they run until `shutdown`.
+    pub fn context(&self, shutdown: CancellationToken) -> client::Result<Context> {
+        let client = self.client()?;
+        let identities = Arc::new(Identities::new(client.clone(), false, None, shutdown.clone())?);
+        let gates = Arc::new(FeatureGates::default());
+        Ok(Context::new(Informers::new(client), identities, gates, shutdown))
+    }
+
+    /// Keeps back what watches of these resources would bring.
+    pub fn pause(&self, plural: &str) {
+        self.state.lock().paused.insert(plural.to_owned());
+    }
+
+    pub fn resume(&self, plural: &str) {
+        self.state.lock().paused.remove(plural);
+        self.changes.send_modify(|_| {});
+    }
+
+    /// Method and path of each request so far, without reads.
+    pub fn writes(&self) -> Vec<String> {
+        let requests = &self.state.lock().requests;
+        requests.iter().filter(|request| !request.starts_with("GET ")).cloned().collect()
+    }
+
+    /// The objects of a resource, by name.
+    pub fn objects(&self, plural: &str) -> Vec<Value> {
+        let state = self.state.lock();
+        let of_it = state.objects.iter().filter(|((collection, ..), _)| last(collection) == plural);
+        of_it.map(|(_, object)| object.clone()).collect()
+    }
+
+    /// Changes an object as some other client would.
+    pub fn change(&self, plural: &str, name: &str, change: impl FnOnce(&mut Value)) {
+        let mut state = self.state.lock();
+        let found = state.objects.iter().find(|((of, _, own), _)| last(of) == plural && own == name);
+        let Some((place, mut object)) = found.map(|(place, object)| (place.clone(), object.clone())) else {
+            return;
+        };
+        change(&mut object);
+        state.put(place, object, "MODIFIED");
+        self.changes.send_replace(state.version);
+    }
+
+    /// Waits until this holds of the objects of a resource.
+    pub async fn until(&self, plural: &str, holds: impl Fn(&[Value]) -> bool) {
+        let mut changes = self.changes.subscribe();
+        let wait = async {
+            while !holds(&self.objects(plural)) {
+                // The sender is this cluster's.
+                let _ = changes.changed().await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(20), wait).await;
+        assert!(waited.is_ok(), "{plural} came to {:#?}", self.objects(plural));
+    }
+
+    /// Waits until nothing has been written for a while: what a controller would do by mistake it does at once.
+    pub async fn quiet(&self) {
+        let mut count = usize::MAX;
+        while count != self.writes().len() {
+            count = self.writes().len();
+            tokio::time::sleep(Duration::from_millis(150)).await;
+        }
+    }
+}
+
+impl State {
+    fn put(&mut self, place: Place, mut object: Value, kind: &str) -> Value {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = self.version.to_string().into();
+        let line = format!("{}\n", json!({"type": kind, "object": object}));
+        self.history.push((self.version, place.0.clone(), line));
+        let gone = kind == "DELETED";
+        if gone {
+            drop(self.objects.remove(&place))
+        } else {
+            drop(self.objects.insert(place, object.clone()))
+        }
+        object
+    }
+}
+
+#[derive(Clone)]
+struct Server {
+    state: Arc<Mutex<State>>,
+    changes: watch::Sender<u64>,
+}
+
+/// What a path names.
+struct Target {
+    collection: String,
+    namespace: String,
+    name: Option<String>,
+    subresource: Option<String>,
+}
+
+fn last(collection: &str) -> &str {
+    collection.rsplit('/').next().unwrap_or_default()
+}
+
+fn target(path: &str) -> Option<Target> {
+    let mut parts = path.trim_matches('/').split('/').map(str::to_owned).collect::<Vec<_>>().into_iter();
+    let prefix = match parts.next()?.as_str() {
+        "api" => parts.next()?,
+        "apis" => format!("{}/{}", parts.next()?, parts.next()?),
+        _ => return None,
+    };
+    let rest: Vec<String> = parts.collect();
+    let (namespace, rest) = match rest.as_slice() {
+        [first, namespace, rest @ ..] if first == "namespaces" && !rest.is_empty() => {
+            (namespace.clone(), rest)
+        }
+        rest => (String::new(), rest),
+    };
+    // `namespaces/NAME/finalize` and `…/status` are the namespace's own.
+    let own = matches!(rest, [sub] if !namespace.is_empty() && matches!(sub.as_str(), "finalize" | "status"));
+    if own {
+        let subresource = rest.first().cloned();
+        let collection = format!("{prefix}/namespaces");
+        return Some(Target { collection, namespace: String::new(), name: Some(namespace), subresource });
+    }
+    let [plural, rest @ ..] = rest else { return None };
+    let (name, subresource) = (rest.first().cloned(), rest.get(1).cloned());
+    Some(Target { collection: format!("{prefix}/{plural}"), namespace, name, subresource })
+}
+
+impl Server {
+    async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let path = parts.uri.path().to_owned();
+        let query = parts.uri.query().unwrap_or_default().to_owned();
+        self.state.lock().requests.push(format!("{} {path}", parts.method));
+        let Some(target) = target(&path) else { return Ok(status(404, "NotFound", "")) };
+        if query.contains("watch=") {
+            return Ok(self.watch(&target, &query));
+        }
+        let answer = self.act(&parts.method, target, body);
+        self.changes.send_replace(self.state.lock().version);
+        Ok(match answer {
+            Ok(object) => whole(200, &object),
+            Err((code, reason)) => status(code, reason, ""),
+        })
+    }
+
+    fn watch(&self, target: &Target, query: &str) -> Response<Body> {
+        let version = query.split('&').find_map(|pair| pair.strip_prefix("resourceVersion="));
+        let from: u64 = version.and_then(|version| version.parse().ok()).unwrap_or(0);
+        let start = (self.clone(), self.changes.subscribe(), target.collection.clone(), from);
+        let events = futures::stream::unfold(start, |(server, mut changes, collection, from)| async move {
+            loop {
+                changes.borrow_and_update();
+                let (lines, version) = {
+                    let state = server.state.lock();
+                    let paused = state.paused.contains(last(&collection));
+                    let new =
+                        state.history.iter().filter(|(at, of, _)| !paused && *at > from && *of == collection);
+                    let lines: String = new.map(|(.., line)| line.as_str()).collect();
+                    (lines, state.version)
+                };
+                if !lines.is_empty() {
+                    let frame = Ok(Frame::data(Bytes::from(lines)));
+                    return Some((frame, (server, changes, collection, version)));
+                }
+                changes.changed().await.ok()?;
+            }
+        });
+        Response::new(BodyExt::boxed_unsync(StreamBody::new(events.boxed())))
+    }
+
+    fn act(&self, method: &Method, target: Target, body: Value) -> Result<Value, (u16, &'static str)> {
+        let Target { collection, namespace, name, subresource } = target;
+        let mut state = self.state.lock();
+        let Some(name) = name else {
+            return match *method {
+                Method::GET => Ok(list(&state, &collection, &namespace)),
+                Method::POST => create(&mut state, collection, namespace, body),
+                _ => Err((405, "MethodNotAllowed")),
+            };
+        };
+        let place = (collection, namespace, name);
+        let Some(current) = state.objects.get(&place).cloned() else { return Err((404, "NotFound")) };
+        let meta = |object: &Value, field: &str| object["metadata"][field].clone();
+        let differs = |field: &str, wanted: &Value| !wanted.is_null() && *wanted != meta(&current, field);
+        match *method {
+            Method::GET => Ok(current),
+            Method::PUT | Method::PATCH => {
+                if differs("resourceVersion", &meta(&body, "resourceVersion"))
+                    || differs("uid", &meta(&body, "uid"))
+                {
+                    return Err((409, "Conflict"));
+                }
+                let mut new = current.clone();
+                match (&*method.to_string(), subresource.as_deref()) {
+                    ("PUT", Some("status")) => new["status"] = body["status"].clone(),
+                    ("PUT", _) => {
+                        let (uid, created) = (meta(&current, "uid"), meta(&current, "creationTimestamp"));
+                        new = body;
+                        (new["metadata"]["uid"], new["metadata"]["creationTimestamp"]) = (uid, created);
+                    }
+                    _ => patch(&mut new, &body),
+                }
+                if new == current {
+                    return Ok(current);
+                }
+                let finalizers = meta(&new, "finalizers").as_array().map_or(0, Vec::len);
+                let gone = finalizers == 0 && !meta(&new, "deletionTimestamp").is_null();
+                Ok(state.put(place, new, if gone { "DELETED" } else { "MODIFIED" }))
+            }
+            Method::DELETE => {
+                let wanted = &body["preconditions"];
+                if differs("uid", &wanted["uid"]) || differs("resourceVersion", &wanted["resourceVersion"]) {
+                    return Err((409, "Conflict"));
+                }
+                if meta(&current, "finalizers").as_array().is_none_or(Vec::is_empty) {
+                    let uid = meta(&current, "uid");
+                    state.put(place, current, "DELETED");
+                    return Ok(json!({"kind": "Status", "status": "Success", "details": {"uid": uid}}));
+                }
+                let mut new = current.clone();
+                if meta(&new, "deletionTimestamp").is_null() {
+                    new["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+                    return Ok(state.put(place, new, "MODIFIED"));
+                }
+                Ok(new)
+            }
+            _ => Err((405, "MethodNotAllowed")),
+        }
+    }
+}
+
+fn list(state: &State, collection: &str, namespace: &str) -> Value {
+    let of_it = state
+        .objects
+        .iter()
+        .filter(|((of, space, _), _)| of == collection && (namespace.is_empty() || space == namespace));
+    let items: Vec<&Value> = of_it.map(|(_, object)| object).collect();
+    json!({"kind": "List", "metadata": {"resourceVersion": state.version.to_string()}, "items": items})
+}
+
+fn create(
+    state: &mut State,
+    collection: String,
+    namespace: String,
+    mut object: Value,
+) -> Result<Value, (u16, &'static str)> {
+    let next = state.version + 1;
+    let name = match object["metadata"]["name"].as_str() {
+        Some(name) => name.to_owned(),
+        None => format!("{}{next:05}", object["metadata"]["generateName"].as_str().unwrap_or_default()),
+    };
+    let place = (collection, namespace.clone(), name.clone());
+    if state.objects.contains_key(&place) {
+        return Err((409, "AlreadyExists"));
+    }
+    let meta = &mut object["metadata"];
+    meta["name"] = name.into();
+    if !namespace.is_empty() {
+        meta["namespace"] = namespace.into();
+    }
+    meta["uid"] = format!("uid-{next}").into();
+    meta["creationTimestamp"] = "2026-01-01T00:00:00Z".into();
+    Ok(state.put(place, object, "ADDED"))
+}
+
+fn patch(object: &mut Value, change: &Value) {
+    let Some(fields) = change.as_object() else { return *object = change.clone() };
+    if !object.is_object() {
+        *object = json!({});
+    }
+    for (key, value) in fields {
+        if let Some(list) = key.strip_prefix("$deleteFromPrimitiveList/") {
+            let gone = value.as_array().cloned().unwrap_or_default();
+            if let Some(items) = object[list].as_array_mut() {
+                items.retain(|item| !gone.contains(item));
+            }
+        } else if key == "ownerReferences" && object[key].is_array() {
+            object[key]
+                .as_array_mut()
+                .into_iter()
+                .for_each(|own| own.extend(value.as_array().cloned().unwrap_or_default()));
+        } else if value.is_null() {
+            object.as_object_mut().map(|fields| fields.shift_remove(key));
+        } else {
+            patch(&mut object[key], value);
+        }
+    }
+}
+
+fn whole(code: u16, body: &Value) -> Response<Body> {
+    let body = Full::new(Bytes::from(body.to_string())).map_err(|never| match never {});
+    let mut response = Response::new(body.boxed_unsync());
+    *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or_default();
+    response
+}
+
+fn status(code: u16, reason: &str, message: &str) -> Response<Body> {
+    let body =
+        json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": message});
+    whole(code, &body)
+}
