@@ -46,9 +46,11 @@ pub mod storage {
 pub mod workloads {
     //! What makes pods.
 
+    pub mod cronjob;
     pub mod daemonset;
     pub mod deployment;
     mod history;
     pub mod job;
     pub mod replicaset;
+    pub mod statefulset;
 }

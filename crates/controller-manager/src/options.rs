@@ -171,6 +171,10 @@ pub struct Options {
     #[arg(long, default_value_t = 5)]
     pub concurrent_job_syncs: usize,
     #[arg(long, default_value_t = 5)]
+    pub concurrent_cron_job_syncs: usize,
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_statefulset_syncs: usize,
+    #[arg(long, default_value_t = 5)]
     pub concurrent_endpoint_syncs: usize,
     #[arg(long, default_value_t = 5)]
     pub concurrent_service_endpoint_syncs: usize,
@@ -245,7 +249,7 @@ const fn switch(name: &'static str) -> Unsupported {
 }
 
 /// Upstream's flags that are taken and change nothing here.
-pub const WITHOUT_EFFECT: [Unsupported; 69] = [
+pub const WITHOUT_EFFECT: [Unsupported; 67] = [
     switch("contention-profiling"),
     switch("profiling"),
     switch("enable-leader-migration"),
@@ -281,7 +285,6 @@ pub const WITHOUT_EFFECT: [Unsupported; 69] = [
     value("concurrent-disruption-syncs"),
     value("concurrent-device-taint-eviction-syncs"),
     value("concurrent-resourceclaim-syncs"),
-    value("concurrent-statefulset-syncs"),
     value("mirroring-concurrent-service-endpoint-syncs"),
     value("mirroring-endpointslice-updates-batch-period"),
     value("mirroring-max-endpoints-per-subset"),
@@ -292,7 +295,6 @@ pub const WITHOUT_EFFECT: [Unsupported; 69] = [
     value("horizontal-pod-autoscaler-initial-readiness-delay"),
     value("horizontal-pod-autoscaler-sync-period"),
     value("horizontal-pod-autoscaler-tolerance"),
-    value("concurrent-cron-job-syncs"),
     value("legacy-service-account-token-clean-up-period"),
     switch("enable-dynamic-provisioning"),
     switch("enable-hostpath-provisioner"),

@@ -47,6 +47,7 @@ macro_rules! entries {
 /// What is implemented, in upstream's order of names.
 pub static CONTROLLERS: &[Entry] = &entries! {
     "clusterrole-aggregation-controller", "clusterrole-aggregation", DEFAULT, access::role_aggregation::run;
+    "cronjob-controller", "cronjob", DEFAULT, workloads::cronjob::run;
     "daemonset-controller", "daemonset", DEFAULT, workloads::daemonset::run;
     "deployment-controller", "deployment", DEFAULT, workloads::deployment::run;
     "endpoints-controller", "endpoint", DEFAULT, network::endpoints::run;
@@ -63,6 +64,7 @@ pub static CONTROLLERS: &[Entry] = &entries! {
     "replicationcontroller-controller", "replicationcontroller", DEFAULT, workloads::replicaset::run_replicationcontrollers;
     "root-ca-certificate-publisher-controller", "root-ca-cert-publisher", DEFAULT, certificates::root_ca::run;
     "serviceaccount-controller", "serviceaccount", DEFAULT, access::serviceaccount::run;
+    "statefulset-controller", "statefulset", DEFAULT, workloads::statefulset::run;
     "taint-eviction-controller", "", DEFAULT, nodes::taint_eviction::run;
     "ttl-after-finished-controller", "ttl-after-finished", DEFAULT, cleanup::ttl_after_finished::run;
     "volumeattributesclass-protection-controller", "",
@@ -76,7 +78,6 @@ static ABSENT: &[(&str, &str)] = &[
     ("certificatesigningrequest-cleaner-controller", "csrcleaner"),
     ("certificatesigningrequest-signing-controller", "csrsigning"),
     ("cloud-node-lifecycle-controller", "cloud-node-lifecycle"),
-    ("cronjob-controller", "cronjob"),
     ("device-taint-eviction-controller", ""),
     ("disruption-controller", "disruption"),
     ("endpointslice-mirroring-controller", "endpointslicemirroring"),
@@ -97,7 +98,6 @@ static ABSENT: &[(&str, &str)] = &[
     ("service-cidr-controller", ""),
     ("service-lb-controller", "service"),
     ("serviceaccount-token-controller", "serviceaccount-token"),
-    ("statefulset-controller", "statefulset"),
     ("storage-version-migrator-controller", ""),
     ("storageversion-garbage-collector-controller", "storage-version-gc"),
     ("token-cleaner-controller", "tokencleaner"),
