@@ -2,8 +2,9 @@
 //! its place, and who has the former goes on with it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use admission::{Chain, Plan};
 use api::discovery;
 use api::model::Text;
 use registry::Kind;
@@ -17,8 +18,14 @@ pub struct Catalog {
     /// In discovery's order.
     groups: Vec<Group>,
     /// By plural; few share one.
-    by_plural: HashMap<String, Vec<Arc<Kind>>>,
+    by_plural: HashMap<String, Vec<Found>>,
     pub documents: Documents,
+}
+
+/// A kind that is served, and what admission has to do with it.
+struct Found {
+    kind: Arc<Kind>,
+    plan: OnceLock<Arc<Plan>>,
 }
 
 struct Group {
@@ -54,7 +61,10 @@ impl Catalog {
             }
         };
         version.kinds.push(Arc::clone(&kind));
-        self.by_plural.entry(kind.plural.to_string()).or_default().push(kind);
+        self.by_plural
+            .entry(kind.plural.to_string())
+            .or_default()
+            .push(Found { kind, plan: OnceLock::new() });
     }
 
     /// All kinds, in discovery's order.
@@ -64,7 +74,22 @@ impl Catalog {
 
     /// The kind of this name.
     pub fn kind(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Kind>> {
-        self.by_plural.get(plural)?.iter().find(|kind| kind.group == group && kind.version == version)
+        self.find(group, version, plural).map(|found| &found.kind)
+    }
+
+    fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Found> {
+        let same = |found: &&Found| found.kind.group == group && found.kind.version == version;
+        self.by_plural.get(plural)?.iter().find(same)
+    }
+
+    /// Which plugins have to do with what is done to a kind: found out when it is first asked for.
+    pub fn plan(&self, chain: &Chain, kind: &Kind) -> Arc<Plan> {
+        let make = || Arc::new(chain.plan(kind));
+        match self.find(&kind.group, &kind.version, &kind.plural) {
+            Some(found) => Arc::clone(found.plan.get_or_init(make)),
+            // the server's own business, which is not served
+            None => make(),
+        }
     }
 
     /// Whether any version of the group is served.

@@ -19,6 +19,7 @@ use std::collections::HashSet;
 use std::fmt::Display;
 use std::sync::Arc;
 
+use admission::Chain;
 use api::Status;
 use api::model::{Resource, Scope};
 use arc_swap::ArcSwap;
@@ -27,7 +28,6 @@ use http::Response;
 use http::header::WARNING;
 use http_body_util::{BodyExt as _, Limited};
 use registry::Kind;
-use registry::admission::Chain;
 
 use crate::authz::Authorizer;
 use crate::body::Body;
@@ -43,7 +43,7 @@ use crate::resources::Resources;
 use crate::settings::Settings;
 use crate::user::User;
 use crate::writes::Write;
-use crate::writes::admission::Sees;
+use crate::writes::admission::{self as admitting, Sees, ServerServices};
 use render::Target;
 use route::{Nowhere, Route};
 
@@ -81,7 +81,7 @@ impl Server {
             tokens,
             hooks,
             Settings::default(),
-            registry::admission::on_by_default,
+            admission::on_by_default,
         )
     }
 
@@ -96,7 +96,10 @@ impl Server {
         settings: Settings,
         enabled: impl Fn(&str) -> bool,
     ) -> Arc<Server> {
-        let admission = Chain::standard(resources.clone(), authorizer.clone(), settings.tolerations, enabled);
+        let (own, may) = (resources.clone(), authorizer.clone());
+        let services: Arc<dyn admission::Services> =
+            Arc::new(ServerServices { resources: own, authorizer: may });
+        let admission = admission::standard(&services, settings.tolerations, enabled);
         let catalog = ArcSwap::from_pointee(Catalog::built_in(&settings.served));
         let address = std::sync::OnceLock::new();
         let server = Arc::new(Server {
@@ -284,6 +287,23 @@ async fn resource(
         answer.headers_mut().append(WARNING, warning);
     }
     Ok(answer)
+}
+
+/// Admission of a request that is answered elsewhere.
+pub async fn connect(server: &Arc<Server>, request: &Request, resource: &Arc<Kind>) -> Result<(), Status> {
+    let info = &request.info;
+    let write = Write {
+        server,
+        request,
+        options: &WriteOptions::default(),
+        resource,
+        subresource: &info.subresource,
+        namespace: if resource.scope == Scope::Namespaced { &info.namespace } else { "" },
+        name: &info.name,
+        old: None,
+        admission: Sees::Object,
+    };
+    admitting::connect(&write).await
 }
 
 /// What the answer is to look like.

@@ -249,8 +249,15 @@ impl Front {
 
     /// What lasts as long as its client likes.
     async fn stream(&self, request: Request, body: Incoming) -> Result<Response<Body>, Status> {
-        if request.info.is_resource_request && Proxy::wants(&request.info) && Route::of(&request).is_ok() {
+        if request.info.is_resource_request
+            && Proxy::wants(&request.info)
+            && let Ok(Route { resource, .. }) = Route::of(&request)
+        {
             self.may_stream(&request)?;
+            // a log is read, not connected to
+            if request.info.subresource != "log" {
+                handlers::connect(&self.server, &request, resource).await?;
+            }
             let Request { info, parts, .. } = request;
             return self.proxy.answer(&info, http::Request::from_parts(parts, body)).await;
         }

@@ -322,7 +322,7 @@ impl Options {
     pub fn admits(&self, plugin: &str) -> bool {
         let listed = |list: &[String]| list.iter().any(|own| own == plugin);
         !listed(&self.disable_admission_plugins)
-            && (listed(&self.enable_admission_plugins) || registry::admission::on_by_default(plugin))
+            && (listed(&self.enable_admission_plugins) || admission::on_by_default(plugin))
     }
 
     /// Upstream's plugins that are to run and are not among `known`.

@@ -19,7 +19,7 @@ pub struct Settings {
     pub garbage_collector: bool,
     pub allow_privileged: bool,
     /// Flags of admission plugins: how long pods tolerate nodes that are not ready or unreachable.
-    pub tolerations: registry::admission::Settings,
+    pub tolerations: admission::Settings,
     /// Components that `componentstatuses` reports.
     pub components: Vec<Component>,
 }
@@ -33,7 +33,7 @@ impl Default for Settings {
             min_request_timeout: 1800,
             garbage_collector: true,
             allow_privileged: false,
-            tolerations: registry::admission::Settings::default(),
+            tolerations: admission::Settings::default(),
             components: Vec::new(),
         }
     }
@@ -49,7 +49,7 @@ impl Settings {
             min_request_timeout: options.min_request_timeout.unsigned_abs(),
             garbage_collector: options.enable_garbage_collector,
             allow_privileged: options.allow_privileged,
-            tolerations: registry::admission::Settings {
+            tolerations: admission::Settings {
                 not_ready_seconds: options.default_not_ready_toleration_seconds,
                 unreachable_seconds: options.default_unreachable_toleration_seconds,
             },

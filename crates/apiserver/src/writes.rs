@@ -140,6 +140,10 @@ pub async fn create(write: &Write<'_>, body: Tree) -> Result<Arc<Entry>, Status>
     write.request.warn_all(owners_once(&mut body, false));
     write.strategy(write.resource).default(&mut body);
     convert(&mut body, write.resource, &cache.kind.resource);
+    let name = metadata::text(&body, "name").to_owned();
+    let named = Write { name: if name.is_empty() { write.name } else { &name }, ..*write };
+    admission::mutate(&named, &cache.kind.resource, &mut body).await?;
+    write.request.warn_all(owners_once(&mut body, true));
     let may_generate = !metadata::text(&body, "generateName").is_empty();
     let generated = may_generate && metadata::text(&body, "name").is_empty();
     for attempt in 1.. {
@@ -159,8 +163,6 @@ async fn create_once(write: &Write<'_>, kind: &Arc<Stored>, mut tree: Tree) -> R
     let name = metadata::name_for_create(&mut tree);
     let named = Write { name: &name, ..*write };
     let strategy = named.strategy(&kind.resource);
-    admission::mutate(&named, &kind.resource, &mut tree).await?;
-    write.request.warn_all(owners_once(&mut tree, true));
     metadata::fill_for_create(&mut tree);
     let context = named.context(&kind.resource, &name);
     write.request.warn_all(strategy.first_warnings(&tree));

@@ -1,5 +1,4 @@
-//! A strategy per resource: defaults, validation, columns, selectable fields, subresources; and the admission
-//! plugins. Pure but for admission plugins that read caches. No HTTP.
+//! A strategy per resource: defaults, validation, columns, selectable fields, subresources. Pure, no HTTP.
 //!
 //! # What is not checked
 //! These kinds have the rules that all share (metadata, immutable identity, status kept apart, generation) and, of
@@ -16,10 +15,9 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-pub mod admission;
 pub mod binding;
 pub mod columns;
-mod internal;
+pub mod internal;
 pub mod kind;
 pub mod kinds;
 pub mod meta;

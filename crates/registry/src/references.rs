@@ -10,6 +10,13 @@ use crate::tree::{get, has, list, text};
 /// Sources of volumes that name a secret by `secretRef`, in pods and in volumes alike.
 const BY_SECRET_REF: [&str; 7] = ["cephfs", "cinder", "flexVolume", "rbd", "scaleIO", "iscsi", "storageos"];
 
+/// The annotation by which a kubelet's static pods are known.
+pub const MIRROR: &str = "kubernetes.io/config.mirror";
+
+pub fn is_mirror(pod: &Tree) -> bool {
+    get(pod, "metadata.annotations").get(MIRROR).is_some()
+}
+
 /// Every container of a pod, of all three lists.
 pub fn containers(pod: &Tree) -> impl Iterator<Item = &Tree> {
     ["spec.initContainers", "spec.containers", "spec.ephemeralContainers"]

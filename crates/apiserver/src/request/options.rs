@@ -1,8 +1,8 @@
 //! The options of writes: parsed and checked with upstream's texts.
 
-use api::Status;
 use api::decode::Strictness;
 use api::status::Cause;
+use api::{Status, Tree, json};
 
 use super::Request;
 use crate::request_info::parameters;
@@ -37,6 +37,8 @@ pub struct WriteOptions {
     /// As it was given, see [`Request::manager`].
     pub field_manager: String,
     pub strictness: Strictness,
+    /// As it was given, where it was.
+    pub field_validation: String,
     /// Whether an apply takes fields from other managers.
     pub force: bool,
 }
@@ -56,6 +58,7 @@ impl WriteOptions {
                 "fieldManager" => options.field_manager = value.into_owned(),
                 "force" if way.kind() == "PatchOptions" => force = Some(truth(&value)),
                 "fieldValidation" => {
+                    options.field_validation = value.to_string();
                     options.strictness = match value.as_ref() {
                         "" | "Warn" => Strictness::Warn,
                         "Ignore" => Strictness::Ignore,
@@ -90,6 +93,22 @@ impl WriteOptions {
             return Ok(options);
         }
         Err(Status::invalid("meta.k8s.io", way.kind(), "", causes))
+    }
+
+    /// As admission is shown them: those of the create or the update that the write is.
+    pub fn tree(&self, kind: &str) -> Tree {
+        let mut tree = json!({"kind": kind, "apiVersion": "meta.k8s.io/v1"});
+        if self.dry_run {
+            tree["dryRun"] = json!(["All"]);
+        }
+        for (field, text) in
+            [("fieldManager", &self.field_manager), ("fieldValidation", &self.field_validation)]
+        {
+            if !text.is_empty() {
+                tree[field] = text.as_str().into();
+            }
+        }
+        tree
     }
 
     /// The options of a write that is done for the server's sake, or for another.

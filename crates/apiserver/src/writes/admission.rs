@@ -1,22 +1,24 @@
-//! The admission chain on the write path, and the cached objects its plugins look at.
+//! The admission chain over a request: what it is shown, and what its plugins may use of the server.
+
+mod services;
 
 use std::sync::Arc;
 
+use admission::{Attributes, Gvk, Notes, Operation, Plan};
 use api::model::Resource;
-use api::{Status, Tree};
-use async_trait::async_trait;
+use api::{Status, Tree, json};
 use registry::Kind;
-use registry::admission::{self, Attributes, Authorize, Lookup, Question};
+
+pub use services::ServerServices;
 
 use super::Write;
-use crate::authz::{self, Authorizer};
-use crate::resources::Resources;
-use crate::user::User;
+use super::delete::DeleteOptions;
+use crate::request::Request;
 
 /// What the chain sees of a write.
 #[derive(Clone, Copy)]
 pub enum Sees {
-    /// The object as it is stored.
+    /// The object as it is stored, or what the request has in its place.
     Object,
     /// Another that stands for it.
     View(&'static View),
@@ -32,110 +34,182 @@ pub struct View {
     pub apply: fn(&Tree, &mut Tree),
 }
 
-fn attributes<'a>(write: &Write<'a>, resource: &'a Resource, kind: admission::Operation) -> Attributes<'a> {
-    let user = &write.request.user;
-    Attributes {
-        user: admission::User { name: &user.name, uid: &user.uid, groups: &user.groups, extra: &user.extra },
-        operation: kind,
-        resource,
-        subresource: match write.admission {
+/// A request as the chain gets it.
+struct Asked<'a> {
+    write: &'a Write<'a>,
+    plan: Arc<Plan>,
+    subresource: &'a str,
+    operation: Operation,
+    shown: &'a Arc<Kind>,
+}
+
+impl<'a> Asked<'a> {
+    /// `shown`: the version in which the object is. `None` where the chain has nothing to do with the request.
+    fn of(write: &'a Write<'a>, operation: Operation, shown: &'a Arc<Kind>) -> Option<Asked<'a>> {
+        let subresource = match write.admission {
+            Sees::Object => write.subresource,
             Sees::View(view) => view.subresource,
-            Sees::Object | Sees::Nothing => write.subresource,
-        },
-        namespace: write.namespace,
-        name: write.name,
-        old: write.old,
-        options: &Tree::Null,
-        dry_run: write.options.dry_run,
-        now: jiff::Timestamp::now(),
+            Sees::Nothing => return None,
+        };
+        let plan = write.request.catalog.plan(&write.server.admission, write.resource);
+        let idle = plan.is_idle(subresource, operation);
+        (!idle).then_some(Asked { write, plan, subresource, operation, shown })
     }
-}
 
-fn kind_of(write: &Write<'_>) -> admission::Operation {
-    match write.old {
-        Some(_) => admission::Operation::Update,
-        None => admission::Operation::Create,
-    }
-}
-
-/// Mutating admission. The object is at the storage version.
-pub async fn mutate(write: &Write<'_>, resource: &Resource, tree: &mut Tree) -> Result<(), Status> {
-    let chain = &write.server.admission;
-    match write.admission {
-        Sees::Nothing => Ok(()),
-        Sees::Object => chain.admit(&attributes(write, resource, kind_of(write)), tree).await,
-        Sees::View(view) => {
-            let (shown, old) = ((view.show)(tree), write.old.map(view.show));
-            let mut changed = shown.clone();
-            let write = &Write { old: old.as_ref(), ..*write };
-            let attributes = attributes(write, resource, kind_of(write));
-            chain.admit(&attributes, &mut changed).await?;
-            if changed != shown {
-                (view.apply)(&changed, tree);
-            }
-            Ok(())
+    fn attributes<'b>(
+        &'b self,
+        old: Option<&'b Tree>,
+        generate_name: &'b str,
+        options: &'b (dyn Fn() -> Tree + Send + Sync),
+    ) -> Attributes<'b> {
+        let Asked { write, subresource, operation, shown, .. } = self;
+        let Request { user, info, .. } = write.request;
+        // one of many that go together is not named
+        let named = info.verb != "deletecollection";
+        Attributes {
+            user: admission::User {
+                name: &user.name,
+                uid: &user.uid,
+                groups: &user.groups,
+                extra: &user.extra,
+            },
+            operation: *operation,
+            resource: write.resource,
+            subresource,
+            kind: kind_of(write.resource, subresource),
+            shown,
+            namespace: write.namespace,
+            name: if named { write.name } else { "" },
+            generate_name,
+            old,
+            options,
+            dry_run: write.options.dry_run,
+            notes: write.request,
         }
     }
+
+    fn options_kind(&self) -> &'static str {
+        match self.operation {
+            Operation::Update => "UpdateOptions",
+            _ => "CreateOptions",
+        }
+    }
+
+    async fn admit(&self, tree: &mut Tree, old: Option<&Tree>) -> Result<(), Status> {
+        let unnamed = self.write.name.is_empty();
+        let generate_name = match tree.pointer("/metadata/generateName").and_then(Tree::as_str) {
+            Some(prefix) if unnamed => prefix.to_owned(),
+            _ => String::new(),
+        };
+        let options = || self.write.options.tree(self.options_kind());
+        let attributes = self.attributes(old, &generate_name, &options);
+        self.write.server.admission.admit(&self.plan, &attributes, tree).await
+    }
+
+    async fn validate(&self, tree: &Tree, old: Option<&Tree>) -> Result<(), Status> {
+        let options = || self.write.options.tree(self.options_kind());
+        let attributes = self.attributes(old, "", &options);
+        self.write.server.admission.validate(&self.plan, &attributes, tree).await
+    }
+}
+
+/// What a resource or subresource takes.
+fn kind_of<'a>(resource: &'a Resource, subresource: &str) -> Gvk<'a> {
+    match resource.subresource(subresource).map(|found| &found.gvk) {
+        Some(gvk) if !gvk.kind.is_empty() => {
+            Gvk { group: &gvk.group, version: &gvk.version, kind: &gvk.kind }
+        }
+        _ => Gvk::of(resource),
+    }
+}
+
+fn operation_of(write: &Write<'_>) -> Operation {
+    match write.old {
+        Some(_) => Operation::Update,
+        None => Operation::Create,
+    }
+}
+
+/// Mutating admission. The object is of this version.
+pub async fn mutate(write: &Write<'_>, shown: &Arc<Kind>, tree: &mut Tree) -> Result<(), Status> {
+    let Some(asked) = Asked::of(write, operation_of(write), shown) else { return Ok(()) };
+    let Sees::View(view) = write.admission else { return asked.admit(tree, write.old).await };
+    let (form, old) = ((view.show)(tree), write.old.map(view.show));
+    let mut changed = form.clone();
+    asked.admit(&mut changed, old.as_ref()).await?;
+    if changed != form {
+        (view.apply)(&changed, tree);
+    }
+    Ok(())
 }
 
 /// Validating admission.
-pub async fn validate(write: &Write<'_>, resource: &Resource, tree: &Tree) -> Result<(), Status> {
-    let chain = &write.server.admission;
-    match write.admission {
-        Sees::Nothing => Ok(()),
-        Sees::Object => chain.validate(&attributes(write, resource, kind_of(write)), tree).await,
-        Sees::View(view) => {
-            let old = write.old.map(view.show);
-            let write = &Write { old: old.as_ref(), ..*write };
-            let attributes = attributes(write, resource, kind_of(write));
-            chain.validate(&attributes, &(view.show)(tree)).await
-        }
-    }
+pub async fn validate(write: &Write<'_>, shown: &Arc<Kind>, tree: &Tree) -> Result<(), Status> {
+    let Some(asked) = Asked::of(write, operation_of(write), shown) else { return Ok(()) };
+    let Sees::View(view) = write.admission else { return asked.validate(tree, write.old).await };
+    asked.validate(&(view.show)(tree), write.old.map(view.show).as_ref()).await
 }
 
 /// Both, of a delete.
-pub async fn delete(write: &Write<'_>, resource: &Resource) -> Result<(), Status> {
-    if matches!(write.admission, Sees::Nothing) {
-        return Ok(());
-    }
-    let attributes = attributes(write, resource, admission::Operation::Delete);
-    write.server.admission.admit(&attributes, &mut Tree::Null).await?;
-    write.server.admission.validate(&attributes, &Tree::Null).await
+pub async fn delete(write: &Write<'_>, shown: &Arc<Kind>, deletion: &DeleteOptions) -> Result<(), Status> {
+    let Some(asked) = Asked::of(write, Operation::Delete, shown) else { return Ok(()) };
+    let options = || deletion.tree(write.options.dry_run);
+    let attributes = asked.attributes(write.old, "", &options);
+    write.server.admission.admit(&asked.plan, &attributes, &mut Tree::Null).await?;
+    write.server.admission.validate(&asked.plan, &attributes, &Tree::Null).await
 }
 
-#[async_trait]
-impl Authorize for Authorizer {
-    async fn allows(&self, user: &admission::User<'_>, question: &Question<'_>) -> bool {
-        let user = User {
-            name: user.name.to_owned(),
-            uid: user.uid.to_owned(),
-            groups: user.groups.to_vec(),
-            extra: user.extra.clone(),
-        };
-        let Question { verb, group, resource, namespace, name } = *question;
-        self.authorize(&authz::Attributes::resource(&user, verb, group, resource, namespace, name)).allowed()
+/// Both, of a connection to what the object stands for. The options of the connection are the object.
+pub async fn connect(write: &Write<'_>) -> Result<(), Status> {
+    let Some(asked) = Asked::of(write, Operation::Connect, write.resource) else { return Ok(()) };
+    let mut options = connection(write);
+    let attributes = asked.attributes(None, "", &|| Tree::Null);
+    write.server.admission.admit(&asked.plan, &attributes, &mut options).await?;
+    write.server.admission.validate(&asked.plan, &attributes, &options).await
+}
+
+/// `PodExecOptions` and the like: the parameters of the query, and the path behind a proxy's own.
+fn connection(write: &Write<'_>) -> Tree {
+    let kind = kind_of(write.resource, write.subresource);
+    let mut options = json!({"kind": kind.kind, "apiVersion": kind.version});
+    let Some(message) = api::tables::kind_message(kind.group, kind.version, kind.kind) else {
+        return options;
+    };
+    for (name, value) in crate::request_info::parameters(write.request.query()) {
+        let Some(field) = message.fields.iter().find(|field| field.json == name) else { continue };
+        options[name.as_ref()] = field_value(field, &value, &options[name.as_ref()]);
+    }
+    if write.subresource == "proxy" {
+        let behind = write.request.info.parts.get(3..).unwrap_or_default();
+        if !behind.is_empty() {
+            options["path"] = behind.join("/").into();
+        }
+    }
+    options
+}
+
+/// A parameter as its field; one that may be repeated is added to those before it.
+fn field_value(field: &api::model::Field, text: &str, before: &Tree) -> Tree {
+    use api::model::{Shape, Type};
+    let one = match field.ty {
+        Type::Bool => crate::request::options::truth(text).into(),
+        Type::Int32 | Type::Int64 => text.parse::<i64>().map_or(Tree::Null, Tree::from),
+        _ => text.into(),
+    };
+    match (field.shape, before) {
+        (Shape::List, Tree::Array(all)) => Tree::Array(all.iter().cloned().chain([one]).collect()),
+        (Shape::List, _) => Tree::Array(vec![one]),
+        (_, Tree::Null) => one,
+        (_, before) => before.clone(),
     }
 }
 
-#[async_trait]
-impl Lookup for Resources {
-    fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Arc<Tree>> {
-        let entry = Resources::get(self, row(group, plural)?, namespace, name)?;
-        Some(Arc::new(entry.tree()))
+impl Notes for Request {
+    fn warn(&self, text: String) {
+        Request::warn(self, text);
     }
 
-    fn list(&self, group: &str, plural: &str) -> Vec<Arc<Tree>> {
-        let Some(resource) = row(group, plural) else { return Vec::new() };
-        Resources::list(self, resource, None).iter().map(|entry| Arc::new(entry.tree())).collect()
+    fn annotate(&self, key: String, value: String) {
+        Request::annotate(self, key, value);
     }
-
-    async fn fresh(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Arc<Tree>> {
-        self.catch_up().await;
-        Lookup::get(self, group, plural, namespace, name)
-    }
-}
-
-/// A resource at its preferred version.
-fn row(group: &str, plural: &str) -> Option<&'static Arc<Kind>> {
-    registry::kind::by_default().find(|kind| kind.group == group && kind.plural == plural)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use api::status::Details;
 use api::tree::Object;
-use api::{Status, Tree};
+use api::{Status, Tree, json};
 use jiff::{SignedDuration, Timestamp};
 use store::Written;
 
@@ -20,6 +20,28 @@ pub struct DeleteOptions {
     pub propagation: Option<Propagation>,
     pub uid: Option<String>,
     pub resource_version: Option<String>,
+}
+
+impl DeleteOptions {
+    /// As admission is shown them.
+    pub fn tree(&self, dry_run: bool) -> Tree {
+        let mut tree = json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1"});
+        if let Some(seconds) = self.grace_period {
+            tree["gracePeriodSeconds"] = seconds.into();
+        }
+        for (field, value) in [("uid", &self.uid), ("resourceVersion", &self.resource_version)] {
+            if let Some(value) = value {
+                tree["preconditions"][field] = value.as_str().into();
+            }
+        }
+        if let Some(policy) = self.propagation {
+            tree["propagationPolicy"] = format!("{policy:?}").into();
+        }
+        if dry_run {
+            tree["dryRun"] = json!(["All"]);
+        }
+        tree
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +145,7 @@ async fn attempt(
     check(write, entry, options)?;
     let old = entry.read()?;
     let write = &Write { old: Some(&old), ..*write };
-    admission::delete(write, &kind.resource).await?;
+    admission::delete(write, &kind.resource, options).await?;
     let mut tree = old.clone();
     let strategy = kind.resource.strategy(None);
     let grace = strategy.grace_period(&old, options.grace_period);

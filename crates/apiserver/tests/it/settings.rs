@@ -37,7 +37,7 @@ impl Rig {
             None,
             Vec::new(),
             settings,
-            registry::admission::on_by_default,
+            admission::on_by_default,
         );
         let rig = Rig { server, _tasks: tasks };
         rig.ask(Method::POST, "/api/v1/namespaces", json!({"metadata": {"name": "default"}})).await;
@@ -128,7 +128,7 @@ async fn privileged_containers_are_refused_unless_allowed() {
 
 #[tokio::test]
 async fn tolerations_follow_the_flags() {
-    let tolerations = registry::admission::Settings { not_ready_seconds: 7, unreachable_seconds: 8 };
+    let tolerations = admission::Settings { not_ready_seconds: 7, unreachable_seconds: 8 };
     let rig = Rig::with(Settings { tolerations, ..Settings::default() }).await;
     let (_, pod) = rig.ask(Method::POST, "/api/v1/namespaces/default/pods", pod(false)).await;
     let seconds: Vec<i64> = pod["spec"]["tolerations"]

@@ -5,11 +5,11 @@ use api::status::Cause;
 use machinery::bounds::{Seen, by_text, is_full};
 use machinery::fieldpath::Path;
 
-use crate::admission::{MIRROR, is_mirror};
 use crate::internal;
 use crate::kinds::qos;
 use crate::meta::keep;
 use crate::profile::ALL_METADATA;
+use crate::references::{MIRROR, is_mirror};
 use crate::tree::{Alike, as_object, ensure, get, has, int, list, number, object_mut, put, same, text};
 
 mod narrowing;

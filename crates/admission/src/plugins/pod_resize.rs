@@ -7,16 +7,16 @@ use api::{Status, Tree};
 use async_trait::async_trait;
 use machinery::Quantity;
 
-use super::{Attributes, Lookup, Operation, Plugin};
-use crate::tree::{get, list, text};
+use crate::{Attributes, Operation, Plugin, Point, Services};
+use registry::tree::{get, list, text};
 
 pub struct PodResizeValidator {
-    lookup: Arc<dyn Lookup>,
+    services: Arc<dyn Services>,
 }
 
 impl PodResizeValidator {
-    pub fn new(lookup: Arc<dyn Lookup>) -> Self {
-        Self { lookup }
+    pub fn new(services: Arc<dyn Services>) -> Self {
+        Self { services }
     }
 }
 
@@ -26,17 +26,16 @@ impl Plugin for PodResizeValidator {
         "PodResizeValidator"
     }
 
+    fn validates(&self, point: &Point<'_>) -> bool {
+        point.is_sub("", "pods", "resize") && point.operation == Operation::Update
+    }
+
     async fn validate(&self, attributes: &Attributes<'_>, pod: &Tree) -> Result<(), Status> {
-        let resize = attributes.is("", "pods") && attributes.subresource == "resize";
         let name = text(pod, "spec.nodeName");
-        if !resize || attributes.operation != Operation::Update || name.is_empty() {
+        if name.is_empty() {
             return Ok(());
         }
-        let node = match self.lookup.get("", "nodes", "", name) {
-            None => self.lookup.fresh("", "nodes", "", name).await,
-            found => found,
-        };
-        let Some(node) = node else {
+        let Some(node) = self.services.find("", "nodes", "", name).await else {
             return Err(attributes.forbid(&format!("node {name:?} not found")));
         };
         let mut missing = Vec::new();

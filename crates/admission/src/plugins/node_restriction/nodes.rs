@@ -2,8 +2,8 @@
 
 use api::{Status, Tree};
 
-use super::super::{Attributes, Operation};
-use crate::tree::{entries, get, has, same, text};
+use crate::{Attributes, Operation};
+use registry::tree::{entries, get, has, same, text};
 
 /// Labels of the API's own domains that a kubelet may set on its node.
 fn own_label(key: &str) -> bool {

@@ -2,10 +2,11 @@
 
 use api::{Status, Tree};
 
-use super::super::{Attributes, MIRROR, Operation, is_mirror};
 use super::{NodeRestriction, unexpected};
-use crate::references;
-use crate::tree::{flag, get, has, list, same, text};
+use crate::{Attributes, Operation};
+use registry::references;
+use registry::references::{MIRROR, is_mirror};
+use registry::tree::{flag, get, has, list, same, text};
 
 impl NodeRestriction {
     pub(super) async fn pod(

@@ -1,28 +1,82 @@
-use std::collections::HashMap;
+//! The chain over made-up objects.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use api::{Status, Tree, json};
+use async_trait::async_trait;
+use registry::Kind;
+use registry::tree::{get, text};
 
 use super::*;
-use crate::tree::{get, text};
-use api::json;
 
+/// What may be done: verb, resource, name.
+pub type Right = (&'static str, &'static str, &'static str);
+
+/// The services of a server that has these objects and grants these rights.
 #[derive(Default)]
-pub(super) struct Objects(HashMap<String, Arc<Tree>>);
+pub struct Objects {
+    pub objects: HashMap<String, Arc<Tree>>,
+    pub rights: Vec<Right>,
+}
 
 impl Objects {
-    pub(super) fn with(mut self, plural: &str, object: Tree) -> Self {
+    pub fn with(mut self, plural: &str, object: Tree) -> Self {
         let key =
             format!("{plural}/{}/{}", text(&object, "metadata.namespace"), text(&object, "metadata.name"));
-        self.0.insert(key, Arc::new(object));
+        self.objects.insert(key, Arc::new(object));
         self
     }
 }
 
-impl Lookup for Objects {
+#[async_trait]
+impl Services for Objects {
     fn get(&self, _: &str, plural: &str, namespace: &str, name: &str) -> Option<Arc<Tree>> {
-        self.0.get(&format!("{plural}/{namespace}/{name}")).cloned()
+        self.objects.get(&format!("{plural}/{namespace}/{name}")).cloned()
     }
-    fn list(&self, _: &str, plural: &str) -> Vec<Arc<Tree>> {
-        let prefix = format!("{plural}/");
-        self.0.iter().filter(|(key, _)| key.starts_with(&prefix)).map(|(_, object)| object.clone()).collect()
+
+    fn list(&self, _: &str, plural: &str, namespace: &str) -> Vec<Arc<Tree>> {
+        let prefix = match namespace {
+            "" => format!("{plural}/"),
+            namespace => format!("{plural}/{namespace}/"),
+        };
+        let mine = self.objects.iter().filter(|(key, _)| key.starts_with(&prefix));
+        mine.map(|(_, object)| object.clone()).collect()
+    }
+
+    async fn fresh(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Arc<Tree>> {
+        self.get(group, plural, namespace, name)
+    }
+
+    async fn allows(&self, _: &User<'_>, question: &Question<'_>) -> bool {
+        self.rights.contains(&(question.verb, question.resource, question.name))
+    }
+}
+
+struct Silent;
+
+impl Notes for Silent {
+    fn warn(&self, _: String) {}
+
+    fn annotate(&self, _: String, _: String) {}
+}
+
+/// Attributes that say nothing yet but who asks for what.
+pub fn attributes<'a>(user: User<'a>, operation: Operation, resource: &'a Arc<Kind>) -> Attributes<'a> {
+    Attributes {
+        user,
+        operation,
+        resource,
+        subresource: "",
+        kind: Gvk::of(resource),
+        shown: resource,
+        namespace: "",
+        name: "",
+        generate_name: "",
+        old: None,
+        options: &|| Tree::Null,
+        dry_run: false,
+        notes: &Silent,
     }
 }
 
@@ -41,16 +95,6 @@ fn objects() -> Objects {
         .with("nodes", json!({"metadata": {"name": "node-1", "uid": "u"}}))
 }
 
-/// Allows what it has.
-pub(super) struct Rights(pub(super) Vec<(&'static str, &'static str, &'static str)>);
-
-#[async_trait]
-impl Authorize for Rights {
-    async fn allows(&self, _: &User<'_>, question: &Question<'_>) -> bool {
-        self.0.contains(&(question.verb, question.resource, question.name))
-    }
-}
-
 struct Case<'a> {
     user: &'a str,
     group: &'a str,
@@ -63,7 +107,7 @@ const POD: Case<'static> =
     Case { user: "admin", group: "", plural: "pods", namespace: "t", operation: Operation::Create };
 
 /// Runs a future that never waits.
-pub(super) fn ready<T>(future: impl Future<Output = T>) -> T {
+pub fn ready<T>(future: impl Future<Output = T>) -> T {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     match std::pin::pin!(future).poll(&mut context) {
         std::task::Poll::Ready(value) => value,
@@ -72,29 +116,26 @@ pub(super) fn ready<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn run(case: &Case<'_>, mut object: Tree, old: Option<&Tree>) -> Result<Tree, String> {
-    let chain =
-        Chain::standard(Arc::new(objects()), Arc::new(Rights(Vec::new())), Settings::default(), |_| true);
+    let services: Arc<dyn Services> = Arc::new(objects());
+    let chain = standard(&services, Settings::default(), |_| true);
     let groups =
         if case.user.starts_with("system:node:") { vec!["system:nodes".to_owned()] } else { Vec::new() };
-    let (extra, options) = (BTreeMap::new(), Tree::Null);
+    let extra = BTreeMap::new();
     let name = text(old.unwrap_or(&object), "metadata.name").to_owned();
+    let user = User { name: case.user, uid: "", groups: &groups, extra: &extra };
+    let resource = registry::kind::built_in(case.group, "v1", case.plural).unwrap();
     let attributes = Attributes {
-        user: User { name: case.user, uid: "", groups: &groups, extra: &extra },
-        operation: case.operation,
-        resource: api::tables::resource(case.group, "v1", case.plural).unwrap(),
-        subresource: "",
         namespace: case.namespace,
         name: &name,
         old,
-        options: &options,
-        dry_run: false,
-        now: Timestamp::UNIX_EPOCH,
+        ..attributes(user, case.operation, resource)
     };
+    let plan = chain.plan(resource);
     ready(async {
-        chain.admit(&attributes, &mut object).await?;
-        chain.validate(&attributes, &object).await
+        chain.admit(&plan, &attributes, &mut object).await?;
+        chain.validate(&plan, &attributes, &object).await
     })
-    .map_err(|status| status.message)?;
+    .map_err(|status: Status| status.message)?;
     Ok(object)
 }
 
@@ -215,4 +256,30 @@ fn service_accounts_with_impossible_names() {
     check("../x", "invalid resource name \"../x\": [may not contain '/']");
     check("..", "invalid resource name \"..\": [may not be '..']");
     check("nope", "serviceaccount \"nope\" not found");
+}
+
+#[test]
+fn plugins_run_where_they_have_something_to_do() {
+    let services: Arc<dyn Services> = Arc::new(objects());
+    let chain = standard(&services, Settings::default(), |_| true);
+    let idle = |plural: &str, subresource: &str, operation| {
+        let resource = registry::kind::built_in("", "v1", plural).unwrap();
+        chain.plan(resource).is_idle(subresource, operation)
+    };
+    assert!(!idle("pods", "", Operation::Create));
+    assert!(!idle("pods", "eviction", Operation::Create));
+    assert!(idle("pods", "exec", Operation::Connect));
+    assert!(idle("configmaps", "", Operation::Update));
+    assert!(!idle("configmaps", "", Operation::Create));
+}
+
+#[test]
+fn objects_without_a_name_are_called_by_what_they_will_be() {
+    let (groups, extra) = (Vec::new(), BTreeMap::new());
+    let user = User { name: "admin", uid: "", groups: &groups, extra: &extra };
+    let pods = registry::kind::built_in("", "v1", "pods").unwrap();
+    let bare = attributes(user, Operation::Create, pods);
+    let said = |attributes: Attributes<'_>| attributes.forbid("no").message;
+    assert_eq!(said(Attributes { generate_name: "web-", ..bare }), "pods \"web-\" is forbidden: no");
+    assert_eq!(said(bare), "pods \"Unknown\" is forbidden: no");
 }

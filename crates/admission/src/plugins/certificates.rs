@@ -6,19 +6,19 @@ use std::sync::Arc;
 use api::{Status, Tree};
 use async_trait::async_trait;
 
-use super::{Attributes, Authorize, Operation, Plugin, Question, User};
-use crate::kinds::certificates::subject;
-use crate::tree::{get, same, text};
+use crate::{Attributes, Operation, Plugin, Point, Question, Services, User};
+use registry::kinds::certificates::subject;
+use registry::tree::{get, same, text};
 
 const GROUP: &str = "certificates.k8s.io";
 const REQUESTS: &str = "certificatesigningrequests";
 
 /// Whether a user may do this for the signer, or for all signers of its domain.
-async fn allowed(authorize: &dyn Authorize, user: &User<'_>, verb: &str, signer: &str) -> bool {
+async fn allowed(services: &dyn Services, user: &User<'_>, verb: &str, signer: &str) -> bool {
     let domain = signer.split('/').next().unwrap_or_default();
     for name in [signer, &format!("{domain}/*")] {
         let question = Question { verb, group: GROUP, resource: "signers", namespace: "", name };
-        if authorize.allows(user, &question).await {
+        if services.allows(user, &question).await {
             return true;
         }
     }
@@ -27,12 +27,12 @@ async fn allowed(authorize: &dyn Authorize, user: &User<'_>, verb: &str, signer:
 
 /// `CertificateApproval`.
 pub struct CertificateApproval {
-    authorize: Arc<dyn Authorize>,
+    services: Arc<dyn Services>,
 }
 
 impl CertificateApproval {
-    pub fn new(authorize: Arc<dyn Authorize>) -> Self {
-        Self { authorize }
+    pub fn new(services: Arc<dyn Services>) -> Self {
+        Self { services }
     }
 }
 
@@ -42,13 +42,14 @@ impl Plugin for CertificateApproval {
         "CertificateApproval"
     }
 
+    fn validates(&self, point: &Point<'_>) -> bool {
+        point.is_sub(GROUP, REQUESTS, "approval") && point.operation == Operation::Update
+    }
+
     async fn validate(&self, attributes: &Attributes<'_>, _: &Tree) -> Result<(), Status> {
-        if !attributes.is(GROUP, REQUESTS) || attributes.subresource != "approval" {
-            return Ok(());
-        }
         // the signer as stored: what the request says of it does not count
         let signer = attributes.old.map_or("", |old| text(old, "spec.signerName"));
-        if allowed(&*self.authorize, &attributes.user, "approve", signer).await {
+        if allowed(&*self.services, &attributes.user, "approve", signer).await {
             return Ok(());
         }
         let why = format!("user not permitted to approve requests with signerName {signer:?}");
@@ -58,12 +59,12 @@ impl Plugin for CertificateApproval {
 
 /// `CertificateSigning`.
 pub struct CertificateSigning {
-    authorize: Arc<dyn Authorize>,
+    services: Arc<dyn Services>,
 }
 
 impl CertificateSigning {
-    pub fn new(authorize: Arc<dyn Authorize>) -> Self {
-        Self { authorize }
+    pub fn new(services: Arc<dyn Services>) -> Self {
+        Self { services }
     }
 }
 
@@ -73,17 +74,18 @@ impl Plugin for CertificateSigning {
         "CertificateSigning"
     }
 
+    fn validates(&self, point: &Point<'_>) -> bool {
+        point.is_sub(GROUP, REQUESTS, "status") && point.operation == Operation::Update
+    }
+
     async fn validate(&self, attributes: &Attributes<'_>, request: &Tree) -> Result<(), Status> {
-        if !attributes.is(GROUP, REQUESTS) || attributes.subresource != "status" {
-            return Ok(());
-        }
         let Some(old) = attributes.old else { return Ok(()) };
         let kept = |field: &str| same(get(request, field), get(old, field));
         if kept("status.certificate") && kept("status.conditions") {
             return Ok(());
         }
         let signer = text(old, "spec.signerName");
-        if allowed(&*self.authorize, &attributes.user, "sign", signer).await {
+        if allowed(&*self.services, &attributes.user, "sign", signer).await {
             return Ok(());
         }
         Err(attributes.forbid(&format!("user not permitted to sign requests with signerName {signer:?}")))
@@ -92,12 +94,12 @@ impl Plugin for CertificateSigning {
 
 /// `ClusterTrustBundleAttest`.
 pub struct ClusterTrustBundleAttest {
-    authorize: Arc<dyn Authorize>,
+    services: Arc<dyn Services>,
 }
 
 impl ClusterTrustBundleAttest {
-    pub fn new(authorize: Arc<dyn Authorize>) -> Self {
-        Self { authorize }
+    pub fn new(services: Arc<dyn Services>) -> Self {
+        Self { services }
     }
 }
 
@@ -107,16 +109,17 @@ impl Plugin for ClusterTrustBundleAttest {
         "ClusterTrustBundleAttest"
     }
 
+    fn validates(&self, point: &Point<'_>) -> bool {
+        point.is(GROUP, "clustertrustbundles") && point.operation.writes()
+    }
+
     async fn validate(&self, attributes: &Attributes<'_>, bundle: &Tree) -> Result<(), Status> {
-        let writes = matches!(attributes.operation, Operation::Create | Operation::Update);
         let signer = text(bundle, "spec.signerName");
-        if !attributes.is(GROUP, "clustertrustbundles") || !writes || signer.is_empty() {
+        if signer.is_empty() || attributes.old.is_some_and(|old| registry::meta::only_collection(bundle, old))
+        {
             return Ok(());
         }
-        if attributes.old.is_some_and(|old| crate::meta::only_collection(bundle, old)) {
-            return Ok(());
-        }
-        if allowed(&*self.authorize, &attributes.user, "attest", signer).await {
+        if allowed(&*self.services, &attributes.user, "attest", signer).await {
             return Ok(());
         }
         Err(attributes.forbid(&format!("user not permitted to attest for signerName {signer:?}")))
@@ -132,10 +135,13 @@ impl Plugin for CertificateSubjectRestriction {
         "CertificateSubjectRestriction"
     }
 
+    fn validates(&self, point: &Point<'_>) -> bool {
+        point.is(GROUP, REQUESTS) && point.creates()
+    }
+
     async fn validate(&self, attributes: &Attributes<'_>, request: &Tree) -> Result<(), Status> {
         const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
-        let created = attributes.operation == Operation::Create && attributes.subresource.is_empty();
-        if !attributes.is(GROUP, REQUESTS) || !created || text(request, "spec.signerName") != CLIENT {
+        if text(request, "spec.signerName") != CLIENT {
             return Ok(());
         }
         let subject = subject(text(request, "spec.request"))

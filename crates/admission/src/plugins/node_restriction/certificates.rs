@@ -2,10 +2,11 @@
 
 use api::{Status, Tree};
 
-use super::super::{Attributes, Operation, Question, is_mirror};
 use super::NodeRestriction;
-use crate::kinds::certificates::subject;
-use crate::tree::{list, text};
+use crate::{Attributes, Operation, Question};
+use registry::kinds::certificates::subject;
+use registry::references::is_mirror;
+use registry::tree::{list, text};
 
 /// Signers whose certificates make whoever has one a node.
 const OF_NODES: [&str; 2] = ["kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet"];
@@ -39,7 +40,7 @@ impl NodeRestriction {
         if !attributes.subresource.is_empty() {
             return refuse(format!("unexpected subresource {}", attributes.subresource));
         }
-        let spec = |field: &str| text(crate::tree::get(request, "spec"), field);
+        let spec = |field: &str| text(registry::tree::get(request, "spec"), field);
         let named = spec("nodeName");
         if named != node {
             return refuse(format!(
@@ -104,7 +105,7 @@ impl NodeRestriction {
             namespace,
             name: account,
         };
-        if wanted || self.authorize.allows(&attributes.user, &question).await {
+        if wanted || self.services.allows(&attributes.user, &question).await {
             return Ok(());
         }
         refuse(format!(

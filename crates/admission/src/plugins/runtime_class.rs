@@ -7,16 +7,16 @@ use api::{Status, Tree};
 use async_trait::async_trait;
 use machinery::Quantity;
 
-use super::{Attributes, Lookup, Operation, Plugin};
-use crate::tree::{as_object, ensure, entries, get, has, list, text};
+use crate::{Attributes, Plugin, Point, Services};
+use registry::tree::{as_object, ensure, entries, get, has, list, text};
 
 pub struct RuntimeClass {
-    lookup: Arc<dyn Lookup>,
+    services: Arc<dyn Services>,
 }
 
 impl RuntimeClass {
-    pub fn new(lookup: Arc<dyn Lookup>) -> Self {
-        Self { lookup }
+    pub fn new(services: Arc<dyn Services>) -> Self {
+        Self { services }
     }
 
     /// The pod's class; an error when it names one that is not there.
@@ -26,21 +26,11 @@ impl RuntimeClass {
         if name.is_empty() {
             return Err(Status::failure(500, "", "resource name may not be empty"));
         }
-        let found = match self.lookup.get(GROUP, "runtimeclasses", "", name) {
-            None => self.lookup.fresh(GROUP, "runtimeclasses", "", name).await,
-            found => found,
-        };
-        match found {
+        match self.services.find(GROUP, "runtimeclasses", "", name).await {
             Some(class) => Ok(Some(class)),
             None => Err(attributes.forbid(&format!("pod rejected: RuntimeClass {name:?} not found"))),
         }
     }
-}
-
-fn applies(attributes: &Attributes<'_>) -> bool {
-    attributes.is("", "pods")
-        && attributes.subresource.is_empty()
-        && attributes.operation == Operation::Create
 }
 
 /// Amounts by resource, however they are written.
@@ -79,10 +69,15 @@ impl Plugin for RuntimeClass {
         "RuntimeClass"
     }
 
+    fn mutates(&self, point: &Point<'_>) -> bool {
+        point.is("", "pods") && point.creates()
+    }
+
+    fn validates(&self, point: &Point<'_>) -> bool {
+        self.mutates(point)
+    }
+
     async fn admit(&self, attributes: &Attributes<'_>, pod: &mut Tree) -> Result<(), Status> {
-        if !applies(attributes) {
-            return Ok(());
-        }
         let Some(class) = self.class(attributes, pod).await? else { return Ok(()) };
         if has(&class, "overhead.podFixed") {
             let overhead = get(&class, "overhead.podFixed");
@@ -119,9 +114,6 @@ impl Plugin for RuntimeClass {
     }
 
     async fn validate(&self, attributes: &Attributes<'_>, pod: &Tree) -> Result<(), Status> {
-        if !applies(attributes) {
-            return Ok(());
-        }
         let class = self.class(attributes, pod).await?;
         let costs = class.is_some_and(|class| has(&class, "overhead"));
         if has(pod, "spec.overhead") && !costs {

@@ -8,38 +8,31 @@ use async_trait::async_trait;
 use machinery::Quantity;
 use machinery::bounds::Seen;
 
-use super::{Attributes, Lookup, Operation, Plugin};
-use crate::tree::{as_object, ensure, entries, get, has, list, object_mut, text};
+use crate::{Attributes, Operation, Plugin, Point, Services};
+use registry::tree::{as_object, ensure, entries, get, has, list, object_mut, text};
 
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";
 
 pub struct LimitRanger {
-    lookup: Arc<dyn Lookup>,
+    services: Arc<dyn Services>,
 }
 
 impl LimitRanger {
-    pub fn new(lookup: Arc<dyn Lookup>) -> Self {
-        Self { lookup }
+    pub fn new(services: Arc<dyn Services>) -> Self {
+        Self { services }
     }
 
     /// The limits of a namespace, of its ranges in order of their names.
     fn ranges(&self, namespace: &str) -> Vec<Arc<Tree>> {
-        let mut ranges = self.lookup.list("", "limitranges");
-        ranges.retain(|range| text(range, "metadata.namespace") == namespace);
+        let mut ranges = self.services.list("", "limitranges", namespace);
         ranges.sort_by(|one, other| text(one, "metadata.name").cmp(text(other, "metadata.name")));
         ranges
     }
 }
 
-/// New pods, and claims whenever they are written. Pods on their way out are let be.
-fn applies(attributes: &Attributes<'_>, object: &Tree) -> bool {
-    let (create, update) =
-        (attributes.operation == Operation::Create, attributes.operation == Operation::Update);
-    let resize = attributes.is("", "pods") && attributes.subresource == "resize";
-    let own = attributes.subresource.is_empty()
-        && ((attributes.is("", "pods") && create)
-            || (attributes.is("", "persistentvolumeclaims") && (create || update)));
-    (own || (resize && update)) && !has(object, "metadata.deletionTimestamp")
+/// Objects on their way out are let be.
+fn is_leaving(object: &Tree) -> bool {
+    has(object, "metadata.deletionTimestamp")
 }
 
 #[async_trait]
@@ -48,9 +41,18 @@ impl Plugin for LimitRanger {
         "LimitRanger"
     }
 
+    fn mutates(&self, point: &Point<'_>) -> bool {
+        point.is("", "pods") && point.creates()
+    }
+
+    fn validates(&self, point: &Point<'_>) -> bool {
+        let resize = point.is_sub("", "pods", "resize") && point.operation == Operation::Update;
+        let claim = point.is("", "persistentvolumeclaims") && point.operation.writes();
+        self.mutates(point) || claim || resize
+    }
+
     async fn admit(&self, attributes: &Attributes<'_>, pod: &mut Tree) -> Result<(), Status> {
-        if attributes.is("", "pods") && attributes.operation == Operation::Create && applies(attributes, pod)
-        {
+        if !is_leaving(pod) {
             for range in self.ranges(attributes.namespace) {
                 bounded(pod, &range)?;
                 fill(pod, &range);
@@ -60,7 +62,7 @@ impl Plugin for LimitRanger {
     }
 
     async fn validate(&self, attributes: &Attributes<'_>, object: &Tree) -> Result<(), Status> {
-        if !applies(attributes, object) {
+        if is_leaving(object) {
             return Ok(());
         }
         for range in self.ranges(attributes.namespace) {

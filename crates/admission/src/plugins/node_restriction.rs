@@ -14,25 +14,21 @@ use std::sync::Arc;
 use api::{Status, Tree};
 use async_trait::async_trait;
 
-use super::{Attributes, Authorize, Lookup, Operation, Plugin};
-use crate::tree::{get, object_mut, same, text};
+use crate::{Attributes, Operation, Plugin, Point, Services};
+use registry::tree::{get, object_mut, same, text};
 
 pub struct NodeRestriction {
-    lookup: Arc<dyn Lookup>,
-    authorize: Arc<dyn Authorize>,
+    services: Arc<dyn Services>,
 }
 
 impl NodeRestriction {
-    pub fn new(lookup: Arc<dyn Lookup>, authorize: Arc<dyn Authorize>) -> Self {
-        Self { lookup, authorize }
+    pub fn new(services: Arc<dyn Services>) -> Self {
+        Self { services }
     }
 
     /// An object from the cache, or from the store where the cache may be too old to have it.
     async fn find(&self, plural: &str, namespace: &str, name: &str) -> Option<Arc<Tree>> {
-        match self.lookup.get("", plural, namespace, name) {
-            None => self.lookup.fresh("", plural, namespace, name).await,
-            found => found,
-        }
+        self.services.find("", plural, namespace, name).await
     }
 
     async fn pod_of(&self, attributes: &Attributes<'_>, name: &str) -> Result<Arc<Tree>, Status> {
@@ -54,11 +50,21 @@ impl Plugin for NodeRestriction {
         "NodeRestriction"
     }
 
+    fn mutates(&self, point: &Point<'_>) -> bool {
+        // what any other resource is asked for, the authorizer decides
+        let of_nodes = match &*point.resource.group {
+            "" => ["pods", "nodes", "persistentvolumeclaims", "serviceaccounts"].as_slice(),
+            "certificates.k8s.io" => &["podcertificaterequests", "certificatesigningrequests"],
+            "coordination.k8s.io" => &["leases"],
+            "storage.k8s.io" => &["csinodes"],
+            "resource.k8s.io" => &["resourceslices"],
+            _ => &[],
+        };
+        point.operation != Operation::Connect && of_nodes.contains(&&*point.resource.plural)
+    }
+
     async fn admit(&self, attributes: &Attributes<'_>, object: &mut Tree) -> Result<(), Status> {
         let Some(node) = node_of(attributes) else { return Ok(()) };
-        if attributes.operation == Operation::Connect {
-            return Ok(());
-        }
         if node.is_empty() {
             let user = attributes.user.name;
             return Err(attributes.forbid(&format!("could not determine node from user {user:?}")));
@@ -115,7 +121,7 @@ fn claim_status(attributes: &Attributes<'_>, claim: &Tree, node: &str) -> Result
     if same(&new, &old) {
         return Ok(());
     }
-    let changed = crate::internal::difference(&old, &new, "core.v1.PersistentVolumeClaim");
+    let changed = registry::internal::difference(&old, &new, "core.v1.PersistentVolumeClaim");
     Err(attributes.forbid(&format!(
         "node {node:?} is not allowed to update fields other than status.quantity and status.conditions: {changed}"
     )))

@@ -4,8 +4,8 @@ use api::json;
 use api::{Status, Tree};
 use async_trait::async_trait;
 
-use super::{Attributes, Operation, Plugin};
-use crate::tree::{ensure, list, text};
+use crate::{Attributes, Plugin, Point};
+use registry::tree::{ensure, list, text};
 
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
 
@@ -17,11 +17,11 @@ impl Plugin for TaintNodesByCondition {
         "TaintNodesByCondition"
     }
 
-    async fn admit(&self, attributes: &Attributes<'_>, node: &mut Tree) -> Result<(), Status> {
-        let created = attributes.operation == Operation::Create && attributes.subresource.is_empty();
-        if !attributes.is("", "nodes") || !created {
-            return Ok(());
-        }
+    fn mutates(&self, point: &Point<'_>) -> bool {
+        point.is("", "nodes") && point.creates()
+    }
+
+    async fn admit(&self, _: &Attributes<'_>, node: &mut Tree) -> Result<(), Status> {
         let there = |taint: &Tree| text(taint, "key") == NOT_READY && text(taint, "effect") == "NoSchedule";
         if !list(node, "spec.taints").iter().any(there) {
             let taints = ensure(node, "spec").entry("taints").or_insert(Tree::Null);

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::super::tests::{Objects, Rights, ready};
-use super::super::{Attributes, User};
 use super::*;
+use crate::User;
+use crate::tests::{Objects, Right, attributes, ready};
 use api::json;
-use jiff::Timestamp;
 
 const SIGNER: &str = "example.com/signer";
 
@@ -55,12 +54,7 @@ fn driver(name: &str, audience: &str) -> Tree {
 }
 
 /// `create pods/eviction`, with the object's group before a colon: what becomes of it; empty where it passes.
-fn answer(
-    request: &str,
-    object: &Tree,
-    old: Option<&Tree>,
-    rights: &[(&'static str, &'static str, &'static str)],
-) -> String {
+fn answer(request: &str, object: &Tree, old: Option<&Tree>, rights: &[Right]) -> String {
     let (verb, what) = request.split_once(' ').unwrap();
     let (group, resource) = what.rsplit_once(':').unwrap_or(("", what));
     let (plural, subresource) = resource.split_once('/').unwrap_or((resource, ""));
@@ -70,23 +64,22 @@ fn answer(
         "delete" => Operation::Delete,
         _ => Operation::Connect,
     };
-    let resource = api::tables::resource(group, "v1", plural).unwrap();
+    let resource = registry::kind::built_in(group, "v1", plural).unwrap();
     let name = text(old.unwrap_or(object), "metadata.name").to_owned();
     let (extra, groups) = (BTreeMap::new(), vec!["system:nodes".to_owned()]);
     let namespace = text(old.unwrap_or(object), "metadata.namespace").to_owned();
+    let user = User { name: "system:node:n1", uid: "", groups: &groups, extra: &extra };
     let attributes = Attributes {
-        user: User { name: "system:node:n1", uid: "", groups: &groups, extra: &extra },
-        operation,
-        resource,
         subresource,
         namespace: &namespace,
         name: if subresource == "token" { "robot" } else { &name },
         old,
-        options: &Tree::Null,
-        dry_run: false,
-        now: Timestamp::UNIX_EPOCH,
+        ..attributes(user, operation, resource)
     };
-    let plugin = NodeRestriction::new(Arc::new(objects()), Arc::new(Rights(rights.to_vec())));
+    let plugin = NodeRestriction::new(Arc::new(Objects { rights: rights.to_vec(), ..objects() }));
+    if !plugin.mutates(&Point { resource, subresource, operation }) {
+        return String::new();
+    }
     match ready(plugin.admit(&attributes, &mut object.clone())) {
         Ok(()) => String::new(),
         Err(status) => match status.message.split_once(" is forbidden: ") {

@@ -4,8 +4,8 @@ use api::json;
 use api::{Status, Tree};
 use async_trait::async_trait;
 
-use super::{Attributes, Operation, Plugin};
-use crate::tree::{as_object, list, text};
+use crate::{Attributes, Plugin, Point};
+use registry::tree::{as_object, list, text};
 
 pub struct DefaultTolerationSeconds {
     not_ready: i64,
@@ -30,11 +30,11 @@ impl Plugin for DefaultTolerationSeconds {
         "DefaultTolerationSeconds"
     }
 
-    async fn admit(&self, attributes: &Attributes<'_>, pod: &mut Tree) -> Result<(), Status> {
-        let writes = matches!(attributes.operation, Operation::Create | Operation::Update);
-        if !attributes.is("", "pods") || !attributes.subresource.is_empty() || !writes {
-            return Ok(());
-        }
+    fn mutates(&self, point: &Point<'_>) -> bool {
+        point.is("", "pods") && point.operation.writes()
+    }
+
+    async fn admit(&self, _: &Attributes<'_>, pod: &mut Tree) -> Result<(), Status> {
         for (key, seconds) in [
             ("node.kubernetes.io/not-ready", self.not_ready),
             ("node.kubernetes.io/unreachable", self.unreachable),

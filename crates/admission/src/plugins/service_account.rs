@@ -8,29 +8,27 @@ use async_trait::async_trait;
 use machinery::bounds::Seen;
 use machinery::names;
 
-use super::{Attributes, Lookup, Operation, Plugin, is_mirror};
-use crate::references;
-use crate::tree::{as_object, ensure, get, has, list, text};
+use crate::{Attributes, Operation, Plugin, Point, Services};
+use registry::references;
+use registry::references::is_mirror;
+use registry::tree::{as_object, ensure, get, has, list, text};
 
 const MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const ENFORCE: &str = "kubernetes.io/enforce-mountable-secrets";
 const PREFIX: &str = "kube-api-access-";
 
 pub struct ServiceAccount {
-    lookup: Arc<dyn Lookup>,
+    services: Arc<dyn Services>,
 }
 
 impl ServiceAccount {
-    pub fn new(lookup: Arc<dyn Lookup>) -> Self {
-        Self { lookup }
+    pub fn new(services: Arc<dyn Services>) -> Self {
+        Self { services }
     }
 
     async fn account(&self, attributes: &Attributes<'_>, name: &str) -> Result<Arc<Tree>, Status> {
         let namespace = attributes.namespace;
-        let found = match self.lookup.get("", "serviceaccounts", namespace, name) {
-            None => self.lookup.fresh("", "serviceaccounts", namespace, name).await,
-            found => found,
-        };
+        let found = self.services.find("", "serviceaccounts", namespace, name).await;
         found.ok_or_else(|| {
             let problems = names::path_segment(name);
             let why = match problems.is_empty() {
@@ -40,15 +38,6 @@ impl ServiceAccount {
             attributes.forbid(&format!("error looking up service account {namespace}/{name}: {why}"))
         })
     }
-}
-
-/// New pods; of others only ephemeral containers bring references.
-fn concerns(attributes: &Attributes<'_>) -> bool {
-    attributes.is("", "pods")
-        && matches!(
-            (attributes.operation, attributes.subresource),
-            (Operation::Create, "") | (Operation::Update, "ephemeralcontainers")
-        )
 }
 
 /// A kubelet's own pod may not reach for what the API holds.
@@ -126,10 +115,17 @@ impl Plugin for ServiceAccount {
         "ServiceAccount"
     }
 
+    fn mutates(&self, point: &Point<'_>) -> bool {
+        point.is("", "pods") && point.creates()
+    }
+
+    fn validates(&self, point: &Point<'_>) -> bool {
+        // of pods that are there, only ephemeral containers bring references
+        let ephemeral = point.is_sub("", "pods", "ephemeralcontainers");
+        self.mutates(point) || ephemeral && point.operation == Operation::Update
+    }
+
     async fn admit(&self, attributes: &Attributes<'_>, pod: &mut Tree) -> Result<(), Status> {
-        if !concerns(attributes) || attributes.operation != Operation::Create {
-            return Ok(());
-        }
         if is_mirror(pod) {
             return check_mirror(attributes, pod);
         }
@@ -153,9 +149,6 @@ impl Plugin for ServiceAccount {
     }
 
     async fn validate(&self, attributes: &Attributes<'_>, pod: &Tree) -> Result<(), Status> {
-        if !concerns(attributes) {
-            return Ok(());
-        }
         if attributes.operation == Operation::Create && is_mirror(pod) {
             return check_mirror(attributes, pod);
         }

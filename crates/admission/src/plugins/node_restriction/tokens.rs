@@ -2,10 +2,10 @@
 
 use api::{Status, Tree};
 
-use super::super::{Attributes, Operation, Question};
 use super::NodeRestriction;
-use crate::references::volume_claim;
-use crate::tree::{get, has, list, text, texts};
+use crate::{Attributes, Operation, Question};
+use registry::references::volume_claim;
+use registry::tree::{get, has, list, text, texts};
 
 /// Volumes of the tree that are mounted by a driver in its stead.
 const MIGRATED: [(&str, &str); 7] = [
@@ -77,7 +77,7 @@ impl NodeRestriction {
             namespace: attributes.namespace,
             name: attributes.name,
         };
-        if self.authorize.allows(&attributes.user, &question).await {
+        if self.services.allows(&attributes.user, &question).await {
             return Ok(());
         }
         let user = attributes.user.name;
@@ -115,16 +115,16 @@ impl NodeRestriction {
         volume: &Tree,
     ) -> Result<Option<String>, String> {
         let Some(claim) = volume_claim(pod, volume) else { return Ok(driver_of(volume)) };
-        let found = self.lookup.get("", "persistentvolumeclaims", attributes.namespace, &claim);
+        let found = self.services.get("", "persistentvolumeclaims", attributes.namespace, &claim);
         let found = found.ok_or_else(|| format!("persistentvolumeclaim {claim:?} not found"))?;
         let name = text(&found, "spec.volumeName");
-        let volume = self.lookup.get("", "persistentvolumes", "", name);
+        let volume = self.services.get("", "persistentvolumes", "", name);
         let volume = volume.ok_or_else(|| format!("persistentvolume {name:?} not found"))?;
         Ok(driver_of(get(&volume, "spec")))
     }
 
     fn driver_wants(&self, driver: &str, audience: &str) -> Result<bool, String> {
-        let found = self.lookup.get("storage.k8s.io", "csidrivers", "", driver);
+        let found = self.services.get("storage.k8s.io", "csidrivers", "", driver);
         let found = found.ok_or_else(|| format!("csidriver.storage.k8s.io {driver:?} not found"))?;
         Ok(list(&found, "spec.tokenRequests").iter().any(|wanted| text(wanted, "audience") == audience))
     }

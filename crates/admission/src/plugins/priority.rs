@@ -5,14 +5,14 @@ use std::sync::Arc;
 use api::{Status, Tree};
 use async_trait::async_trait;
 
-use super::{Attributes, Lookup, Operation, Plugin};
-use crate::kinds::scheduling::SYSTEM_CLASSES;
-use crate::tree::{ensure, flag, int, number, text};
+use crate::{Attributes, Plugin, Point, Services};
+use registry::kinds::scheduling::SYSTEM_CLASSES;
+use registry::tree::{ensure, flag, int, number, text};
 
 const GROUP: &str = "scheduling.k8s.io";
 
 pub struct Priority {
-    lookup: Arc<dyn Lookup>,
+    services: Arc<dyn Services>,
 }
 
 /// What a class gives to a pod.
@@ -23,8 +23,8 @@ struct Class {
 }
 
 impl Priority {
-    pub fn new(lookup: Arc<dyn Lookup>) -> Self {
-        Self { lookup }
+    pub fn new(services: Arc<dyn Services>) -> Self {
+        Self { services }
     }
 
     fn class_of(tree: &Tree) -> Class {
@@ -44,29 +44,41 @@ impl Priority {
             let policy = "PreemptLowerPriority".to_owned();
             return Some(Class { name: (*name).to_owned(), value: *value, policy });
         }
-        let found = match self.lookup.get(GROUP, "priorityclasses", "", name) {
-            None => self.lookup.fresh(GROUP, "priorityclasses", "", name).await,
-            found => found,
-        };
+        let found = self.services.find(GROUP, "priorityclasses", "", name).await;
         found.map(|tree| Self::class_of(&tree))
     }
 
     /// The class marked as default; of several the lowest.
     fn default_class(&self) -> Option<Class> {
-        let classes = self.lookup.list(GROUP, "priorityclasses").into_iter();
+        let classes = self.services.list(GROUP, "priorityclasses", "").into_iter();
         classes
             .filter(|class| flag(class, "globalDefault"))
             .map(|class| Self::class_of(&class))
             .min_by_key(|class| class.value)
     }
+}
 
-    async fn pod(&self, attributes: &Attributes<'_>, pod: &mut Tree) -> Result<(), Status> {
+#[async_trait]
+impl Plugin for Priority {
+    fn name(&self) -> &'static str {
+        "Priority"
+    }
+
+    fn mutates(&self, point: &Point<'_>) -> bool {
+        point.is("", "pods") && point.operation.writes()
+    }
+
+    fn validates(&self, point: &Point<'_>) -> bool {
+        point.is(GROUP, "priorityclasses") && point.operation.writes()
+    }
+
+    async fn admit(&self, attributes: &Attributes<'_>, pod: &mut Tree) -> Result<(), Status> {
         if let Some(old) = attributes.old {
             // Old pods may have none; it does not change by an update.
             for field in ["priority", "preemptionPolicy"] {
                 let path = format!("spec.{field}");
-                let before = crate::tree::get(old, &path);
-                if crate::tree::get(pod, &path).is_null() && !before.is_null() {
+                let before = registry::tree::get(old, &path);
+                if registry::tree::get(pod, &path).is_null() && !before.is_null() {
                     let before = before.clone();
                     ensure(pod, "spec").insert(field.to_owned(), before);
                 }
@@ -103,25 +115,9 @@ impl Priority {
         spec.insert("preemptionPolicy", class.policy.into());
         Ok(())
     }
-}
-
-#[async_trait]
-impl Plugin for Priority {
-    fn name(&self) -> &'static str {
-        "Priority"
-    }
-
-    async fn admit(&self, attributes: &Attributes<'_>, object: &mut Tree) -> Result<(), Status> {
-        let writes = matches!(attributes.operation, Operation::Create | Operation::Update);
-        if attributes.is("", "pods") && attributes.subresource.is_empty() && writes {
-            return self.pod(attributes, object).await;
-        }
-        Ok(())
-    }
 
     async fn validate(&self, attributes: &Attributes<'_>, object: &Tree) -> Result<(), Status> {
-        let writes = matches!(attributes.operation, Operation::Create | Operation::Update);
-        if !attributes.is(GROUP, "priorityclasses") || !writes || !flag(object, "globalDefault") {
+        if !flag(object, "globalDefault") {
             return Ok(());
         }
         let Some(other) = self.default_class().filter(|class| class.name != text(object, "metadata.name"))

@@ -3,8 +3,8 @@
 use api::{Status, Tree};
 use async_trait::async_trait;
 
-use super::{Attributes, Operation, Plugin};
-use crate::tree::{ensure, put};
+use crate::{Attributes, Plugin, Point};
+use registry::tree::{ensure, put};
 
 pub struct CertificateRequester;
 
@@ -14,11 +14,11 @@ impl Plugin for CertificateRequester {
         "CertificateRequester"
     }
 
+    fn mutates(&self, point: &Point<'_>) -> bool {
+        point.is("certificates.k8s.io", "certificatesigningrequests") && point.creates()
+    }
+
     async fn admit(&self, attributes: &Attributes<'_>, request: &mut Tree) -> Result<(), Status> {
-        let created = attributes.operation == Operation::Create && attributes.subresource.is_empty();
-        if !attributes.is("certificates.k8s.io", "certificatesigningrequests") || !created {
-            return Ok(());
-        }
         let user = &attributes.user;
         let texts = |list: &[String]| Tree::Array(list.iter().map(|text| text.as_str().into()).collect());
         let spec = ensure(request, "spec");

@@ -1,0 +1,16 @@
+//! Admission: plugins that look at a request's object before it is acted on, and may change it. They know neither HTTP nor the
+//! store: other objects, rights and the clock are [`Services`] that they are given.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod attributes;
+mod chain;
+mod plugins;
+mod services;
+#[cfg(test)]
+mod tests;
+
+pub use attributes::{Attributes, Gvk, Notes, Operation, User};
+pub use chain::{Chain, Plan, Plugin, Point};
+pub use plugins::{Settings, on_by_default, standard};
+pub use services::{Question, Services};

@@ -1,0 +1,46 @@
+//! What plugins need of the server.
+
+use std::sync::Arc;
+
+use api::Tree;
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::User;
+
+/// Something else that the asking user would have to be allowed to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    pub verb: &'a str,
+    pub group: &'a str,
+    pub resource: &'a str,
+    /// Empty for what is in no namespace.
+    pub namespace: &'a str,
+    pub name: &'a str,
+}
+
+#[async_trait]
+pub trait Services: Send + Sync {
+    /// An object as the watch cache has it.
+    fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Arc<Tree>>;
+
+    /// The objects of a namespace, or of all where it is empty.
+    fn list(&self, group: &str, plural: &str, namespace: &str) -> Vec<Arc<Tree>>;
+
+    /// As [`Services::get`], when the cache is as new as the store.
+    async fn fresh(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Arc<Tree>>;
+
+    /// An object that may just have been created.
+    async fn find(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Arc<Tree>> {
+        match self.get(group, plural, namespace, name) {
+            None => self.fresh(group, plural, namespace, name).await,
+            found => found,
+        }
+    }
+
+    async fn allows(&self, user: &User<'_>, question: &Question<'_>) -> bool;
+
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
