@@ -74,7 +74,7 @@ impl Authenticator {
     }
 
     /// `path` is that of the request, without its query.
-    pub fn authenticate(&self, headers: &HeaderMap, path: &str, peer: &Peer) -> Result<User, Error> {
+    pub async fn authenticate(&self, headers: &HeaderMap, path: &str, peer: &Peer) -> Result<User, Error> {
         let mut problem = None;
         if let Some(front) = &self.request_header {
             match front.authenticate(headers, peer) {
@@ -89,7 +89,7 @@ impl Authenticator {
             Err(error) => problem = Some(error),
         }
         if let Some(token) = identity::token(headers)? {
-            return Ok(self.token(&token, &self.api_audiences)?.user.authenticated());
+            return Ok(self.token(&token, &self.api_audiences).await?.user.authenticated());
         }
         match problem {
             Some(error) => Err(error),
@@ -101,7 +101,7 @@ impl Authenticator {
     }
 
     /// The user of a bearer token that is good for one of `audiences`. A token that names no audience is for this server's own.
-    pub fn token(&self, token: &str, audiences: &[String]) -> Result<TokenUser, Error> {
+    pub async fn token(&self, token: &str, audiences: &[String]) -> Result<TokenUser, Error> {
         let own = self.api_audiences.iter().filter(|own| audiences.contains(own)).cloned();
         let own: Vec<String> = own.collect();
         let for_us = !own.is_empty() || self.api_audiences.is_empty();

@@ -10,6 +10,8 @@ pub mod rules;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+
 use crate::request_info::RequestInfo;
 use crate::user::{MASTERS, User};
 
@@ -119,7 +121,7 @@ enum Mode {
 
 /// The modes together. `rbac` is there in every mode, for the escalation check and the rules review.
 pub struct Authorizer {
-    modes: Vec<Mode>,
+    modes: ArcSwap<Vec<Mode>>,
     pub rbac: Arc<rbac::Policy>,
 }
 
@@ -132,20 +134,21 @@ impl Authorizer {
             "AlwaysDeny" => Mode::AlwaysDeny,
             _ => Mode::AlwaysAllow,
         };
-        Authorizer { modes: modes.iter().map(mode).collect(), rbac }
+        Authorizer { modes: ArcSwap::from_pointee(modes.iter().map(mode).collect()), rbac }
     }
 
     /// An authorizer that allows everything.
     pub fn allowing_all() -> Authorizer {
-        Authorizer { modes: vec![Mode::AlwaysAllow], rbac: Arc::default() }
+        Authorizer { modes: ArcSwap::from_pointee(vec![Mode::AlwaysAllow]), rbac: Arc::default() }
     }
 
-    pub fn authorize(&self, attributes: &Attributes<'_>) -> Answer {
+    /// The first mode that decides, decides. The local ones never wait.
+    pub async fn authorize(&self, attributes: &Attributes<'_>) -> Answer {
         if attributes.user.in_group(MASTERS) {
             return Answer::allow("");
         }
         let mut reasons = Vec::new();
-        for mode in &self.modes {
+        for mode in self.modes.load().iter() {
             let answer = match mode {
                 Mode::Node(graph) => graph.authorize(attributes),
                 Mode::Rbac => self.rbac.authorize(attributes),
@@ -166,10 +169,10 @@ impl Authorizer {
 
     /// Whether RBAC has a say; without it nothing guards against escalation.
     pub fn uses_rbac(&self) -> bool {
-        self.modes.iter().any(|mode| matches!(mode, Mode::Rbac))
+        self.modes.load().iter().any(|mode| matches!(mode, Mode::Rbac))
     }
 
     pub fn uses_node(&self) -> bool {
-        self.modes.iter().any(|mode| matches!(mode, Mode::Node(_)))
+        self.modes.load().iter().any(|mode| matches!(mode, Mode::Node(_)))
     }
 }

@@ -116,7 +116,7 @@ impl Front {
             return Err(Status::internal("no connection behind the request"));
         };
         let started = Instant::now();
-        let user = match self.authenticator.authenticate(request.headers(), &info.path, &peer) {
+        let user = match self.authenticator.authenticate(request.headers(), &info.path, &peer).await {
             Ok(user) => {
                 metrics::AUTHENTICATION.count("success", started);
                 metrics::user_seen(&user.name);
@@ -130,7 +130,7 @@ impl Front {
                 return Err(Status::unauthorized());
             }
         };
-        let (user, impersonator) = match self.impersonate(&user, &info, request.headers())? {
+        let (user, impersonator) = match self.impersonate(&user, &info, request.headers()).await? {
             Some(other) => (other, Some(user)),
             None => (user, None),
         };
@@ -142,7 +142,7 @@ impl Front {
             let _ = flow.set(found);
         }
         let started = Instant::now();
-        let answer = self.authorizer.authorize(&Attributes::of(&user, &info));
+        let answer = self.authorizer.authorize(&Attributes::of(&user, &info)).await;
         // None of the authorizers ever denies; they only have no opinion.
         metrics::AUTHORIZATION.count(if answer.allowed() { "allowed" } else { "no-opinion" }, started);
         if !answer.allowed() {
@@ -210,7 +210,7 @@ impl Front {
         }
     }
 
-    fn impersonate(
+    async fn impersonate(
         &self,
         user: &User,
         info: &RequestInfo,
@@ -223,7 +223,7 @@ impl Front {
             let mut attributes =
                 Attributes::resource(user, "impersonate", one.group, one.resource, &one.namespace, &one.name);
             attributes.subresource = &one.subresource;
-            if !self.authorizer.authorize(&attributes).allowed() {
+            if !self.authorizer.authorize(&attributes).await.allowed() {
                 let mode = if one.resource == "serviceaccounts" { "serviceaccount" } else { "user-info" };
                 let verb = format!("impersonate-on:{mode}:{}", info.verb);
                 let asked = Attributes { verb: &verb, ..Attributes::of(user, info) };
@@ -234,13 +234,14 @@ impl Front {
     }
 
     /// Whoever opens a stream into a pod also writes to it: however it is asked for, that takes the right to `create` it.
-    fn may_stream(&self, request: &Request) -> Result<(), Status> {
+    async fn may_stream(&self, request: &Request) -> Result<(), Status> {
         let Request { user, info, .. } = request;
         let stream = matches!(info.subresource.as_str(), "exec" | "attach" | "portforward");
         if !self.streams_need_create || !stream || info.verb == "create" {
             return Ok(());
         }
-        let answer = self.authorizer.authorize(&Attributes { verb: "create", ..Attributes::of(user, info) });
+        let create = Attributes { verb: "create", ..Attributes::of(user, info) };
+        let answer = self.authorizer.authorize(&create).await;
         match answer.allowed() {
             true => Ok(()),
             false => Err(Status::forbidden(&info.group, &info.resource, &info.name, &answer.reason)),
@@ -253,7 +254,7 @@ impl Front {
             && Proxy::wants(&request.info)
             && let Ok(Route { resource, .. }) = Route::of(&request)
         {
-            self.may_stream(&request)?;
+            self.may_stream(&request).await?;
             // a log is read, not connected to
             if request.info.subresource != "log" {
                 handlers::connect(&self.server, &request, resource).await?;

@@ -8,7 +8,6 @@ pub mod cache;
 pub mod catalog;
 pub mod components;
 mod compress;
-mod convert;
 pub mod delegate;
 pub mod discovery;
 pub mod flow;

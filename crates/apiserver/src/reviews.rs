@@ -31,10 +31,10 @@ impl delegate::Reviews for Reviews {
     ) -> Result<Tree, Status> {
         check(&resource.plural, namespace, &object)?;
         let status = match &*resource.plural {
-            "tokenreviews" => self.token(&object["spec"])?,
-            "subjectaccessreviews" => self.access(&subject(&object["spec"])?, &object["spec"])?,
-            "localsubjectaccessreviews" => self.access(&subject(&object["spec"])?, &object["spec"])?,
-            "selfsubjectaccessreviews" => self.access(user, &object["spec"])?,
+            "tokenreviews" => self.token(&object["spec"]).await?,
+            "subjectaccessreviews" => self.access(&subject(&object["spec"])?, &object["spec"]).await?,
+            "localsubjectaccessreviews" => self.access(&subject(&object["spec"])?, &object["spec"]).await?,
+            "selfsubjectaccessreviews" => self.access(user, &object["spec"]).await?,
             "selfsubjectrulesreviews" => {
                 let asked = object["spec"]["namespace"].as_str().unwrap_or_default();
                 if asked.is_empty() {
@@ -55,14 +55,14 @@ impl delegate::Reviews for Reviews {
 }
 
 impl Reviews {
-    fn token(&self, spec: &Tree) -> Result<Tree, Status> {
+    async fn token(&self, spec: &Tree) -> Result<Tree, Status> {
         let token = spec["token"].as_str().unwrap_or_default();
         if token.is_empty() {
             return Err(Status::bad_request("token is required for TokenReview in authentication"));
         }
         let asked: Vec<String> = spec["audiences"].parse().unwrap_or_default();
         let audiences = if asked.is_empty() { &self.authenticator.api_audiences } else { &asked };
-        Ok(match self.authenticator.token(token, audiences) {
+        Ok(match self.authenticator.token(token, audiences).await {
             Ok(mut found) => {
                 found.user.groups.push(AUTHENTICATED.into());
                 json!({"authenticated": true, "user": user_info(&found.user), "audiences": found.audiences})
@@ -71,7 +71,7 @@ impl Reviews {
         })
     }
 
-    fn access(&self, user: &User, spec: &Tree) -> Result<Tree, Status> {
+    async fn access(&self, user: &User, spec: &Tree) -> Result<Tree, Status> {
         let resource = &spec["resourceAttributes"];
         let other = &spec["nonResourceAttributes"];
         let text = |field: &str| resource[field].as_str().unwrap_or_default();
@@ -98,7 +98,7 @@ impl Reviews {
                 ..Attributes::resource(user, "", "", "", "", "")
             }
         };
-        let answer = self.authorizer.authorize(&attributes);
+        let answer = self.authorizer.authorize(&attributes).await;
         let mut status = Object::new();
         status.insert("allowed", json!(answer.allowed()));
         if answer.decision == Decision::Deny {

@@ -24,7 +24,6 @@ use crate::cache::Cache;
 use crate::cache::entry::Entry;
 use crate::cache::event::EventType;
 use crate::cache::stored::Stored;
-use crate::convert::{convert, same};
 use crate::delegate::{Outcome, Reservation};
 use crate::handlers::{Server, status_of};
 use crate::refusal;
@@ -91,7 +90,7 @@ impl Write<'_> {
 
 /// Validation errors of an object, which is at the storage version. An object written through another group than it is stored in is
 /// validated by that group's rules: an event of `events.k8s.io` must be complete.
-fn causes(write: &Write<'_>, kind: &Stored, tree: &Tree) -> Vec<api::status::Cause> {
+async fn causes(write: &Write<'_>, kind: &Stored, tree: &Tree) -> Result<Vec<api::status::Cause>, Status> {
     let check = |resource: &Kind, tree: &Tree, old: Option<&Tree>| {
         let (strategy, context) = (write.strategy(resource), write.context(resource, write.name));
         match old {
@@ -102,15 +101,13 @@ fn causes(write: &Write<'_>, kind: &Stored, tree: &Tree) -> Vec<api::status::Cau
     let mut causes = if write.resource.group == kind.resource.group {
         check(&kind.resource, tree, write.old)
     } else {
-        let shown = |tree: &Tree| {
-            let mut tree = tree.clone();
-            convert(&mut tree, &kind.resource, write.resource);
-            tree
-        };
-        check(write.resource, &shown(tree), write.old.map(shown).as_ref())
+        let both = [Some(tree), write.old].into_iter().flatten().cloned().collect();
+        let shown = kind.resource.convert(write.resource, both).await?;
+        let old = shown.get(1);
+        check(write.resource, shown.first().unwrap_or(tree), old)
     };
     causes.extend(privileged(write, &kind.resource, tree));
-    causes
+    Ok(causes)
 }
 
 /// Lifetime of an object in seconds: only events expire.
@@ -139,7 +136,7 @@ pub async fn create(write: &Write<'_>, body: Tree) -> Result<Arc<Entry>, Status>
     }
     write.request.warn_all(owners_once(&mut body, false));
     write.strategy(write.resource).default(&mut body);
-    convert(&mut body, write.resource, &cache.kind.resource);
+    body = write.resource.convert_one(&cache.kind.resource, body).await?;
     let name = metadata::text(&body, "name").to_owned();
     let named = Write { name: if name.is_empty() { write.name } else { &name }, ..*write };
     admission::mutate(&named, &cache.kind.resource, &mut body).await?;
@@ -174,14 +171,14 @@ async fn create_once(write: &Write<'_>, kind: &Arc<Stored>, mut tree: Tree) -> R
     let reservations = begin(&named, &mut tree).await?;
     let mut outcome = Outcome::Refused;
     let result = async {
-        let causes = causes(&named, kind, &tree);
+        let causes = causes(&named, kind, &tree).await?;
         if !causes.is_empty() {
             return Err(named.invalid(&name, causes));
         }
         write.request.warn_all(strategy.warnings(&context, &tree, None));
         // a name in the path: what should be updated is not there, and to make it is another right
         if !write.name.is_empty() {
-            may_create(write)?;
+            may_create(write).await?;
         }
         admission::validate(&named, &kind.resource, &tree).await?;
         let value = encode(kind, tree)?;
@@ -209,14 +206,14 @@ async fn create_once(write: &Write<'_>, kind: &Arc<Stored>, mut tree: Tree) -> R
     result
 }
 
-fn may_create(write: &Write<'_>) -> Result<(), Status> {
+async fn may_create(write: &Write<'_>) -> Result<(), Status> {
     let (resource, user) = (write.resource, &write.request.user);
     let (namespace, name) = (write.namespace, write.name);
     let attributes = Attributes {
         version: &resource.version,
         ..Attributes::resource(user, "create", &resource.group, &resource.plural, namespace, name)
     };
-    let answer = write.server.authorizer.authorize(&attributes);
+    let answer = write.server.authorizer.authorize(&attributes).await;
     if answer.allowed() { Ok(()) } else { Err(refusal::denied(&attributes, &answer.reason)) }
 }
 
@@ -360,17 +357,15 @@ async fn update_once(
     let mut old = entry.read()?;
     strategy.default(&mut old);
     let write = &Write { old: Some(&old), ..*write };
-    let mut tree = if same(&kind.resource, write.resource) {
+    let mut tree = if kind.resource.is_same_version(write.resource) {
         change(&old)?
     } else {
-        let mut shown = old.clone();
-        convert(&mut shown, &kind.resource, write.resource);
-        change(&shown)?
+        change(&kind.resource.convert_one(write.resource, old.clone()).await?)?
     };
     metadata::check_name(&mut tree, write.name)?;
     metadata::check_namespace(&mut tree, write.namespace, kind.is_namespaced())?;
     request_strategy.default(&mut tree);
-    convert(&mut tree, write.resource, &kind.resource);
+    tree = write.resource.convert_one(&kind.resource, tree).await?;
     metadata::check_version(write, strategy, &mut tree, entry)?;
     metadata::check_uid(write, &mut tree, entry, key)?;
     metadata::carry_over(&mut tree, &old);
@@ -381,7 +376,7 @@ async fn update_once(
     let reservations = begin(write, &mut tree).await?;
     let mut outcome = Outcome::Refused;
     let result = async {
-        let causes = causes(write, kind, &tree);
+        let causes = causes(write, kind, &tree).await?;
         if !causes.is_empty() {
             return Err(write.invalid(write.name, causes));
         }

@@ -8,6 +8,7 @@ use std::sync::{Arc, LazyLock};
 
 use api::model::{MessageRef, Model, Resource};
 
+use crate::conversion::Conversion;
 use crate::profile::{Generation, Profile};
 use crate::rules::RuleSet;
 use crate::strategy::Strategy;
@@ -21,6 +22,7 @@ pub struct Kind {
     /// Of the model's messages.
     rules: Arc<RuleSet>,
     pub profile: Profile,
+    pub conversion: Conversion,
 }
 
 impl Kind {
@@ -37,7 +39,7 @@ impl Kind {
         rules: Arc<RuleSet>,
         profile: Profile,
     ) -> Kind {
-        Kind { row, model, message, rules, profile }
+        Kind { row, model, message, rules, profile, conversion: Conversion::None }
     }
 
     pub(crate) fn rules(&self) -> &RuleSet {
@@ -85,7 +87,8 @@ static BUILT_IN: LazyLock<BuiltIn> = LazyLock::new(|| {
     for row in api::tables::all_resources() {
         let Some(message) = api::tables::message_of(row) else { continue };
         places.insert((&*row.group, &*row.version, &*row.plural), kinds.len());
-        kinds.push(Arc::new(Kind::new(row.clone(), Arc::clone(&model), message.index, profile(row))));
+        let kind = Kind::new(row.clone(), Arc::clone(&model), message.index, profile(row));
+        kinds.push(Arc::new(Kind { conversion: Conversion::BuiltIn, ..kind }));
     }
     BuiltIn { kinds, places }
 });

@@ -17,6 +17,7 @@
 
 pub mod binding;
 pub mod columns;
+pub mod conversion;
 pub mod internal;
 pub mod kind;
 pub mod kinds;

@@ -37,8 +37,10 @@ impl Hook for Changes {
         object: &mut Tree,
     ) -> Result<Option<Box<dyn Reservation>>, Status> {
         let causes = match (&*write.resource.group, &*write.resource.plural, write.subresource, write.old) {
-            (CERTIFICATES, "podcertificaterequests", "status", Some(old)) => self.signs(write, object, old),
-            (DEVICES, "resourceclaims", "status", Some(old)) => self.reports(write, object, old),
+            (CERTIFICATES, "podcertificaterequests", "status", Some(old)) => {
+                self.signs(write, object, old).await
+            }
+            (DEVICES, "resourceclaims", "status", Some(old)) => self.reports(write, object, old).await,
             (DEVICES, "resourceclaims", "", None) => self.asks(write, object, "spec.devices.requests"),
             (DEVICES, "resourceclaimtemplates", "", None) => {
                 self.asks(write, object, "spec.spec.devices.requests")
@@ -62,19 +64,18 @@ fn forbidden(field: &str, why: &str) -> Cause {
 
 impl Changes {
     /// Whoever changes the status of a pod's certificate request signs it.
-    fn signs(&self, write: &Write<'_>, request: &Tree, old: &Tree) -> Vec<Cause> {
+    async fn signs(&self, write: &Write<'_>, request: &Tree, old: &Tree) -> Vec<Cause> {
         if same(get(request, "status"), get(old, "status")) {
             return Vec::new();
         }
         let signer = text(old, "spec.signerName");
         let domain = signer.split('/').next().unwrap_or_default();
         let all = format!("{domain}/*");
-        let may = |name| {
+        for name in [signer, &all] {
             let sign = Attributes::resource(&write.request.user, "sign", CERTIFICATES, "signers", "", name);
-            self.authorizer.authorize(&sign).allowed()
-        };
-        if may(signer) || may(&all) {
-            return Vec::new();
+            if self.authorizer.authorize(&sign).await.allowed() {
+                return Vec::new();
+            }
         }
         let user = &write.request.user.name;
         let why = format!("User {user:?} is not permitted to \"sign\" for signer {signer:?}");
@@ -82,7 +83,7 @@ impl Changes {
     }
 
     /// A claim's status has parts of the scheduler and parts of the drivers.
-    fn reports(&self, write: &Write<'_>, claim: &Tree, old: &Tree) -> Vec<Cause> {
+    async fn reports(&self, write: &Write<'_>, claim: &Tree, old: &Tree) -> Vec<Cause> {
         let (status, before) = (get(claim, "status"), get(old, "status"));
         let mut causes = Vec::new();
         let shared = |status: &Tree| {
@@ -105,7 +106,7 @@ impl Changes {
                     "",
                 )
             };
-            if let Some(refusal) = self.refusal(&bind) {
+            if let Some(refusal) = self.refusal(&bind).await {
                 let verb = &write.request.info.verb;
                 causes.push(forbidden(
                     "status.allocation",
@@ -114,33 +115,31 @@ impl Changes {
             }
         }
         if !get(status, "allocation").is_null() {
-            self.drivers(write, status, before, &mut causes);
+            self.drivers(write, status, before, &mut causes).await;
         }
         causes
     }
 
     /// What is said of a device, its driver says; one that runs on the devices' node may do so with a lesser right.
-    fn drivers(&self, write: &Write<'_>, status: &Tree, before: &Tree, causes: &mut Vec<Cause>) {
+    async fn drivers(&self, write: &Write<'_>, status: &Tree, before: &Tree, causes: &mut Vec<Cause>) {
         let drivers = changed_drivers(status, before);
         let mut verbs = vec![format!("arbitrary-node:{}", write.request.info.verb)];
         if is_of_node(&write.request.user, allocated_node(get(status, "allocation"))) {
             verbs.insert(0, format!("associated-node:{}", write.request.info.verb));
         }
         for driver in drivers {
-            let ask = |verb: &String| {
-                self.refusal(&Attributes {
+            let mut refusals = Vec::new();
+            for verb in &verbs {
+                let user = &write.request.user;
+                let asked = Attributes {
                     subresource: "driver",
-                    ..Attributes::resource(
-                        &write.request.user,
-                        verb,
-                        DEVICES,
-                        "resourceclaims",
-                        write.namespace,
-                        driver,
-                    )
-                })
-            };
-            let refusals: Vec<String> = verbs.iter().map_while(ask).collect();
+                    ..Attributes::resource(user, verb, DEVICES, "resourceclaims", write.namespace, driver)
+                };
+                match self.refusal(&asked).await {
+                    Some(refusal) => refusals.push(refusal),
+                    None => break,
+                }
+            }
             if refusals.len() == verbs.len() {
                 let (verbs, refusal) = (verbs.join(" "), &refusals[0]);
                 causes.push(forbidden(
@@ -169,8 +168,8 @@ impl Changes {
     }
 
     /// Why something is not allowed; `None` where it is.
-    fn refusal(&self, asked: &Attributes<'_>) -> Option<String> {
-        let answer = self.authorizer.authorize(asked);
+    async fn refusal(&self, asked: &Attributes<'_>) -> Option<String> {
+        let answer = self.authorizer.authorize(asked).await;
         (!answer.allowed()).then(|| refusal::denied(asked, &answer.reason).message)
     }
 }

@@ -35,8 +35,8 @@ impl Hook for Escalation {
             return Ok(None);
         }
         match &*write.resource.plural {
-            "roles" | "clusterroles" => self.role(write, object)?,
-            "rolebindings" | "clusterrolebindings" => self.binding(write, object)?,
+            "roles" | "clusterroles" => self.role(write, object).await?,
+            "rolebindings" | "clusterrolebindings" => self.binding(write, object).await?,
             _ => {}
         }
         Ok(None)
@@ -44,15 +44,12 @@ impl Hook for Escalation {
 }
 
 impl Escalation {
-    fn role(&self, write: &Write<'_>, object: &Tree) -> Result<(), Status> {
+    async fn role(&self, write: &Write<'_>, object: &Tree) -> Result<(), Status> {
         // the right to escalate is checked for the name in the path: a POST to a collection has none
-        if self.may(
-            &write.request.user,
-            "escalate",
-            write.resource,
-            write.namespace,
-            &write.request.info.name,
-        ) {
+        if self
+            .may(&write.request.user, "escalate", write.resource, write.namespace, &write.request.info.name)
+            .await
+        {
             return Ok(());
         }
         if write.old.is_some_and(|old| only_collection(object, old)) {
@@ -80,7 +77,7 @@ impl Escalation {
         Err(Status::forbidden(GROUP, &write.resource.plural, &name, why))
     }
 
-    fn binding(&self, write: &Write<'_>, object: &Tree) -> Result<(), Status> {
+    async fn binding(&self, write: &Write<'_>, object: &Tree) -> Result<(), Status> {
         if write.old.is_some_and(|old| only_collection(object, old)) {
             return Ok(());
         }
@@ -99,7 +96,7 @@ impl Escalation {
         let group = reference["apiGroup"].as_str().unwrap_or_default();
         let bind =
             Attributes::resource(&write.request.user, "bind", group, plural, write.namespace, role_name);
-        if self.authorizer.authorize(&bind).allowed() {
+        if self.authorizer.authorize(&bind).await.allowed() {
             return Ok(());
         }
         let role = RoleReference { namespace: namespace.to_owned(), name: role_name.to_owned() };
@@ -108,9 +105,9 @@ impl Escalation {
         self.hold(write, &name_of(write, object), rules)
     }
 
-    fn may(&self, user: &User, verb: &str, resource: &Resource, namespace: &str, name: &str) -> bool {
+    async fn may(&self, user: &User, verb: &str, resource: &Resource, namespace: &str, name: &str) -> bool {
         let attributes = Attributes::resource(user, verb, GROUP, &resource.plural, namespace, name);
-        self.authorizer.authorize(&attributes).allowed()
+        self.authorizer.authorize(&attributes).await.allowed()
     }
 
     /// Refuses when the user lacks any of `wanted` where it would be granted.

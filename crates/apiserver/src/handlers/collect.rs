@@ -43,7 +43,7 @@ pub async fn delete(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Stat
         meta.continue_token = next.continue_token;
         entries.extend(more);
     }
-    Ok(render::list(entries, &meta, &call.target))
+    Ok(render::list(entries, &meta, &call.target).await)
 }
 
 async fn delete_all(

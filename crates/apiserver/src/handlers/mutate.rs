@@ -60,7 +60,7 @@ pub async fn create(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Stat
         return super::subresources::virtual_kind(call, tree, &options).await;
     }
     let created = writes::create(&call.write(&options), tree).await?;
-    Ok(render::object(StatusCode::CREATED, &created, &call.target))
+    Ok(render::object(StatusCode::CREATED, &created, &call.target).await)
 }
 
 pub async fn update(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
@@ -80,7 +80,7 @@ pub async fn update(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Stat
     let upsert = call.request.info.subresource.is_empty().then_some(&change as writes::Change<'_>);
     let updated = writes::update(&call.write(&options), &change, upsert).await?;
     let code = if updated.created { StatusCode::CREATED } else { StatusCode::OK };
-    Ok(render::object(code, &updated.entry, &call.target))
+    Ok(render::object(code, &updated.entry, &call.target).await)
 }
 
 pub async fn delete(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
@@ -88,9 +88,9 @@ pub async fn delete(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Stat
     warn_of_dependents(call, &deletion);
     let write = call.write(&options);
     match deletion::delete(&write, &deletion).await? {
-        deletion::Deleted::Pending(entry) => Ok(render::object(StatusCode::OK, &entry, &call.target)),
+        deletion::Deleted::Pending(entry) => Ok(render::object(StatusCode::OK, &entry, &call.target).await),
         deletion::Deleted::Gone(entry) if answers_object(call) => {
-            Ok(render::object(StatusCode::OK, &entry, &call.target))
+            Ok(render::object(StatusCode::OK, &entry, &call.target).await)
         }
         deletion::Deleted::Gone(entry) => {
             Ok(status_response(call.request.headers(), &deletion::success(&write, &entry)))

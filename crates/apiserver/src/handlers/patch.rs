@@ -253,7 +253,7 @@ pub async fn patch(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Statu
         Ok(tree)
     };
     let updated = writes::update(&call.write(&options), &change, None).await?;
-    Ok(render::object(StatusCode::OK, &updated.entry, &call.target))
+    Ok(render::object(StatusCode::OK, &updated.entry, &call.target).await)
 }
 
 fn same_uid(resource: &Resource, tree: &Tree, old: &Tree) -> Result<(), Status> {

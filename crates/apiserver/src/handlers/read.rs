@@ -51,7 +51,7 @@ pub async fn get(call: &Call<'_>) -> Result<Response<Body>, Status> {
         return Err(error.into());
     }
     let entry = cache.get(call.namespace(), call.name()).ok_or_else(|| call.not_found())?;
-    Ok(render::object(StatusCode::OK, &entry, &call.target))
+    Ok(render::object(StatusCode::OK, &entry, &call.target).await)
 }
 
 /// The filter of a list or watch.
@@ -88,7 +88,7 @@ pub async fn list(call: &Call<'_>) -> Result<Response<Body>, Status> {
     let options = ListOptions::parse(call.request.query())?;
     let filter = filter(call, &options)?;
     let (entries, meta) = select(call, &options, &filter).await?;
-    Ok(render::list(entries, &meta, &call.target))
+    Ok(render::list(entries, &meta, &call.target).await)
 }
 
 /// The objects a list answers with, and its metadata.

@@ -15,7 +15,6 @@ use crate::aside::{LARGE_BODY, Parts, aside};
 use crate::body::Body;
 use crate::cache::entry::Entry;
 use crate::cache::scan;
-use crate::convert::{convert, same};
 use crate::negotiate::{Accepted, Form, MediaType, negotiated, tree_response};
 
 /// What a request wants its objects to look like.
@@ -41,15 +40,14 @@ impl Target {
     pub fn is_native(&self, entry: &Entry) -> bool {
         self.form == Form::Object
             && self.media != MediaType::Yaml
-            && same(&entry.kind.resource, &self.resource)
+            && entry.kind.resource.is_same_version(&self.resource)
     }
 }
 
 /// The entry as a tree at the target's version.
-pub fn read(entry: &Entry, target: &Target) -> Result<Tree, Status> {
-    let mut tree = entry.read()?;
-    convert(&mut tree, &entry.kind.resource, &target.resource);
-    Ok(tree)
+pub async fn read(entry: &Entry, target: &Target) -> Result<Tree, Status> {
+    let tree = aside(entry.size() > LARGE_BODY, || entry.read())?;
+    entry.kind.resource.convert_one(&target.resource, tree).await
 }
 
 /// A tree at the target's version in the target's form.
@@ -75,34 +73,39 @@ pub fn metadata(tree: &Tree, target: &Target) -> Tree {
 }
 
 /// One object as an answer.
-pub fn object(code: StatusCode, entry: &Entry, target: &Target) -> Response<Body> {
-    aside(entry.size() > LARGE_BODY, || object_now(code, entry, target))
+pub async fn object(code: StatusCode, entry: &Entry, target: &Target) -> Response<Body> {
+    let large = entry.size() > LARGE_BODY;
+    if let Some(answer) = aside(large, || native(code, entry, target)) {
+        return answer;
+    }
+    match read(entry, target).await {
+        Ok(tree) => aside(large, || tree_response(code, target.media, &form(tree, target, true))),
+        Err(status) => tree_response(StatusCode::INTERNAL_SERVER_ERROR, target.media, &status.to_tree()),
+    }
 }
 
-fn object_now(code: StatusCode, entry: &Entry, target: &Target) -> Response<Body> {
+/// The entry's own bytes as an answer, where they serve.
+fn native(code: StatusCode, entry: &Entry, target: &Target) -> Option<Response<Body>> {
     if target.is_native(entry) {
         match target.media {
             MediaType::Protobuf => {
                 if let Some(bytes) = entry.proto() {
-                    return negotiated(code, MediaType::Protobuf, bytes);
+                    return Some(negotiated(code, MediaType::Protobuf, bytes));
                 }
             }
             _ => {
                 let json = entry.json();
                 if json.is_empty() {
-                    return unreadable(entry, target);
+                    return Some(unreadable(entry, target));
                 }
                 let mut out = Vec::with_capacity(json.len() + 1);
                 out.extend_from_slice(&json);
                 out.push(b'\n');
-                return negotiated(code, MediaType::Json, out);
+                return Some(negotiated(code, MediaType::Json, out));
             }
         }
     }
-    match read(entry, target) {
-        Ok(tree) => tree_response(code, target.media, &form(tree, target, true)),
-        Err(_) => unreadable(entry, target),
-    }
+    None
 }
 
 /// The answer for an object whose bytes hold something that the model does not know how to show.
@@ -135,7 +138,7 @@ impl ListMeta {
 const CHUNK: usize = 64 << 10;
 
 /// A list as an answer: streamed where the objects' own bytes serve.
-pub fn list(entries: Vec<Arc<Entry>>, meta: &ListMeta, target: &Target) -> Response<Body> {
+pub async fn list(entries: Vec<Arc<Entry>>, meta: &ListMeta, target: &Target) -> Response<Body> {
     let native = entries.first().is_none_or(|entry| target.is_native(entry));
     let api_version = target.resource.api_version();
     let kind = format!("{}List", target.resource.kind);
@@ -161,13 +164,22 @@ pub fn list(entries: Vec<Arc<Entry>>, meta: &ListMeta, target: &Target) -> Respo
         };
     }
     let bytes: usize = entries.iter().map(|entry| entry.size()).sum();
-    aside(bytes > LARGE_BODY, || {
-        let trees: Result<Vec<Tree>, Status> = entries.iter().map(|entry| read(entry, target)).collect();
-        match trees {
-            Ok(trees) => tree_list(trees.into_iter(), meta.tree(), target),
-            Err(status) => unreadable_list(target, &status.message),
-        }
-    })
+    let large = bytes > LARGE_BODY;
+    match read_all(&entries, target, large).await {
+        Ok(trees) => aside(large, || tree_list(trees.into_iter(), meta.tree(), target)),
+        Err(status) => unreadable_list(target, &status.message),
+    }
+}
+
+/// The entries as trees at the target's version; those that are stored alike are converted together.
+async fn read_all(entries: &[Arc<Entry>], target: &Target, large: bool) -> Result<Vec<Tree>, Status> {
+    let mut all = Vec::with_capacity(entries.len());
+    for alike in entries.chunk_by(|one, next| Arc::ptr_eq(&one.kind, &next.kind)) {
+        let trees = || alike.iter().map(|entry| entry.read()).collect::<Result<Vec<Tree>, Status>>();
+        let trees = aside(large, trees)?;
+        all.extend(alike[0].kind.resource.convert(&target.resource, trees).await?);
+    }
+    Ok(all)
 }
 
 /// The answer to a list with an object that cannot be read.

@@ -152,10 +152,12 @@ struct Frames {
 
 impl Frames {
     async fn next(&mut self) -> Option<Bytes> {
-        for entry in self.initial.by_ref() {
+        while let Some(entry) = self.initial.next() {
             self.parts.pause().await;
-            if let Some(frame) = self.format.entry(EventType::Added, &entry) {
-                return Some(frame);
+            match self.format.entry(EventType::Added, &entry).await {
+                Ok(Some(frame)) => return Some(frame),
+                Ok(None) => {}
+                Err(status) => return self.cut(&status),
             }
         }
         if let Some(revision) = self.mark_end.take() {
@@ -163,7 +165,7 @@ impl Frames {
         }
         while let Some(event) = self.past.next() {
             self.parts.pause().await;
-            if let Some(frame) = self.event(&event) {
+            if let Some(frame) = self.event(&event).await {
                 return Some(frame);
             }
         }
@@ -185,7 +187,7 @@ impl Frames {
                     if self.format.target.form != Form::Object {
                         self.parts.pause().await;
                     }
-                    if let Some(frame) = self.event(&event) {
+                    if let Some(frame) = self.event(&event).await {
                         return Some(frame);
                     }
                 }
@@ -212,15 +214,30 @@ impl Frames {
 
 impl Frames {
     /// The frame of an event, where the watcher gets one.
-    fn event(&mut self, event: &Event) -> Option<Bytes> {
+    async fn event(&mut self, event: &Event) -> Option<Bytes> {
         let seen = event.seen_through(&self.filter)?;
-        let frame = self.format.event(event, seen);
+        let frame = match self.format.event(event, seen).await {
+            Ok(frame) => frame,
+            Err(status) => return self.cut(&status),
+        };
         if frame.is_some() || seen != EventType::Deleted {
             return frame;
         }
         self.past = Vec::new().into_iter();
         self.subscription = None;
         Some(self.format.error(&Status::expired("an object that could not be read is gone")))
+    }
+}
+
+impl Frames {
+    /// Ends a watch of objects that nobody can convert: the client comes back, and may find that somebody can.
+    fn cut(&mut self, status: &Status) -> Option<Bytes> {
+        tracing::warn!(error = status.message, resource = ?self.format.target.resource, "Unable to encode a watch's object");
+        self.initial = Vec::new().into_iter();
+        self.past = Vec::new().into_iter();
+        self.mark_end = None;
+        self.subscription = None;
+        None
     }
 }
 
@@ -231,40 +248,41 @@ struct Format {
 }
 
 impl Format {
-    /// `None` where the object cannot be read.
-    fn event(&mut self, event: &Event, seen: EventType) -> Option<Bytes> {
+    /// `None` where the object cannot be read, an error where it cannot be converted.
+    async fn event(&mut self, event: &Event, seen: EventType) -> Result<Option<Bytes>, Status> {
         if self.target.is_native(&event.entry) {
             match self.target.media {
                 MediaType::Protobuf => {
                     if let Some(frame) = event.proto_frame(seen) {
-                        return Some(frame);
+                        return Ok(Some(frame));
                     }
                 }
-                _ => return event.json_frame(seen),
+                _ => return Ok(event.json_frame(seen)),
             }
         }
-        self.formed(seen.name(), &event.shown(seen))
+        self.formed(seen.name(), &event.shown(seen)).await
     }
 
-    fn entry(&mut self, seen: EventType, entry: &Entry) -> Option<Bytes> {
+    async fn entry(&mut self, seen: EventType, entry: &Entry) -> Result<Option<Bytes>, Status> {
         if self.target.is_native(entry) {
             match self.target.media {
                 MediaType::Protobuf => {
                     if let Some(frame) = entry.proto_watch_frame(seen.name()) {
-                        return Some(frame);
+                        return Ok(Some(frame));
                     }
                 }
-                _ => return crate::cache::event::json_frame(seen, entry),
+                _ => return Ok(crate::cache::event::json_frame(seen, entry)),
             }
         }
-        self.formed(seen.name(), entry)
+        self.formed(seen.name(), entry).await
     }
 
-    fn formed(&mut self, event_type: &str, entry: &Entry) -> Option<Bytes> {
-        let tree = render::read(entry, &self.target).ok()?;
+    async fn formed(&mut self, event_type: &str, entry: &Entry) -> Result<Option<Bytes>, Status> {
+        let Ok(tree) = entry.read() else { return Ok(None) };
+        let tree = entry.kind.resource.convert_one(&self.target.resource, tree).await?;
         let headers = !std::mem::replace(&mut self.columns_sent, true);
         let tree = render::form(tree, &self.target, headers);
-        Some(self.frame(event_type, &tree))
+        Ok(Some(self.frame(event_type, &tree)))
     }
 
     fn bookmark(&mut self, revision: i64, end: bool) -> Bytes {

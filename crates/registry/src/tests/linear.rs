@@ -290,7 +290,7 @@ fn work_grows_with_the_body() {
                 let size = sample.pointer(&place).map_or(0, |value| value.to_string().len());
                 let most_items = (BYTES / size.max(1)).clamp(MOST / PART, MOST);
                 let measure = |count| work(resource, &grown(sample, &place, items, count), sample, updates);
-                let outcome = std::panic::catch_unwind(|| {
+                let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                     if measure(most_items).iter().all(|(_, time)| *time < NOTICEABLE) {
                         return Vec::new();
                     }
@@ -304,7 +304,7 @@ fn work_grows_with_the_body() {
                     };
                     // One run says little: other processes take the caches away.
                     if compare(1).is_empty() { Vec::new() } else { compare(ROUNDS) }
-                });
+                }));
                 let name = format!("{} {place} {items:?}", resource.kind);
                 match outcome {
                     Ok(steps) if steps.is_empty() => {}

@@ -43,7 +43,7 @@ impl Services for ServerServices {
         };
         let Question { verb, group, resource, namespace, name } = *question;
         let asked = authz::Attributes::resource(&user, verb, group, resource, namespace, name);
-        self.authorizer.authorize(&asked).allowed()
+        self.authorizer.authorize(&asked).await.allowed()
     }
 }
 
