@@ -1,0 +1,219 @@
+//! What an expression may refer to: functions of a level, variables, and types of schemas.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use rustc_hash::FxHashMap;
+
+use crate::decl::DeclType;
+use crate::library::{self, Row, Run};
+use crate::macros::Macros;
+use crate::types::{self, Type};
+
+/// The minor version of Kubernetes that expressions must be compatible with. It selects functions and their versions.
+pub type Level = u32;
+
+/// For expressions that are written now: readable by an API server one version older.
+pub const NEW: Level = 36;
+/// For expressions that are stored already: all that this version knows.
+pub const STORED: Level = 37;
+
+/// A function with its overloads, in the order in which they are tried.
+pub(crate) struct Function {
+    pub name: Arc<str>,
+    pub overloads: Vec<Overload>,
+}
+
+impl fmt::Debug for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct Overload {
+    pub id: &'static str,
+    /// Called on its first argument.
+    pub member: bool,
+    pub args: Vec<Type>,
+    pub result: Type,
+    /// Has type parameters.
+    pub generic: bool,
+    pub run: Run,
+}
+
+type Functions = FxHashMap<Arc<str>, Arc<Function>>;
+
+/// A variable: its name, and how the checker sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Variable {
+    pub name: Arc<str>,
+    pub of: Type,
+    /// What is known of its sizes.
+    pub declared: Option<Arc<DeclType>>,
+}
+
+/// What an expression may refer to. Cheap to clone and to extend.
+#[derive(Clone)]
+pub struct Environment {
+    functions: Arc<Functions>,
+    pub(crate) macros: Macros,
+    variables: Vec<Variable>,
+    objects: FxHashMap<Arc<str>, Arc<DeclType>>,
+}
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Environment").field("variables", &self.variables).finish_non_exhaustive()
+    }
+}
+
+/// What a name means.
+pub(crate) enum Resolved<'e> {
+    Variable(usize, &'e Type),
+    Type(Type),
+}
+
+impl Environment {
+    /// Kubernetes' libraries at a level, without variables.
+    pub fn kubernetes(level: Level) -> Environment {
+        Environment {
+            functions: base(level),
+            macros: Macros { optional: true, two_variables: true, sort_by: true, bind: false },
+            variables: Vec::new(),
+            objects: FxHashMap::default(),
+        }
+    }
+
+    /// Adds the macro `cel.bind`.
+    #[must_use]
+    pub fn with_bind(mut self) -> Environment {
+        self.macros.bind = true;
+        self
+    }
+
+    /// Adds a variable of a type without a schema.
+    #[must_use]
+    pub fn with_variable(mut self, name: &str, of: Type) -> Environment {
+        self.variables.push(Variable { name: Arc::from(name), of, declared: None });
+        self
+    }
+
+    /// Adds a variable of a declared type; [`DeclType::named`] must have named its objects.
+    #[must_use]
+    pub fn with_declared(self, name: &str, declared: &Arc<DeclType>) -> Environment {
+        let of = declared.of();
+        self.with_sized(name, of, declared)
+    }
+
+    /// Adds a variable that is absent or of a declared type.
+    #[must_use]
+    pub fn with_optional(self, name: &str, declared: &Arc<DeclType>) -> Environment {
+        let of = Type::optional(declared.of());
+        self.with_sized(name, of, declared)
+    }
+
+    fn with_sized(mut self, name: &str, of: Type, declared: &Arc<DeclType>) -> Environment {
+        declared.objects(&mut |name, object| {
+            self.objects.insert(name.clone(), object.clone());
+        });
+        self.variables.push(Variable { name: Arc::from(name), of, declared: Some(declared.clone()) });
+        self
+    }
+
+    /// Position of a variable among the values of an evaluation.
+    pub fn position(&self, variable: &str) -> Option<usize> {
+        self.variables.iter().position(|known| &*known.name == variable)
+    }
+
+    pub(crate) fn variable(&self, at: usize) -> Option<&Variable> {
+        self.variables.get(at)
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.variables.len()
+    }
+
+    pub(crate) fn function(&self, name: &str) -> Option<Arc<Function>> {
+        self.functions.get(name).cloned()
+    }
+
+    /// A variable or a type by its name.
+    pub(crate) fn resolve(&self, name: &str) -> Option<Resolved<'_>> {
+        // The latest declaration hides earlier ones.
+        if let Some(at) = self.variables.iter().rposition(|known| &*known.name == name) {
+            return Some(Resolved::Variable(at, &self.variables[at].of));
+        }
+        self.resolve_type(name)
+    }
+
+    pub(crate) fn resolve_type(&self, name: &str) -> Option<Resolved<'_>> {
+        let of = match name {
+            "bool" => Type::Bool,
+            "int" => Type::Int,
+            "uint" => Type::Uint,
+            "double" => Type::Double,
+            "string" => Type::String,
+            "bytes" => Type::Bytes,
+            "null_type" => Type::Null,
+            "list" => Type::list(Type::Dyn),
+            "map" => Type::map(Type::Dyn, Type::Dyn),
+            "type" => Type::Type(None),
+            types::OPTIONAL => Type::optional(Type::Dyn),
+            "google.protobuf.Timestamp" => Type::Timestamp,
+            "google.protobuf.Duration" => Type::Duration,
+            "net.IP" | "net.CIDR" => Type::opaque(name),
+            _ if self.objects.contains_key(name) => Type::object(name),
+            _ => return None,
+        };
+        Some(Resolved::Type(of))
+    }
+
+    /// The type of an object's field, or why it has none.
+    pub(crate) fn field(&self, object: &str, field: &str) -> Result<Type, String> {
+        match self.objects.get(object) {
+            None => Err(format!("unexpected failed resolution of '{object}'")),
+            Some(declared) => match declared.field(field) {
+                Some(field) => Ok(field.of.of()),
+                None => Err(format!("undefined field '{field}'")),
+            },
+        }
+    }
+}
+
+/// The functions of a level, made once.
+fn base(level: Level) -> Arc<Functions> {
+    static MADE: Mutex<Vec<(Level, Arc<Functions>)>> = Mutex::new(Vec::new());
+    let level = level.clamp(NEW, STORED);
+    let mut made = MADE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some((_, functions)) = made.iter().find(|(known, _)| *known == level) {
+        return functions.clone();
+    }
+    let functions = Arc::new(functions_of(level));
+    made.push((level, functions.clone()));
+    functions
+}
+
+fn functions_of(level: Level) -> Functions {
+    let mut by_name: FxHashMap<&str, Vec<Overload>> = FxHashMap::default();
+    for row in library::tables(level).into_iter().flatten() {
+        let (name, overload) = overload_of(row);
+        by_name.entry(name).or_default().push(overload);
+    }
+    let named = |(name, overloads)| {
+        let name: Arc<str> = Arc::from(name);
+        (name.clone(), Arc::new(Function { name, overloads }))
+    };
+    by_name.into_iter().map(named).collect()
+}
+
+fn overload_of(row: &'static Row) -> (&'static str, Overload) {
+    let (call, result) = row.signature.split_once(" -> ").unwrap_or((row.signature, "dyn"));
+    let member = call.starts_with('.');
+    let (name, args) = call.strip_prefix('.').unwrap_or(call).split_once('(').unwrap_or((call, ")"));
+    let args: Vec<Type> =
+        types::split(args.strip_suffix(')').unwrap_or(args)).into_iter().map(types::parse).collect();
+    let result = types::parse(result);
+    let generic = args.iter().chain([&result]).any(types::is_generic);
+    (name, Overload { id: row.id, member, args, result, generic, run: row.run })
+}

@@ -1,0 +1,197 @@
+//! Maps: objects, maps of objects, and those that expressions make.
+
+use std::sync::Arc;
+
+use api::tree::Object;
+use rustc_hash::FxHashMap;
+
+use super::{Outcome, Text, Value};
+use crate::decl::{DeclKind, DeclType};
+use crate::types::Type;
+
+#[derive(Clone, Debug)]
+pub enum Map<'v> {
+    /// Of an object, with its declared type where there is one.
+    Tree {
+        object: &'v Object,
+        declared: Option<&'v DeclType>,
+    },
+    Table(Arc<Table<'v>>),
+    /// A structure that an expression has made, such as `Object{…}`.
+    Struct(Arc<StructValue<'v>>),
+}
+
+/// A structure made by an expression: its type and the fields that are set.
+#[derive(Clone, Debug)]
+pub struct StructValue<'v> {
+    pub of: Arc<str>,
+    pub fields: Vec<(Arc<str>, Value<'v>)>,
+}
+
+/// A map made by an expression.
+#[derive(Clone, Debug, Default)]
+pub struct Table<'v> {
+    entries: Vec<(Value<'v>, Value<'v>)>,
+    places: FxHashMap<Key, usize>,
+}
+
+/// A key as maps compare them: numbers by value, whatever their type.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Key {
+    Bool(bool),
+    Number(i128),
+    String(Arc<str>),
+}
+
+impl Key {
+    /// `None` for what can be no key, and for numbers that are not whole.
+    pub fn of(value: &Value<'_>) -> Option<Key> {
+        Some(match value {
+            Value::Bool(value) => Key::Bool(*value),
+            Value::Int(value) => Key::Number((*value).into()),
+            Value::Uint(value) => Key::Number((*value).into()),
+            Value::Double(value) if value.fract() == 0.0 && value.abs() < 1e19 => Key::Number(*value as i128),
+            Value::String(Text::Shared(text)) => Key::String(text.clone()),
+            Value::String(text) => Key::String(Arc::from(&**text)),
+            _ => return None,
+        })
+    }
+}
+
+impl<'v> Table<'v> {
+    /// Puts an entry into the map and returns the value that was there.
+    pub fn insert(&mut self, key: Value<'v>, value: Value<'v>) -> Option<Value<'v>> {
+        let place = Key::of(&key)?;
+        match self.places.get(&place) {
+            Some(at) => Some(std::mem::replace(&mut self.entries[*at].1, value)),
+            None => {
+                self.places.insert(place, self.entries.len());
+                self.entries.push((key, value));
+                None
+            }
+        }
+    }
+
+    pub fn get(&self, key: &Key) -> Option<&Value<'v>> {
+        self.places.get(key).map(|at| &self.entries[*at].1)
+    }
+
+    pub fn entries(&self) -> &[(Value<'v>, Value<'v>)] {
+        &self.entries
+    }
+}
+
+impl<'v> Map<'v> {
+    pub fn table(table: Table<'v>) -> Map<'v> {
+        Map::Table(Arc::new(table))
+    }
+
+    pub fn len(&self) -> usize {
+        match self {
+            Map::Tree { object, .. } => object.len(),
+            Map::Table(table) => table.entries.len(),
+            Map::Struct(value) => value.fields.len(),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn type_of(&self) -> Type {
+        match self {
+            Map::Struct(value) => Type::Object(value.of.clone()),
+            _ => Type::map(Type::Dyn, Type::Dyn),
+        }
+    }
+
+    /// The value of a field, or of a string key.
+    pub fn get_str(&self, key: &str) -> Outcome<Option<Value<'v>>> {
+        match self {
+            Map::Tree { object, declared: None } => {
+                object.get(key).map(|value| Value::of_tree(value, None)).transpose()
+            }
+            Map::Tree { object, declared: Some(declared) } => match &declared.kind {
+                DeclKind::Object(fields) => {
+                    let Some(field) = fields.fields.get(key) else { return Ok(None) };
+                    let value = object.get(&field.json).filter(|value| !value.is_null());
+                    value.map(|value| Value::of_tree(value, Some(&field.of))).transpose()
+                }
+                _ => {
+                    let element = declared.element().map(AsRef::as_ref);
+                    object.get(key).map(|value| Value::of_tree(value, element)).transpose()
+                }
+            },
+            Map::Table(table) => Ok(table.get(&Key::String(Arc::from(key))).cloned()),
+            Map::Struct(value) => {
+                Ok(value.fields.iter().find(|(name, _)| **name == *key).map(|(_, value)| value.clone()))
+            }
+        }
+    }
+
+    /// The value of a field by its name in JSON.
+    pub(super) fn get_json(&self, key: &str) -> Outcome<Option<Value<'v>>> {
+        match crate::escape::escape(key) {
+            Some(identifier) if matches!(self, Map::Tree { declared: Some(_), .. }) => {
+                self.get_str(&identifier)
+            }
+            _ => self.get_str(key),
+        }
+    }
+
+    /// The value of a key of any type.
+    pub fn get(&self, key: &Value<'v>) -> Outcome<Option<Value<'v>>> {
+        match (self, key) {
+            (Map::Table(table), _) => Ok(Key::of(key).and_then(|key| table.get(&key)).cloned()),
+            (_, Value::String(text)) => self.get_str(text),
+            _ => Ok(None),
+        }
+    }
+
+    /// All keys; of objects with declared types those that expressions see.
+    pub fn keys(&self) -> Vec<Value<'v>> {
+        match self {
+            Map::Tree { object, declared } => {
+                let fields = declared.and_then(|declared| match &declared.kind {
+                    DeclKind::Object(object) => Some(object),
+                    _ => None,
+                });
+                match fields {
+                    None => object.iter().map(|(key, _)| Value::borrowed(key)).collect(),
+                    Some(fields) => {
+                        let visible =
+                            fields.fields.iter().filter(|(_, field)| object.contains_key(&field.json));
+                        visible.map(|(identifier, _)| Value::borrowed(identifier)).collect()
+                    }
+                }
+            }
+            Map::Table(table) => table.entries.iter().map(|(key, _)| key.clone()).collect(),
+            Map::Struct(value) => value.fields.iter().map(|(name, _)| Value::text(name.clone())).collect(),
+        }
+    }
+
+    /// Keys with their values. A field that is null is absent.
+    pub fn entries(&self) -> Outcome<Vec<(Value<'v>, Value<'v>)>> {
+        if let Map::Table(table) = self {
+            return Ok(table.entries.clone());
+        }
+        let mut entries = Vec::with_capacity(self.len());
+        for key in self.keys() {
+            if let Some(value) = self.get(&key)? {
+                entries.push((key, value));
+            }
+        }
+        Ok(entries)
+    }
+
+    pub(super) fn first(&self) -> Option<Outcome<(Value<'v>, Value<'v>)>> {
+        let key = match self {
+            Map::Tree { object, declared: None } => Value::borrowed(object.iter().next()?.0),
+            _ => self.keys().into_iter().next()?,
+        };
+        match self.get(&key) {
+            Ok(value) => value.map(|value| Ok((key, value))),
+            Err(error) => Some(Err(error)),
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Expressions compared with what upstream's API server makes of them: errors of compilation, types, estimated and actual
+//! costs, values and errors of evaluation. The tables were recorded from upstream's own libraries, in the environment that
+//! [`support::environment`] makes.
+
+mod hostile;
+mod recorded;
+mod support;
