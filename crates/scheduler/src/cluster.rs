@@ -2,6 +2,7 @@
 //! nodes with what is placed on them. Pure data, changed by difference.
 
 pub mod counts;
+pub mod facts;
 pub mod namespace;
 pub mod node;
 mod nominations;
@@ -15,6 +16,7 @@ pub mod table;
 pub mod terms;
 mod topology;
 
+pub use facts::Facts;
 pub use namespace::{Namespace, Namespaces};
 pub use node::{Effect, Node, Taint};
 pub use pod::{Needs, Pod, Port, Toleration};

@@ -14,6 +14,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use rustc_hash::FxHashMap;
 
+use crate::cluster::facts::storage::{Capacity, Claim, Class, CsiDriver, CsiNode, Volume};
 use crate::cluster::{Namespace, Node, Pod, Row, Symbol, Table};
 use crate::framework::{Change, Cycle, Diagnosis, Point, Refusal};
 use crate::metrics::{self, Ended};
@@ -156,6 +157,37 @@ impl Core {
         self.table.namespaces.set(namespace);
     }
 
+    /// A claim came or changed.
+    pub fn set_claim(&mut self, claim: &Arc<Claim>, now: Duration) {
+        self.table.facts.claims.set(claim.key.clone(), claim.clone());
+        self.changed(&Change::Claim(claim), now);
+    }
+
+    pub fn set_volume(&mut self, volume: &Arc<Volume>, now: Duration) {
+        self.table.facts.set_volume(volume);
+        self.changed(&Change::Volume(volume), now);
+    }
+
+    pub fn set_class(&mut self, class: &Arc<Class>, now: Duration) {
+        self.table.facts.classes.insert(class.name.clone(), class.clone());
+        self.changed(&Change::Class(class), now);
+    }
+
+    pub fn set_csi_node(&mut self, node: &Arc<CsiNode>, now: Duration) {
+        self.table.facts.csi_nodes.insert(node.name.clone(), node.clone());
+        self.changed(&Change::CsiNode, now);
+    }
+
+    pub fn set_csi_driver(&mut self, driver: &Arc<CsiDriver>, now: Duration) {
+        self.table.facts.csi_drivers.insert(driver.name.clone(), driver.clone());
+        self.changed(&Change::Csi, now);
+    }
+
+    pub fn set_capacity(&mut self, capacity: &Arc<Capacity>, now: Duration) {
+        self.table.facts.capacities.insert(capacity.key.clone(), capacity.clone());
+        self.changed(&Change::Csi, now);
+    }
+
     fn changed(&mut self, change: &Change<'_>, now: Duration) {
         self.queue.changed(&self.profiles, change, now);
     }
@@ -212,11 +244,11 @@ impl Core {
         self.table.assume(&pod, &node);
         self.table.end_nomination(&pod.uid);
         profile.end_choice(&mut choice.cycle);
-        let refused = match profile.reserve(&mut choice.cycle, &pod, self.table.view(choice.row)) {
+        let refused = match profile.reserve(&mut choice.cycle, &pod, &mut self.table, choice.row) {
             Ok(wait) => return Attempt::Bind(Box::new(Binding { entry, node, choice, profile, wait })),
             Err(refused) => refused,
         };
-        profile.unreserve(&mut choice.cycle, &pod, &node);
+        profile.unreserve(&mut choice.cycle, &pod, &mut self.table, &node);
         self.table.forget(&pod.uid);
         match refused {
             (plugin, Refusal::Unschedulable(message)) => {
@@ -335,7 +367,7 @@ impl Core {
     /// Frees the place of a pod that will not be bound to it. Answers the pod as it is now, if it is still to be scheduled.
     fn take_back(&mut self, binding: Binding, now: Duration) -> Option<Entry> {
         let Binding { mut entry, node, mut choice, profile, .. } = binding;
-        profile.unreserve(&mut choice.cycle, &entry.pod, &node);
+        profile.unreserve(&mut choice.cycle, &entry.pod, &mut self.table, &node);
         let (pod, row) = self.table.forget(&entry.pod.uid)?;
         self.removed(&pod, row, now);
         if let Some(update) = self.updates.remove(&pod.uid) {

@@ -1,6 +1,7 @@
 //! The I/O around [`Core`]: informers feed it, one task schedules, bindings run beside it, events and
 //! conditions report what happened.
 
+mod facts;
 mod report;
 
 use std::sync::Arc;
@@ -9,17 +10,19 @@ use std::time::Duration;
 use client::{Client, Event, EventRecorder, EventStyle, Informer, Informers, Scope, Selectors};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cluster::{Namespace, Node, Pod, Symbol};
+use crate::cluster::{Namespace, Pod, Symbol};
 use crate::core::profile::{BindError, Profile};
 use crate::core::queue::{Backoff, Sizes};
 use crate::core::waiting::Rejection;
 use crate::core::{Attempt, Binding, Core};
+use crate::framework::Handle;
 use crate::metrics;
+use facts::Feed;
 
 /// Bindings on their way at once.
 const BINDINGS: usize = 64;
@@ -30,16 +33,17 @@ const BATCH: u32 = 8;
 
 pub struct Scheduler {
     client: Client,
-    core: Mutex<Core>,
-    wake: Notify,
+    core: Arc<Mutex<Core>>,
+    wake: Arc<Notify>,
     started: Instant,
     recorders: FxHashMap<Symbol, EventRecorder>,
     bindings: Arc<Semaphore>,
     writes: Arc<Semaphore>,
     tasks: TaskTracker,
-    pods: Informer<Pod>,
-    nodes: Informer<Node>,
     namespaces: Informer<Namespace>,
+    handle: Handle,
+    /// Whether each of the caches beside these is filled.
+    facts: Vec<Box<dyn Fn() -> bool + Send + Sync>>,
 }
 
 impl Scheduler {
@@ -64,18 +68,31 @@ impl Scheduler {
             })
             .collect();
         let unfinished = Selectors::fields("status.phase!=Succeeded,status.phase!=Failed");
+        let handle = Handle {
+            client: client.clone(),
+            pods: informers.watch(Scope::All, unfinished),
+            nodes: informers.all(),
+            claims: informers.all(),
+            volumes: informers.all(),
+            changes: watch::Sender::new(0),
+        };
+        let core = Arc::new(Mutex::new(Core::new(profiles, backoff, rand::random())));
+        let wake = Arc::new(Notify::new());
+        let started = Instant::now();
+        let facts =
+            facts::follow(informers, &handle, &Feed { core: core.clone(), wake: wake.clone(), started });
         let scheduler = Arc::new(Scheduler {
             client,
-            core: Mutex::new(Core::new(profiles, backoff, rand::random())),
-            wake: Notify::new(),
-            started: Instant::now(),
+            core,
+            wake,
+            started,
             recorders,
             bindings: Arc::new(Semaphore::new(BINDINGS)),
             writes: Arc::new(Semaphore::new(WRITES)),
             tasks: TaskTracker::new(),
-            pods: informers.watch(Scope::All, unfinished),
-            nodes: informers.all(),
             namespaces: informers.all(),
+            handle,
+            facts,
         });
         scheduler.watch();
         scheduler
@@ -94,7 +111,7 @@ impl Scheduler {
             }
         });
         let own = Arc::downgrade(self);
-        self.nodes.on_event(move |event| {
+        self.handle.nodes.on_event(move |event| {
             let Some(own) = own.upgrade() else { return };
             let mut core = own.core.lock();
             match event {
@@ -103,10 +120,11 @@ impl Scheduler {
                 Event::Deleted(node) => core.remove_node(&node.name, own.now()),
             }
             drop(core);
+            own.handle.changes.send_modify(|changes| *changes += 1);
             own.wake.notify_one();
         });
         let own = Arc::downgrade(self);
-        self.pods.on_event(move |event| {
+        self.handle.pods.on_event(move |event| {
             let Some(own) = own.upgrade() else { return };
             let mut core = own.core.lock();
             match event {
@@ -115,13 +133,18 @@ impl Scheduler {
                 Event::Deleted(pod) => core.remove_pod(pod, own.now()),
             }
             drop(core);
+            own.handle.changes.send_modify(|changes| *changes += 1);
             own.wake.notify_one();
         });
     }
 
-    /// Pods, nodes and namespaces are in the cache.
+    /// Everything that placement depends on is in the cache.
     pub fn synced(&self) -> bool {
-        self.pods.has_synced() && self.nodes.has_synced() && self.namespaces.has_synced()
+        let handle = &self.handle;
+        handle.pods.has_synced()
+            && handle.nodes.has_synced()
+            && self.namespaces.has_synced()
+            && self.facts.iter().all(|has_synced| has_synced())
     }
 
     fn now(&self) -> Duration {
@@ -162,8 +185,14 @@ impl Scheduler {
     pub async fn run(self: &Arc<Self>, shutdown: CancellationToken) {
         let synced = async {
             self.namespaces.synced().await;
-            self.nodes.synced().await;
-            self.pods.synced().await;
+            self.handle.nodes.synced().await;
+            self.handle.claims.synced().await;
+            self.handle.volumes.synced().await;
+            self.handle.pods.synced().await;
+            // The others are small: most are filled by now.
+            while !self.synced() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
         };
         if shutdown.run_until_cancelled(synced).await.is_none() {
             return;
@@ -292,7 +321,7 @@ impl Scheduler {
 
     async fn bind(&self, binding: Binding, started: Instant) {
         let (pod, node) = (binding.entry.pod.clone(), binding.node.clone());
-        match binding.profile.bind(&self.client, &binding.choice.cycle, &pod, &node).await {
+        match binding.profile.bind(&self.handle, &binding.choice.cycle, &pod, &node).await {
             Ok(()) => {
                 self.core.lock().bound(&binding);
                 tracing::info!(pod = %pod.key, %node, "Successfully bound pod to node");

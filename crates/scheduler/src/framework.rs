@@ -10,7 +10,11 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::{NodeView, Pod, Symbol, Table};
+use client::Informer;
+use tokio::sync::watch;
+
+use crate::cluster::facts::storage::{Claim, Volume};
+use crate::cluster::{Node, NodeView, Pod, Symbol, Table};
 use crate::core::waiting::WaitingPods;
 
 pub use diagnosis::{Diagnosis, Reason, Reasons, Reject};
@@ -95,6 +99,17 @@ pub enum Refusal {
     /// It is tried again after a while.
     #[error("{0}")]
     Error(String),
+}
+
+/// What a plugin reaches of the world while a pod is being bound.
+pub struct Handle {
+    pub client: client::Client,
+    pub pods: Informer<Pod>,
+    pub nodes: Informer<Node>,
+    pub claims: Informer<Claim>,
+    pub volumes: Informer<Volume>,
+    /// Counts changes of pods, nodes, claims and volumes.
+    pub changes: watch::Sender<u64>,
 }
 
 /// A pod on trial: one more on a row, or one less.
@@ -193,18 +208,19 @@ pub trait Plugin: Send + Sync {
     ) {
     }
 
-    /// The pod will go to this node; a refusal takes it back, at every plugin that reserved.
+    /// The pod will go to the node of this row; a refusal takes it back, at every plugin that reserved.
     fn reserve(
         &self,
         _own: usize,
         _cycle: &mut Cycle,
         _pod: &Pod,
-        _view: NodeView<'_>,
+        _table: &mut Table,
+        _row: usize,
     ) -> Result<(), Refusal> {
         Ok(())
     }
 
-    fn unreserve(&self, _own: usize, _cycle: &mut Cycle, _pod: &Pod, _node: &Symbol) {}
+    fn unreserve(&self, _own: usize, _cycle: &mut Cycle, _pod: &Pod, _table: &mut Table, _node: &Symbol) {}
 
     /// Gives the plugin the waiting pods, which it may allow or reject.
     fn connect(&self, _waiting: &Arc<WaitingPods>) {}
@@ -214,7 +230,14 @@ pub trait Plugin: Send + Sync {
     }
 
     /// What has to be done before the pod is bound; an error has it tried again after a while.
-    async fn pre_bind(&self, _own: usize, _cycle: &Cycle, _pod: &Pod, _node: &Symbol) -> Result<(), String> {
+    async fn pre_bind(
+        &self,
+        _own: usize,
+        _cycle: &Cycle,
+        _pod: &Pod,
+        _node: &Symbol,
+        _handle: &Handle,
+    ) -> Result<(), String> {
         Ok(())
     }
 

@@ -19,3 +19,5 @@ mod preemption;
 mod queue;
 #[path = "it/refusals.rs"]
 mod refusals;
+#[path = "it/volumes.rs"]
+mod volumes;

@@ -69,7 +69,11 @@ impl Query {
     pub fn selects(&self, pod: &Pod, namespaces: &Namespaces) -> bool {
         match &self.select {
             Select::Labels(selector) => {
-                !pod.deleting && pod.namespace == self.namespace && selects(selector, pod)
+                // An empty selector counts nothing.
+                !pod.deleting
+                    && pod.namespace == self.namespace
+                    && !selector.is_everything()
+                    && selects(selector, pod)
             }
             Select::Terms(terms) => terms.iter().all(|term| term.matches(&self.namespace, pod, namespaces)),
         }
@@ -109,6 +113,11 @@ pub struct CountKey {
 pub enum Part {
     HardSpread,
     SoftSpread,
+    /// Spreading by a selector that the template does not say.
+    DefaultSpread {
+        hard: bool,
+        selector: Arc<Selector>,
+    },
     Affinity,
     AntiAffinity,
     PreferredAffinity,

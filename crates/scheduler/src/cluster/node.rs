@@ -21,6 +21,8 @@ pub struct Node {
     pub max_pods: i64,
     /// Sizes in bytes by name; each image has several names.
     pub images: FxHashMap<Symbol, i64>,
+    /// Features that the kubelet declares.
+    pub features: Vec<Symbol>,
     /// Region and zone, by which nodes are interleaved; empty without these labels.
     pub zone: Symbol,
 }
@@ -73,6 +75,7 @@ struct Status {
     /// Stands in for `allocatable` where that is not set.
     capacity: Option<BTreeMap<String, Text>>,
     images: Option<Vec<Image>>,
+    declared_features: Option<Vec<String>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -112,6 +115,13 @@ impl From<Raw> for Node {
                     let names = image.names.unwrap_or_default().into_iter();
                     names.map(move |name| (Symbol::new(&name), image.size_bytes))
                 })
+                .collect(),
+            features: raw
+                .status
+                .declared_features
+                .unwrap_or_default()
+                .iter()
+                .map(|feature| Symbol::new(feature))
                 .collect(),
             zone: zone(&raw.metadata.labels),
         }

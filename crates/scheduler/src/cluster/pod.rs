@@ -1,6 +1,7 @@
 //! A pod as the scheduler sees it: what it needs, where it is, who it is.
 
 mod raw;
+mod volumes;
 
 use std::sync::LazyLock;
 
@@ -12,6 +13,7 @@ use serde::Deserialize;
 use super::selector::Term;
 use super::shared::{Pool, Pooled};
 use super::{Effect, Namespaces, Node, Resources, Shared, Symbol, Taint};
+pub use volumes::{Disk, PodClaim};
 
 /// What a container without a request counts as in scores: 0.1 CPU and 200 MB.
 pub const DEFAULT_CPU: i64 = 100;
@@ -70,6 +72,26 @@ pub struct Needs {
     pub anti_affinity: Vec<PodTerm>,
     pub preferred_affinity: Vec<(i64, PodTerm)>,
     pub preferred_anti_affinity: Vec<(i64, PodTerm)>,
+    pub claims: Vec<PodClaim>,
+    pub disks: Vec<Disk>,
+    /// Features of the kubelet that the pod needs.
+    pub features: Vec<Symbol>,
+    /// The controller that the pod belongs to, where it is of a kind that pods are spread by.
+    pub owner: Option<Owner>,
+}
+
+/// A controller whose pods are spread by default.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Owner {
+    pub kind: OwnerKind,
+    pub name: Symbol,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OwnerKind {
+    ReplicationController,
+    ReplicaSet,
+    StatefulSet,
 }
 
 impl Needs {

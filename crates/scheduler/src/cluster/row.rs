@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use client::Key;
 use rustc_hash::FxHashMap;
 
-use super::{Node, Pod, Port, Resources};
+use super::pod::Disk;
+use super::{Node, Pod, Port, Resources, Symbol, Table};
 
 #[derive(Clone, Debug, Default)]
 pub struct Row {
@@ -24,6 +26,9 @@ pub struct Usage {
     /// CPU and memory as scores count them, with defaults for pods that request none.
     pub scored: (i64, i64),
     pub ports: Vec<Port>,
+    pub disks: Vec<Disk>,
+    /// Claims, as often as pods use them.
+    pub claims: Vec<Key>,
 }
 
 impl Usage {
@@ -34,6 +39,8 @@ impl Usage {
         self.scored.0 += needs.scored.0;
         self.scored.1 += needs.scored.1;
         self.ports.extend(needs.ports.iter().cloned());
+        self.disks.extend(needs.disks.iter().cloned());
+        self.claims.extend(needs.claims.iter().map(|claim| claim_key(pod, &claim.name)));
     }
 
     pub fn remove(&mut self, pod: &Pod) {
@@ -42,17 +49,27 @@ impl Usage {
         self.requested.subtract(&needs.requests);
         self.scored.0 -= needs.scored.0;
         self.scored.1 -= needs.scored.1;
-        for port in &needs.ports {
-            if let Some(at) = self.ports.iter().position(|own| own == port) {
-                self.ports.swap_remove(at);
-            }
-        }
+        needs.ports.iter().for_each(|port| take(&mut self.ports, port));
+        needs.disks.iter().for_each(|disk| take(&mut self.disks, disk));
+        needs.claims.iter().for_each(|claim| take(&mut self.claims, &claim_key(pod, &claim.name)));
     }
+}
+
+fn take<T: PartialEq>(list: &mut Vec<T>, one: &T) {
+    if let Some(at) = list.iter().position(|own| own == one) {
+        list.swap_remove(at);
+    }
+}
+
+/// The claim of this name that the pod uses.
+pub fn claim_key(pod: &Pod, name: &Symbol) -> Key {
+    Key { namespace: pod.key.namespace.clone(), name: name.to_arc() }
 }
 
 /// A node as filters and scores see it: what it is, and what would be used of it.
 #[derive(Clone, Copy)]
 pub struct NodeView<'a> {
+    pub table: &'a Table,
     pub index: usize,
     pub row: &'a Row,
     pub node: &'a Node,

@@ -84,6 +84,11 @@ impl Labels {
         Labels(labels)
     }
 
+    /// The same by text, for selectors of labels in general.
+    pub fn find(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(own, _)| own.as_str() == key).map(|(_, value)| value.as_str())
+    }
+
     pub fn get(&self, key: &Symbol) -> Option<&Symbol> {
         let at = self.0.binary_search_by(|(own, _)| own.cmp(key)).ok()?;
         Some(&self.0[at].1)
@@ -92,7 +97,7 @@ impl Labels {
 
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct RawTerm {
+pub(crate) struct RawTerm {
     match_expressions: Vec<RawRequirement>,
     match_fields: Vec<RawRequirement>,
 }

@@ -3,14 +3,17 @@
 
 use std::cell::RefCell;
 use std::collections::hash_map::Entry;
+use std::hash::Hash;
 use std::sync::Arc;
 
+use client::Key;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::counts::{CountKey, Counted, Counts, Query, Source};
 use super::nominations::Nominations;
+use super::row::claim_key;
 use super::terms::Terms;
-use super::{Namespaces, Node, NodeView, Pod, Row, Symbol};
+use super::{Facts, Namespaces, Node, NodeView, Pod, Row, Symbol};
 
 /// A placed pod, in the list of its namespace.
 #[derive(Debug)]
@@ -43,6 +46,9 @@ pub struct Table {
     present: usize,
     assumed: usize,
     pub namespaces: Namespaces,
+    pub facts: Facts,
+    /// By how many placed pods a claim is used.
+    claim_users: FxHashMap<Key, u32>,
     /// On how many nodes an image is.
     image_nodes: FxHashMap<Symbol, u32>,
     terms: Terms,
@@ -64,7 +70,7 @@ impl Table {
 
     pub fn view(&self, index: usize) -> NodeView<'_> {
         let row = &self.rows[index];
-        NodeView { index, row, node: &row.node, usage: &row.usage }
+        NodeView { table: self, index, row, node: &row.node, usage: &row.usage }
     }
 
     pub fn index(&self, name: &Symbol) -> Option<usize> {
@@ -86,6 +92,11 @@ impl Table {
 
     pub fn image_nodes(&self, image: &Symbol) -> u32 {
         self.image_nodes.get(image).copied().unwrap_or(0)
+    }
+
+    /// Whether a placed pod uses the claim.
+    pub fn is_claim_used(&self, claim: &Key) -> bool {
+        self.claim_users.contains_key(claim)
     }
 
     /// Terms of affinity that placed pods have.
@@ -214,6 +225,7 @@ impl Table {
             || old.labels != pod.labels
             || old.deleting != pod.deleting
             || old.namespace != pod.namespace
+            || old.needs.claims != pod.needs.claims
             || !same_terms
         {
             return false;
@@ -240,6 +252,9 @@ impl Table {
             self.terms.count(pod, &row.node, 1);
         }
         self.counts.get_mut().pod(index, pod, 1);
+        for claim in &pod.needs.claims {
+            *self.claim_users.entry(claim_key(pod, &claim.name)).or_default() += 1;
+        }
         let list = self.by_namespace.entry(pod.namespace.clone()).or_default();
         self.places.insert(pod.uid.clone(), Place { row: index, assumed, at: list.len() });
         list.push(Placed { pod: pod.clone(), row: index });
@@ -256,6 +271,9 @@ impl Table {
             self.terms.count(&pod, &row.node, -1);
         }
         self.counts.get_mut().pod(place.row, &pod, -1);
+        for claim in &pod.needs.claims {
+            uncount_one(&mut self.claim_users, claim_key(&pod, &claim.name));
+        }
         if let Entry::Occupied(mut list) = self.by_namespace.entry(pod.namespace.clone()) {
             list.get_mut().swap_remove(place.at);
             if let Some(moved) =
@@ -339,11 +357,15 @@ impl Table {
 /// Takes a node's images away from the counts; what is nowhere is not kept.
 fn uncount(counts: &mut FxHashMap<Symbol, u32>, node: &Node) {
     for image in node.images.keys() {
-        if let Entry::Occupied(mut count) = counts.entry(image.clone()) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
+        uncount_one(counts, image.clone());
+    }
+}
+
+fn uncount_one<K: Hash + Eq>(counts: &mut FxHashMap<K, u32>, key: K) {
+    if let Entry::Occupied(mut count) = counts.entry(key) {
+        *count.get_mut() -= 1;
+        if *count.get() == 0 {
+            count.remove();
         }
     }
 }

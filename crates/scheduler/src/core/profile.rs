@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::waiting::{WaitingPod, WaitingPods};
 use crate::cluster::{NodeView, Pod, Symbol, Table};
-use crate::framework::{Adjustment, Cycle, Events, Permit, Plugin, Point, Refusal, Reject};
+use crate::framework::{Adjustment, Cycle, Events, Handle, Permit, Plugin, Point, Refusal, Reject};
 use crate::metrics::{Ended, PointTimes};
 
 pub struct Profile {
@@ -81,7 +81,8 @@ impl Profile {
         &self,
         cycle: &mut Cycle,
         pod: &Pod,
-        view: NodeView<'_>,
+        table: &mut Table,
+        row: usize,
     ) -> Result<Option<WaitingPod>, (usize, Refusal)> {
         let ended = |refusal: &Refusal| match refusal {
             Refusal::Unschedulable(_) => Ended::Unschedulable,
@@ -89,7 +90,7 @@ impl Profile {
         };
         let started = Instant::now();
         for (place, plugin) in self.each(Point::Reserve) {
-            if let Err(refusal) = plugin.reserve(place, cycle, pod, view) {
+            if let Err(refusal) = plugin.reserve(place, cycle, pod, table, row) {
                 self.times.observe(Point::Reserve, ended(&refusal), started);
                 return Err((place, refusal));
             }
@@ -98,7 +99,7 @@ impl Profile {
         let started = Instant::now();
         let mut waits = Vec::new();
         for (place, plugin) in self.each(Point::Permit) {
-            match plugin.permit(place, cycle, pod, &view.node.name) {
+            match plugin.permit(place, cycle, pod, &table.row(row).node.name) {
                 Permit::Allow => {}
                 Permit::Wait(limit) => waits.push((plugin.name(), limit)),
                 Permit::Refuse(refusal) => {
@@ -112,9 +113,9 @@ impl Profile {
         Ok((!waits.is_empty()).then(|| self.waiting.add(&pod.uid, &waits)))
     }
 
-    pub fn unreserve(&self, cycle: &mut Cycle, pod: &Pod, node: &Symbol) {
+    pub fn unreserve(&self, cycle: &mut Cycle, pod: &Pod, table: &mut Table, node: &Symbol) {
         for (place, plugin) in self.each(Point::Reserve).rev() {
-            plugin.unreserve(place, cycle, pod, node);
+            plugin.unreserve(place, cycle, pod, table, node);
         }
     }
 
@@ -141,14 +142,14 @@ impl Profile {
     /// Pre-bind plugins, then the first that binds.
     pub async fn bind(
         &self,
-        client: &client::Client,
+        handle: &Handle,
         cycle: &Cycle,
         pod: &Pod,
         node: &Symbol,
     ) -> Result<(), BindError> {
         let started = Instant::now();
         for (place, plugin) in self.each(Point::PreBind) {
-            if let Err(message) = plugin.pre_bind(place, cycle, pod, node).await {
+            if let Err(message) = plugin.pre_bind(place, cycle, pod, node, handle).await {
                 self.times.observe(Point::PreBind, Ended::Error, started);
                 return Err(BindError::Refused(message));
             }
@@ -156,7 +157,7 @@ impl Profile {
         self.times.observe(Point::PreBind, Ended::Success, started);
         let started = Instant::now();
         for (_, plugin) in self.each(Point::Bind) {
-            if let Some(result) = plugin.bind(client, pod, node).await {
+            if let Some(result) = plugin.bind(&handle.client, pod, node).await {
                 let ended = if result.is_ok() { Ended::Success } else { Ended::Error };
                 self.times.observe(Point::Bind, ended, started);
                 return result.map_err(BindError::Api);

@@ -2,6 +2,7 @@
 
 use std::ops::BitOr;
 
+use crate::cluster::facts::storage::{Claim, Class, Volume};
 use crate::cluster::{Node, Pod, Row};
 
 /// Kinds of changes, as upstream's plugins register for them.
@@ -16,11 +17,20 @@ impl Events {
     pub const NODE_LABEL: Events = Events(1 << 3);
     /// Taints, and whether it is cordoned.
     pub const NODE_TAINT: Events = Events(1 << 4);
+    pub const NODE_FEATURES: Events = Events(1 << 5);
     pub const POD_ADD: Events = Events(1 << 8);
     pub const POD_DELETE: Events = Events(1 << 9);
     pub const POD_LABEL: Events = Events(1 << 10);
     /// A placed pod asks for less.
     pub const POD_SCALE_DOWN: Events = Events(1 << 11);
+
+    /// A claim came or changed.
+    pub const CLAIM: Events = Events(1 << 16);
+    pub const VOLUME: Events = Events(1 << 17);
+    pub const CLASS: Events = Events(1 << 18);
+    pub const CSI_NODE: Events = Events(1 << 19);
+    /// Drivers, and how much they can provision.
+    pub const CSI: Events = Events(1 << 20);
 
     pub fn intersects(self, other: Events) -> bool {
         self.0 & other.0 != 0
@@ -55,6 +65,12 @@ pub enum Change<'a> {
         pod: &'a Pod,
         row: &'a Row,
     },
+    /// A claim came, or changed.
+    Claim(&'a Claim),
+    Volume(&'a Volume),
+    Class(&'a Class),
+    CsiNode,
+    Csi,
     /// A placed pod asks for other amounts than before.
     PodScaled {
         row: &'a Row,
@@ -71,6 +87,9 @@ impl Change<'_> {
                 if old.allocatable != node.allocatable || old.max_pods != node.max_pods {
                     events = events | Events::NODE_ALLOCATABLE;
                 }
+                if old.features != node.features {
+                    events = events | Events::NODE_FEATURES;
+                }
                 if old.labels != node.labels {
                     events = events | Events::NODE_LABEL;
                 }
@@ -84,6 +103,11 @@ impl Change<'_> {
             Change::PodLabelled { .. } => Events::POD_LABEL,
             Change::PodRemoved { .. } => Events::POD_DELETE,
             Change::PodScaled { .. } => Events::POD_SCALE_DOWN,
+            Change::Claim(_) => Events::CLAIM,
+            Change::Volume(_) => Events::VOLUME,
+            Change::Class(_) => Events::CLASS,
+            Change::CsiNode => Events::CSI_NODE,
+            Change::Csi => Events::CSI,
         }
     }
 
@@ -96,6 +120,11 @@ impl Change<'_> {
             Change::PodPlaced(_) => "AssignedPodAdd",
             Change::PodLabelled { .. } | Change::PodScaled { .. } => "AssignedPodUpdate",
             Change::PodRemoved { .. } => "AssignedPodDelete",
+            Change::Claim(_) => "PersistentVolumeClaimUpdate",
+            Change::Volume(_) => "PersistentVolumeUpdate",
+            Change::Class(_) => "StorageClassAdd",
+            Change::CsiNode => "CSINodeUpdate",
+            Change::Csi => "CSIStorageCapacityUpdate",
         }
     }
 }

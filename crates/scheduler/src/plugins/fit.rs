@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::cluster::{NodeView, Pod, Resource, Row, Symbol, Table, Usage};
+use crate::cluster::{Node, NodeView, Pod, Resource, Row, Symbol, Table, Usage};
 use crate::framework::{Change, Cycle, Events, MAX_SCORE, Plugin, Point, Reason, Reasons, Reject};
 
 /// How utilization is scored.
@@ -107,9 +107,9 @@ pub fn make(value: &Value) -> Result<Arc<dyn Plugin>, String> {
 }
 
 impl Fit {
-    fn check(&self, pod: &Pod, view: NodeView<'_>) -> Result<(), Reject> {
-        let (request, used, total) = (&pod.needs.requests, &view.usage.requested, &view.node.allocatable);
-        let crowded = view.usage.pods + 1 > view.node.max_pods;
+    fn check(&self, pod: &Pod, node: &Node, usage: &Usage) -> Result<(), Reject> {
+        let (request, used, total) = (&pod.needs.requests, &usage.requested, &node.allocatable);
+        let crowded = usage.pods + 1 > node.max_pods;
         let short = |request: i64, used: i64, total: i64| request > 0 && request > total - used;
         let fits = !crowded
             && !short(request.cpu, used.cpu, total.cpu)
@@ -154,8 +154,7 @@ impl Fit {
 
     /// Whether the pod would fit onto the node, were it not for pods that it may preempt.
     fn may_fit(&self, pod: &Pod, row: &Row) -> bool {
-        let fits =
-            |usage: &Usage| self.check(pod, NodeView { index: 0, row, node: &row.node, usage }).is_ok();
+        let fits = |usage: &Usage| self.check(pod, &row.node, usage).is_ok();
         if fits(&row.usage) {
             return true;
         }
@@ -210,7 +209,7 @@ impl Plugin for Fit {
     }
 
     fn filter(&self, _: usize, _: &Cycle, pod: &Pod, view: NodeView<'_>) -> Result<(), Reject> {
-        self.check(pod, view)
+        self.check(pod, view.node, view.usage)
     }
 
     fn score(&self, _: usize, _: &Cycle, pod: &Pod, view: NodeView<'_>) -> i64 {

@@ -235,7 +235,7 @@ impl Plugin for InterPodAffinity {
             Change::PodPlaced(other) => draws(other),
             Change::PodLabelled { old, new } => draws(new) || repels(old),
             Change::PodRemoved { pod: other, .. } => repels(other),
-            Change::PodScaled { .. } => false,
+            _ => false,
         }
     }
 }

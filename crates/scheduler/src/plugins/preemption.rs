@@ -1,13 +1,15 @@
 //! `DefaultPreemption`: a node on which taking away pods of lower priority would make place.
 //!
 //! Pure search; the caller deletes the victims. Place that has been promised to other pods is not taken from them.
-//! Pod disruption budgets are not considered yet.
+//! Pods whose disruption a budget does not allow are taken last, and from the node where they are the fewest.
 
 use std::sync::Arc;
 
+use client::Key;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::Value;
 
-use crate::cluster::{NodeView, Pod, Symbol, Usage};
+use crate::cluster::{Facts, NodeView, Pod, Symbol, Usage};
 use crate::core::profile::Trial;
 use crate::framework::{Cycle, Diagnosis, Plugin, Point};
 
@@ -70,8 +72,8 @@ pub fn search(trial: &Trial<'_>, cycle: &mut Cycle, diagnosis: &Diagnosis) -> Pr
     let mut best: Option<(Victims, Cost)> = None;
     let mut found = 0;
     for index in &diagnosis.resolvable {
-        if let Some(pods) = victims(trial, cycle, *index) {
-            let cost = Cost::of(&pods);
+        if let Some((pods, violations)) = victims(trial, cycle, *index) {
+            let cost = Cost::of(&pods, violations);
             if best.as_ref().is_none_or(|(_, least)| cost < *least) {
                 best = Some((Victims { node: table.row(*index).node.name.clone(), pods }, cost));
             }
@@ -101,7 +103,8 @@ fn message(diagnosis: &Diagnosis) -> String {
 }
 
 /// The fewest and least important pods to take away so that the pod fits; none when even all would not do.
-fn victims(trial: &Trial<'_>, cycle: &mut Cycle, index: usize) -> Option<Vec<Arc<Pod>>> {
+/// Also how many of them a disruption budget does not allow.
+fn victims(trial: &Trial<'_>, cycle: &mut Cycle, index: usize) -> Option<(Vec<Arc<Pod>>, usize)> {
     let row = trial.table.row(index);
     let priority = trial.pod.needs.priority;
     let lower = row.pods.values().filter(|other| other.needs.priority < priority);
@@ -116,14 +119,17 @@ fn victims(trial: &Trial<'_>, cycle: &mut Cycle, index: usize) -> Option<Vec<Arc
         trial.adjust(cycle, index, other, -1);
     }
     let fits = |usage: &Usage, cycle: &mut Cycle| {
-        trial.fits(cycle, NodeView { index, row, node: &row.node, usage }, &promised).is_ok()
+        trial.fits(cycle, NodeView { usage, ..trial.table.view(index) }, &promised).is_ok()
     };
     let found = fits(&usage, cycle);
+    let mut violations = 0;
     if found {
-        // Give back as many as can stay, the most important first.
+        // Give back as many as can stay, the most important first, and before all those of which a budget allows none.
         lower.sort_by(|one, two| {
             two.needs.priority.cmp(&one.needs.priority).then(one.started.cmp(&two.started))
         });
+        let violating = violating(&trial.table.facts, &lower);
+        lower.sort_by_key(|other| !violating.contains(&other.uid));
         lower.retain(|other| {
             usage.add(other);
             trial.adjust(cycle, index, other, 1);
@@ -132,6 +138,7 @@ fn victims(trial: &Trial<'_>, cycle: &mut Cycle, index: usize) -> Option<Vec<Arc
                 usage.remove(other);
                 trial.adjust(cycle, index, other, -1);
             }
+            violations += usize::from(!stays && violating.contains(&other.uid));
             !stays
         });
     }
@@ -139,13 +146,31 @@ fn victims(trial: &Trial<'_>, cycle: &mut Cycle, index: usize) -> Option<Vec<Arc
     for other in &lower {
         trial.adjust(cycle, index, other, 1);
     }
-    found.then_some(lower)
+    found.then_some((lower, violations))
 }
 
-/// In upstream's order: the highest priority lost, the sum of priorities, the number, and how lately
+/// Pods whose disruption a budget does not allow, when all of these are to go in this order.
+fn violating(facts: &Facts, pods: &[Arc<Pod>]) -> FxHashSet<Box<str>> {
+    let mut left: FxHashMap<&Key, i64> = FxHashMap::default();
+    let mut violating = FxHashSet::default();
+    for pod in pods {
+        for budget in facts.budgets(&pod.namespace).filter(|budget| budget.counts(pod)) {
+            let left = left.entry(&budget.key).or_insert(budget.allowed);
+            *left -= 1;
+            if *left < 0 {
+                violating.insert(pod.uid.clone());
+                break;
+            }
+        }
+    }
+    violating
+}
+
+/// In upstream's order: pods that a budget does not allow to go, the highest priority lost, the sum of priorities, the number, and how lately
 /// the most important one started.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Cost {
+    violations: usize,
     highest: i64,
     sum: i64,
     count: usize,
@@ -153,10 +178,11 @@ struct Cost {
 }
 
 impl Cost {
-    fn of(victims: &[Arc<Pod>]) -> Cost {
+    fn of(victims: &[Arc<Pod>], violations: usize) -> Cost {
         let highest = victims.iter().map(|pod| i64::from(pod.needs.priority)).max().unwrap_or(i64::MIN);
         let important = victims.iter().filter(|pod| i64::from(pod.needs.priority) == highest);
         Cost {
+            violations,
             highest,
             // Counted from the lowest priority there is, so that each victim more costs more.
             sum: victims.iter().map(|pod| i64::from(pod.needs.priority) - i64::from(i32::MIN)).sum(),

@@ -1,11 +1,13 @@
 //! `PodTopologySpread`: the pods a constraint selects, counted by topology domain.
 //!
-//! Constraints are the pod's own. Upstream's defaults for pods of a service or controller are deliberately absent yet.
+//! Constraints are the pod's own. For pods that have none, and belong to a service or a controller, there are defaults.
 
 use std::sync::Arc;
 
+use machinery::labels::Selector;
 use rustc_hash::FxHashSet;
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::cluster::counts::{CountKey, Counted, Eligible, Part, Query, Select};
 use crate::cluster::pod::{Spread, selects};
@@ -14,60 +16,155 @@ use crate::framework::{Adjustment, Change, Cycle, Events, MAX_SCORE, Plugin, Poi
 
 pub struct PodTopologySpread {
     host: Symbol,
+    /// Constraints of pods that have none, without their selector.
+    defaults: Vec<Spread>,
+    /// The defaults are upstream's: nodes need not have all of their keys.
+    is_system: bool,
 }
 
-pub fn make(_: &Value) -> Result<Arc<dyn Plugin>, String> {
-    Ok(Arc::new(PodTopologySpread { host: Symbol::new("kubernetes.io/hostname") }))
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Arguments {
+    default_constraints: Option<Vec<Value>>,
+    defaulting_type: String,
+}
+
+pub fn make(value: &Value) -> Result<Arc<dyn Plugin>, String> {
+    let arguments = if value.is_null() { Arguments::default() } else { serde(value)? };
+    let given = arguments.default_constraints.unwrap_or_default();
+    let is_system = matches!(arguments.defaulting_type.as_str(), "" | "System");
+    if is_system && !given.is_empty() {
+        return Err("defaultConstraints: Invalid value: when .defaultingType is System".into());
+    }
+    let constraints = if is_system {
+        json!([
+            {"topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway", "maxSkew": 3},
+            {"topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "ScheduleAnyway", "maxSkew": 5},
+        ])
+    } else {
+        Value::Array(given)
+    };
+    // A pod with nothing but these constraints: reading it is reading them.
+    let pod: Pod = serde(&json!({"spec": {"topologySpreadConstraints": constraints}}))?;
+    Ok(Arc::new(PodTopologySpread {
+        host: Symbol::new("kubernetes.io/hostname"),
+        defaults: pod.needs.spread.clone(),
+        is_system,
+    }))
+}
+
+fn serde<T: serde::de::DeserializeOwned>(value: &Value) -> Result<T, String> {
+    T::deserialize(value).map_err(|error| error.to_string())
 }
 
 #[derive(Default)]
 struct State {
     hard: Vec<Hard>,
     soft: Vec<Soft>,
+    /// Nodes without one of the soft constraints' keys are scored last; otherwise by the others.
+    needs_all_keys: bool,
 }
 
 struct Hard {
     counted: Arc<Counted>,
+    max_skew: i64,
+    min_domains: i64,
     /// The pod itself counts.
     own: i64,
 }
 
 struct Soft {
     counted: Arc<Counted>,
+    max_skew: i64,
+    is_host: bool,
     /// Weight of a pod.
     weight: f64,
 }
 
-fn constraints(pod: &Pod, hard: bool) -> impl Iterator<Item = &Spread> {
+/// Constraints of one kind that hold for a pod.
+struct Constraints<'a> {
+    list: Vec<&'a Spread>,
+    /// Selector of default constraints.
+    selector: Option<Arc<Selector>>,
+    hard: bool,
+    needs_all_keys: bool,
+}
+
+impl Constraints<'_> {
+    fn selector<'a>(&'a self, constraint: &'a Spread) -> &'a Selector {
+        self.selector.as_deref().unwrap_or(&constraint.selector)
+    }
+
+    fn has_keys(&self, node: &Node) -> bool {
+        self.list.iter().all(|constraint| node.labels.get(&constraint.key).is_some())
+    }
+
+    /// Counts for each constraint. Where all keys are needed, only nodes count that have them all.
+    fn counted(&self, pod: &Pod, table: &Table) -> Vec<Arc<Counted>> {
+        let part = match (&self.selector, self.hard) {
+            (Some(selector), hard) => Part::DefaultSpread { hard, selector: selector.clone() },
+            (None, true) => Part::HardSpread,
+            (None, false) => Part::SoftSpread,
+        };
+        let chooses_nodes = !pod.needs.node_selector.is_empty() || pod.needs.required.is_some();
+        let one = |(index, constraint): (usize, &&Spread)| {
+            let key = CountKey {
+                namespace: pod.namespace.clone(),
+                needs: pod.needs.clone(),
+                part: part.clone(),
+                index,
+            };
+            table.counted(key, || Query {
+                namespace: pod.namespace.clone(),
+                select: Select::Labels(self.selector(constraint).clone()),
+                key: constraint.key.clone(),
+                nodes: Eligible {
+                    keys: if self.needs_all_keys {
+                        self.list.iter().map(|other| other.key.clone()).collect()
+                    } else {
+                        Vec::new()
+                    },
+                    selected_by: (constraint.honor_affinity && chooses_nodes).then(|| pod.needs.clone()),
+                    tolerated_by: constraint.honor_taints.then(|| pod.needs.clone()),
+                },
+            })
+        };
+        self.list.iter().enumerate().map(one).collect()
+    }
+}
+
+/// The pod's own constraints of one kind.
+fn own_constraints(pod: &Pod, hard: bool) -> impl Iterator<Item = &Spread> {
     pod.needs.spread.iter().filter(move |constraint| constraint.hard == hard)
 }
 
-/// Counts for all constraints of a kind. Only nodes count that have the keys of them all.
-fn counted(pod: &Pod, table: &Table, hard: bool) -> Vec<Arc<Counted>> {
-    let part = if hard { Part::HardSpread } else { Part::SoftSpread };
-    let one = |(index, constraint): (usize, &Spread)| {
-        let key = CountKey {
-            namespace: pod.namespace.clone(),
-            needs: pod.needs.clone(),
-            part: part.clone(),
-            index,
-        };
-        table.counted(key, || Query {
-            namespace: pod.namespace.clone(),
-            select: Select::Labels(constraint.selector.clone()),
-            key: constraint.key.clone(),
-            nodes: Eligible {
-                keys: constraints(pod, hard).map(|other| other.key.clone()).collect(),
-                selected_by: constraint.honor_affinity.then(|| pod.needs.clone()),
-                tolerated_by: constraint.honor_taints.then(|| pod.needs.clone()),
-            },
-        })
-    };
-    constraints(pod, hard).enumerate().map(one).collect()
+fn has_own_keys(pod: &Pod, node: &Node) -> bool {
+    own_constraints(pod, true).all(|constraint| node.labels.get(&constraint.key).is_some())
 }
 
-fn has_keys(pod: &Pod, hard: bool, node: &Node) -> bool {
-    constraints(pod, hard).all(|constraint| node.labels.get(&constraint.key).is_some())
+impl PodTopologySpread {
+    fn constraints<'a>(&'a self, pod: &'a Pod, table: &Table, hard: bool) -> Constraints<'a> {
+        let own = Constraints {
+            list: own_constraints(pod, hard).collect(),
+            selector: None,
+            hard,
+            needs_all_keys: true,
+        };
+        if !pod.needs.spread.is_empty() {
+            return own;
+        }
+        let list: Vec<&Spread> = self.defaults.iter().filter(|constraint| constraint.hard == hard).collect();
+        let selector = (!list.is_empty()).then(|| table.facts.selectors.of(pod)).flatten();
+        match selector {
+            Some(selector) => Constraints {
+                list,
+                selector: Some(Arc::new(selector)),
+                hard,
+                needs_all_keys: hard || !self.is_system,
+            },
+            None => own,
+        }
+    }
 }
 
 impl Plugin for PodTopologySpread {
@@ -80,29 +177,32 @@ impl Plugin for PodTopologySpread {
     }
 
     fn pre_filter(&self, own: usize, cycle: &mut Cycle, pod: &Pod, table: &Table) -> PreFilter {
-        let counted = counted(pod, table, true);
-        if counted.is_empty() {
+        let constraints = self.constraints(pod, table, true);
+        if constraints.list.is_empty() {
             return PreFilter::Skip;
         }
-        let hard = constraints(pod, true).zip(counted).map(|(constraint, counted)| Hard {
+        let counted = constraints.counted(pod, table);
+        let hard = constraints.list.iter().zip(counted).map(|(constraint, counted)| Hard {
             counted,
-            own: i64::from(selects(&constraint.selector, pod)),
+            max_skew: constraint.max_skew,
+            min_domains: constraint.min_domains,
+            own: i64::from(selects(constraints.selector(constraint), pod)),
         });
-        cycle.set(own, State { hard: hard.collect(), soft: Vec::new() });
+        cycle.set(own, State { hard: hard.collect(), ..State::default() });
         PreFilter::Run
     }
 
-    fn filter(&self, own: usize, cycle: &Cycle, pod: &Pod, view: NodeView<'_>) -> Result<(), Reject> {
+    fn filter(&self, own: usize, cycle: &Cycle, _: &Pod, view: NodeView<'_>) -> Result<(), Reject> {
         let Some(state) = cycle.state::<State>(own) else { return Ok(()) };
-        for (constraint, Hard { counted, own }) in constraints(pod, true).zip(&state.hard) {
+        for Hard { counted, max_skew, min_domains, own } in &state.hard {
             let Some(count) = counted.in_domain(view.index) else {
                 return Err(Reject::unresolvable(
                     "node(s) didn't match pod topology spread constraints (missing required label)",
                 ));
             };
             let (domains, least) = counted.domains();
-            let least = if domains as i64 >= constraint.min_domains { least } else { 0 };
-            if count + own - least > constraint.max_skew {
+            let least = if domains as i64 >= *min_domains { least } else { 0 };
+            if count + own - least > *max_skew {
                 return Err(Reject::resolvable("node(s) didn't match pod topology spread constraints"));
             }
         }
@@ -118,33 +218,47 @@ impl Plugin for PodTopologySpread {
     }
 
     fn pre_score(&self, own: usize, cycle: &mut Cycle, pod: &Pod, table: &Table, rows: &[usize]) -> bool {
-        let counted = counted(pod, table, false);
-        if counted.is_empty() {
+        let constraints = self.constraints(pod, table, false);
+        if constraints.list.is_empty() {
             return false;
         }
-        let soft = constraints(pod, false).zip(counted).map(|(constraint, counted)| {
-            let complete = rows.iter().filter(|row| has_keys(pod, false, &table.row(**row).node));
-            let domains = if constraint.key == self.host {
-                complete.count()
+        let needs_all_keys = constraints.needs_all_keys;
+        let scored: Vec<usize> = rows
+            .iter()
+            .copied()
+            .filter(|row| !needs_all_keys || constraints.has_keys(&table.row(*row).node))
+            .collect();
+        let counted = constraints.counted(pod, table);
+        let soft = constraints.list.iter().zip(counted).map(|(constraint, counted)| {
+            let is_host = constraint.key == self.host;
+            let domains = if is_host {
+                scored.len()
             } else {
-                let domains: FxHashSet<u32> = complete.filter_map(|row| counted.domain(*row)).collect();
+                // Nodes without the key are a domain in this figure.
+                let domains: FxHashSet<Option<u32>> = scored.iter().map(|row| counted.domain(*row)).collect();
                 domains.len()
             };
-            Soft { counted, weight: (domains as f64 + 2.0).ln() }
+            let weight = (domains as f64 + 2.0).ln();
+            Soft { counted, max_skew: constraint.max_skew, is_host, weight }
         });
         let soft = soft.collect();
         // The hard constraints are done with.
-        cycle.set(own, State { hard: Vec::new(), soft });
+        cycle.set(own, State { hard: Vec::new(), soft, needs_all_keys });
         true
     }
 
-    fn score(&self, own: usize, cycle: &Cycle, pod: &Pod, view: NodeView<'_>) -> i64 {
+    fn score(&self, own: usize, cycle: &Cycle, _: &Pod, view: NodeView<'_>) -> i64 {
         let Some(state) = cycle.state::<State>(own) else { return 0 };
         let mut score = 0.0;
-        for (constraint, Soft { counted, weight }) in constraints(pod, false).zip(&state.soft) {
-            let Some(count) = counted.in_domain(view.index) else { return -1 };
-            let count = if constraint.key == self.host { counted.on_row(view.index) } else { count };
-            score += count as f64 * weight + (constraint.max_skew - 1) as f64;
+        for Soft { counted, max_skew, is_host, weight } in &state.soft {
+            let Some(count) = counted.in_domain(view.index) else {
+                if state.needs_all_keys {
+                    return -1;
+                }
+                continue;
+            };
+            let count = if *is_host { counted.on_row(view.index) } else { count };
+            score += count as f64 * weight + (max_skew - 1) as f64;
         }
         score.round() as i64
     }
@@ -168,29 +282,28 @@ impl Plugin for PodTopologySpread {
     }
 
     fn hint(&self, pod: &Pod, change: &Change<'_>) -> bool {
+        let has_own = !pod.needs.spread.is_empty();
+        let constraints = || own_constraints(pod, true);
         let counts = |other: &Pod| {
             other.namespace == pod.namespace
-                && constraints(pod, true).any(|constraint| selects(&constraint.selector, other))
+                && (!has_own || constraints().any(|constraint| selects(&constraint.selector, other)))
         };
         match change {
-            Change::NodeAdded(row) => has_keys(pod, true, &row.node),
+            Change::NodeAdded(row) => has_own_keys(pod, &row.node),
             // A domain may have come, or the least filled one may have gone.
             Change::NodeUpdated { row, old } => {
                 let moved = |constraint: &Spread| {
                     row.node.labels.get(&constraint.key) != old.labels.get(&constraint.key)
                 };
-                let (now, before) = (has_keys(pod, true, &row.node), has_keys(pod, true, old));
-                now != before || (now && (old.taints != row.node.taints || constraints(pod, true).any(moved)))
+                let (now, before) = (has_own_keys(pod, &row.node), has_own_keys(pod, old));
+                now != before
+                    || !has_own
+                    || (now && (old.taints != row.node.taints || constraints().any(moved)))
             }
-            Change::NodeRemoved(node) => has_keys(pod, true, node),
+            Change::NodeRemoved(node) => has_own_keys(pod, node),
             Change::PodRemoved { pod: other, .. } | Change::PodPlaced(other) => counts(other),
-            Change::PodLabelled { old, new } => {
-                let differs = |constraint: &Spread| {
-                    selects(&constraint.selector, old) != selects(&constraint.selector, new)
-                };
-                new.namespace == pod.namespace && constraints(pod, true).any(differs)
-            }
-            Change::PodScaled { .. } => false,
+            Change::PodLabelled { old, new } => counts(old) != counts(new) || (!has_own && counts(new)),
+            _ => false,
         }
     }
 }

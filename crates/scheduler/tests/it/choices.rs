@@ -189,3 +189,48 @@ fn the_node_that_a_pod_was_promised_is_tried_first() {
     let crowded = json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "3"}}}]}, "status": {"nominatedNodeName": "a"}});
     assert_eq!(fixture.schedule(&pod("q", crowded)), Result::Node("b"));
 }
+
+#[test]
+fn pods_of_a_service_or_controller_are_spread_by_default() {
+    let zone = |zone: &str| json!({"metadata": {"labels": {"topology.kubernetes.io/zone": zone}}});
+    let place = |owner: Value, facts: &dyn Fn(&mut Fixture)| {
+        // The second node is the emptier one, but it has a pod of the same kind.
+        let mut fixture = Fixture::new([node("a", "4", zone("1")), node("b", "5", zone("2"))]);
+        facts(&mut fixture);
+        let labels = json!({"metadata": {"labels": {"app": "web"}, "ownerReferences": [owner]}});
+        fixture.add(&crate::fixture::on(&pod("first", labels.clone()), "b"));
+        fixture.add(&crate::fixture::on(&cpu("other", "100m", json!({})), "a"));
+        fixture.schedule(&pod("second", labels))
+    };
+    let nobody = json!({"apiVersion": "x/v1", "kind": "X", "name": "x", "uid": "u", "controller": true});
+    assert_eq!(place(nobody.clone(), &|_| {}), Result::Node("b"));
+    let service = json!({"metadata": {"namespace": "ns", "name": "s"}, "spec": {"selector": {"app": "web"}}});
+    assert_eq!(
+        place(nobody, &|fixture| {
+            let service = serde_json::from_value(service.clone()).unwrap();
+            fixture.core.table.facts.selectors.set_service(&service);
+        }),
+        Result::Node("a")
+    );
+    let owner =
+        json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "u", "controller": true});
+    let set = json!({"metadata": {"namespace": "ns", "name": "r"}, "spec": {"selector": {"matchLabels": {"app": "web"}}}});
+    assert_eq!(
+        place(owner, &|fixture| {
+            let set = serde_json::from_value(set.clone()).unwrap();
+            let kind = scheduler::cluster::pod::OwnerKind::ReplicaSet;
+            fixture.core.table.facts.selectors.set_controller(kind, &set);
+        }),
+        Result::Node("a")
+    );
+}
+
+#[test]
+fn features_that_kubelets_declare() {
+    let declares = json!({"status": {"declaredFeatures": ["UserNamespacesHostNetworkSupport"]}});
+    let spec = json!({"hostNetwork": true, "hostUsers": false});
+    check([("a", json!({})), ("b", declares)], spec.clone(), "b");
+    let mut fixture = Fixture::new([node("a", "4", json!({}))]);
+    let Result::Message(message) = fixture.schedule(&pod("p", json!({"spec": spec}))) else { panic!() };
+    assert!(message.contains("1 node(s) didn't match Pod's required features"), "{message}");
+}

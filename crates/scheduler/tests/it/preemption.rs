@@ -302,3 +302,25 @@ fn the_end_of_an_equal_wakes_a_pod_that_can_preempt_the_rest() {
     let victims = decides(&mut fixture).unwrap();
     assert_eq!(&*victims.pods[0].key.name, "low");
 }
+
+#[test]
+fn budgets_are_kept_where_that_is_possible() {
+    let mut fixture = Fixture::new([node("a", "2", json!({})), node("b", "2", json!({}))]);
+    let budget = json!({"metadata": {"namespace": "ns", "name": "x"}, "spec": {"selector": {"matchLabels": {"app": "a1"}}}, "status": {"disruptionsAllowed": 0}});
+    fixture.core.table.facts.set_budget(&Arc::new(serde_json::from_value(budget).unwrap()));
+    // Of the two on `a` the less important one is protected, and all of `b` is more important.
+    for pod in [placed("a1", "1", 0, "a"), placed("a2", "1", 1, "a"), placed("b1", "2", 5, "b")] {
+        fixture.add(&pod);
+    }
+    let chosen = victims(&mut fixture, &cpu("p", "1", json!({"priority": 10})));
+    assert_eq!(chosen, Some(("a", vec!["a2".into()])));
+    // Two have to go, and one may not: the other node's is taken instead.
+    let mut fixture = Fixture::new([node("a", "2", json!({})), node("b", "2", json!({}))]);
+    let budget = json!({"metadata": {"namespace": "ns", "name": "x"}, "spec": {"selector": {"matchLabels": {"app": "a1"}}}, "status": {"disruptionsAllowed": 0}});
+    fixture.core.table.facts.set_budget(&Arc::new(serde_json::from_value(budget).unwrap()));
+    for pod in [placed("a1", "1", 0, "a"), placed("a2", "1", 1, "a"), placed("b1", "2", 5, "b")] {
+        fixture.add(&pod);
+    }
+    let chosen = victims(&mut fixture, &cpu("p", "2", json!({"priority": 10})));
+    assert_eq!(chosen, Some(("b", vec!["b1".into()])));
+}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use scheduler::cluster::{NodeView, Pod, Symbol};
+use scheduler::cluster::{Pod, Symbol, Table};
 use scheduler::config::Configuration;
 use scheduler::core::profile::Profile;
 use scheduler::core::queue::Backoff;
@@ -26,7 +26,7 @@ impl Plugin for Refusing {
         &[Point::Reserve, Point::Permit]
     }
 
-    fn reserve(&self, _: usize, _: &mut Cycle, _: &Pod, _: NodeView<'_>) -> Result<(), Refusal> {
+    fn reserve(&self, _: usize, _: &mut Cycle, _: &Pod, _: &mut Table, _: usize) -> Result<(), Refusal> {
         if self.0 == Point::Reserve { Err(self.1.clone()) } else { Ok(()) }
     }
 

@@ -5,11 +5,12 @@ mod requests;
 use std::collections::BTreeMap;
 
 use api::Tree;
-use client::{Key, Metadata};
+use client::{Key, Metadata, OwnerReference};
 use machinery::labels::Selector;
 use serde::Deserialize;
 
-use super::{Labels, Needs, Pod, PodTerm, Port, Spread, Toleration, TolerationOperator};
+use super::volumes::{self, RawVolume};
+use super::{Labels, Needs, Owner, OwnerKind, Pod, PodTerm, Port, Spread, Toleration, TolerationOperator};
 use crate::cluster::resources::Text;
 use crate::cluster::selector::RawTerm;
 use crate::cluster::{Effect, Shared, Symbol};
@@ -39,6 +40,8 @@ struct Spec {
     scheduling_gates: Option<Vec<Gate>>,
     topology_spread_constraints: Option<Vec<RawSpread>>,
     host_network: bool,
+    host_users: Option<bool>,
+    volumes: Option<Vec<RawVolume>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -48,6 +51,20 @@ struct Container {
     resources: Requirements,
     ports: Option<Vec<RawPort>>,
     restart_policy: Option<String>,
+    restart_policy_rules: Option<Vec<RestartRule>>,
+    volume_mounts: Option<Vec<Mount>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RestartRule {
+    action: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Mount {
+    bind_mount_options: Option<Vec<serde::de::IgnoredAny>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -171,7 +188,7 @@ struct Condition {
 impl From<Raw> for Pod {
     fn from(raw: Raw) -> Pod {
         let Raw { metadata, mut spec, status } = raw;
-        let needs = needs(&mut spec, &status, &metadata.labels);
+        let needs = needs(&mut spec, &status, &metadata);
         let conditions = status.conditions.unwrap_or_default();
         let disruption = conditions.iter().find(|condition| condition.kind == "DisruptionTarget");
         let preempted = disruption.is_some_and(|disruption| {
@@ -222,7 +239,9 @@ fn ports(spec: &Spec) -> Vec<Port> {
         .collect()
 }
 
-fn needs(spec: &mut Spec, status: &Status, labels: &BTreeMap<String, String>) -> Needs {
+fn needs(spec: &mut Spec, status: &Status, metadata: &Metadata) -> Needs {
+    let volumes = spec.volumes.take().unwrap_or_default();
+    let features = if spec.node_name.is_empty() { features(spec) } else { Vec::new() };
     let (requests, scored) = requests::of(spec, status);
     let scheduler = if spec.scheduler_name.is_empty() { "default-scheduler" } else { &spec.scheduler_name };
     let affinity = spec.affinity.take().unwrap_or_default();
@@ -289,13 +308,46 @@ fn needs(spec: &mut Spec, status: &Status, labels: &BTreeMap<String, String>) ->
             .unwrap_or_default()
             .into_iter()
             .filter(|_| !bound)
-            .map(|raw| spread(raw, labels))
+            .map(|raw| spread(raw, &metadata.labels))
             .collect(),
         affinity: terms(with.required),
         anti_affinity: terms(without.required),
         preferred_affinity: weighted(with.preferred),
         preferred_anti_affinity: weighted(without.preferred),
+        claims: volumes::claims(&metadata.name, &volumes),
+        disks: volumes::disks(&volumes),
+        features,
+        owner: metadata.controller().filter(|_| !bound).and_then(owner),
     }
+}
+
+/// Features that kubelets declare, and that not every kubelet has.
+fn features(spec: &Spec) -> Vec<Symbol> {
+    let containers = || spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let restarts_all = |container: &Container| {
+        let mut rules = container.restart_policy_rules.iter().flatten();
+        rules.any(|rule| rule.action == "RestartAllContainers")
+    };
+    let has_options = |container: &Container| {
+        let mut mounts = container.volume_mounts.iter().flatten();
+        mounts.any(|mount| mount.bind_mount_options.as_ref().is_some_and(|options| !options.is_empty()))
+    };
+    let needed = [
+        ("RestartAllContainersOnContainerExits", containers().any(restarts_all)),
+        ("UserNamespacesHostNetworkSupport", spec.host_network && spec.host_users == Some(false)),
+        ("VolumeBindMountOptions", containers().any(has_options)),
+    ];
+    needed.iter().filter(|(_, is_needed)| *is_needed).map(|(name, _)| Symbol::new(name)).collect()
+}
+
+fn owner(reference: &OwnerReference) -> Option<Owner> {
+    let kind = match (reference.api_version.as_str(), reference.kind.as_str()) {
+        ("v1", "ReplicationController") => OwnerKind::ReplicationController,
+        ("apps/v1", "ReplicaSet") => OwnerKind::ReplicaSet,
+        ("apps/v1", "StatefulSet") => OwnerKind::StatefulSet,
+        _ => return None,
+    };
+    Some(Owner { kind, name: Symbol::new(&reference.name) })
 }
 
 fn selector(label_selector: Option<&Tree>) -> Selector {

@@ -1,0 +1,109 @@
+//! Informers of what placement depends on besides pods and nodes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Event, Informer, Informers, View};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::cluster::facts::Budget;
+use crate::cluster::facts::selectors::{
+    ReplicaSetView, ReplicationControllerView, ServiceView, StatefulSetView,
+};
+use crate::cluster::facts::storage::{Capacity, Class, CsiDriver, CsiNode};
+use crate::cluster::pod::OwnerKind;
+use crate::core::Core;
+use crate::framework::Handle;
+
+/// Where events go.
+#[derive(Clone)]
+pub struct Feed {
+    pub core: Arc<Mutex<Core>>,
+    pub wake: Arc<Notify>,
+    pub started: Instant,
+}
+
+type Synced = Box<dyn Fn() -> bool + Send + Sync>;
+
+impl Feed {
+    /// Hands each object to `set`, and each one that is gone to `remove`.
+    fn follow<V: View>(
+        &self,
+        informer: &Informer<V>,
+        set: fn(&mut Core, &Arc<V>, Duration),
+        remove: fn(&mut Core, &V),
+    ) -> Synced {
+        let feed = self.clone();
+        informer.on_event(move |event| {
+            let mut core = feed.core.lock();
+            match event {
+                Event::Added(object) | Event::Modified { new: object, .. } => {
+                    set(&mut core, object, feed.started.elapsed());
+                }
+                Event::Deleted(object) => remove(&mut core, object),
+            }
+            drop(core);
+            feed.wake.notify_one();
+        });
+        let informer = informer.clone();
+        Box::new(move || informer.has_synced())
+    }
+}
+
+/// Follows all facts; returns how to see whether each of their caches is filled.
+pub fn follow(informers: &Informers, handle: &Handle, feed: &Feed) -> Vec<Synced> {
+    let (claims, volumes) = (handle.changes.clone(), handle.changes.clone());
+    handle.claims.on_event(move |_| claims.send_modify(|changes| *changes += 1));
+    handle.volumes.on_event(move |_| volumes.send_modify(|changes| *changes += 1));
+    vec![
+        feed.follow(&handle.claims, Core::set_claim, |core, claim| {
+            core.table.facts.claims.remove(&claim.key)
+        }),
+        feed.follow(&handle.volumes, Core::set_volume, |core, volume| {
+            core.table.facts.remove_volume(&volume.name);
+        }),
+        feed.follow::<Class>(&informers.all(), Core::set_class, |core, class| {
+            core.table.facts.classes.remove(&class.name);
+        }),
+        feed.follow::<CsiNode>(&informers.all(), Core::set_csi_node, |core, node| {
+            core.table.facts.csi_nodes.remove(&node.name);
+        }),
+        feed.follow::<CsiDriver>(&informers.all(), Core::set_csi_driver, |core, driver| {
+            core.table.facts.csi_drivers.remove(&driver.name);
+        }),
+        feed.follow::<Capacity>(&informers.all(), Core::set_capacity, |core, capacity| {
+            core.table.facts.capacities.remove(&capacity.key);
+        }),
+        feed.follow::<Budget>(
+            &informers.all(),
+            |core, budget, _| core.table.facts.set_budget(budget),
+            |core, budget| core.table.facts.remove_budget(&budget.key),
+        ),
+        feed.follow::<ServiceView>(
+            &informers.all(),
+            |core, service, _| core.table.facts.selectors.set_service(&service.0),
+            |core, service| core.table.facts.selectors.remove_service(&service.0.key),
+        ),
+        feed.follow::<ReplicationControllerView>(
+            &informers.all(),
+            |core, own, _| core.table.facts.selectors.set_replication_controller(&own.0),
+            |core, own| remove(core, OwnerKind::ReplicationController, &own.0.key),
+        ),
+        feed.follow::<ReplicaSetView>(
+            &informers.all(),
+            |core, own, _| core.table.facts.selectors.set_controller(OwnerKind::ReplicaSet, &own.0),
+            |core, own| remove(core, OwnerKind::ReplicaSet, &own.0.key),
+        ),
+        feed.follow::<StatefulSetView>(
+            &informers.all(),
+            |core, own, _| core.table.facts.selectors.set_controller(OwnerKind::StatefulSet, &own.0),
+            |core, own| remove(core, OwnerKind::StatefulSet, &own.0.key),
+        ),
+    ]
+}
+
+fn remove(core: &mut Core, kind: OwnerKind, key: &client::Key) {
+    core.table.facts.selectors.remove_controller(kind, key);
+}

@@ -1,0 +1,406 @@
+//! `VolumeBinding`: a pod goes where its bound volumes can be reached, and where those that wait for a consumer can be
+//! bound or provisioned. What was chosen is assumed when the pod is, written before it is bound, and waited for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::Patch;
+use serde_json::{Value, json};
+
+use super::{claim, uses};
+use crate::cluster::Facts;
+use crate::cluster::facts::storage::{
+    BOUND_BY_CONTROLLER, Capacity, Claim, ClaimReference, Class, SELECTED_NODE, Volume,
+};
+use crate::cluster::{Node, NodeView, Pod, Symbol, Table};
+use crate::framework::{
+    Change, Cycle, Events, Handle, Plugin, Point, PreFilter, Reason, Reasons, Refusal, Reject,
+};
+
+const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
+
+pub struct VolumeBinding {
+    timeout: Duration,
+}
+
+pub fn make(arguments: &Value) -> Result<Arc<dyn Plugin>, String> {
+    let seconds = arguments.get("bindTimeoutSeconds").and_then(Value::as_u64).unwrap_or(600);
+    Ok(Arc::new(VolumeBinding { timeout: Duration::from_secs(seconds) }))
+}
+
+/// The pod's claims, and what they may be bound to.
+#[derive(Default)]
+struct State {
+    /// Volumes of bound claims; none where one is gone.
+    bound: Vec<Option<Arc<Volume>>>,
+    /// Claims that wait for their consumer, the smallest first.
+    waiting: Vec<Waiting>,
+    chosen: Chosen,
+}
+
+struct Waiting {
+    claim: Arc<Claim>,
+    class: Arc<Class>,
+    /// Volumes of its class, for it or for any claim.
+    volumes: Vec<Arc<Volume>>,
+    /// What the driver can provision; none where it does not say.
+    capacities: Option<Vec<Arc<Capacity>>>,
+}
+
+/// What a node offers for the claims that wait.
+#[derive(Default)]
+struct Chosen {
+    bindings: Vec<(Arc<Claim>, Arc<Volume>)>,
+    provisions: Vec<Arc<Claim>>,
+}
+
+impl State {
+    fn of(pod: &Pod, facts: &Facts) -> Result<State, String> {
+        let mut state = State::default();
+        for of_pod in &pod.needs.claims {
+            let name = of_pod.name.as_str();
+            let claim = claim(facts, pod, of_pod).map_err(|message| {
+                if of_pod.is_ephemeral {
+                    return format!(
+                        "waiting for ephemeral volume controller to create the persistentvolumeclaim {name:?}"
+                    );
+                }
+                message
+            })?;
+            if claim.lost {
+                let volume = claim.volume.as_str();
+                return Err(format!(
+                    "persistentvolumeclaim {name:?} bound to non-existent persistentvolume {volume:?}"
+                ));
+            }
+            if claim.deleting {
+                return Err(format!("persistentvolumeclaim {name:?} is being deleted"));
+            }
+            if of_pod.is_ephemeral && claim.owner.as_deref() != Some(&*pod.uid) {
+                return Err(format!(
+                    "PVC {} was not created for pod {} (pod is not owner)",
+                    claim.key, pod.key
+                ));
+            }
+            if claim.is_bound() {
+                state.bound.push(facts.volumes.get(&claim.volume).cloned());
+                continue;
+            }
+            let class = facts.classes.get(&claim.class).filter(|_| claim.volume.is_empty());
+            match class.filter(|class| class.waits_for_consumer) {
+                Some(class) => state.waiting.push(Waiting::of(claim, class, facts)),
+                None => return Err("pod has unbound immediate PersistentVolumeClaims".into()),
+            }
+        }
+        state.waiting.sort_by_key(|waiting| waiting.claim.size);
+        Ok(state)
+    }
+
+    /// What the node offers; otherwise why it will not do.
+    fn judge(&self, node: &Node) -> Result<Chosen, Vec<&'static str>> {
+        let mut reasons = Vec::new();
+        let missing = self.bound.iter().any(Option::is_none);
+        if !self.bound.iter().flatten().all(|volume| volume.reaches(node)) {
+            reasons.push("node(s) didn't match PersistentVolume's node affinity");
+        }
+        let chosen = self.choose(node).map_err(|reason| reasons.push(reason));
+        if missing {
+            reasons.push("node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)");
+        }
+        match chosen {
+            Ok(chosen) if reasons.is_empty() => Ok(chosen),
+            _ => Err(reasons),
+        }
+    }
+
+    fn choose(&self, node: &Node) -> Result<Chosen, &'static str> {
+        const NONE_TO_BIND: &str = "node(s) didn't find available persistent volumes to bind";
+        let mut chosen = Chosen::default();
+        for waiting in &self.waiting {
+            if waiting.claim.selected_node.as_ref().is_some_and(|selected| *selected != node.name) {
+                return Err(NONE_TO_BIND);
+            }
+            let is_selected = waiting.claim.selected_node.is_some();
+            let volume = waiting.volume(node, &chosen.bindings).filter(|_| !is_selected);
+            if let Some(volume) = volume {
+                chosen.bindings.push((waiting.claim.clone(), volume.clone()));
+                continue;
+            }
+            let class = &waiting.class;
+            if matches!(class.provisioner.as_str(), "" | NO_PROVISIONER) || !class.provisions_for(node) {
+                return Err(NONE_TO_BIND);
+            }
+            if !waiting.has_capacity(node) {
+                return Err("node(s) did not have enough free storage");
+            }
+            chosen.provisions.push(waiting.claim.clone());
+        }
+        Ok(chosen)
+    }
+}
+
+impl Waiting {
+    fn of(claim: &Arc<Claim>, class: &Arc<Class>, facts: &Facts) -> Waiting {
+        let volumes = facts.volumes_of(&claim.class).filter(|volume| fits(claim, volume));
+        let reports = facts.csi_drivers.get(&class.provisioner).is_some_and(|driver| driver.reports_capacity);
+        let of_class = |capacity: &&Arc<Capacity>| capacity.class == claim.class;
+        let mut volumes: Vec<_> = volumes.cloned().collect();
+        // The claim's own one first, then the smallest.
+        volumes.sort_by(|one, two| {
+            let place = |volume: &Volume| (!volume.is_for(claim), volume.size);
+            place(one).cmp(&place(two)).then_with(|| one.name.as_str().cmp(two.name.as_str()))
+        });
+        Waiting {
+            volumes,
+            capacities: reports.then(|| facts.capacities.values().filter(of_class).cloned().collect()),
+            claim: claim.clone(),
+            class: class.clone(),
+        }
+    }
+
+    fn volume(&self, node: &Node, taken: &[(Arc<Claim>, Arc<Volume>)]) -> Option<&Arc<Volume>> {
+        let mut free =
+            self.volumes.iter().filter(|volume| !taken.iter().any(|(_, taken)| taken.name == volume.name));
+        match self.volumes.first() {
+            // Reserved for the claim: this one or none.
+            Some(own) if own.is_for(&self.claim) => Some(own).filter(|own| own.reaches(node)),
+            _ => free.find(|volume| volume.reaches(node)),
+        }
+    }
+
+    fn has_capacity(&self, node: &Node) -> bool {
+        let (Some(capacities), Some(size)) = (&self.capacities, self.claim.size) else { return true };
+        capacities
+            .iter()
+            .any(|capacity| capacity.largest.is_some_and(|largest| largest >= size) && capacity.reaches(node))
+    }
+}
+
+/// Whether the claim may be bound to the volume, wherever the pod goes.
+fn fits(claim: &Claim, volume: &Volume) -> bool {
+    let mode = |mode: &Option<String>| mode.clone().unwrap_or_else(|| "Filesystem".into());
+    let attributes = |class: &Option<String>| class.clone().unwrap_or_default();
+    if volume.size < claim.size.unwrap_or(0)
+        || mode(&claim.mode) != mode(&volume.mode)
+        || attributes(&claim.attributes_class) != attributes(&volume.attributes_class)
+        || volume.deleting
+    {
+        return false;
+    }
+    if volume.claim.is_some() {
+        return volume.is_for(claim);
+    }
+    let selected = claim
+        .selector
+        .as_ref()
+        .is_none_or(|selector| selector.matches_with(|key| volume.labels.get(key).map(String::as_str)));
+    volume.available && selected && claim.access_modes.iter().all(|mode| volume.access_modes.contains(mode))
+}
+
+#[async_trait::async_trait]
+impl Plugin for VolumeBinding {
+    fn name(&self) -> &'static str {
+        "VolumeBinding"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::PreFilter, Point::Filter, Point::Reserve, Point::PreBind]
+    }
+
+    fn pre_filter(&self, own: usize, cycle: &mut Cycle, pod: &Pod, table: &Table) -> PreFilter {
+        if pod.needs.claims.is_empty() {
+            return PreFilter::Skip;
+        }
+        match State::of(pod, &table.facts) {
+            Ok(state) => {
+                cycle.set(own, state);
+                PreFilter::Run
+            }
+            Err(message) => PreFilter::Reject(message),
+        }
+    }
+
+    fn filter(&self, own: usize, cycle: &Cycle, _: &Pod, view: NodeView<'_>) -> Result<(), Reject> {
+        let Some(state) = cycle.state::<State>(own) else { return Ok(()) };
+        state.judge(view.node).map(drop).map_err(|reasons| Reject {
+            reasons: Reasons::Many(reasons.into_iter().map(Reason::Text).collect()),
+            unresolvable: true,
+        })
+    }
+
+    fn reserve(
+        &self,
+        own: usize,
+        cycle: &mut Cycle,
+        _: &Pod,
+        table: &mut Table,
+        row: usize,
+    ) -> Result<(), Refusal> {
+        let Some(state) = cycle.state_mut::<State>(own) else { return Ok(()) };
+        let node = table.row(row).node.clone();
+        state.chosen = state.judge(&node).map_err(|reasons| Refusal::Unschedulable(reasons.join(", ")))?;
+        for (claim, volume) in &state.chosen.bindings {
+            let reference = ClaimReference {
+                namespace: claim.key.namespace.to_string(),
+                name: claim.key.name.to_string(),
+                uid: claim.uid.to_string(),
+            };
+            let assumed = Volume { claim: Some(reference), ..(**volume).clone() };
+            table.facts.volumes.assume(&volume.name, Arc::new(assumed));
+        }
+        for claim in &state.chosen.provisions {
+            let assumed = Claim { selected_node: Some(node.name.clone()), ..(**claim).clone() };
+            table.facts.claims.assume(&claim.key, Arc::new(assumed));
+        }
+        Ok(())
+    }
+
+    fn unreserve(&self, own: usize, cycle: &mut Cycle, _: &Pod, table: &mut Table, _: &Symbol) {
+        let Some(state) = cycle.state_mut::<State>(own) else { return };
+        let chosen = std::mem::take(&mut state.chosen);
+        for (_, volume) in &chosen.bindings {
+            table.facts.volumes.forget(&volume.name);
+        }
+        for claim in &chosen.provisions {
+            table.facts.claims.forget(&claim.key);
+        }
+    }
+
+    async fn pre_bind(
+        &self,
+        own: usize,
+        cycle: &Cycle,
+        pod: &Pod,
+        node: &Symbol,
+        handle: &Handle,
+    ) -> Result<(), String> {
+        let Some(state) = cycle.state::<State>(own) else { return Ok(()) };
+        let Chosen { bindings, provisions } = &state.chosen;
+        if bindings.is_empty() && provisions.is_empty() {
+            return Ok(());
+        }
+        for (claim, volume) in bindings {
+            write_binding(handle, claim, volume).await?;
+        }
+        for claim in provisions {
+            let patch = json!({"metadata": {"resourceVersion": &*claim.resource_version,
+                "annotations": {SELECTED_NODE: node.as_str()}}});
+            patch_object::<Claim>(handle, claim.key.namespace(), &claim.key.name, patch).await?;
+        }
+        let bound = async {
+            let mut changes = handle.changes.subscribe();
+            while !is_bound(handle, pod, &state.chosen, node)? {
+                if changes.changed().await.is_err() {
+                    return Err("the scheduler stops".to_owned());
+                }
+            }
+            Ok(())
+        };
+        match tokio::time::timeout(self.timeout, bound).await {
+            Ok(result) => result.map_err(|message| format!("binding volumes: {message}")),
+            Err(_) => Err("binding volumes: context deadline exceeded".into()),
+        }
+    }
+
+    fn events(&self) -> Events {
+        let storage = Events::CLAIM | Events::VOLUME | Events::CLASS | Events::CSI;
+        storage | Events::NODE_ADD | Events::NODE_LABEL
+    }
+
+    fn hint(&self, pod: &Pod, change: &Change<'_>) -> bool {
+        match change {
+            Change::Claim(claim) => uses(pod, &claim.key),
+            _ => true,
+        }
+    }
+}
+
+async fn patch_object<V: client::View>(
+    handle: &Handle,
+    namespace: Option<&str>,
+    name: &str,
+    patch: Value,
+) -> Result<(), String> {
+    let resource = client::ResourceRef::of::<V>();
+    let patched = handle
+        .client
+        .at(&resource)
+        .patch::<serde::de::IgnoredAny>(namespace, name, None, Patch::Merge(patch))
+        .await;
+    patched.map(drop).map_err(|error| error.to_string())
+}
+
+/// Reserves the volume for the claim; the controller does the rest.
+async fn write_binding(handle: &Handle, claim: &Claim, volume: &Volume) -> Result<(), String> {
+    if volume.claim.as_ref().is_some_and(|reference| *reference.uid == *claim.uid) {
+        return Ok(());
+    }
+    let mut annotations = BTreeMap::new();
+    if !volume.is_for(claim) {
+        annotations.insert(BOUND_BY_CONTROLLER, "yes");
+    }
+    let patch = json!({
+        "metadata": {"resourceVersion": &*volume.resource_version, "annotations": annotations},
+        "spec": {"claimRef": {
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "namespace": &*claim.key.namespace, "name": &*claim.key.name,
+            "uid": &*claim.uid, "resourceVersion": &*claim.resource_version,
+        }},
+    });
+    patch_object::<Volume>(handle, None, volume.name.as_str(), patch).await
+}
+
+/// Whether all claims are bound as chosen; an error when one never will be.
+fn is_bound(handle: &Handle, pod: &Pod, chosen: &Chosen, node: &Symbol) -> Result<bool, String> {
+    if handle.pods.get_key(&pod.key).is_none_or(|seen| seen.uid != pod.uid) {
+        return Err("pod does not exist any more".into());
+    }
+    let Some(place) = handle.nodes.get(None, node.as_str()) else {
+        return Err(format!("failed to get node {:?}", node.as_str()));
+    };
+    let claim_of = |claim: &Claim| {
+        let seen = handle.claims.get_key(&claim.key);
+        seen.ok_or_else(|| format!("persistentvolumeclaim {:?} not found", claim.key.name))
+    };
+    let reaches = |volume: &Volume| {
+        if volume.reaches(&place) {
+            return Ok(());
+        }
+        let name = volume.name.as_str();
+        Err(format!("pv {name:?} node affinity doesn't match node {:?}", node.as_str()))
+    };
+    for (claim, volume) in &chosen.bindings {
+        let name = volume.name.as_str();
+        let Some(seen) = handle.volumes.get(None, name) else {
+            return Err(format!("persistentvolume {name:?} not found"));
+        };
+        if seen.resource_version == volume.resource_version && !seen.is_for(claim) {
+            return Ok(false);
+        }
+        reaches(&seen)?;
+        if seen.claim.as_ref().is_none_or(|reference| reference.uid.is_empty()) {
+            return Err(format!("ClaimRef got reset for pv {name:?}"));
+        }
+        if !claim_of(claim)?.is_bound() {
+            return Ok(false);
+        }
+    }
+    for claim in &chosen.provisions {
+        let seen = claim_of(claim)?;
+        if seen.resource_version == claim.resource_version {
+            return Ok(false);
+        }
+        if seen.selected_node.as_ref() != Some(node) {
+            return Err(format!("provisioning failed for PVC {:?}", seen.key.name));
+        }
+        if !seen.volume.is_empty() {
+            let Some(volume) = handle.volumes.get(None, seen.volume.as_str()) else { return Ok(false) };
+            reaches(&volume)?;
+        }
+        if !seen.is_bound() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
