@@ -60,7 +60,17 @@ pub struct Environment {
     pub(crate) macros: Macros,
     variables: Vec<Variable>,
     objects: FxHashMap<Arc<str>, Arc<DeclType>>,
+    /// Fields of the variable whose fields are evaluated when they are read.
+    composed: Vec<(Arc<str>, Type)>,
+    /// Expressions may make objects and patches.
+    patches: bool,
 }
+
+/// Name of the type of `variables`.
+const COMPOSED: &str = "kubernetes.variables";
+/// Names of the types of patches.
+const OBJECT: &str = "Object";
+const JSON_PATCH: &str = "JSONPatch";
 
 impl fmt::Debug for Environment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -82,6 +92,8 @@ impl Environment {
             macros: Macros { optional: true, two_variables: true, sort_by: true, bind: false },
             variables: Vec::new(),
             objects: FxHashMap::default(),
+            composed: Vec::new(),
+            patches: false,
         }
     }
 
@@ -90,6 +102,24 @@ impl Environment {
     pub fn with_bind(mut self) -> Environment {
         self.macros.bind = true;
         self
+    }
+
+    /// Adds the types `Object`, `Object.spec` and so on, and `JSONPatch`, that mutations are made of.
+    #[must_use]
+    pub fn with_patches(mut self) -> Environment {
+        let mut functions = self.functions.as_ref().clone();
+        add_rows(&mut functions, library::PATCHES);
+        self.functions = Arc::new(functions);
+        self.patches = true;
+        self
+    }
+
+    /// Adds the variable `variables`, whose fields are expressions of their own. An evaluation that reads one which is not
+    /// known ends with [`EvalError::Variable`](crate::EvalError::Variable).
+    #[must_use]
+    pub fn with_composed(mut self, fields: impl IntoIterator<Item = (Arc<str>, Type)>) -> Environment {
+        self.composed = fields.into_iter().collect();
+        self.with_variable("variables", Type::object(COMPOSED))
     }
 
     /// Adds a variable of a type without a schema.
@@ -163,14 +193,37 @@ impl Environment {
             "google.protobuf.Timestamp" => Type::Timestamp,
             "google.protobuf.Duration" => Type::Duration,
             "net.IP" | "net.CIDR" => Type::opaque(name),
-            _ if self.objects.contains_key(name) => Type::object(name),
+            _ if self.objects.contains_key(name) || self.is_patch(name) => Type::object(name),
             _ => return None,
         };
         Some(Resolved::Type(of))
     }
 
+    fn is_patch(&self, name: &str) -> bool {
+        self.patches
+            && (name == OBJECT
+                || name == JSON_PATCH
+                || name.strip_prefix(OBJECT).is_some_and(|rest| rest.starts_with('.')))
+    }
+
+    /// Whether a type is that of the variable whose fields are expressions.
+    pub(crate) fn is_composed(of: &Type) -> bool {
+        matches!(of, Type::Object(name) if &**name == COMPOSED)
+    }
+
     /// The type of an object's field, or why it has none.
     pub(crate) fn field(&self, object: &str, field: &str) -> Result<Type, String> {
+        if object == COMPOSED {
+            let declared = self.composed.iter().find(|(name, _)| &**name == field);
+            return declared.map(|(_, of)| of.clone()).ok_or_else(|| format!("undefined field '{field}'"));
+        }
+        if self.is_patch(object) {
+            return match (object, field) {
+                (JSON_PATCH, "op" | "path" | "from") => Ok(Type::String),
+                (JSON_PATCH, field) if field != "value" => Err(format!("undefined field '{field}'")),
+                _ => Ok(Type::Dyn),
+            };
+        }
         match self.objects.get(object) {
             None => Err(format!("unexpected failed resolution of '{object}'")),
             Some(declared) => match declared.field(field) {
@@ -195,16 +248,22 @@ fn base(level: Level) -> Arc<Functions> {
 }
 
 fn functions_of(level: Level) -> Functions {
-    let mut by_name: FxHashMap<&str, Vec<Overload>> = FxHashMap::default();
-    for row in library::tables(level).into_iter().flatten() {
-        let (name, overload) = overload_of(row);
-        by_name.entry(name).or_default().push(overload);
+    let mut functions = Functions::default();
+    for rows in library::tables(level) {
+        add_rows(&mut functions, rows);
     }
-    let named = |(name, overloads)| {
-        let name: Arc<str> = Arc::from(name);
-        (name.clone(), Arc::new(Function { name, overloads }))
-    };
-    by_name.into_iter().map(named).collect()
+    functions
+}
+
+fn add_rows(functions: &mut Functions, rows: &'static [Row]) {
+    for row in rows {
+        let (name, overload) = overload_of(row);
+        let new = || Arc::new(Function { name: Arc::from(name), overloads: Vec::new() });
+        let function = functions.entry(Arc::from(name)).or_insert_with(new);
+        let mut overloads = function.overloads.clone();
+        overloads.push(overload);
+        *function = Arc::new(Function { name: function.name.clone(), overloads });
+    }
 }
 
 fn overload_of(row: &'static Row) -> (&'static str, Overload) {

@@ -24,6 +24,9 @@ pub enum EvalError {
     /// The evaluation has cost more than it may.
     #[error("operation cancelled: actual cost limit exceeded")]
     CostLimit,
+    /// The value of a composed variable is needed; evaluate its expression, set it, and evaluate again.
+    #[error("variable {0} has not been evaluated")]
+    Variable(std::sync::Arc<str>),
     /// The answer to an authorization check is needed; ask it and evaluate again.
     #[error("an authorization check has no answer yet")]
     Need(Box<Check>),

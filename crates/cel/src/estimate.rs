@@ -242,14 +242,14 @@ impl<'d> Estimator<'d> {
     }
 
     fn variable_path(&self, id: Id) -> Path<'d> {
-        match self.checked.reference(id) {
+        let declared = match self.checked.reference(id) {
             Reference::Variable(at) => {
-                let declared =
-                    self.environment.variable(*at).and_then(|variable| variable.declared.as_deref());
-                declared.map_or(Path::Unknown, Path::Declared)
+                self.environment.variable(*at).and_then(|variable| variable.declared.as_deref())
             }
-            _ => Path::Unknown,
-        }
+            _ => None,
+        };
+        // A path begins with a name, and what it is the name of does not count.
+        declared.or(self.root).map_or(Path::Unknown, Path::Declared)
     }
 
     fn path(&self, expr: &Expr) -> Option<Path<'d>> {

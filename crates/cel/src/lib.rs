@@ -9,6 +9,7 @@
 //! The grammar and its messages are the public `cel` crate's. Its evaluator has neither a type checker nor costs, which is
 //! why these are ours. Protobuf messages are absent: Kubernetes has none in expressions.
 
+pub mod admission;
 mod check;
 mod cost;
 mod decl;

@@ -9,6 +9,7 @@ mod format_string;
 mod lists;
 mod network;
 mod optional;
+mod patch;
 mod quantity;
 mod regex;
 mod semver;
@@ -22,6 +23,8 @@ use crate::error::EvalError;
 use crate::value::{Outcome, Value};
 
 pub use extended::Extended;
+
+pub(crate) use patch::PATCHES;
 
 pub(crate) use self::regex::compile as compile_regex;
 pub(crate) use format_string::check as check_format;

@@ -1,5 +1,6 @@
 //! From a checked tree to a program: names become positions, overloads functions, and what is constant is computed once.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
@@ -76,6 +77,8 @@ pub(crate) struct Attribute {
 #[derive(Debug)]
 pub(crate) enum Root {
     Variable(usize),
+    /// A field of the variable whose fields are expressions.
+    Composed(Arc<str>),
     Local(usize),
     /// An accumulator whose value is replaced right after.
     Taken(usize),
@@ -133,13 +136,16 @@ pub(crate) struct Plan {
     pub locals: usize,
     /// Which variables it reads.
     pub reads: Vec<bool>,
+    /// Which fields of the variable whose fields are expressions.
+    pub composed: BTreeSet<Arc<str>>,
 }
 
 pub(crate) fn plan(tree: &Expr, checked: &Checked, environment: &Environment) -> Result<Plan, CompileError> {
     let reads = vec![false; environment.count()];
-    let mut planner = Planner { checked, scopes: Vec::new(), locals: 0, taken: None, reads };
+    let mut planner =
+        Planner { checked, scopes: Vec::new(), locals: 0, taken: None, reads, composed: BTreeSet::new() };
     let root = planner.node(tree)?;
-    Ok(Plan { root, locals: planner.locals, reads: planner.reads })
+    Ok(Plan { root, locals: planner.locals, reads: planner.reads, composed: planner.composed })
 }
 
 struct Planner<'p> {
@@ -150,6 +156,7 @@ struct Planner<'p> {
     /// The accumulator of the step that is planned.
     taken: Option<usize>,
     reads: Vec<bool>,
+    composed: BTreeSet<Arc<str>>,
 }
 
 type Planned<T> = Result<T, CompileError>;
@@ -160,6 +167,9 @@ impl Planner<'_> {
             Kind::Literal(literal) => Node::Constant(constant(literal)),
             Kind::Ident(name) => self.ident(expr, name),
             Kind::Select { operand, field, test } => {
+                if !test && Environment::is_composed(self.checked.type_of(operand)) {
+                    return Ok(self.composed(field));
+                }
                 let operand = self.node(operand)?;
                 qualified(operand, By::Field(field.clone()), false, *test)
             }
@@ -184,6 +194,13 @@ impl Planner<'_> {
                 if self.taken == Some(at) { Root::Taken(at) } else { Root::Local(at) }
             }
         };
+        Node::Attribute(Box::new(Attribute { root, qualifiers: Vec::new(), test: false }))
+    }
+
+    /// `variables.name`: one step that costs what two cost.
+    fn composed(&mut self, field: &Arc<str>) -> Node {
+        self.composed.insert(field.clone());
+        let root = Root::Composed(field.clone());
         Node::Attribute(Box::new(Attribute { root, qualifiers: Vec::new(), test: false }))
     }
 

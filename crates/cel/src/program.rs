@@ -1,5 +1,6 @@
 //! Compiled expressions and their evaluation.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::check;
@@ -28,6 +29,7 @@ pub struct Program {
     root: Node,
     locals: usize,
     reads: Vec<bool>,
+    composed: BTreeSet<Arc<str>>,
     names: Vec<Arc<str>>,
     of: Type,
     estimate: Range,
@@ -36,7 +38,8 @@ pub struct Program {
 /// Values of an environment's variables, by their positions.
 #[derive(Clone, Debug, Default)]
 pub struct Activation<'v> {
-    values: Vec<Option<Value<'v>>>,
+    pub(crate) values: Vec<Option<Value<'v>>>,
+    pub(crate) composed: Vec<(Arc<str>, Result<Value<'v>, EvalError>)>,
 }
 
 /// What an evaluation has resulted in, and what it has cost.
@@ -58,6 +61,7 @@ pub fn compile(expression: &str, environment: &Environment) -> Result<Program, C
         root: plan.root,
         locals: plan.locals,
         reads: plan.reads,
+        composed: plan.composed,
         names: names.map(|variable| variable.name.clone()).collect(),
         of,
         estimate,
@@ -80,11 +84,16 @@ impl Program {
         self.names.iter().zip(&self.reads).any(|(name, reads)| *reads && &**name == variable)
     }
 
+    /// The fields of `variables` that it may read.
+    pub fn composed(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.composed.iter()
+    }
+
     /// Evaluates it. `limit` is the most that it may cost; a caller with a budget for several gives what is left of it where
     /// that is less than [`PER_CALL_LIMIT`].
     pub fn run<'v>(&self, activation: &Activation<'v>, answers: &Answers, limit: u64) -> Evaluated<'v> {
         let names = |at: usize| self.names.get(at).map_or_else(String::new, |name| name.to_string());
-        let mut run = Run::new(&activation.values, answers, limit, &names, self.locals);
+        let mut run = Run::new(activation, answers, limit, &names, self.locals);
         let result = run.evaluate(&self.root);
         Evaluated { result, cost: run.cost }
     }
@@ -93,7 +102,7 @@ impl Program {
 impl<'v> Activation<'v> {
     /// Values for the variables of an environment; those without one are not known.
     pub fn new(environment: &Environment) -> Activation<'v> {
-        Activation { values: vec![None; environment.count()] }
+        Activation { values: vec![None; environment.count()], composed: Vec::new() }
     }
 
     /// Sets a variable by its [position](Environment::position).
@@ -101,5 +110,10 @@ impl<'v> Activation<'v> {
         if let Some(slot) = self.values.get_mut(position) {
             *slot = Some(value);
         }
+    }
+
+    /// Sets a field of `variables`: its value, or the error that reading it is.
+    pub fn set_composed(&mut self, field: Arc<str>, value: Result<Value<'v>, EvalError>) {
+        self.composed.push((field, value));
     }
 }

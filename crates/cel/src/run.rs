@@ -11,11 +11,12 @@ use crate::error::EvalError;
 use crate::library::authorizer::Answers;
 use crate::library::{self, Context};
 use crate::plan::{CallNode, Node};
+use crate::program::Activation;
 use crate::value::{Key, Map, Outcome, StructValue, Table, Value};
 
 /// One evaluation of a program.
 pub(crate) struct Run<'p, 'v> {
-    pub variables: &'p [Option<Value<'v>>],
+    pub activation: &'p Activation<'v>,
     pub answers: &'p Answers,
     pub cost: u64,
     pub limit: u64,
@@ -34,14 +35,14 @@ pub(crate) enum Slot<'p, 'v> {
 
 impl<'p, 'v> Run<'p, 'v> {
     pub fn new(
-        variables: &'p [Option<Value<'v>>],
+        activation: &'p Activation<'v>,
         answers: &'p Answers,
         limit: u64,
         names: &'p dyn Fn(usize) -> String,
         locals: usize,
     ) -> Self {
         let locals = std::iter::repeat_with(|| Slot::Empty).take(locals).collect();
-        Run { variables, answers, cost: 0, limit, names, locals }
+        Run { activation, answers, cost: 0, limit, names, locals }
     }
 
     /// Counts a cost, and ends the evaluation where that is too much.
@@ -246,7 +247,7 @@ impl<'p, 'v> Run<'p, 'v> {
 
 /// The value of a node without variables.
 pub(crate) fn evaluate_constant(node: &Node) -> Outcome<Value<'static>> {
-    let answers = Answers::default();
-    let mut run: Run<'_, 'static> = Run::new(&[], &answers, u64::MAX, &|_| String::new(), 0);
+    let (activation, answers) = (Activation::default(), Answers::default());
+    let mut run: Run<'_, 'static> = Run::new(&activation, &answers, u64::MAX, &|_| String::new(), 0);
     run.evaluate(node)
 }

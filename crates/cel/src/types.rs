@@ -88,6 +88,19 @@ impl Type {
         }
     }
 
+    /// As upstream's messages about the results of expressions print types: `google.protobuf.Timestamp`, `list(string)`.
+    pub fn full_name(&self) -> String {
+        match self {
+            Type::Type(Some(of)) => format!("type({})", of.full_name()),
+            Type::List(element) => format!("list({})", element.full_name()),
+            Type::Map(types) => format!("map({}, {})", types.0.full_name(), types.1.full_name()),
+            Type::Opaque(name, of) if !of.is_empty() => {
+                format!("{name}({})", of.iter().map(Type::full_name).collect::<Vec<_>>().join(", "))
+            }
+            _ => self.name().to_owned(),
+        }
+    }
+
     /// The name that `type(x)` shows at run time.
     pub fn name(&self) -> &str {
         match self {

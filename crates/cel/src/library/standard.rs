@@ -178,7 +178,10 @@ fn add<'v>(context: &Context<'_>, args: &mut [Value<'v>]) -> Outcome<Value<'v>> 
         [Value::Double(one), Value::Double(other)] => Ok(Value::Double(*one + *other)),
         [Value::String(one), Value::String(other)] => Ok(Value::text(format!("{}{}", &**one, &**other))),
         [Value::Bytes(one), Value::Bytes(other)] => Ok(Value::Bytes([&**one, &**other].concat().into())),
-        [Value::List(one), Value::List(other)] => Ok(Value::List(one.concatenate(other)?)),
+        [one @ Value::List(_), Value::List(other)] => match std::mem::replace(one, Value::Null) {
+            Value::List(list) => Ok(Value::List(list.concatenate(other)?)),
+            _ => Err(unsupported(context)),
+        },
         [Value::Duration(one), Value::Duration(other)] => {
             checked(one.checked_add(*other).map(Value::Duration), INT_OVERFLOW)
         }

@@ -49,10 +49,17 @@ impl<'p, 'v> Run<'p, 'v> {
 
     fn root(&mut self, root: &'p Root) -> Outcome<Value<'v>> {
         match root {
-            Root::Variable(at) => match self.variables.get(*at) {
+            Root::Variable(at) => match self.activation.values.get(*at) {
                 Some(Some(value)) => Ok(value.clone()),
                 _ => Err(EvalError::message(format!("no such attribute(s): {}", (self.names)(*at)))),
             },
+            Root::Composed(name) => {
+                self.charge(1)?;
+                match self.activation.composed.iter().find(|(known, _)| known == name) {
+                    Some((_, value)) => value.clone(),
+                    None => Err(EvalError::Variable(name.clone())),
+                }
+            }
             Root::Local(at) => self.local(*at),
             Root::Taken(at) => {
                 self.local_is_known(*at)?;

@@ -17,13 +17,18 @@ pub enum List<'v> {
         semantics: &'v ListSemantics,
     },
     Values(Arc<Vec<Value<'v>>>),
+    /// What has been added to a set or to an associative list, which is one still.
+    Combined {
+        items: Arc<Vec<Value<'v>>>,
+        semantics: &'v ListSemantics,
+    },
 }
 
 impl<'v> List<'v> {
     pub fn len(&self) -> usize {
         match self {
             List::Tree { items, .. } => items.len(),
-            List::Values(items) => items.len(),
+            List::Values(items) | List::Combined { items, .. } => items.len(),
         }
     }
 
@@ -38,7 +43,9 @@ impl<'v> List<'v> {
             List::Tree { items, element, .. } => {
                 items.get(at).ok_or_else(out_of_bounds).and_then(|item| Value::of_tree(item, *element))
             }
-            List::Values(items) => items.get(at).cloned().ok_or_else(out_of_bounds),
+            List::Values(items) | List::Combined { items, .. } => {
+                items.get(at).cloned().ok_or_else(out_of_bounds)
+            }
         }
     }
 
@@ -49,14 +56,14 @@ impl<'v> List<'v> {
     /// All items as values.
     pub fn to_vec(&self) -> Outcome<Vec<Value<'v>>> {
         match self {
-            List::Values(items) => Ok(items.as_ref().clone()),
+            List::Values(items) | List::Combined { items, .. } => Ok(items.as_ref().clone()),
             List::Tree { .. } => self.iter().collect(),
         }
     }
 
-    pub(crate) fn semantics(&self) -> &ListSemantics {
+    pub(crate) fn semantics(&self) -> &'v ListSemantics {
         match self {
-            List::Tree { semantics, .. } => semantics,
+            List::Tree { semantics, .. } | List::Combined { semantics, .. } => semantics,
             List::Values(_) => &ListSemantics::Atomic,
         }
     }
@@ -75,30 +82,40 @@ impl<'v> List<'v> {
     }
 
     /// The concatenation; a set keeps each item once, an associative list each key.
-    pub(crate) fn concatenate(&self, other: &List<'v>) -> Outcome<List<'v>> {
-        let mut items = self.to_vec()?;
-        match self.semantics() {
-            ListSemantics::Atomic => items.extend(other.to_vec()?),
-            ListSemantics::Set => {
-                for item in other.iter() {
-                    let item = item?;
-                    if !List::Values(Arc::new(items.clone())).contains(&item)? {
-                        items.push(item);
-                    }
-                }
-            }
-            ListSemantics::Map(keys) => {
-                for item in other.iter() {
-                    let item = item?;
-                    match position_of(&items, &item, keys)? {
-                        Some(at) => items[at] = item,
-                        None => items.push(item),
-                    }
-                }
+    pub(crate) fn concatenate(self, other: &List<'v>) -> Outcome<List<'v>> {
+        let semantics = self.semantics();
+        let mut items = match self {
+            // The list may be no one else's, as that of a loop is: then it grows in place.
+            List::Values(items) => items,
+            list => Arc::new(list.to_vec()?),
+        };
+        let grown = Arc::make_mut(&mut items);
+        for item in other.iter() {
+            let item = item?;
+            match semantics {
+                ListSemantics::Atomic => grown.push(item),
+                ListSemantics::Set if has_item(grown, &item)? => {}
+                ListSemantics::Set => grown.push(item),
+                ListSemantics::Map(keys) => match position_of(grown, &item, keys)? {
+                    Some(at) => grown[at] = item,
+                    None => grown.push(item),
+                },
             }
         }
-        Ok(List::Values(Arc::new(items)))
+        Ok(match semantics {
+            ListSemantics::Atomic => List::Values(items),
+            semantics => List::Combined { items, semantics },
+        })
     }
+}
+
+fn has_item<'v>(items: &[Value<'v>], item: &Value<'v>) -> Outcome<bool> {
+    for known in items {
+        if known.equals(item)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Where the item with the same keys is.

@@ -3,5 +3,7 @@
 //! [`support::environment`] makes.
 
 mod hostile;
+mod policies;
 mod recorded;
+mod schemas;
 mod support;
