@@ -40,6 +40,14 @@ pub fn from_storage(tree: &mut Tree, resource: &Resource) -> Result<(), Error> {
     between(tree, &resource.kind, from, (&resource.group, &resource.version))
 }
 
+/// Brings a CustomResourceDefinition of `v1` into the form of `v1beta1`, in which what its versions share stands once, at the
+/// top: the form that upstream's errors speak of.
+pub fn share_versions(definition: &mut Tree) {
+    if let Tree::Object(object) = definition {
+        apiextensions::v1_to_v1beta1(object);
+    }
+}
+
 fn between(tree: &mut Tree, kind: &str, from: (&str, &str), to: (&str, &str)) -> Result<(), Error> {
     if from == to {
         return Ok(());

@@ -27,9 +27,12 @@ use crate::{Tree, tables};
 pub use roots::{root, root_paths};
 pub use schema::{Dialect, schema};
 
+/// Schemas of kinds that are not built in, by their names.
+pub type Schemas = BTreeMap<String, Tree>;
+
 /// `/openapi/v3/GROUP-VERSION` of some resources of one group and version.
-pub fn v3(group: &str, version: &str, resources: &[&Resource]) -> Tree {
-    let mut names = Names::new(Dialect::V3);
+pub fn v3(group: &str, version: &str, resources: &[&Resource], own: Schemas) -> Tree {
+    let mut names = Names::new(Dialect::V3, own);
     let mut paths = paths::of(group, version, resources, &mut names);
     paths.sort_keys();
     json!({
@@ -44,8 +47,8 @@ pub fn v3(group: &str, version: &str, resources: &[&Resource]) -> Tree {
 }
 
 /// `/openapi/v2`: everything in one document.
-pub fn v2(groups: &[Group<'_>]) -> Tree {
-    let mut names = Names::new(Dialect::V2);
+pub fn v2(groups: &[Group<'_>], own: Schemas) -> Tree {
+    let mut names = Names::new(Dialect::V2, own);
     let mut paths = Object::new();
     for group in groups {
         for version in &group.versions {
@@ -73,10 +76,11 @@ pub fn v3_index<'a>(entries: impl IntoIterator<Item = (&'a str, String)>) -> Tre
     json!({"paths": paths})
 }
 
-/// Hash of a built-in document. Documents are made of the tables alone, so our version, the tables' size, the group version and the
-/// resources' names identify them.
-pub fn hash(group: &str, version: &str, resources: &[&Resource]) -> String {
+/// Hash of a document. Of built-in kinds our version, the tables' size, the group version and the resources' names identify it; of
+/// others what they publish, too.
+pub fn hash(group: &str, version: &str, resources: &[&Resource], published: &[&Tree]) -> String {
     let mut hasher = DefaultHasher::new();
+    published.hash(&mut hasher);
     (env!("CARGO_PKG_VERSION"), tables::messages().len(), group, version).hash(&mut hasher);
     for resource in resources {
         resource.plural.hash(&mut hasher);
@@ -111,11 +115,12 @@ fn security() -> Tree {
 struct Names {
     dialect: Dialect,
     wanted: BTreeMap<String, Option<Tree>>,
+    own: Schemas,
 }
 
 impl Names {
-    fn new(dialect: Dialect) -> Self {
-        Self { dialect, wanted: BTreeMap::new() }
+    fn new(dialect: Dialect, own: Schemas) -> Self {
+        Self { dialect, wanted: BTreeMap::new(), own }
     }
 
     /// A reference to a schema, which the document will hold.
@@ -139,6 +144,11 @@ impl Names {
             }
             for name in missing {
                 let schema = match by_name.get(name.as_str()) {
+                    _ if self.own.contains_key(&name) => {
+                        let schema = self.own.remove(&name).unwrap_or_default();
+                        references(&schema, &mut |name| _ = self.wanted.entry(name.to_owned()).or_default());
+                        schema
+                    }
                     Some(message) => schema::collect(*message, self.dialect, &mut |name| {
                         self.wanted.entry(name.to_owned()).or_default();
                     }),
@@ -148,5 +158,21 @@ impl Names {
             }
         }
         self.wanted.into_iter().filter_map(|(name, schema)| Some((name, schema?))).collect()
+    }
+}
+
+/// Calls `refer` with each name that a schema refers to.
+fn references(schema: &Tree, refer: &mut dyn FnMut(&str)) {
+    match schema {
+        Tree::Object(object) => {
+            for (key, value) in object {
+                match value {
+                    Tree::String(text) if key == "$ref" => refer(text.rsplit('/').next().unwrap_or_default()),
+                    value => references(value, refer),
+                }
+            }
+        }
+        Tree::Array(items) => items.iter().for_each(|item| references(item, refer)),
+        _ => {}
     }
 }

@@ -1,7 +1,7 @@
 //! What is served: kinds by their names, and what discovery and OpenAPI say of them. A catalog never changes: another one takes
 //! its place, and who has the former goes on with it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use admission::{Chain, Plan};
@@ -97,14 +97,28 @@ impl Catalog {
         self.groups.iter().any(|own| own.name == group)
     }
 
-    /// A catalog with these kinds added, each replacing the one of its name or after the others of its group and version.
+    /// A catalog with these kinds, of which those that are enabled are served, in place of all that are stored where they are. Those
+    /// that definitions make come last: groups and plurals by their names, versions by how stable they are.
     pub fn with(&self, kinds: &[Arc<Kind>]) -> Catalog {
         let mut new: HashMap<_, _> = kinds.iter().map(|kind| (name(kind), kind)).collect();
-        let mut catalog: Catalog =
-            self.kinds().map(|kind| new.remove(&name(kind)).unwrap_or(kind)).cloned().collect();
-        let added = kinds.iter().filter(|kind| new.contains_key(&name(kind)));
-        added.for_each(|kind| catalog.add(Arc::clone(kind)));
-        catalog
+        let replaced: HashSet<&str> = kinds.iter().map(|kind| &*kind.storage_prefix).collect();
+        let mut all: Vec<&Arc<Kind>> = self
+            .kinds()
+            .filter_map(|kind| match new.remove(&name(kind)) {
+                Some(new) => Some(new),
+                None => (!replaced.contains(&*kind.storage_prefix)).then_some(kind),
+            })
+            .collect();
+        all.extend(kinds.iter().filter(|kind| new.contains_key(&name(kind))));
+        all.retain(|kind| kind.enabled);
+        all.sort_by(|one, other| match (one.custom(), other.custom()) {
+            (Some(_), Some(_)) => {
+                let versions = || machinery::versions::compare(&other.version, &one.version);
+                one.group.cmp(&other.group).then_with(versions).then_with(|| one.plural.cmp(&other.plural))
+            }
+            (one, other) => one.is_some().cmp(&other.is_some()),
+        });
+        all.into_iter().cloned().collect()
     }
 
     /// Without those that match.

@@ -123,7 +123,8 @@ impl Server {
     }
 
     /// Serves these kinds too, as soon as what is stored of them is known. One of the same name gives up its place, and its watches end.
-    /// Two of one storage prefix come in one call, and calls for one prefix come after each other.
+    /// Two of one storage prefix come in one call, and calls for one prefix come after each other. Kinds that are not enabled are not
+    /// served, but objects may be stored at them.
     ///
     /// # Errors
     /// Where the store does not answer; then some may be served, and the call can be made again.

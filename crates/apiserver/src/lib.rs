@@ -10,6 +10,7 @@ pub mod components;
 mod compress;
 pub mod delegate;
 pub mod discovery;
+pub mod extensions;
 pub mod flow;
 pub mod handlers;
 pub mod negotiate;

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use api::Tree;
-use api::openapi::{self, protobuf};
+use api::openapi::{self, Dialect, protobuf};
 use http::{HeaderMap, Response, StatusCode};
 
 use crate::body::Body;
@@ -35,7 +35,10 @@ pub fn answer(catalog: &Catalog, parts: &[&str], headers: &HeaderMap) -> Option<
 }
 
 fn swagger(catalog: &Catalog, headers: &HeaderMap) -> Response<Body> {
-    let tree = || openapi::v2(&catalog.groups());
+    let tree = || {
+        let own = catalog.kinds().flat_map(|kind| registry::custom::schemas(kind, Dialect::V2)).collect();
+        openapi::v2(&catalog.groups(), own)
+    };
     match best(headers, &[JSON, protobuf::ACCEPT, protobuf::MEDIA_TYPE]) {
         Some(JSON) => catalog.documents.swagger.get_or_init(|| Document::new(&tree())).answer(headers, JSON),
         Some(_) => catalog
@@ -58,7 +61,11 @@ fn index(catalog: &Catalog) -> Tree {
     let groups = catalog.groups();
     let versions = groups.iter().flat_map(|group| {
         group.versions.iter().map(|version| {
-            let hash = openapi::hash(group.name, version.version, &version.resources);
+            let of_version =
+                catalog.kinds().filter(|kind| kind.group == group.name && kind.version == version.version);
+            let published: Vec<&Tree> =
+                of_version.filter_map(|kind| kind.custom()).map(|custom| &custom.published).collect();
+            let hash = openapi::hash(group.name, version.version, &version.resources, &published);
             (openapi::path_of(group.name, version.version), hash)
         })
     });
@@ -75,7 +82,11 @@ fn document(catalog: &Catalog, group: &str, version: &str) -> Option<Arc<Documen
     let found = groups.iter().find(|own| own.name == group)?;
     let found = found.versions.iter().find(|own| own.version == version)?;
     let path = openapi::path_of(group, version);
-    kept(catalog, &path, || Some(openapi::v3(group, found.version, &found.resources)))
+    let own = || {
+        let kinds = catalog.kinds().filter(|kind| kind.group == group && kind.version == version);
+        kinds.flat_map(|kind| registry::custom::schemas(kind, Dialect::V3)).collect()
+    };
+    kept(catalog, &path, || Some(openapi::v3(group, found.version, &found.resources, own())))
 }
 
 /// What is no group's version.

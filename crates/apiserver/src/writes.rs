@@ -98,7 +98,9 @@ async fn causes(write: &Write<'_>, kind: &Stored, tree: &Tree) -> Result<Vec<api
             Some(old) => strategy.validate_update(&context, tree, old),
         }
     };
-    let mut causes = if write.resource.group == kind.resource.group {
+    // The versions of a custom resource have rules of their own.
+    let own_rules = write.resource.custom().is_some() && !write.resource.is_same_version(&kind.resource);
+    let mut causes = if write.resource.group == kind.resource.group && !own_rules {
         check(&kind.resource, tree, write.old)
     } else {
         let both = [Some(tree), write.old].into_iter().flatten().cloned().collect();
@@ -127,6 +129,10 @@ fn privileged(write: &Write<'_>, resource: &Resource, tree: &Tree) -> Vec<api::s
 /// Creates an object given at the request's version, defaults not yet applied.
 pub async fn create(write: &Write<'_>, body: Tree) -> Result<Arc<Entry>, Status> {
     let cache = write.cache()?;
+    if write.resource.custom().is_some_and(|custom| custom.terminating) {
+        let why = "create not allowed while custom resource definition is terminating";
+        return Err(Status::forbidden(&write.resource.group, &write.resource.plural, write.name, why));
+    }
     let mut body = body;
     metadata::check_namespace(&mut body, write.namespace, cache.kind.is_namespaced())?;
     if !write.options.dry_run

@@ -8,12 +8,14 @@ pub mod difference;
 pub mod fieldpath;
 pub mod fields;
 pub mod intstr;
+pub mod jsonpath;
 pub mod labels;
 pub mod names;
 pub mod ownership;
 pub mod patch;
 pub mod quantity;
 pub mod shape;
+pub mod versions;
 
 pub use fieldpath::Path;
 pub use quantity::Quantity;

@@ -18,6 +18,7 @@ use jiff::Timestamp;
 
 pub use format::{age, human_duration};
 
+use crate::kind::Kind;
 use crate::tree::text;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,14 +91,36 @@ fn printer(resource: &Resource) -> &'static Printer {
     }
 }
 
-/// The columns of a resource.
-pub fn columns(resource: &Resource) -> &'static [Column] {
-    printer(resource).columns
+/// A column as a table defines it.
+pub struct Definition<'k> {
+    pub name: &'k str,
+    pub ty: &'k str,
+    pub format: &'k str,
+    pub description: &'k str,
+    pub priority: i64,
 }
 
-/// Whether a resource has columns of its own.
-pub fn are_own(resource: &Resource) -> bool {
-    !std::ptr::eq(printer(resource), &raw const PLAIN)
+/// The columns of a kind.
+pub fn definitions(kind: &Kind) -> Vec<Definition<'_>> {
+    match kind.custom() {
+        Some(custom) => crate::custom::columns::definitions(custom),
+        None => printer(kind)
+            .columns
+            .iter()
+            .map(|column| Definition {
+                name: column.name,
+                ty: column.ty,
+                format: column.format,
+                description: description(kind, column.name),
+                priority: column.priority.into(),
+            })
+            .collect(),
+    }
+}
+
+/// Whether a kind has columns of its own.
+pub fn are_own(kind: &Kind) -> bool {
+    kind.custom().is_some() || !std::ptr::eq(printer(kind), &raw const PLAIN)
 }
 
 /// What columns show, a line each: the resource (`*` for those that many have), the column, the text; with tabs between them.
@@ -109,16 +132,24 @@ static DESCRIPTIONS: LazyLock<HashMap<&str, String>> = LazyLock::new(|| {
     include_str!("columns/descriptions.txt").lines().filter_map(line).collect()
 });
 
+/// What a column shows that many kinds have.
+pub(crate) fn everywhere(column: &str) -> &'static str {
+    DESCRIPTIONS.get(format!("*\t{column}").as_str()).map_or("", String::as_str)
+}
+
 /// What a column of a resource shows.
-pub fn description(resource: &Resource, column: &str) -> &'static str {
+pub(crate) fn description(resource: &Resource, column: &str) -> &'static str {
     let dot = if resource.group.is_empty() { "" } else { "." };
     let own = DESCRIPTIONS.get(format!("{}{dot}{}\t{column}", resource.plural, resource.group).as_str());
     own.or_else(|| DESCRIPTIONS.get(format!("*\t{column}").as_str())).map_or("", String::as_str)
 }
 
 /// An object's cells, one per column.
-pub fn cells(resource: &Resource, object: &Tree, now: Timestamp) -> Vec<Tree> {
-    (printer(resource).cells)(object, now)
+pub fn cells(kind: &Kind, object: &Tree, now: Timestamp) -> Vec<Tree> {
+    match kind.custom() {
+        Some(custom) => crate::custom::columns::cells(custom, object, now),
+        None => (printer(kind).cells)(object, now),
+    }
 }
 
 fn name(object: &Tree) -> Tree {

@@ -9,6 +9,7 @@ use std::sync::{Arc, LazyLock};
 use api::model::{MessageRef, Model, Resource};
 
 use crate::conversion::Conversion;
+use crate::custom::Custom;
 use crate::profile::{Generation, Profile};
 use crate::rules::RuleSet;
 use crate::strategy::Strategy;
@@ -21,6 +22,7 @@ pub struct Kind {
     message: u32,
     /// Of the model's messages.
     rules: Arc<RuleSet>,
+    custom: Option<Box<Custom>>,
     pub profile: Profile,
     pub conversion: Conversion,
 }
@@ -39,7 +41,24 @@ impl Kind {
         rules: Arc<RuleSet>,
         profile: Profile,
     ) -> Kind {
-        Kind { row, model, message, rules, profile, conversion: Conversion::None }
+        Kind { row, model, message, rules, custom: None, profile, conversion: Conversion::None }
+    }
+
+    /// A kind that a definition makes.
+    pub(crate) fn of_definition(
+        row: Resource,
+        model: Arc<Model>,
+        message: u32,
+        rules: Arc<RuleSet>,
+        profile: Profile,
+        custom: Custom,
+    ) -> Kind {
+        Kind { custom: Some(Box::new(custom)), ..Kind::with_rules(row, model, message, rules, profile) }
+    }
+
+    /// What is particular about a kind that a definition makes; `None` for other kinds.
+    pub fn custom(&self) -> Option<&Custom> {
+        self.custom.as_deref()
     }
 
     pub(crate) fn rules(&self) -> &RuleSet {

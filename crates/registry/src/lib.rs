@@ -3,7 +3,7 @@
 //! # What is not checked
 //! These kinds have the rules that all share (metadata, immutable identity, status kept apart, generation) and, of
 //! their own, at most defaults. What is wrong in their specs is stored as it comes:
-//! `customresourcedefinitions`, `apiservices` (the API server checks these where it serves what they describe),
+//! `apiservices`,
 //! `validatingadmissionpolicies`, `validatingadmissionpolicybindings`, `mutatingadmissionpolicies`,
 //! `mutatingadmissionpolicybindings`, `flowschemas`, `prioritylevelconfigurations`,
 //! `podcertificaterequests`, `servicecidrs`, `csistoragecapacities`, `volumeattachments`,
@@ -18,6 +18,7 @@
 pub mod binding;
 pub mod columns;
 pub mod conversion;
+pub mod custom;
 pub mod internal;
 pub mod kind;
 pub mod kinds;

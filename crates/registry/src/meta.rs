@@ -75,7 +75,7 @@ pub fn validate(
         (Scope::Cluster, true) => {}
     }
     crate::rules::not_negative(number(metadata, "generation"), &METADATA.field("generation"), errors);
-    validate_always(metadata, errors);
+    validate_always(metadata, &METADATA, errors);
 }
 
 /// Checks the metadata of an object about to be updated.
@@ -106,14 +106,35 @@ pub fn validate_update(object: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
         let generation = number(metadata, "generation");
         errors.push(METADATA.field("generation").invalid(generation, "must not be decremented"));
     }
-    validate_always(metadata, errors);
+    validate_always(metadata, &METADATA, errors);
 }
 
-fn validate_always(metadata: &Tree, errors: &mut Vec<Cause>) {
-    labels::validate_labels(get(metadata, "labels"), &METADATA.field("labels"), errors);
-    validate_annotations(get(metadata, "annotations"), &METADATA.field("annotations"), errors);
-    validate_owners(metadata, errors);
-    let path = METADATA.field("finalizers");
+/// Checks the metadata of an object inside another one, which stands at `path`. It may lack a name.
+pub fn validate_embedded(object: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let (metadata, at) = (get(object, "metadata"), path.field("metadata"));
+    let generate = text(metadata, "generateName");
+    if !generate.is_empty() {
+        let problems = names::path_segment_prefix(generate);
+        errors.extend(problems.iter().map(|p| at.field("generateName").invalid(generate, p)));
+    }
+    let name = text(metadata, "name");
+    if !name.is_empty() {
+        errors.extend(names::path_segment(name).iter().map(|p| at.field("name").invalid(name, p)));
+    }
+    let namespace = text(metadata, "namespace");
+    if !namespace.is_empty() {
+        let problems = names::dns1123_label(namespace);
+        errors.extend(problems.iter().map(|p| at.field("namespace").invalid(namespace, p)));
+    }
+    crate::rules::not_negative(number(metadata, "generation"), &at.field("generation"), errors);
+    validate_always(metadata, &at, errors);
+}
+
+fn validate_always(metadata: &Tree, at: &Path<'_>, errors: &mut Vec<Cause>) {
+    labels::validate_labels(get(metadata, "labels"), &at.field("labels"), errors);
+    validate_annotations(get(metadata, "annotations"), &at.field("annotations"), errors);
+    validate_owners(metadata, at, errors);
+    let path = at.field("finalizers");
     for finalizer in texts(metadata, "finalizers") {
         if is_full(errors) {
             break;
@@ -194,8 +215,8 @@ pub fn one_of_each_owner(object: &mut Tree) -> Vec<String> {
     repeats
 }
 
-fn validate_owners(metadata: &Tree, errors: &mut Vec<Cause>) {
-    let path = METADATA.field("ownerReferences");
+fn validate_owners(metadata: &Tree, at: &Path<'_>, errors: &mut Vec<Cause>) {
+    let path = at.field("ownerReferences");
     let mut controller: Option<String> = None;
     for (index, owner) in list(metadata, "ownerReferences").iter().enumerate() {
         if is_full(errors) {

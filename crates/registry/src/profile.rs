@@ -24,6 +24,8 @@ pub enum Generation {
     One,
     /// 1 on create, raised when anything but metadata and status changes.
     Spec,
+    /// 1 on create, raised when anything but metadata changes.
+    SpecAndStatus,
     /// Like `Spec`, and when annotations change.
     SpecAndAnnotations,
     /// Like `Spec`, and when labels change.
@@ -66,6 +68,8 @@ pub struct Profile {
     /// Warnings about a new object as it came, before anything is made of it.
     pub warn_first: Option<Warn>,
     pub grace_period: Option<GracePeriod>,
+    /// What the first delete of an object makes of it.
+    pub prepare_delete: Option<fn(&mut Tree, jiff::Timestamp)>,
     /// Metadata fields that a status update does not change.
     pub status_keeps: &'static [&'static str],
     /// Dependents are orphaned when the object is deleted, unless the delete says otherwise.
@@ -102,6 +106,7 @@ impl Profile {
             warn_status: None,
             warn_first: None,
             grace_period: None,
+            prepare_delete: None,
             status_keeps: &[],
             orphans: false,
             unsaid_policy: None,

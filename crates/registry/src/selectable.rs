@@ -3,16 +3,18 @@
 use std::borrow::Cow;
 
 use api::Tree;
-use api::model::Resource;
+use api::model::{Resource, Scope};
 
+use crate::kind::Kind;
 use crate::tree::{get, number};
 
 /// A label of `fieldSelector=` and where its value stands; of several places, `|` between them, the first that is not empty counts.
-pub type Field = (&'static str, &'static str);
+pub type Field<'k> = (&'k str, &'k str);
 
-const META: [Field; 2] = [("metadata.name", "metadata.name"), ("metadata.namespace", "metadata.namespace")];
+const META: [Field<'static>; 2] =
+    [("metadata.name", "metadata.name"), ("metadata.namespace", "metadata.namespace")];
 
-const EVENT: &[Field] = &[
+const EVENT: &[Field<'static>] = &[
     META[0],
     META[1],
     ("involvedObject.kind", "involvedObject.kind"),
@@ -28,7 +30,7 @@ const EVENT: &[Field] = &[
     ("type", "type"),
 ];
 
-const NEW_EVENT: &[Field] = &[
+const NEW_EVENT: &[Field<'static>] = &[
     META[0],
     META[1],
     ("regarding.kind", "regarding.kind"),
@@ -44,7 +46,7 @@ const NEW_EVENT: &[Field] = &[
 ];
 
 /// `(group, plural)` to the labels.
-static FIELDS: &[(&str, &str, &[Field])] = &[
+static FIELDS: &[(&str, &str, &[Field<'static>])] = &[
     (
         "",
         "pods",
@@ -90,8 +92,19 @@ static FIELDS: &[(&str, &str, &[Field])] = &[
     ),
 ];
 
-/// The labels of a resource and the paths of their values.
-pub fn fields(resource: &Resource) -> &'static [Field] {
+/// The labels of a kind and the paths of their values.
+pub fn fields(kind: &Kind) -> Cow<'_, [Field<'_>]> {
+    match kind.custom() {
+        Some(custom) => {
+            let names = &META[..if kind.scope == Scope::Namespaced { 2 } else { 1 }];
+            let own = custom.selectable.iter().map(|path| (path.as_ref(), path.as_ref()));
+            names.iter().copied().chain(own).collect::<Vec<_>>().into()
+        }
+        None => built_in(kind).into(),
+    }
+}
+
+fn built_in(resource: &Resource) -> &'static [Field<'static>] {
     let found =
         FIELDS.iter().find(|(group, plural, _)| resource.group == *group && resource.plural == *plural);
     // Without fields of their own even cluster-scoped kinds take the namespace, which is empty.
@@ -99,7 +112,7 @@ pub fn fields(resource: &Resource) -> &'static [Field] {
 }
 
 /// An object's value for a label: numbers and booleans in words, zero and false where the field is absent.
-pub fn value<'t>(object: &'t Tree, field: &Field) -> Cow<'t, str> {
+pub fn value<'t>(object: &'t Tree, field: &Field<'_>) -> Cow<'t, str> {
     let mut places = field.1.split('|').map(|path| get(object, path));
     match places.find(|value| !value.is_null() && *value != "").unwrap_or(&Tree::Null) {
         Tree::String(value) => value.into(),
@@ -114,12 +127,21 @@ pub fn value<'t>(object: &'t Tree, field: &Field) -> Cow<'t, str> {
 }
 
 /// The complaint about a label that cannot be selected by.
-pub fn unsupported(resource: &Resource, label: &str) -> String {
-    let own = matches!(
-        (&*resource.group, &*resource.plural),
-        ("", "namespaces" | "nodes" | "events" | "secrets" | "services" | "replicationcontrollers" | "pods")
-            | ("events.k8s.io", "events")
-    );
+pub fn unsupported(resource: &Kind, label: &str) -> String {
+    let own = resource.custom().is_some()
+        || matches!(
+            (&*resource.group, &*resource.plural),
+            (
+                "",
+                "namespaces"
+                    | "nodes"
+                    | "events"
+                    | "secrets"
+                    | "services"
+                    | "replicationcontrollers"
+                    | "pods"
+            ) | ("events.k8s.io", "events")
+        );
     match (own, &*resource.plural) {
         (_, "jobs") => format!("field label {label:?} not supported for Job"),
         (_, "resourceslices") => {

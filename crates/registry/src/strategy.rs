@@ -104,6 +104,7 @@ impl Strategy<'_> {
             // a binding sets the node, which is no change of the pod's wanted state
             _ if context.subresource == Some("binding") => false,
             Generation::Spec => spec_changed(object, old),
+            Generation::SpecAndStatus => spec_changed(object, old) || changed("status"),
             Generation::SpecAndAnnotations => spec_changed(object, old) || changed("metadata.annotations"),
             Generation::SpecAndLabels => spec_changed(object, old) || changed("metadata.labels"),
         };
@@ -133,6 +134,9 @@ impl Strategy<'_> {
             meta::validate_finalizers(object, &mut errors);
         }
         if self.status {
+            if self.kind.custom().is_some() {
+                self.check_rules(object, Some(old), &mut errors);
+            }
             if let Some(check) = self.kind.profile.check_status {
                 check(context, object, Some(old), &mut errors);
             }
@@ -182,6 +186,13 @@ impl Strategy<'_> {
     /// Pods answer by their spec, node and phase.
     pub fn grace_period(&self, object: &Tree, requested: Option<i64>) -> Option<i64> {
         self.kind.profile.grace_period.and_then(|period| period(object, requested))
+    }
+
+    /// What the first delete of an object makes of it, before it waits for what holds it.
+    pub fn prepare_for_delete(&self, object: &mut Tree, now: jiff::Timestamp) {
+        if let Some(prepare) = self.kind.profile.prepare_delete {
+            prepare(object, now);
+        }
     }
 
     /// Whether a delete that names no propagation policy leaves what depends on the object.

@@ -271,7 +271,7 @@ fn every_kind_has_a_strategy() {
         let mut object = api::json!({"metadata": {"name": "x"}});
         kind.strategy(None).default(&mut object);
         assert!(object.is_object(), "{}", kind.plural);
-        assert!(!crate::columns::columns(kind).is_empty());
+        assert!(!crate::columns::definitions(kind).is_empty());
     }
 }
 

@@ -71,6 +71,8 @@ struct Document<'a> {
     version: &'a str,
     names: &'a mut Names,
     paths: Object,
+    /// The resource at hand is not built in.
+    custom: bool,
 }
 
 /// `apps`, `rbacAuthorization`: the group as one word.
@@ -85,11 +87,17 @@ pub(super) fn group_word(group: &str) -> String {
 
 /// The paths of some resources of one group and version.
 pub(super) fn of(group: &str, version: &str, resources: &[&Resource], names: &mut Names) -> Object {
-    let mut document = Document { group, version, names, paths: Object::new() };
+    let mut document = Document { group, version, names, paths: Object::new(), custom: false };
+    let mut built_in = resources.is_empty();
     for resource in resources {
+        document.custom = document.names.own.contains_key(&*resource.message);
+        built_in |= !document.custom;
         document.resource(resource);
     }
-    document.root();
+    if built_in {
+        document.custom = false;
+        document.root();
+    }
     document.paths
 }
 
@@ -98,6 +106,24 @@ const CREATED: (&str, &str) = ("201", "Created");
 const ACCEPTED: (&str, &str) = ("202", "Accepted");
 
 impl Document<'_> {
+    /// The schema of a kind.
+    fn name_of(&self, gvk: &GroupVersionKind) -> Option<String> {
+        let custom = || {
+            let package = gvk.group.rsplit('.').collect::<Vec<_>>().join(".");
+            let name = format!("{package}.{}.{}", gvk.version, gvk.kind);
+            self.names.own.contains_key(&name).then_some(name)
+        };
+        custom().or_else(|| openapi_name(gvk))
+    }
+
+    fn media_types(&self) -> &'static [&'static str] {
+        if self.custom { &MEDIA_TYPES[..2] } else { &MEDIA_TYPES }
+    }
+
+    fn patch_types(&self) -> &'static [&'static str] {
+        if self.custom { &PATCH_TYPES[..3] } else { &PATCH_TYPES }
+    }
+
     fn base(&self) -> String {
         format!("/{}/", super::path_of(self.group, self.version))
     }
@@ -130,9 +156,10 @@ impl Document<'_> {
         let namespaced = resource.scope == Scope::Namespaced;
         let stem = self.stem();
         let scope = if namespaced { "Namespaced" } else { "" };
-        let kind = &*resource.kind;
-        let Some(own) = openapi_name(&gvk) else { return };
-        let list = openapi_name(&GroupVersionKind { kind: format!("{kind}List").into(), ..gvk.clone() })
+        let (kind, custom) = (&*resource.kind, self.custom);
+        let Some(own) = self.name_of(&gvk) else { return };
+        let list = self
+            .name_of(&GroupVersionKind { kind: format!("{kind}List").into(), ..gvk.clone() })
             .unwrap_or_else(|| own.clone());
         let has = |verb: &str| resource.verbs.iter().any(|own| own == verb);
         let within = if namespaced { "namespaces/{namespace}/" } else { "" };
@@ -141,7 +168,10 @@ impl Document<'_> {
         let listing = |id: String| Operation {
             action: "list",
             id,
-            description: format!("list or watch objects of kind {kind}"),
+            description: match custom {
+                true => format!("list objects of kind {kind}"),
+                false => format!("list or watch objects of kind {kind}"),
+            },
             parameters: &LIST,
             body: None,
             answer: list.clone(),
@@ -234,7 +264,8 @@ impl Document<'_> {
         for subresource in resource.subresources.iter() {
             let suffix: String = capitalized(&subresource.name);
             // streams and proxies answer with text, whatever kind their options are
-            let answer = openapi_name(&subresource.gvk)
+            let answer = self
+                .name_of(&subresource.gvk)
                 .filter(|_| !subresource.gvk.kind.ends_with("Options") && subresource.name != "log");
             let body = answer.clone().unwrap_or_default();
             let what = format!("{} of the specified {kind}", subresource.name);
@@ -354,8 +385,12 @@ impl Document<'_> {
         let patch = operation.action == "patch";
         let mut entry = json!({"description": operation.description, "operationId": operation.id});
         if v2 {
-            entry["consumes"] = if patch { json!(PATCH_TYPES) } else { json!(["*/*"]) };
-            entry["produces"] = json!(MEDIA_TYPES);
+            entry["consumes"] = match (patch, self.custom) {
+                (true, _) => json!(self.patch_types()),
+                (false, true) => json!(self.media_types()),
+                (false, false) => json!(["*/*"]),
+            };
+            entry["produces"] = json!(self.media_types());
             entry["schemes"] = json!(["https"]);
         }
         if let Some(body) = operation.body.filter(|body| !body.is_empty()) {
@@ -368,7 +403,11 @@ impl Document<'_> {
                 }
                 parameters.insert(0, parameter);
             } else {
-                let types: &[&str] = if patch { &PATCH_TYPES } else { &["*/*"] };
+                let types = match (patch, self.custom) {
+                    (true, _) => self.patch_types(),
+                    (false, true) => self.media_types(),
+                    (false, false) => &["*/*"],
+                };
                 let content: Object =
                     types.iter().map(|ty| ((*ty).to_owned(), json!({"schema": schema}))).collect();
                 entry["requestBody"] = json!({"content": content});
@@ -391,8 +430,11 @@ impl Document<'_> {
             if v2 {
                 response["schema"] = schema.clone();
             } else {
-                let content: Object =
-                    MEDIA_TYPES.iter().map(|ty| ((*ty).to_owned(), json!({"schema": schema}))).collect();
+                let content: Object = self
+                    .media_types()
+                    .iter()
+                    .map(|ty| ((*ty).to_owned(), json!({"schema": schema})))
+                    .collect();
                 response["content"] = Tree::Object(content);
             }
             responses.insert((*code).to_owned(), response);

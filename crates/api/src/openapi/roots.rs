@@ -78,7 +78,7 @@ impl Root {
 /// The document of one of the [`root_paths`].
 pub fn root(path: &str) -> Option<Tree> {
     let root = Root::at(path)?;
-    let mut names = Names::new(Dialect::V3);
+    let mut names = Names::new(Dialect::V3, super::Schemas::new());
     let schema = match &root.answer {
         Some(name) => names.reference(name),
         None => json!({"type": "string"}),

@@ -18,7 +18,8 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    pub(super) fn reference(self, name: &str) -> Tree {
+    /// A reference to a schema of the document.
+    pub fn reference(self, name: &str) -> Tree {
         let prefix = if self == Dialect::V2 { "#/definitions/" } else { "#/components/schemas/" };
         json!({"$ref": format!("{prefix}{name}")})
     }

@@ -101,7 +101,7 @@ fn openapi_v3_has_the_published_schemas() {
     let mut wrong = Vec::new();
     for group in discovery::built_in() {
         for version in &group.versions {
-            let ours = api::openapi::v3(group.name, version.version, &version.resources);
+            let ours = api::openapi::v3(group.name, version.version, &version.resources, Default::default());
             let path = api::openapi::path_of(group.name, version.version);
             let published =
                 read(directory.join(format!("openapi-spec/v3/{}_openapi.json", path.replace('/', "__"))));
@@ -150,7 +150,7 @@ fn openapi_v3_of_what_is_no_resource() {
 #[test]
 fn openapi_v2_has_the_published_schemas() {
     let Some(directory) = directory() else { return };
-    let ours = api::openapi::v2(&discovery::built_in());
+    let ours = api::openapi::v2(&discovery::built_in(), Default::default());
     let published = read(directory.join("openapi-spec/swagger.json"));
     let wrong = differing(&ours["definitions"], &published["definitions"]);
     for text in wrong.iter().take(25) {

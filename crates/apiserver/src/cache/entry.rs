@@ -80,6 +80,13 @@ impl Entry {
         if !envelope::is_enveloped(value) {
             let mut tree: Tree = serde_json::from_slice(value).map_err(|error| failed(error.to_string()))?;
             super::legacy::upgrade(kind, &mut tree).map_err(failed)?;
+            if kind.resource.custom().is_some() {
+                // Its schema may be another one than when it was written.
+                let message = kind.message();
+                let read = api::decode::tree(&tree, message, api::decode::Strictness::Ignore);
+                tree = read.map_err(|error| failed(error.to_string()))?.tree;
+                kind.resource.strategy(None).default(&mut tree);
+            }
             return Entry::from_tree(kind, key, tree, revision);
         }
         let opened = envelope::unwrap(value).map_err(|error| failed(error.to_string()))?;
@@ -116,6 +123,9 @@ impl Entry {
 
     fn from_tree(kind: &Arc<Stored>, key: Arc<str>, mut tree: Tree, revision: i64) -> Result<Entry, Error> {
         set_resource_version(&mut tree, revision);
+        if kind.resource.custom().is_some() {
+            tree.sort_all_objects();
+        }
         let (namespace, name) = split(&key, kind);
         let labels = tree.pointer("/metadata/labels").and_then(Tree::as_object);
         Ok(Entry {
@@ -234,6 +244,9 @@ impl Entry {
     /// Appends the object as JSON without kind and apiVersion, as it stands in a list; `false` where it cannot be read.
     pub fn write_json_item(&self, out: &mut Vec<u8>) -> bool {
         let kind = &self.kind;
+        if kind.resource.custom().is_some() {
+            return self.write_json(out);
+        }
         let head = format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\",", kind.resource.kind, kind.api_version);
         match self.json().strip_prefix(head.as_bytes()) {
             Some(rest) => {

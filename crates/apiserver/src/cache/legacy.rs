@@ -11,6 +11,13 @@ pub fn upgrade(kind: &Stored, tree: &mut Tree) -> Result<(), String> {
     if api_version == kind.api_version || api_version.is_empty() {
         return Ok(());
     }
+    if kind.resource.custom().is_some() {
+        // Its versions differ in their schemas alone, and the one of the cache is applied next.
+        if let Some(object) = tree.as_object_mut() {
+            object.insert("apiVersion", kind.api_version.as_str().into());
+        }
+        return Ok(());
+    }
     let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
     let to = &kind.resource;
     let from = Resource {

@@ -193,7 +193,7 @@ impl Path {
                 return Some(Path { tags, ty: field.ty.clone(), json: pointer, otherwise: None });
             }
             let Type::Message(index) = field.ty else { return None };
-            owner = api::tables::message_at(index);
+            owner = owner.at(index);
         }
     }
 

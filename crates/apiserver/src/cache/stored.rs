@@ -15,7 +15,7 @@ pub struct Stored {
     /// `apps/v1`.
     pub api_version: String,
     /// Field labels beyond `metadata.name` and `metadata.namespace`, and where they stand.
-    pub fields: Vec<(&'static str, Path)>,
+    pub fields: Vec<(String, Path)>,
     /// Indexes into `fields` of those that objects are indexed by.
     pub indexed: Vec<usize>,
     /// Stored as JSON rather than protobuf.
@@ -36,7 +36,8 @@ impl Stored {
         if resource.storage_prefix.is_empty() {
             return None;
         }
-        let stored = registry::kind::all().iter().find(|kind| {
+        let built_in = resource.custom().is_none().then(registry::kind::all).unwrap_or_default();
+        let stored = built_in.iter().find(|kind| {
             kind.storage_prefix == resource.storage_prefix
                 && kind.group == resource.storage_group
                 && kind.version == resource.storage_version
@@ -45,10 +46,11 @@ impl Stored {
         let fields: Vec<_> = registry::selectable::fields(&stored)
             .iter()
             .filter(|(label, _)| !label.starts_with("metadata."))
-            .filter_map(|(label, path)| Some((*label, Path::compile(stored.message(), path)?)))
+            .filter_map(|(label, path)| Some(((*label).to_owned(), Path::compile(stored.message(), path)?)))
             .collect();
-        let indexed =
-            (0..fields.len()).filter(|index| postings::INDEXED.contains(&fields[*index].0)).collect();
+        let indexed = (0..fields.len())
+            .filter(|index| postings::INDEXED.contains(&fields[*index].0.as_str()))
+            .collect();
         Some(Arc::new(Stored {
             api_version: stored.api_version(),
             fields,

@@ -2,18 +2,18 @@
 
 use api::Tree;
 use api::json;
-use api::model::Resource;
+use registry::Kind;
 
 pub use registry::columns::cells;
 
 /// Column definitions as a table shows them.
-pub fn definitions(resource: &Resource) -> Tree {
-    let columns = registry::columns::columns(resource).iter().map(|column| {
+pub fn definitions(kind: &Kind) -> Tree {
+    let columns = registry::columns::definitions(kind).into_iter().map(|column| {
         json!({
             "name": column.name,
             "type": column.ty,
             "format": column.format,
-            "description": registry::columns::description(resource, column.name),
+            "description": column.description,
             "priority": column.priority,
         })
     });

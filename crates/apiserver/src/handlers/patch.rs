@@ -24,6 +24,9 @@ enum Kind {
 const ACCEPTED: [&str; 3] =
     ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
 
+const ACCEPTED_OF_CUSTOM: [&str; 3] =
+    ["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
+
 /// A patch as it came in.
 pub struct Patch {
     kind: Kind,
@@ -40,6 +43,10 @@ impl Patch {
         let kind = match text.split(';').next().unwrap_or_default().trim() {
             "application/json-patch+json" => Kind::Json,
             "application/merge-patch+json" => Kind::Merge,
+            // There is nothing in a schema that says how its lists merge.
+            "application/strategic-merge-patch+json" if call.resource.custom().is_some() => {
+                return Err(Status::unsupported_media_type(&ACCEPTED_OF_CUSTOM));
+            }
             "application/strategic-merge-patch+json" => Kind::Strategic,
             "application/apply-patch+yaml" => {
                 WriteOptions::parse(call.request, Way::Apply)?;

@@ -114,6 +114,11 @@ fn unreadable(entry: &Entry, target: &Target) -> Response<Body> {
     tree_response(StatusCode::INTERNAL_SERVER_ERROR, target.media, &status.to_tree())
 }
 
+/// The kind of lists.
+fn list_kind(kind: &Kind) -> String {
+    kind.custom().map_or_else(|| format!("{}List", kind.kind), |custom| custom.list_kind.clone())
+}
+
 /// A list's metadata.
 #[derive(Default)]
 pub struct ListMeta {
@@ -123,6 +128,19 @@ pub struct ListMeta {
 }
 
 impl ListMeta {
+    /// As the target shows it.
+    fn of(&self, target: &Target) -> Tree {
+        let mut meta = self.tree();
+        // A list of custom resources says that nothing comes after it, too.
+        if let (Some(_), Form::Object, Tree::Object(object)) =
+            (target.resource.custom(), target.form, &mut meta)
+        {
+            object.entry("continue").or_insert_with(|| "".into());
+            object.sort_keys();
+        }
+        meta
+    }
+
     fn tree(&self) -> Tree {
         let mut meta = Object::new();
         meta.insert("resourceVersion", self.resource_version.to_string().into());
@@ -141,13 +159,23 @@ const CHUNK: usize = 64 << 10;
 pub async fn list(entries: Vec<Arc<Entry>>, meta: &ListMeta, target: &Target) -> Response<Body> {
     let native = entries.first().is_none_or(|entry| target.is_native(entry));
     let api_version = target.resource.api_version();
-    let kind = format!("{}List", target.resource.kind);
+    let kind = list_kind(&target.resource);
     if target.form == Form::Object && target.media == MediaType::Json && native {
-        let mut head =
-            format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":").into_bytes();
-        let _ = serde_json::to_writer(&mut head, &meta.tree());
-        head.extend_from_slice(b",\"items\":[");
-        return match stream(entries, head, json_chunk) {
+        let meta = meta.of(target).to_string();
+        let (head, tail) = match target.resource.custom() {
+            None => (
+                format!(
+                    "{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{meta},\"items\":["
+                ),
+                "]}\n".to_owned(),
+            ),
+            // Its members lie in the order of their names.
+            Some(_) => (
+                format!("{{\"apiVersion\":\"{api_version}\",\"items\":["),
+                format!("],\"kind\":\"{kind}\",\"metadata\":{meta}}}\n"),
+            ),
+        };
+        return match stream(entries, head.into_bytes(), tail.into_bytes(), json_chunk) {
             Ok(body) => negotiated(StatusCode::OK, MediaType::Json, body),
             Err(error) => unreadable_list(target, &error.to_string()),
         };
@@ -158,7 +186,8 @@ pub async fn list(entries: Vec<Arc<Entry>>, meta: &ListMeta, target: &Target) ->
         && entries.iter().all(|entry| entry.proto_raw().is_some())
     {
         let head = proto_head(&entries, meta, &api_version, &kind);
-        return match stream(entries, head, proto_chunk) {
+        // contentEncoding and contentType of the envelope
+        return match stream(entries, head, vec![0x1a, 0, 0x22, 0], proto_chunk) {
             Ok(body) => negotiated(StatusCode::OK, MediaType::Protobuf, body),
             Err(error) => unreadable_list(target, &error.to_string()),
         };
@@ -166,7 +195,7 @@ pub async fn list(entries: Vec<Arc<Entry>>, meta: &ListMeta, target: &Target) ->
     let bytes: usize = entries.iter().map(|entry| entry.size()).sum();
     let large = bytes > LARGE_BODY;
     match read_all(&entries, target, large).await {
-        Ok(trees) => aside(large, || tree_list(trees.into_iter(), meta.tree(), target)),
+        Ok(trees) => aside(large, || tree_list(trees.into_iter(), meta.of(target), target)),
         Err(status) => unreadable_list(target, &status.message),
     }
 }
@@ -199,7 +228,13 @@ pub fn tree_list(trees: impl Iterator<Item = Tree>, meta: Tree, target: &Target)
             json!({"kind": "PartialObjectMetadataList", "apiVersion": target.meta, "metadata": meta, "items": items})
         }
         Form::Object => {
-            let kind = format!("{}List", target.resource.kind);
+            let kind = list_kind(&target.resource);
+            let api_version = target.resource.api_version();
+            if target.resource.custom().is_some() {
+                let items: Vec<Tree> = trees.collect();
+                let list = json!({"apiVersion": api_version, "items": items, "kind": kind, "metadata": meta});
+                return tree_response(StatusCode::OK, target.media, &list);
+            }
             // items of a typed list do not repeat its type
             let bare = trees.map(|mut tree| {
                 if let Some(map) = tree.as_object_mut() {
@@ -209,7 +244,7 @@ pub fn tree_list(trees: impl Iterator<Item = Tree>, meta: Tree, target: &Target)
                 tree
             });
             let items: Vec<Tree> = bare.collect();
-            json!({"kind": kind, "apiVersion": target.resource.api_version(), "metadata": meta, "items": items})
+            json!({"kind": kind, "apiVersion": api_version, "metadata": meta, "items": items})
         }
     };
     tree_response(StatusCode::OK, target.media, &tree)
@@ -217,11 +252,12 @@ pub fn tree_list(trees: impl Iterator<Item = Tree>, meta: Tree, target: &Target)
 
 type Chunk = fn(&mut std::vec::IntoIter<Arc<Entry>>, &mut Vec<u8>, bool) -> io::Result<bool>;
 
-/// Starts with `head`, then what `chunk` appends until it answers that there is no more. Short lists go out whole.
-fn stream(entries: Vec<Arc<Entry>>, mut head: Vec<u8>, chunk: Chunk) -> io::Result<Body> {
+/// Starts with `head`, then what `chunk` appends until it answers that there is no more, and `tail`. Short lists go out whole.
+fn stream(entries: Vec<Arc<Entry>>, mut head: Vec<u8>, tail: Vec<u8>, chunk: Chunk) -> io::Result<Body> {
     let mut entries = entries.into_iter();
     let mut more = chunk(&mut entries, &mut head, true)?;
     if !more {
+        head.extend_from_slice(&tail);
         return Ok(head.into());
     }
     let mut first = Some(head);
@@ -238,6 +274,9 @@ fn stream(entries: Vec<Arc<Entry>>, mut head: Vec<u8>, chunk: Chunk) -> io::Resu
                 let mut out = Vec::with_capacity(CHUNK + CHUNK / 4);
                 let made = chunk(&mut entries, &mut out, false);
                 more = matches!(made, Ok(true));
+                if matches!(made, Ok(false)) {
+                    out.extend_from_slice(&tail);
+                }
                 Some(made.map(|_| out))
             }
             None => None,
@@ -252,10 +291,7 @@ fn json_chunk(
     mut first: bool,
 ) -> io::Result<bool> {
     while out.len() < CHUNK {
-        let Some(entry) = entries.next() else {
-            out.extend_from_slice(b"]}\n");
-            return Ok(false);
-        };
+        let Some(entry) = entries.next() else { return Ok(false) };
         if !std::mem::take(&mut first) {
             out.push(b',');
         }
@@ -275,11 +311,7 @@ fn proto_chunk(
     _first: bool,
 ) -> io::Result<bool> {
     while out.len() < CHUNK {
-        let Some(entry) = entries.next() else {
-            // contentEncoding and contentType of the envelope
-            out.extend_from_slice(&[0x1a, 0, 0x22, 0]);
-            return Ok(false);
-        };
+        let Some(entry) = entries.next() else { return Ok(false) };
         if let Some(raw) = entry.proto_raw() {
             scan::put_field(out, 2, &raw);
         }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use api::Status;
-use api::model::{Resource, Scope};
+use api::model::{Scope, Text};
 use http::Method;
 use registry::Kind;
 
@@ -46,16 +46,18 @@ impl<'a> Route<'a> {
 }
 
 /// The verb, where the resource has it at this path.
-fn verb<'a>(info: &'a RequestInfo, resource: &Resource, method: &Method) -> Result<&'a str, Status> {
+fn verb<'a>(info: &'a RequestInfo, resource: &Kind, method: &Method) -> Result<&'a str, Status> {
     let namespaced = resource.scope == Scope::Namespaced;
     let verb = info.verb.as_str();
+    // Of a kind that goes, discovery has fewer verbs than are answered.
+    let verbs: &[Text] = resource.custom().map_or(&resource.verbs, |_| &registry::custom::VERBS);
     let (own, at_place): (&[_], &[&str]) = match info.parts.len() {
         _ if verb == "proxy" => return Err(Status::unknown_path()),
         3.. if info.below_watch => return Err(Status::unknown_path()),
-        _ if info.below_watch => (&resource.verbs, &["watch"]),
-        0 | 1 if namespaced && info.namespace.is_empty() => (&resource.verbs, &["list", "watch"]),
-        0 | 1 => (&resource.verbs, &["list", "watch", "create", "deletecollection"]),
-        2 => (&resource.verbs, &["get", "update", "patch", "delete"]),
+        _ if info.below_watch => (verbs, &["watch"]),
+        0 | 1 if namespaced && info.namespace.is_empty() => (verbs, &["list", "watch"]),
+        0 | 1 => (verbs, &["list", "watch", "create", "deletecollection"]),
+        2 => (verbs, &["get", "update", "patch", "delete"]),
         // a proxied path goes on behind the subresource
         length if length == 3 || info.subresource == "proxy" => {
             let found = resource.subresource(&info.subresource).ok_or_else(Status::unknown_path)?;

@@ -84,8 +84,8 @@ fn series(info: &RequestInfo, method: &Method, query: &str) -> Option<Arc<Series
     if let Some(known) = KNOWN.read().get(&key) {
         return Some(known.clone());
     }
-    if let Some(row) = api::tables::resource(group, version, resource)
-        && registry::kinds::warnings::deprecated(row).is_some()
+    if let Some(kind) = registry::kind::built_in(group, version, resource)
+        && registry::kinds::warnings::deprecated(kind).is_some()
     {
         metrics::DEPRECATED.with(&[group, "", resource, subresource, version]).set(1.0);
     }

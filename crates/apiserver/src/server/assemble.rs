@@ -22,6 +22,7 @@ use crate::authz::escalation::Escalation;
 use crate::authz::{Authorizer, node, rbac};
 use crate::bootstrap::{Bootstrap, Hooks, Periods};
 use crate::cache::feed::Storage;
+use crate::extensions::Extensions;
 use crate::flow::Flows;
 use crate::handlers;
 use crate::keys;
@@ -101,6 +102,7 @@ pub async fn front(
     daemon::absent::warn_of_flags(options.without_effect());
     let _ = server.address.set(SocketAddr::new(advertise, options.secure_port()).to_string());
 
+    let extensions = Extensions::new(server.clone(), resources.clone());
     let (front_authorizer, proxied) = (authorizer.clone(), resources.clone());
     let hooks = Hooks::default();
     let flows = Arc::new(Flows::default());
@@ -130,6 +132,11 @@ pub async fn front(
         if authorizer.uses_node() {
             graph.run(&stop, &mut parts);
         }
+        let (served, waiting) = tokio::sync::oneshot::channel();
+        let serves = stop.clone();
+        parts.spawn(async move { extensions.run(serves, || _ = served.send(())).await });
+        // What was served before is served before this server is ready.
+        let _ = stop.run_until_cancelled(waiting).await;
         marks.mark("generic-apiserver-start-informers");
         marks.mark("storage-readiness");
         bootstrap.start(&marks, &stop, &mut parts);

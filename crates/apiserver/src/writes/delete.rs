@@ -148,6 +148,9 @@ async fn attempt(
     admission::delete(write, &kind.resource, options).await?;
     let mut tree = old.clone();
     let strategy = kind.resource.strategy(None);
+    if metadata::text(&old, "deletionTimestamp").is_empty() {
+        strategy.prepare_for_delete(&mut tree, Timestamp::now());
+    }
     let grace = strategy.grace_period(&old, options.grace_period);
     let pending = mark(&mut tree, grace, options);
     if collected(write, kind) {

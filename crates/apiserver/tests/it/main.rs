@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod core;
+mod definitions;
 mod kinds;
 mod requests;
 mod rig;

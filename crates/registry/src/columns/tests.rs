@@ -25,7 +25,7 @@ fn durations() {
 
 #[test]
 fn pods() {
-    let resource = api::tables::resource("", "v1", "pods").unwrap();
+    let resource = crate::kind::built_in("", "v1", "pods").unwrap();
     let now: Timestamp = "2026-01-01T00:10:00Z".parse().unwrap();
     let check = |spec: Tree, status: Tree, expect: [&str; 3]| {
         let pod = json!({"metadata": {"name": "p", "creationTimestamp": "2026-01-01T00:00:00Z"}, "spec": spec, "status": status});
@@ -35,7 +35,7 @@ fn pods() {
             [&json!(expect[0]), &json!(expect[1]), &json!(expect[2])],
             "{pod}"
         );
-        assert_eq!(cells.len(), columns(resource).len());
+        assert_eq!(cells.len(), definitions(resource).len());
         assert_eq!(cells[4], json!("10m"));
     };
     let one = json!({"containers": [{"name": "c"}]});
@@ -80,9 +80,9 @@ fn recorded_tables() {
     for line in text.as_deref().unwrap_or(include_str!("tables.jsonl")).lines() {
         let table: Tree = serde_json::from_str(line).unwrap();
         let word = |field: &str| table[field].as_str().unwrap();
-        let resource = api::tables::resource(word("group"), word("version"), word("plural")).unwrap();
+        let resource = crate::kind::built_in(word("group"), word("version"), word("plural")).unwrap();
         let now: Timestamp = word("now").parse().unwrap();
-        let shape: Vec<Tree> = columns(resource)
+        let shape: Vec<Tree> = definitions(resource)
             .iter()
             .map(|c| json!({"name": c.name, "type": c.ty, "format": c.format, "priority": c.priority}))
             .collect();
@@ -105,8 +105,8 @@ fn recorded_tables() {
 #[test]
 fn columns_say_what_they_show() {
     let mut known = std::collections::HashSet::new();
-    for resource in api::tables::resources() {
-        for column in columns(resource) {
+    for resource in crate::kind::by_default() {
+        for column in definitions(resource) {
             let served = resource.verbs.iter().any(|verb| *verb == "list");
             let silent = (&*resource.plural, column.name) == ("runtimeclasses", "Handler");
             if served && !silent {

@@ -1,6 +1,6 @@
 //! Webhook configurations; admission policies, flow schemas and priority levels, of which only the defaults are here.
 
-mod webhooks;
+pub(crate) mod webhooks;
 
 use api::Tree;
 

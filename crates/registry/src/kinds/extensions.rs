@@ -1,9 +1,10 @@
-//! Definitions of custom resources: their defaults, and which versions are stored. They are not validated here.
+//! Definitions of custom resources: their defaults, and which versions are stored. `custom::definition` validates them.
 
 use api::Tree;
 use api::json;
 use machinery::bounds::Seen;
 
+use crate::custom::definition;
 use crate::profile::{Generation, Profile};
 use crate::rules::{Literal, Rule, Table};
 use crate::strategy::Context;
@@ -25,6 +26,12 @@ pub(super) const PROFILES: &[Profile] = &[Profile {
     status: true,
     unconditional_update: false,
     prepare: Some(prepare),
+    prepare_delete: Some(terminate),
+    any_finalizer: true,
+    check: Some(definition::check),
+    check_status: Some(definition::check_status),
+    warn: Some(definition::warnings),
+    full: true,
     ..Profile::new("apiextensions.k8s.io", "customresourcedefinitions")
 }];
 
@@ -55,4 +62,21 @@ fn prepare(_: &Context<'_>, definition: &mut Tree, old: Option<&Tree>) {
         new.filter(|name| !known.contains(*name) && !added.repeats(*name)).map(Tree::from).collect();
     stored.extend(new);
     ensure(definition, "status").insert("storedVersions", stored.into());
+}
+
+/// A definition waits until its objects are deleted.
+fn terminate(definition: &mut Tree, now: jiff::Timestamp) {
+    let finalizers = ensure(definition, "metadata").entry("finalizers").or_insert_with(|| json!([]));
+    if let Some(finalizers) = finalizers.as_array_mut()
+        && !finalizers.iter().any(|own| *own == *definition::FINALIZER)
+    {
+        finalizers.push(definition::FINALIZER.into());
+    }
+    let condition = definition::Condition {
+        ty: "Terminating",
+        status: "True",
+        reason: "InstanceDeletionPending",
+        message: "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
+    };
+    definition::set_condition(definition, &condition, now);
 }

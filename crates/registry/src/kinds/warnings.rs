@@ -4,16 +4,19 @@ mod pods;
 mod volumes;
 
 use api::Tree;
-use api::model::Resource;
 use machinery::names;
 
+use crate::kind::Kind;
 use crate::net::{cidr_warnings, ip_warning};
 use crate::tree::{get, has, list, number, text, texts};
 
 pub(super) use pods::{app_armor, app_armor_profile, pod};
 
 /// What every request for a resource is warned of.
-pub fn deprecated(resource: &Resource) -> Option<&'static str> {
+pub fn deprecated(resource: &Kind) -> Option<&str> {
+    if let Some(custom) = resource.custom() {
+        return custom.deprecated.as_deref();
+    }
     match (&*resource.group, &*resource.plural) {
         ("", "endpoints") => {
             Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")

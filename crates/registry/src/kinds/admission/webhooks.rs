@@ -149,7 +149,7 @@ fn client(config: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     }
 }
 
-fn url(url: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
+pub(crate) fn url(url: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
     const FORM: &str = "; desired format: https://host[/path]";
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     if scheme != "https" {
@@ -173,7 +173,7 @@ fn url(url: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
     }
 }
 
-fn service(service: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+pub(crate) fn service(service: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     // Each is complained of by the other's name.
     for (field, shown) in [("namespace", "name"), ("name", "namespace")] {
         if text(service, field).is_empty() {

@@ -1,0 +1,302 @@
+//! Custom resources: follows definitions, accepts their names, serves their kinds, and lets go of both when a definition is
+//! deleted, after its objects.
+
+mod finalize;
+mod plan;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use api::{Status, Tree};
+use registry::Kind;
+use registry::tree::{get, has, text};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::aside::aside;
+use crate::cache::Subscription;
+use crate::handlers::Server;
+use crate::resources::{Entry, EventType, Resources};
+
+/// After a failed attempt.
+const RETRY: Duration = Duration::from_millis(100);
+const RETRY_MOST: Duration = Duration::from_secs(10);
+
+fn definitions() -> &'static Arc<Kind> {
+    static KIND: OnceLock<&'static Arc<Kind>> = OnceLock::new();
+    KIND.get_or_init(|| {
+        registry::kind::built_in("apiextensions.k8s.io", "v1", "customresourcedefinitions")
+            .expect("the tables have the kind of definitions")
+    })
+}
+
+/// The kinds that definitions make, and the definitions that are not settled.
+pub struct Extensions {
+    server: Arc<Server>,
+    resources: Arc<Resources>,
+    known: BTreeMap<String, Known>,
+    /// To be looked at.
+    pending: BTreeSet<String>,
+    /// Objects that are being deleted, by their definition.
+    finalizing: JoinSet<String>,
+    pause: Duration,
+}
+
+/// A definition as it was seen last.
+struct Known {
+    tree: Tree,
+    /// What is served of it.
+    served: Option<Served>,
+    is_finalizing: bool,
+}
+
+struct Served {
+    uid: String,
+    spec: Tree,
+    names: Tree,
+    terminating: bool,
+    prefix: String,
+    /// The kind that the objects are stored as.
+    stored: Arc<Kind>,
+}
+
+impl Served {
+    fn is_of(&self, definition: &Tree) -> bool {
+        self.uid == text(definition, "metadata.uid")
+            && self.terminating == has(definition, "metadata.deletionTimestamp")
+            && self.spec == *get(definition, "spec")
+            && self.names == *get(definition, "status.acceptedNames")
+    }
+}
+
+impl Extensions {
+    pub fn new(server: Arc<Server>, resources: Arc<Resources>) -> Extensions {
+        Extensions {
+            server,
+            resources,
+            known: BTreeMap::new(),
+            pending: BTreeSet::new(),
+            finalizing: JoinSet::new(),
+            pause: RETRY,
+        }
+    }
+
+    /// Serves what is stored, then calls `ready` and follows the definitions until shutdown.
+    pub async fn run(mut self, shutdown: CancellationToken, ready: impl FnOnce()) {
+        let mut ready = Some(ready);
+        while let Some((all, subscription)) = self.resources.subscribe(definitions()) {
+            let names: BTreeSet<&str> = all.iter().map(|entry| &*entry.name).collect();
+            let gone: Vec<String> =
+                self.known.keys().filter(|name| !names.contains(name.as_str())).cloned().collect();
+            gone.iter().for_each(|name| self.remove(name));
+            all.iter().for_each(|entry| self.see(entry));
+            self.serve_established().await;
+            if let Some(ready) = ready.take() {
+                ready();
+            }
+            if shutdown.run_until_cancelled(self.follow(&subscription)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Until the subscription ends.
+    async fn follow(&mut self, subscription: &Subscription) {
+        loop {
+            if self.reconcile_all().await {
+                self.pause = RETRY;
+            }
+            let retry = async {
+                match self.pending.is_empty() {
+                    true => std::future::pending().await,
+                    false => tokio::time::sleep(self.pause).await,
+                }
+            };
+            tokio::select! {
+                event = subscription.events.recv() => match event {
+                    None => return,
+                    Some(event) => match event.event_type {
+                        EventType::Deleted => self.remove(&event.entry.name),
+                        _ => self.see(&event.entry),
+                    },
+                },
+                Some(done) = self.finalizing.join_next() => {
+                    let Ok(name) = done else { continue };
+                    if let Some(known) = self.known.get_mut(&name) {
+                        known.is_finalizing = false;
+                    }
+                }
+                () = retry => self.pause = (self.pause * 2).min(RETRY_MOST),
+            }
+        }
+    }
+
+    fn see(&mut self, entry: &Entry) {
+        let name = entry.name.to_string();
+        let tree = entry.tree();
+        match self.known.get_mut(&name) {
+            Some(known) => known.tree = tree,
+            None => _ = self.known.insert(name.clone(), Known { tree, served: None, is_finalizing: false }),
+        }
+        self.pending.insert(name);
+    }
+
+    /// A definition that is gone: its kinds go, and its names are free for others.
+    fn remove(&mut self, name: &str) {
+        self.pending.remove(name);
+        let Some(known) = self.known.remove(name) else { return };
+        if let Some(served) = known.served {
+            self.server.withdraw(|kind| *kind.storage_prefix == *served.prefix && kind.custom().is_some());
+        }
+        self.reconsider(text(&known.tree, "spec.group"));
+    }
+
+    /// Looks again at the definitions of a group whose names were not accepted.
+    fn reconsider(&mut self, group: &str) {
+        let waiting = self.known.iter().filter(|(_, known)| {
+            text(&known.tree, "spec.group") == group
+                && !registry::tree::same(
+                    get(&known.tree, "spec.names"),
+                    get(&known.tree, "status.acceptedNames"),
+                )
+        });
+        self.pending.extend(waiting.map(|(name, _)| name.clone()));
+    }
+
+    /// Takes up all that was established before this server started, at once.
+    async fn serve_established(&mut self) {
+        let mut kinds = Vec::new();
+        for known in self.known.values_mut().filter(|known| plan::is_served(&known.tree)) {
+            if known.served.as_ref().is_some_and(|served| served.is_of(&known.tree)) {
+                continue;
+            }
+            let (served, own) = compile(&known.tree);
+            known.served = served;
+            kinds.extend(own);
+            tokio::task::yield_now().await;
+        }
+        let mut pause = RETRY;
+        while let Err(error) = self.server.serve(&kinds).await {
+            tracing::warn!(%error, "Kinds of custom resources cannot be read yet");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RETRY_MOST);
+        }
+    }
+
+    /// Brings all pending definitions forward; whether that succeeded for all.
+    async fn reconcile_all(&mut self) -> bool {
+        let mut failed = BTreeSet::new();
+        while let Some(name) = self.pending.pop_first() {
+            if let Err(error) = self.reconcile(&name).await {
+                tracing::warn!(definition = %name, error = %error.message, "A definition cannot be served yet");
+                failed.insert(name);
+            }
+        }
+        self.pending.append(&mut failed);
+        self.pending.is_empty()
+    }
+
+    async fn reconcile(&mut self, name: &str) -> Result<(), Status> {
+        let Some(known) = self.known.get(name) else { return Ok(()) };
+        let mut tree = known.tree.clone();
+        let now = jiff::Timestamp::now();
+        let group = text(&tree, "spec.group").to_owned();
+        let others =
+            self.known.values().map(|known| &known.tree).filter(|other| text(other, "spec.group") == group);
+        let renamed = plan::names(&mut tree, others, now);
+        let remarked = plan::remarks(&mut tree, now);
+        if renamed || remarked {
+            let Some(written) = self.write(name, tree).await? else { return Ok(()) };
+            tree = written;
+            if renamed {
+                self.reconsider(&group);
+            }
+        }
+        if plan::is_served(&tree) {
+            self.serve(name, &tree).await?;
+        }
+        if plan::establish(&mut tree, now) {
+            let Some(written) = self.write(name, tree).await? else { return Ok(()) };
+            tree = written;
+        }
+        self.finalize(name, &tree);
+        Ok(())
+    }
+
+    /// Writes a definition's status, where nobody wrote it meanwhile: who did is seen, and it is looked at again.
+    async fn write(&mut self, name: &str, tree: Tree) -> Result<Option<Tree>, Status> {
+        let written = write(&self.resources, name, &tree).await;
+        match written {
+            Ok(written) => {
+                if let Some(known) = self.known.get_mut(name) {
+                    known.tree = written.clone();
+                }
+                Ok(Some(written))
+            }
+            Err(status) if matches!(status.reason.as_str(), "Conflict" | "NotFound") => Ok(None),
+            Err(status) => Err(status),
+        }
+    }
+
+    async fn serve(&mut self, name: &str, tree: &Tree) -> Result<(), Status> {
+        let Some(known) = self.known.get_mut(name) else { return Ok(()) };
+        if known.served.as_ref().is_some_and(|served| served.is_of(tree)) {
+            return Ok(());
+        }
+        let (served, kinds) = compile(tree);
+        self.server.serve(&kinds).await.map_err(|error| Status::internal(error.to_string()))?;
+        known.served = served;
+        Ok(())
+    }
+
+    /// Deletes the objects of a definition that is being deleted.
+    fn finalize(&mut self, name: &str, tree: &Tree) {
+        let Some(known) = self.known.get_mut(name) else { return };
+        if known.is_finalizing || !plan::is_finalizing(tree) {
+            return;
+        }
+        known.is_finalizing = true;
+        let established = registry::custom::definition::is_true(tree, "Established");
+        let stored = known.served.as_ref().filter(|_| established).map(|served| Arc::clone(&served.stored));
+        let (resources, name) = (Arc::clone(&self.resources), name.to_owned());
+        self.finalizing.spawn(async move {
+            finalize::finalize(&resources, &name, stored).await;
+            name
+        });
+    }
+}
+
+/// The kinds of a definition.
+fn compile(definition: &Tree) -> (Option<Served>, Vec<Arc<Kind>>) {
+    let kinds = aside(true, || registry::custom::kinds(definition));
+    let kinds: Vec<Arc<Kind>> = kinds.into_iter().map(Arc::new).collect();
+    let stored = kinds.iter().find(|kind| kind.version == kind.storage_version).or(kinds.first());
+    let served = stored.map(|stored| Served {
+        uid: text(definition, "metadata.uid").to_owned(),
+        spec: get(definition, "spec").clone(),
+        names: get(definition, "status.acceptedNames").clone(),
+        terminating: has(definition, "metadata.deletionTimestamp"),
+        prefix: stored.storage_prefix.to_string(),
+        stored: Arc::clone(stored),
+    });
+    (served, kinds)
+}
+
+/// Writes the status and the finalizers of a definition as it was read.
+async fn write(resources: &Resources, name: &str, tree: &Tree) -> Result<Tree, Status> {
+    let change = |now: &mut Tree| {
+        let version = |tree: &Tree| text(tree, "metadata.resourceVersion").to_owned();
+        if version(now) != version(tree) {
+            return Err(Status::conflict(
+                "apiextensions.k8s.io",
+                "customresourcedefinitions",
+                name,
+                "it was written meanwhile",
+            ));
+        }
+        *now = tree.clone();
+        Ok(true)
+    };
+    resources.update(definitions(), "status", "", name, &change).await
+}
