@@ -243,6 +243,10 @@ impl<V: Send + Sync + 'static> Informer<V> {
         self.shared.store.read().list_in(namespace)
     }
 
+    pub fn count_in(&self, namespace: &str) -> usize {
+        self.shared.store.read().count_in(namespace)
+    }
+
     pub fn len(&self) -> usize {
         self.shared.store.read().len()
     }

@@ -62,12 +62,12 @@ struct Inner<K> {
 
 struct State<K> {
     ready: VecDeque<K>,
-    /// Keys to be handled, with when they were added: those in `ready`, and those added while in `processing` or `held`.
+    /// Keys to be handled, with when they were added: those in `ready`, and those added while in `processing` or `kept_back`.
     dirty: FxHashMap<K, Instant>,
     /// With when it began.
     processing: FxHashMap<K, Instant>,
     /// How many things each key waits for before it may be handled again.
-    held: FxHashMap<K, usize>,
+    kept_back: FxHashMap<K, usize>,
     failures: FxHashMap<K, u32>,
     delayed: BinaryHeap<Reverse<(Instant, u64)>>,
     delayed_keys: FxHashMap<u64, K>,
@@ -90,7 +90,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> WorkQueue<K> {
             ready: VecDeque::new(),
             dirty: FxHashMap::default(),
             processing: FxHashMap::default(),
-            held: FxHashMap::default(),
+            kept_back: FxHashMap::default(),
             failures: FxHashMap::default(),
             delayed: BinaryHeap::new(),
             delayed_keys: FxHashMap::default(),
@@ -184,7 +184,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> WorkQueue<K> {
     /// Keeps a key back until [`WorkQueue::release`] was called as often: it can be added, and is not handed out.
     pub fn hold(&self, key: &K) {
         let mut state = self.inner.state.lock();
-        let holds = state.held.entry(key.clone()).or_default();
+        let holds = state.kept_back.entry(key.clone()).or_default();
         *holds += 1;
         let waits = state.dirty.contains_key(key) && !state.processing.contains_key(key);
         if waits {
@@ -261,7 +261,7 @@ impl<K: Clone + Eq + Hash> State<K> {
         if let Some(figures) = figures {
             figures.adds.inc();
         }
-        if self.processing.contains_key(&key) || self.held.contains_key(&key) {
+        if self.processing.contains_key(&key) || self.kept_back.contains_key(&key) {
             return false;
         }
         self.ready.push_back(key);
@@ -270,12 +270,12 @@ impl<K: Clone + Eq + Hash> State<K> {
 
     /// Whether a worker should wake.
     fn release(&mut self, key: &K) -> bool {
-        match self.held.get_mut(key) {
+        match self.kept_back.get_mut(key) {
             Some(holds) if *holds > 1 => {
                 *holds -= 1;
                 return false;
             }
-            Some(_) => drop(self.held.remove(key)),
+            Some(_) => drop(self.kept_back.remove(key)),
             None => return false,
         }
         let waits = self.dirty.contains_key(key) && !self.processing.contains_key(key);
@@ -303,7 +303,7 @@ impl<K: Clone + Eq + Hash> State<K> {
         if let Some((figures, began)) = figures.zip(began) {
             figures.worked(began.elapsed());
         }
-        let again = self.dirty.contains_key(key) && !self.held.contains_key(key);
+        let again = self.dirty.contains_key(key) && !self.kept_back.contains_key(key);
         if again {
             self.ready.push_back(key.clone());
         }

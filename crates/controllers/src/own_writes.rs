@@ -80,7 +80,7 @@ struct Waiting {
 
 #[derive(Default)]
 struct State {
-    /// By the revision that each waits for, and a number that tells equal ones apart.
+    /// By the revision that each waits for, and a number that distinguishes equal ones.
     revisions: BTreeMap<(u64, u64), Key>,
     /// By the uid of the object that has to go.
     deletions: FxHashMap<Text, Vec<Key>>,

@@ -237,6 +237,10 @@ impl<V> Store<V> {
         own.filter_map(|place| Some(self.at(*place)?.object.clone())).collect()
     }
 
+    pub fn count_in(&self, namespace: &str) -> usize {
+        self.places.get(namespace).map_or(0, FxHashMap::len)
+    }
+
     pub fn len(&self) -> usize {
         self.entries.len() - self.free.len()
     }

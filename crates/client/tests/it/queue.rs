@@ -29,7 +29,7 @@ async fn a_key_is_queued_once_and_again_after_it_was_handled() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_held_is_handed_out_when_it_is_released() {
+async fn a_key_that_is_kept_back_is_handed_out_when_it_is_released() {
     let queue: WorkQueue<&str> = WorkQueue::default();
     queue.add("a");
     let a = queue.get().await.unwrap();
@@ -40,7 +40,7 @@ async fn a_key_that_is_held_is_handed_out_when_it_is_released() {
     queue.add("b");
     queue.release(&"a");
     assert_eq!(*queue.get().await.unwrap(), "b");
-    assert!(timeout(Duration::from_millis(50), queue.get()).await.is_err(), "held once more");
+    assert!(timeout(Duration::from_millis(50), queue.get()).await.is_err(), "kept back once more");
     queue.release(&"a");
     assert_eq!(*queue.get().await.unwrap(), "a");
     queue.add("c");
