@@ -11,6 +11,22 @@ daemon_set() {
 	k rollout status daemonset/everywhere --timeout=60s
 	k delete daemonset everywhere
 }
+stateful_set() {
+	k apply --filename "$here/manifests/statefulset.yaml"
+	k rollout status statefulset/ordered --timeout=60s
+	has '^ordered-0 ordered-1$' k get pods --selector app=ordered --output 'jsonpath={.items[*].metadata.name}'
+	eventually 20 has '^1 2$' k get poddisruptionbudget ordered --output 'jsonpath={.status.disruptionsAllowed} {.status.currentHealthy}'
+	eventually 20 has '^1$' k get resourcequota ordered --output 'jsonpath={.status.used.count/statefulsets\.apps}'
+	k set image statefulset/ordered web=localhost/web:v2
+	k rollout status statefulset/ordered --timeout=90s
+	has '^localhost/web:v2 localhost/web:v2$' k get pods --selector app=ordered --output 'jsonpath={.items[*].spec.containers[0].image}'
+	k scale statefulset/ordered --replicas=1
+	eventually 30 has '^ordered-0$' k get pods --selector app=ordered --output 'jsonpath={.items[*].metadata.name}'
+	k create job now --from=cronjob/sometimes
+	has 'condition met' k wait --for=condition=Complete job/now --timeout=60s
+	k delete --filename "$here/manifests/statefulset.yaml"
+	eventually 30 lacks 'ordered|now' k get pods --output name
+}
 jobs_run() {
 	k apply --filename "$here/manifests/job.yaml"
 	has 'condition met' k wait --for=condition=Complete job/parallel --timeout=60s
@@ -77,6 +93,7 @@ private_registry() {
 }
 
 step "a DaemonSet" daemon_set 120
+step "a StatefulSet with a budget and a quota, a CronJob's job" stateful_set 180
 step "Jobs: parallel, and one that fails" jobs_run 150
 step "Services: ClusterIP, affinity, headless, ExternalName, DNS" services 180
 step "a private registry" private_registry 120

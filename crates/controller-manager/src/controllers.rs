@@ -3,14 +3,20 @@
 pub mod access {
     //! Who may do what, and as whom.
 
+    pub mod bootstrap;
     pub mod role_aggregation;
     pub mod serviceaccount;
+    pub mod tokens;
 }
 
 pub mod certificates {
     //! What identities and servers are trusted by.
 
+    pub mod approving;
+    pub mod cleaning;
+    mod requests;
     pub mod root_ca;
+    pub mod signing;
 }
 
 pub mod cleanup {
@@ -27,6 +33,8 @@ pub mod network {
 
     pub mod endpoints;
     pub mod endpointslice;
+    pub mod mirroring;
+    pub mod service_cidr;
 }
 
 pub mod nodes {
@@ -35,6 +43,14 @@ pub mod nodes {
     pub mod nodeipam;
     pub mod nodelifecycle;
     pub mod taint_eviction;
+    pub mod ttl;
+}
+
+pub mod policy {
+    //! What namespaces may use, and what may be disrupted.
+
+    pub mod disruption;
+    pub mod resourcequota;
 }
 
 pub mod storage {

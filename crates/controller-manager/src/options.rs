@@ -137,9 +137,15 @@ pub struct Options {
     /// The authority published to every namespace for verifying the API server.
     #[arg(long, default_value = "", value_parser = daemon::flags::path())]
     pub root_ca_file: PathBuf,
-    /// The key that tokens in secrets are signed with; the controller that makes them is absent.
+    /// The key that tokens in secrets are signed with.
     #[arg(long, default_value = "", value_parser = daemon::flags::path())]
     pub service_account_private_key_file: PathBuf,
+
+    /// How long certificates are signed for at most.
+    #[arg(long, default_value = "8760h")]
+    pub cluster_signing_duration: Duration,
+    #[command(flatten)]
+    pub cluster_signing: ClusterSigning,
 
     /// How many ended pods may exist before the oldest are deleted; 0 or less is no limit.
     #[arg(long, default_value_t = 12500, allow_hyphen_values = true)]
@@ -178,12 +184,54 @@ pub struct Options {
     pub concurrent_endpoint_syncs: usize,
     #[arg(long, default_value_t = 5)]
     pub concurrent_service_endpoint_syncs: usize,
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_serviceaccount_token_syncs: usize,
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_disruption_syncs: usize,
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_resource_quota_syncs: usize,
+    /// How often the use of quotas is counted without cause.
+    #[arg(long, default_value = "5m")]
+    pub resource_quota_sync_period: Duration,
+    #[arg(long, default_value_t = 5)]
+    pub mirroring_concurrent_service_endpoint_syncs: usize,
+    /// How long changes of endpoints are collected before slices are written.
+    #[arg(long, default_value = "0s")]
+    pub mirroring_endpointslice_updates_batch_period: Duration,
+    /// Endpoints of a subset that are mirrored.
+    #[arg(long, default_value_t = 1000)]
+    pub mirroring_max_endpoints_per_subset: usize,
     #[arg(long, default_value_t = 20)]
     pub concurrent_gc_syncs: usize,
     #[arg(long, default_value_t = 10)]
     pub concurrent_namespace_syncs: usize,
     #[arg(long, default_value_t = 5)]
     pub concurrent_ttl_after_finished_syncs: usize,
+}
+
+/// The authorities that certificates are signed with: one for all signers, or one each.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct ClusterSigning {
+    #[arg(long = "cluster-signing-cert-file", default_value = "", value_parser = daemon::flags::path())]
+    pub cert: PathBuf,
+    #[arg(long = "cluster-signing-key-file", default_value = "", value_parser = daemon::flags::path())]
+    pub key: PathBuf,
+    #[arg(long = "cluster-signing-kubelet-serving-cert-file", default_value = "", value_parser = daemon::flags::path())]
+    pub kubelet_serving_cert: PathBuf,
+    #[arg(long = "cluster-signing-kubelet-serving-key-file", default_value = "", value_parser = daemon::flags::path())]
+    pub kubelet_serving_key: PathBuf,
+    #[arg(long = "cluster-signing-kubelet-client-cert-file", default_value = "", value_parser = daemon::flags::path())]
+    pub kubelet_client_cert: PathBuf,
+    #[arg(long = "cluster-signing-kubelet-client-key-file", default_value = "", value_parser = daemon::flags::path())]
+    pub kubelet_client_key: PathBuf,
+    #[arg(long = "cluster-signing-kube-apiserver-client-cert-file", default_value = "", value_parser = daemon::flags::path())]
+    pub kube_apiserver_client_cert: PathBuf,
+    #[arg(long = "cluster-signing-kube-apiserver-client-key-file", default_value = "", value_parser = daemon::flags::path())]
+    pub kube_apiserver_client_key: PathBuf,
+    #[arg(long = "cluster-signing-legacy-unknown-cert-file", default_value = "", value_parser = daemon::flags::path())]
+    pub legacy_unknown_cert: PathBuf,
+    #[arg(long = "cluster-signing-legacy-unknown-key-file", default_value = "", value_parser = daemon::flags::path())]
+    pub legacy_unknown_key: PathBuf,
 }
 
 impl Options {
@@ -225,10 +273,6 @@ impl Options {
         let set = [
             // only cloud load balancers and routes carry the cluster's name
             ("cluster-name", self.cluster_name != "kubernetes"),
-            (
-                "service-account-private-key-file",
-                !self.service_account_private_key_file.as_os_str().is_empty(),
-            ),
         ];
         set.into_iter().filter(|(_, set)| *set).map(|(name, _)| name).collect()
     }
@@ -249,7 +293,7 @@ const fn switch(name: &'static str) -> Unsupported {
 }
 
 /// Upstream's flags that are taken and change nothing here.
-pub const WITHOUT_EFFECT: [Unsupported; 67] = [
+pub const WITHOUT_EFFECT: [Unsupported; 49] = [
     switch("contention-profiling"),
     switch("profiling"),
     switch("enable-leader-migration"),
@@ -271,23 +315,8 @@ pub const WITHOUT_EFFECT: [Unsupported; 67] = [
     value("attach-detach-reconcile-sync-period"),
     switch("disable-attach-detach-reconcile-sync"),
     switch("disable-force-detach-on-timeout"),
-    value("cluster-signing-cert-file"),
-    value("cluster-signing-duration"),
-    value("cluster-signing-key-file"),
-    value("cluster-signing-kube-apiserver-client-cert-file"),
-    value("cluster-signing-kube-apiserver-client-key-file"),
-    value("cluster-signing-kubelet-client-cert-file"),
-    value("cluster-signing-kubelet-client-key-file"),
-    value("cluster-signing-kubelet-serving-cert-file"),
-    value("cluster-signing-kubelet-serving-key-file"),
-    value("cluster-signing-legacy-unknown-cert-file"),
-    value("cluster-signing-legacy-unknown-key-file"),
-    value("concurrent-disruption-syncs"),
     value("concurrent-device-taint-eviction-syncs"),
     value("concurrent-resourceclaim-syncs"),
-    value("mirroring-concurrent-service-endpoint-syncs"),
-    value("mirroring-endpointslice-updates-batch-period"),
-    value("mirroring-max-endpoints-per-subset"),
     value("concurrent-ephemeralvolume-syncs"),
     value("concurrent-horizontal-pod-autoscaler-syncs"),
     value("horizontal-pod-autoscaler-cpu-initialization-period"),
@@ -306,9 +335,6 @@ pub const WITHOUT_EFFECT: [Unsupported; 67] = [
     value("pv-recycler-pod-template-filepath-nfs"),
     value("pv-recycler-timeout-increment-hostpath"),
     value("pvclaimbinder-sync-period"),
-    value("concurrent-resource-quota-syncs"),
-    value("resource-quota-sync-period"),
-    value("concurrent-serviceaccount-token-syncs"),
     value("concurrent-service-syncs"),
     value("concurrent-validating-admission-policy-status-syncs"),
     value("log-backtrace-at"),

@@ -7,7 +7,7 @@ use daemon::features::FeatureGates;
 use futures::future::BoxFuture;
 
 use crate::Options;
-use crate::controllers::{access, certificates, cleanup, network, nodes, storage, workloads};
+use crate::controllers::{access, certificates, cleanup, network, nodes, policy, storage, workloads};
 
 type Run = fn(Context, Arc<Options>) -> BoxFuture<'static, Result<(), Error>>;
 
@@ -31,6 +31,7 @@ struct With {
 }
 
 const DEFAULT: With = With { on_by_default: true, gates: &[] };
+const NAMED: With = With { on_by_default: false, gates: &[] };
 
 macro_rules! entries {
     ($($name:literal, $alias:literal, $with:expr, $run:path;)*) => {
@@ -46,12 +47,18 @@ macro_rules! entries {
 
 /// What is implemented, in upstream's order of names.
 pub static CONTROLLERS: &[Entry] = &entries! {
+    "bootstrap-signer-controller", "bootstrapsigner", NAMED, access::bootstrap::run_signer;
+    "certificatesigningrequest-approving-controller", "csrapproving", DEFAULT, certificates::approving::run;
+    "certificatesigningrequest-cleaner-controller", "csrcleaner", DEFAULT, certificates::cleaning::run;
+    "certificatesigningrequest-signing-controller", "csrsigning", DEFAULT, certificates::signing::run;
     "clusterrole-aggregation-controller", "clusterrole-aggregation", DEFAULT, access::role_aggregation::run;
     "cronjob-controller", "cronjob", DEFAULT, workloads::cronjob::run;
     "daemonset-controller", "daemonset", DEFAULT, workloads::daemonset::run;
     "deployment-controller", "deployment", DEFAULT, workloads::deployment::run;
+    "disruption-controller", "disruption", DEFAULT, policy::disruption::run;
     "endpoints-controller", "endpoint", DEFAULT, network::endpoints::run;
     "endpointslice-controller", "endpointslice", DEFAULT, network::endpointslice::run;
+    "endpointslice-mirroring-controller", "endpointslicemirroring", DEFAULT, network::mirroring::run;
     "garbage-collector-controller", "garbagecollector", DEFAULT, cleanup::garbage::run;
     "job-controller", "job", DEFAULT, workloads::job::run;
     "namespace-controller", "namespace", DEFAULT, cleanup::namespace::run;
@@ -62,25 +69,24 @@ pub static CONTROLLERS: &[Entry] = &entries! {
     "pod-garbage-collector-controller", "podgc", DEFAULT, cleanup::podgc::run;
     "replicaset-controller", "replicaset", DEFAULT, workloads::replicaset::run_replicasets;
     "replicationcontroller-controller", "replicationcontroller", DEFAULT, workloads::replicaset::run_replicationcontrollers;
+    "resourcequota-controller", "resourcequota", DEFAULT, policy::resourcequota::run;
     "root-ca-certificate-publisher-controller", "root-ca-cert-publisher", DEFAULT, certificates::root_ca::run;
+    "service-cidr-controller", "", With { gates: &["MultiCIDRServiceAllocator"], ..DEFAULT }, network::service_cidr::run;
     "serviceaccount-controller", "serviceaccount", DEFAULT, access::serviceaccount::run;
+    "serviceaccount-token-controller", "serviceaccount-token", DEFAULT, access::tokens::run;
     "statefulset-controller", "statefulset", DEFAULT, workloads::statefulset::run;
     "taint-eviction-controller", "", DEFAULT, nodes::taint_eviction::run;
+    "token-cleaner-controller", "tokencleaner", NAMED, access::bootstrap::run_cleaner;
     "ttl-after-finished-controller", "ttl-after-finished", DEFAULT, cleanup::ttl_after_finished::run;
+    "ttl-controller", "ttl", DEFAULT, nodes::ttl::run;
     "volumeattributesclass-protection-controller", "",
         With { gates: &["VolumeAttributesClass"], ..DEFAULT }, storage::protection::run_classes;
 };
 
 /// Upstream's others, with their earlier names: known, so that flags which name them are understood.
 static ABSENT: &[(&str, &str)] = &[
-    ("bootstrap-signer-controller", "bootstrapsigner"),
-    ("certificatesigningrequest-approving-controller", "csrapproving"),
-    ("certificatesigningrequest-cleaner-controller", "csrcleaner"),
-    ("certificatesigningrequest-signing-controller", "csrsigning"),
     ("cloud-node-lifecycle-controller", "cloud-node-lifecycle"),
     ("device-taint-eviction-controller", ""),
-    ("disruption-controller", "disruption"),
-    ("endpointslice-mirroring-controller", "endpointslicemirroring"),
     ("ephemeral-volume-controller", "ephemeral-volume"),
     ("horizontal-pod-autoscaler-controller", "horizontalpodautoscaling"),
     ("kube-apiserver-serving-clustertrustbundle-publisher-controller", ""),
@@ -93,15 +99,10 @@ static ABSENT: &[(&str, &str)] = &[
     ("podgroup-protection-controller", ""),
     ("resourceclaim-controller", "resource-claim-controller"),
     ("resourcepoolstatusrequest-controller", ""),
-    ("resourcequota-controller", "resourcequota"),
     ("selinux-warning-controller", "selinux-warning"),
-    ("service-cidr-controller", ""),
     ("service-lb-controller", "service"),
-    ("serviceaccount-token-controller", "serviceaccount-token"),
     ("storage-version-migrator-controller", ""),
     ("storageversion-garbage-collector-controller", "storage-version-gc"),
-    ("token-cleaner-controller", "tokencleaner"),
-    ("ttl-controller", "ttl"),
     ("validatingadmissionpolicy-status-controller", ""),
 ];
 
@@ -182,8 +183,9 @@ mod tests {
         assert_eq!(some.run.len(), all.len() - 2);
         assert_eq!(selected("deployment").unwrap().run, ["deployment-controller"]);
         let kubeadm = selected("*,bootstrapsigner,tokencleaner").unwrap();
-        assert_eq!(kubeadm.absent, ["bootstrap-signer-controller", "token-cleaner-controller"]);
-        assert!(selected("*,-resourcequota").unwrap().absent.is_empty());
+        assert_eq!(kubeadm.run.len(), all.len() + 2);
+        assert_eq!(selected("*,ephemeral-volume").unwrap().absent, ["ephemeral-volume-controller"]);
+        assert!(selected("*,-ephemeral-volume").unwrap().absent.is_empty());
         assert_eq!(selected("*,foo").unwrap_err(), "\"foo\" is not in the list of known controllers");
     }
 

@@ -52,6 +52,11 @@ impl Context {
         Ok(Builder::new(self.clone(), queue, client, component))
     }
 
+    /// A controller with the daemon's own identity.
+    pub fn own_builder(&self, queue: &'static str, component: &str) -> Builder {
+        Builder::new(self.clone(), queue, self.informers.client().clone(), component)
+    }
+
     /// Objects with their owners.
     pub fn owned<V: View + Object>(&self) -> Owned<V> {
         self.indexed(|| Owned::new(self.informers.all()))

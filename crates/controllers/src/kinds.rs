@@ -46,6 +46,12 @@ pub struct Known {
 }
 
 impl Known {
+    /// A resource by its plural, in its group's preferred version.
+    pub fn named(&self, group: &str, plural: &str) -> Option<&ResourceRef> {
+        let mut resources = self.resources.iter().map(|served| &served.resource);
+        resources.find(|resource| resource.group == group && resource.plural == plural)
+    }
+
     /// The resource of a kind, in its group's preferred version.
     pub fn resource(&self, group: &str, kind: &str) -> Option<&ResourceRef> {
         self.by_kind.get(&(group.to_owned(), kind.to_owned()))
@@ -138,10 +144,8 @@ pub trait MetaCache: Send + Sync {
 
     fn synced(&self) -> BoxFuture<'static, ()>;
 
-    /// Calls `visit` for every object.
-    fn visit(&self, visit: &mut dyn FnMut(&Meta));
-
-    fn version(&self, key: &Key) -> Option<String>;
+    /// How many objects there are in a namespace.
+    fn count_in(&self, namespace: &str) -> usize;
 }
 
 pub type OnChange = Box<dyn Fn(&Key, Option<&Meta>, &Meta, bool) + Send + Sync>;
@@ -159,12 +163,8 @@ impl<V: HasMeta> MetaCache for Informer<V> {
         Box::pin(async move { Informer::synced(&informer).await })
     }
 
-    fn visit(&self, visit: &mut dyn FnMut(&Meta)) {
-        self.list().iter().for_each(|object| visit(object.meta()));
-    }
-
-    fn version(&self, key: &Key) -> Option<String> {
-        Some(self.get_key(key)?.meta().resource_version.clone())
+    fn count_in(&self, namespace: &str) -> usize {
+        Informer::count_in(self, namespace)
     }
 }
 

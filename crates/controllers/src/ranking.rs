@@ -72,6 +72,7 @@ mod tests {
             type_: "Ready".into(),
             status: "True".into(),
             last_transition_time: Some(Time(time(1000))),
+            ..PodCondition::default()
         };
         Pod {
             metadata: Meta {

@@ -9,6 +9,7 @@ mod labels;
 mod meta;
 mod node;
 mod pod;
+mod policy;
 mod selector;
 mod service;
 mod storage;
@@ -21,10 +22,14 @@ pub use pod::{
     ClaimSource, Container, ContainerPort, ContainerState, ContainerStatus, Pod, PodCondition, PodIp,
     PodSpec, PodStatus, Quantities, Resources, Terminated, Toleration, Volume, annotation,
 };
+pub use policy::{
+    BudgetSpec, BudgetStatus, PodDisruptionBudget, QuotaSpec, QuotaStatus, ResourceQuota, ScopeRequirement,
+    ScopeSelector,
+};
 pub use selector::{CompiledSelector, by_labels};
 pub use service::{
     ConfigMap, Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, Endpoints,
-    Namespace, NamespaceSpec, NamespaceStatus, ObjectRefShort, Service, ServiceAccount, ServicePort,
+    Namespace, NamespaceSpec, NamespaceStatus, ObjectRefShort, Secret, Service, ServiceAccount, ServicePort,
     ServiceSpec, Zone,
 };
 pub use storage::{ClaimResources, ClaimSpec, ClaimStatus, PersistentVolumeClaim};
@@ -75,6 +80,9 @@ views! {
     CronJob, api::batch::v1::CronJob, "batch/v1", "CronJob";
     StatefulSet, api::apps::v1::StatefulSet, "apps/v1", "StatefulSet";
     PersistentVolumeClaim, api::core::v1::PersistentVolumeClaim, "v1", "PersistentVolumeClaim";
+    PodDisruptionBudget, api::policy::v1::PodDisruptionBudget, "policy/v1", "PodDisruptionBudget";
+    ResourceQuota, api::core::v1::ResourceQuota, "v1", "ResourceQuota";
+    Secret, api::core::v1::Secret, "v1", "Secret";
     ServiceAccount, api::core::v1::ServiceAccount, "v1", "ServiceAccount";
     ConfigMap, api::core::v1::ConfigMap, "v1", "ConfigMap";
 }
@@ -112,6 +120,7 @@ selects! {
     Job, spec.selector;
     StatefulSet, spec.selector;
     Service, spec.selector;
+    PodDisruptionBudget, spec.selector;
 }
 
 impl Selects for CronJob {

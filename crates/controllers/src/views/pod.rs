@@ -152,6 +152,7 @@ pub struct PodCondition {
     #[serde(rename = "type")]
     pub type_: Text,
     pub status: Text,
+    pub reason: Text,
     pub last_transition_time: Option<Time>,
 }
 

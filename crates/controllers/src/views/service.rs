@@ -29,6 +29,7 @@ pub struct ServiceSpec {
     #[serde(deserialize_with = "compact")]
     pub ip_families: Vec<String>,
     pub publish_not_ready_addresses: bool,
+    pub allocate_load_balancer_node_ports: Option<bool>,
     pub traffic_distribution: String,
 }
 
@@ -39,6 +40,7 @@ pub struct ServicePort {
     pub protocol: String,
     pub app_protocol: Option<String>,
     pub port: i32,
+    pub node_port: i32,
     pub target_port: Option<IntOrString>,
 }
 
@@ -172,4 +174,15 @@ impl Namespace {
     pub fn is_active(&self) -> bool {
         !self.metadata.is_deleting() && self.status.phase != "Terminating"
     }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Secret {
+    pub metadata: Meta,
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// In base 64.
+    #[serde(deserialize_with = "null_default")]
+    pub data: BTreeMap<String, String>,
 }

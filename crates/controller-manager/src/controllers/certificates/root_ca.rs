@@ -38,7 +38,7 @@ pub async fn run(context: Context, options: Arc<Options>) -> Result<(), Error> {
 }
 
 /// `--root-ca-file`, else the authority of our own connection.
-async fn authority(context: &Context, options: &Options) -> Result<String, Error> {
+pub(in crate::controllers) async fn authority(context: &Context, options: &Options) -> Result<String, Error> {
     let file = &options.root_ca_file;
     let from_file = async |path: &std::path::Path| {
         let read = tokio::fs::read_to_string(path).await;

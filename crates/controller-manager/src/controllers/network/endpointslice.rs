@@ -17,7 +17,7 @@ use controllers::{Builder, Context, Error, Next, Pods, Reconcile};
 use serde_json::json;
 
 use crate::Options;
-use slices::Change;
+pub(super) use slices::Change;
 
 pub(super) const MANAGER: &str = "endpointslice-controller.k8s.io";
 pub(super) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
@@ -186,7 +186,7 @@ impl Controller {
     }
 }
 
-async fn apply(client: &Client, change: Change) -> client::Result<()> {
+pub(super) async fn apply(client: &Client, change: Change) -> client::Result<()> {
     let body = |slice: &EndpointSlice| {
         let mut body = json!(slice);
         body["apiVersion"] = EndpointSlice::API_VERSION.into();

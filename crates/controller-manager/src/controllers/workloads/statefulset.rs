@@ -8,10 +8,12 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Client, DeleteOptions, EventRecorder, EventType, Informer, Key, Patch, Text};
+use client::{Client, DeleteOptions, EventRecorder, EventType, Informer, Key, Text};
 use controllers::pods::{self, Pods};
 use controllers::slow_start::slow_start;
-use controllers::views::{ControllerRevision, Object, Partial, PersistentVolumeClaim, Pod, StatefulSet};
+use controllers::views::{
+    ControllerRevision, Object, OwnerReference, Partial, PersistentVolumeClaim, Pod, StatefulSet,
+};
 use controllers::{Context, Error, Next, Owned, Reconcile, claim, write_status_with};
 use serde_json::{Value, json};
 
@@ -62,7 +64,7 @@ impl Reconcile for Controller {
         let is_member = |pod: &Pod| plan::ordinal(&set, pod).is_some();
         let mut pods = claim::claim(client, &*self.pods, &*set, selector, is_member).await?;
         pods.sort_by_key(|pod| plan::ordinal(&set, pod));
-        let collisions = set.status.collision_count;
+        let collisions = Some(set.status.collision_count.unwrap_or(0));
         let naming = Naming::OfData { label: DATA_HASH };
         let history =
             history::current(client, &*set, &set.spec.template, revisions, naming, collisions).await?;
@@ -237,13 +239,7 @@ impl Controller {
             if claims.is_right(&claim.metadata) {
                 continue;
             }
-            let meta = &claim.metadata;
-            let patch = Patch::Merge(json!({"metadata": {
-                "uid": meta.uid,
-                "resourceVersion": meta.resource_version,
-                "ownerReferences": claims.owners(meta),
-            }}));
-            let result = client.patch::<PersistentVolumeClaim>(meta.namespace(), &name, None, patch).await;
+            let result = own(client, &claim, claims.owners(&claim.metadata)).await;
             result.map_err(|error| {
                 Error::Other(format!("could not update claim {name} for delete policy ownerRefs: {error}"))
             })?;
@@ -293,12 +289,28 @@ impl Controller {
     }
 }
 
+/// Writes the owners of a claim. The controller's role does not let it patch claims.
+async fn own(
+    client: &Client,
+    claim: &PersistentVolumeClaim,
+    owners: Vec<OwnerReference>,
+) -> client::Result<()> {
+    let (meta, resource) = (&claim.metadata, client::ResourceRef::of::<PersistentVolumeClaim>());
+    let api = client.at(&resource);
+    let mut whole: Value = api.get(meta.namespace(), &meta.name).await?;
+    // Under the version that was looked at.
+    whole["metadata"]["resourceVersion"] = meta.resource_version.as_str().into();
+    whole["metadata"]["ownerReferences"] = json!(owners);
+    api.update::<Partial>(meta.namespace(), &meta.name, None, &whole).await.map(drop)
+}
+
 /// The pod of an ordinal, of a revision.
 fn pod(set: &StatefulSet, revision: &Revision, ordinal: i32) -> Value {
     let meta = &set.metadata;
     let name = plan::pod_name(set, ordinal);
     let owner = meta.controller_reference(StatefulSet::API_VERSION, StatefulSet::KIND);
     let mut pod = pods::from_template(&revision.template, &name, true, owner);
+    pod["metadata"]["generateName"] = format!("{}-", meta.name).into();
     let labels = &mut pod["metadata"]["labels"];
     labels[POD_NAME] = name.as_str().into();
     labels[POD_INDEX] = ordinal.to_string().into();

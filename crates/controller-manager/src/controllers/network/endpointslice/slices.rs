@@ -15,7 +15,7 @@ use controllers::views::{
 const HEADLESS: &str = "service.kubernetes.io/headless";
 
 #[derive(Debug, PartialEq)]
-pub(super) enum Change {
+pub(in crate::controllers::network) enum Change {
     Create(EndpointSlice),
     Update(EndpointSlice),
     Delete(Arc<EndpointSlice>),

@@ -186,7 +186,7 @@ impl Draft<'_> {
         plan.stages.push(outdated.into_iter().map(Step::Delete).collect());
     }
 
-    /// Makes what is missing and mends what is there, in order up to the first pod that has to be waited for.
+    /// Makes missing pods and mends the others, in order up to the first pod that has to be waited for.
     fn tend(&self) -> (Vec<Step>, bool) {
         let mut steps = Vec::new();
         for (ordinal, replica) in &self.replicas {
