@@ -14,9 +14,11 @@ pub mod certificates {
 
     pub mod approving;
     pub mod cleaning;
+    pub mod pod_requests;
     mod requests;
     pub mod root_ca;
     pub mod signing;
+    pub mod trust_bundle;
 }
 
 pub mod cleanup {
@@ -56,6 +58,7 @@ pub mod policy {
 pub mod storage {
     //! Volumes and claims.
 
+    pub mod ephemeral;
     pub mod protection;
 }
 

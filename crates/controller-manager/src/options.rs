@@ -187,6 +187,8 @@ pub struct Options {
     #[arg(long, default_value_t = 5)]
     pub concurrent_serviceaccount_token_syncs: usize,
     #[arg(long, default_value_t = 5)]
+    pub concurrent_ephemeralvolume_syncs: usize,
+    #[arg(long, default_value_t = 5)]
     pub concurrent_disruption_syncs: usize,
     #[arg(long, default_value_t = 5)]
     pub concurrent_resource_quota_syncs: usize,
@@ -293,7 +295,7 @@ const fn switch(name: &'static str) -> Unsupported {
 }
 
 /// Upstream's flags that are taken and change nothing here.
-pub const WITHOUT_EFFECT: [Unsupported; 49] = [
+pub const WITHOUT_EFFECT: [Unsupported; 48] = [
     switch("contention-profiling"),
     switch("profiling"),
     switch("enable-leader-migration"),
@@ -317,7 +319,6 @@ pub const WITHOUT_EFFECT: [Unsupported; 49] = [
     switch("disable-force-detach-on-timeout"),
     value("concurrent-device-taint-eviction-syncs"),
     value("concurrent-resourceclaim-syncs"),
-    value("concurrent-ephemeralvolume-syncs"),
     value("concurrent-horizontal-pod-autoscaler-syncs"),
     value("horizontal-pod-autoscaler-cpu-initialization-period"),
     value("horizontal-pod-autoscaler-downscale-stabilization"),

@@ -59,14 +59,19 @@ pub static CONTROLLERS: &[Entry] = &entries! {
     "endpoints-controller", "endpoint", DEFAULT, network::endpoints::run;
     "endpointslice-controller", "endpointslice", DEFAULT, network::endpointslice::run;
     "endpointslice-mirroring-controller", "endpointslicemirroring", DEFAULT, network::mirroring::run;
+    "ephemeral-volume-controller", "ephemeral-volume", DEFAULT, storage::ephemeral::run;
     "garbage-collector-controller", "garbagecollector", DEFAULT, cleanup::garbage::run;
     "job-controller", "job", DEFAULT, workloads::job::run;
+    "kube-apiserver-serving-clustertrustbundle-publisher-controller", "",
+        With { gates: &["ClusterTrustBundle"], ..DEFAULT }, certificates::trust_bundle::run;
     "namespace-controller", "namespace", DEFAULT, cleanup::namespace::run;
     "node-ipam-controller", "nodeipam", DEFAULT, nodes::nodeipam::run;
     "node-lifecycle-controller", "nodelifecycle", DEFAULT, nodes::nodelifecycle::run;
     "persistentvolume-protection-controller", "pv-protection", DEFAULT, storage::protection::run_volumes;
     "persistentvolumeclaim-protection-controller", "pvc-protection", DEFAULT, storage::protection::run_claims;
     "pod-garbage-collector-controller", "podgc", DEFAULT, cleanup::podgc::run;
+    "podcertificaterequest-cleaner-controller", "",
+        With { gates: &["PodCertificateRequest"], ..DEFAULT }, certificates::pod_requests::run;
     "replicaset-controller", "replicaset", DEFAULT, workloads::replicaset::run_replicasets;
     "replicationcontroller-controller", "replicationcontroller", DEFAULT, workloads::replicaset::run_replicationcontrollers;
     "resourcequota-controller", "resourcequota", DEFAULT, policy::resourcequota::run;
@@ -87,15 +92,12 @@ pub static CONTROLLERS: &[Entry] = &entries! {
 static ABSENT: &[(&str, &str)] = &[
     ("cloud-node-lifecycle-controller", "cloud-node-lifecycle"),
     ("device-taint-eviction-controller", ""),
-    ("ephemeral-volume-controller", "ephemeral-volume"),
     ("horizontal-pod-autoscaler-controller", "horizontalpodautoscaling"),
-    ("kube-apiserver-serving-clustertrustbundle-publisher-controller", ""),
     ("legacy-serviceaccount-token-cleaner-controller", "legacy-service-account-token-cleaner"),
     ("node-route-controller", "route"),
     ("persistentvolume-attach-detach-controller", "attachdetach"),
     ("persistentvolume-binder-controller", "persistentvolume-binder"),
     ("persistentvolume-expander-controller", "persistentvolume-expander"),
-    ("podcertificaterequest-cleaner-controller", ""),
     ("podgroup-protection-controller", ""),
     ("resourceclaim-controller", "resource-claim-controller"),
     ("resourcepoolstatusrequest-controller", ""),
@@ -184,8 +186,8 @@ mod tests {
         assert_eq!(selected("deployment").unwrap().run, ["deployment-controller"]);
         let kubeadm = selected("*,bootstrapsigner,tokencleaner").unwrap();
         assert_eq!(kubeadm.run.len(), all.len() + 2);
-        assert_eq!(selected("*,ephemeral-volume").unwrap().absent, ["ephemeral-volume-controller"]);
-        assert!(selected("*,-ephemeral-volume").unwrap().absent.is_empty());
+        assert_eq!(selected("*,attachdetach").unwrap().absent, ["persistentvolume-attach-detach-controller"]);
+        assert!(selected("*,-attachdetach").unwrap().absent.is_empty());
         assert_eq!(selected("*,foo").unwrap_err(), "\"foo\" is not in the list of known controllers");
     }
 

@@ -41,6 +41,11 @@ impl Pods {
         }
     }
 
+    /// The pods that use a claim.
+    pub fn with_claim(&self, namespace: &str, claim: &str) -> Vec<Arc<Pod>> {
+        self.by_claim.get(&(namespace.into(), claim.into()))
+    }
+
     /// Whether one of the pods that use a claim is such a one.
     pub fn any_with_claim(&self, namespace: &str, claim: &str, is: impl Fn(&Pod) -> bool) -> bool {
         self.by_claim.any(&(namespace.into(), claim.into()), is)

@@ -94,9 +94,6 @@ impl Reconcile for Controller {
 impl Controller {
     /// Follows the resources that discovery lists and that can be collected, and no others. Returns the new ones.
     fn follow(&self, known: &Known, followed: &mut Followed) -> Vec<Arc<dyn MetaCache>> {
-        let is_event = |resource: &ResourceRef| {
-            resource.plural == "events" && matches!(&*resource.group, "" | "events.k8s.io")
-        };
         let collectable = |resource: &ResourceRef| {
             let served = known.resources.iter().find(|served| served.resource == *resource);
             served.is_some_and(|served| ["delete", "list", "watch"].iter().all(|verb| served.can(verb)))
@@ -329,6 +326,11 @@ async fn patch(client: &Client, identity: &Identity, patch: serde_json::Value) -
         Err(error) if error.is_not_found() => Ok(()),
         result => Ok(result.map(drop)?),
     }
+}
+
+/// Events go by themselves, and there are many.
+fn is_event(resource: &ResourceRef) -> bool {
+    resource.plural == "events" && matches!(&*resource.group, "" | "events.k8s.io")
 }
 
 fn enqueue(queue: &WorkQueue<Key>, todo: Vec<Todo>) {

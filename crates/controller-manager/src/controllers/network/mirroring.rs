@@ -205,7 +205,11 @@ fn plan(endpoints: &Endpoints, wanted: Wanted, existing: Vec<Arc<EndpointSlice>>
     let mut changes = Vec::new();
     for slice in create {
         match delete.iter().position(|old| old.address_type == slice.address_type) {
-            Some(at) => update.push(named(slice, &delete.remove(at))),
+            Some(at) => {
+                let mut slice = slice;
+                slice.metadata.name.clone_from(&delete.remove(at).metadata.name);
+                update.push(slice);
+            }
             None => changes.push(Change::Create(slice)),
         }
     }

@@ -116,7 +116,7 @@ impl Controller {
         }
         let (scale, unmanaged) = self.scales.of(client, pods).await?;
         if unmanaged {
-            let selector = serde_json::to_string(&budget.spec.selector).unwrap_or_default();
+            let selector = plan::printed(budget.spec.selector.source());
             let message = format!(
                 "Pods selected by this PodDisruptionBudget (selector: {selector}) were found to be unmanaged. As a result, the status of the PDB cannot be calculated correctly, which may result in undefined behavior. To account for these pods please set \".spec.minAvailable\" field of the PDB to an integer value."
             );

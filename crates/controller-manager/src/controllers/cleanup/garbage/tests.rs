@@ -4,6 +4,7 @@ use std::sync::Arc;
 use client::{Propagation, ResourceRef};
 
 use super::graph::{Answer, Graph, Seen, Todo, Verdict, Verified, named};
+use super::is_event;
 use controllers::views::OwnerReference as Owner;
 
 fn resource() -> Arc<ResourceRef> {
@@ -296,4 +297,48 @@ fn dependents_outlive_an_owner_that_another_one_misnamed() {
     assert_eq!(verdict(&graph, "b"), Some(Verdict::Keep));
     assert_eq!(names(graph.remove("a")), ["b"]);
     assert_eq!(verdict(&graph, "b"), delete(Propagation::Background));
+}
+
+#[test]
+fn an_owner_known_from_references_only_goes_with_its_last_dependent() {
+    let mut graph = Graph::default();
+    see(&mut graph, "a", &[owner("x", false)], PLAIN);
+    see(&mut graph, "b", &[owner("x", false)], PLAIN);
+    see(&mut graph, "a", &[], PLAIN);
+    assert!(graph.identity("x").is_some());
+    see(&mut graph, "b", &[owner("y", false)], PLAIN);
+    assert!(graph.identity("x").is_none() && graph.identity("y").is_some());
+}
+
+#[test]
+fn a_change_of_no_consequence_brings_the_version() {
+    let mut graph = Graph::default();
+    see(&mut graph, "a", &[owner("x", false)], PLAIN);
+    let resource = resource();
+    let owners = [owner("x", false)];
+    let uid = "a".into();
+    let newer = |version| Seen {
+        resource: resource.clone(),
+        name: "a",
+        namespace: "d",
+        uid: &uid,
+        version,
+        owners: &owners,
+        deleting: false,
+        foreground: false,
+        orphan: false,
+    };
+    assert!(names(graph.insert(newer("2"))).is_empty());
+    assert_eq!(*graph.identity("a").unwrap().version, *"2");
+}
+
+#[test]
+fn events_are_not_collected_and_other_things_of_that_name_are() {
+    let of = |group: &'static str| ResourceRef {
+        group: group.into(),
+        plural: "events".into(),
+        ..(*resource()).clone()
+    };
+    assert!(is_event(&of("")) && is_event(&of("events.k8s.io")));
+    assert!(!is_event(&of("example.com")) && !is_event(&resource()));
 }
