@@ -57,7 +57,6 @@ pub(crate) fn check(tree: &mut Expr, source: &Source, environment: &Environment)
         bindings: Bindings::default(),
         scopes: Vec::new(),
         variables: 0,
-        uses: 0,
     };
     checker.check(tree);
     let Checker { issues, mut checked, bindings, .. } = checker;
@@ -79,8 +78,6 @@ struct Checker<'c> {
     scopes: Vec<(Arc<str>, Type)>,
     /// Type variables made so far.
     variables: u32,
-    /// Overloads with parameters tried so far.
-    uses: u32,
 }
 
 impl Checker<'_> {
@@ -110,8 +107,9 @@ impl Checker<'_> {
     }
 
     fn new_variable(&mut self) -> Type {
+        let variable = Type::param(&format!("_var{}", self.variables));
         self.variables += 1;
-        Type::param(&format!("_var{}", self.variables))
+        variable
     }
 
     fn check(&mut self, expr: &mut Expr) {
@@ -271,9 +269,10 @@ impl Checker<'_> {
                 continue;
             }
             let (declared, result) = if overload.generic {
-                self.uses += 1;
-                let declared = overload.args.iter().map(|of| unify::instantiate(of, self.uses)).collect();
-                (declared, unify::instantiate(&overload.result, self.uses))
+                let mut names = Vec::new();
+                let mut fresh = |of| unify::instantiate(of, &mut names, &mut self.variables);
+                let declared = overload.args.iter().map(&mut fresh).collect();
+                (declared, fresh(&overload.result))
             } else {
                 (overload.args.clone(), overload.result.clone())
             };

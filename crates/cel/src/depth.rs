@@ -81,7 +81,7 @@ pub(crate) fn estimate(text: &str) -> Depth {
 
 /// The position after the string literal that begins at `start`. An escaped quote ends no string, in raw strings neither: the
 /// bound is then of a text that is cut differently, and no lower for what follows.
-fn string_end(bytes: &[u8], start: usize) -> usize {
+pub(crate) fn string_end(bytes: &[u8], start: usize) -> usize {
     let quote = bytes[start];
     let triple = bytes[start..].starts_with(&[quote; 3]);
     let raw = start > 0 && matches!(bytes[start - 1], b'r' | b'R');

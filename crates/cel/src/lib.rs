@@ -27,6 +27,7 @@ mod run;
 mod schema;
 mod source;
 mod syntax;
+mod syntax_errors;
 mod text;
 mod types;
 pub mod value;

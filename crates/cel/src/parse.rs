@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use cel_parser::common::ast::{self, EntryExpr, LiteralValue, SourceInfo};
-use cel_parser::parser::ParseErrors;
 
 use crate::macros::Macros;
 use crate::source::{Issues, Place, Source};
 use crate::syntax::{Call, Entry, Expr, Field, Id, Item, Kind, Literal};
+use crate::syntax_errors;
 
 /// Characters of an expression.
 const MAX_SIZE: usize = 100_000;
@@ -46,7 +46,7 @@ pub(crate) fn parse(text: &str, macros: Macros) -> Result<(Expr, Source), Issues
     }
     let lower = || {
         let parsed = parser().parse_with_source_info(text);
-        let (tree, places) = parsed.map_err(|errors| syntax_issues(text, &errors))?;
+        let (tree, places) = parsed.map_err(|errors| syntax_errors::issues(text, &errors))?;
         let mut lowering = Lowering::new(text, places, macros);
         let tree = lowering.expr(tree);
         Ok((tree, lowering))
@@ -76,35 +76,6 @@ pub(crate) fn parse(text: &str, macros: Macros) -> Result<(Expr, Source), Issues
 fn parser() -> cel_parser::parser::Parser {
     let limit = u16::try_from(MAX_DEPTH).unwrap_or(u16::MAX);
     cel_parser::Env::default().parser().enable_ident_escape_syntax(true).max_recursion_depth(limit)
-}
-
-/// The parser's errors in upstream's words. Those that follow from another one are left out.
-fn syntax_issues(text: &str, errors: &ParseErrors) -> Issues {
-    let mut issues = Issues::new(text);
-    for error in &errors.errors {
-        let message = match error.msg.as_str() {
-            message if message.starts_with("invalid string") || message.starts_with("invalid bytes") => {
-                "unable to unescape string"
-            }
-            message
-                if message.starts_with("No `")
-                    || message.starts_with("Incomplete")
-                    || message == "UNKNOWN" =>
-            {
-                continue;
-            }
-            message => message,
-        };
-        let (line, column) = (error.pos.0 as i64, error.pos.1 as i64 - 1);
-        issues.report(Place { line, column }, message.to_owned());
-    }
-    if issues.is_empty() {
-        issues.report(Place::NONE, "unknown parse element encountered".to_owned());
-    }
-    match issues.into_result() {
-        Err(issues) => issues,
-        Ok(()) => Issues::new(text),
-    }
 }
 
 /// Copies the parser's tree into ours.

@@ -53,14 +53,13 @@ pub(crate) enum Node {
 pub(crate) struct Members {
     texts: FxHashSet<Arc<str>>,
     keys: FxHashSet<Key>,
-    doubles: Vec<f64>,
 }
 
 impl Members {
     pub fn contains(&self, value: &Value<'_>) -> bool {
         match value {
             Value::String(text) => self.texts.contains(&**text),
-            Value::Double(double) if self.doubles.contains(double) => true,
+            Value::Null => false,
             value => Key::of(value).is_some_and(|key| self.keys.contains(&key)),
         }
     }
@@ -406,11 +405,10 @@ fn in_set(mut args: Vec<Node>) -> Result<Node, Vec<Node>> {
     };
     let mut set = Members::default();
     for item in list.iter().flatten() {
-        match (Key::of(&item), item) {
-            (Some(Key::String(text)), _) => drop(set.texts.insert(text)),
-            (Some(key), _) => drop(set.keys.insert(key)),
-            (None, Value::Double(value)) => set.doubles.push(value),
-            _ => return Err(args),
+        match Key::of(&item) {
+            Some(Key::String(text)) => drop(set.texts.insert(text)),
+            Some(Key::Null) | None => return Err(args),
+            Some(key) => drop(set.keys.insert(key)),
         }
     }
     args.truncate(1);

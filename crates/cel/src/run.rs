@@ -128,8 +128,9 @@ impl<'p, 'v> Run<'p, 'v> {
             match self.evaluate(arg) {
                 Ok(value) => args.push(value),
                 Err(error) if error.is_final() => return Err(error),
-                // Calls of three arguments and more stop at the first error, without a cost of their own.
-                Err(error) if call.args.len() > 2 => return Err(error),
+                // Calls of three arguments and more stop at the first error, without a cost of their own unless it is the
+                // last argument's.
+                Err(error) if call.args.len() > 2 && args.len() + 1 < call.args.len() => return Err(error),
                 Err(error) => {
                     args.push(Value::Null);
                     failed = failed.or(Some(error));

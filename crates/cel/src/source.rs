@@ -85,12 +85,13 @@ impl Issues {
     }
 
     /// `Err` where there are errors.
-    pub(crate) fn into_result(mut self) -> Result<(), Issues> {
-        if self.issues.is_empty() {
-            return Ok(());
-        }
+    pub(crate) fn into_result(self) -> Result<(), Issues> {
+        if self.issues.is_empty() { Ok(()) } else { Err(self.sorted()) }
+    }
+
+    pub(crate) fn sorted(mut self) -> Issues {
         self.issues.sort_by_key(|issue| issue.place);
-        Err(self)
+        self
     }
 }
 
@@ -119,7 +120,7 @@ impl Issues {
         else {
             return Ok(());
         };
-        if snippet.len() > MAX_SNIPPET {
+        if self.text.is_empty() || snippet.len() > MAX_SNIPPET {
             return Ok(());
         }
         let snippet = snippet.replace('\t', " ");

@@ -13,10 +13,15 @@ pub(super) fn check(tree: &Expr, source: &Source, checked: &Checked) -> Result<(
     let mut check = Check { source, checked, issues: Issues::new(&source.text) };
     tree.visit(&mut |expr| {
         if let Kind::Call(call) = &expr.kind {
-            check.call(expr.id, call);
+            check.argument(call);
         }
     });
     check.aggregates(tree);
+    tree.visit(&mut |expr| {
+        if let Kind::Call(call) = &expr.kind {
+            check.format(expr.id, call);
+        }
+    });
     check.issues.into_result()
 }
 
@@ -31,10 +36,7 @@ impl Check<'_> {
         self.issues.report(self.source.place(id), message);
     }
 
-    fn call(&mut self, id: Id, call: &Call) {
-        if call.function == "format" {
-            return self.format(id, call);
-        }
+    fn argument(&mut self, call: &Call) {
         let Some(Expr { id: argument, kind: Kind::Literal(literal) }) = call.args.first() else { return };
         let is_valid = match (call.function.as_str(), literal) {
             ("duration", Literal::String(text)) => text::parse_duration(text).is_some(),
@@ -49,7 +51,7 @@ impl Check<'_> {
     }
 
     fn format(&mut self, id: Id, call: &Call) {
-        let Some(target) = &call.target else { return };
+        let Some(target) = call.target.as_ref().filter(|_| call.function == "format") else { return };
         let Kind::Literal(Literal::String(format)) = &target.kind else { return };
         let Some(Expr { kind: Kind::List(items), .. }) = call.args.first() else { return };
         let types: Vec<Type> = items.iter().map(|item| self.checked.type_of(&item.value).clone()).collect();

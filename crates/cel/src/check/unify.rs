@@ -172,15 +172,25 @@ fn is_as_general(one: &Type, other: &Type) -> bool {
     }
 }
 
-/// Names the parameters of an overload's declaration apart from those of its other uses.
-pub(super) fn instantiate(of: &Type, use_number: u32) -> Type {
+/// The type with new variables in the place of an overload's parameters, which are listed with their variables.
+pub(super) fn instantiate(of: &Type, names: &mut Vec<(Arc<str>, Type)>, variables: &mut u32) -> Type {
     match of {
-        Type::Param(name) => Type::Param(Arc::from(format!("{name}#{use_number}"))),
-        Type::List(element) => Type::list(instantiate(element, use_number)),
-        Type::Map(types) => Type::map(instantiate(&types.0, use_number), instantiate(&types.1, use_number)),
-        Type::Type(Some(of)) => Type::type_of(instantiate(of, use_number)),
+        Type::Param(name) => match names.iter().find(|(known, _)| known == name) {
+            Some((_, variable)) => variable.clone(),
+            None => {
+                let variable = Type::param(&format!("_var{variables}"));
+                *variables += 1;
+                names.push((name.clone(), variable.clone()));
+                variable
+            }
+        },
+        Type::List(element) => Type::list(instantiate(element, names, variables)),
+        Type::Map(types) => {
+            Type::map(instantiate(&types.0, names, variables), instantiate(&types.1, names, variables))
+        }
+        Type::Type(Some(of)) => Type::type_of(instantiate(of, names, variables)),
         Type::Opaque(name, of) if !of.is_empty() => {
-            Type::Opaque(name.clone(), of.iter().map(|of| instantiate(of, use_number)).collect())
+            Type::Opaque(name.clone(), of.iter().map(|of| instantiate(of, names, variables)).collect())
         }
         _ => of.clone(),
     }

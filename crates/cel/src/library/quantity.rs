@@ -30,7 +30,7 @@ pub(crate) const ROWS: &[Row] = &[
 const WHOLE_DIGITS: usize = 18;
 const WHOLE_BINARY_DIGITS: i32 = 14;
 
-/// A quantity, and whether it is one that upstream gives as an integer: written without a fraction, and not too long.
+/// A quantity, and whether it is one that upstream gives as an integer: written without a fraction of one, and not too long.
 #[derive(Clone, Copy, Debug)]
 pub struct Amount {
     pub quantity: Quantity,
@@ -42,11 +42,16 @@ impl Amount {
         let quantity = Quantity::parse(text)?;
         let is_whole = api::quantity::parts(text).is_ok_and(|parts| {
             let digits = parts.whole.trim_start_matches('0').len().max(1);
-            let fits = match parts.base {
-                2 => digits as i32 + parts.exponent * 3 / 10 <= WHOLE_BINARY_DIGITS,
-                _ => digits <= WHOLE_DIGITS,
-            };
-            parts.fraction.is_empty() && parts.exponent >= 0 && fits
+            match parts.base {
+                2 => {
+                    parts.fraction.is_empty()
+                        && digits as i32 + parts.exponent * 3 / 10 <= WHOLE_BINARY_DIGITS
+                }
+                _ => {
+                    let fraction = parts.fraction.len();
+                    fraction as i64 <= i64::from(parts.exponent) && digits + fraction <= WHOLE_DIGITS
+                }
+            }
         });
         Ok(Amount { quantity, is_whole })
     }

@@ -170,6 +170,7 @@ fn native_type(key: &Value<'_>) -> String {
     match key {
         Value::Map(Map::Tree { .. }) => "map[string]interface {}".to_owned(),
         Value::List(List::Tree { .. }) => "[]interface {}".to_owned(),
+        Value::Optional(_) => "*types.Optional".to_owned(),
         key => key.type_of().name().to_owned(),
     }
 }
@@ -180,13 +181,11 @@ fn out_of_bounds(key: &Value<'_>) -> EvalError {
 
 /// The value of a key or at a position; `None` where it is absent.
 fn find_value<'v>(value: &Value<'v>, key: &Value<'v>) -> Outcome<Option<Value<'v>>> {
+    if !matches!(key, Value::Bool(_) | Value::Int(_) | Value::Uint(_) | Value::Double(_) | Value::String(_)) {
+        return Err(EvalError::message(format!("invalid qualifier type: {}", native_type(key))));
+    }
     match value {
-        Value::Map(map) => match key {
-            Value::Bool(_) | Value::Int(_) | Value::Uint(_) | Value::Double(_) | Value::String(_) => {
-                map.get(key)
-            }
-            key => Err(EvalError::message(format!("invalid qualifier type: {}", native_type(key)))),
-        },
+        Value::Map(map) => map.get(key),
         Value::List(list) => find_item(list, key),
         Value::Optional(Some(value)) => find_value(value, key),
         _ => Ok(None),

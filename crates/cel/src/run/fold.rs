@@ -81,6 +81,8 @@ fn go_type(value: &Value<'_>) -> String {
         Value::Bytes(_) => "Bytes",
         Value::Timestamp(_) => "Timestamp",
         Value::Duration(_) => "Duration",
+        Value::Type(_) => return "*types.Type".to_owned(),
+        Value::Optional(_) => return "*types.Optional".to_owned(),
         other => return other.type_of().name().to_owned(),
     };
     format!("types.{name}")

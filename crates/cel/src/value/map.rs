@@ -40,17 +40,22 @@ pub struct Table<'v> {
 pub enum Key {
     Bool(bool),
     Number(i128),
+    /// A number that is not whole, by its bits.
+    Fraction(u64),
     String(Arc<str>),
+    Null,
 }
 
 impl Key {
-    /// `None` for what can be no key, and for numbers that are not whole.
+    /// `None` for what can be no key.
     pub fn of(value: &Value<'_>) -> Option<Key> {
         Some(match value {
             Value::Bool(value) => Key::Bool(*value),
             Value::Int(value) => Key::Number((*value).into()),
             Value::Uint(value) => Key::Number((*value).into()),
             Value::Double(value) if value.fract() == 0.0 && value.abs() < 1e19 => Key::Number(*value as i128),
+            Value::Double(value) => Key::Fraction(value.to_bits()),
+            Value::Null => Key::Null,
             Value::String(Text::Shared(text)) => Key::String(text.clone()),
             Value::String(text) => Key::String(Arc::from(&**text)),
             _ => return None,

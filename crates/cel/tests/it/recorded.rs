@@ -75,3 +75,18 @@ fn semantics_are_upstreams() {
 fn libraries_are_upstreams() {
     compare(include_str!("recorded/libraries.jsonl"));
 }
+
+/// Expressions made of parts of the others.
+#[test]
+fn mixed_expressions_are_upstreams() {
+    compare(include_str!("recorded/mixed.jsonl"));
+}
+
+/// More cases, where there are some: `cel.jsonl` in the folder that `CORTEN_RECORDED` names.
+#[test]
+fn more_cases_are_upstreams() {
+    let Some(folder) = std::env::var_os("CORTEN_RECORDED") else { return };
+    if let Ok(table) = std::fs::read_to_string(std::path::Path::new(&folder).join("cel.jsonl")) {
+        compare(&table);
+    }
+}
