@@ -3,6 +3,7 @@
 
 pub mod algorithm;
 mod classes;
+pub mod explain;
 pub mod profile;
 pub mod queue;
 pub mod waiting;

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::cluster::{Namespace, Pod, Symbol};
+use crate::core::explain::Explanation;
 use crate::core::profile::{BindError, Profile};
 use crate::core::queue::{Backoff, Sizes};
 use crate::core::waiting::Rejection;
@@ -153,6 +154,22 @@ impl Scheduler {
 
     pub fn sizes(&self) -> Sizes {
         self.core.lock().queue.sizes()
+    }
+
+    /// Why a pod is pending; none for one that is not, or is not ours.
+    pub fn explain(&self, namespace: &str, name: &str) -> Option<Explanation> {
+        let pod = self.handle.pods.get(Some(namespace), name).filter(|pod| pod.node.is_empty())?;
+        self.core.lock().explain(&pod)
+    }
+
+    /// Unbound pods of ours that are in no queue and on no node: there are none, unless something is wrong.
+    pub fn lost(&self) -> usize {
+        let pods = self.handle.pods.list();
+        let core = self.core.lock();
+        let unbound = pods.iter().filter(|pod| pod.node.is_empty() && !pod.deleting);
+        let ours = unbound.filter(|pod| core.profiles.contains_key(&pod.needs.scheduler));
+        ours.filter(|pod| core.queue.place_of(&pod.uid).is_none() && core.table.node_of(&pod.uid).is_none())
+            .count()
     }
 
     /// Nodes, pods, assumed pods.

@@ -177,6 +177,11 @@ pub trait Plugin: Send + Sync {
         Ok(())
     }
 
+    /// What would have to change on a node that this plugin rejects, where one can say so.
+    fn remedies(&self, _pod: &Pod, _view: NodeView<'_>) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Judges from now on as if another pod were on a node, or were not.
     fn adjust(&self, _own: usize, _cycle: &mut Cycle, _pod: &Pod, _adjustment: &Adjustment<'_>) {}
 

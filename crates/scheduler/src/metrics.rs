@@ -153,6 +153,13 @@ pub fn register(scheduler: &Arc<Scheduler>) {
                 .to_vec()
         },
     );
+    let lost = own.clone();
+    registry().gauge_fn(
+        "corten_scheduler_unqueued_pods",
+        "Number of unbound pods for this scheduler that are in no queue and on no node. It stays 0.",
+        &[],
+        move || vec![(Vec::new(), lost.upgrade().map_or(0, |own| own.lost()) as f64)],
+    );
     let incoming = own.clone();
     registry().counter_fn(
         "scheduler_queue_incoming_pods_total",

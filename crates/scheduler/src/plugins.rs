@@ -18,7 +18,7 @@ use crate::framework::Plugin;
 
 pub use fit::{Fit, Strategy};
 pub use preemption::Victims;
-pub(crate) use preemption::{Preemption, search as search_victims};
+pub(crate) use preemption::{Preemption, fits_without_lower, search as search_victims};
 
 type Make = fn(&Value) -> Result<Arc<dyn Plugin>, String>;
 

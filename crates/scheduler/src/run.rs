@@ -165,6 +165,7 @@ async fn serve(
         authentication: Authentication::new(other(&options.authentication_kubeconfig)?, authentication),
         authorization: Authorization::new(other(&options.authorization_kubeconfig)?, authorization),
         healthz: own.healthz.clone(),
+        scheduler: own.scheduler.clone(),
         livez,
         readyz,
         configuration: serde_json::json!({"componentconfig": own.written}).to_string(),

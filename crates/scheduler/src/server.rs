@@ -13,10 +13,15 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
+use crate::driver::Scheduler;
+
 const PAGES: Pages = Pages {
     name: "kube-scheduler",
     paths: &["/configz", "/flagz", "/healthz", "/livez", "/metrics", "/readyz"],
 };
+
+/// `/pending/NAMESPACE/POD` says why a pod is pending.
+const PENDING: &str = "/pending/";
 
 /// What the port serves.
 pub struct Server {
@@ -25,6 +30,7 @@ pub struct Server {
     pub healthz: Checks,
     pub livez: Checks,
     pub readyz: Checks,
+    pub scheduler: Arc<Scheduler>,
     /// The answer to `/configz`.
     pub configuration: String,
 }
@@ -87,11 +93,27 @@ impl Server {
             "/metrics" => typed(daemon::metrics::registry().text(), daemon::metrics::CONTENT_TYPE),
             "/metrics/slis" => typed(daemon::metrics::slis().text(), daemon::metrics::CONTENT_TYPE),
             "/configz" => typed(self.configuration.clone(), "application/json"),
+            _ if path.starts_with(PENDING) => self.pending(path),
             "/version" => typed(daemon::version::info().to_string(), "application/json"),
             _ => {
                 let mut response = typed("404 page not found\n".into(), "text/plain; charset=utf-8");
                 *response.status_mut() = StatusCode::NOT_FOUND;
                 response
+            }
+        }
+    }
+}
+
+impl Server {
+    /// Why a pod is pending.
+    fn pending(&self, path: &str) -> Response<Full<Bytes>> {
+        let name = path.strip_prefix(PENDING).and_then(|name| name.split_once('/'));
+        let explanation = name.and_then(|(namespace, name)| self.scheduler.explain(namespace, name));
+        match explanation.and_then(|explanation| serde_json::to_string_pretty(&explanation).ok()) {
+            Some(text) => typed(text, "application/json"),
+            None => {
+                let message = "there is no pending pod of this name that is for this scheduler";
+                refuse(&Status::failure(404, "NotFound", message))
             }
         }
     }

@@ -13,6 +13,10 @@ mod faults;
 mod fixture;
 #[path = "it/messages.rs"]
 mod messages;
+#[path = "it/model.rs"]
+mod model;
+#[path = "it/pending.rs"]
+mod pending;
 #[path = "it/preemption.rs"]
 mod preemption;
 #[path = "it/queue.rs"]

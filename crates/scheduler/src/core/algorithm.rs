@@ -35,42 +35,22 @@ pub fn schedule(
     start: &mut usize,
     random: &mut impl Rng,
 ) -> Result<Choice, Failure> {
-    let mut cycle = Cycle::new(profile.plugins.len());
     let mut diagnosis = Diagnosis { nodes: table.nodes(), ..Default::default() };
     if table.nodes() == 0 {
-        return Err(Box::new((diagnosis, cycle, Vec::new())));
+        return Err(Box::new((diagnosis, Cycle::new(0), Vec::new())));
     }
-
     let started = Instant::now();
-    let mut skipped = 0u64;
-    let mut only: Option<(Vec<Symbol>, Vec<usize>)> = None;
-    for (place, plugin) in profile.each(Point::PreFilter) {
-        match plugin.pre_filter(place, &mut cycle, pod, table) {
-            PreFilter::Run => {}
-            PreFilter::Skip => skipped |= 1 << place,
-            PreFilter::Only(names) => {
-                only = Some(match only {
-                    None => (names, vec![place]),
-                    Some((mut kept, mut by)) => {
-                        kept.retain(|name| names.contains(name));
-                        by.push(place);
-                        (kept, by)
-                    }
-                });
-            }
-            PreFilter::Reject(message) => {
-                diagnosis.plugins |= 1 << place;
-                diagnosis.message = Some(message);
-                profile.times.observe(Point::PreFilter, Ended::Unresolvable, started);
-                return Err(Box::new((diagnosis, cycle, Vec::new())));
-            }
+    let Prepared { mut cycle, active, only } = match prepare(profile, table, pod) {
+        Ok(prepared) => prepared,
+        Err((place, message)) => {
+            diagnosis.plugins |= 1 << place;
+            diagnosis.message = Some(message);
+            profile.times.observe(Point::PreFilter, Ended::Unresolvable, started);
+            return Err(Box::new((diagnosis, Cycle::new(0), Vec::new())));
         }
-    }
+    };
     profile.times.observe(Point::PreFilter, Ended::Success, started);
     let started = Instant::now();
-    let active: Vec<usize> =
-        profile.at(Point::Filter).iter().copied().filter(|place| skipped & (1 << place) == 0).collect();
-
     let trial = Trial { profile, table, pod, active: &active };
     let mut search = Search { trial, diagnosis, feasible: Vec::new() };
     // The node that the pod was promised is likely to do; then no other is looked at.
@@ -115,6 +95,41 @@ pub fn schedule(
         _ => best(profile, table, pod, &mut cycle, &feasible, random),
     };
     Ok(Choice { cycle, row, evaluated, feasible: feasible.len() })
+}
+
+/// What pre-filter plugins leave to be looked at.
+pub struct Prepared {
+    pub cycle: Cycle,
+    /// Places of the filters that apply.
+    pub active: Vec<usize>,
+    /// Names of the only nodes that can do, and which plugins say so.
+    pub only: Option<(Vec<Symbol>, Vec<usize>)>,
+}
+
+/// Runs pre-filter plugins; an error is that of the first that rejects the pod, with its place.
+pub fn prepare(profile: &Profile, table: &Table, pod: &Pod) -> Result<Prepared, (usize, String)> {
+    let mut cycle = Cycle::new(profile.plugins.len());
+    let mut skipped = 0u64;
+    let mut only: Option<(Vec<Symbol>, Vec<usize>)> = None;
+    for (place, plugin) in profile.each(Point::PreFilter) {
+        match plugin.pre_filter(place, &mut cycle, pod, table) {
+            PreFilter::Run => {}
+            PreFilter::Skip => skipped |= 1 << place,
+            PreFilter::Only(names) => {
+                only = Some(match only {
+                    None => (names, vec![place]),
+                    Some((mut kept, mut by)) => {
+                        kept.retain(|name| names.contains(name));
+                        by.push(place);
+                        (kept, by)
+                    }
+                });
+            }
+            PreFilter::Reject(message) => return Err((place, message)),
+        }
+    }
+    let active = profile.at(Point::Filter).iter().copied().filter(|place| skipped & (1 << place) == 0);
+    Ok(Prepared { cycle, active: active.collect(), only })
 }
 
 struct Search<'a> {

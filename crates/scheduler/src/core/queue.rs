@@ -130,6 +130,11 @@ impl Queue {
         self.classes.rejected(profile)
     }
 
+    /// In which queue a pod is, and how often it was tried.
+    pub fn state_of(&self, uid: &str) -> Option<(&'static str, u32)> {
+        self.entries.get(uid).map(|(entry, place)| (place.queue(), entry.attempts))
+    }
+
     /// In which queue a pod is.
     pub fn place_of(&self, uid: &str) -> Option<&'static str> {
         self.entries.get(uid).map(|(_, place)| place.queue())

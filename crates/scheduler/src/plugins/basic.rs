@@ -108,6 +108,10 @@ impl Plugin for NodeUnschedulable {
         Err(Reject::unresolvable("node(s) were unschedulable"))
     }
 
+    fn remedies(&self, _: &Pod, view: NodeView<'_>) -> Vec<String> {
+        vec![format!("uncordon: {}", view.node.name)]
+    }
+
     fn events(&self) -> Events {
         Events::NODE_ADD | Events::NODE_TAINT
     }
@@ -139,6 +143,15 @@ impl Plugin for TaintToleration {
             return Ok(());
         }
         Err(Reject::unresolvable("node(s) had untolerated taint(s)"))
+    }
+
+    fn remedies(&self, pod: &Pod, view: NodeView<'_>) -> Vec<String> {
+        let taints = view.node.taints.iter();
+        let untolerated =
+            taints.filter(|taint| taint.effect != Effect::PreferNoSchedule && !pod.tolerates(taint));
+        untolerated
+            .map(|Taint { key, value, effect }| format!("remove taint: {key}={value}:{effect:?}"))
+            .collect()
     }
 
     fn score(&self, _: usize, _: &Cycle, pod: &Pod, view: NodeView<'_>) -> i64 {
@@ -189,6 +202,12 @@ impl Plugin for NodePorts {
             return Err(Reject::resolvable("node(s) didn't have free ports for the requested pod ports"));
         }
         Ok(())
+    }
+
+    fn remedies(&self, pod: &Pod, view: NodeView<'_>) -> Vec<String> {
+        let ports = pod.needs.ports.iter();
+        let taken = ports.filter(|port| view.usage.ports.iter().any(|used| port.conflicts(used)));
+        taken.map(|port| format!("free port: {}/{}", port.port, port.protocol)).collect()
     }
 
     fn events(&self) -> Events {

@@ -212,6 +212,25 @@ impl Plugin for Fit {
         self.check(pod, view.node, view.usage)
     }
 
+    fn remedies(&self, pod: &Pod, view: NodeView<'_>) -> Vec<String> {
+        let (request, used, total) = (&pod.needs.requests, &view.usage.requested, &view.node.allocatable);
+        let mut missing = Vec::new();
+        let mut add = |name: &str, request: i64, free: i64, unit: &str| {
+            if request > free && request > 0 {
+                missing.push(format!("{name}: +{}{unit}", request - free));
+            }
+        };
+        add("pods", 1, view.node.max_pods - view.usage.pods, "");
+        add("cpu", request.cpu, total.cpu - used.cpu, "m");
+        add("memory", request.memory, total.memory - used.memory, "");
+        let storage = total.ephemeral_storage - used.ephemeral_storage;
+        add("ephemeral-storage", request.ephemeral_storage, storage, "");
+        for (name, amount) in request.others.iter().filter(|(name, _)| !self.ignores(name)) {
+            add(name.as_str(), *amount, total.other(name) - used.other(name), "");
+        }
+        missing
+    }
+
     fn score(&self, _: usize, _: &Cycle, pod: &Pod, view: NodeView<'_>) -> i64 {
         let (mut sum, mut weights) = (0, 0);
         for (name, weight) in &self.resources {

@@ -149,6 +149,24 @@ fn victims(trial: &Trial<'_>, cycle: &mut Cycle, index: usize) -> Option<(Vec<Ar
     found.then_some((lower, violations))
 }
 
+/// Whether the pod would fit onto a row without all pods that are less important.
+pub fn fits_without_lower(trial: &Trial<'_>, cycle: &mut Cycle, index: usize) -> bool {
+    let row = trial.table.row(index);
+    let priority = trial.pod.needs.priority;
+    let lower: Vec<&Arc<Pod>> = row.pods.values().filter(|other| other.needs.priority < priority).collect();
+    let mut usage = row.usage.clone();
+    for other in &lower {
+        usage.remove(other);
+        trial.adjust(cycle, index, other, -1);
+    }
+    let view = NodeView { usage: &usage, ..trial.table.view(index) };
+    let fits = trial.fits(cycle, view, &trial.table.promised(index, trial.pod)).is_ok();
+    for other in &lower {
+        trial.adjust(cycle, index, other, 1);
+    }
+    fits
+}
+
 /// Pods whose disruption a budget does not allow, when all of these are to go in this order.
 fn violating(facts: &Facts, pods: &[Arc<Pod>]) -> FxHashSet<Box<str>> {
     let mut left: FxHashMap<&Key, i64> = FxHashMap::default();
