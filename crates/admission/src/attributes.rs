@@ -7,6 +7,8 @@ use api::model::Resource;
 use api::{Status, Tree};
 use registry::Kind;
 
+use crate::Round;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     Create,
@@ -54,8 +56,11 @@ impl<'a> Gvk<'a> {
     }
 }
 
-/// Where plugins leave what clients and the audit log are to see.
-pub trait Notes: Send + Sync {
+/// The request that an object came with: what is served for it, and where plugins leave what clients and the audit log are to see.
+pub trait Context: Send + Sync {
+    /// The other versions of a resource that are served.
+    fn versions(&self, resource: &Kind) -> Vec<Arc<Kind>>;
+
     /// A text for a `Warning` header.
     fn warn(&self, text: String);
 
@@ -86,13 +91,19 @@ pub struct Attributes<'a> {
     /// Makes the `CreateOptions`, `DeleteOptions`, …
     pub options: &'a (dyn Fn() -> Tree + Send + Sync),
     pub dry_run: bool,
-    pub notes: &'a dyn Notes,
+    pub context: &'a dyn Context,
+    pub round: &'a Round,
 }
 
 impl Attributes<'_> {
     /// The resource itself, of this group.
     pub fn is(&self, group: &str, plural: &str) -> bool {
         self.resource.group == group && self.resource.plural == plural
+    }
+
+    /// Whether the object is of the resource's own kind, and so has its versions.
+    pub fn is_own_kind(&self) -> bool {
+        self.kind == Gvk::of(self.resource)
     }
 
     /// `why` as the refusal of this request.

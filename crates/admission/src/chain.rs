@@ -1,9 +1,13 @@
 //! The plugins in their order. Which of them have to do with a sort of requests is found out once for each.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use api::model::{Resource, Text};
 use api::{Status, Tree};
 use async_trait::async_trait;
+use parking_lot::Mutex;
 
+use crate::webhooks::Rounds;
 use crate::{Attributes, Operation};
 
 /// What requests of one sort share.
@@ -53,6 +57,33 @@ pub trait Plugin: Send + Sync {
     /// Sees the object as it will be stored.
     async fn validate(&self, _attributes: &Attributes<'_>, _object: &Tree) -> Result<(), Status> {
         Ok(())
+    }
+}
+
+/// How often the plugins have seen a request: what one of them changed may concern those before it.
+#[derive(Debug, Default)]
+pub struct Round {
+    second: AtomicBool,
+    again: AtomicBool,
+    webhooks: Mutex<Rounds>,
+}
+
+impl Round {
+    pub(crate) fn is_second(&self) -> bool {
+        self.second.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn ask_again(&self) {
+        self.again.store(true, Ordering::Relaxed);
+    }
+
+    fn begin_second(&self) -> bool {
+        self.again.load(Ordering::Relaxed) && !self.second.swap(true, Ordering::Relaxed)
+    }
+
+    /// What the webhooks keep between the rounds.
+    pub(crate) fn with<T>(&self, act: impl FnOnce(&mut Rounds) -> T) -> T {
+        act(&mut self.webhooks.lock())
     }
 }
 
@@ -106,16 +137,21 @@ impl Chain {
         Plan { own: all(""), subresources: subresources.collect() }
     }
 
+    /// Runs the plugins, and once more when one of them asks for it.
     pub async fn admit(
         &self,
         plan: &Plan,
         attributes: &Attributes<'_>,
         object: &mut Tree,
     ) -> Result<(), Status> {
-        for plugin in self.concerned(plan.of(attributes).mutating) {
-            plugin.admit(attributes, object).await?;
+        loop {
+            for plugin in self.concerned(plan.of(attributes).mutating) {
+                plugin.admit(attributes, object).await?;
+            }
+            if !attributes.round.begin_second() {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     pub async fn validate(

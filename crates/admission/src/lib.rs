@@ -9,8 +9,10 @@ mod plugins;
 mod services;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 
-pub use attributes::{Attributes, Gvk, Notes, Operation, User};
-pub use chain::{Chain, Plan, Plugin, Point};
+pub use attributes::{Attributes, Context, Gvk, Operation, User};
+pub use chain::{Chain, Plan, Plugin, Point, Round};
 pub use plugins::{Settings, on_by_default, standard};
 pub use services::{Question, Services};
+pub use webhooks::{CallError, Called, ClientConfig, Hook, ServiceReference};

@@ -15,6 +15,7 @@ mod tolerations;
 
 use std::sync::Arc;
 
+use crate::webhooks::{MutatingAdmissionWebhook, ValidatingAdmissionWebhook};
 use crate::{Chain, Plugin, Services};
 
 /// What flags say to plugins.
@@ -54,6 +55,8 @@ pub fn standard(services: &Arc<dyn Services>, settings: Settings, enabled: impl 
         Box::new(certificates::CertificateSubjectRestriction),
         Box::new(requester::CertificateRequester),
         Box::new(pod_resize::PodResizeValidator::new(services())),
+        Box::new(MutatingAdmissionWebhook::new(services())),
+        Box::new(ValidatingAdmissionWebhook::new(services())),
     ];
     Chain::new(all.into_iter().filter(|plugin| enabled(plugin.name())).collect())
 }

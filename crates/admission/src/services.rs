@@ -1,12 +1,13 @@
 //! What plugins need of the server.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::Tree;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::User;
+use crate::{CallError, Called, ClientConfig, Hook, User};
 
 /// Something else that the asking user would have to be allowed to do.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +40,23 @@ pub trait Services: Send + Sync {
     }
 
     async fn allows(&self, user: &User<'_>, question: &Question<'_>) -> bool;
+
+    /// What an expression asks about the user, or about a service account.
+    async fn check(&self, user: &User<'_>, check: &cel::Check) -> cel::Answer;
+
+    /// The webhooks of all configurations, in their order. `None` while they are not known.
+    fn hooks(&self, mutating: bool) -> Option<Arc<[Arc<Hook>]>>;
+
+    /// Sends a review to a webhook, and waits for its answer no longer than that.
+    async fn call(
+        &self,
+        client: &ClientConfig,
+        review: Vec<u8>,
+        timeout: Duration,
+    ) -> Result<Tree, CallError>;
+
+    /// Counts a call.
+    fn called(&self, called: &Called<'_>);
 
     fn now(&self) -> Timestamp {
         Timestamp::now()

@@ -180,6 +180,11 @@ impl Cache {
         state.snapshot(fed.max(state.revision))
     }
 
+    /// Revision of the last change to this kind.
+    pub fn changed(&self) -> i64 {
+        self.state.lock().revision
+    }
+
     /// The objects as they were at a revision that is not later than `fed`, when they are still known.
     pub fn snapshot_at(&self, revision: i64, fed: i64) -> Option<Snapshot> {
         let state = self.state.lock();

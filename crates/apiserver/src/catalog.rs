@@ -82,6 +82,14 @@ impl Catalog {
         self.by_plural.get(plural)?.iter().find(same)
     }
 
+    /// The other versions of a resource, in whatever group: those that are stored as the same.
+    pub fn other_versions(&self, kind: &Kind) -> Vec<Arc<Kind>> {
+        let alike = self.by_plural.get(&*kind.plural).into_iter().flatten().map(|found| &found.kind);
+        let same =
+            |other: &&Arc<Kind>| other.storage_prefix == kind.storage_prefix && !other.is_same_version(kind);
+        alike.filter(same).cloned().collect()
+    }
+
     /// Which plugins have to do with what is done to a kind: found out when it is first asked for.
     pub fn plan(&self, chain: &Chain, kind: &Kind) -> Arc<Plan> {
         let make = || Arc::new(chain.plan(kind));

@@ -42,6 +42,7 @@ use crate::request_info::RequestInfo;
 use crate::resources::Resources;
 use crate::settings::Settings;
 use crate::user::User;
+use crate::webhooks::Webhooks;
 use crate::writes::Write;
 use crate::writes::admission::{self as admitting, Sees, ServerServices};
 use render::Target;
@@ -97,8 +98,9 @@ impl Server {
         enabled: impl Fn(&str) -> bool,
     ) -> Arc<Server> {
         let (own, may) = (resources.clone(), authorizer.clone());
+        let webhooks = Webhooks::new(resources.clone());
         let services: Arc<dyn admission::Services> =
-            Arc::new(ServerServices { resources: own, authorizer: may });
+            Arc::new(ServerServices { resources: own, authorizer: may, webhooks });
         let admission = admission::standard(&services, settings.tolerations, enabled);
         let catalog = ArcSwap::from_pointee(Catalog::built_in(&settings.served));
         let address = std::sync::OnceLock::new();

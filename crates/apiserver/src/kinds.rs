@@ -41,6 +41,8 @@ kinds! {
     priority_levels: "flowcontrol.apiserver.k8s.io" "v1" "prioritylevelconfigurations";
     service_cidrs: "networking.k8s.io" "v1" "servicecidrs";
     ip_addresses: "networking.k8s.io" "v1" "ipaddresses";
+    mutating_webhook_configurations: "admissionregistration.k8s.io" "v1" "mutatingwebhookconfigurations";
+    validating_webhook_configurations: "admissionregistration.k8s.io" "v1" "validatingwebhookconfigurations";
     pod_disruption_budgets: "policy" "v1" "poddisruptionbudgets";
     api_services: "apiregistration.k8s.io" "v1" "apiservices";
     roles: "rbac.authorization.k8s.io" "v1" "roles";

@@ -22,6 +22,7 @@ pub mod resources;
 pub mod served;
 pub mod settings;
 pub mod user;
+pub mod webhooks;
 pub mod writes;
 mod yaml;
 

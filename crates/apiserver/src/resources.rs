@@ -85,6 +85,11 @@ impl Resources {
         self.cache(resource)?.get(namespace, name)
     }
 
+    /// Revision of the last change to the resource that the cache has.
+    pub fn changed(&self, resource: &Resource) -> i64 {
+        self.cache(resource).map_or(0, |cache| cache.changed())
+    }
+
     /// All objects in a namespace (`None`: everywhere), from the cache.
     pub fn list(&self, resource: &Resource, namespace: Option<&str>) -> Vec<Arc<Entry>> {
         let Some(cache) = self.cache(resource) else { return Vec::new() };

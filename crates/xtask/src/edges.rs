@@ -19,7 +19,7 @@ const MAY_USE: &[(&str, Option<&[&str]>)] = &[
     ("packetfilter", Some(&[])),
     ("registry", Some(&["api", "machinery", "cel", "store"])),
     ("client", Some(&["api", "machinery", "daemon"])),
-    ("admission", Some(&["registry"])),
+    ("admission", Some(&["registry", "cel"])),
     ("apiserver", Some(&["admission", "registry", "store", "client", "daemon"])),
     ("scheduler", Some(&["client", "daemon"])),
     ("controllers", Some(&["client", "machinery", "daemon"])),

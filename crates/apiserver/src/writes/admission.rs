@@ -4,7 +4,7 @@ mod services;
 
 use std::sync::Arc;
 
-use admission::{Attributes, Gvk, Notes, Operation, Plan};
+use admission::{Attributes, Context, Gvk, Operation, Plan, Round};
 use api::model::Resource;
 use api::{Status, Tree, json};
 use registry::Kind;
@@ -41,6 +41,7 @@ struct Asked<'a> {
     subresource: &'a str,
     operation: Operation,
     shown: &'a Arc<Kind>,
+    round: Round,
 }
 
 impl<'a> Asked<'a> {
@@ -53,7 +54,8 @@ impl<'a> Asked<'a> {
         };
         let plan = write.request.catalog.plan(&write.server.admission, write.resource);
         let idle = plan.is_idle(subresource, operation);
-        (!idle).then_some(Asked { write, plan, subresource, operation, shown })
+        let round = Round::default();
+        (!idle).then_some(Asked { write, plan, subresource, operation, shown, round })
     }
 
     fn attributes<'b>(
@@ -78,13 +80,18 @@ impl<'a> Asked<'a> {
             subresource,
             kind: kind_of(write.resource, subresource),
             shown,
-            namespace: write.namespace,
+            // a namespace's requests are in itself
+            namespace: match &*write.resource.plural {
+                "namespaces" if write.resource.group.is_empty() => write.name,
+                _ => write.namespace,
+            },
             name: if named { write.name } else { "" },
             generate_name,
             old,
             options,
             dry_run: write.options.dry_run,
-            notes: write.request,
+            context: write.request,
+            round: &self.round,
         }
     }
 
@@ -204,7 +211,11 @@ fn field_value(field: &api::model::Field, text: &str, before: &Tree) -> Tree {
     }
 }
 
-impl Notes for Request {
+impl Context for Request {
+    fn versions(&self, resource: &Kind) -> Vec<Arc<Kind>> {
+        self.catalog.other_versions(resource)
+    }
+
     fn warn(&self, text: String) {
         Request::warn(self, text);
     }

@@ -29,6 +29,12 @@ pub struct Answer {
     warnings: Vec<String>,
 }
 
+impl Answer {
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+}
+
 impl Rig {
     pub async fn start() -> Rig {
         Rig::on(Arc::new(Memory::new())).await

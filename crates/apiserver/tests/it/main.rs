@@ -10,3 +10,4 @@ mod rights;
 mod routes;
 mod server;
 mod settings;
+mod webhooks;

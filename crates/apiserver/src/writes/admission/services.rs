@@ -1,19 +1,24 @@
 //! What admission plugins may use of the server.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use admission::{Question, Services};
+use admission::{CallError, Called, ClientConfig, Hook, Question, Services};
 use api::Tree;
 use async_trait::async_trait;
+use cel::Check;
+use cel::library::authorizer::Target;
 use registry::Kind;
 
 use crate::authz::{self, Authorizer};
 use crate::resources::Resources;
 use crate::user::User;
+use crate::webhooks::{self, Webhooks};
 
 pub struct ServerServices {
     pub resources: Arc<Resources>,
     pub authorizer: Arc<Authorizer>,
+    pub webhooks: Webhooks,
 }
 
 #[async_trait]
@@ -34,16 +39,59 @@ impl Services for ServerServices {
         self.get(group, plural, namespace, name)
     }
 
-    async fn allows(&self, user: &admission::User<'_>, question: &Question<'_>) -> bool {
-        let user = User {
-            name: user.name.to_owned(),
-            uid: user.uid.to_owned(),
-            groups: user.groups.to_vec(),
-            extra: user.extra.clone(),
+    fn hooks(&self, mutating: bool) -> Option<Arc<[Arc<Hook>]>> {
+        self.webhooks.all(mutating)
+    }
+
+    async fn call(
+        &self,
+        client: &ClientConfig,
+        review: Vec<u8>,
+        timeout: Duration,
+    ) -> Result<Tree, CallError> {
+        self.webhooks.call(client, review, timeout).await
+    }
+
+    fn called(&self, called: &Called<'_>) {
+        webhooks::count(called);
+    }
+
+    async fn check(&self, user: &admission::User<'_>, check: &Check) -> cel::Answer {
+        let user = match &check.service_account {
+            Some((namespace, name)) => User::service_account(namespace, name),
+            None => owned(user),
         };
+        let nowhere = authz::Attributes::resource(&user, &check.verb, "", "", "", "");
+        let asked = match &check.target {
+            Target::Path(path) => authz::Attributes { is_resource: false, version: "", path, ..nowhere },
+            Target::Resource(resource) => authz::Attributes {
+                group: &resource.group,
+                resource: &resource.resource,
+                subresource: &resource.subresource,
+                namespace: &resource.namespace,
+                name: &resource.name,
+                field_selector: &resource.field_selector,
+                ..nowhere
+            },
+        };
+        let answer = self.authorizer.authorize(&asked).await;
+        cel::Answer { allowed: answer.allowed(), reason: answer.reason, error: None }
+    }
+
+    async fn allows(&self, user: &admission::User<'_>, question: &Question<'_>) -> bool {
+        let user = owned(user);
         let Question { verb, group, resource, namespace, name } = *question;
         let asked = authz::Attributes::resource(&user, verb, group, resource, namespace, name);
         self.authorizer.authorize(&asked).await.allowed()
+    }
+}
+
+fn owned(user: &admission::User<'_>) -> User {
+    User {
+        name: user.name.to_owned(),
+        uid: user.uid.to_owned(),
+        groups: user.groups.to_vec(),
+        extra: user.extra.clone(),
     }
 }
 

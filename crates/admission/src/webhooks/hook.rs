@@ -1,0 +1,120 @@
+//! One webhook of a configuration, in the form in which it is asked.
+
+use std::time::Duration;
+
+use api::Tree;
+use base64::Engine as _;
+use machinery::labels::Selector;
+use registry::tree::{get, has, list, text, texts};
+
+use super::conditions::Conditions;
+
+/// One webhook.
+#[derive(Debug)]
+pub struct Hook {
+    pub configuration: String,
+    pub name: String,
+    pub client: ClientConfig,
+    pub(super) rules: Vec<Rule>,
+    pub(super) namespaces: Result<Selector, String>,
+    pub(super) objects: Result<Selector, String>,
+    /// Whether a rule for one version of a kind is one for all of them.
+    pub(super) equivalent: bool,
+    pub(super) ignores_failures: bool,
+    /// Whether it changes nothing elsewhere when it is asked in a dry run.
+    pub(super) runs_dry: bool,
+    pub(super) timeout: Duration,
+    /// Whether it is asked again when others have changed the object after it.
+    pub(super) reinvoked: bool,
+    /// Versions of the review that it reads.
+    pub(super) versions: Vec<String>,
+    pub(super) conditions: Conditions,
+}
+
+/// Where a webhook is, and whom to believe that it is the one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ClientConfig {
+    pub url: String,
+    pub service: Option<ServiceReference>,
+    /// Certificates in PEM.
+    pub authority: Vec<u8>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ServiceReference {
+    pub namespace: String,
+    pub name: String,
+    pub path: String,
+    pub port: u16,
+}
+
+#[derive(Debug)]
+pub(super) struct Rule {
+    pub groups: Vec<String>,
+    pub versions: Vec<String>,
+    /// Resource and subresource.
+    pub resources: Vec<(String, String)>,
+    pub operations: Vec<String>,
+    pub scope: String,
+}
+
+impl Hook {
+    /// The webhooks of a configuration, in its order.
+    pub fn all(configuration: &Tree) -> Vec<Hook> {
+        let name = text(configuration, "metadata.name");
+        list(configuration, "webhooks").iter().map(|hook| Hook::new(name, hook)).collect()
+    }
+
+    fn new(configuration: &str, hook: &Tree) -> Hook {
+        let selector = |field: &str| match get(hook, field) {
+            Tree::Null => Ok(Selector::everything()),
+            selector => Selector::from_label_selector(selector),
+        };
+        let seconds = get(hook, "timeoutSeconds").as_u64().unwrap_or(10);
+        Hook {
+            configuration: configuration.to_owned(),
+            name: text(hook, "name").to_owned(),
+            client: ClientConfig::of(get(hook, "clientConfig")),
+            rules: list(hook, "rules").iter().map(Rule::of).collect(),
+            namespaces: selector("namespaceSelector"),
+            objects: selector("objectSelector"),
+            equivalent: text(hook, "matchPolicy") == "Equivalent",
+            ignores_failures: text(hook, "failurePolicy") == "Ignore",
+            runs_dry: matches!(text(hook, "sideEffects"), "None" | "NoneOnDryRun"),
+            timeout: Duration::from_secs(seconds),
+            reinvoked: text(hook, "reinvocationPolicy") == "IfNeeded",
+            versions: texts(hook, "admissionReviewVersions").map(str::to_owned).collect(),
+            conditions: Conditions::of(list(hook, "matchConditions")),
+        }
+    }
+}
+
+impl ClientConfig {
+    fn of(tree: &Tree) -> ClientConfig {
+        let service = has(tree, "service").then(|| ServiceReference {
+            namespace: text(tree, "service.namespace").to_owned(),
+            name: text(tree, "service.name").to_owned(),
+            path: text(tree, "service.path").to_owned(),
+            port: get(tree, "service.port").as_u64().and_then(|port| u16::try_from(port).ok()).unwrap_or(443),
+        });
+        let authority = base64::engine::general_purpose::STANDARD.decode(text(tree, "caBundle"));
+        ClientConfig { url: text(tree, "url").to_owned(), service, authority: authority.unwrap_or_default() }
+    }
+}
+
+impl Rule {
+    fn of(tree: &Tree) -> Rule {
+        let all = |field: &str| texts(tree, field).map(str::to_owned).collect();
+        let split = |resource: &str| {
+            let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+            (resource.to_owned(), subresource.to_owned())
+        };
+        Rule {
+            groups: all("apiGroups"),
+            versions: all("apiVersions"),
+            resources: texts(tree, "resources").map(split).collect(),
+            operations: all("operations"),
+            scope: text(tree, "scope").to_owned(),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! `ValidatingAdmissionWebhook`: all at once, since none of them changes anything.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use api::{Status, Tree};
+use async_trait::async_trait;
+use futures::future::join_all;
+
+use super::call::{self, Ended, Failure, ask, is_exempt};
+use super::matching::{Invocation, invocation};
+use super::mutating::old_object;
+use crate::{Attributes, Plugin, Point, Services};
+
+pub struct ValidatingAdmissionWebhook {
+    services: Arc<dyn Services>,
+}
+
+impl ValidatingAdmissionWebhook {
+    pub fn new(services: Arc<dyn Services>) -> Self {
+        Self { services }
+    }
+}
+
+#[async_trait]
+impl Plugin for ValidatingAdmissionWebhook {
+    fn name(&self) -> &'static str {
+        "ValidatingAdmissionWebhook"
+    }
+
+    fn validates(&self, point: &Point<'_>) -> bool {
+        !is_exempt(point)
+    }
+
+    async fn validate(&self, attributes: &Attributes<'_>, object: &Tree) -> Result<(), Status> {
+        let hooks = self.services.hooks(false);
+        let hooks = hooks.ok_or_else(|| attributes.forbid("not yet ready to handle request"))?;
+        let mut invocations = Vec::new();
+        for hook in hooks.iter() {
+            invocations
+                .extend(invocation(&*self.services, hook, attributes, object, attributes.shown).await?);
+        }
+        let asked = invocations.iter().enumerate().map(|(index, invocation)| async move {
+            let began = Instant::now();
+            let outcome = self.one(attributes, invocation, object).await;
+            let ended = call::end(&*self.services, attributes, invocation, "validating", began, outcome)?;
+            if let Ended::FailedOpen = ended {
+                let key = format!("failed-open.validating.webhook.admission.k8s.io/round_0_index_{index}");
+                attributes.context.annotate(key, invocation.hook.name.clone());
+            }
+            Ok(())
+        });
+        join_all(asked).await.into_iter().collect()
+    }
+}
+
+impl ValidatingAdmissionWebhook {
+    async fn one(
+        &self,
+        attributes: &Attributes<'_>,
+        invocation: &Invocation<'_>,
+        object: &Tree,
+    ) -> Result<(), Failure> {
+        let shown = match attributes.is_own_kind() && !object.is_null() {
+            true => attributes.shown.convert_one(&invocation.resource, object.clone()).await,
+            false => Ok(object.clone()),
+        };
+        let old = old_object(attributes, invocation).await.map_err(Failure::Own)?;
+        let shown = shown.map_err(Failure::Own)?;
+        ask(&*self.services, attributes, invocation, shown, old, false).await.map(drop)
+    }
+}

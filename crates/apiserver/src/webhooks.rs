@@ -1,0 +1,153 @@
+//! The webhooks of the cluster: their configurations as the watch cache has them, and how they are asked.
+
+mod client;
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use admission::{CallError, Called, ClientConfig, Hook};
+use api::Tree;
+use daemon::metrics::{CounterVec, HistogramVec, registry};
+use parking_lot::Mutex;
+use registry::Kind;
+
+use crate::cache::entry::Entry;
+use crate::kinds;
+use crate::resources::Resources;
+
+const LABELS: &[&str] = &["name", "operation", "rejected", "type"];
+
+static DURATION: LazyLock<HistogramVec> = LazyLock::new(|| {
+    registry().histogram_vec(
+        "apiserver_admission_webhook_admission_duration_seconds",
+        "Admission webhook latency histogram in seconds, identified by name and broken out for each operation and API resource and type (validate or admit).",
+        LABELS,
+        &[0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0, 25.0],
+    )
+});
+
+static REJECTIONS: LazyLock<CounterVec> = LazyLock::new(|| {
+    registry().counter_vec(
+        "apiserver_admission_webhook_rejection_count",
+        "Admission webhook rejection count, identified by name and broken out for each admission type (validating or admit) and operation. Additional labels specify an error type (calling_webhook_error or apiserver_internal_error if an error occurred; no_error otherwise) and optionally a non-zero rejection code if the webhook rejects the request with an HTTP status code (honored by the apiserver when the code is greater or equal to 400). Codes greater than 600 are truncated to 600, to keep the metrics cardinality bounded.",
+        &["error_type", "name", "operation", "rejection_code", "type"],
+    )
+});
+
+static FAILED_OPEN: LazyLock<CounterVec> = LazyLock::new(|| {
+    registry().counter_vec(
+        "apiserver_admission_webhook_fail_open_count",
+        "Admission webhook fail open count, identified by name and broken out for each admission type (validating or admit).",
+        &["name", "type"],
+    )
+});
+
+static CALLS: LazyLock<CounterVec> = LazyLock::new(|| {
+    registry().counter_vec(
+        "apiserver_admission_webhook_request_total",
+        "Admission webhook request total, identified by name and broken out for each admission type (validating or admit) and operation. Additional labels specify whether the request was rejected or not and an HTTP status code. Codes greater than 600 are truncated to 600, to keep the metrics cardinality bounded.",
+        &["code", "name", "operation", "rejected", "type"],
+    )
+});
+
+/// Both kinds of webhooks.
+pub struct Webhooks {
+    resources: Arc<Resources>,
+    mutating: Compiled,
+    validating: Compiled,
+    client: client::Client,
+}
+
+impl Webhooks {
+    pub fn new(resources: Arc<Resources>) -> Webhooks {
+        Webhooks {
+            mutating: Compiled::new(kinds::mutating_webhook_configurations()),
+            validating: Compiled::new(kinds::validating_webhook_configurations()),
+            client: client::Client::new(resources.clone()),
+            resources,
+        }
+    }
+
+    /// As of now; `None` while the caches are not filled.
+    pub fn all(&self, mutating: bool) -> Option<Arc<[Arc<Hook>]>> {
+        if !self.resources.is_synced() {
+            return None;
+        }
+        let compiled = if mutating { &self.mutating } else { &self.validating };
+        Some(compiled.current(&self.resources))
+    }
+
+    pub async fn call(
+        &self,
+        webhook: &ClientConfig,
+        review: Vec<u8>,
+        timeout: Duration,
+    ) -> Result<Tree, CallError> {
+        self.client.call(webhook, review, timeout).await
+    }
+}
+
+/// The webhooks of all configurations of a kind, made anew where these have changed.
+struct Compiled {
+    kind: &'static Arc<Kind>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The revision of the last change that is in here.
+    revision: i64,
+    /// By configuration, with the version of it.
+    known: HashMap<Arc<str>, (i64, Vec<Arc<Hook>>)>,
+    all: Option<Arc<[Arc<Hook>]>>,
+}
+
+impl Compiled {
+    fn new(kind: &'static Arc<Kind>) -> Compiled {
+        Compiled { kind, state: Mutex::default() }
+    }
+
+    fn current(&self, resources: &Resources) -> Arc<[Arc<Hook>]> {
+        let changed = resources.changed(self.kind);
+        let mut state = self.state.lock();
+        if let Some(all) = &state.all
+            && state.revision == changed
+        {
+            return Arc::clone(all);
+        }
+        let mut former = std::mem::take(&mut state.known);
+        let mut all = Vec::new();
+        for entry in resources.list(self.kind, None) {
+            let (version, hooks) = match former.remove(&entry.key) {
+                Some(known) if known.0 == entry.resource_version => known,
+                _ => (entry.resource_version, hooks(&entry)),
+            };
+            all.extend(hooks.iter().cloned());
+            state.known.insert(Arc::clone(&entry.key), (version, hooks));
+        }
+        let all: Arc<[Arc<Hook>]> = all.into();
+        state.revision = changed;
+        state.all = Some(Arc::clone(&all));
+        all
+    }
+}
+
+fn hooks(entry: &Entry) -> Vec<Arc<Hook>> {
+    Hook::all(&entry.tree()).into_iter().map(Arc::new).collect()
+}
+
+/// Counts a call.
+pub fn count(called: &Called<'_>) {
+    let Called { webhook, step, operation, took, code, rejected, failed_open } = *called;
+    let code = code.min(600).to_string();
+    let refused = if rejected.is_some() { "true" } else { "false" };
+    DURATION.with(&[webhook, operation, refused, step]).observe(took.as_secs_f64());
+    CALLS.with(&[&code, webhook, operation, refused, step]).inc();
+    if let Some(why) = rejected {
+        REJECTIONS.with(&[why, webhook, operation, &code, step]).inc();
+    }
+    if failed_open {
+        FAILED_OPEN.with(&[webhook, step]).inc();
+    }
+}

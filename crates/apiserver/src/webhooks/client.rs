@@ -1,0 +1,313 @@
+//! Asks webhooks over HTTPS. Connections that are idle are kept for the next question; nothing runs between questions.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use admission::{CallError, ClientConfig, ServiceReference};
+use api::Tree;
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
+use http::{Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use rustls::crypto::aws_lc_rs;
+use rustls::{CertificateError, ClientConfig as TlsConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::net::TcpStream;
+
+use crate::kinds;
+use crate::proxy::dial_error;
+use crate::resources::Resources;
+
+/// Idle connections that are kept to one webhook.
+const IDLE: usize = 16;
+/// Webhooks that connections are kept to.
+const KNOWN: usize = 256;
+/// More than any object may have.
+const LONGEST: usize = 16 << 20;
+/// Where systems have the authorities that they trust.
+const SYSTEM: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+
+pub struct Client {
+    resources: Arc<Resources>,
+    known: Mutex<HashMap<ClientConfig, Arc<Backend>>>,
+}
+
+/// One webhook's server.
+struct Backend {
+    tls: Arc<TlsConfig>,
+    idle: Mutex<Vec<Connection>>,
+}
+
+/// A connection with what keeps it going, which is done while it is used.
+struct Connection {
+    /// Where it leads.
+    address: String,
+    sender: http1::SendRequest<Full<Bytes>>,
+    driver: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
+}
+
+/// A webhook's place: how it is called, and where it is.
+struct Place {
+    host: String,
+    port: u16,
+    path: String,
+    /// Of a Service, its address.
+    address: Option<String>,
+}
+
+impl Client {
+    pub fn new(resources: Arc<Resources>) -> Client {
+        Client { resources, known: Mutex::default() }
+    }
+
+    /// Posts a review and reads the answer.
+    pub async fn call(
+        &self,
+        webhook: &ClientConfig,
+        review: Vec<u8>,
+        timeout: Duration,
+    ) -> Result<Tree, CallError> {
+        let failed = |reason: String| CallError { reason, code: 503 };
+        let mut place = place(webhook).map_err(failed)?;
+        let shown = format!(
+            "https://{}:{}{}?timeout={}s",
+            bracketed(&place.host),
+            place.port,
+            place.path,
+            timeout.as_secs()
+        );
+        let posted = |why: String| failed(format!("Post {shown:?}: {why}"));
+        let backend = self.backend(webhook).map_err(posted)?;
+        if let Some(service) = &webhook.service {
+            place.address = Some(self.resolve(service).map_err(posted)?);
+        }
+        let exchange = async {
+            let request = || request(&place, timeout, &review);
+            let (status, body) = backend.exchange(&place, request).await.map_err(posted)?;
+            answer(status, &body)
+        };
+        match tokio::time::timeout(timeout, exchange).await {
+            Ok(answer) => answer,
+            Err(_) => Err(posted("context deadline exceeded".to_owned())),
+        }
+    }
+
+    fn backend(&self, webhook: &ClientConfig) -> Result<Arc<Backend>, String> {
+        let mut known = self.known.lock();
+        if let Some(backend) = known.get(webhook) {
+            return Ok(Arc::clone(backend));
+        }
+        let backend = Arc::new(Backend { tls: tls(&webhook.authority)?, idle: Mutex::default() });
+        if known.len() >= KNOWN {
+            known.clear();
+        }
+        known.insert(webhook.clone(), Arc::clone(&backend));
+        Ok(backend)
+    }
+
+    /// The address of a Service.
+    fn resolve(&self, service: &ServiceReference) -> Result<String, String> {
+        let ServiceReference { namespace, name, port, .. } = service;
+        let found = self.resources.get(kinds::services(), namespace, name);
+        let found = found.ok_or_else(|| format!("service {name:?} not found"))?.tree();
+        let spec = &found["spec"];
+        if spec["type"] == "ExternalName" {
+            return Ok(format!("{}:{port}", spec["externalName"].as_str().unwrap_or_default()));
+        }
+        let address = spec["clusterIP"].as_str().unwrap_or_default();
+        if address == "None" {
+            return Err(format!("cannot route to service with ClusterIP {address:?}"));
+        }
+        let mut ports = spec["ports"].as_array().into_iter().flatten();
+        if !ports.any(|own| own["port"].as_u64() == Some(u64::from(*port))) {
+            return Err(format!("no service port {port} found for service {name:?}"));
+        }
+        Ok(format!("{}:{port}", bracketed(address)))
+    }
+}
+
+/// An IPv6 address as it stands before a port.
+fn bracketed(host: &str) -> String {
+    match host.parse::<IpAddr>() {
+        Ok(IpAddr::V6(address)) => format!("[{address}]"),
+        _ => host.to_owned(),
+    }
+}
+
+fn place(webhook: &ClientConfig) -> Result<Place, String> {
+    let rooted = |path: &str| if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    if let Some(service) = &webhook.service {
+        return Ok(Place {
+            host: format!("{}.{}.svc", service.name, service.namespace),
+            port: service.port,
+            path: rooted(&service.path),
+            address: None,
+        });
+    }
+    if webhook.url.is_empty() {
+        return Err("webhook configuration must have either service or URL".to_owned());
+    }
+    let uri: Uri = webhook.url.parse().map_err(|error| format!("Unparsable URL: {error}"))?;
+    Ok(Place {
+        host: uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned(),
+        port: uri.port_u16().unwrap_or(443),
+        path: rooted(uri.path()),
+        address: None,
+    })
+}
+
+fn request(place: &Place, timeout: Duration, review: &[u8]) -> Result<Request<Full<Bytes>>, String> {
+    Request::post(format!("{}?timeout={}s", place.path, timeout.as_secs()))
+        .header(HOST, format!("{}:{}", bracketed(&place.host), place.port))
+        .header(ACCEPT, "application/json, */*")
+        .header(CONTENT_TYPE, "application/json")
+        .header(USER_AGENT, concat!("kube-apiserver-admission/v", env!("CARGO_PKG_VERSION")))
+        .body(Full::new(Bytes::copy_from_slice(review)))
+        .map_err(|error| error.to_string())
+}
+
+impl Backend {
+    /// One question, over a connection that is there or else a new one.
+    async fn exchange(
+        &self,
+        place: &Place,
+        request: impl Fn() -> Result<Request<Full<Bytes>>, String>,
+    ) -> Result<(StatusCode, Bytes), String> {
+        let authority = format!("{}:{}", bracketed(&place.host), place.port);
+        let address = place.address.clone().unwrap_or(authority);
+        loop {
+            let kept = self.idle.lock().pop();
+            let Some(mut connection) = kept.filter(|kept| kept.address == address) else { break };
+            // one that its server has closed meanwhile shows it here
+            if let Ok(answer) = connection.ask(request()?).await {
+                self.keep(connection);
+                return Ok(answer);
+            }
+        }
+        let mut connection = self.connect(place, address).await?;
+        let answer = connection.ask(request()?).await?;
+        self.keep(connection);
+        Ok(answer)
+    }
+
+    fn keep(&self, connection: Connection) {
+        let mut idle = self.idle.lock();
+        if idle.len() < IDLE && connection.sender.is_ready() {
+            idle.push(connection);
+        }
+    }
+
+    async fn connect(&self, place: &Place, address: String) -> Result<Connection, String> {
+        let stream = TcpStream::connect(&address)
+            .await
+            .map_err(|error| format!("dial tcp {address}: connect: {}", dial_error(&error)))?;
+        let _ = stream.set_nodelay(true);
+        let name = ServerName::try_from(place.host.clone()).map_err(|error| error.to_string())?;
+        let connector = tokio_rustls::TlsConnector::from(self.tls.clone());
+        let stream = connector.connect(name, stream).await.map_err(|error| tls_error(&error))?;
+        let (sender, driver) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+        Ok(Connection { address, sender, driver: Box::pin(driver) })
+    }
+}
+
+impl Connection {
+    async fn ask(&mut self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), String> {
+        let Connection { sender, driver, .. } = self;
+        let asking = async {
+            sender.ready().await.map_err(|error| error.to_string())?;
+            let answer: Response<_> =
+                sender.send_request(request).await.map_err(|error| error.to_string())?;
+            let status = answer.status();
+            let body = Limited::new(answer.into_body(), LONGEST).collect().await;
+            let body = body.map_err(|error| error.to_string())?.to_bytes();
+            // until the connection can take the next one
+            let _ = sender.ready().await;
+            Ok((status, body))
+        };
+        tokio::select! {
+            biased;
+            answer = asking => answer,
+            ended = driver => Err(ended.err().map_or_else(|| "EOF".to_owned(), |error| error.to_string())),
+        }
+    }
+}
+
+/// The review in an answer; or what upstream's client says of such an answer.
+fn answer(status: StatusCode, body: &Bytes) -> Result<Tree, CallError> {
+    let code = status.as_u16();
+    if (200..=206).contains(&code) {
+        let unreadable = |error: String| format!("couldn't get version/kind; json parse error: {error}");
+        return api::decode::untyped(body)
+            .map_err(|error| CallError { reason: unreadable(error), code: 503 });
+    }
+    let text = String::from_utf8_lossy(&body[..body.len().min(2048)]).trim().to_owned();
+    let said = api::decode::untyped(body).ok().filter(|tree| tree["kind"] == "Status");
+    let reason = match said.as_ref().and_then(|status| status["message"].as_str()) {
+        Some(message) => message.to_owned(),
+        None => match code {
+            400 => "the server rejected our request for an unknown reason".to_owned(),
+            401 => "the server has asked for the client to provide credentials".to_owned(),
+            403 => text,
+            404 => "the server could not find the requested resource".to_owned(),
+            405 => "the server does not allow this method on the requested resource".to_owned(),
+            429 => "the server has received too many requests and has asked us to try again later".to_owned(),
+            503 => "the server is currently unable to handle the request".to_owned(),
+            504 => "the server was unable to return a response in the time allotted, but may still be processing the request".to_owned(),
+            500.. => format!("an error on the server ({text:?}) has prevented the request from succeeding"),
+            _ => format!("the server responded with the status code {code} but did not return more information"),
+        },
+    };
+    Err(CallError { reason, code })
+}
+
+/// As Go words a handshake that fails.
+fn tls_error(error: &std::io::Error) -> String {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::InvalidCertificate(why)) => {
+            let why = match why {
+                CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                    "certificate signed by unknown authority".to_owned()
+                }
+                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                    "certificate has expired or is not yet valid".to_owned()
+                }
+                other => other.to_string(),
+            };
+            format!("tls: failed to verify certificate: x509: {why}")
+        }
+        Some(other) => format!("remote error: tls: {other}"),
+        None => error.to_string(),
+    }
+}
+
+/// Trusts these authorities, or else the system's.
+fn tls(authority: &[u8]) -> Result<Arc<TlsConfig>, String> {
+    static SYSTEMS: LazyLock<RootCertStore> = LazyLock::new(|| {
+        let file = SYSTEM.iter().find_map(|path| std::fs::read(path).ok());
+        roots(&file.unwrap_or_default())
+    });
+    let roots = if authority.is_empty() { SYSTEMS.clone() } else { roots(authority) };
+    let config = TlsConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+fn roots(pem: &[u8]) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(pem).flatten());
+    roots
+}
