@@ -67,6 +67,12 @@ pub fn tree(tree: &Tree, message: MessageRef<'_>, strictness: Strictness) -> Res
     check::check(&node::Node::from(tree), check::Source::Tree, message, strictness)
 }
 
+/// Keys that a YAML or JSON document gives twice, worded as upstream's reader of YAML words them.
+pub fn repeated_keys(bytes: &[u8]) -> Vec<String> {
+    let keys = node::repeated_keys(bytes).into_iter();
+    keys.map(|(line, key)| format!("line {line}: key {key:?} already set in map")).collect()
+}
+
 /// A document without a model. Errors are worded as upstream's scanner words them.
 pub fn untyped(bytes: &[u8]) -> Result<Tree, String> {
     node::parse_json(bytes).map(|node| node.to_tree())

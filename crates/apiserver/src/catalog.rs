@@ -100,6 +100,13 @@ impl Catalog {
         }
     }
 
+    /// The versions of a kind, in whatever groups its objects are served.
+    pub fn versions<'c>(&'c self, kind: &'c Kind) -> impl Iterator<Item = &'c Arc<Kind>> {
+        let named = self.by_plural.get(&*kind.plural).into_iter().flatten();
+        let kinds = named.map(|found| &found.kind);
+        kinds.filter(|other| other.storage_prefix == kind.storage_prefix && other.kind == kind.kind)
+    }
+
     /// Whether any version of the group is served.
     pub fn has_group(&self, group: &str) -> bool {
         self.groups.iter().any(|own| own.name == group)

@@ -1,5 +1,6 @@
 //! The generic handlers: one per verb, the same for every resource.
 
+mod apply;
 mod collect;
 mod columns;
 mod components;
@@ -37,7 +38,7 @@ use crate::catalog::Catalog;
 use crate::delegate::{Hook, Reviews, Tokens};
 use crate::negotiate::{self, Endpoint, Form, OBJECTS, STREAMS, page_not_found, status_response};
 use crate::request::Request;
-use crate::request::options::WriteOptions;
+use crate::request::options::{Way, WriteOptions};
 use crate::request_info::RequestInfo;
 use crate::resources::Resources;
 use crate::settings::Settings;
@@ -45,6 +46,7 @@ use crate::user::User;
 use crate::webhooks::Webhooks;
 use crate::writes::Write;
 use crate::writes::admission::{self as admitting, Sees, ServerServices};
+use crate::writes::ownership::Owners;
 use render::Target;
 use route::{Nowhere, Route};
 
@@ -195,6 +197,10 @@ impl<'a> Call<'a> {
             name: self.name(),
             old: None,
             admission: Sees::Object,
+            owners: match options.way {
+                Way::Apply => Owners::Given,
+                _ => Owners::Record,
+            },
         }
     }
 }
@@ -305,6 +311,7 @@ pub async fn connect(server: &Arc<Server>, request: &Request, resource: &Arc<Kin
         name: &info.name,
         old: None,
         admission: Sees::Object,
+        owners: Owners::Given,
     };
     admitting::connect(&write).await
 }

@@ -16,6 +16,7 @@ use crate::handlers::Server;
 use crate::request::Request;
 use crate::request::options::{Way, WriteOptions};
 use crate::writes::admission::Sees;
+use crate::writes::ownership::Owners;
 use crate::writes::{self, Write, delete};
 
 pub use crate::cache::entry::Entry;
@@ -165,8 +166,8 @@ impl Own {
         name: &'a str,
     ) -> Write<'a> {
         let Own { server, request, options } = self;
-        let (old, admission) = (None, Sees::Object);
-        Write { server, request, options, resource, subresource, namespace, name, old, admission }
+        let (old, admission, owners) = (None, Sees::Object, Owners::Record);
+        Write { server, request, options, resource, subresource, namespace, name, old, admission, owners }
     }
 }
 

@@ -7,9 +7,11 @@ pub mod admission;
 pub mod delete;
 mod encode;
 mod metadata;
+pub mod ownership;
 pub use encode::{encode, reordered};
 pub use metadata::{check_name, check_namespace, owners_once, wrong_uid, wrong_version};
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use api::model::Resource;
@@ -28,7 +30,8 @@ use crate::delegate::{Outcome, Reservation};
 use crate::handlers::{Server, status_of};
 use crate::refusal;
 use crate::request::Request;
-use crate::request::options::WriteOptions;
+use crate::request::options::{Way, WriteOptions};
+use ownership::Owners;
 
 /// Names tried for a `generateName` whose suffix is taken.
 const NAME_ATTEMPTS: usize = 8;
@@ -50,6 +53,8 @@ pub struct Write<'a> {
     pub old: Option<&'a Tree>,
     /// What the admission chain sees of it.
     pub admission: admission::Sees,
+    /// What becomes of `managedFields`.
+    pub owners: Owners,
 }
 
 /// Makes the new object out of the old one, both at the request's version.
@@ -135,17 +140,23 @@ pub async fn create(write: &Write<'_>, body: Tree) -> Result<Arc<Entry>, Status>
     }
     let mut body = body;
     metadata::check_namespace(&mut body, write.namespace, cache.kind.is_namespaced())?;
-    if !write.options.dry_run
+    if write.options.way == Way::Apply {
+        metadata::unset(&mut body, "resourceVersion");
+    } else if !write.options.dry_run
         && metadata::text(&body, "resourceVersion").parse::<u64>().is_ok_and(|version| version > 0)
     {
         return Err(Status::failure(500, "", "resourceVersion should not be set on objects to be created"));
     }
     write.request.warn_all(owners_once(&mut body, false));
     write.strategy(write.resource).default(&mut body);
+    metadata::wipe(&mut body);
+    ownership::record_update(write, None, &mut body);
     body = write.resource.convert_one(&cache.kind.resource, body).await?;
     let name = metadata::text(&body, "name").to_owned();
     let named = Write { name: if name.is_empty() { write.name } else { &name }, ..*write };
+    let before = ownership::Before::of(&body);
     admission::mutate(&named, &cache.kind.resource, &mut body).await?;
+    write.request.warn_all(before.check(&mut body));
     write.request.warn_all(owners_once(&mut body, true));
     let may_generate = !metadata::text(&body, "generateName").is_empty();
     let generated = may_generate && metadata::text(&body, "name").is_empty();
@@ -309,7 +320,10 @@ pub async fn update(
                 }
             }
             return match upsert {
-                Some(make) if write.strategy(&kind.resource).allow_create_on_update() => {
+                Some(make)
+                    if write.options.way == Way::Apply
+                        || write.strategy(&kind.resource).allow_create_on_update() =>
+                {
                     let entry = create(write, make(&Tree::Null)?).await?;
                     Ok(Updated { entry, created: true })
                 }
@@ -363,19 +377,22 @@ async fn update_once(
     let mut old = entry.read()?;
     strategy.default(&mut old);
     let write = &Write { old: Some(&old), ..*write };
-    let mut tree = if kind.resource.is_same_version(write.resource) {
-        change(&old)?
-    } else {
-        change(&kind.resource.convert_one(write.resource, old.clone()).await?)?
+    let shown = match kind.resource.is_same_version(write.resource) {
+        true => Cow::Borrowed(&old),
+        false => Cow::Owned(kind.resource.convert_one(write.resource, old.clone()).await?),
     };
+    let mut tree = change(&shown)?;
     metadata::check_name(&mut tree, write.name)?;
     metadata::check_namespace(&mut tree, write.namespace, kind.is_namespaced())?;
     request_strategy.default(&mut tree);
+    ownership::record_update(write, Some(&shown), &mut tree);
     tree = write.resource.convert_one(&kind.resource, tree).await?;
     metadata::check_version(write, strategy, &mut tree, entry)?;
     metadata::check_uid(write, &mut tree, entry, key)?;
     metadata::carry_over(&mut tree, &old);
+    let before = ownership::Before::of(&tree);
     admission::mutate(write, &kind.resource, &mut tree).await?;
+    write.request.warn_all(before.check(&mut tree));
     write.request.warn_all(owners_once(&mut tree, true));
     let context = write.context(&kind.resource, write.name);
     strategy.prepare_for_update(&context, &mut tree, &old);
@@ -388,6 +405,7 @@ async fn update_once(
         }
         write.request.warn_all(strategy.warnings(&context, &tree, Some(&old)));
         admission::validate(write, &kind.resource, &tree).await?;
+        ownership::keep_times(&mut tree, &old);
         let gone = delete::is_done(kind, &tree);
         let value = encode(kind, tree)?;
         put(write, kind, key, entry, value, gone, &mut outcome).await

@@ -55,6 +55,16 @@ impl Kind {
         Ok(object)
     }
 
+    /// [`Kind::convert_one`] where nobody has to be asked, which is an error of others.
+    pub fn convert_at_once(&self, to: &Kind, mut object: Tree) -> Result<Tree, Status> {
+        match &self.conversion {
+            _ if self.is_same_version(to) => {}
+            Conversion::Other(_) => return Err(Status::internal("the conversion has to be asked for")),
+            _ => self.convert_here(to, &mut object)?,
+        }
+        Ok(object)
+    }
+
     pub fn is_same_version(&self, other: &Kind) -> bool {
         self.version == other.version && self.group == other.group
     }

@@ -4,13 +4,16 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
+use api::Tree;
 use api::model::{MessageRef, Model, Resource};
+use machinery::ownership::reset::Reset;
 
 use crate::conversion::Conversion;
 use crate::custom::Custom;
 use crate::profile::{Generation, Profile};
+use crate::resets;
 use crate::rules::RuleSet;
 use crate::strategy::Strategy;
 
@@ -25,6 +28,10 @@ pub struct Kind {
     custom: Option<Box<Custom>>,
     pub profile: Profile,
     pub conversion: Conversion,
+    /// An object in which nothing is set, once it was asked for.
+    empty: OnceLock<Tree>,
+    /// What the strategies of the object and of its subresources reset, once it was asked for.
+    resets: OnceLock<Vec<(&'static str, Reset)>>,
 }
 
 impl Kind {
@@ -41,7 +48,9 @@ impl Kind {
         rules: Arc<RuleSet>,
         profile: Profile,
     ) -> Kind {
-        Kind { row, model, message, rules, custom: None, profile, conversion: Conversion::None }
+        let (empty, resets) = (OnceLock::new(), OnceLock::new());
+        let (custom, conversion) = (None, Conversion::None);
+        Kind { row, model, message, rules, custom, profile, conversion, empty, resets }
     }
 
     /// A kind that a definition makes.
@@ -68,6 +77,23 @@ impl Kind {
     /// The message of its objects.
     pub fn message(&self) -> MessageRef<'_> {
         self.model.at(self.message)
+    }
+
+    /// An object in which nothing is set, as it would be written.
+    pub fn empty(&self) -> &Tree {
+        self.empty.get_or_init(|| {
+            let none = Tree::Object(api::tree::Object::new());
+            let decoded = api::decode::tree(&none, self.message(), api::decode::Strictness::Ignore);
+            let mut tree = decoded.map(|decoded| decoded.tree).unwrap_or(none);
+            api::decode::put_type_meta(&mut tree, &self.kind, &self.api_version());
+            tree
+        })
+    }
+
+    /// The fields that a write to the object, or through one of its subresources, does not change.
+    pub fn reset(&self, subresource: &str) -> &Reset {
+        let resets = self.resets.get_or_init(|| resets::of(self, self.message().custom));
+        resets.iter().find(|(name, _)| *name == subresource).map_or(&Reset::Nothing, |(_, reset)| reset)
     }
 
     /// The rules by which objects, or one of their subresources, are written. Of the subresources `status` and those

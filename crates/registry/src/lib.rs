@@ -27,6 +27,7 @@ mod net;
 pub mod privileged;
 pub mod profile;
 pub mod references;
+mod resets;
 pub mod rules;
 pub mod selectable;
 pub mod strategy;

@@ -148,6 +148,31 @@ fn validate_always(metadata: &Tree, at: &Path<'_>, errors: &mut Vec<Cause>) {
         let detail = "finalizer orphan and foregroundDeletion cannot be both set";
         errors.push(path.invalid(get(metadata, "finalizers"), detail));
     }
+    validate_managers(metadata, errors);
+}
+
+const MANAGER_MAX: usize = 128;
+const SUBRESOURCE_MAX: usize = 256;
+
+/// Checks the entries of who owns which fields; the server makes their other parts.
+fn validate_managers(metadata: &Tree, errors: &mut Vec<Cause>) {
+    let path = METADATA.field("managedFields");
+    for (index, entry) in get(metadata, "managedFields").as_array().into_iter().flatten().enumerate() {
+        let path = path.index(index);
+        let manager = text(entry, "manager");
+        if manager.len() > MANAGER_MAX {
+            errors.push(path.field("manager").too_long(MANAGER_MAX));
+        } else if let Some((at, c)) = manager.char_indices().find(|(_, c)| c.is_control()) {
+            let detail = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
+            errors.push(path.field("manager").invalid(manager, &detail));
+        }
+        if text(entry, "subresource").len() > SUBRESOURCE_MAX {
+            errors.push(path.field("subresource").too_long(SUBRESOURCE_MAX));
+        }
+        if is_full(errors) {
+            break;
+        }
+    }
 }
 
 /// Checks whose finalizers they are.

@@ -186,6 +186,10 @@ impl<'x> Checker<'x> {
     /// What upstream writes for a field, which may be nothing for a value and a zero for none.
     fn present(&mut self, field: &'x Field, value: Option<Tree>) -> Option<Tree> {
         match value {
+            // An empty list of these asks to forget them, as one with an empty entry does. Nothing would be left of it.
+            Some(Tree::Array(entries)) if entries.is_empty() && field.json == "managedFields" => {
+                Some(Tree::Array(vec![Tree::Object(Object::new())]))
+            }
             Some(value) if field.omit_empty && !field.optional && is_empty(&value) => None,
             Some(value) => Some(value),
             None if field.omit_empty => None,

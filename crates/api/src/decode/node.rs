@@ -122,9 +122,90 @@ pub(super) fn parse_yaml(bytes: &[u8]) -> Result<Node<'static>, String> {
         // YAML features without a JSON equivalent have messages of their own.
         match [KEY, VALUE].iter().find_map(|words| line.find(words)) {
             Some(at) => line[at..].to_owned(),
-            None => format!("yaml: {line}"),
+            None => format!("yaml: {}", located(line)),
         }
     })
+}
+
+/// The lines and names of keys that a map has twice.
+pub(super) fn repeated_keys(bytes: &[u8]) -> Vec<(u64, String)> {
+    let mut options = serde_saphyr::Options::default();
+    options.duplicate_keys = serde_saphyr::DuplicateKeyPolicy::PassThrough;
+    let keys = serde_saphyr::from_slice_with_options::<Keys>(first_document(bytes), options);
+    keys.map(|keys| keys.repeated).unwrap_or_default()
+}
+
+/// Keys that are repeated somewhere below a value.
+#[derive(Default)]
+struct Keys {
+    repeated: Vec<(u64, String)>,
+}
+
+impl<'de> Deserialize<'de> for Keys {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(KeysVisitor)
+    }
+}
+
+struct KeysVisitor;
+
+macro_rules! none_of {
+    ($($visit:ident: $of:ty),*) => {$(
+        fn $visit<E>(self, _: $of) -> Result<Keys, E> {
+            Ok(Keys::default())
+        }
+    )*};
+}
+
+impl<'de> Visitor<'de> for KeysVisitor {
+    type Value = Keys;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    none_of!(visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64, visit_str: &str);
+
+    fn visit_unit<E>(self) -> Result<Keys, E> {
+        Ok(Keys::default())
+    }
+
+    fn visit_none<E>(self) -> Result<Keys, E> {
+        Ok(Keys::default())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Keys, A::Error> {
+        let mut keys = Keys::default();
+        while let Some(below) = items.next_element::<Keys>()? {
+            keys.repeated.extend(below.repeated);
+        }
+        Ok(keys)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Keys, A::Error> {
+        let mut keys = Keys::default();
+        let mut seen = std::collections::HashSet::new();
+        while let Some(key) = members.next_key::<serde_saphyr::Spanned<String>>()? {
+            if !seen.insert(key.value.clone()) {
+                keys.repeated.push((key.referenced.line(), key.value));
+            }
+            keys.repeated.extend(members.next_value::<Keys>()?.repeated);
+        }
+        Ok(keys)
+    }
+}
+
+/// The text of an error in YAML as upstream has it: with its line where that is not the first.
+fn located(text: &str) -> String {
+    let parsed = text.strip_prefix("error: line ").and_then(|rest| {
+        let (line, rest) = rest.split_once(" column ")?;
+        Some((line, rest.split_once(": ")?.1))
+    });
+    match parsed {
+        Some(("1", text)) => text.to_owned(),
+        Some((line, text)) => format!("line {line}: {text}"),
+        None => text.to_owned(),
+    }
 }
 
 const KEY: &str = "unsupported map key of type: ";

@@ -110,6 +110,8 @@ impl Role {
             let selectors: Vec<Tree> =
                 self.aggregate.into_iter().map(|labels| json!({"matchLabels": labels})).collect();
             object["aggregationRule"] = json!({"clusterRoleSelectors": selectors});
+            // The rules are the aggregation controller's, and not owned by who made the role.
+            object["rules"] = Tree::Null;
         }
         (if cluster { "clusterroles" } else { "roles" }, self.namespace, object)
     }

@@ -1,4 +1,4 @@
-//! `patch`: JSON patch, JSON merge patch and strategic merge patch. Server-side apply is not there yet.
+//! `patch`: JSON patch, JSON merge patch and strategic merge patch. Server-side apply is in `apply.rs`.
 
 use api::decode::Strictness;
 use api::model::{MessageRef, Resource};
@@ -8,6 +8,7 @@ use api::{Status, Tree};
 use bytes::Bytes;
 use http::{Response, StatusCode};
 
+use super::apply::Apply;
 use super::{Call, render};
 use crate::body::Body;
 use crate::negotiate::content_type;
@@ -20,9 +21,6 @@ enum Kind {
     Merge,
     Strategic,
 }
-
-const ACCEPTED: [&str; 3] =
-    ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
 
 const ACCEPTED_OF_CUSTOM: [&str; 3] =
     ["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
@@ -48,10 +46,6 @@ impl Patch {
                 return Err(Status::unsupported_media_type(&ACCEPTED_OF_CUSTOM));
             }
             "application/strategic-merge-patch+json" => Kind::Strategic,
-            "application/apply-patch+yaml" => {
-                WriteOptions::parse(call.request, Way::Apply)?;
-                return Err(Status::unsupported_media_type(&ACCEPTED));
-            }
             _ => {
                 let mut refused = Status::failure(415, "UnsupportedMediaType", "415: Unsupported Media Type");
                 refused.details = Some(Details::default());
@@ -249,6 +243,9 @@ fn shown(tree: &Tree) -> String {
 }
 
 pub async fn patch(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
+    if let Some(apply) = Apply::parse(call, &body)? {
+        return apply.run(call).await;
+    }
     let (patch, options) = Patch::parse(call, &body)?;
     let message = call.resource.message();
     let change = |old: &Tree| {
@@ -263,7 +260,7 @@ pub async fn patch(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Statu
     Ok(render::object(StatusCode::OK, &updated.entry, &call.target).await)
 }
 
-fn same_uid(resource: &Resource, tree: &Tree, old: &Tree) -> Result<(), Status> {
+pub(super) fn same_uid(resource: &Resource, tree: &Tree, old: &Tree) -> Result<(), Status> {
     let uid = text(tree, "uid");
     if uid == text(old, "uid") || uid.is_empty() {
         return Ok(());

@@ -15,6 +15,7 @@ use crate::body::Body;
 use crate::cache::filter::Filter;
 use crate::request::options::{Way, WriteOptions};
 use crate::tokens::check_names;
+use crate::writes::ownership::Lone;
 use crate::writes::{self, admission};
 
 pub async fn answer(call: &Call<'_>, verb: &str, body: Bytes) -> Result<Response<Body>, Status> {
@@ -45,6 +46,7 @@ pub async fn virtual_kind(
     let reviews = call.server.reviews.as_ref().ok_or_else(Status::unknown_path)?;
     let mut tree = tree;
     let write = call.write(options);
+    writes::ownership::record_update(&write, None, &mut tree);
     admission::mutate(&write, call.resource, &mut tree).await?;
     admission::validate(&write, call.resource, &tree).await?;
     let answer =
@@ -59,6 +61,8 @@ async fn token(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
     let mut request = decode(call, &body, expected, &options)?;
     writes::check_namespace(&mut request, call.namespace(), true)?;
     let write = call.write(&options);
+    let lone = Lone::of("authentication.k8s.io", "v1", "TokenRequest", "authentication.k8s.io/v1");
+    writes::ownership::record_lone(&write, lone.ok_or_else(Status::unknown_path)?, None, &mut request);
     admission::mutate(&write, call.resource, &mut request).await?;
     check_names(&request, call.namespace(), call.name())?;
     read::wait_for(call, None).await?;

@@ -87,6 +87,13 @@ pub fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
+/// Removes the metadata that only the server may set.
+pub fn wipe(tree: &mut Tree) {
+    for field in ["uid", "selfLink", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        unset(tree, field);
+    }
+}
+
 /// Sets the metadata that only the server may set.
 pub fn fill_for_create(tree: &mut Tree) {
     for field in ["selfLink", "deletionTimestamp", "deletionGracePeriodSeconds"] {

@@ -109,7 +109,7 @@ fn changed(old: &Tree, new: &Tree, ty: Type<'_>, level: &mut Level) -> Result<bo
         _ => 0,
     };
     if ty.is_open() && sort(old) != sort(new) {
-        // The value became one of another sort: what was below it is gone, what is there now is new.
+        // The value became one of another sort: the fields of the old one are gone, those of the new one are new.
         let before = changed_as(old, new, ty.form(old), level)?;
         let after = changed_as(old, new, ty.form(new), level)?;
         return Ok(before || after);

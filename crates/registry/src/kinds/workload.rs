@@ -34,6 +34,7 @@ pub(super) const RULES: Table = &[
         ],
     ),
     ("k8s.io.api.apps.v1.ReplicaSetSpec", &[REPLICAS, Rule::Check(replica_set)]),
+    ("k8s.io.api.apps.v1.DaemonSet", &[Rule::DefaultFn(template_generation)]),
     (
         "k8s.io.api.apps.v1.DaemonSetSpec",
         &[HISTORY, Rule::DefaultFn(daemon_strategy), Rule::Check(daemon_set)],
@@ -295,11 +296,25 @@ fn rolling_daemon(rolling: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     }
 }
 
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+/// A client that leaves the generation of the template out says that it is 0.
+fn template_generation(object: &mut Object) {
+    let metadata = object.entry("metadata").or_insert_with(|| Tree::Object(Object::new()));
+    let Some(metadata) = metadata.as_object_mut() else { return };
+    let annotations = metadata.entry("annotations").or_insert_with(|| Tree::Object(Object::new()));
+    if let Some(annotations) = annotations.as_object_mut()
+        && !annotations.contains_key(TEMPLATE_GENERATION)
+    {
+        annotations.insert(TEMPLATE_GENERATION, "0".into());
+        annotations.sort_keys();
+    }
+}
+
 /// The template's generation, which the first version of the API had in the spec, lives on as an annotation.
 fn prepare_daemon_set(_: &Context<'_>, object: &mut Tree, old: Option<&Tree>) {
-    const ANNOTATION: &str = "deprecated.daemonset.template.generation";
     let of = |object: &Tree| -> i64 {
-        let annotation = get(object, "metadata.annotations").get(ANNOTATION).and_then(Tree::as_str);
+        let annotation = get(object, "metadata.annotations").get(TEMPLATE_GENERATION).and_then(Tree::as_str);
         annotation.and_then(|text| text.parse().ok()).unwrap_or(0)
     };
     let generation = match old {
@@ -308,7 +323,7 @@ fn prepare_daemon_set(_: &Context<'_>, object: &mut Tree, old: Option<&Tree>) {
     };
     if generation > 0 {
         let annotations = ensure(object, "metadata.annotations");
-        annotations.insert(ANNOTATION.to_owned(), generation.to_string().into());
+        annotations.insert(TEMPLATE_GENERATION, generation.to_string().into());
         annotations.sort_keys();
     }
 }

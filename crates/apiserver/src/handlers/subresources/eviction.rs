@@ -20,6 +20,7 @@ use crate::request::Request;
 use crate::request::options::{Way, WriteOptions};
 use crate::writes::admission::{self, Sees};
 use crate::writes::delete::{DeleteOptions, delete};
+use crate::writes::ownership::Owners;
 use crate::writes::{self, Write};
 
 /// Attempts at a pod or a budget that others write, too.
@@ -98,7 +99,8 @@ fn of_seen(deletion: &DeleteOptions, pod: &Tree) -> DeleteOptions {
 
 /// Writes why the pod ends, and deletes it. The chain has seen the eviction.
 async fn remove(call: &Call<'_>, deletion: &DeleteOptions, options: &WriteOptions) -> Result<(), Status> {
-    let write = Write { subresource: "", admission: Sees::Nothing, ..call.write(options) };
+    let owners = Owners::Given;
+    let write = Write { subresource: "", admission: Sees::Nothing, owners, ..call.write(options) };
     let mut deletion = deletion.clone();
     if !options.dry_run {
         let marked = mark(&Write { subresource: "status", ..write }, &deletion).await?;

@@ -12,6 +12,7 @@ use crate::kinds;
 use crate::negotiate::status_response;
 use crate::request::options::{Way, WriteOptions};
 use crate::writes::admission::{self, Sees};
+use crate::writes::ownership::Owners;
 use crate::writes::{self, Write};
 
 pub async fn bind(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
@@ -54,7 +55,13 @@ pub async fn bind_tree(
     }
     admission::validate(&asked, call.resource, binding).await?;
     let pods = kinds::pods();
-    let write = Write { resource: pods, subresource: "binding", admission: Sees::Nothing, ..asked };
+    let write = Write {
+        resource: pods,
+        subresource: "binding",
+        admission: Sees::Nothing,
+        owners: Owners::Given,
+        ..asked
+    };
     let change = |old: &Tree| {
         let mut pod = old.clone();
         let (uid, own) =

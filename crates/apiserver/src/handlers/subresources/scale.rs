@@ -8,13 +8,16 @@ use api::{Status, Tree};
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use machinery::labels::Selector;
+use machinery::ownership::managers;
 
+use super::super::apply::Apply;
 use super::super::mutate::decode;
 use super::super::patch::Patch;
 use super::super::{Call, read, render};
 use crate::body::Body;
 use crate::request::options::{Way, WriteOptions};
 use crate::writes::admission::{Sees, View};
+use crate::writes::ownership::{self, Lone, Owners};
 use crate::writes::{self, Write};
 
 const EXPECTED: Expected<'static> = Expected::built_in("autoscaling", "v1", "Scale");
@@ -35,10 +38,14 @@ pub async fn update(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Stat
             call.name()
         )));
     }
-    change(call, &options, &|_| Ok(scale.clone())).await
+    change(call, &options, &|_, _| Ok(scale.clone())).await
 }
 
 pub async fn patch(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
+    if let Some(apply) = Apply::parse(call, &body)? {
+        let merged = |write: &Write<'_>, old: &Tree| apply.scale(write, lone()?, old);
+        return change(call, &apply.options, &merged).await;
+    }
     let (patch, options) = Patch::parse(call, &body)?;
     let resource = api::model::Resource {
         group: "autoscaling".into(),
@@ -47,7 +54,7 @@ pub async fn patch(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Statu
         ..api::model::Resource::default()
     };
     let message = api::tables::kind_message("autoscaling", "v1", "Scale").ok_or_else(Status::unknown_path)?;
-    let scaled = |old: &Tree| {
+    let scaled = |_: &Write<'_>, old: &Tree| {
         let (scale, _) = patch.apply(old, &resource, message)?;
         let uid = |scale: &Tree| text(scale, "uid").to_owned();
         if !uid(&scale).is_empty() && uid(&scale) != uid(old) {
@@ -86,12 +93,19 @@ fn apply(scale: &Tree, object: &mut Tree) {
 async fn change(
     call: &Call<'_>,
     options: &WriteOptions,
-    scaled: &(dyn Fn(&Tree) -> Result<Tree, Status> + Send + Sync),
+    scaled: &(dyn Fn(&Write<'_>, &Tree) -> Result<Tree, Status> + Send + Sync),
 ) -> Result<Response<Body>, Status> {
     // the strategy of the object itself: only its spec changes
-    let write = Write { subresource: "", admission: Sees::View(&VIEW), ..call.write(options) };
+    let owners = Owners::Given;
+    let write = Write { subresource: "", admission: Sees::View(&VIEW), owners, ..call.write(options) };
+    let owner = Write { subresource: "scale", ..write };
     let change = |old: &Tree| {
-        let mut scale = scaled(&scale_of(old))?;
+        let mut old_scale = scale_of(old);
+        managers::set(&mut old_scale, ownership::to_scale(&owner, old)?);
+        let mut scale = scaled(&owner, &old_scale)?;
+        if options.way != Way::Apply {
+            ownership::record_lone(&owner, lone()?, Some(&old_scale), &mut scale);
+        }
         writes::check_name(&mut scale, call.name())?;
         writes::check_namespace(&mut scale, call.namespace(), true)?;
         let replicas = scale.pointer("/spec/replicas").and_then(Tree::as_i64).unwrap_or_default();
@@ -103,10 +117,16 @@ async fn change(
         }
         let mut new = old.clone();
         apply(&scale, &mut new);
+        ownership::from_scale(&owner, &scale, &mut new)?;
         Ok(new)
     };
     let updated = writes::update(&write, &change, None).await?;
     Ok(render::tree_object(StatusCode::OK, scale_of(&updated.entry.read()?), &call.target))
+}
+
+/// The kind of what is read and written here.
+fn lone() -> Result<Lone, Status> {
+    Lone::of("autoscaling", "v1", "Scale", "autoscaling/v1").ok_or_else(Status::unknown_path)
 }
 
 /// A text field of `metadata`.

@@ -219,3 +219,21 @@ fn whoever_applies_after_an_update_shares_or_conflicts() {
     assert_eq!(object.live["spec"]["replicas"], 3);
     assert_eq!(object.owners().len(), 1);
 }
+
+#[test]
+fn what_no_model_describes_is_compared_by_what_it_says() {
+    let kind = kind("ControllerRevision", "k8s.io.api.apps.v1.ControllerRevision", &["apps/v1"]);
+    let mut object = Object::new(kind);
+    let body = br#"{"metadata": {"name": "r"}, "data": {"b": [1], "a": {"c": 1.0}}, "revision": 1}"#;
+    let spaced = api::decode::json(body, object.kind.message, Strictness::Strict).unwrap().tree;
+    object.update("u", &spaced);
+    let data = json!({"a": {"c": 1}, "b": [1]});
+    object.apply("a", &json!({"metadata": {"name": "r"}, "data": data, "revision": 1}), false).unwrap();
+    assert_eq!(
+        object.owners(),
+        [
+            r#"a Apply apps/v1 - {"f:data":{},"f:revision":{}}"#,
+            r#"u Update apps/v1 01 {"f:data":{},"f:revision":{}}"#
+        ]
+    );
+}

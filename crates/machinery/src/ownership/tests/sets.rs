@@ -132,18 +132,3 @@ fn sets_of_another_schema_are_brought_up_to_date() {
     check(expect, expect);
     check(r#"{"f:spec":{"f:gone":{"f:x":{}}}}"#, r#"{"f:spec":{"f:gone":{"f:x":{}}}}"#);
 }
-
-#[test]
-fn patterns_leave_only_what_they_lead_to() {
-    use super::super::reset::Step::{Any, Field};
-    const PATTERNS: &[&[super::super::reset::Step]] =
-        &[&[Field("spec"), Field("containers"), Any, Field("resources")]];
-    let check = |text: &str, expect: &str| {
-        assert_eq!(Reset::AllBut(PATTERNS).filter(set(text)).to_text(), expect);
-    };
-    check(
-        r#"{"f:spec":{"f:a":{},"f:containers":{"k:{\"name\":\"c\"}":{".":{},"f:image":{},"f:resources":{"f:limits":{}}}}},"f:status":{}}"#,
-        r#"{"f:spec":{"f:containers":{"k:{\"name\":\"c\"}":{".":{},"f:resources":{"f:limits":{}}}}}}"#,
-    );
-    check(r#"{"f:spec":{"f:containers":{"k:{\"name\":\"c\"}":{"f:image":{}}}}}"#, "{}");
-}
