@@ -379,7 +379,7 @@ impl Core {
 }
 
 fn preempt(trial: &Trial<'_>, cycle: &mut Cycle, diagnosis: &mut Diagnosis) -> Option<Preemption> {
-    if !trial.profile.preempts || diagnosis.nodes == 0 {
+    if trial.profile.preemption.is_none() || diagnosis.nodes == 0 {
         return None;
     }
     let started = std::time::Instant::now();

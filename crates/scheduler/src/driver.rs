@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::{Client, Event, EventRecorder, EventStyle, Informer, Informers, Scope, Selectors};
+use daemon::features::FeatureGates;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -43,6 +44,8 @@ pub struct Scheduler {
     tasks: TaskTracker,
     namespaces: Informer<Namespace>,
     handle: Handle,
+    /// A pod whose binding takes a while shows the node that it is expected on.
+    announces: bool,
     /// Whether each of the caches beside these is filled.
     facts: Vec<Box<dyn Fn() -> bool + Send + Sync>>,
 }
@@ -55,6 +58,7 @@ impl Scheduler {
         profiles: Vec<Profile>,
         backoff: Backoff,
         host: &str,
+        gates: &FeatureGates,
     ) -> Arc<Scheduler> {
         let recorders = profiles
             .iter()
@@ -93,6 +97,7 @@ impl Scheduler {
             tasks: TaskTracker::new(),
             namespaces: informers.all(),
             handle,
+            announces: gates.enabled("NominatedNodeNameForExpectation"),
             facts,
         });
         scheduler.watch();
@@ -273,6 +278,11 @@ impl Scheduler {
                 let (own, shutdown) = (self.clone(), shutdown.clone());
                 self.tasks.spawn(async move {
                     let mut permit = permit;
+                    if own.announces
+                        && (wait.is_some() || binding.profile.has_pre_bind(&binding.choice.cycle))
+                    {
+                        own.announce(&binding.entry.pod, &binding.node).await;
+                    }
                     if let Some(waiting) = wait {
                         match shutdown.run_until_cancelled(waiting.decided()).await {
                             Some(Ok(())) => permit = own.bindings.clone().acquire_owned().await.ok(),
@@ -332,12 +342,16 @@ impl Scheduler {
         self.record("unschedulable", &pod, started);
         tracing::info!(pod = %pod.key, %node, err = rejection.message, "Pod rejected while waiting on permit");
         if let Some(message) = message {
+            if self.announces {
+                self.clear_nomination(&pod).await;
+            }
             self.unschedulable(&pod, "Unschedulable", &message, None).await;
         }
     }
 
     async fn bind(&self, binding: Binding, started: Instant) {
         let (pod, node) = (binding.entry.pod.clone(), binding.node.clone());
+        let announced = self.announces && binding.profile.has_pre_bind(&binding.choice.cycle);
         match binding.profile.bind(&self.handle, &binding.choice.cycle, &pod, &node).await {
             Ok(()) => {
                 self.core.lock().bound(&binding);
@@ -355,6 +369,9 @@ impl Scheduler {
                 self.record("error", &pod, started);
                 tracing::error!(pod = %pod.key, %node, %error, "Error scheduling pod; retrying");
                 if again {
+                    if announced {
+                        self.clear_nomination(&pod).await;
+                    }
                     self.unschedulable(&pod, "SchedulerError", &error.to_string(), None).await;
                 }
             }

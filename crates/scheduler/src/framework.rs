@@ -112,6 +112,14 @@ pub struct Handle {
     pub changes: watch::Sender<u64>,
 }
 
+/// The fewest candidates that preemption looks for before it chooses among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PreemptionLimits {
+    /// Of all nodes.
+    pub percentage: usize,
+    pub absolute: usize,
+}
+
 /// A pod on trial: one more on a row, or one less.
 pub struct Adjustment<'a> {
     pub table: &'a Table,
@@ -185,6 +193,11 @@ pub trait Plugin: Send + Sync {
     /// Judges from now on as if another pod were on a node, or were not.
     fn adjust(&self, _own: usize, _cycle: &mut Cycle, _pod: &Pod, _adjustment: &Adjustment<'_>) {}
 
+    /// How many nodes preemption looks at, where this plugin stands for it.
+    fn preemption(&self) -> Option<PreemptionLimits> {
+        None
+    }
+
     /// Before scoring; false when every node scores the same.
     fn pre_score(
         &self,
@@ -232,6 +245,11 @@ pub trait Plugin: Send + Sync {
 
     fn permit(&self, _own: usize, _cycle: &mut Cycle, _pod: &Pod, _node: &Symbol) -> Permit {
         Permit::Allow
+    }
+
+    /// Whether [`Plugin::pre_bind`] has anything to do.
+    fn has_pre_bind(&self, _own: usize, _cycle: &Cycle) -> bool {
+        true
     }
 
     /// What has to be done before the pod is bound; an error has it tried again after a while.

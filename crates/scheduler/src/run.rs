@@ -8,6 +8,7 @@ use client::delegated::{
     Authentication, AuthenticationOptions, Authorization, AuthorizationOptions, FrontProxyOptions,
 };
 use client::{Client, Config, Election, EventRecorder, Informers, LeaderElector, Material, Outcome, Rate};
+use daemon::features::FeatureGates;
 use daemon::health::Checks;
 use daemon::serving::{self, TlsConfig};
 use hyper::service::service_fn;
@@ -24,7 +25,8 @@ const PORT: u16 = 10259;
 
 /// Runs until `shutdown`. Losing the lead is an error: the process is to end and be started again.
 pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
-    daemon::features::FeatureGates::default().parse(&options.feature_gates)?;
+    let mut gates = FeatureGates::default();
+    gates.parse(&options.feature_gates)?;
     let configuration = Configuration::from_options(&options)?;
     let written = {
         let mut tree = serde_json::to_value(&configuration)?;
@@ -43,7 +45,8 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     let host = host_name();
 
     let informers = Informers::new(client.clone());
-    let scheduler = Scheduler::new(client.clone(), &informers, profiles, configuration.backoff(), &host);
+    let scheduler =
+        Scheduler::new(client.clone(), &informers, profiles, configuration.backoff(), &host, &gates);
     metrics::register(&scheduler);
 
     let election = &configuration.leader_election;

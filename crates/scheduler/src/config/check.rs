@@ -103,10 +103,26 @@ impl ProfileConfiguration {
                     "strict decoding error: decoding .profiles[{profile}].pluginConfig[{place}]: strict decoding error: decoding args for plugin {name}: strict decoding error: unknown field {field:?}"
                 )));
             }
+            let place = format!("profiles[{profile}].pluginConfig[{place}].args.");
+            let number = |field: &str| given.get(field).and_then(Value::as_i64);
+            let (share, absolute) = ("minCandidateNodesPercentage", "minCandidateNodesAbsolute");
+            for (field, most, range) in [(share, 100, "100]"), (absolute, i64::MAX, "inf)")] {
+                let value = number(field).filter(|value| !(0..=most).contains(value));
+                errors.extend(value.map(|value| {
+                    format!("{place}{field}: Invalid value: {value}: not in valid range [0, {range}")
+                }));
+            }
+            if (number(share), number(absolute)) == (Some(0), Some(0)) {
+                for (field, other) in [(share, absolute), (absolute, share)] {
+                    errors.push(format!(
+                        "{place}{field}: Invalid value: 0: cannot be zero at the same time as {other}"
+                    ));
+                }
+            }
             let weight = given.get("hardPodAffinityWeight").and_then(Value::as_i64).unwrap_or(0);
             if !(0..=100).contains(&weight) {
                 errors.push(format!(
-                    "profiles[{profile}].pluginConfig[{place}].args.hardPodAffinityWeight: Invalid value: {weight}: not in valid range [0, 100]"
+                    "{place}hardPodAffinityWeight: Invalid value: {weight}: not in valid range [0, 100]"
                 ));
             }
         }

@@ -33,7 +33,7 @@ fn plugins_are_turned_off_and_weighed() {
     )
     .unwrap();
     assert_eq!(names(&profile, Point::Score), [("NodeResourcesFit", 7)]);
-    assert!(!profile.preempts);
+    assert_eq!(profile.preemption, None);
     assert!(names(&profile, Point::Filter).iter().any(|(name, _)| *name == "TaintToleration"));
 }
 
@@ -85,6 +85,14 @@ fn validation_is_in_upstreams_words() {
         (
             "profiles: [{pluginConfig: [{name: InterPodAffinity, args: {hardPodAffinityWeight: 300}}]}]",
             "profiles[0].pluginConfig[0].args.hardPodAffinityWeight: Invalid value: 300: not in valid range [0, 100]",
+        ),
+        (
+            "profiles: [{pluginConfig: [{name: DefaultPreemption, args: {minCandidateNodesPercentage: 101}}]}]",
+            "profiles[0].pluginConfig[0].args.minCandidateNodesPercentage: Invalid value: 101: not in valid range [0, 100]",
+        ),
+        (
+            "profiles: [{pluginConfig: [{name: DefaultPreemption, args: {minCandidateNodesPercentage: 0, minCandidateNodesAbsolute: 0}}]}]",
+            "[profiles[0].pluginConfig[0].args.minCandidateNodesPercentage: Invalid value: 0: cannot be zero at the same time as minCandidateNodesAbsolute, profiles[0].pluginConfig[0].args.minCandidateNodesAbsolute: Invalid value: 0: cannot be zero at the same time as minCandidateNodesPercentage]",
         ),
         (
             "leaderElection: {leaseDuration: 5s, renewDeadline: 10s, resourceLock: configmaps}",

@@ -100,7 +100,7 @@ impl Core {
                 }
             }
             let trial = super::profile::Trial { profile: &profile, table: &self.table, pod, active: &active };
-            let fits_by_preemption = profile.preempts
+            let fits_by_preemption = profile.preemption.is_some()
                 && !pod.needs.never_preempts
                 && !objections.is_empty()
                 && only.as_ref().is_none_or(|(names, _)| names.contains(&view.node.name))

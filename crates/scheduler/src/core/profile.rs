@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use super::waiting::{WaitingPod, WaitingPods};
 use crate::cluster::{NodeView, Pod, Symbol, Table};
-use crate::framework::{Adjustment, Cycle, Events, Handle, Permit, Plugin, Point, Refusal, Reject};
+use crate::framework::{
+    Adjustment, Cycle, Events, Handle, Permit, Plugin, Point, PreemptionLimits, Refusal, Reject,
+};
 use crate::metrics::{Ended, PointTimes};
 
 pub struct Profile {
@@ -16,8 +18,8 @@ pub struct Profile {
     weights: Vec<i64>,
     /// Percentage of nodes to find before scoring; 0 adapts to the cluster.
     pub percentage: i64,
-    /// Preemption is enabled.
-    pub preempts: bool,
+    /// Where preemption is enabled.
+    pub preemption: Option<PreemptionLimits>,
     /// Pods that wait for its permit plugins.
     pub waiting: Arc<WaitingPods>,
     pub times: PointTimes,
@@ -42,14 +44,15 @@ impl Profile {
                 }
             }
         }
-        let preempts = !points[Point::PostFilter as usize].is_empty();
+        let preemption =
+            points[Point::PostFilter as usize].iter().find_map(|place| plugins[*place].0.preemption());
         let waiting = Arc::new(WaitingPods::default());
         for (plugin, _) in &plugins {
             plugin.connect(&waiting);
         }
         let (plugins, weights) = plugins.into_iter().take(MOST_PLUGINS).unzip();
         let times = PointTimes::new(name);
-        Profile { name: Symbol::new(name), plugins, points, weights, percentage, preempts, waiting, times }
+        Profile { name: Symbol::new(name), plugins, points, weights, percentage, preemption, waiting, times }
     }
 
     pub fn at(&self, point: Point) -> &[usize] {
@@ -139,6 +142,11 @@ impl Profile {
         self.times.observe(Point::PostBind, Ended::Success, started);
     }
 
+    /// Whether binding the pod takes more than a request.
+    pub fn has_pre_bind(&self, cycle: &Cycle) -> bool {
+        self.each(Point::PreBind).any(|(place, plugin)| plugin.has_pre_bind(place, cycle))
+    }
+
     /// Pre-bind plugins, then the first that binds.
     pub async fn bind(
         &self,
@@ -148,7 +156,9 @@ impl Profile {
         node: &Symbol,
     ) -> Result<(), BindError> {
         let started = Instant::now();
-        for (place, plugin) in self.each(Point::PreBind) {
+        for (place, plugin) in
+            self.each(Point::PreBind).filter(|(place, plugin)| plugin.has_pre_bind(*place, cycle))
+        {
             if let Err(message) = plugin.pre_bind(place, cycle, pod, node, handle).await {
                 self.times.observe(Point::PreBind, Ended::Error, started);
                 return Err(BindError::Refused(message));

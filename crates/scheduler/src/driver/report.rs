@@ -74,6 +74,13 @@ impl Scheduler {
         self.wake.notify_one();
     }
 
+    /// Shows the node that the pod is expected on while its binding takes a while.
+    pub(super) async fn announce(&self, pod: &Pod, node: &Symbol) {
+        if pod.nominated != *node {
+            self.patch_status(pod, json!({"nominatedNodeName": node.as_str()})).await;
+        }
+    }
+
     /// Clears the nomination. The cache may see the nomination later than this, and then its end.
     pub(super) async fn clear_nomination(&self, pod: &Pod) {
         // Null takes the field away.
@@ -206,7 +213,8 @@ mod tests {
             Client::new(Config::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap()).unwrap();
         let informers = Informers::new(client.clone());
         let profiles = Configuration::default().profiles().unwrap();
-        let scheduler = Scheduler::new(client, &informers, profiles, Backoff::default(), "host");
+        let scheduler =
+            Scheduler::new(client, &informers, profiles, Backoff::default(), "host", &Default::default());
         let high = pod("high", json!({"priority": 10}));
         let victims = {
             let mut core = scheduler.core.lock();

@@ -7,16 +7,37 @@ use std::sync::Arc;
 
 use client::Key;
 use rustc_hash::{FxHashMap, FxHashSet};
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::cluster::{Facts, NodeView, Pod, Symbol, Usage};
 use crate::core::profile::Trial;
-use crate::framework::{Cycle, Diagnosis, Plugin, Point};
+use crate::framework::{Cycle, Diagnosis, Plugin, Point, PreemptionLimits};
 
-pub struct DefaultPreemption;
+pub struct DefaultPreemption(PreemptionLimits);
 
-pub fn make(_: &Value) -> Result<Arc<dyn Plugin>, String> {
-    Ok(Arc::new(DefaultPreemption))
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Arguments {
+    min_candidate_nodes_percentage: usize,
+    min_candidate_nodes_absolute: usize,
+}
+
+impl Default for Arguments {
+    fn default() -> Self {
+        Arguments { min_candidate_nodes_percentage: 10, min_candidate_nodes_absolute: 100 }
+    }
+}
+
+pub fn make(arguments: &Value) -> Result<Arc<dyn Plugin>, String> {
+    let arguments = if arguments.is_null() {
+        Arguments::default()
+    } else {
+        Arguments::deserialize(arguments).map_err(|error| error.to_string())?
+    };
+    let (percentage, absolute) =
+        (arguments.min_candidate_nodes_percentage, arguments.min_candidate_nodes_absolute);
+    Ok(Arc::new(DefaultPreemption(PreemptionLimits { percentage, absolute })))
 }
 
 impl Plugin for DefaultPreemption {
@@ -26,6 +47,10 @@ impl Plugin for DefaultPreemption {
 
     fn points(&self) -> &'static [Point] {
         &[Point::PostFilter]
+    }
+
+    fn preemption(&self) -> Option<PreemptionLimits> {
+        Some(self.0)
     }
 }
 
@@ -43,11 +68,6 @@ pub enum Preemption {
     Ineligible(&'static str),
     /// No node would do.
     None(String),
-}
-
-/// How many nodes to try: upstream's defaults, a tenth of all and at least a hundred.
-fn candidates(nodes: usize) -> usize {
-    (nodes / 10).max(100)
 }
 
 /// Searches the nodes that the diagnosis says could be made to fit.
@@ -70,6 +90,8 @@ pub fn search(trial: &Trial<'_>, cycle: &mut Cycle, diagnosis: &Diagnosis) -> Pr
         );
     }
     let mut best: Option<(Victims, Cost)> = None;
+    let limits = trial.profile.preemption;
+    let enough = limits.map_or(0, |limits| (diagnosis.nodes * limits.percentage / 100).max(limits.absolute));
     let mut found = 0;
     for index in &diagnosis.resolvable {
         if let Some((pods, violations)) = victims(trial, cycle, *index) {
@@ -78,7 +100,7 @@ pub fn search(trial: &Trial<'_>, cycle: &mut Cycle, diagnosis: &Diagnosis) -> Pr
                 best = Some((Victims { node: table.row(*index).node.name.clone(), pods }, cost));
             }
             found += 1;
-            if found >= candidates(diagnosis.nodes) {
+            if found >= enough {
                 break;
             }
         }

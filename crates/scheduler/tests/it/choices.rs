@@ -50,7 +50,13 @@ fn taints_and_affinity() {
 #[test]
 fn images_that_are_there() {
     let image = json!({"status": {"images": [{"names": ["web:v1"], "sizeBytes": 800_000_000}]}});
-    check([("a", json!({})), ("b", image)], json!({}), "b");
+    check([("a", json!({})), ("b", image.clone())], json!({}), "b");
+    // Those of init containers and volumes count like those of containers.
+    let other = json!([{"name": "c", "image": "other"}]);
+    let init = json!({"containers": other, "initContainers": [{"name": "i", "image": "web:v1"}]});
+    check([("a", json!({})), ("b", image.clone())], init, "b");
+    let volume = json!({"containers": other, "volumes": [{"name": "v", "image": {"reference": "web:v1"}}]});
+    check([("a", json!({})), ("b", image)], volume, "b");
 }
 
 #[test]

@@ -300,7 +300,10 @@ fn needs(spec: &mut Spec, status: &Status, metadata: &Metadata) -> Needs {
         images: if bound {
             Vec::new()
         } else {
-            spec.containers.iter().map(|container| Symbol::new(&normal_image(&container.image))).collect()
+            let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+            let images = containers.map(|container| container.image.as_str());
+            let images = images.chain(volumes.iter().filter_map(RawVolume::image));
+            images.map(|image| Symbol::new(&normal_image(image))).collect()
         },
         spread: spec
             .topology_spread_constraints

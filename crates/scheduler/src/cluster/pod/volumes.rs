@@ -49,6 +49,20 @@ pub(super) struct RawVolume {
     aws_elastic_block_store: Option<RawDisk>,
     iscsi: Option<RawDisk>,
     rbd: Option<RawDisk>,
+    image: Option<RawImage>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawImage {
+    reference: String,
+}
+
+impl RawVolume {
+    /// The image that the volume is made of.
+    pub fn image(&self) -> Option<&str> {
+        self.image.as_ref().map(|image| image.reference.as_str())
+    }
 }
 
 #[derive(Deserialize, Default)]

@@ -267,6 +267,11 @@ impl Plugin for VolumeBinding {
         }
     }
 
+    fn has_pre_bind(&self, own: usize, cycle: &Cycle) -> bool {
+        let chosen = cycle.state::<State>(own).map(|state| &state.chosen);
+        chosen.is_some_and(|chosen| !(chosen.bindings.is_empty() && chosen.provisions.is_empty()))
+    }
+
     async fn pre_bind(
         &self,
         own: usize,
@@ -277,9 +282,6 @@ impl Plugin for VolumeBinding {
     ) -> Result<(), String> {
         let Some(state) = cycle.state::<State>(own) else { return Ok(()) };
         let Chosen { bindings, provisions } = &state.chosen;
-        if bindings.is_empty() && provisions.is_empty() {
-            return Ok(());
-        }
         for (claim, volume) in bindings {
             write_binding(handle, claim, volume).await?;
         }
