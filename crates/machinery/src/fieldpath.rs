@@ -84,6 +84,11 @@ impl<'a> Path<'a> {
         self.cause("FieldValueInvalid", with_detail(&text, detail))
     }
 
+    /// An invalid value that is not shown.
+    pub fn invalid_unshown(&self, detail: &str) -> Cause {
+        self.cause("FieldValueInvalid", with_detail("Invalid value", detail))
+    }
+
     /// A value of the wrong type.
     pub fn type_invalid<'v>(&self, value: impl Into<Shown<'v>>, detail: &str) -> Cause {
         let text = format!("Invalid value: {}", value.into());
@@ -112,6 +117,11 @@ impl<'a> Path<'a> {
 
     pub fn too_long(&self, max_bytes: usize) -> Cause {
         self.cause("FieldValueTooLong", format!("Too long: may not be more than {max_bytes} bytes"))
+    }
+
+    /// As [`Path::too_long`], of a bound that counts characters.
+    pub fn too_long_characters(&self, max: usize) -> Cause {
+        self.cause("FieldValueTooLong", format!("Too long: may not be more than {max} characters"))
     }
 
     pub fn too_many(&self, actual: usize, max: usize) -> Cause {

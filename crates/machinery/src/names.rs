@@ -127,6 +127,36 @@ pub fn short_name(value: &str) -> Vec<String> {
     in_bytes(dns1123_label(value))
 }
 
+/// [`long_name`] that may have capitals.
+pub fn long_name_caseless(value: &str) -> Vec<String> {
+    let mut errors = Vec::new();
+    if value.len() > SUBDOMAIN_MAX {
+        errors.push(max_length(SUBDOMAIN_MAX));
+    }
+    if !value.split('.').all(|part| label_1123(part.to_ascii_lowercase().as_bytes())) {
+        errors.push(pattern_error(
+            "an RFC 1123 subdomain must consist of alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character",
+            &format!("{LABEL_1123}(\\.{LABEL_1123})*"),
+            &["Example.com"],
+        ));
+    }
+    errors
+}
+
+/// An identifier in C.
+pub fn c_identifier(value: &str) -> Vec<String> {
+    let letter = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
+    let starts = value.bytes().next().is_some_and(letter);
+    if starts && value.bytes().all(|byte| letter(byte) || byte.is_ascii_digit()) {
+        return Vec::new();
+    }
+    vec![pattern_error(
+        "a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_'",
+        "[A-Za-z_][A-Za-z0-9_]*",
+        &["my_name", "MY_NAME", "MyName"],
+    )]
+}
+
 fn in_bytes(problems: Vec<String>) -> Vec<String> {
     problems
         .into_iter()

@@ -6,6 +6,7 @@ pub mod aggregation;
 pub mod autoscaling;
 pub mod batch;
 pub mod certificates;
+pub mod conditions;
 pub mod config;
 pub mod container;
 pub mod coordination;
@@ -13,6 +14,8 @@ pub mod core;
 pub mod devices;
 pub mod discovery;
 pub mod extensions;
+pub mod flow_control;
+pub mod migration;
 pub mod networking;
 pub mod node;
 pub mod pod;
@@ -54,6 +57,7 @@ pub(crate) fn tables()
         devices::RULES,
         discovery::RULES,
         extensions::RULES,
+        flow_control::RULES,
         networking::RULES,
         node::RULES,
         pod::RULES,
@@ -87,6 +91,8 @@ pub fn profile(group: &str, plural: &str) -> Option<&'static Profile> {
         devices::PROFILES,
         discovery::PROFILES,
         extensions::PROFILES,
+        flow_control::PROFILES,
+        migration::PROFILES,
         networking::PROFILES,
         node::PROFILES,
         pod::PROFILES,

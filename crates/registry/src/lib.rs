@@ -1,17 +1,10 @@
 //! A strategy per resource: defaults, validation, columns, selectable fields, subresources. Pure, no HTTP.
 //!
 //! # What is not checked
-//! These kinds have the rules that all share (metadata, immutable identity, status kept apart, generation) and, of
-//! their own, at most defaults. What is wrong in their specs is stored as it comes:
-//! `apiservices`,
-//! `validatingadmissionpolicies`, `validatingadmissionpolicybindings`, `mutatingadmissionpolicies`,
-//! `mutatingadmissionpolicybindings`, `flowschemas`, `prioritylevelconfigurations`,
-//! `podcertificaterequests`, `servicecidrs`, `csistoragecapacities`, `volumeattachments`,
-//! `volumeattributesclasses`, `deviceclasses`, `devicetaintrules`, `resourceclaims`, `resourceclaimtemplates`,
-//! `resourceslices`, `storageversionmigrations`, `componentstatuses`, and the reviews, which are answered and not kept.
+//! `componentstatuses` and the reviews are answered and not kept.
 //!
-//! Gaps in the kinds whose rules are complete: the CEL of webhooks' match conditions is not checked; errors show a
-//! list or map that is given and empty as null.
+//! Gaps in the kinds whose rules are complete: expressions in CEL (of match conditions, policies and device selectors) are
+//! taken as they come; errors show a list or map that is given and empty as null.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -19,6 +12,7 @@ pub mod binding;
 pub mod columns;
 pub mod conversion;
 pub mod custom;
+mod declared;
 pub mod internal;
 pub mod kind;
 pub mod kinds;

@@ -37,7 +37,7 @@ pub fn only_collection(new: &Tree, old: &Tree) -> bool {
 }
 
 static METADATA: Path<'static> = Path::new("metadata");
-const ANNOTATIONS_MAX: usize = 256 * 1024;
+pub const ANNOTATIONS_MAX: usize = 256 * 1024;
 
 /// Checks the metadata of an object about to be created.
 pub fn validate(

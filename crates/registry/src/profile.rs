@@ -22,6 +22,8 @@ pub enum Generation {
     Unset,
     /// 1 from the beginning to the end.
     One,
+    /// Absent on create, raised when anything but metadata and status changes.
+    Changes,
     /// 1 on create, raised when anything but metadata and status changes.
     Spec,
     /// 1 on create, raised when anything but metadata changes.

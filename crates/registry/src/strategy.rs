@@ -10,8 +10,8 @@ use machinery::fieldpath::Path;
 
 use crate::kind::Kind;
 use crate::profile::Generation;
-use crate::tree::{as_object, ensure, get, has, number, object_mut, put, same};
-use crate::{meta, rules};
+use crate::tree::{as_object, ensure, equal, get, has, number, object_mut, put, same};
+use crate::{declared, meta, rules};
 
 /// What a strategy may know of the request. The clock is passed in.
 pub struct Context<'a> {
@@ -51,7 +51,7 @@ impl Strategy<'_> {
         }
         meta::one_of_each_owner(object);
         // a kind that does not count its changes keeps the number it came with
-        if self.kind.profile.generation != Generation::Unset {
+        if !matches!(self.kind.profile.generation, Generation::Unset | Generation::Changes) {
             self.set_generation(object, 1);
         }
         if let Some(prepare) = self.kind.profile.prepare {
@@ -94,6 +94,10 @@ impl Strategy<'_> {
             let status = old.get("status").cloned().unwrap_or_default();
             put(as_object(object), "status", status);
         }
+        // counted before a field that is no longer written is dropped
+        let labelled = self.kind.profile.generation == Generation::SpecAndLabels
+            && (spec_changed(object, old)
+                || !same(get(object, "metadata.labels"), get(old, "metadata.labels")));
         if let Some(prepare) = self.kind.profile.prepare {
             prepare(context, object, Some(old));
         }
@@ -103,10 +107,10 @@ impl Strategy<'_> {
             Generation::Unset | Generation::One => false,
             // a binding sets the node, which is no change of the pod's wanted state
             _ if context.subresource == Some("binding") => false,
-            Generation::Spec => spec_changed(object, old),
+            Generation::Spec | Generation::Changes => spec_changed(object, old),
             Generation::SpecAndStatus => spec_changed(object, old) || changed("status"),
             Generation::SpecAndAnnotations => spec_changed(object, old) || changed("metadata.annotations"),
-            Generation::SpecAndLabels => spec_changed(object, old) || changed("metadata.labels"),
+            Generation::SpecAndLabels => labelled,
         };
         self.set_generation(object, generation + i64::from(raised));
     }
@@ -124,6 +128,7 @@ impl Strategy<'_> {
         if let Some(check) = self.kind.profile.check {
             check(context, object, None, &mut errors);
         }
+        declared::validate(object, None, self.kind.message(), &mut errors);
         errors
     }
 
@@ -140,6 +145,7 @@ impl Strategy<'_> {
             if let Some(check) = self.kind.profile.check_status {
                 check(context, object, Some(old), &mut errors);
             }
+            declared::validate(object, Some(old), self.kind.message(), &mut errors);
             return errors;
         }
         let fixed = |fields: &[(&str, &str)], errors: &mut Vec<Cause>| {
@@ -153,6 +159,7 @@ impl Strategy<'_> {
         if let Some(check) = self.kind.profile.check {
             check(context, object, Some(old), &mut errors);
         }
+        declared::validate(object, Some(old), self.kind.message(), &mut errors);
         errors
     }
 
@@ -263,7 +270,7 @@ fn spec_changed(object: &Tree, old: &Tree) -> bool {
     let counted = |key: &str| !matches!(key, "metadata" | "status" | "kind" | "apiVersion");
     let keys = new.keys().chain(old.keys()).filter(|key| counted(key));
     let null = Tree::Null;
-    keys.into_iter().any(|key| !same(new.get(key).unwrap_or(&null), old.get(key).unwrap_or(&null)))
+    keys.into_iter().any(|key| !equal(new.get(key).unwrap_or(&null), old.get(key).unwrap_or(&null)))
 }
 
 /// Takes only the conditions and the metadata from an approval.

@@ -79,6 +79,19 @@ pub fn same(a: &Tree, b: &Tree) -> bool {
     }
 }
 
+/// Equal as [`same`] compares, but that a structure that is given and empty is not absent.
+pub fn equal(a: &Tree, b: &Tree) -> bool {
+    let absent = |tree: &Tree| tree.is_null() || tree.as_array().is_some_and(Vec::is_empty);
+    match (a, b) {
+        (Tree::Object(x), Tree::Object(y)) => {
+            x.iter().all(|(key, value)| equal(value, y.get(key).unwrap_or(&NULL)))
+                && y.iter().all(|(key, value)| x.contains_key(key) || absent(value))
+        }
+        (Tree::Array(x), Tree::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(x, y)| equal(x, y)),
+        _ => a == b || (absent(a) && absent(b)),
+    }
+}
+
 /// A tree as [`same`] compares it, to be a key of sets.
 #[derive(Clone, Copy)]
 pub struct Alike<'t>(pub &'t Tree);

@@ -1,10 +1,12 @@
-//! Makes `crates/api/src/tables/generated.txt`: what every kind is, as facts.
+//! Makes `crates/api/src/tables/generated.txt`: what every kind is, as facts; and `crates/registry/src/declared.txt`: what
+//! the types declare of their values.
 //!
 //! Sources are what the project publishes for its API level: the Go types' struct tags (JSON and wire
 //! names, order, what is left out when empty), the `.proto` files (which types are messages), OpenAPI
 //! (list, merge and map semantics, required, defaults) and discovery (resources). They come out of the Go
 //! module cache; `go mod download` puts them there. No text meant for people is taken over.
 
+mod declared;
 mod discovery;
 mod emit;
 mod fields;
@@ -21,6 +23,7 @@ const KUBERNETES: &str = "v1.37.1";
 const LIBRARIES: &str = "v0.37.1";
 
 const OUTPUT: &str = "crates/api/src/tables/generated.txt";
+const DECLARED: &str = "crates/registry/src/declared.txt";
 
 #[derive(clap::Args)]
 pub struct Options {
@@ -35,21 +38,23 @@ pub fn run(options: &Options) -> Result<()> {
     let openapi = openapi::Facts::load(&sources.specs())?;
     let model = fields::Model::build(&packages, &openapi)?;
     let discovery = discovery::Discovery::load(&sources.discovery(), &model)?;
-    let text = emit::text(&model, &discovery);
+    let outputs = [(OUTPUT, emit::text(&model, &discovery)), (DECLARED, declared::text(&sources, &model)?)];
 
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let path = root.join(OUTPUT);
-    if options.check {
-        let committed = std::fs::read_to_string(&path).with_context(|| format!("reading {OUTPUT}"))?;
-        if committed != text {
-            bail!("{OUTPUT} is not what the published facts say: run `cargo xtask codegen`");
+    for (output, text) in outputs {
+        let path = root.join(output);
+        if options.check {
+            let committed = std::fs::read_to_string(&path).with_context(|| format!("reading {output}"))?;
+            if committed != text {
+                bail!("{output} is not what the published facts say: run `cargo xtask codegen`");
+            }
+            continue;
         }
-        return Ok(());
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        std::fs::write(&path, &text).with_context(|| format!("writing {output}"))?;
+        println!("{output}: {} lines, {} bytes", text.lines().count(), text.len());
     }
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent)?;
-    }
-    std::fs::write(&path, &text).with_context(|| format!("writing {OUTPUT}"))?;
-    println!("{OUTPUT}: {} messages, {} bytes", model.messages.len(), text.len());
     Ok(())
 }

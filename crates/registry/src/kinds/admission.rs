@@ -1,12 +1,10 @@
-//! Webhook configurations; admission policies, flow schemas and priority levels, of which only the defaults are here.
+//! Webhook configurations and admission policies.
 
+mod policies;
 pub(crate) mod webhooks;
 
-use api::Tree;
-
-use crate::profile::{ALL_METADATA, Generation, Profile};
+use crate::profile::{ALL_METADATA, Check, Generation, Profile};
 use crate::rules::{Literal, Rule, Table};
-use crate::tree::{Object, as_object, fill_pointer, member};
 
 const HOOK: &[Rule] = &[
     Rule::Default("failurePolicy", Literal::Text("Fail")),
@@ -41,45 +39,28 @@ pub(super) const RULES: Table = &[
             Rule::Default("objectSelector", Literal::Json("{}")),
         ],
     ),
-    (
-        "k8s.io.api.flowcontrol.v1.FlowSchemaSpec",
-        &[Rule::Default("matchingPrecedence", Literal::Number(1000))],
-    ),
-    ("k8s.io.api.flowcontrol.v1.PriorityLevelConfigurationSpec", &[Rule::DefaultFn(priority_level)]),
-    (
-        "k8s.io.api.flowcontrol.v1.QueuingConfiguration",
-        &[
-            Rule::Default("queues", Literal::Number(64)),
-            Rule::Default("handSize", Literal::Number(8)),
-            Rule::Default("queueLengthLimit", Literal::Number(50)),
-        ],
-    ),
 ];
 
 pub(super) const PROFILES: &[Profile] = &[
     hooks("validatingwebhookconfigurations"),
     hooks("mutatingwebhookconfigurations"),
-    Profile { status: true, status_keeps: ALL_METADATA, ..policies("validatingadmissionpolicies") },
-    policies("validatingadmissionpolicybindings"),
-    policies("mutatingadmissionpolicies"),
-    policies("mutatingadmissionpolicybindings"),
-    flow_control("flowschemas"),
-    flow_control("prioritylevelconfigurations"),
-];
-
-const fn flow_control(plural: &'static str) -> Profile {
     Profile {
-        generation: Generation::Spec,
         status: true,
         status_keeps: ALL_METADATA,
-        ..Profile::new("flowcontrol.apiserver.k8s.io", plural)
-    }
-}
+        check_status: Some(policies::status),
+        ..policy("validatingadmissionpolicies", policies::validating)
+    },
+    policy("validatingadmissionpolicybindings", policies::validating_binding),
+    policy("mutatingadmissionpolicies", policies::mutating),
+    policy("mutatingadmissionpolicybindings", policies::mutating_binding),
+];
 
-const fn policies(plural: &'static str) -> Profile {
+const fn policy(plural: &'static str, check: Check) -> Profile {
     Profile {
         generation: Generation::Spec,
         unconditional_update: false,
+        check: Some(check),
+        full: true,
         ..Profile::new("admissionregistration.k8s.io", plural)
     }
 }
@@ -91,21 +72,5 @@ const fn hooks(plural: &'static str) -> Profile {
         check: Some(webhooks::check),
         full: true,
         ..Profile::new("admissionregistration.k8s.io", plural)
-    }
-}
-
-fn priority_level(spec: &mut Object) {
-    match member(spec, "type") {
-        "Limited" => {
-            let limited = as_object(spec.entry("limited").or_insert(Tree::Null));
-            fill_pointer(limited, "nominalConcurrencyShares", 30);
-            fill_pointer(limited, "lendablePercent", 0);
-        }
-        "Exempt" => {
-            let exempt = as_object(spec.entry("exempt").or_insert(Tree::Null));
-            fill_pointer(exempt, "nominalConcurrencyShares", 0);
-            fill_pointer(exempt, "lendablePercent", 0);
-        }
-        _ => {}
     }
 }

@@ -5,11 +5,13 @@ mod metrics;
 
 use api::Tree;
 use api::status::Cause;
+use machinery::bounds::is_full;
 use machinery::fieldpath::Path;
 
 use crate::profile::{Generation, Profile};
-use crate::rules::{Literal, Rule, Table};
-use crate::tree::{Object, as_object, fill_pointer, get, int, number, text, unset};
+use crate::rules::{self, Literal, Rule, Table};
+use crate::strategy::Context;
+use crate::tree::{Object, as_object, fill_pointer, get, int, list, number, text, unset};
 
 pub(super) const RULES: Table = &[
     (
@@ -19,7 +21,6 @@ pub(super) const RULES: Table = &[
             Rule::Default("targetCPUUtilizationPercentage", Literal::Number(80)),
             Rule::Check(common),
             Rule::Check(utilization),
-            Rule::After(most),
         ],
     ),
     (
@@ -31,7 +32,6 @@ pub(super) const RULES: Table = &[
             Rule::Check(common),
             Rule::Check(metrics::check),
             Rule::Check(behavior::check),
-            Rule::After(most),
         ],
     ),
 ];
@@ -39,6 +39,7 @@ pub(super) const RULES: Table = &[
 pub(super) const PROFILES: &[Profile] = &[Profile {
     generation: Generation::Spec,
     status: true,
+    check_status: Some(check_status),
     full: true,
     ..Profile::new("autoscaling", "horizontalpodautoscalers")
 }];
@@ -67,12 +68,23 @@ fn default_behavior(spec: &mut Object) {
     }
 }
 
+fn check_status(_: &Context<'_>, scaler: &Tree, _: Option<&Tree>, errors: &mut Vec<Cause>) {
+    let path = Path::new("status");
+    let all = path.field("conditions");
+    for (index, condition) in list(scaler, "status.conditions").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
+        let (generation, at) = (number(condition, "observedGeneration"), all.index(index));
+        rules::not_negative(generation, &at.field("observedGeneration"), errors);
+    }
+    for field in ["currentReplicas", "desiredReplicas"] {
+        rules::not_negative(number(get(scaler, "status"), field), &path.field(field), errors);
+    }
+}
+
 fn common(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let least = int(spec, "minReplicas").unwrap_or(1);
-    if least < 0 {
-        let detail = "must be greater than or equal to 0";
-        errors.push(path.field("minReplicas").invalid(least, detail));
-    }
     let most = number(spec, "maxReplicas");
     if most < least {
         let at = path.field("maxReplicas");
@@ -85,15 +97,6 @@ fn common(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     if !grouped && !matches!(kind, "ReplicationController" | "Pod") {
         let detail = "apiVersion must specify API group";
         errors.push(path.field("scaleTargetRef.apiVersion").invalid(version, detail));
-    }
-}
-
-fn most(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
-    let at = path.field("maxReplicas");
-    match number(spec, "maxReplicas") {
-        0 => errors.push(at.required("")),
-        most if most < 1 => errors.push(at.invalid(most, "must be greater than or equal to 1")),
-        _ => {}
     }
 }
 

@@ -37,7 +37,6 @@ pub(super) const RULES: Table = &[
             Rule::Default("failedJobsHistoryLimit", Literal::Number(1)),
             Rule::Own("jobTemplate"),
             Rule::Check(cron_job),
-            Rule::After(required_schedule),
         ],
     ),
     ("k8s.io.api.batch.v1.JobSpec", &[Rule::Own("template"), Rule::Check(job)]),
@@ -339,9 +338,9 @@ fn cron_job(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let (line, at) = (text(spec, "schedule"), path.field("schedule"));
     if line.contains("TZ") {
         errors.push(at.invalid(line, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"));
-    } else if !line.is_empty()
-        && let Err(problem) = schedule::check(line)
-    {
+    } else if line.is_empty() {
+        errors.push(at.required(""));
+    } else if let Err(problem) = schedule::check(line) {
         errors.push(at.invalid(line, &problem));
     }
     let deadline = "startingDeadlineSeconds";
@@ -372,12 +371,6 @@ fn cron_job(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     }
     for field in ["successfulJobsHistoryLimit", "failedJobsHistoryLimit"] {
         not_negative(number(spec, field), &path.field(field), errors);
-    }
-}
-
-fn required_schedule(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
-    if text(spec, "schedule").is_empty() {
-        errors.push(path.field("schedule").required(""));
     }
 }
 

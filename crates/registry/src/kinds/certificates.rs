@@ -15,7 +15,9 @@ use x509_parser::x509::AttributeTypeAndValue;
 use crate::profile::Profile;
 use crate::rules::Table;
 use crate::strategy::Context;
-use crate::tree::{as_object, get, int, list, put, same, text, texts};
+use crate::tree::{as_object, get, int, list, put, text, texts};
+
+mod status;
 
 pub(super) const RULES: Table = &[];
 
@@ -26,6 +28,7 @@ pub(super) const PROFILES: &[Profile] = &[Profile {
     prepare: Some(prepare),
     prepare_status: Some(prepare_status),
     check: Some(check),
+    check_status: Some(status::check),
     full: true,
     ..Profile::new("certificates.k8s.io", "certificatesigningrequests")
 }];
@@ -167,10 +170,8 @@ fn stamp(context: &Context<'_>, conditions: &mut [Tree], old: &[Tree]) {
 }
 
 fn check(context: &Context<'_>, request: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
-    if let Some(old) = old {
-        if context.subresource == Some("approval") && !same(get(request, "spec"), get(old, "spec")) {
-            errors.push(Path::new("spec").forbidden("field is immutable"));
-        }
+    if old.is_some() {
+        status::check(context, request, old, errors);
         return;
     }
     let spec = Path::new("spec");

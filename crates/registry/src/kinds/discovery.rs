@@ -1,9 +1,11 @@
 //! EndpointSlices.
 
+use std::collections::HashSet;
+
 use api::Tree;
 use api::status::Cause;
 use machinery::bounds::{Seen, is_full};
-use machinery::fieldpath::{Path, Shown};
+use machinery::fieldpath::Path;
 use machinery::names;
 
 use crate::kinds::addresses::canonical;
@@ -12,7 +14,7 @@ use crate::net;
 use crate::profile::{Generation, Profile};
 use crate::rules::{self, Literal, Rule, Table};
 use crate::strategy::Context;
-use crate::tree::{list, text, texts};
+use crate::tree::{fill_pointer, get, list, same, text, texts};
 
 pub(super) const RULES: Table = &[(
     "k8s.io.api.discovery.v1.EndpointPort",
@@ -21,6 +23,7 @@ pub(super) const RULES: Table = &[(
 
 pub(super) const PROFILES: &[Profile] = &[Profile {
     generation: Generation::SpecAndLabels,
+    prepare: Some(prepare),
     check: Some(check),
     warn: Some(super::warnings::endpoint_slice),
     full: true,
@@ -29,16 +32,11 @@ pub(super) const PROFILES: &[Profile] = &[Profile {
 
 fn check(_: &Context<'_>, slice: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
     let kind = text(slice, "addressType");
-    if old.is_some_and(|old| text(old, "addressType") != kind) {
-        errors.push(Path::new("addressType").invalid(Shown::Null, "field is immutable"));
-        return;
-    }
     if kind.is_empty() {
         errors.push(Path::new("addressType").required(""));
     } else if !matches!(kind, "FQDN" | "IPv4" | "IPv6") {
         errors.push(Path::new("addressType").not_supported(kind, &["FQDN", "IPv4", "IPv6"]));
     }
-    endpoints(slice, kind, errors);
     let all = Path::new("ports");
     let mut seen = Seen::new();
     for (index, port) in list(slice, "ports").iter().enumerate() {
@@ -56,7 +54,33 @@ fn check(_: &Context<'_>, slice: &Tree, old: Option<&Tree>, errors: &mut Vec<Cau
         rules::one_of(port, "protocol", &["SCTP", "TCP", "UDP"], &at, errors);
         rules::formatted(port, "appProtocol", names::qualified_name, &at, errors);
     }
+    if old.is_none_or(|old| !same(get(slice, "endpoints"), get(old, "endpoints"))) {
+        endpoints(slice, kind, errors);
+    }
 }
+
+/// An endpoint's topology is no longer written. Where it names a node that it named before, the endpoint says so itself.
+fn prepare(_: &Context<'_>, slice: &mut Tree, old: Option<&Tree>) {
+    if old.is_some_and(|old| same(get(slice, "endpoints"), get(old, "endpoints"))) {
+        return;
+    }
+    let hosts: HashSet<String> = old
+        .map(|old| list(old, "endpoints"))
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|endpoint| get(endpoint, "deprecatedTopology").get(HOST)?.as_str().map(str::to_owned))
+        .collect();
+    let endpoints = slice.get_mut("endpoints").and_then(Tree::as_array_mut).into_iter().flatten();
+    for endpoint in endpoints.filter_map(Tree::as_object_mut) {
+        let Some(topology) = endpoint.remove("deprecatedTopology") else { continue };
+        let host = topology.get(HOST).and_then(Tree::as_str).filter(|host| hosts.contains(*host));
+        if let Some(host) = host.filter(|host| names::is_dns1123_subdomain(host)) {
+            fill_pointer(endpoint, "nodeName", host);
+        }
+    }
+}
+
+const HOST: &str = "kubernetes.io/hostname";
 
 /// The first complaint about a name that should be fully qualified.
 fn domain(name: &str, path: &Path<'_>) -> Option<Cause> {
@@ -91,12 +115,6 @@ fn endpoints(slice: &Tree, kind: &str, errors: &mut Vec<Cause>) {
         }
         let at = all.index(index);
         let path = at.field("addresses");
-        let count = list(endpoint, "addresses").len();
-        if count == 0 {
-            errors.push(path.required(""));
-        } else if count > 100 {
-            errors.push(path.too_many(count, 100));
-        }
         for (position, address) in texts(endpoint, "addresses").enumerate() {
             if is_full(errors) {
                 break;
@@ -131,17 +149,29 @@ fn endpoints(slice: &Tree, kind: &str, errors: &mut Vec<Cause>) {
         ] {
             rules::formatted(endpoint, field, format, &at, errors);
         }
-        let zones = at.field("hints.forZones");
+        hints(get(endpoint, "hints"), &at.field("hints"), errors);
+    }
+}
+
+/// The most zones or nodes that an endpoint may be for.
+const HINTS: usize = 8;
+
+fn hints(hints: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    for (field, format) in
+        [("forZones", names::label_value as crate::meta::NameFormat), ("forNodes", names::dns1123_subdomain)]
+    {
+        let (all, at) = (list(hints, field), path.field(field));
+        if all.len() > HINTS {
+            errors.push(at.too_many(all.len(), HINTS));
+            return;
+        }
         let mut seen = Seen::new();
-        for (index, zone) in list(endpoint, "hints.forZones").iter().enumerate() {
-            if is_full(errors) {
-                break;
-            }
-            let (name, at) = (text(zone, "name"), zones.index(index));
+        for (index, one) in all.iter().enumerate() {
+            let (name, at) = (text(one, "name"), at.index(index));
             if seen.repeats(name) {
                 errors.push(at.field("name").duplicate(name));
             }
-            rules::format(name, names::label_value(name), &at.field("name"), errors);
+            rules::format(name, format(name), &at.field("name"), errors);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use api::Tree;
 use api::status::Cause;
-use machinery::bounds::is_full;
+use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::Path;
 use machinery::{labels, names};
 
@@ -10,7 +10,7 @@ use crate::kinds::batch::domain_path;
 use crate::kinds::probe;
 use crate::kinds::warnings;
 use crate::net;
-use crate::profile::{ALL_METADATA, Generation, Profile};
+use crate::profile::{Generation, Profile};
 use crate::rules::{self, Literal, Rule, Table};
 use crate::strategy::Context;
 use crate::tree::{Object, get, has, int, list, number, text, texts, unset};
@@ -27,12 +27,7 @@ pub(super) const RULES: Table = &[
     ),
     (
         "k8s.io.api.networking.v1.NetworkPolicySpec",
-        &[
-            Rule::DefaultFn(policy_types),
-            Rule::Check(policy),
-            Rule::After(kinds_of_policy),
-            Rule::After(empty_blocks),
-        ],
+        &[Rule::DefaultFn(policy_types), Rule::Check(policy), Rule::After(kinds_of_policy)],
     ),
     ("k8s.io.api.networking.v1.NetworkPolicyPeer", &[Rule::Check(peer)]),
     (
@@ -46,6 +41,7 @@ pub(super) const PROFILES: &[Profile] = &[
         generation: Generation::Spec,
         status: true,
         check: Some(ingress),
+        check_status: Some(ingress_status),
         warn: Some(warnings::ingress),
         warn_status: Some(warnings::balanced),
         full: true,
@@ -57,10 +53,8 @@ pub(super) const PROFILES: &[Profile] = &[
         full: true,
         ..Profile::new(GROUP, "networkpolicies")
     },
-    Profile { status: true, status_keeps: ALL_METADATA, ..Profile::new(GROUP, "servicecidrs") },
     Profile {
         generation: Generation::Spec,
-        immutable: &[("spec.controller", "field is immutable")],
         check: Some(class),
         full: true,
         ..Profile::new(GROUP, "ingressclasses")
@@ -206,15 +200,40 @@ fn reference(reference: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     }
 }
 
+fn ingress_status(_: &Context<'_>, ingress: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
+    const ALL: &str = "status.loadBalancer.ingress";
+    let known: Seen<&str> =
+        old.map(|old| list(old, ALL)).unwrap_or_default().iter().map(|one| text(one, "ip")).collect();
+    let all = Path::new(ALL);
+    for (index, one) in list(ingress, ALL).iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
+        let ([ip, name], at) = (["ip", "hostname"].map(|field| text(one, field)), all.index(index));
+        if !ip.is_empty() && !known.contains(ip) {
+            net::check_ip(ip, &at.field("ip"), errors);
+        }
+        if !name.is_empty() {
+            rules::format(name, names::dns1123_subdomain(name), &at.field("hostname"), errors);
+            if net::parse_ip(name).is_some() {
+                let detail = "must be a DNS name, not an IP address";
+                errors.push(at.field("hostname").invalid(name, detail));
+            }
+        }
+    }
+}
+
 fn class(_: &Context<'_>, class: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
     let path = Path::new("spec");
     let controller = text(class, "spec.controller");
-    if old.is_none() {
-        if controller.len() > 250 {
-            errors.push(path.field("controller").too_long(250));
-        }
-        domain_path(controller, &path.field("controller"), errors);
+    let at = path.field("controller");
+    if old.is_some_and(|old| text(old, "spec.controller") != controller) {
+        errors.push(at.invalid(controller, "field is immutable"));
     }
+    if controller.len() > 250 {
+        errors.push(at.too_long(250));
+    }
+    domain_path(controller, &at, errors);
     let (parameters, at) = (get(class, "spec.parameters"), path.field("parameters"));
     if parameters.is_null() {
         return;
@@ -255,25 +274,6 @@ fn kinds_of_policy(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         }
         if !matches!(kind, "Ingress" | "Egress") {
             errors.push(at.index(index).not_supported(kind, &["Ingress", "Egress"]));
-        }
-    }
-}
-
-/// Blocks without addresses, which are complained of last.
-fn empty_blocks(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
-    for (field, peers) in [("ingress", "from"), ("egress", "to")] {
-        let all = path.field(field);
-        for (index, rule) in list(spec, field).iter().enumerate() {
-            let at = all.index(index);
-            let at = at.field(peers);
-            for (place, peer) in list(rule, peers).iter().enumerate() {
-                if is_full(errors) {
-                    break;
-                }
-                if has(peer, "ipBlock") && text(peer, "ipBlock.cidr").is_empty() {
-                    errors.push(at.index(place).field("ipBlock.cidr").required(""));
-                }
-            }
         }
     }
 }
@@ -332,6 +332,7 @@ fn peer(peer: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
 fn block(block: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let cidr = text(block, "cidr");
     if cidr.is_empty() {
+        errors.push(path.field("cidr").required(""));
         return;
     }
     net::check_cidr(cidr, &path.field("cidr"), errors);

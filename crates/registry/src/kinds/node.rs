@@ -1,17 +1,16 @@
 //! RuntimeClasses.
 
-use api::Tree;
 use api::status::Cause;
-use machinery::Quantity;
+use api::{Tree, json};
 use machinery::bounds::{Seen, is_full};
-use machinery::fieldpath::{Path, Shown};
+use machinery::fieldpath::Path;
 use machinery::{labels, names};
 
-use crate::kinds::pod_spec;
+use crate::kinds::{pod_spec, resources};
 use crate::profile::Profile;
 use crate::rules::{self, Table};
 use crate::strategy::Context;
-use crate::tree::{Alike, entries, get, list, text};
+use crate::tree::{Alike, get, has, list, text};
 
 pub(super) const RULES: Table = &[];
 
@@ -24,18 +23,14 @@ pub(super) const PROFILES: &[Profile] = &[Profile {
     ..Profile::new("node.k8s.io", "runtimeclasses")
 }];
 
-fn check(_: &Context<'_>, class: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
-    let (handler, path) = (text(class, "handler"), Path::new("handler"));
-    if let Some(old) = old
-        && handler != text(old, "handler")
-    {
-        errors.push(path.invalid(Shown::Null, "field is immutable"));
-        return;
+fn check(_: &Context<'_>, class: &Tree, _: Option<&Tree>, errors: &mut Vec<Cause>) {
+    let handler = text(class, "handler");
+    if !handler.is_empty() {
+        rules::format(handler, names::dns1123_label(handler), &Path::new("handler"), errors);
     }
-    if handler.is_empty() {
-        errors.push(path.required(""));
-    } else {
-        rules::format(handler, names::short_name(handler), &path, errors);
+    if has(class, "overhead") {
+        let limits = json!({"limits": get(class, "overhead.podFixed").clone()});
+        resources::requirements(&limits, &Path::new("overhead"), None, errors);
     }
     let path = Path::new("scheduling");
     let selector = get(class, "scheduling.nodeSelector");
@@ -51,17 +46,6 @@ fn check(_: &Context<'_>, class: &Tree, old: Option<&Tree>, errors: &mut Vec<Cau
         if seen.repeats(Alike(toleration)) {
             let shown = crate::internal::shown(toleration, "core.v1.Toleration");
             errors.push(all.index(index).duplicate(shown));
-        }
-    }
-    let overhead = Path::new("overhead.limits");
-    for (name, value) in entries(class, "overhead.podFixed") {
-        if is_full(errors) {
-            break;
-        }
-        let amount = Quantity::from_tree(value).unwrap_or(Quantity::ZERO);
-        if amount.nanos() < 0 {
-            errors
-                .push(overhead.key(name).invalid(&*amount.to_string(), "must be greater than or equal to 0"));
         }
     }
 }

@@ -18,6 +18,9 @@ use crate::tree::{Object, fill_pointer, flag, get, has, int, list, member, text,
 
 use affinity::{node_fields, node_requirement, node_values, pod_affinity, spread, weight};
 
+/// The message of what selects nodes.
+pub(super) const NODE_SELECTOR: &str = "k8s.io.api.core.v1.NodeSelector";
+
 pub(super) const RULES: Table = &[
     (
         "k8s.io.api.core.v1.PodSpec",

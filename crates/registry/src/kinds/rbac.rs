@@ -16,11 +16,8 @@ const GROUP: &str = "rbac.authorization.k8s.io";
 pub(super) const RULES: Table = &[
     ("k8s.io.api.rbac.v1.RoleRef", &[Rule::Default("apiGroup", Literal::Text(GROUP))]),
     ("k8s.io.api.rbac.v1.Subject", &[Rule::DefaultFn(subject_group), Rule::Check(subject)]),
-    ("k8s.io.api.rbac.v1.RoleBinding", &[Rule::Check(role_reference), Rule::After(unnamed)]),
-    (
-        "k8s.io.api.rbac.v1.ClusterRoleBinding",
-        &[Rule::Own("subjects"), Rule::Check(cluster_role_reference), Rule::After(unnamed)],
-    ),
+    ("k8s.io.api.rbac.v1.RoleBinding", &[Rule::Check(role_reference)]),
+    ("k8s.io.api.rbac.v1.ClusterRoleBinding", &[Rule::Own("subjects"), Rule::Check(cluster_role_reference)]),
     ("k8s.io.api.rbac.v1.PolicyRule", &[Rule::Check(rule)]),
 ];
 
@@ -42,6 +39,9 @@ fn subject_group(subject: &mut Object) {
 
 fn subject(subject: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let [kind, name, group] = ["kind", "name", "apiGroup"].map(|field| text(subject, field));
+    if name.is_empty() {
+        errors.push(path.field("name").required(""));
+    }
     match kind {
         "ServiceAccount" => {
             if !name.is_empty() {
@@ -61,14 +61,15 @@ fn subject(subject: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
 }
 
 fn rule(rule: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
-    let idle = list(rule, "verbs").is_empty().then(|| path.field("verbs").required(""));
+    if list(rule, "verbs").is_empty() {
+        errors.push(path.field("verbs").required(""));
+    }
     let empty = |field: &str| list(rule, field).is_empty();
     if !empty("nonResourceURLs") {
         if !empty("apiGroups") || !empty("resources") || !empty("resourceNames") {
             let detail = "rules cannot apply to both regular resources and non-resource URLs";
             errors.push(path.field("nonResourceURLs").invalid(get(rule, "nonResourceURLs"), detail));
         }
-        errors.extend(idle);
         return;
     }
     if empty("apiGroups") {
@@ -77,7 +78,6 @@ fn rule(rule: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     if empty("resources") {
         errors.push(path.field("resources").required("resource rules must supply at least one resource"));
     }
-    errors.extend(idle);
 }
 
 fn role(_: &Context<'_>, role: &Tree, _: Option<&Tree>, errors: &mut Vec<Cause>) {
@@ -144,24 +144,10 @@ fn reference(reference: &Tree, kinds: &[&str], errors: &mut Vec<Cause>) {
     if !kinds.contains(&kind) {
         errors.push(path.field("kind").not_supported(kind, kinds));
     }
-    if !name.is_empty() {
+    if name.is_empty() {
+        errors.push(path.field("name").required(""));
+    } else {
         rules::format(name, names::path_segment(name), &path.field("name"), errors);
-    }
-}
-
-/// Names that are missing, which are complained of last.
-fn unnamed(binding: &Tree, _: &Path<'_>, errors: &mut Vec<Cause>) {
-    if text(binding, "roleRef.name").is_empty() {
-        errors.push(Path::new("roleRef.name").required(""));
-    }
-    let all = Path::new("subjects");
-    for (index, subject) in list(binding, "subjects").iter().enumerate() {
-        if is_full(errors) {
-            break;
-        }
-        if text(subject, "name").is_empty() {
-            errors.push(all.index(index).field("name").required(""));
-        }
     }
 }
 

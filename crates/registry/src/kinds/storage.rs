@@ -1,5 +1,6 @@
 //! Persistent volumes, their claims, storage classes and what CSI drivers register.
 
+mod attachment;
 mod csi;
 mod topology;
 
@@ -13,7 +14,7 @@ use machinery::{labels, names};
 
 use crate::internal;
 use crate::kinds::{container, resources};
-use crate::profile::{ALL_METADATA, Profile};
+use crate::profile::{ALL_METADATA, Generation, Profile};
 use crate::rules::{self, Literal, Rule, Table};
 use crate::strategy::Context;
 use crate::tree::{Object, as_object, ensure, entries, get, has, list, put, same, text, texts};
@@ -22,6 +23,7 @@ const GROUP: &str = "storage.k8s.io";
 
 pub(super) const RULES: Table = &[
     ("k8s.io.api.storage.v1.CSIStorageCapacity", &[Rule::Check(room)]),
+    ("k8s.io.api.storage.v1.VolumeAttachmentSource", &[Rule::Own("inlineVolumeSpec")]),
     (
         "k8s.io.api.core.v1.PersistentVolumeClaimSpec",
         &[Rule::Default("volumeMode", Literal::Text("Filesystem")), Rule::Check(claim)],
@@ -84,6 +86,7 @@ pub(super) const PROFILES: &[Profile] = &[
         ..Profile::new(GROUP, "storageclasses")
     },
     Profile {
+        generation: Generation::Changes,
         unconditional_update: false,
         check: Some(csi::driver),
         warn: Some(super::warnings::csi_driver),
@@ -91,7 +94,10 @@ pub(super) const PROFILES: &[Profile] = &[
         ..Profile::new(GROUP, "csidrivers")
     },
     Profile {
+        status: true,
+        status_keeps: ALL_METADATA,
         unconditional_update: false,
+        prepare_status: Some(csi::prepare_status),
         check: Some(csi::node),
         full: true,
         ..Profile::new(GROUP, "csinodes")
@@ -100,18 +106,19 @@ pub(super) const PROFILES: &[Profile] = &[
         status: true,
         unconditional_update: false,
         status_keeps: ALL_METADATA,
+        check: Some(attachment::check),
+        check_status: Some(attachment::check),
+        full: true,
         ..Profile::new(GROUP, "volumeattachments")
     },
     Profile {
         unconditional_update: false,
+        check: Some(check_room),
         warn: Some(super::warnings::storage_capacity),
+        full: true,
         ..Profile::new(GROUP, "csistoragecapacities")
     },
-    Profile {
-        status: true,
-        unconditional_update: false,
-        ..Profile::new("storagemigration.k8s.io", "storageversionmigrations")
-    },
+    Profile { check: Some(attributes_class), full: true, ..Profile::new(GROUP, "volumeattributesclasses") },
 ];
 
 fn prepare_claim(_: &Context<'_>, claim: &mut Tree, old: Option<&Tree>) {
@@ -294,12 +301,60 @@ fn recycled(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     }
 }
 
+/// What a class provides somewhere is of that class and that place.
+fn check_room(_: &Context<'_>, room: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
+    for field in ["nodeTopology", "storageClassName"] {
+        if old.is_some_and(|old| !same(get(room, field), get(old, field))) {
+            errors.push(Path::new(field).invalid(Shown::of(room, field), "field is immutable"));
+        }
+    }
+}
+
 /// What a class can still provide somewhere.
 fn room(room: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    labels::validate_label_selector(get(room, "nodeTopology"), &path.field("nodeTopology"), errors);
     let class = text(room, "storageClassName");
     rules::format(class, names::dns1123_subdomain(class), &path.field("storageClassName"), errors);
     if has(room, "capacity") {
         resources::not_negative(get(room, "capacity"), &path.field("capacity"), errors);
+    }
+}
+
+/// Checks the volume of an attachment that has no object of its own: it is a CSI driver's.
+fn inline_volume(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    const INLINE: &str = "in the context of inline volumes";
+    for field in ["claimRef", "capacity"] {
+        if !crate::tree::unset(get(spec, field)) {
+            errors.push(path.field(field).forbidden(&format!("may not be specified {INLINE}")));
+        }
+    }
+    if !has(spec, "csi") {
+        errors.push(path.field("csi").required(&format!("has to be specified {INLINE}")));
+    }
+    if list(spec, "accessModes").is_empty() {
+        errors.push(path.field("accessModes").required(""));
+    }
+    modes(spec, path, errors);
+    let policy = text(spec, "persistentVolumeReclaimPolicy");
+    if !matches!(policy, "" | "Retain") {
+        let at = path.field("persistentVolumeReclaimPolicy");
+        errors.push(at.forbidden(&format!("may only be Retain {INLINE}")));
+    }
+    if has(spec, "nodeAffinity") {
+        errors.push(path.field("nodeAffinity").forbidden(&format!("may not be specified {INLINE}")));
+    }
+    one_source(spec, path, errors);
+}
+
+fn one_source(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    if sources(spec).next().is_none() {
+        errors.push(path.required("must specify a volume type"));
+    }
+    for (extra, _) in sources(spec).skip(1) {
+        errors.push(path.field(extra).forbidden("may not specify more than 1 volume type"));
+    }
+    if has(spec, "csi") {
+        csi::volume(get(spec, "csi"), &path.field("csi"), errors);
     }
 }
 
@@ -328,19 +383,11 @@ fn volume(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         let values = ["Delete", "Recycle", "Retain"];
         errors.push(path.field("persistentVolumeReclaimPolicy").not_supported(policy, &values));
     }
-    if sources(spec).next().is_none() {
-        errors.push(path.required("must specify a volume type"));
-    }
-    for (extra, _) in sources(spec).skip(1) {
-        errors.push(path.field(extra).forbidden("may not specify more than 1 volume type"));
-    }
     if has(spec, "nodeAffinity") && !has(spec, "nodeAffinity.required") {
         let detail = "must specify required node constraints";
         errors.push(path.field("nodeAffinity.required").required(detail));
     }
-    if has(spec, "csi") {
-        csi::volume(get(spec, "csi"), &path.field("csi"), errors);
-    }
+    one_source(spec, path, errors);
     if has(spec, "local") {
         match text(spec, "local.path") {
             "" => errors.push(path.field("local.path").required("")),
@@ -401,27 +448,9 @@ fn check_volume(_: &Context<'_>, object: &Tree, old: Option<&Tree>, errors: &mut
     }
 }
 
-fn class(_: &Context<'_>, class: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
-    if let Some(old) = old {
-        for field in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
-            if !same(get(class, field), get(old, field)) {
-                errors.push(Path::new(field).invalid(Shown::Null, "field is immutable"));
-            }
-        }
-        return;
-    }
-    let provisioner = text(class, "provisioner");
-    if provisioner.is_empty() {
-        errors.push(Path::new("provisioner").required(""));
-    } else {
-        let lower = provisioner.to_lowercase();
-        let path = Path::new("provisioner");
-        errors.extend(names::qualified_name(&lower).iter().map(|problem| path.invalid(&*lower, problem)));
-    }
-    if entries(class, "parameters").any(|(key, _)| key.is_empty()) {
-        errors.push(Path::new("parameters").invalid("", "field can not be empty."));
-    }
-    topology::check(list(class, "allowedTopologies"), errors);
+fn class(_: &Context<'_>, class: &Tree, _: Option<&Tree>, errors: &mut Vec<Cause>) {
+    provisioner(class, "provisioner", errors);
+    parameters(class, errors);
     for (field, values) in [
         ("reclaimPolicy", ["Delete", "Retain"]),
         ("volumeBindingMode", ["Immediate", "WaitForFirstConsumer"]),
@@ -431,5 +460,48 @@ fn class(_: &Context<'_>, class: &Tree, old: Option<&Tree>, errors: &mut Vec<Cau
         if !unsaid && !values.contains(&value) {
             errors.push(Path::new(field).not_supported(value, &values));
         }
+    }
+    topology::check(list(class, "allowedTopologies"), errors);
+}
+
+/// The name of what provides volumes.
+fn provisioner(class: &Tree, field: &str, errors: &mut Vec<Cause>) {
+    let name = text(class, field).to_lowercase();
+    if name.is_empty() {
+        errors.push(Path::new(field).required(""));
+    } else {
+        rules::format(&name, names::qualified_name(&name), &Path::new(field), errors);
+    }
+}
+
+const PARAMETERS_MAX: usize = 512;
+const PARAMETERS_BYTES: usize = 256 << 10;
+
+fn parameters(class: &Tree, errors: &mut Vec<Cause>) {
+    let path = Path::new("parameters");
+    if entries(class, "parameters").count() > PARAMETERS_MAX {
+        errors.push(path.too_long(PARAMETERS_MAX));
+        return;
+    }
+    if entries(class, "parameters").any(|(key, _)| key.is_empty()) {
+        errors.push(path.invalid("", "field can not be empty."));
+    }
+    let size = |(key, value): (&str, &Tree)| key.len() + value.as_str().map_or(0, str::len);
+    if entries(class, "parameters").map(size).sum::<usize>() > PARAMETERS_BYTES {
+        errors.push(path.too_long(PARAMETERS_BYTES));
+    }
+}
+
+/// How volumes may be changed: what a class says never changes.
+fn attributes_class(_: &Context<'_>, class: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
+    for field in ["driverName", "parameters"] {
+        if old.is_some_and(|old| !same(get(class, field), get(old, field))) {
+            errors.push(Path::new(field).forbidden(&format!("updates to {field} are forbidden.")));
+        }
+    }
+    provisioner(class, "driverName", errors);
+    parameters(class, errors);
+    if entries(class, "parameters").next().is_none() {
+        errors.push(Path::new("parameters").required("must contain at least one key/value pair"));
     }
 }

@@ -1,5 +1,8 @@
 //! Cluster trust bundles, and the certificates that pods ask for in projected volumes.
 
+mod chains;
+mod requests;
+
 use api::Tree;
 use api::status::Cause;
 use machinery::bounds::is_full;
@@ -7,12 +10,11 @@ use machinery::fieldpath::Path;
 use machinery::names;
 use x509_parser::pem::Pem;
 
-use crate::internal;
 use crate::kinds::certificates::signer_name;
 use crate::profile::{ALL_METADATA, Profile};
 use crate::rules::{Literal, Rule, Table};
 use crate::strategy::Context;
-use crate::tree::{get, int, same, text};
+use crate::tree::{get, int, text};
 
 const A_DAY: Rule = Rule::Default("maxExpirationSeconds", Literal::Number(86400));
 
@@ -26,7 +28,9 @@ pub(super) const PROFILES: &[Profile] = &[
     Profile {
         status: true,
         status_keeps: ALL_METADATA,
-        check: Some(request),
+        check: Some(requests::check),
+        check_status: Some(requests::check_status),
+        full: true,
         ..Profile::new("certificates.k8s.io", "podcertificaterequests")
     },
     Profile {
@@ -37,14 +41,6 @@ pub(super) const PROFILES: &[Profile] = &[
         ..Profile::new("certificates.k8s.io", "clustertrustbundles")
     },
 ];
-
-fn request(_: &Context<'_>, request: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
-    let spec = get(request, "spec");
-    if old.is_some_and(|old| !same(spec, get(old, "spec"))) {
-        let shown = internal::shown(spec, "certificates.v1.PodCertificateRequestSpec");
-        errors.push(Path::new("spec").invalid(shown, "field is immutable"));
-    }
-}
 
 const OMITTED: &str = "<value omitted>";
 

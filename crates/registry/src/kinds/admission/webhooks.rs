@@ -23,6 +23,7 @@ pub(super) fn check(_: &Context<'_>, configuration: &Tree, _: Option<&Tree>, err
             errors.push(at.field("name").duplicate(name));
         }
     }
+    super::policies::reserved(configuration, errors);
 }
 
 fn webhook(hook: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
@@ -66,7 +67,7 @@ fn qualified(name: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
     rules::format(name, problems, path, errors);
 }
 
-fn rule_with_operations(rule: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+pub(super) fn rule_with_operations(rule: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     const OPERATIONS: [&str; 5] = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
     let operations = path.field("operations");
     some(rule, "operations", &operations, "operations", errors);
@@ -212,7 +213,7 @@ fn service_path(place: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
     }
 }
 
-fn conditions(hook: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+pub(super) fn conditions(hook: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let conditions = list(hook, "matchConditions");
     if conditions.len() > 64 {
         errors.push(path.too_many(conditions.len(), 64));
