@@ -119,6 +119,11 @@ impl DeclType {
         DeclType::new(DeclKind::String, max, 2)
     }
 
+    /// How often a value of the type can be in the largest request, for the cost of rules below lists and maps without limits.
+    pub fn max_cardinality(&self) -> u64 {
+        MAX_REQUEST / (self.min_size + 1)
+    }
+
     /// How the checker sees it.
     pub fn of(&self) -> Type {
         match &self.kind {

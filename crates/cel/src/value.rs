@@ -2,6 +2,7 @@
 
 mod compare;
 mod equal;
+mod keyed;
 mod list;
 mod map;
 mod tree;

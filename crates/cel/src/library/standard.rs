@@ -353,10 +353,10 @@ fn map_insert<'v>(context: &Context<'_>, args: &mut [Value<'v>]) -> Outcome<Valu
         _ => return Err(EvalError::no_such_overload()),
     };
     for (key, value) in entries {
-        let Some(place) = Key::of(&key) else {
+        if Key::of(&key).is_none() {
             return Err(EvalError::message(format!("unsupported key type: {}", key.type_of().name())));
-        };
-        if table.get(&place).is_some() {
+        }
+        if table.get(&key).is_some() {
             return Err(EvalError::message(format!("insert failed: key {} already exists", key.plain())));
         }
         table.insert(key, value);

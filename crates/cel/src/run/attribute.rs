@@ -130,12 +130,19 @@ impl<'p, 'v> Run<'p, 'v> {
                 };
             }
             By::Constant(key) => key.clone(),
-            By::Computed(node) => self.part(node)?,
+            By::Computed(node) => match self.part(node) {
+                Err(error) if !optional && !error.is_final() => {
+                    self.charge(1)?;
+                    return Err(error);
+                }
+                key => key?,
+            },
         };
         let found = find_value(value, &key);
         match found {
             Ok(None) if optional => return Ok(None),
             Err(error) if optional && error == out_of_bounds(&key) => return Ok(None),
+            Err(error) if optional => return Err(error),
             _ => self.charge(1)?,
         }
         match found? {

@@ -1,6 +1,6 @@
 //! Equality across types: values of types that cannot be compared are unequal, numbers are equal by value.
 
-use super::list::position_of;
+use super::keyed::Places;
 use super::{List, Map, Outcome, Value};
 use crate::decl::{DeclKind, ListSemantics};
 
@@ -31,30 +31,22 @@ fn lists_are_equal<'v>(one: &List<'v>, other: &List<'v>) -> Outcome<bool> {
     if one.len() != other.len() {
         return Ok(false);
     }
-    match one.semantics() {
-        ListSemantics::Atomic => {
-            for (one, other) in one.iter().zip(other.iter()) {
-                if !one?.equals(&other?)? {
-                    return Ok(false);
-                }
+    let semantics = one.semantics();
+    if *semantics == ListSemantics::Atomic {
+        for (one, other) in one.iter().zip(other.iter()) {
+            if !one?.equals(&other?)? {
+                return Ok(false);
             }
         }
-        ListSemantics::Set => {
-            for item in other.iter() {
-                if !one.contains(&item?)? {
-                    return Ok(false);
-                }
-            }
-        }
-        ListSemantics::Map(keys) => {
-            let items = one.to_vec()?;
-            for item in other.iter() {
-                let item = item?;
-                match position_of(&items, &item, keys)? {
-                    Some(at) if items[at].equals(&item)? => {}
-                    _ => return Ok(false),
-                }
-            }
+        return Ok(true);
+    }
+    let items = one.to_vec()?;
+    let places = Places::of(&items, semantics)?;
+    for item in other.iter() {
+        let item = item?;
+        match places.find(&items, &item, semantics)? {
+            Some(at) if items[at].equals(&item)? => {}
+            _ => return Ok(false),
         }
     }
     Ok(true)

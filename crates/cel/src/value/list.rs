@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use api::Tree;
 
+use super::keyed::Places;
 use super::{Outcome, Value};
 use crate::decl::{DeclType, ListSemantics};
 use crate::error::EvalError;
@@ -90,59 +91,24 @@ impl<'v> List<'v> {
             list => Arc::new(list.to_vec()?),
         };
         let grown = Arc::make_mut(&mut items);
+        if *semantics == ListSemantics::Atomic {
+            for item in other.iter() {
+                grown.push(item?);
+            }
+            return Ok(List::Values(items));
+        }
+        let mut places = Places::of(grown, semantics)?;
         for item in other.iter() {
             let item = item?;
-            match semantics {
-                ListSemantics::Atomic => grown.push(item),
-                ListSemantics::Set if has_item(grown, &item)? => {}
-                ListSemantics::Set => grown.push(item),
-                ListSemantics::Map(keys) => match position_of(grown, &item, keys)? {
-                    Some(at) => grown[at] = item,
-                    None => grown.push(item),
-                },
+            match (places.find(grown, &item, semantics)?, semantics) {
+                (Some(at), ListSemantics::Map(_)) => grown[at] = item,
+                (Some(_), _) => {}
+                (None, _) => {
+                    places.add(&item, grown.len(), semantics)?;
+                    grown.push(item);
+                }
             }
         }
-        Ok(match semantics {
-            ListSemantics::Atomic => List::Values(items),
-            semantics => List::Combined { items, semantics },
-        })
+        Ok(List::Combined { items, semantics })
     }
-}
-
-fn has_item<'v>(items: &[Value<'v>], item: &Value<'v>) -> Outcome<bool> {
-    for known in items {
-        if known.equals(item)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// Where the item with the same keys is.
-pub(super) fn position_of<'v>(
-    items: &[Value<'v>],
-    item: &Value<'v>,
-    keys: &[String],
-) -> Outcome<Option<usize>> {
-    for (at, other) in items.iter().enumerate() {
-        if has_same_keys(other, item, keys)? {
-            return Ok(Some(at));
-        }
-    }
-    Ok(None)
-}
-
-fn has_same_keys<'v>(one: &Value<'v>, other: &Value<'v>, keys: &[String]) -> Outcome<bool> {
-    let (Value::Map(one), Value::Map(other)) = (one, other) else { return Ok(false) };
-    for key in keys {
-        let same = match (one.get_json(key)?, other.get_json(key)?) {
-            (Some(one), Some(other)) => one.equals(&other)?,
-            (None, None) => true,
-            _ => false,
-        };
-        if !same {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }

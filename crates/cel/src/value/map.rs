@@ -1,9 +1,9 @@
 //! Maps: objects, maps of objects, and those that expressions make.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use api::tree::Object;
-use rustc_hash::FxHashMap;
 
 use super::{Outcome, Text, Value};
 use crate::decl::{DeclKind, DeclType};
@@ -32,7 +32,9 @@ pub struct StructValue<'v> {
 #[derive(Clone, Debug, Default)]
 pub struct Table<'v> {
     entries: Vec<(Value<'v>, Value<'v>)>,
-    places: FxHashMap<Key, usize>,
+    /// Keys come from clients: the tables' hashes must not be theirs to choose.
+    texts: HashMap<Arc<str>, usize>,
+    places: HashMap<Key, usize>,
 }
 
 /// A key as maps compare them: numbers by value, whatever their type.
@@ -66,19 +68,31 @@ impl Key {
 impl<'v> Table<'v> {
     /// Puts an entry into the map and returns the value that was there.
     pub fn insert(&mut self, key: Value<'v>, value: Value<'v>) -> Option<Value<'v>> {
-        let place = Key::of(&key)?;
-        match self.places.get(&place) {
-            Some(at) => Some(std::mem::replace(&mut self.entries[*at].1, value)),
-            None => {
-                self.places.insert(place, self.entries.len());
-                self.entries.push((key, value));
-                None
-            }
+        if let Some(at) = self.place(&key) {
+            return Some(std::mem::replace(&mut self.entries[at].1, value));
+        }
+        let at = self.entries.len();
+        match Key::of(&key)? {
+            Key::String(text) => self.texts.insert(text, at),
+            place => self.places.insert(place, at),
+        };
+        self.entries.push((key, value));
+        None
+    }
+
+    fn place(&self, key: &Value<'_>) -> Option<usize> {
+        match key {
+            Value::String(text) => self.texts.get(&**text).copied(),
+            key => self.places.get(&Key::of(key)?).copied(),
         }
     }
 
-    pub fn get(&self, key: &Key) -> Option<&Value<'v>> {
-        self.places.get(key).map(|at| &self.entries[*at].1)
+    pub fn get(&self, key: &Value<'_>) -> Option<&Value<'v>> {
+        self.place(key).map(|at| &self.entries[at].1)
+    }
+
+    fn get_str(&self, key: &str) -> Option<&Value<'v>> {
+        self.texts.get(key).map(|at| &self.entries[*at].1)
     }
 
     pub fn entries(&self) -> &[(Value<'v>, Value<'v>)] {
@@ -127,7 +141,7 @@ impl<'v> Map<'v> {
                     object.get(key).map(|value| Value::of_tree(value, element)).transpose()
                 }
             },
-            Map::Table(table) => Ok(table.get(&Key::String(Arc::from(key))).cloned()),
+            Map::Table(table) => Ok(table.get_str(key).cloned()),
             Map::Struct(value) => {
                 Ok(value.fields.iter().find(|(name, _)| **name == *key).map(|(_, value)| value.clone()))
             }
@@ -147,7 +161,7 @@ impl<'v> Map<'v> {
     /// The value of a key of any type.
     pub fn get(&self, key: &Value<'v>) -> Outcome<Option<Value<'v>>> {
         match (self, key) {
-            (Map::Table(table), _) => Ok(Key::of(key).and_then(|key| table.get(&key)).cloned()),
+            (Map::Table(table), _) => Ok(table.get(key).cloned()),
             (_, Value::String(text)) => self.get_str(text),
             _ => Ok(None),
         }

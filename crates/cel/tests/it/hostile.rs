@@ -54,3 +54,23 @@ fn loops_stop_at_the_limit() {
     assert_eq!(error, "operation cancelled: actual cost limit exceeded");
     assert!(evaluated.cost <= PER_CALL_LIMIT + 10_000);
 }
+
+#[test]
+fn large_sets_are_compared_in_linear_time() {
+    let schema = api::json!({"type": "array", "items": {"type": "integer"}, "x-kubernetes-list-type": "set"});
+    let declared = std::sync::Arc::new(cel::declare(&schema, false).expect("lists are visible"));
+    let environment = Environment::kubernetes(cel::NEW)
+        .with_declared("self", &declared)
+        .with_declared("oldSelf", &declared);
+    let numbers = api::Tree::Array((0..200_000).map(|number| api::json!(number)).collect());
+    let reversed = api::Tree::Array((0..200_000).rev().map(|number| api::json!(number)).collect());
+    let mut activation = cel::Activation::new(&environment);
+    for (position, tree) in [&numbers, &reversed].into_iter().enumerate() {
+        activation.set(position, cel::Value::of_tree(tree, Some(&declared)).expect("it is a list"));
+    }
+    for expression in ["self == oldSelf", "(self + oldSelf).size() == 200000"] {
+        let program = compile(expression, &environment).expect("it compiles");
+        let evaluated = program.run(&activation, &Answers::default(), PER_CALL_LIMIT);
+        assert_eq!(evaluated.result.expect("it is cheap").as_bool(), Some(true), "{expression}");
+    }
+}
