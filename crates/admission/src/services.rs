@@ -47,6 +47,9 @@ pub trait Services: Send + Sync {
     /// The webhooks of all configurations, in their order. `None` while they are not known.
     fn hooks(&self, mutating: bool) -> Option<Arc<[Arc<Hook>]>>;
 
+    /// Waits for a while until they are known; answers whether they are.
+    async fn ready(&self) -> bool;
+
     /// Sends a review to a webhook, and waits for its answer no longer than that.
     async fn call(
         &self,

@@ -57,6 +57,10 @@ impl Services for Objects {
         Some(Arc::new([]))
     }
 
+    async fn ready(&self) -> bool {
+        true
+    }
+
     async fn call(&self, _: &ClientConfig, _: Vec<u8>, _: Duration) -> Result<Tree, CallError> {
         Err(CallError { reason: "nobody is there".to_owned(), code: 503 })
     }

@@ -1,11 +1,13 @@
 //! One question to one webhook: what is sent, what may go wrong, and what is counted of it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::status::{Cause, Details};
 use api::{Status, Tree};
 use registry::tree::{get, list, text};
 
+use super::hook::Hook;
 use super::matching::Invocation;
 use super::review::{Answer, Review};
 use crate::{Attributes, Point, Services};
@@ -54,6 +56,19 @@ impl Failure {
     pub fn calling(reason: impl Into<String>, code: u16) -> Failure {
         Failure::Calling { reason: reason.into(), code }
     }
+}
+
+/// The webhooks of all configurations; waits for them for a while when the server has just begun.
+pub(super) async fn hooks(
+    services: &dyn Services,
+    attributes: &Attributes<'_>,
+    mutating: bool,
+) -> Result<Arc<[Arc<Hook>]>, Status> {
+    let known = match services.hooks(mutating) {
+        None if services.ready().await => services.hooks(mutating),
+        known => known,
+    };
+    known.ok_or_else(|| attributes.forbid("not yet ready to handle request"))
 }
 
 /// Counts a call, and decides whether its failure is one of the request.

@@ -52,8 +52,7 @@ impl Plugin for MutatingAdmissionWebhook {
     }
 
     async fn admit(&self, attributes: &Attributes<'_>, object: &mut Tree) -> Result<(), Status> {
-        let hooks = self.services.hooks(true);
-        let hooks = hooks.ok_or_else(|| attributes.forbid("not yet ready to handle request"))?;
+        let hooks = call::hooks(&*self.services, attributes, true).await?;
         if hooks.is_empty() {
             return Ok(());
         }

@@ -33,8 +33,7 @@ impl Plugin for ValidatingAdmissionWebhook {
     }
 
     async fn validate(&self, attributes: &Attributes<'_>, object: &Tree) -> Result<(), Status> {
-        let hooks = self.services.hooks(false);
-        let hooks = hooks.ok_or_else(|| attributes.forbid("not yet ready to handle request"))?;
+        let hooks = call::hooks(&*self.services, attributes, false).await?;
         let mut invocations = Vec::new();
         for hook in hooks.iter() {
             invocations

@@ -15,6 +15,9 @@ use crate::resources::Resources;
 use crate::user::User;
 use crate::webhooks::{self, Webhooks};
 
+/// How long a request waits for the caches of a server that has just begun.
+const READY: Duration = Duration::from_secs(10);
+
 pub struct ServerServices {
     pub resources: Arc<Resources>,
     pub authorizer: Arc<Authorizer>,
@@ -41,6 +44,10 @@ impl Services for ServerServices {
 
     fn hooks(&self, mutating: bool) -> Option<Arc<[Arc<Hook>]>> {
         self.webhooks.all(mutating)
+    }
+
+    async fn ready(&self) -> bool {
+        tokio::time::timeout(READY, self.resources.synced()).await.is_ok()
     }
 
     async fn call(
