@@ -1,6 +1,7 @@
 //! The webhooks of the cluster: their configurations as the watch cache has them, and how they are asked.
 
 mod client;
+mod trust;
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};

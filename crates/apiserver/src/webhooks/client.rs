@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use admission::{CallError, ClientConfig, ServiceReference};
@@ -16,12 +16,11 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use rustls::crypto::aws_lc_rs;
-use rustls::{CertificateError, ClientConfig as TlsConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls::{CertificateError, ClientConfig as TlsConfig};
+use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 
+use super::trust::tls;
 use crate::kinds;
 use crate::proxy::dial_error;
 use crate::resources::Resources;
@@ -32,9 +31,6 @@ const IDLE: usize = 16;
 const KNOWN: usize = 256;
 /// More than any object may have.
 const LONGEST: usize = 16 << 20;
-/// Where systems have the authorities that they trust.
-const SYSTEM: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 pub struct Client {
     resources: Arc<Resources>,
@@ -45,6 +41,14 @@ pub struct Client {
 struct Backend {
     tls: Arc<TlsConfig>,
     idle: Mutex<Vec<Connection>>,
+}
+
+/// What came back.
+struct Answered {
+    status: StatusCode,
+    /// Whether the body is text for people, as far as its type says.
+    is_text: bool,
+    body: Bytes,
 }
 
 /// A connection with what keeps it going, which is done while it is used.
@@ -92,8 +96,8 @@ impl Client {
         }
         let exchange = async {
             let request = || request(&place, timeout, &review);
-            let (status, body) = backend.exchange(&place, request).await.map_err(posted)?;
-            answer(status, &body)
+            let answered = backend.exchange(&place, request).await.map_err(posted)?;
+            answer(&answered)
         };
         match tokio::time::timeout(timeout, exchange).await {
             Ok(answer) => answer,
@@ -181,7 +185,7 @@ impl Backend {
         &self,
         place: &Place,
         request: impl Fn() -> Result<Request<Full<Bytes>>, String>,
-    ) -> Result<(StatusCode, Bytes), String> {
+    ) -> Result<Answered, String> {
         let authority = format!("{}:{}", bracketed(&place.host), place.port);
         let address = place.address.clone().unwrap_or(authority);
         loop {
@@ -221,18 +225,20 @@ impl Backend {
 }
 
 impl Connection {
-    async fn ask(&mut self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), String> {
+    async fn ask(&mut self, request: Request<Full<Bytes>>) -> Result<Answered, String> {
         let Connection { sender, driver, .. } = self;
         let asking = async {
             sender.ready().await.map_err(|error| error.to_string())?;
             let answer: Response<_> =
                 sender.send_request(request).await.map_err(|error| error.to_string())?;
             let status = answer.status();
+            let media = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+            let is_text = media.is_none_or(|media| media.starts_with("text/"));
             let body = Limited::new(answer.into_body(), LONGEST).collect().await;
             let body = body.map_err(|error| error.to_string())?.to_bytes();
             // until the connection can take the next one
             let _ = sender.ready().await;
-            Ok((status, body))
+            Ok(Answered { status, is_text, body })
         };
         tokio::select! {
             biased;
@@ -243,14 +249,18 @@ impl Connection {
 }
 
 /// The review in an answer; or what upstream's client says of such an answer.
-fn answer(status: StatusCode, body: &Bytes) -> Result<Tree, CallError> {
+fn answer(answered: &Answered) -> Result<Tree, CallError> {
+    let Answered { status, is_text, body } = answered;
     let code = status.as_u16();
     if (200..=206).contains(&code) {
         let unreadable = |error: String| format!("couldn't get version/kind; json parse error: {error}");
         return api::decode::untyped(body)
             .map_err(|error| CallError { reason: unreadable(error), code: 503 });
     }
-    let text = String::from_utf8_lossy(&body[..body.len().min(2048)]).trim().to_owned();
+    let text = match is_text {
+        true => String::from_utf8_lossy(&body[..body.len().min(2048)]).trim().to_owned(),
+        false => "unknown".to_owned(),
+    };
     let said = api::decode::untyped(body).ok().filter(|tree| tree["kind"] == "Status");
     let reason = match said.as_ref().and_then(|status| status["message"].as_str()) {
         Some(message) => message.to_owned(),
@@ -279,6 +289,10 @@ fn tls_error(error: &std::io::Error) -> String {
                 CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                     "certificate signed by unknown authority".to_owned()
                 }
+                // an authority that nobody knows
+                CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+                    "certificate signed by unknown authority".to_owned()
+                }
                 CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
                     "certificate has expired or is not yet valid".to_owned()
                 }
@@ -289,25 +303,4 @@ fn tls_error(error: &std::io::Error) -> String {
         Some(other) => format!("remote error: tls: {other}"),
         None => error.to_string(),
     }
-}
-
-/// Trusts these authorities, or else the system's.
-fn tls(authority: &[u8]) -> Result<Arc<TlsConfig>, String> {
-    static SYSTEMS: LazyLock<RootCertStore> = LazyLock::new(|| {
-        let file = SYSTEM.iter().find_map(|path| std::fs::read(path).ok());
-        roots(&file.unwrap_or_default())
-    });
-    let roots = if authority.is_empty() { SYSTEMS.clone() } else { roots(authority) };
-    let config = TlsConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
-}
-
-fn roots(pem: &[u8]) -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(CertificateDer::pem_slice_iter(pem).flatten());
-    roots
 }

@@ -53,15 +53,19 @@ fn response(path: &str) -> Tree {
 
 impl Webhook {
     async fn start() -> Webhook {
-        let certificate = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
-        let key = PrivateKeyDer::Pkcs8(certificate.signing_key.serialize_der().into());
+        // as many webhooks have one: it signs itself, and is an authority at that
+        let mut parameters = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = parameters.self_signed(&key).unwrap();
+        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
         let config = rustls::ServerConfig::builder_with_provider(Arc::new(
             rustls::crypto::aws_lc_rs::default_provider(),
         ))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![certificate.cert.der().clone()], key)
+        .with_single_cert(vec![certificate.der().clone()], key)
         .unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -82,7 +86,7 @@ impl Webhook {
                 });
             }
         });
-        let authority = STANDARD.encode(certificate.cert.pem());
+        let authority = STANDARD.encode(certificate.pem());
         Webhook { address, authority, asked, _tasks: tasks }
     }
 
