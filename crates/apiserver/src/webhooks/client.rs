@@ -174,7 +174,7 @@ fn request(place: &Place, timeout: Duration, review: &[u8]) -> Result<Request<Fu
         .header(HOST, format!("{}:{}", bracketed(&place.host), place.port))
         .header(ACCEPT, "application/json, */*")
         .header(CONTENT_TYPE, "application/json")
-        .header(USER_AGENT, concat!("kube-apiserver-admission/v", env!("CARGO_PKG_VERSION")))
+        .header(USER_AGENT, "kube-apiserver-admission")
         .body(Full::new(Bytes::copy_from_slice(review)))
         .map_err(|error| error.to_string())
 }

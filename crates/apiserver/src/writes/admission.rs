@@ -189,7 +189,7 @@ fn connection(write: &Write<'_>) -> Tree {
     if write.subresource == "proxy" {
         let behind = write.request.info.parts.get(3..).unwrap_or_default();
         if !behind.is_empty() {
-            options["path"] = behind.join("/").into();
+            options["path"] = format!("/{}", behind.join("/")).into();
         }
     }
     options
