@@ -4,6 +4,7 @@
 mod core;
 mod definitions;
 mod kinds;
+mod ownership;
 mod requests;
 mod rig;
 mod rights;

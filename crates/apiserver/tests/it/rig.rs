@@ -240,6 +240,18 @@ impl Rig {
         whole(self.exchange(credentials, method, path, headers, body).await).await
     }
 
+    /// A request with these headers.
+    pub async fn with_headers(
+        &self,
+        credentials: &Credentials,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &[u8])],
+        body: Option<Tree>,
+    ) -> (StatusCode, Tree) {
+        whole(self.exchange(credentials, method, path, headers, body).await).await
+    }
+
     /// A GET with these headers.
     pub async fn get_with(
         &self,

@@ -66,12 +66,6 @@ pub fn apply(live: Live<'_>, config: Configuration<'_>, write: &Write<'_>) -> Re
     if (api_version, kind) != (write.api_version, live.kind) {
         return Err(Error::BadRequest(format!("invalid object type: {}", type_text(api_version, kind))));
     }
-    // What no model describes may be kept as text, which has no parts to compare or merge.
-    let mut opened = std::borrow::Cow::Borrowed(live.object);
-    if api::raw::any(live.object) {
-        api::raw::open(opened.to_mut());
-    }
-    let live = Live { object: &opened, ..live };
     let (mut object, managers) = match merge_in(live, config, managers.clone(), write) {
         Err(Error::Conflicts(conflicts)) if write.manager == upgrade::KUBECTL => {
             match upgrade::remaining(live.object, conflicts, write) {

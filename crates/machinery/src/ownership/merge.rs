@@ -6,6 +6,7 @@ use api::Tree;
 use api::tree::Object;
 
 use super::Element;
+use super::element::same;
 use super::types::{Form, Items, List, NoPath, Type};
 
 /// The live object with the configuration merged into it. Members stand in the live object's order.
@@ -22,7 +23,11 @@ fn is_empty(value: Option<&Tree>) -> bool {
 }
 
 fn merged(live: Option<&Tree>, config: Option<&Tree>, ty: Type<'_>) -> Result<Option<Tree>, NoPath> {
-    let whole = || config.or(live).cloned();
+    // What is equal stays as it was written, which matters to text that no model describes.
+    let whole = || match (live, config) {
+        (Some(live), Some(config)) if same(live, config) => Some(live.clone()),
+        _ => config.or(live).cloned(),
+    };
     let (Some(live_value), Some(config_value)) = (live, config) else { return Ok(whole()) };
     match ty.form(config_value) {
         Form::Scalar(_) | Form::List(None) => Ok(whole()),

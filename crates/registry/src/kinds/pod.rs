@@ -143,6 +143,7 @@ fn only(pod: &mut Tree, old: &Tree, fields: &[&str]) {
     if let Some(version) = get(pod, "metadata").get("resourceVersion") {
         ensure(&mut result, "metadata").insert("resourceVersion", version.clone());
     }
+    put(ensure(&mut result, "metadata"), "managedFields", get(pod, "metadata.managedFields").clone());
     *pod = result;
 }
 
