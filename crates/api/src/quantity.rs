@@ -83,8 +83,7 @@ fn suffix_of(suffix: &str) -> Option<(Format, u32, i32)> {
         "Ei" => binary(60),
         _ => {
             let exponent: i64 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
-            // upstream keeps only the low bits of a larger exponent
-            Some((Format::DecimalExponent, 10, exponent as i32))
+            Some((Format::DecimalExponent, 10, i32::try_from(exponent).ok()?))
         }
     }
 }

@@ -158,6 +158,37 @@ impl fmt::Display for Quantity {
     }
 }
 
+/// Whether an amount of bytes is warned of as a fraction: upstream counts it in thousandths with 64 bits, of which an overflow leaves
+/// the lower ones, or zero.
+pub fn looks_fractional(text: &str) -> bool {
+    let Ok(parts) = api::quantity::parts(text) else { return false };
+    let (whole, fraction) = (parts.whole.len() as i64, parts.fraction.len() as i64);
+    let exponent = i64::from(parts.exponent);
+    let (room, scale, doubled) = match parts.base {
+        10 => (18 - whole - fraction, exponent - fraction, 0),
+        _ if fraction > 0 => (-1, -fraction, exponent),
+        _ => (14 - whole - exponent * 3 / 10, 0, exponent),
+    };
+    let digits = parts.whole.bytes().chain(parts.fraction.bytes()).map(|byte| u64::from(byte - b'0'));
+    let low = digits.fold(0u64, |sum, digit| sum.wrapping_mul(10).wrapping_add(digit));
+    let low = low.wrapping_shl(doubled as u32);
+    // in thousandths
+    let scale = scale + 3;
+    if scale < 0 {
+        return Quantity::parse(text).is_ok_and(|amount| amount.milli() % 1000 != 0);
+    }
+    let times = |value: u64| (0..scale.min(64)).fold(value, |value, _| value.wrapping_mul(10));
+    let milli = match (room >= 0, scale) {
+        // few digits are scaled step by step, but for these
+        (true, 0 | 1 | 2 | 3 | 6 | 9) | (false, _) => times(low),
+        (true, _) => {
+            let step = |value: i64, _| value.checked_mul(10);
+            (0..scale.min(64)).try_fold(low as i64, step).unwrap_or(0) as u64
+        }
+    };
+    milli as i64 % 1000 != 0
+}
+
 fn ceil(value: i128, unit: i128) -> i128 {
     value.div_euclid(unit) + i128::from(value.rem_euclid(unit) != 0)
 }

@@ -13,6 +13,7 @@ pub mod columns;
 pub mod conversion;
 pub mod custom;
 mod declared;
+mod gated;
 pub mod internal;
 pub mod kind;
 pub mod kinds;

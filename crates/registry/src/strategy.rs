@@ -11,7 +11,7 @@ use machinery::fieldpath::Path;
 use crate::kind::Kind;
 use crate::profile::Generation;
 use crate::tree::{as_object, ensure, equal, get, has, number, object_mut, put, same};
-use crate::{declared, meta, rules};
+use crate::{declared, gated, meta, rules};
 
 /// What a strategy may know of the request. The clock is passed in.
 pub struct Context<'a> {
@@ -49,6 +49,7 @@ impl Strategy<'_> {
         if context.resource.scope == api::model::Scope::Cluster {
             ensure(object, "metadata").remove("namespace");
         }
+        gated::drop_fields(object, None, self.kind.message());
         meta::one_of_each_owner(object);
         // a kind that does not count its changes keeps the number it came with
         if !matches!(self.kind.profile.generation, Generation::Unset | Generation::Changes) {
@@ -82,6 +83,7 @@ impl Strategy<'_> {
             self.prepare_status(context, object, old);
             return;
         }
+        gated::drop_fields(object, Some(old), self.kind.message());
         if context.subresource == Some("approval") {
             prepare_approval(object, old);
             if let Some(prepare) = self.kind.profile.prepare {

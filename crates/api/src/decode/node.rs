@@ -314,6 +314,8 @@ impl<'de> Visitor<'de> for NodeVisitor {
             };
             entries.push((key, value));
         }
+        // upstream reads YAML by way of JSON that it writes in order of the keys
+        entries.sort_by(|(one, _), (other, _)| one.cmp(other));
         Ok(Node::Object(entries, Span::default()))
     }
 }

@@ -173,6 +173,10 @@ fn yaml_bodies() {
     assert_eq!(decoded.warnings, [r#"duplicate field "data.a""#, r#"unknown field "foo""#]);
     assert_eq!(decoded.tree["data"], json!({"a": "c"}));
     assert_eq!(decoded.tree["immutable"], json!(true));
+    // of several wrong types the first in order of the keys
+    let body = b"metadata: {name: true}\ndata: {k: 1}\n";
+    let status = object(body, Format::Yaml, config_map, Strictness::Warn).unwrap_err();
+    assert!(status.message.ends_with("number into Go struct field ConfigMap.data of type string"));
     let status = object(b"xx", Format::Yaml, config_map, Strictness::Warn).unwrap_err();
     assert!(status.message.ends_with("(7878)"), "{}", status.message);
 }

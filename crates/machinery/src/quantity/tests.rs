@@ -69,3 +69,53 @@ fn arithmetic() {
     assert!(q("1Ki") > q("1k"));
     assert_eq!(q("1024"), q("1Ki"));
 }
+
+#[test]
+fn bytes_that_overflow_as_thousandths_look_fractional() {
+    for text in [
+        "0.5",
+        "100m",
+        "9Pi",
+        "7Ei",
+        "1Ei",
+        "1536Pi",
+        "9223372036854776",
+        "12345678901234567890124m",
+        "12345678901234567890",
+        "99999999999999999999",
+        "18014398509481984",
+        "18446744073709552",
+    ] {
+        assert!(looks_fractional(text), "{text}");
+    }
+    for text in [
+        "0",
+        "1",
+        "1Gi",
+        "8Pi",
+        "2Ei",
+        "8Ei",
+        "9223372036854775",
+        "9223372036854775807",
+        "9223372036854775808",
+        "10P",
+        "1E",
+        "100E",
+        "100e18",
+        "10000T",
+        "9224T",
+        "9224P",
+        "9223372036854775807k",
+        "1e300",
+        "a",
+    ] {
+        assert!(!looks_fractional(text), "{text}");
+    }
+}
+
+#[test]
+fn exponents_beyond_their_bound_are_refused() {
+    for text in ["1e2147483648", "1e-2147483649", "1e99999999999999999999"] {
+        assert_eq!(Quantity::parse(text).unwrap_err(), Error::Suffix, "{text}");
+    }
+}

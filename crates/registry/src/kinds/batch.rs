@@ -17,7 +17,7 @@ use crate::profile::{Generation, Profile};
 use crate::rules::{self, Literal, Rule, Table, not_negative};
 use crate::strategy::Context;
 use crate::tree::{
-    Object, as_object, ensure, fill_pointer, flag, get, has, int, list, number, put, same, text,
+    Object, as_object, ensure, fill_pointer, flag, get, has, int, list, number, put, same, text, unset,
 };
 
 const PRESERVED: &str = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
@@ -92,17 +92,20 @@ fn job_defaults(job: &mut Object) {
     fill_pointer(spec, "manualSelector", false);
     let policy = if absent(spec, "podFailurePolicy") { "TerminatingOrFailed" } else { "Failed" };
     fill_pointer(spec, "podReplacementPolicy", policy);
-    let labels =
-        spec.get("template").map(|template| get(template, "metadata.labels").clone()).unwrap_or_default();
-    if !crate::tree::unset(&labels) {
-        let metadata = crate::tree::as_object(job.entry("metadata").or_insert(Tree::Null));
-        crate::tree::fill(metadata, "labels", labels);
+}
+
+/// A job without labels has its template's, and with them what its pods are known by.
+fn labels_of_template(job: &mut Tree) {
+    if unset(get(job, "metadata.labels")) && !unset(get(job, "spec.template.metadata.labels")) {
+        let labels = get(job, "spec.template.metadata.labels").clone();
+        put(ensure(job, "metadata"), "labels", labels);
     }
 }
 
 /// A job's pods bear its identity, and it selects them by that; unless its author sees to it.
 fn prepare_job(_: &Context<'_>, job: &mut Tree, old: Option<&Tree>) {
     if old.is_some() || flag(job, "spec.manualSelector") {
+        labels_of_template(job);
         return;
     }
     if text(job, "metadata.uid").is_empty() {
@@ -115,10 +118,7 @@ fn prepare_job(_: &Context<'_>, job: &mut Tree, old: Option<&Tree>) {
             labels.insert(key.to_owned(), value.as_str().into());
         }
     }
-    if !has(job, "metadata.labels") {
-        let labels = get(job, "spec.template.metadata.labels").clone();
-        ensure(job, "metadata").insert("labels", labels);
-    }
+    labels_of_template(job);
     ensure(job, "spec.selector.matchLabels").entry(UID).or_insert_with(|| uid.into());
     for path in ["metadata.labels", "spec.template.metadata.labels", "spec.selector.matchLabels"] {
         let labels = ensure(job, path);

@@ -18,7 +18,7 @@ use crate::tree::{Object, fill, flag, get, has, int, list, member, number, text,
 
 use mounts::mounts;
 pub use mounts::{local_path, no_backsteps};
-use security::{app_armor, security};
+use security::{app_armor, security as context, windows};
 pub(super) use security::{seccomp, user_id};
 use sources::{env, env_from};
 pub use sources::{field_ref, key, resource_ref};
@@ -76,7 +76,8 @@ pub(super) const RULES: Table = &[
     ("k8s.io.api.core.v1.EnvVar", &[Rule::Check(env)]),
     ("k8s.io.api.core.v1.ObjectFieldSelector", &[Rule::Default("apiVersion", Literal::Text("v1"))]),
     ("k8s.io.api.core.v1.FileKeySelector", &[Rule::Default("optional", Literal::Bool(false))]),
-    ("k8s.io.api.core.v1.SecurityContext", &[Rule::Check(security)]),
+    ("k8s.io.api.core.v1.SecurityContext", &[Rule::Check(context)]),
+    ("k8s.io.api.core.v1.WindowsSecurityContextOptions", &[Rule::Check(windows)]),
     ("k8s.io.api.core.v1.AppArmorProfile", &[Rule::Check(app_armor)]),
 ];
 
@@ -156,6 +157,7 @@ pub(super) fn check_common(container: &Tree, path: &Path<'_>, place: &Place<'_>,
     env_from(container, path, errors);
     mounts(container, path, place, errors);
     one_of(container, "imagePullPolicy", &["Always", "IfNotPresent", "Never"], path, errors);
+    security::proc_mount(container, place.spec, path, errors);
 }
 
 fn name_and_image(container: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
@@ -176,7 +178,6 @@ fn name_and_image(container: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
 pub(super) fn check(container: &Tree, path: &Path<'_>, place: &Place<'_>, errors: &mut Vec<Cause>) {
     name_and_image(container, path, errors);
     let restart = text(container, "restartPolicy");
-    rules::one_of(container, "restartPolicy", &["Always", "Never", "OnFailure"], path, errors);
     one_of(container, "terminationMessagePolicy", &["File", "FallbackToLogsOnError"], path, errors);
     ports(container, path, place, errors);
     env_from(container, path, errors);
@@ -188,7 +189,12 @@ pub(super) fn check(container: &Tree, path: &Path<'_>, place: &Place<'_>, errors
         Some(place.claims),
         errors,
     );
-    resize(container, &path.field("resizePolicy"), errors);
+    let resize_path = path.field("resizePolicy");
+    resize(container, text(place.spec, "restartPolicy"), &resize_path, errors);
+    security::proc_mount(container, place.spec, path, errors);
+    if place.init {
+        restarts(container, path, errors);
+    }
     let lonely_init = place.init && restart != "Always";
     for (field, kind) in [
         ("lifecycle", None),
@@ -213,9 +219,62 @@ pub(super) fn check(container: &Tree, path: &Path<'_>, place: &Place<'_>, errors
             }
         }
     }
+    if !place.init {
+        restarts(container, path, errors);
+    }
+    if lonely_init {
+        for (index, policy) in list(container, "resizePolicy").iter().enumerate() {
+            if !is_full(errors) && text(policy, "restartPolicy") == "RestartContainer" {
+                let at = resize_path.index(index);
+                let detail = "must not be set to 'RestartContainer' for non-sidecar initContainers";
+                errors.push(at.field("restartPolicy").invalid("RestartContainer", detail));
+            }
+        }
+    }
 }
 
-fn resize(container: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+/// Whether and after which exits a container is started again.
+fn restarts(container: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    const MOST_RULES: usize = 20;
+    const MOST_CODES: usize = 255;
+    let rules = list(container, "restartPolicyRules");
+    if !rules.is_empty() && !has(container, "restartPolicy") {
+        let detail = "must specify restartPolicy when restart rules are used";
+        errors.push(path.field("restartPolicy").required(detail));
+    }
+    rules::one_of(container, "restartPolicy", &["Always", "Never", "OnFailure"], path, errors);
+    let all = path.field("restartPolicyRules");
+    if rules.len() > MOST_RULES {
+        errors.push(all.too_many(rules.len(), MOST_RULES));
+    }
+    for (index, rule) in rules.iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
+        let at = all.index(index);
+        supported(rule, "action", &["Restart", "RestartAllContainers"], &at, errors);
+        let (codes, at) = (get(rule, "exitCodes"), at.field("exitCodes"));
+        if codes.is_null() {
+            errors.push(at.required("must be specified"));
+            continue;
+        }
+        supported(codes, "operator", &["In", "NotIn"], &at, errors);
+        let count = list(codes, "values").len();
+        if count > MOST_CODES {
+            errors.push(at.field("values").too_many(count, MOST_CODES));
+        }
+    }
+}
+
+/// One of the values, which the empty one is not.
+fn supported(tree: &Tree, field: &str, values: &[&str], path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let value = text(tree, field);
+    if !values.contains(&value) {
+        errors.push(path.field(field).not_supported(value, values));
+    }
+}
+
+fn resize(container: &Tree, pod_restarts: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let mut seen = Seen::new();
     for (index, policy) in list(container, "resizePolicy").iter().enumerate() {
         if is_full(errors) {
@@ -233,6 +292,11 @@ fn resize(container: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
                 value if values.contains(&value) => {}
                 value => errors.push(path.not_supported(value, &values)),
             }
+        }
+        let policy = text(policy, "restartPolicy");
+        if pod_restarts == "Never" && policy != "NotRequired" {
+            let detail = "must be 'NotRequired' when pod `restartPolicy` is 'Never'";
+            errors.push(path.invalid(policy, detail));
         }
     }
 }

@@ -5,7 +5,7 @@ use api::status::Cause;
 use machinery::bounds::is_full;
 use machinery::fieldpath::Path;
 
-use crate::kinds::{pod_annotations, pod_spec, pod_status, pod_update, qos, warnings};
+use crate::kinds::{pod_annotations, pod_spec, pod_status, pod_update, qos, template, warnings};
 use crate::profile::{Generation, Profile};
 use crate::rules::{Rule, Table};
 use crate::strategy::Context;
@@ -29,6 +29,7 @@ pub(super) const PROFILES: &[Profile] = &[Profile {
 }];
 
 fn default(pod: &mut Object) {
+    template::drop_old_annotations(pod);
     if let Some(spec) = pod.get_mut("spec").and_then(Tree::as_object_mut) {
         pod_spec::pod_defaults(spec);
     }

@@ -1,7 +1,9 @@
 //! A pod's spec, in pods and in templates: its own fields, and what ties its parts together.
 
 mod affinity;
+mod amounts;
 mod ephemeral;
+mod windows;
 
 use std::collections::HashMap;
 
@@ -119,10 +121,8 @@ fn check(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         }
     }
     ephemeral::check(spec, path, &place, errors);
-    if flag(spec, "securityContext.windowsOptions.hostProcess") && !host_network {
-        let detail = "hostNetwork must be true if pod contains any hostProcess containers";
-        errors.push(path.field("hostNetwork").invalid(false, detail));
-    }
+    amounts::check(spec, path, errors);
+    windows::host_process(spec, path, errors);
     scalars(spec, path, errors);
     tolerations(list(spec, "tolerations"), &path.field("tolerations"), errors);
     dns(spec, path, errors);
@@ -213,6 +213,7 @@ fn scalars(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             rules::format(value, problems(value), &path.field(field), errors);
         }
     }
+    hostname_override(spec, path, errors);
     if flag(spec, "shareProcessNamespace") && flag(spec, "hostPID") {
         let detail = "ShareProcessNamespace and HostPID cannot both be enabled";
         errors.push(path.field("shareProcessNamespace").invalid(true, detail));
@@ -221,8 +222,27 @@ fn scalars(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     if has(spec, "os") {
         match text(spec, "os.name") {
             "" => errors.push(path.field("os.name").required("")),
+            "windows" if has(spec, "resources") => {
+                errors.push(path.field("resources").forbidden("may not be set for a windows pod"));
+            }
             "linux" | "windows" => {}
             other => errors.push(path.field("os").not_supported(other, &["linux", "windows"])),
+        }
+    }
+}
+
+/// A name that the pod's containers see instead of its own.
+fn hostname_override(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    const MOST: usize = 64;
+    let Some(name) = rules::given(spec, "hostnameOverride") else { return };
+    let at = path.field("hostnameOverride");
+    if name.len() > MOST {
+        errors.push(at.too_long(MOST));
+    }
+    rules::format(name, names::dns1123_subdomain(name), &at, errors);
+    for field in ["setHostnameAsFQDN", "hostNetwork"] {
+        if flag(spec, field) {
+            errors.push(at.forbidden(&format!("may not be specified when {field} is true")));
         }
     }
 }
@@ -338,6 +358,10 @@ fn dns(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         if is_full(errors) {
             break;
         }
+        // alone it is the root
+        if search == "." {
+            continue;
+        }
         let search = search.strip_suffix('.').unwrap_or(search);
         rules::format(search, names::dns_search(search), &all.index(index), errors);
     }
@@ -434,7 +458,7 @@ fn sysctl_name(name: &str) -> bool {
     name.len() <= 253 && name.split(['.', '/']).all(word)
 }
 
-/// Defaults of pods that templates do not get: service links, requests from limits, host ports.
+/// Defaults of pods that templates do not get: service links, requests from limits, host ports, amounts of the whole.
 pub fn pod_defaults(spec: &mut Object) {
     fill_pointer(spec, "enableServiceLinks", true);
     let host_network = spec.get("hostNetwork").and_then(Tree::as_bool).unwrap_or(false);
@@ -447,4 +471,5 @@ pub fn pod_defaults(spec: &mut Object) {
             }
         }
     }
+    amounts::default(spec);
 }

@@ -218,6 +218,11 @@ pub(super) fn resize(pod: &Tree, old: &Tree, errors: &mut Vec<Cause>) {
     if qos::class(get(pod, "spec")) != class {
         errors.push(SPEC.invalid(class, "Pod QOS Class may not change as a result of resizing"));
     }
+    // a kubelet that can resize reports the resources of what runs
+    let running = list(old, "status.containerStatuses").iter().find(|one| has(one, "state.running"));
+    if running.is_some_and(|one| !has(one, "resources")) {
+        errors.push(SPEC.forbidden("Pod running on node without support for resize"));
+    }
     let known = errors.len();
     same_containers(pod, old, errors);
     if errors.len() > known {

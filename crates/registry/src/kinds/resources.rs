@@ -70,6 +70,15 @@ fn known(name: &str) -> bool {
     }
 }
 
+/// A name of a resource, of whatever has it.
+pub(super) fn resource_name(name: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let problems = names::qualified_name(name);
+    errors.extend(problems.iter().map(|problem| path.invalid(name, problem)));
+    if problems.is_empty() && !name.contains('/') && !known(name) {
+        errors.push(path.invalid(name, "must be a standard resource type or fully qualified"));
+    }
+}
+
 pub(super) fn container_name(name: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let problems = names::qualified_name(name);
     errors.extend(problems.iter().map(|problem| path.invalid(name, problem)));
@@ -88,13 +97,27 @@ pub(super) fn container_name(name: &str, path: &Path<'_>, errors: &mut Vec<Cause
 
 /// A container's (or a pod's) requests and limits.
 pub fn requirements(resources: &Tree, path: &Path<'_>, claims: Option<&Claims<'_>>, errors: &mut Vec<Cause>) {
+    requirements_of(resources, container_name, path, claims, errors);
+}
+
+/// A complaint about the name of a resource.
+pub type NameCheck = fn(&str, &Path<'_>, &mut Vec<Cause>);
+
+/// [`requirements`], of resources with such names.
+pub fn requirements_of(
+    resources: &Tree,
+    check_name: NameCheck,
+    path: &Path<'_>,
+    claims: Option<&Claims<'_>>,
+    errors: &mut Vec<Cause>,
+) {
     let (limits, requests) = (path.field("limits"), path.field("requests"));
     let (mut huge_pages, mut plain) = (false, false);
     for (name, value) in entries(resources, "limits") {
         if is_full(errors) {
             break;
         }
-        container_name(name, &limits.key(name), errors);
+        check_name(name, &limits.key(name), errors);
         amount(name, value, &limits.key(name), errors);
         pages(name, value, &limits.key(name), errors);
         huge_pages |= huge(name);
@@ -104,7 +127,7 @@ pub fn requirements(resources: &Tree, path: &Path<'_>, claims: Option<&Claims<'_
         if is_full(errors) {
             break;
         }
-        container_name(name, &requests.key(name), errors);
+        check_name(name, &requests.key(name), errors);
         amount(name, value, &requests.key(name), errors);
         let request = quantity(value);
         match get(resources, "limits").get(name).map(quantity) {

@@ -201,6 +201,19 @@ fn check(_: &Context<'_>, service: &Tree, old: Option<&Tree>, errors: &mut Vec<C
         let detail = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
         errors.push(SPEC.field("healthCheckNodePort").invalid(check, detail));
     }
+    topology(get(service, "metadata.annotations"), errors);
+}
+
+/// The old annotation says what the new one says.
+fn topology(annotations: &Tree, errors: &mut Vec<Cause>) {
+    const MODE: &str = "service.kubernetes.io/topology-mode";
+    const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
+    if let (Some(mode), Some(hints)) = (rules::given(annotations, MODE), rules::given(annotations, HINTS))
+        && mode != hints
+    {
+        let detail = format!("must match annotations[{HINTS}] when both are specified");
+        errors.push(Path::new("metadata.annotations").key(MODE).invalid(mode, &detail));
+    }
 }
 
 /// Checks fields that only services of type LoadBalancer have.

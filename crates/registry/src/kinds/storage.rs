@@ -122,6 +122,11 @@ pub(super) const PROFILES: &[Profile] = &[
 ];
 
 fn prepare_claim(_: &Context<'_>, claim: &mut Tree, old: Option<&Tree>) {
+    // a source of another namespace is a feature that is off
+    let foreign = |claim: &Tree| !text(claim, "spec.dataSourceRef.namespace").is_empty();
+    if foreign(claim) && !old.is_some_and(foreign) {
+        ensure(claim, "spec").remove("dataSourceRef");
+    }
     same_source(claim, old.is_none());
 }
 

@@ -9,10 +9,12 @@ use crate::kinds::pod_annotations;
 use crate::meta::validate_annotations;
 use crate::profile::{Generation, Profile};
 use crate::rules::{Rule, Table};
-use crate::tree::{get, has, list, text};
+use crate::tree::{Object, get, has, list, text};
 
-pub(super) const RULES: Table =
-    &[("k8s.io.api.core.v1.PodTemplateSpec", &[Rule::Check(check), Rule::After(check_last)])];
+pub(super) const RULES: Table = &[(
+    "k8s.io.api.core.v1.PodTemplateSpec",
+    &[Rule::DefaultFn(drop_old_annotations), Rule::Check(check), Rule::After(check_last)],
+)];
 
 pub(super) const PROFILES: &[Profile] = &[Profile {
     generation: Generation::Spec,
@@ -20,6 +22,23 @@ pub(super) const PROFILES: &[Profile] = &[Profile {
     full: true,
     ..Profile::new("", "podtemplates")
 }];
+
+/// Takes away annotations that stood for init containers before there was a field.
+pub(super) fn drop_old_annotations(holder: &mut Object) {
+    const OLD: [&str; 4] = [
+        "pod.beta.kubernetes.io/init-containers",
+        "pod.alpha.kubernetes.io/init-containers",
+        "pod.beta.kubernetes.io/init-container-statuses",
+        "pod.alpha.kubernetes.io/init-container-statuses",
+    ];
+    let Some(metadata) = holder.get_mut("metadata").and_then(Tree::as_object_mut) else { return };
+    let Some(annotations) = metadata.get_mut("annotations").and_then(Tree::as_object_mut) else { return };
+    let count = annotations.len();
+    OLD.iter().for_each(|key| drop(annotations.remove(key)));
+    if count > 0 && annotations.is_empty() {
+        metadata.remove("annotations");
+    }
+}
 
 fn check(template: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     labels::validate_labels(get(template, "metadata.labels"), &path.field("labels"), errors);

@@ -19,7 +19,7 @@ use crate::tree::{get, int, text};
 const A_DAY: Rule = Rule::Default("maxExpirationSeconds", Literal::Number(86400));
 
 pub(super) const RULES: Table = &[
-    ("k8s.io.api.core.v1.PodCertificateProjection", &[A_DAY, Rule::Check(pod_certificate)]),
+    ("k8s.io.api.core.v1.PodCertificateProjection", &[Rule::Check(pod_certificate)]),
     ("k8s.io.api.certificates.v1.PodCertificateRequestSpec", &[A_DAY]),
     ("k8s.io.api.certificates.v1beta1.PodCertificateRequestSpec", &[A_DAY]),
 ];

@@ -222,7 +222,7 @@ fn claim_spec(spec: &Tree, at: &str, warnings: &mut Vec<String>) {
 
 /// Bytes that are no whole number of them.
 fn fractional(amount: &str, at: &str, warnings: &mut Vec<String>) {
-    if machinery::Quantity::parse(amount).is_ok_and(|quantity| !quantity.is_integer()) {
+    if machinery::quantity::looks_fractional(amount) {
         warnings.push(format!("{at}: fractional byte value {amount:?} is invalid, must be an integer"));
     }
 }

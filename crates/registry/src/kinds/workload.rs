@@ -124,6 +124,10 @@ fn daemon_strategy(spec: &mut Object) {
         let rolling = as_object(strategy.entry("rollingUpdate").or_insert(Tree::Null));
         fill_pointer(rolling, "maxUnavailable", 1);
         fill_pointer(rolling, "maxSurge", 0);
+    } else if let Some(rolling) = strategy.get_mut("rollingUpdate").and_then(Tree::as_object_mut) {
+        // without a default, what is kept is zero
+        fill_pointer(rolling, "maxUnavailable", 0);
+        fill_pointer(rolling, "maxSurge", 0);
     }
 }
 
@@ -229,9 +233,9 @@ pub(super) fn not_above_hundred(value: &Tree, path: &Path<'_>, errors: &mut Vec<
 }
 
 fn zero(value: &Tree) -> bool {
-    // a text that is no percentage counts as 0
-    let percentage = |text: &str| intstr::percent(text).unwrap_or(0);
-    value.is_null() || value.as_i64() == Some(0) || value.as_str().map(percentage) == Some(0)
+    // a text that is neither a percentage nor a number counts as 0
+    let amount = |text: &str| intstr::percent(text).or_else(|| text.parse().ok()).unwrap_or(0);
+    value.is_null() || value.as_i64() == Some(0) || value.as_str().map(amount) == Some(0)
 }
 
 fn rolling_deployment(rolling: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
@@ -346,7 +350,7 @@ fn controller(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     template::running(get(spec, "template"), "ReplicationController", &at, errors);
 }
 
-fn check_status(context: &Context<'_>, object: &Tree, _: Option<&Tree>, errors: &mut Vec<Cause>) {
+fn check_status(context: &Context<'_>, object: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
     let (status, path) = (get(object, "status"), Path::new("status"));
     let total = number(status, "replicas");
     for (field, value) in status.as_object().into_iter().flatten() {
@@ -355,6 +359,13 @@ fn check_status(context: &Context<'_>, object: &Tree, _: Option<&Tree>, errors: 
         }
         if let Some(value) = value.as_i64() {
             not_negative(value, &path.field(field), errors);
+        }
+    }
+    let collisions = |object| int(object, "status.collisionCount");
+    if let Some(before) = old.and_then(collisions) {
+        let count = collisions(object).unwrap_or(0);
+        if count < before {
+            errors.push(path.field("collisionCount").invalid(count, "cannot be decremented"));
         }
     }
     if status.get("desiredNumberScheduled").is_some() {

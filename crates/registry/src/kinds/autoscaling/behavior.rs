@@ -5,6 +5,7 @@ use api::status::Cause;
 use machinery::bounds::is_full;
 use machinery::fieldpath::Path;
 
+use crate::kinds::resources;
 use crate::rules;
 use crate::tree::{get, int, list, number, text};
 
@@ -46,5 +47,6 @@ pub(super) fn check(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
                 errors.push(at.field("periodSeconds").invalid(period, "must be less than or equal to 1800"));
             }
         }
+        resources::not_negative(get(scaling, "tolerance"), &at.field("tolerance"), errors);
     }
 }

@@ -33,7 +33,11 @@ pub(super) fn failure(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             break;
         }
         let at = path.index(index);
-        failure_rule(rule, spec, &at, errors);
+        chosen(rule, "action", &["Count", "FailIndex", "FailJob", "Ignore"], &at, errors);
+        if text(rule, "action") == "FailIndex" && !has(spec, "backoffLimitPerIndex") {
+            let detail = "requires the backoffLimitPerIndex to be set";
+            errors.push(at.field("action").invalid("FailIndex", detail));
+        }
         if has(rule, "onExitCodes") {
             exit_codes(get(rule, "onExitCodes"), &known, &at.field("onExitCodes"), errors);
         }
@@ -46,15 +50,11 @@ pub(super) fn failure(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             rules::format(kind, names::qualified_name(kind), &at.field("type"), errors);
             chosen(pattern, "status", &["False", "True", "Unknown"], &at, errors);
         }
+        one_requirement(rule, &at, errors);
     }
 }
 
-fn failure_rule(rule: &Tree, spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
-    chosen(rule, "action", &["Count", "FailIndex", "FailJob", "Ignore"], path, errors);
-    if text(rule, "action") == "FailIndex" && !has(spec, "backoffLimitPerIndex") {
-        let detail = "requires the backoffLimitPerIndex to be set";
-        errors.push(path.field("action").invalid("FailIndex", detail));
-    }
+fn one_requirement(rule: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let plain = |detail: &str| Cause {
         reason: "FieldValueInvalid".to_owned(),
         message: format!("Invalid value: {detail}"),

@@ -45,8 +45,27 @@ pub(super) fn mounts(container: &Tree, path: &Path<'_>, place: &Place<'_>, error
                     .not_supported(other, &["Bidirectional", "HostToContainer", "None"]),
             ),
         }
+        read_only(mount, &all, errors);
     }
     devices(container, path, place, errors);
+}
+
+/// What is mounted below a read-only mount is read-only too.
+fn read_only(mount: &Tree, all: &Path<'_>, errors: &mut Vec<Cause>) {
+    let at = all.field("recursiveReadOnly");
+    match rules::given(mount, "recursiveReadOnly") {
+        None | Some("Disabled") => {}
+        Some("Enabled" | "IfPossible") => {
+            if !flag(mount, "readOnly") {
+                errors.push(at.forbidden("may only be specified when readOnly is true"));
+            }
+            if !matches!(rules::given(mount, "mountPropagation"), None | Some("None")) {
+                let detail = "may only be specified when mountPropagation is None or not specified";
+                errors.push(at.forbidden(detail));
+            }
+        }
+        Some(other) => errors.push(at.not_supported(other, &["Disabled", "Enabled", "IfPossible"])),
+    }
 }
 
 pub(super) fn devices(container: &Tree, path: &Path<'_>, place: &Place<'_>, errors: &mut Vec<Cause>) {

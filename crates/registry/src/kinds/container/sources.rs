@@ -134,18 +134,19 @@ pub fn resource_ref(reference: &Tree, volume: bool, path: &Path<'_>, errors: &mu
         errors.push(path.field("resource").not_supported(resource, &ENV_RESOURCES));
     }
     let divisor = text(reference, "divisor");
+    const BYTES: [&str; 13] =
+        ["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
     let (allowed, kind): (&[&str], _) = match resource.split_once('.').map_or("", |(_, name)| name) {
         "cpu" => (&["1m", "1"], "cpu"),
-        name @ ("memory" | "ephemeral-storage") => {
-            (&["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"], name)
-        }
+        "memory" => (&BYTES, "memory"),
+        "ephemeral-storage" => (&BYTES, "local ephemeral storage"),
+        name if name.starts_with("hugepages-") => (&BYTES, "hugepages"),
         _ => return,
     };
     if !matches!(divisor, "" | "0") && !allowed.contains(&divisor) {
         let detail = if kind == "cpu" {
             "only divisor's values 1m and 1 are supported with the cpu resource".to_owned()
         } else {
-            let kind = if kind == "memory" { "memory" } else { "local ephemeral storage" };
             format!(
                 "only divisor's values 1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei are supported with the {kind} resource"
             )

@@ -6,7 +6,7 @@ use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::Path;
 use machinery::{Quantity, names};
 
-use crate::kinds::resources::{COUNTED, amount, extended};
+use crate::kinds::resources::{COUNTED, amount, container_name, extended, resource_name};
 use crate::strategy::Context;
 use crate::tree::{Object, as_object, entries, get, has, list, text, texts};
 
@@ -46,6 +46,7 @@ fn item(item: &Tree, again: bool, path: &Path<'_>, errors: &mut Vec<Cause>) {
     if again {
         errors.push(path.field("type").duplicate(kind));
     }
+    names_of(item, kind, path, errors);
     for field in ["default", "defaultRequest"] {
         if kind == "Pod" && has(item, field) {
             errors.push(path.field(field).forbidden("may not be specified when `type` is 'Pod'"));
@@ -108,6 +109,26 @@ fn item(item: &Tree, again: bool, path: &Path<'_>, errors: &mut Vec<Cause>) {
     {
         let detail = "either minimum or maximum storage value is required, but neither was provided";
         errors.push(path.field("limits").required(detail));
+    }
+}
+
+/// The names of what is limited: of containers' resources, where it is containers that are limited.
+fn names_of(item: &Tree, kind: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let pods = matches!(kind, "Pod" | "Container");
+    for field in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
+        if kind == "Pod" && field.starts_with("default") {
+            continue;
+        }
+        let all = path.field(field);
+        for (name, _) in entries(item, field) {
+            if is_full(errors) {
+                return;
+            }
+            match pods {
+                true => container_name(name, &all.key(name), errors),
+                false => resource_name(name, &all.key(name), errors),
+            }
+        }
     }
 }
 

@@ -19,7 +19,8 @@ pub(super) fn spread(constraint: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>
     if let Some(domains) = int(constraint, "minDomains") {
         if domains <= 0 {
             errors.push(path.field("minDomains").invalid(domains, "must be greater than zero"));
-        } else if when != "DoNotSchedule" {
+        }
+        if when != "DoNotSchedule" {
             let detail = format!("can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {when}");
             errors.push(path.field("minDomains").invalid(domains, &detail));
         }

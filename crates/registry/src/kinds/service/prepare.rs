@@ -60,9 +60,20 @@ pub(super) fn prepare(_: &Context<'_>, service: &mut Tree, old: Option<&Tree>) {
             spec.remove("externalTrafficPolicy");
         }
     }
+    let is_probed = |kind: &str, policy: Option<&Tree>| {
+        kind == "LoadBalancer" && policy.and_then(Tree::as_str) == Some("Local")
+    };
+    let policy = |spec: Option<&Object>| spec.and_then(|spec| spec.get("externalTrafficPolicy")).cloned();
+    let before = old.get("spec").and_then(Tree::as_object);
+    if is_probed(text(old, "spec.type"), policy(before).as_ref())
+        && !is_probed(&kind, policy(Some(spec)).as_ref())
+        && spec.get("healthCheckNodePort") == before.and_then(|spec| spec.get("healthCheckNodePort"))
+    {
+        spec.remove("healthCheckNodePort");
+    }
     if kind != "LoadBalancer" && text(old, "spec.type") == "LoadBalancer" {
-        for field in ["allocateLoadBalancerNodePorts", "loadBalancerClass", "healthCheckNodePort"] {
-            if spec.get(field) == old.get("spec").and_then(|spec| spec.get(field)) {
+        for field in ["allocateLoadBalancerNodePorts", "loadBalancerClass"] {
+            if spec.get(field) == before.and_then(|spec| spec.get(field)) {
                 spec.remove(field);
             }
         }
