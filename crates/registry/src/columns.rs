@@ -6,6 +6,7 @@ mod cluster;
 mod format;
 mod network;
 mod pods;
+mod rows;
 mod server;
 mod storage;
 
@@ -17,6 +18,7 @@ use api::model::Resource;
 use jiff::Timestamp;
 
 pub use format::{age, human_duration};
+pub use rows::{Row, row, rows, shown_metadata};
 
 use crate::kind::Kind;
 use crate::tree::text;

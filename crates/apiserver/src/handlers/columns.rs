@@ -4,8 +4,6 @@ use api::Tree;
 use api::json;
 use registry::Kind;
 
-pub use registry::columns::cells;
-
 /// Column definitions as a table shows them.
 pub fn definitions(kind: &Kind) -> Tree {
     let columns = registry::columns::definitions(kind).into_iter().map(|column| {

@@ -58,7 +58,7 @@ pub fn form(tree: Tree, target: &Target, headers: bool) -> Tree {
         Form::Table => {
             let version = tree.pointer("/metadata/resourceVersion").cloned();
             let meta = version.map_or_else(|| json!({}), |version| json!({ "resourceVersion": version }));
-            table::table(target, std::iter::once(tree), headers, meta)
+            table::one(target, tree, headers, meta)
         }
     }
 }
@@ -221,7 +221,7 @@ fn unreadable_list(target: &Target, why: &str) -> Response<Body> {
 /// A list of trees at the target's version.
 pub fn tree_list(trees: impl Iterator<Item = Tree>, meta: Tree, target: &Target) -> Response<Body> {
     let tree = match target.form {
-        Form::Table => table::table(target, trees, true, meta),
+        Form::Table => table::list(target, trees, meta),
         Form::Metadata | Form::MetadataList => {
             let items: Vec<Tree> = trees.map(|tree| metadata(&tree, target)).collect();
             let items = if items.is_empty() { Tree::Null } else { Tree::Array(items) };

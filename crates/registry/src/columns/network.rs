@@ -53,7 +53,11 @@ pub(super) const PRINTERS: &[Printer] = &[
                 let dot = if group.is_empty() { "" } else { "." };
                 format!("{}{dot}{group}/{}", text(parameters, "kind"), text(parameters, "name"))
             };
-            vec![name(object), text(object, "spec.controller").into(), shown.into(), age(object, now)]
+            let default = "ingressclass.kubernetes.io/is-default-class";
+            let is_default = get(object, "metadata.annotations")[default] == "true";
+            let mark = if is_default { " (default)" } else { "" };
+            let name = format!("{}{mark}", text(object, "metadata.name"));
+            vec![name.into(), text(object, "spec.controller").into(), shown.into(), age(object, now)]
         },
     },
     Printer {
@@ -134,11 +138,13 @@ fn endpoints(object: &Tree) -> String {
     for subset in list(object, "subsets") {
         let ports = list(subset, "ports");
         for address in list(subset, "addresses") {
-            let ip = text(address, "ip");
             if ports.is_empty() {
-                all.push(ip.to_owned());
+                all.push(text(address, "ip").to_owned());
             }
-            for port in ports {
+        }
+        for port in ports {
+            for address in list(subset, "addresses") {
+                let ip = text(address, "ip");
                 let colon = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
                 all.push(format!("{colon}:{}", number(port, "port")));
             }

@@ -78,11 +78,8 @@ pub(super) const PRINTERS: &[Printer] = &[
             AGE,
         ],
         cells: |object, now| {
-            let default = "storageclass.kubernetes.io/is-default-class";
-            let annotation = get(object, "metadata.annotations").get(default).and_then(Tree::as_str);
-            let mark = if annotation == Some("true") { " (default)" } else { "" };
             vec![
-                format!("{}{mark}", text(object, "metadata.name")).into(),
+                name(object),
                 text(object, "provisioner").into(),
                 or(text(object, "reclaimPolicy"), "Delete").into(),
                 or(text(object, "volumeBindingMode"), "Immediate").into(),
