@@ -14,5 +14,5 @@ mod webhooks;
 pub use attributes::{Attributes, Context, Gvk, Operation, User};
 pub use chain::{Chain, Plan, Plugin, Point, Round};
 pub use plugins::{Settings, on_by_default, standard};
-pub use services::{Question, Services};
+pub use services::{Found, Question, Services};
 pub use webhooks::{CallError, Called, ClientConfig, Hook, ServiceReference};

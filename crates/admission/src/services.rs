@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::Tree;
+use api::{Status, Tree};
 use async_trait::async_trait;
 use jiff::Timestamp;
 
@@ -20,21 +20,24 @@ pub struct Question<'a> {
     pub name: &'a str,
 }
 
+/// An object, where there is one.
+pub type Found = Result<Option<Arc<Tree>>, Status>;
+
 #[async_trait]
 pub trait Services: Send + Sync {
-    /// An object as the watch cache has it.
-    fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Arc<Tree>>;
+    /// An object as the watch cache has it. One that cannot be read is an error, not absent.
+    fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Found;
 
     /// The objects of a namespace, or of all where it is empty.
-    fn list(&self, group: &str, plural: &str, namespace: &str) -> Vec<Arc<Tree>>;
+    fn list(&self, group: &str, plural: &str, namespace: &str) -> Result<Vec<Arc<Tree>>, Status>;
 
     /// As [`Services::get`], when the cache is as new as the store.
-    async fn fresh(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Arc<Tree>>;
+    async fn fresh(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Found;
 
     /// An object that may just have been created.
-    async fn find(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Arc<Tree>> {
+    async fn find(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Found {
         match self.get(group, plural, namespace, name) {
-            None => self.fresh(group, plural, namespace, name).await,
+            Ok(None) => self.fresh(group, plural, namespace, name).await,
             found => found,
         }
     }

@@ -32,20 +32,20 @@ impl Objects {
 
 #[async_trait]
 impl Services for Objects {
-    fn get(&self, _: &str, plural: &str, namespace: &str, name: &str) -> Option<Arc<Tree>> {
-        self.objects.get(&format!("{plural}/{namespace}/{name}")).cloned()
+    fn get(&self, _: &str, plural: &str, namespace: &str, name: &str) -> Found {
+        Ok(self.objects.get(&format!("{plural}/{namespace}/{name}")).cloned())
     }
 
-    fn list(&self, _: &str, plural: &str, namespace: &str) -> Vec<Arc<Tree>> {
+    fn list(&self, _: &str, plural: &str, namespace: &str) -> Result<Vec<Arc<Tree>>, Status> {
         let prefix = match namespace {
             "" => format!("{plural}/"),
             namespace => format!("{plural}/{namespace}/"),
         };
         let mine = self.objects.iter().filter(|(key, _)| key.starts_with(&prefix));
-        mine.map(|(_, object)| object.clone()).collect()
+        Ok(mine.map(|(_, object)| object.clone()).collect())
     }
 
-    async fn fresh(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Arc<Tree>> {
+    async fn fresh(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Found {
         self.get(group, plural, namespace, name)
     }
 

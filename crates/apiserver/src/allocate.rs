@@ -73,17 +73,20 @@ impl ServiceHook {
                 self.addresses.iter().for_each(|range| drop(range.lock().take(address)));
             }
         }
-        for entry in self.resources.list(kinds::services(), None) {
-            let service = entry.tree();
+        while let Err(status) = self.load_once().await {
+            tracing::warn!(error = status.message, "Cannot see what Services use");
+            tokio::time::sleep(reservation::RETRY).await;
+        }
+        self.loaded.store(true, Ordering::Release);
+    }
+
+    async fn load_once(&self) -> Result<(), Status> {
+        for (_, service) in self.resources.read_all(kinds::services(), None)? {
             for address in families::addresses(&service) {
                 self.addresses.iter().for_each(|range| drop(range.lock().take(address)));
             }
         }
-        while let Err(status) = self.repair_ports().await {
-            tracing::warn!(error = status.message, "Cannot read the record of node ports");
-            tokio::time::sleep(reservation::RETRY).await;
-        }
-        self.loaded.store(true, Ordering::Release);
+        self.repair_ports().await
     }
 
     fn ready(&self) -> Result<(), String> {
@@ -102,6 +105,9 @@ impl ServiceHook {
         self.ready()?;
         let range = &self.addresses[family];
         loop {
+            if let Some(address) = wanted.filter(|_| write.options.dry_run) {
+                return range.lock().would_take(address).map(|()| address);
+            }
             let address = match wanted {
                 Some(address) => range.lock().take(address).map(|()| address)?,
                 None => range.lock().any()?,
@@ -137,11 +143,9 @@ impl ServiceHook {
 
     /// Whether the address' object names this very Service, as after a crash between the two writes.
     fn owned_by(&self, address: IpAddr, namespace: &str, name: &str) -> bool {
-        let Some(entry) = self.resources.get(kinds::ip_addresses(), "", &address.to_string()) else {
-            return false;
-        };
-        is_parent(&entry.tree(), namespace, name)
-            && self.resources.get(kinds::services(), namespace, name).is_none()
+        let object = self.resources.read(kinds::ip_addresses(), "", &address.to_string());
+        let service = self.resources.read(kinds::services(), namespace, name);
+        matches!((object, service), (Ok(Some(object)), Ok(None)) if is_parent(&object, namespace, name))
     }
 
     async fn allocate_addresses(

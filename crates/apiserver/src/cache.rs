@@ -164,6 +164,28 @@ impl Cache {
         }
     }
 
+    /// [`Cache::get`] for those who decide by it that an object is absent: one that cannot be read is not.
+    pub fn find(&self, namespace: &str, name: &str) -> Result<Option<Arc<Entry>>, entry::Error> {
+        let key = self.kind.key(namespace, name);
+        let key = key.strip_prefix(&self.kind.prefix).unwrap_or(&key);
+        let state = self.state.lock();
+        match state.unreadable.get(key) {
+            Some(error) => Err(error.clone()),
+            None => Ok(state.objects.get(key).cloned()),
+        }
+    }
+
+    /// [`Cache::snapshot`] for those who decide by it that an object is absent: it is an error where one below `base`, a namespace with
+    /// its slash or nothing, cannot be read.
+    pub fn whole(&self, base: &str) -> Result<Snapshot, entry::Error> {
+        let state = self.state.lock();
+        let mut below = state.unreadable.range::<str, _>((Bound::Included(base), Bound::Unbounded));
+        match below.next().filter(|(key, _)| key.starts_with(base)) {
+            Some((_, error)) => Err(error.clone()),
+            None => Ok(state.snapshot(state.revision)),
+        }
+    }
+
     /// The first object that cannot be read whose key, its prefix included, is this or below.
     pub fn unreadable(&self, key: &str) -> Option<entry::Error> {
         let key = key.strip_prefix(&self.kind.prefix)?;
@@ -464,6 +486,12 @@ impl State {
 }
 
 impl Snapshot {
+    /// Whether an object below `base` follows this key.
+    pub fn has_after(&self, base: &str, key: &str) -> bool {
+        let after = self.objects.range::<_, str>((Bound::Excluded(key), Bound::Unbounded)).next();
+        after.is_some_and(|(key, _)| key.starts_with(base))
+    }
+
     /// The objects that match, in order of keys, after `start` (a key below the kind's prefix; empty: from the first).
     pub fn select<'a>(
         &'a self,

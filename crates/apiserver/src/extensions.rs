@@ -134,7 +134,8 @@ impl Extensions {
 
     fn see(&mut self, entry: &Entry) {
         let name = entry.name.to_string();
-        let tree = entry.tree();
+        // one that cannot be read is served as it was
+        let Ok(tree) = entry.read() else { return };
         match self.known.get_mut(&name) {
             Some(known) => known.tree = tree,
             None => _ = self.known.insert(name.clone(), Known { tree, served: None, is_finalizing: false }),

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use api::Tree;
 use api::model::Resource;
+use api::{Status, Tree};
 use http::HeaderValue;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
@@ -132,10 +132,16 @@ impl Flows {
 
     fn recompile(&self, resources: &Resources) {
         let _compiling = self.compiling.lock();
-        let all = |resource: &Resource| -> Vec<Tree> {
-            resources.list(resource, None).iter().map(|entry| entry.tree()).collect()
+        let all = |resource: &Resource| -> Result<Vec<Tree>, Status> {
+            Ok(resources.read_all(resource, None)?.into_iter().map(|(_, object)| object).collect())
         };
-        self.set(&all(kinds::flow_schemas()), &all(kinds::priority_levels()));
+        match (all(kinds::flow_schemas()), all(kinds::priority_levels())) {
+            (Ok(schemas), Ok(levels)) => self.set(&schemas, &levels),
+            // the rest of a configuration is another one
+            (Err(status), _) | (_, Err(status)) => {
+                tracing::error!(error = status.message, "Flow control stays as it was");
+            }
+        }
         self.changed.notify_one();
     }
 

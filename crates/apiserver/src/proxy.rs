@@ -182,8 +182,8 @@ impl Proxy {
     }
 
     fn pod(&self, namespace: &str, name: &str) -> Result<api::Tree, Status> {
-        let entry = self.resources.get(kinds::pods(), namespace, name);
-        entry.map(|entry| entry.tree()).ok_or_else(|| Status::not_found("", "pods", name))
+        let pod = self.resources.read(kinds::pods(), namespace, name)?;
+        pod.ok_or_else(|| Status::not_found("", "pods", name))
     }
 }
 

@@ -98,6 +98,26 @@ impl Resources {
         cache.snapshot(0).select(&filter, "", cache.kind.is_namespaced()).cloned().collect()
     }
 
+    /// [`Resources::get`] for those who decide by it: an object that cannot be read is an error, not absent.
+    pub fn read(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Option<Tree>, Status> {
+        let Some(cache) = self.cache(resource) else { return Ok(None) };
+        cache.find(namespace, name)?.map(|entry| entry.read()).transpose()
+    }
+
+    /// [`Resources::list`] for those who decide by it: it is an error where one of the objects cannot be read.
+    pub fn read_all(
+        &self,
+        resource: &Resource,
+        namespace: Option<&str>,
+    ) -> Result<Vec<(Arc<Entry>, Tree)>, Status> {
+        let Some(cache) = self.cache(resource) else { return Ok(Vec::new()) };
+        let base = namespace.map(|namespace| format!("{namespace}/")).unwrap_or_default();
+        let snapshot = cache.whole(&base).map_err(|error| error.of_list(&resource.plural))?;
+        let filter = Filter::within(namespace.unwrap_or_default());
+        let entries = snapshot.select(&filter, "", cache.kind.is_namespaced());
+        entries.map(|entry| Ok((Arc::clone(entry), entry.read()?))).collect()
+    }
+
     /// All objects now, and every later change. `None` for kinds that are not stored. When the subscription's channel closes, the
     /// reader was too slow, and subscribes again.
     pub fn subscribe(&self, resource: &Resource) -> Option<(Vec<Arc<Entry>>, Subscription)> {
@@ -114,7 +134,7 @@ impl Resources {
     pub async fn create(&self, resource: &Arc<Kind>, namespace: &str, object: Tree) -> Result<Tree, Status> {
         let own = self.own("create", Way::Create)?;
         let object = typed(object, resource)?;
-        writes::create(&own.write(resource, "", namespace, ""), object).await.map(|entry| entry.tree())
+        writes::create(&own.write(resource, "", namespace, ""), object).await?.read()
     }
 
     /// Reads the object, lets `change` edit it, and writes it, again on conflict. `change` answers whether there is anything to write.
@@ -133,7 +153,7 @@ impl Resources {
             typed(tree, resource)
         };
         let write = own.write(resource, subresource, namespace, name);
-        writes::update(&write, &change, None).await.map(|updated| updated.entry.tree())
+        writes::update(&write, &change, None).await?.entry.read()
     }
 
     /// Deletes with the kind's default options.

@@ -79,7 +79,7 @@ impl Issuer {
             .resources
             .get(resource, namespace, name)
             .ok_or_else(|| Status::not_found("", plural, name))?;
-        let pod = (kind == "Pod").then(|| entry.tree());
+        let pod = (kind == "Pod").then(|| entry.read()).transpose()?;
         if pod.as_ref().is_some_and(|pod| pod["spec"]["serviceAccountName"] != account) {
             return Err(Status::bad_request(format!(
                 "cannot bind token for serviceaccount {account:?} to pod running with different serviceaccount name."

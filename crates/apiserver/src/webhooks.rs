@@ -13,7 +13,6 @@ use daemon::metrics::{CounterVec, HistogramVec, registry};
 use parking_lot::Mutex;
 use registry::Kind;
 
-use crate::cache::entry::Entry;
 use crate::kinds;
 use crate::resources::Resources;
 
@@ -122,7 +121,11 @@ impl Compiled {
         for entry in resources.list(self.kind, None) {
             let (version, hooks) = match former.remove(&entry.key) {
                 Some(known) if known.0 == entry.resource_version => known,
-                _ => (entry.resource_version, hooks(&entry)),
+                // one that cannot be read calls whom it called before
+                before => match entry.read() {
+                    Ok(object) => (entry.resource_version, hooks(&object)),
+                    Err(_) => (entry.resource_version, before.map(|known| known.1).unwrap_or_default()),
+                },
             };
             all.extend(hooks.iter().cloned());
             state.known.insert(Arc::clone(&entry.key), (version, hooks));
@@ -134,8 +137,8 @@ impl Compiled {
     }
 }
 
-fn hooks(entry: &Entry) -> Vec<Arc<Hook>> {
-    Hook::all(&entry.tree()).into_iter().map(Arc::new).collect()
+fn hooks(object: &Tree) -> Vec<Arc<Hook>> {
+    Hook::all(object).into_iter().map(Arc::new).collect()
 }
 
 /// Counts a call.

@@ -8,6 +8,8 @@ pub mod delete;
 mod encode;
 mod metadata;
 pub mod ownership;
+pub mod unreadable;
+
 pub use encode::{encode, reordered};
 pub use metadata::{check_name, check_namespace, owners_once, wrong_uid, wrong_version};
 
@@ -195,15 +197,17 @@ async fn create_once(write: &Write<'_>, kind: &Arc<Stored>, mut tree: Tree) -> R
         write.request.warn_all(strategy.warnings(&context, &tree, None));
         // a name in the path: what should be updated is not there, and to make it is another right
         if !write.name.is_empty() {
-            may_create(write).await?;
+            may(write, "create").await?;
         }
         admission::validate(&named, &kind.resource, &tree).await?;
+        // a dry run shows the version that was sent
+        let sent = metadata::text(&tree, "resourceVersion").parse().unwrap_or(0);
         let value = encode(kind, tree)?;
         let key = kind.key(named.namespace, &name);
         let revision = if named.options.dry_run {
             match named.server.resources.store.get(key.as_bytes()).await.map_err(status_of)? {
                 (Some(_), _) => return Err(already_exists(&named, kind, &key).await),
-                (None, _) => 0,
+                (None, _) => sent,
             }
         } else {
             let store = &named.server.resources.store;
@@ -223,12 +227,13 @@ async fn create_once(write: &Write<'_>, kind: &Arc<Stored>, mut tree: Tree) -> R
     result
 }
 
-async fn may_create(write: &Write<'_>) -> Result<(), Status> {
+/// Whether the user may do this, too.
+async fn may(write: &Write<'_>, verb: &str) -> Result<(), Status> {
     let (resource, user) = (write.resource, &write.request.user);
     let (namespace, name) = (write.namespace, write.name);
     let attributes = Attributes {
         version: &resource.version,
-        ..Attributes::resource(user, "create", &resource.group, &resource.plural, namespace, name)
+        ..Attributes::resource(user, verb, &resource.group, &resource.plural, namespace, name)
     };
     let answer = write.server.authorizer.authorize(&attributes).await;
     if answer.allowed() { Ok(()) } else { Err(refusal::denied(&attributes, &answer.reason)) }
@@ -247,7 +252,9 @@ fn not_unique(mut status: Status) -> Status {
 async fn already_exists(write: &Write<'_>, kind: &Arc<Stored>, key: &str) -> Status {
     let resource = write.resource;
     let mut status = Status::already_exists(&resource.group, &resource.plural, write.name);
-    let going = |entry: &Entry| !metadata::text(&entry.tree(), "deletionTimestamp").is_empty();
+    let going = |entry: &Entry| {
+        entry.read().is_ok_and(|object| !metadata::text(&object, "deletionTimestamp").is_empty())
+    };
     if let Ok(Some(entry)) = read(write.server, kind, key).await
         && going(&entry)
     {

@@ -52,7 +52,7 @@ impl Plugin for NamespaceLifecycle {
         if name.is_empty() {
             return Ok(());
         }
-        let Some(namespace) = self.services.find("", "namespaces", "", name).await else {
+        let Some(namespace) = self.services.find("", "namespaces", "", name).await? else {
             return Err(Status::not_found("", "namespaces", name));
         };
         if text(&namespace, "status.phase") != "Terminating" && !has(&namespace, "metadata.deletionTimestamp")

@@ -23,10 +23,10 @@ impl LimitRanger {
     }
 
     /// The limits of a namespace, of its ranges in order of their names.
-    fn ranges(&self, namespace: &str) -> Vec<Arc<Tree>> {
-        let mut ranges = self.services.list("", "limitranges", namespace);
+    fn ranges(&self, namespace: &str) -> Result<Vec<Arc<Tree>>, Status> {
+        let mut ranges = self.services.list("", "limitranges", namespace)?;
         ranges.sort_by(|one, other| text(one, "metadata.name").cmp(text(other, "metadata.name")));
-        ranges
+        Ok(ranges)
     }
 }
 
@@ -53,7 +53,7 @@ impl Plugin for LimitRanger {
 
     async fn admit(&self, attributes: &Attributes<'_>, pod: &mut Tree) -> Result<(), Status> {
         if !is_leaving(pod) {
-            for range in self.ranges(attributes.namespace) {
+            for range in self.ranges(attributes.namespace)? {
                 bounded(pod, &range)?;
                 fill(pod, &range);
             }
@@ -65,7 +65,7 @@ impl Plugin for LimitRanger {
         if is_leaving(object) {
             return Ok(());
         }
-        for range in self.ranges(attributes.namespace) {
+        for range in self.ranges(attributes.namespace)? {
             bounded(object, &range)?;
             let mut problems = Vec::new();
             for limit in list(&range, "spec.limits") {

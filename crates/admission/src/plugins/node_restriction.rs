@@ -14,7 +14,7 @@ use std::sync::Arc;
 use api::{Status, Tree};
 use async_trait::async_trait;
 
-use crate::{Attributes, Operation, Plugin, Point, Services};
+use crate::{Attributes, Found, Operation, Plugin, Point, Services};
 use registry::tree::{get, object_mut, same, text};
 
 pub struct NodeRestriction {
@@ -27,12 +27,12 @@ impl NodeRestriction {
     }
 
     /// An object from the cache, or from the store where the cache may be too old to have it.
-    async fn find(&self, plural: &str, namespace: &str, name: &str) -> Option<Arc<Tree>> {
+    async fn find(&self, plural: &str, namespace: &str, name: &str) -> Found {
         self.services.find("", plural, namespace, name).await
     }
 
     async fn pod_of(&self, attributes: &Attributes<'_>, name: &str) -> Result<Arc<Tree>, Status> {
-        let pod = self.find("pods", attributes.namespace, name).await;
+        let pod = self.find("pods", attributes.namespace, name).await?;
         pod.ok_or_else(|| Status::not_found("", "pod", name))
     }
 }

@@ -35,7 +35,7 @@ impl Plugin for PodResizeValidator {
         if name.is_empty() {
             return Ok(());
         }
-        let Some(node) = self.services.find("", "nodes", "", name).await else {
+        let Some(node) = self.services.find("", "nodes", "", name).await? else {
             return Err(attributes.forbid(&format!("node {name:?} not found")));
         };
         let mut missing = Vec::new();

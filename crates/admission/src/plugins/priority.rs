@@ -39,22 +39,23 @@ impl Priority {
         }
     }
 
-    async fn named(&self, name: &str) -> Option<Class> {
+    async fn named(&self, name: &str) -> Result<Option<Class>, Status> {
         if let Some((name, value)) = SYSTEM_CLASSES.iter().find(|(system, _)| *system == name) {
             let policy = "PreemptLowerPriority".to_owned();
-            return Some(Class { name: (*name).to_owned(), value: *value, policy });
+            return Ok(Some(Class { name: (*name).to_owned(), value: *value, policy }));
         }
-        let found = self.services.find(GROUP, "priorityclasses", "", name).await;
-        found.map(|tree| Self::class_of(&tree))
+        let found = self.services.find(GROUP, "priorityclasses", "", name).await?;
+        Ok(found.map(|tree| Self::class_of(&tree)))
     }
 
     /// The class marked as default; of several the lowest.
-    fn default_class(&self) -> Option<Class> {
-        let classes = self.services.list(GROUP, "priorityclasses", "").into_iter();
-        classes
+    fn default_class(&self) -> Result<Option<Class>, Status> {
+        let classes = self.services.list(GROUP, "priorityclasses", "")?.into_iter();
+        let default = classes
             .filter(|class| flag(class, "globalDefault"))
             .map(|class| Self::class_of(&class))
-            .min_by_key(|class| class.value)
+            .min_by_key(|class| class.value);
+        Ok(default)
     }
 }
 
@@ -88,9 +89,9 @@ impl Plugin for Priority {
         let asked = text(pod, "spec.priorityClassName").to_owned();
         let class = if asked.is_empty() {
             let policy = "PreemptLowerPriority".to_owned();
-            self.default_class().unwrap_or(Class { name: String::new(), value: 0, policy })
+            self.default_class()?.unwrap_or(Class { name: String::new(), value: 0, policy })
         } else {
-            let found = self.named(&asked).await;
+            let found = self.named(&asked).await?;
             found
                 .ok_or_else(|| attributes.forbid(&format!("no PriorityClass with name {asked} was found")))?
         };
@@ -120,7 +121,7 @@ impl Plugin for Priority {
         if !flag(object, "globalDefault") {
             return Ok(());
         }
-        let Some(other) = self.default_class().filter(|class| class.name != text(object, "metadata.name"))
+        let Some(other) = self.default_class()?.filter(|class| class.name != text(object, "metadata.name"))
         else {
             return Ok(());
         };

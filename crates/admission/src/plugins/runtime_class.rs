@@ -26,7 +26,7 @@ impl RuntimeClass {
         if name.is_empty() {
             return Err(Status::failure(500, "", "resource name may not be empty"));
         }
-        match self.services.find(GROUP, "runtimeclasses", "", name).await {
+        match self.services.find(GROUP, "runtimeclasses", "", name).await? {
             Some(class) => Ok(Some(class)),
             None => Err(attributes.forbid(&format!("pod rejected: RuntimeClass {name:?} not found"))),
         }

@@ -28,7 +28,7 @@ impl ServiceAccount {
 
     async fn account(&self, attributes: &Attributes<'_>, name: &str) -> Result<Arc<Tree>, Status> {
         let namespace = attributes.namespace;
-        let found = self.services.find("", "serviceaccounts", namespace, name).await;
+        let found = self.services.find("", "serviceaccounts", namespace, name).await?;
         found.ok_or_else(|| {
             let problems = names::path_segment(name);
             let why = match problems.is_empty() {

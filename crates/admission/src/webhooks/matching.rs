@@ -135,7 +135,7 @@ async fn namespace_matches(
     if of_namespaces && attributes.subresource.is_empty() && written {
         return Ok(selector.matches_map(get(object, "metadata.labels")));
     }
-    let namespace = services.find("", "namespaces", "", attributes.namespace).await;
+    let namespace = services.find("", "namespaces", "", attributes.namespace).await?;
     let namespace = namespace.ok_or_else(|| Status::not_found("", "namespaces", attributes.namespace))?;
     Ok(selector.matches_map(get(&namespace, "metadata.labels")))
 }

@@ -65,6 +65,16 @@ impl Addresses {
         }
     }
 
+    /// What a dry run answers: whether others have it is not asked.
+    pub fn would_take(&self, address: IpAddr) -> Result<(), String> {
+        let range = &self.range;
+        self.contains(address).then_some(()).ok_or_else(|| {
+            format!(
+                "the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}"
+            )
+        })
+    }
+
     /// Any free one: from the upper part of the range while there is room, because the lower is where people pick by hand.
     pub fn any(&mut self) -> Result<IpAddr, String> {
         let size = self.size();

@@ -12,20 +12,29 @@ use crate::options::PortRange;
 pub struct Ports {
     range: PortRange,
     taken: BTreeSet<u16>,
+    /// For a dry run, which may ask for any number: nothing is taken but what it takes itself.
+    pretends: bool,
 }
 
 impl Ports {
     pub fn new(range: PortRange) -> Ports {
-        Ports { range, taken: BTreeSet::new() }
+        Ports { range, taken: BTreeSet::new(), pretends: false }
     }
 
-    pub fn take(&mut self, port: u16) -> Result<(), String> {
-        if !self.covers(port) {
-            return Err(format!(
-                "provided port is not in the valid range. The range of valid ports is {}",
-                self.range
-            ));
+    /// These for a dry run.
+    pub fn pretending(&self) -> Ports {
+        Ports { range: self.range, taken: BTreeSet::new(), pretends: true }
+    }
+
+    pub fn take(&mut self, port: impl Into<i64>) -> Result<(), String> {
+        let port = u16::try_from(port.into()).ok();
+        if self.pretends && port.is_none() {
+            return Ok(());
         }
+        let port = port.filter(|port| self.pretends || self.covers(*port));
+        let port = port.ok_or_else(|| {
+            format!("provided port is not in the valid range. The range of valid ports is {}", self.range)
+        })?;
         match self.taken.insert(port) {
             true => Ok(()),
             false => Err("provided port is already allocated".to_owned()),
@@ -70,7 +79,7 @@ impl Ports {
 }
 
 /// Protocol and number of the node ports of a Service's ports.
-fn pairs(service: &Tree) -> impl Iterator<Item = (&str, u16)> {
+fn pairs(service: &Tree) -> impl Iterator<Item = (&str, i64)> {
     let ports = service["spec"]["ports"].as_array().into_iter().flatten();
     ports.filter_map(|port| Some((protocol(port), number(&port["nodePort"])?)))
 }
@@ -79,15 +88,16 @@ fn protocol(port: &Tree) -> &str {
     port["protocol"].as_str().unwrap_or("TCP")
 }
 
-fn number(value: &Tree) -> Option<u16> {
-    value.as_u64().and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0)
+/// The number in a field, in range or not; zero is unset.
+fn number(value: &Tree) -> Option<i64> {
+    value.as_i64().filter(|number| *number != 0)
 }
 
-/// All node ports of a Service, that of its health check included.
+/// All node ports of a Service, that of its health check included. A stored number is in range.
 pub fn of(service: &Tree) -> Vec<u16> {
-    let mut ports: Vec<u16> = pairs(service).map(|(_, number)| number).collect();
-    ports.extend(number(&service["spec"]["healthCheckNodePort"]));
-    ports
+    let health = number(&service["spec"]["healthCheckNodePort"]);
+    let numbers = pairs(service).map(|(_, number)| number).chain(health);
+    numbers.filter_map(|number| u16::try_from(number).ok()).collect()
 }
 
 /// Whether a Service gets node ports that nobody asks for.
@@ -102,17 +112,17 @@ pub fn carry_over(service: &mut Tree, old: &Tree) {
     if !wants(service) || !wants(old) {
         return;
     }
-    let numbers = |service: &Tree| pairs(service).map(|(_, number)| number).collect::<BTreeSet<u16>>();
-    let used: BTreeSet<u16> = &numbers(old) & &numbers(service);
+    let numbers = |service: &Tree| pairs(service).map(|(_, number)| number).collect::<BTreeSet<i64>>();
+    let used: BTreeSet<i64> = &numbers(old) & &numbers(service);
     let name = |port: &Tree| port["name"].as_str().unwrap_or_default().to_owned();
-    let had: HashMap<String, u16> = old["spec"]["ports"]
+    let had: HashMap<String, i64> = old["spec"]["ports"]
         .as_array()
         .into_iter()
         .flatten()
         .map(|port| (name(port), number(&port["nodePort"]).unwrap_or_default()))
         .collect();
     for port in service["spec"]["ports"].as_array_mut().into_iter().flatten() {
-        let kept = had.get(&name(port)).copied().filter(|kept| *kept > 0 && !used.contains(kept));
+        let kept = had.get(&name(port)).copied().filter(|kept| *kept != 0 && !used.contains(kept));
         if let Some(kept) = kept
             && number(&port["nodePort"]).is_none()
         {
@@ -154,20 +164,25 @@ pub fn allocate(
     Ok(plan)
 }
 
-fn any(ports: &mut Ports, taken: &mut Vec<u16>) -> Result<u16, Status> {
+fn any(ports: &mut Ports, taken: &mut Vec<u16>) -> Result<i64, Status> {
     let found =
         ports.any().ok_or_else(|| Status::internal("failed to allocate a nodePort: range is full"))?;
     taken.push(found);
-    Ok(found)
+    Ok(found.into())
 }
 
-fn take(port: u16, index: usize, name: &str, ports: &mut Ports, taken: &mut Vec<u16>) -> Result<(), Status> {
+fn take(port: i64, index: usize, name: &str, ports: &mut Ports, taken: &mut Vec<u16>) -> Result<(), Status> {
     ports.take(port).map_err(|why| {
         let field = format!("spec.ports[{index}].nodePort");
         super::invalid(name, &field, format!("Invalid value: {port}: {why}"))
     })?;
-    taken.push(port);
+    taken.extend(u16::try_from(port));
     Ok(())
+}
+
+/// Whether a number is among these ports.
+fn among(ports: &[u16], number: i64) -> bool {
+    ports.iter().any(|port| i64::from(*port) == number)
 }
 
 fn create(
@@ -179,7 +194,7 @@ fn create(
 ) -> Result<(), Status> {
     let count = service["spec"]["ports"].as_array().map_or(0, Vec::len);
     // allocated node ports, by the number of the Service's own port
-    let mut given: Vec<(Tree, u16)> = Vec::new();
+    let mut given: Vec<(Tree, i64)> = Vec::new();
     for index in 0..count {
         let own = service["spec"]["ports"][index]["port"].clone();
         let asked = number(&service["spec"]["ports"][index]["nodePort"]);
@@ -223,11 +238,11 @@ fn update(
     ports: &mut Ports,
     taken: &mut Vec<u16>,
 ) -> Result<(), Status> {
-    let mut kept: Vec<(String, u16)> = Vec::new();
+    let mut kept: Vec<(String, i64)> = Vec::new();
     for (index, port) in service["spec"]["ports"].as_array_mut().into_iter().flatten().enumerate() {
         let chosen = match number(&port["nodePort"]) {
             Some(asked) => {
-                if !before.contains(&asked) && !taken.contains(&asked) {
+                if !among(before, asked) && !among(taken, asked) {
                     take(asked, index, name, ports, taken)?;
                 }
                 asked
@@ -253,12 +268,12 @@ fn health_check(
     taken: &mut Vec<u16>,
 ) -> Result<(), Status> {
     match number(&service["spec"]["healthCheckNodePort"]) {
-        Some(asked) if before.contains(&asked) => {}
+        Some(asked) if among(before, asked) => {}
         Some(asked) => {
             ports.take(asked).map_err(|why| {
                 Status::internal(format!("failed to allocate requested HealthCheck NodePort {asked}: {why}"))
             })?;
-            taken.push(asked);
+            taken.extend(u16::try_from(asked));
         }
         None => {
             if let Some(found) = ports.any() {

@@ -86,7 +86,7 @@ impl Record {
         let mut last = self.last.lock().await;
         let (found, _) = self.store.get(KEY).await.map_err(Status::internal)?;
         self.read(&mut last, found);
-        change(&mut last.ports.clone())
+        change(&mut last.ports.pretending())
     }
 
     /// Whether the store has a record.

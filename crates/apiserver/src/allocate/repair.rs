@@ -119,8 +119,7 @@ impl ServiceHook {
     pub(super) async fn repair_at(&self, now: Timestamp) -> Result<(), Status> {
         self.current().await?;
         let mut addresses: HashMap<IpAddr, (String, String)> = HashMap::new();
-        for entry in self.resources.list(kinds::services(), None) {
-            let service = entry.tree();
+        for (entry, service) in self.resources.read_all(kinds::services(), None)? {
             for address in families::addresses(&service) {
                 let (namespace, name) = (entry.namespace.to_string(), entry.name.to_string());
                 if let Some((other_namespace, other)) = addresses.insert(address, (namespace, name)) {
@@ -134,9 +133,9 @@ impl ServiceHook {
         }
         self.repair_ports().await?;
         for (address, (namespace, name)) in &addresses {
-            self.repair_object(*address, namespace, name).await;
+            self.repair_object(*address, namespace, name).await?;
         }
-        self.delete_orphans(&addresses, now).await;
+        self.delete_orphans(&addresses, now).await?;
         self.repair_addresses(&addresses);
         Ok(())
     }
@@ -146,8 +145,8 @@ impl ServiceHook {
         // a record that was never there is made, not repaired
         let known = self.ports.exists().await?;
         let mut in_use: HashMap<u16, (String, String)> = HashMap::new();
-        for entry in self.resources.list(kinds::services(), None) {
-            for port in ports::of(&entry.tree()) {
+        for (entry, service) in self.resources.read_all(kinds::services(), None)? {
+            for port in ports::of(&service) {
                 in_use.insert(port, (entry.namespace.to_string(), entry.name.to_string()));
             }
         }
@@ -181,22 +180,21 @@ impl ServiceHook {
     }
 
     /// A Service's address has its object, which names the Service.
-    async fn repair_object(&self, address: IpAddr, namespace: &str, name: &str) {
+    async fn repair_object(&self, address: IpAddr, namespace: &str, name: &str) -> Result<(), Status> {
         if !self.addresses.iter().any(|range| range.lock().contains(address)) {
             tracing::error!(
                 "the ClusterIP {address} for Service {namespace}/{name} is not within any service CIDR; please recreate"
             );
-            return;
+            return Ok(());
         }
-        if let Some(entry) = self.resources.get(kinds::ip_addresses(), "", &address.to_string()) {
-            let object = entry.tree();
+        if let Some(object) = self.resources.read(kinds::ip_addresses(), "", &address.to_string())? {
             let parent = &object["spec"]["parentRef"];
             let text = |field: &str| parent[field].as_str().unwrap_or_default().to_owned();
             let (other_namespace, other) = (text("namespace"), text("name"));
             let others = parent["resource"] == "services"
-                && self.resources.get(kinds::services(), &other_namespace, &other).is_some();
+                && self.resources.read(kinds::services(), &other_namespace, &other)?.is_some();
             if others || is_parent(&object, namespace, name) {
-                return;
+                return Ok(());
             }
             drop_object(&self.resources, address).await;
         }
@@ -207,22 +205,27 @@ impl ServiceHook {
         {
             tracing::warn!(%address, error = status.message, "Cannot create the IPAddress of a Service");
         }
+        Ok(())
     }
 
-    async fn delete_orphans(&self, in_use: &HashMap<IpAddr, (String, String)>, now: Timestamp) {
-        for entry in self.resources.list(kinds::ip_addresses(), None) {
-            let object = entry.tree();
+    async fn delete_orphans(
+        &self,
+        in_use: &HashMap<IpAddr, (String, String)>,
+        now: Timestamp,
+    ) -> Result<(), Status> {
+        for (entry, object) in self.resources.read_all(kinds::ip_addresses(), None)? {
             let Ok(address) = entry.name.parse::<IpAddr>() else { continue };
             let parent = &object["spec"]["parentRef"];
             let text = |field: &str| parent[field].as_str().unwrap_or_default();
-            let service = self.resources.get(kinds::services(), text("namespace"), text("name"));
-            let addresses = service.map(|service| families::addresses(&service.tree()));
+            let service = self.resources.read(kinds::services(), text("namespace"), text("name"))?;
+            let addresses = service.as_ref().map(families::addresses);
             if judge(&object, addresses.as_deref(), now) == Verdict::Keep || in_use.contains_key(&address) {
                 continue;
             }
             tracing::error!("IPAddress {address} appears to have leaked: cleaning up");
             drop_object(&self.resources, address).await;
         }
+        Ok(())
     }
 
     fn repair_addresses(&self, in_use: &HashMap<IpAddr, (String, String)>) {

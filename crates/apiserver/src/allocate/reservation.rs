@@ -150,22 +150,19 @@ impl ServiceHook {
         }
     }
 
-    fn in_use(&self) -> InUse {
+    fn in_use(&self) -> Result<InUse, Status> {
         let mut in_use = InUse::default();
-        for entry in self.resources.list(kinds::services(), None) {
-            let service = entry.tree();
+        for (_, service) in self.resources.read_all(kinds::services(), None)? {
             in_use.addresses.extend(families::addresses(&service));
             in_use.ports.extend(ports::of(&service));
         }
-        in_use
+        Ok(in_use)
     }
 
     /// Whether the Service uses all that was taken for it.
     fn has_all(&self, taken: &Unsettled) -> bool {
-        let Some(entry) = self.resources.get(kinds::services(), &taken.namespace, &taken.name) else {
-            return false;
-        };
-        let service = entry.tree();
+        let found = self.resources.read(kinds::services(), &taken.namespace, &taken.name);
+        let Ok(Some(service)) = found else { return false };
         let (addresses, ports) = (families::addresses(&service), ports::of(&service));
         taken.addresses.iter().all(|address| addresses.contains(address))
             && taken.ports.iter().all(|port| ports.contains(port))
@@ -187,7 +184,16 @@ impl ServiceHook {
                 }
             }
         }
-        let in_use = self.in_use();
+        let in_use = match self.in_use() {
+            Ok(in_use) => in_use,
+            Err(status) => {
+                tracing::warn!(
+                    error = status.message,
+                    "What a Service's write took is left to the next repairs"
+                );
+                return;
+            }
+        };
         let unused = taken.ports.iter().chain(&taken.released_ports).copied();
         let unused: Vec<u16> = unused.filter(|port| !in_use.ports.contains(port)).collect();
         give_back_ports(&self.ports, &unused).await;
@@ -195,11 +201,13 @@ impl ServiceHook {
             if in_use.addresses.contains(address) {
                 continue;
             }
-            if let Some(entry) = self.resources.get(kinds::ip_addresses(), "", &address.to_string()) {
-                if !is_parent(&entry.tree(), &taken.namespace, &taken.name) {
-                    continue;
+            match self.resources.read(kinds::ip_addresses(), "", &address.to_string()) {
+                Ok(None) => {}
+                Ok(Some(object)) if is_parent(&object, &taken.namespace, &taken.name) => {
+                    drop_object(&self.resources, *address).await;
                 }
-                drop_object(&self.resources, *address).await;
+                // another's, or nobody knows whose
+                Ok(Some(_)) | Err(_) => continue,
             }
             self.addresses.iter().for_each(|range| range.lock().give_back(*address));
         }

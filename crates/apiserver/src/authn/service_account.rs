@@ -161,12 +161,12 @@ impl ServiceAccounts {
         }
         if self.lookup {
             // an unreadable object authenticates no one
-            let stays = |entry: &Entry| {
-                entry.read().is_ok_and(|object| !object["metadata"]["deletionTimestamp"].is_string())
+            let staying = |entry: &Entry| {
+                entry.read().ok().filter(|object| !object["metadata"]["deletionTimestamp"].is_string())
             };
             let kept = self.resources.get(kinds::secrets(), &namespace, &secret);
-            let kept = kept.filter(|secret| stays(secret));
-            let kept = kept.ok_or_else(|| invalid("Token has been invalidated"))?.tree();
+            let kept = kept.and_then(|secret| staying(&secret));
+            let kept = kept.ok_or_else(|| invalid("Token has been invalidated"))?;
             let own = kept["data"]["token"].as_str().and_then(|text| STANDARD.decode(text).ok());
             let same = own.is_some_and(|own| {
                 aws_lc_rs::constant_time::verify_slices_are_equal(&own, token.as_bytes()).is_ok()
@@ -176,7 +176,7 @@ impl ServiceAccounts {
             }
             let account = self.resources.get(kinds::service_accounts(), &namespace, &name);
             let account = account.ok_or_else(|| invalid(format!("serviceaccounts {name:?} not found")))?;
-            if !stays(&account) {
+            if staying(&account).is_none() {
                 return Err(invalid(format!("ServiceAccount {namespace}/{name} has been deleted")));
             }
             if *account.uid != *uid {

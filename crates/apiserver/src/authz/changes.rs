@@ -158,7 +158,8 @@ impl Changes {
     }
 
     fn admin_access(&self, namespace: &str, field: &str) -> Option<Cause> {
-        let namespace = self.resources.get(kinds::namespaces(), "", namespace).map(|found| found.tree());
+        // one that cannot be read has no label that allows it
+        let namespace = self.resources.read(kinds::namespaces(), "", namespace).ok().flatten();
         let label =
             namespace.as_ref().and_then(|found| get(found, "metadata.labels").get(ADMIN_ACCESS)?.as_str());
         let why = format!(

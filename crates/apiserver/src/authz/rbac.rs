@@ -51,7 +51,10 @@ impl Policy {
                 resource,
                 shutdown.clone(),
                 move |(draft, newest): &mut (State, i64), entry| {
-                    draft.put(&resource.plural, &entry.namespace, &entry.name, &entry.tree());
+                    // what cannot be read grants nothing
+                    if let Ok(object) = entry.read() {
+                        draft.put(&resource.plural, &entry.namespace, &entry.name, &object);
+                    }
                     *newest = entry.resource_version.max(*newest);
                 },
                 move |(draft, newest)| {
@@ -60,20 +63,15 @@ impl Policy {
                 },
                 move |event| {
                     let entry = &event.entry;
-                    match event.event_type {
-                        EventType::Deleted => {
-                            change.state.write().remove(&resource.plural, &entry.namespace, &entry.name);
-                        }
-                        _ => {
-                            let object = entry.tree();
-                            change.state.write().put(
-                                &resource.plural,
-                                &entry.namespace,
-                                &entry.name,
-                                &object,
-                            );
-                        }
+                    let stays = event.event_type != EventType::Deleted;
+                    let object = stays.then(|| entry.read().ok()).flatten();
+                    let mut state = change.state.write();
+                    let (plural, namespace, name) = (&resource.plural, &entry.namespace, &entry.name);
+                    match object {
+                        Some(object) => state.put(plural, namespace, name, &object),
+                        None => state.remove(plural, namespace, name),
                     }
+                    drop(state);
                     change.applied.send_modify(|applied| applied[place] = Some(event.revision()));
                 },
             ));

@@ -72,11 +72,11 @@ pub(super) async fn ensure(bootstrap: &Bootstrap) -> Result<(), Status> {
     let defaults = objects::flow_control();
     for mandatory in [false, true] {
         for default in defaults.iter().filter(|default| default.is_mandatory() == mandatory) {
-            let Some(stored) = bootstrap.resources.get(default.resource, "", &default.name) else {
+            let Some(mut stored) = bootstrap.resources.read(default.resource, "", &default.name)? else {
                 bootstrap.ensure(default.resource, "", default.object()).await?;
                 continue;
             };
-            if default.revise(&mut stored.tree()) {
+            if default.revise(&mut stored) {
                 let change = |stored: &mut Tree| Ok(default.revise(stored));
                 match bootstrap.resources.update(default.resource, "", "", &default.name, &change).await {
                     Err(status) if status.code != 404 => return Err(status),
@@ -86,10 +86,10 @@ pub(super) async fn ensure(bootstrap: &Bootstrap) -> Result<(), Status> {
         }
     }
     for resource in [kinds::flow_schemas(), kinds::priority_levels()] {
-        for entry in bootstrap.resources.list(resource, None) {
+        for (entry, object) in bootstrap.resources.read_all(resource, None)? {
             let known =
                 |default: &Standard| default.resource.kind == resource.kind && default.name == *entry.name;
-            let automatic = entry.tree()["metadata"]["annotations"][AUTO_UPDATE].as_str().and_then(boolean);
+            let automatic = object["metadata"]["annotations"][AUTO_UPDATE].as_str().and_then(boolean);
             if automatic == Some(true) && !defaults.iter().any(known) {
                 match bootstrap.resources.delete(resource, "", &entry.name).await {
                     Err(status) if status.code != 404 => return Err(status),
@@ -121,8 +121,7 @@ pub(super) async fn keep(bootstrap: &Bootstrap, flows: &Flows, stop: &Cancellati
 }
 
 async fn conditions(bootstrap: &Bootstrap) -> Result<(), Status> {
-    for schema in bootstrap.resources.list(kinds::flow_schemas(), None) {
-        let mut tree = schema.tree();
+    for (schema, mut tree) in bootstrap.resources.read_all(kinds::flow_schemas(), None)? {
         let level =
             tree["spec"]["priorityLevelConfiguration"]["name"].as_str().unwrap_or_default().to_owned();
         let exists = bootstrap.resources.get(kinds::priority_levels(), "", &level).is_some();

@@ -95,8 +95,8 @@ pub async fn keep(bootstrap: &Bootstrap, shutdown: &CancellationToken) {
         }
     }
     let name = name(&host());
-    let Some(lease) = bootstrap.resources.get(kinds::leases(), "kube-system", &name) else { return };
-    if lease.tree()["spec"]["holderIdentity"] != **HOLDER {
+    let lease = bootstrap.resources.read(kinds::leases(), "kube-system", &name);
+    if !lease.is_ok_and(|lease| lease.is_some_and(|lease| lease["spec"]["holderIdentity"] == **HOLDER)) {
         return;
     }
     if let Err(status) = bootstrap.resources.delete(kinds::leases(), "kube-system", &name).await {

@@ -51,10 +51,9 @@ async fn one(
         _ => kinds::role_bindings(),
     };
     let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    let Some(stored) = bootstrap.resources.get(resource, &namespace, &name) else {
+    let Some(mut wanted) = bootstrap.resources.read(resource, &namespace, &name)? else {
         return bootstrap.ensure(resource, &namespace, object).await.map(drop);
     };
-    let mut wanted = stored.tree();
     if !merge(&mut wanted, &object) {
         return Ok(());
     }

@@ -115,7 +115,7 @@ async fn deleted_bootstrap_objects_are_recreated() {
     let first = comes(service, "").await;
     resources.delete(kinds::services(), "default", "kubernetes").await.unwrap();
     let second = comes(service, &first.uid).await;
-    assert_eq!(second.tree()["spec"]["clusterIP"], "10.96.0.1");
+    assert_eq!(second.read().unwrap()["spec"]["clusterIP"], "10.96.0.1");
 
     let first = comes(namespace, "").await;
     let key = b"/registry/namespaces/kube-node-lease";

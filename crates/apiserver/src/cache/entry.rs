@@ -186,11 +186,6 @@ impl Entry {
         })
     }
 
-    /// [`Entry::read`] for those who follow objects and can only do without one that cannot be read: it is null.
-    pub fn tree(&self) -> Tree {
-        self.read().unwrap_or_default()
-    }
-
     /// The object as JSON at its storage version, with kind and apiVersion.
     pub fn json(&self) -> Bytes {
         if let Encoded::Json(json) = &self.bytes {

@@ -464,7 +464,7 @@ mod tests {
         // The feed may be behind what was read.
         cache.apply("n/made", None, 8).unwrap();
 
-        let text = |name| cache.get("n", name).map(|entry| entry.tree()["data"]["a"].to_string());
+        let text = |name| cache.get("n", name).map(|entry| entry.read().unwrap()["data"]["a"].to_string());
         assert_eq!(text("changed").as_deref(), Some("\"later\""));
         assert_eq!(text("made").as_deref(), Some("\"read\""));
         assert_eq!((text("deleted"), cache.len()), (None, 2));

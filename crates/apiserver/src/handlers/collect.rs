@@ -26,6 +26,10 @@ pub async fn delete(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Stat
     let mut list = ListOptions::parse(call.request.query())?;
     let filter = read::filter(call, &list)?;
     let (deletion, options) = delete_options::of_request(call, &body)?;
+    if deletion.ignore_read_error {
+        let why = "is not allowed with DELETECOLLECTION, try again after removing the option";
+        return Err(delete_options::unreadable_refused(why));
+    }
     super::mutate::warn_of_dependents(call, &deletion);
     let write = call.write(&options);
     let paged = list.limit == 0;

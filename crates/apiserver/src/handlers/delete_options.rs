@@ -13,6 +13,9 @@ use crate::request::options::{WriteOptions, check_dry_run};
 use crate::request_info::parameters;
 use crate::writes::delete::{DeleteOptions, Propagation};
 
+/// Asks for what cannot be read to be deleted.
+const UNREADABLE: &str = "ignoreStoreReadErrorWithClusterBreakingPotential";
+
 /// The query's options, unparsed.
 #[derive(Default)]
 struct Asked {
@@ -44,10 +47,9 @@ fn of_query(query: &str) -> Result<Asked, Status> {
         }
         match name.as_ref() {
             "gracePeriodSeconds" => asked.options.grace_period = Some(integer(&value)?),
+            UNREADABLE => asked.options.ignore_read_error = flag(&value),
             "propagationPolicy" => asked.policy = Some(value.into_owned()),
-            "orphanDependents" => {
-                asked.orphan = Some(!matches!(value.to_ascii_lowercase().as_str(), "false" | "0"));
-            }
+            "orphanDependents" => asked.orphan = Some(flag(&value)),
             "dryRun" => asked.dry_run.push(value.into_owned()),
             "uid" if !value.is_empty() => asked.options.uid = Some(value.into_owned()),
             "resourceVersion" if !value.is_empty() => {
@@ -57,6 +59,10 @@ fn of_query(query: &str) -> Result<Asked, Status> {
         }
     }
     Ok(asked)
+}
+
+fn flag(value: &str) -> bool {
+    !matches!(value.to_ascii_lowercase().as_str(), "false" | "0")
 }
 
 fn of_tree(tree: &Tree) -> Asked {
@@ -71,6 +77,7 @@ fn of_tree(tree: &Tree) -> Asked {
             uid: text("/preconditions/uid"),
             resource_version: text("/preconditions/resourceVersion"),
             propagation: None,
+            ignore_read_error: tree.get(UNREADABLE).and_then(Tree::as_bool).unwrap_or_default(),
         },
     }
 }
@@ -104,6 +111,16 @@ impl Asked {
         };
         let dry_run = check_dry_run(&self.dry_run);
         causes.extend(dry_run.as_ref().err().cloned());
+        if options.ignore_read_error {
+            let beside = [
+                (self.policy.is_some(), "propagationPolicy"),
+                (self.orphan.is_some(), "orphanDependents"),
+                (options.grace_period.is_some(), "gracePeriodSeconds"),
+                (options.uid.is_some() || options.resource_version.is_some(), "preconditions"),
+            ];
+            let set = beside.into_iter().filter(|(set, _)| *set);
+            causes.extend(set.map(|(_, field)| unreadable(&format!("cannot be set together with .{field}"))));
+        }
         if !causes.is_empty() {
             return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", causes));
         }
@@ -113,6 +130,16 @@ impl Asked {
         }
         Ok((options, dry_run.unwrap_or_default()))
     }
+}
+
+fn unreadable(why: &str) -> Cause {
+    let message = format!("Invalid value: true: {why}");
+    Cause { reason: "FieldValueInvalid".to_owned(), message, field: UNREADABLE.to_owned() }
+}
+
+/// The refusal of a delete that asks for what cannot be read.
+pub fn unreadable_refused(why: &str) -> Status {
+    Status::invalid("meta.k8s.io", "DeleteOptions", "", vec![unreadable(why)])
 }
 
 /// Decodes the options, which may name the resource's own group, as old clients' do. Its errors do not name the kind that was

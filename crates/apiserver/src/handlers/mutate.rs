@@ -87,6 +87,10 @@ pub async fn delete(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Stat
     let (deletion, options) = delete_options::of_request(call, &body)?;
     warn_of_dependents(call, &deletion);
     let write = call.write(&options);
+    if deletion.ignore_read_error {
+        let done = writes::unreadable::delete(&write).await?;
+        return Ok(status_response(call.request.headers(), &done));
+    }
     match deletion::delete(&write, &deletion).await? {
         deletion::Deleted::Pending(entry) => Ok(render::object(StatusCode::OK, &entry, &call.target).await),
         deletion::Deleted::Gone(entry) if answers_object(call) => {

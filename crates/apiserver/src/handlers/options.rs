@@ -144,6 +144,11 @@ impl ListOptions {
 
 /// The resource version of a `get`, which has no other parameters.
 pub fn get_version(query: &str) -> Result<Option<u64>, Status> {
+    let export = parameters(query).find(|(name, _)| name == "export").map(|(_, value)| value);
+    if export.is_some_and(|value| !matches!(&*value.to_ascii_lowercase(), "false" | "0")) {
+        let why = "the export parameter, deprecated since v1.14, is no longer supported";
+        return Err(Status::bad_request(why));
+    }
     let given = parameters(query).find(|(name, _)| name == "resourceVersion").map(|(_, value)| value);
     given.filter(|text| !text.is_empty()).map(|text| parse_version(&text)).transpose().map_err(plainly)
 }

@@ -29,7 +29,7 @@ const ACCEPTED_OF_CUSTOM: [&str; 3] =
 pub struct Patch {
     kind: Kind,
     body: Tree,
-    /// Fields that the body gives twice.
+    /// Fields that the body gives twice, and members that no operation of a JSON patch has.
     duplicates: Vec<String>,
     strictness: Strictness,
 }
@@ -57,6 +57,7 @@ impl Patch {
             .map_err(|_| Status::bad_request("invalid JSON patch"))?;
         let mut duplicates = parsed.warnings;
         if matches!(kind, Kind::Json) {
+            duplicates.extend(unknown_members(&parsed.tree));
             duplicates.iter_mut().for_each(|text| text.insert_str(0, "json patch "));
         }
         Ok((Patch { kind, body: parsed.tree, duplicates, strictness: options.strictness }, options))
@@ -197,6 +198,18 @@ impl Patch {
             }
         }
     }
+}
+
+fn unknown_members(patch: &Tree) -> Vec<String> {
+    let mut unknown = Vec::new();
+    for (index, operation) in patch.as_array().into_iter().flatten().enumerate() {
+        for (name, _) in operation.as_object().into_iter().flatten() {
+            if !matches!(name.as_str(), "op" | "path" | "from" | "value") {
+                unknown.push(format!("unknown field \"[{index}].{name}\""));
+            }
+        }
+    }
+    unknown
 }
 
 fn text<'t>(tree: &'t Tree, field: &str) -> &'t str {

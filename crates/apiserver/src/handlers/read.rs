@@ -47,10 +47,7 @@ pub async fn wait_for(call: &Call<'_>, version: Option<u64>) -> Result<(), Statu
 pub async fn get(call: &Call<'_>) -> Result<Response<Body>, Status> {
     wait_for(call, get_version(call.request.query())?).await?;
     let cache = call.cache()?;
-    if let Some(error) = cache.unreadable(&cache.kind.key(call.namespace(), call.name())) {
-        return Err(error.into());
-    }
-    let entry = cache.get(call.namespace(), call.name()).ok_or_else(|| call.not_found())?;
+    let entry = cache.find(call.namespace(), call.name())?.ok_or_else(|| call.not_found())?;
     Ok(render::object(StatusCode::OK, &entry, &call.target).await)
 }
 
@@ -133,8 +130,12 @@ pub async fn select(
     }
     let limit = options.limit as usize;
     let entries: Vec<Arc<Entry>> = aside(many, || matching.by_ref().take(limit).collect());
-    let next = matching.next();
-    if let (Some(_), Some(last)) = (next, entries.last()) {
+    let last = entries.last().filter(|last| match filter.is_plain() || filter.name().is_some() {
+        true => matching.next().is_some(),
+        // whether what follows matches is seen on the next page
+        false => entries.len() == limit && snapshot.has_after(&base, &last.key),
+    });
+    if let Some(last) = last {
         // the rest is counted only when no selector has to be matched
         if filter.is_plain() {
             meta.remaining = Some(aside(many, || matching.count()) as i64 + 1);

@@ -66,7 +66,8 @@ async fn token(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
     admission::mutate(&write, call.resource, &mut request).await?;
     check_names(&request, call.namespace(), call.name())?;
     read::wait_for(call, None).await?;
-    let account = call.cache()?.get(call.namespace(), call.name()).ok_or_else(|| call.not_found())?.read()?;
+    let account =
+        call.cache()?.find(call.namespace(), call.name())?.ok_or_else(|| call.not_found())?.read()?;
     let tokens = call.server.tokens.as_ref().ok_or_else(Status::unknown_path)?;
     let request = tokens.prepare(&account, request)?;
     admission::validate(&write, call.resource, &request).await?;

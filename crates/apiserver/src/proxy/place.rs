@@ -103,11 +103,10 @@ pub(super) fn split(text: &str) -> Option<(&str, &str, &str)> {
 impl Proxy {
     /// A node's kubelet.
     pub(super) fn kubelet(&self, name: &str) -> Result<Place, Status> {
-        let entry = self
+        let node = self
             .resources
-            .get(kinds::nodes(), "", name)
+            .read(kinds::nodes(), "", name)?
             .ok_or_else(|| Status::not_found("", "nodes", name))?;
-        let node = entry.tree();
         let addresses: Vec<&Tree> = node["status"]["addresses"].as_array().into_iter().flatten().collect();
         let host = self
             .address_types
@@ -191,8 +190,8 @@ impl Proxy {
         // a number is the service's; a name is the slices' own
         let port_name = match port.parse::<i64>() {
             Ok(number) => {
-                let service = self.resources.get(kinds::services(), namespace, name);
-                let service = service.ok_or_else(|| Status::not_found("", "services", name))?.tree();
+                let service = self.resources.read(kinds::services(), namespace, name)?;
+                let service = service.ok_or_else(|| Status::not_found("", "services", name))?;
                 let mut ports = service["spec"]["ports"].as_array().into_iter().flatten();
                 let named = ports.find(|own| own["port"].as_i64() == Some(number));
                 let named = named.map(|own| own["name"].as_str().unwrap_or_default().to_owned());
@@ -204,10 +203,10 @@ impl Proxy {
         };
         let mut places = Vec::new();
         for entry in self.resources.list(kinds::endpoint_slices(), Some(namespace)) {
-            let slice = entry.tree();
-            if slice["metadata"]["labels"]["kubernetes.io/service-name"] != name {
+            if entry.label("kubernetes.io/service-name") != Some(name) {
                 continue;
             }
+            let slice = entry.read()?;
             let slice_ports = slice["ports"].as_array().into_iter().flatten();
             for own in slice_ports.filter(|own| own["name"].as_str().unwrap_or_default() == port_name) {
                 let Some(number) = own["port"].as_u64().and_then(|number| u16::try_from(number).ok()) else {
@@ -235,8 +234,7 @@ impl Proxy {
 
     /// Whether the address is the pod's: whoever writes slices names any address.
     fn is_of_pod(&self, address: &str, namespace: &str, name: &str) -> bool {
-        let Some(pod) = self.resources.get(kinds::pods(), namespace, name) else { return false };
-        let pod = pod.tree();
+        let Ok(Some(pod)) = self.resources.read(kinds::pods(), namespace, name) else { return false };
         let mut own = pod["status"]["podIPs"].as_array().into_iter().flatten();
         own.any(|own| own["ip"] == address)
     }

@@ -121,8 +121,9 @@ impl Client {
     /// The address of a Service.
     fn resolve(&self, service: &ServiceReference) -> Result<String, String> {
         let ServiceReference { namespace, name, port, .. } = service;
-        let found = self.resources.get(kinds::services(), namespace, name);
-        let found = found.ok_or_else(|| format!("service {name:?} not found"))?.tree();
+        let found = self.resources.read(kinds::services(), namespace, name);
+        let found = found.map_err(|status| status.message)?;
+        let found = found.ok_or_else(|| format!("service {name:?} not found"))?;
         let spec = &found["spec"];
         if spec["type"] == "ExternalName" {
             return Ok(format!("{}:{port}", spec["externalName"].as_str().unwrap_or_default()));

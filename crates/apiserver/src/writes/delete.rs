@@ -20,6 +20,8 @@ pub struct DeleteOptions {
     pub propagation: Option<Propagation>,
     pub uid: Option<String>,
     pub resource_version: Option<String>,
+    /// Only if it cannot be read.
+    pub ignore_read_error: bool,
 }
 
 impl DeleteOptions {
@@ -225,7 +227,8 @@ pub async fn notify_hooks(write: &Write<'_>, kind: &Stored, entry: &Entry) {
     if write.server.hooks.is_empty() {
         return;
     }
-    let tree = entry.tree();
+    // what an object had that cannot be read is found by the hooks' repairs
+    let Ok(tree) = entry.read() else { return };
     for hook in write.server.hooks.iter() {
         hook.deleted(&kind.resource, &tree).await;
     }

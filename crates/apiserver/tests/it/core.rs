@@ -26,7 +26,7 @@ pub struct Rig {
 pub struct Answer {
     pub code: u16,
     pub tree: Tree,
-    warnings: Vec<String>,
+    pub warnings: Vec<String>,
 }
 
 impl Answer {
@@ -40,7 +40,7 @@ impl Rig {
         Rig::on(Arc::new(Memory::new())).await
     }
 
-    async fn on(store: Arc<dyn Store>) -> Rig {
+    pub async fn on(store: Arc<dyn Store>) -> Rig {
         let resources = Resources::new(store, CancellationToken::new());
         let mut tasks = JoinSet::new();
         let running = Arc::clone(&resources);
@@ -535,6 +535,13 @@ async fn lists_by_label_follow_changes() {
     assert_eq!(names(&page), ["b", "c"]);
     let rest = page["metadata"]["continue"].as_str().unwrap();
     assert_eq!(list(&format!("{MAPS}?labelSelector=kind%3Dmap&limit=2&continue={rest}")).await, ["d"]);
+    // what follows a page may or may not match
+    let blue = format!("{MAPS}?labelSelector=colour%3Dblue&limit=2");
+    let page = rig.get(&blue).await.tree;
+    assert_eq!(names(&page), ["b", "c"]);
+    let rest = page["metadata"]["continue"].as_str().unwrap();
+    let page = rig.get(&format!("{blue}&continue={rest}")).await.tree;
+    assert!(names(&page).is_empty() && page["metadata"]["continue"].is_null(), "{page}");
 }
 
 /// A store that counts the keys it reads.

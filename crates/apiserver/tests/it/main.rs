@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod core;
+mod corrupt;
 mod definitions;
 mod kinds;
 mod ownership;

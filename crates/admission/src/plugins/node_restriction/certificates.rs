@@ -47,7 +47,7 @@ impl NodeRestriction {
                 "PodCertificateRequest.Spec.NodeName={named:?}, which is not the requesting node {node:?}"
             ));
         }
-        let Some(stored) = self.find("nodes", "", node).await else {
+        let Some(stored) = self.find("nodes", "", node).await? else {
             return missing("node", node, &format!("node {node:?}"));
         };
         let namespace = attributes.namespace;
@@ -59,7 +59,7 @@ impl NodeRestriction {
                 "PodCertificateRequest for pod {shown:?} names node UID {asked:?}, inconsistent with the running node ({actual:?})"
             ));
         }
-        let Some(pod) = self.find("pods", namespace, pod_name).await else {
+        let Some(pod) = self.find("pods", namespace, pod_name).await? else {
             return missing("pod", pod_name, &format!("pod {shown:?}"));
         };
         let (asked, actual) = (spec("podUID"), text(&pod, "metadata.uid"));
@@ -82,7 +82,7 @@ impl NodeRestriction {
                 "PodCertificateRequest for pod {shown:?} contains serviceAccountName ({account:?}) that differs from running pod ({own:?})"
             ));
         }
-        let Some(stored) = self.find("serviceaccounts", namespace, account).await else {
+        let Some(stored) = self.find("serviceaccounts", namespace, account).await? else {
             let what = format!("service account {:?}", format!("{namespace}/{account}"));
             return missing("serviceaccount", account, &what);
         };

@@ -63,7 +63,7 @@ impl NodeRestriction {
         if flag(owner, "blockOwnerDeletion") {
             return refuse(format!("node {node:?} must not set blockOwnerDeletion on an owner reference"));
         }
-        let Some(stored) = self.find("nodes", "", node).await else {
+        let Some(stored) = self.find("nodes", "", node).await? else {
             return Err(Status::not_found("", "node", node));
         };
         let (wanted, actual) = (text(owner, "uid"), text(&stored, "metadata.uid"));

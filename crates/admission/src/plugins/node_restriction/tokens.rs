@@ -116,16 +116,22 @@ impl NodeRestriction {
     ) -> Result<Option<String>, String> {
         let Some(claim) = volume_claim(pod, volume) else { return Ok(driver_of(volume)) };
         let found = self.services.get("", "persistentvolumeclaims", attributes.namespace, &claim);
-        let found = found.ok_or_else(|| format!("persistentvolumeclaim {claim:?} not found"))?;
+        let found = found
+            .map_err(|status| status.message)?
+            .ok_or_else(|| format!("persistentvolumeclaim {claim:?} not found"))?;
         let name = text(&found, "spec.volumeName");
         let volume = self.services.get("", "persistentvolumes", "", name);
-        let volume = volume.ok_or_else(|| format!("persistentvolume {name:?} not found"))?;
+        let volume = volume
+            .map_err(|status| status.message)?
+            .ok_or_else(|| format!("persistentvolume {name:?} not found"))?;
         Ok(driver_of(get(&volume, "spec")))
     }
 
     fn driver_wants(&self, driver: &str, audience: &str) -> Result<bool, String> {
         let found = self.services.get("storage.k8s.io", "csidrivers", "", driver);
-        let found = found.ok_or_else(|| format!("csidriver.storage.k8s.io {driver:?} not found"))?;
+        let found = found
+            .map_err(|status| status.message)?
+            .ok_or_else(|| format!("csidriver.storage.k8s.io {driver:?} not found"))?;
         Ok(list(&found, "spec.tokenRequests").iter().any(|wanted| text(wanted, "audience") == audience))
     }
 }

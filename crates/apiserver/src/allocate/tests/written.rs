@@ -252,7 +252,7 @@ async fn repairs_bring_allocations_and_services_together() {
     services.addresses[0].lock().take("10.0.0.51".parse().unwrap()).unwrap();
     for _ in 0..2 {
         services.repair_at(now).await.unwrap();
-        assert!(services.ports.would(take).await.is_err());
+        assert!(services.ports.change(|ports| Ok(ports.contains(30081))).await.unwrap());
         assert!(services.addresses[0].lock().taken().any(|address| address.to_string() == "10.0.0.51"));
     }
     services.repair_at(now).await.unwrap();
@@ -302,4 +302,31 @@ async fn services_being_deleted_take_node_ports_too() {
 
     change(|service| service["metadata"]["finalizers"] = json!([])).await;
     rig.create("c", "10.0.0.50", 30090).await.unwrap();
+}
+
+/// What nobody can read may use anything: it is neither given out nor taken away.
+#[tokio::test]
+async fn an_unreadable_service_keeps_what_it_has() {
+    const HEAD: &[u8] = b"k8s\0\x0a\x0d\x0a\x02v1\x12\x07Service\x12";
+    // cut off in the envelope's content; whole, with a port that is not
+    for content in [&b"\x04\x0a\xff\xff\xff"[..], b"\x06\x0a\x00\x12\x02\x0a\x7f\x1a\0\x22\0"] {
+        let rig = Rig::start().await;
+        let (services, resources) = (&rig.services, &rig.services.resources);
+        rig.create("a", "10.0.0.50", 30080).await.unwrap();
+        let key = b"/registry/services/specs/default/a";
+        let before = rig.store.get(key).await.unwrap().0.unwrap();
+        let bytes = [HEAD, content].concat().into();
+        rig.store.put(key, bytes, before.mod_revision, None).await.unwrap();
+        resources.catch_up().await;
+        for minutes in 1..6 {
+            let late = Timestamp::now() + SignedDuration::from_mins(minutes);
+            let status = services.repair_at(late).await.unwrap_err();
+            assert!(status.message.contains("corrupt object"), "{}", status.message);
+        }
+        rig.refuses("10.0.0.50", 30080).await;
+        // nor does another server think so
+        let other = Rig::over(rig.store.clone(), true).await;
+        let loaded = tokio::time::timeout(Duration::from_millis(100), other.services.load()).await;
+        assert!(loaded.is_err(), "a server without all Services is ready");
+    }
 }

@@ -93,7 +93,12 @@ impl Graph {
             self.resources.clone(),
             kinds::persistent_volumes(),
             shutdown.clone(),
-            move |draft: &mut State, entry| draft.put_volume(&entry.name, &entry.tree()),
+            move |draft: &mut State, entry| {
+                // what cannot be read grants nothing
+                if let Ok(volume) = entry.read() {
+                    draft.put_volume(&entry.name, &volume);
+                }
+            },
             move |mut draft| {
                 let mut state = reset.state.write();
                 std::mem::swap(&mut state.volumes, &mut draft.volumes);
@@ -102,7 +107,8 @@ impl Graph {
                 drop(state);
             },
             move |event| {
-                let volume = (event.event_type != EventType::Deleted).then(|| event.entry.tree());
+                let stays = event.event_type != EventType::Deleted;
+                let volume = stays.then(|| event.entry.read().ok()).flatten();
                 let mut state = change.state.write();
                 state.remove_volume(&event.entry.name);
                 if let Some(volume) = volume {
@@ -128,14 +134,17 @@ impl Graph {
     /// Whether the object that is stored names the node as its own.
     fn is_of(&self, node: &str, resource: &Resource, namespace: &str, name: &str) -> bool {
         let entry = self.resources.get(resource, namespace, name);
-        entry.is_some_and(|entry| entry.tree()["spec"]["nodeName"] == node)
+        entry.and_then(|entry| entry.read().ok()).is_some_and(|object| object["spec"]["nodeName"] == node)
     }
 }
 
-/// What a pod uses, and on which node; nothing before it has one.
+/// What a pod uses, and on which node; nothing before it has one, or when it cannot be read.
 fn uses(entry: &Entry) -> Option<Uses> {
     let node = entry.kind.field("spec.nodeName").map_or("", |index| entry.field(index));
-    (!node.is_empty()).then(|| (node.to_owned(), of_pod(&entry.tree())))
+    if node.is_empty() {
+        return None;
+    }
+    Some((node.to_owned(), of_pod(&entry.read().ok()?)))
 }
 
 /// Whether two states of a pod name the same objects, seen without decoding them: most changes are of the status, which names none but

@@ -24,20 +24,14 @@ const EXPECTED: Expected<'static> = Expected::built_in("autoscaling", "v1", "Sca
 
 pub async fn get(call: &Call<'_>) -> Result<Response<Body>, Status> {
     read::wait_for(call, None).await?;
-    let entry = call.cache()?.get(call.namespace(), call.name()).ok_or_else(|| call.not_found())?;
+    let entry = call.cache()?.find(call.namespace(), call.name())?.ok_or_else(|| call.not_found())?;
     Ok(render::tree_object(StatusCode::OK, scale_of(&entry.read()?), &call.target))
 }
 
 pub async fn update(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
     let options = WriteOptions::parse(call.request, Way::Update)?;
-    let scale = decode(call, &body, EXPECTED, &options)?;
-    let name = scale.pointer("/metadata/name").and_then(Tree::as_str).unwrap_or_default();
-    if name != call.name() {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({name}) does not match the name on the URL ({})",
-            call.name()
-        )));
-    }
+    let mut scale = decode(call, &body, EXPECTED, &options)?;
+    writes::check_name(&mut scale, call.name())?;
     change(call, &options, &|_, _| Ok(scale.clone())).await
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use admission::{CallError, Called, ClientConfig, Hook, Question, Services};
-use api::Tree;
+use admission::{CallError, Called, ClientConfig, Found, Hook, Question, Services};
+use api::{Status, Tree};
 use async_trait::async_trait;
 use cel::Check;
 use cel::library::authorizer::Target;
@@ -26,18 +26,19 @@ pub struct ServerServices {
 
 #[async_trait]
 impl Services for ServerServices {
-    fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Arc<Tree>> {
-        let entry = self.resources.get(row(group, plural)?, namespace, name)?;
-        Some(Arc::new(entry.tree()))
+    fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Found {
+        let Some(resource) = row(group, plural) else { return Ok(None) };
+        Ok(self.resources.read(resource, namespace, name)?.map(Arc::new))
     }
 
-    fn list(&self, group: &str, plural: &str, namespace: &str) -> Vec<Arc<Tree>> {
-        let Some(resource) = row(group, plural) else { return Vec::new() };
+    fn list(&self, group: &str, plural: &str, namespace: &str) -> Result<Vec<Arc<Tree>>, Status> {
+        let Some(resource) = row(group, plural) else { return Ok(Vec::new()) };
         let namespace = (!namespace.is_empty()).then_some(namespace);
-        self.resources.list(resource, namespace).iter().map(|entry| Arc::new(entry.tree())).collect()
+        let objects = self.resources.read_all(resource, namespace)?;
+        Ok(objects.into_iter().map(|(_, object)| Arc::new(object)).collect())
     }
 
-    async fn fresh(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Arc<Tree>> {
+    async fn fresh(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Found {
         self.resources.catch_up().await;
         self.get(group, plural, namespace, name)
     }
