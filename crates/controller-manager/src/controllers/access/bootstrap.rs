@@ -127,17 +127,16 @@ fn signatures(
         if secret.metadata.name != format!("bootstrap-token-{id}") {
             continue;
         }
-        let signature = signature(content, &id, &format!("{id}.{token}"))?;
-        signatures.insert(format!("{SIGNATURE}{id}"), signature);
+        signatures.insert(format!("{SIGNATURE}{id}"), signature(content, &id, &token)?);
     }
     Ok(signatures)
 }
 
-/// A JSON web signature without its content, which stands beside it.
-fn signature(content: &str, id: &str, token: &str) -> Result<String, jsonwebtoken::errors::Error> {
+/// A JSON web signature without its content, which stands beside it: by the secret half of the token.
+fn signature(content: &str, id: &str, secret: &str) -> Result<String, jsonwebtoken::errors::Error> {
     let header = URL_SAFE_NO_PAD.encode(format!("{{\"alg\":\"HS256\",\"kid\":{}}}", Value::from(id)));
     let message = format!("{header}.{}", URL_SAFE_NO_PAD.encode(content));
-    let key = EncodingKey::from_secret(token.as_bytes());
+    let key = EncodingKey::from_secret(secret.as_bytes());
     let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256)?;
     Ok(format!("{header}..{signature}"))
 }
@@ -154,11 +153,18 @@ mod tests {
         )
     }
 
+    /// As upstream's manager signed it.
     #[test]
     fn signatures_are_detached() {
-        let detached = signature("clusters: []", "abcdef", "abcdef.0123456789abcdef");
-        let expect = "eyJhbGciOiJIUzI1NiIsImtpZCI6ImFiY2RlZiJ9..AC-nTpC4vvQZXO1ZirmQQU1odOVtE6__K6eUDEuRwjA";
-        assert_eq!(detached.unwrap(), expect);
+        let pairs = [
+            ("token-id", "abcdef"),
+            ("token-secret", "0123456789abcdef"),
+            ("usage-bootstrap-signing", "true"),
+        ];
+        let secrets = [secret("bootstrap-token-abcdef", &pairs)];
+        let detached = signatures("hello", &secrets, Timestamp::now()).unwrap();
+        let expect = "eyJhbGciOiJIUzI1NiIsImtpZCI6ImFiY2RlZiJ9..MxsnbCjBaYzcbNIFa06F-wuF9LX26rhMlrL4zA1511s";
+        assert_eq!(detached["jws-kubeconfig-abcdef"], expect);
     }
 
     #[test]
