@@ -65,6 +65,7 @@ pub mod storage {
 pub mod workloads {
     //! What makes pods.
 
+    pub mod autoscaler;
     pub mod cronjob;
     pub mod daemonset;
     pub mod deployment;

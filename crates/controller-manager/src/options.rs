@@ -191,6 +191,23 @@ pub struct Options {
     #[arg(long, default_value_t = 5)]
     pub concurrent_disruption_syncs: usize,
     #[arg(long, default_value_t = 5)]
+    pub concurrent_horizontal_pod_autoscaler_syncs: usize,
+    /// How often metrics are looked at.
+    #[arg(long, default_value = "15s")]
+    pub horizontal_pod_autoscaler_sync_period: Duration,
+    /// How long a number that was asked for keeps fewer pods from being wanted.
+    #[arg(long, default_value = "5m")]
+    pub horizontal_pod_autoscaler_downscale_stabilization: Duration,
+    /// How far use may be from its target, as a share of it, without a change.
+    #[arg(long, default_value_t = 0.1)]
+    pub horizontal_pod_autoscaler_tolerance: f64,
+    /// How long after a pod's start its use of CPU does not count unless it is ready.
+    #[arg(long, default_value = "5m")]
+    pub horizontal_pod_autoscaler_cpu_initialization_period: Duration,
+    /// How long after its start a pod that becomes ready is taken for one that was not ready before.
+    #[arg(long, default_value = "30s")]
+    pub horizontal_pod_autoscaler_initial_readiness_delay: Duration,
+    #[arg(long, default_value_t = 5)]
     pub concurrent_resource_quota_syncs: usize,
     /// How often the use of quotas is counted without cause.
     #[arg(long, default_value = "5m")]
@@ -295,7 +312,7 @@ const fn switch(name: &'static str) -> Unsupported {
 }
 
 /// Upstream's flags that are taken and change nothing here.
-pub const WITHOUT_EFFECT: [Unsupported; 48] = [
+pub const WITHOUT_EFFECT: [Unsupported; 42] = [
     switch("contention-profiling"),
     switch("profiling"),
     switch("enable-leader-migration"),
@@ -319,12 +336,6 @@ pub const WITHOUT_EFFECT: [Unsupported; 48] = [
     switch("disable-force-detach-on-timeout"),
     value("concurrent-device-taint-eviction-syncs"),
     value("concurrent-resourceclaim-syncs"),
-    value("concurrent-horizontal-pod-autoscaler-syncs"),
-    value("horizontal-pod-autoscaler-cpu-initialization-period"),
-    value("horizontal-pod-autoscaler-downscale-stabilization"),
-    value("horizontal-pod-autoscaler-initial-readiness-delay"),
-    value("horizontal-pod-autoscaler-sync-period"),
-    value("horizontal-pod-autoscaler-tolerance"),
     value("legacy-service-account-token-clean-up-period"),
     switch("enable-dynamic-provisioning"),
     switch("enable-hostpath-provisioner"),

@@ -61,6 +61,7 @@ pub static CONTROLLERS: &[Entry] = &entries! {
     "endpointslice-mirroring-controller", "endpointslicemirroring", DEFAULT, network::mirroring::run;
     "ephemeral-volume-controller", "ephemeral-volume", DEFAULT, storage::ephemeral::run;
     "garbage-collector-controller", "garbagecollector", DEFAULT, cleanup::garbage::run;
+    "horizontal-pod-autoscaler-controller", "horizontalpodautoscaling", DEFAULT, workloads::autoscaler::run;
     "job-controller", "job", DEFAULT, workloads::job::run;
     "kube-apiserver-serving-clustertrustbundle-publisher-controller", "",
         With { gates: &["ClusterTrustBundle"], ..DEFAULT }, certificates::trust_bundle::run;
@@ -92,7 +93,6 @@ pub static CONTROLLERS: &[Entry] = &entries! {
 static ABSENT: &[(&str, &str)] = &[
     ("cloud-node-lifecycle-controller", "cloud-node-lifecycle"),
     ("device-taint-eviction-controller", ""),
-    ("horizontal-pod-autoscaler-controller", "horizontalpodautoscaling"),
     ("legacy-serviceaccount-token-cleaner-controller", "legacy-service-account-token-cleaner"),
     ("node-route-controller", "route"),
     ("persistentvolume-attach-detach-controller", "attachdetach"),

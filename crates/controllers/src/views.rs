@@ -20,7 +20,7 @@ pub use meta::{Condition, HasMeta, Lean, Meta, Object, OwnerReference, Partial};
 pub use node::{Lease, LeaseSpec, Node, NodeSpec, NodeStatus, Taint};
 pub use pod::{
     ClaimSource, Container, ContainerPort, ContainerState, ContainerStatus, Pod, PodCondition, PodIp,
-    PodSpec, PodStatus, Quantities, Resources, Terminated, Toleration, Volume, annotation,
+    PodSpec, PodStatus, Quantities, Resources, Terminated, Toleration, Volume, annotation, is_of_whole_pods,
 };
 pub use policy::{
     BudgetSpec, BudgetStatus, PodDisruptionBudget, QuotaSpec, QuotaStatus, ResourceQuota, ScopeRequirement,

@@ -48,6 +48,8 @@ pub struct PodSpec {
     pub active_deadline_seconds: Option<i64>,
     pub priority_class_name: Text,
     pub overhead: Shared<Quantities>,
+    /// Of the pod as a whole, beside its containers'.
+    pub resources: Shared<Resources>,
     /// Kept as it came; a daemon pod's names its node.
     pub affinity: Option<Box<serde_json::Value>>,
 }
@@ -184,6 +186,11 @@ fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Meta, D::Error
     meta.annotations = annotations.filter(|(name, _)| annotation::READ.contains(&name.as_str())).collect();
     meta.generate_name = String::new();
     Ok(meta)
+}
+
+/// Whether a pod as a whole may ask for it.
+pub fn is_of_whole_pods(resource: &str) -> bool {
+    matches!(resource, "cpu" | "memory") || resource.starts_with("hugepages-")
 }
 
 impl Pod {

@@ -13,7 +13,7 @@ use client::{Client, Event, EventRecorder, EventType, Informer, Key};
 use controllers::views::{
     Deployment, Object, Pod, PodDisruptionBudget, ReplicaSet, ReplicationController, StatefulSet,
 };
-use controllers::{Context, Error, Next, Pods, Reconcile, write_status};
+use controllers::{Context, Error, Next, Pods, Reconcile, selector, write_status};
 
 use crate::Options;
 use plan::Expected;
@@ -116,7 +116,7 @@ impl Controller {
         }
         let (scale, unmanaged) = self.scales.of(client, pods).await?;
         if unmanaged {
-            let selector = plan::printed(budget.spec.selector.source());
+            let selector = selector::printed(budget.spec.selector.source());
             let message = format!(
                 "Pods selected by this PodDisruptionBudget (selector: {selector}) were found to be unmanaged. As a result, the status of the PDB cannot be calculated correctly, which may result in undefined behavior. To account for these pods please set \".spec.minAvailable\" field of the PDB to an integer value."
             );

@@ -7,7 +7,7 @@ use std::time::Duration;
 use controllers::scaled::{Round, resolve};
 use controllers::views::{BudgetStatus, Condition, Pod, PodDisruptionBudget};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 /// How long a granted eviction may take until the pod is being deleted.
@@ -83,21 +83,6 @@ pub(super) fn plan(
     set(&mut status.conditions, state, reason, "", budget.metadata.generation, now);
     plan.status = status;
     plan
-}
-
-/// A selector as upstream's events show it.
-pub(super) fn printed(selector: Option<&LabelSelector>) -> String {
-    let Some(selector) = selector else { return "nil".to_owned() };
-    let labels = selector.match_labels.iter().flatten().map(|(key, value)| format!("{key}: {value},"));
-    let expressions = selector.match_expressions.iter().flatten().map(|one| {
-        let values = one.values.as_deref().unwrap_or_default().join(" ");
-        format!("LabelSelectorRequirement{{Key:{},Operator:{},Values:[{values}],}},", one.key, one.operator)
-    });
-    format!(
-        "&LabelSelector{{MatchLabels:map[string]string{{{}}},MatchExpressions:[]LabelSelectorRequirement{{{}}},}}",
-        labels.collect::<String>(),
-        expressions.collect::<String>()
-    )
 }
 
 /// The status when it is not known how many pods there should be.

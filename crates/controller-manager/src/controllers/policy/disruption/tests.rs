@@ -4,7 +4,7 @@ use controllers::views::{Pod, PodDisruptionBudget};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::plan::{Expected, expected, failed, needs_scale, plan, printed};
+use super::plan::{Expected, expected, failed, needs_scale, plan};
 use super::stale::left;
 
 fn now() -> Timestamp {
@@ -86,7 +86,7 @@ fn what_may_be_disrupted() {
 fn selectors_are_shown_as_upstream_shows_them() {
     let spec = json!({"selector": {"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "c", "operator": "In", "values": ["d", "e"]}]}});
     let expect = "&LabelSelector{MatchLabels:map[string]string{a: b,},MatchExpressions:[]LabelSelectorRequirement{LabelSelectorRequirement{Key:c,Operator:In,Values:[d e],},},}";
-    assert_eq!(printed(budget(spec, json!({})).spec.selector.source()), expect);
+    assert_eq!(controllers::selector::printed(budget(spec, json!({})).spec.selector.source()), expect);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Which pods and claims a quota is about.
 
-use controllers::views::{PersistentVolumeClaim, Pod, ResourceQuota, ScopeRequirement};
+use controllers::views::{PersistentVolumeClaim, Pod, ResourceQuota, Resources, ScopeRequirement};
 
 /// Whether a quota is about some objects only.
 pub(super) fn is_scoped(quota: &ResourceQuota) -> bool {
@@ -46,12 +46,12 @@ fn is_terminating(pod: &Pod) -> bool {
 
 fn is_best_effort(pod: &Pod) -> bool {
     let mut containers = pod.spec.containers.iter().chain(pod.spec.init_containers.iter());
-    containers.all(|container| {
-        let resources = &container.resources;
+    let asks = |resources: &Resources| {
         let computes = |name: &str| matches!(name, "cpu" | "memory");
         let mut amounts = resources.requests.iter().chain(&resources.limits);
-        !amounts.any(|(name, amount)| computes(name) && amount != "0")
-    })
+        amounts.any(|(name, amount)| computes(name) && amount != "0")
+    };
+    !asks(&pod.spec.resources) && containers.all(|container| !asks(&container.resources))
 }
 
 fn one_of(requirement: &ScopeRequirement, value: Option<&str>) -> bool {

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use client::Text;
-use controllers::views::{Container, PersistentVolumeClaim, Pod, Quantities, ResourceQuota, Service};
+use controllers::views::{
+    Container, PersistentVolumeClaim, Pod, Quantities, ResourceQuota, Service, is_of_whole_pods,
+};
 use machinery::quantity::{Format, Quantity};
 use rustc_hash::FxHashMap;
 
@@ -131,9 +133,12 @@ fn need(pod: &Pod, of: impl Fn(&Container) -> &Quantities) -> Amounts {
 
 fn pod_usage(pod: &Pod, note: &mut impl FnMut(&str, Quantity)) {
     let overhead = read(&pod.spec.overhead);
+    let of_pod = |amounts: &Quantities| read(amounts).into_iter().filter(|(name, _)| is_of_whole_pods(name));
     let mut requests = need(pod, |container| &container.resources.requests);
+    requests.extend(of_pod(&pod.spec.resources.requests));
     add(&mut requests, &overhead);
     let mut limits = need(pod, |container| &container.resources.limits);
+    limits.extend(of_pod(&pod.spec.resources.limits));
     // The overhead counts only where there is a limit to add it to.
     let limited = overhead.into_iter().filter(|(name, _)| limits.contains_key(name)).collect();
     add(&mut limits, &limited);
