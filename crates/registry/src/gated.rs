@@ -108,9 +108,9 @@ fn remove(tree: &mut Tree, message: MessageRef<'_>, used: &BTreeSet<&'static str
         match tree.get_mut(field.json.as_ref()) {
             Some(Tree::Array(items)) => items.iter_mut().for_each(|item| remove(item, inner, used)),
             Some(value) => {
-                let held = value.as_object().is_some_and(|object| !object.is_empty());
+                let was_set = value.as_object().is_some_and(|object| !object.is_empty());
                 remove(value, inner, used);
-                if held && ALONE.contains(&&*field.json) && unset(value) {
+                if was_set && ALONE.contains(&&*field.json) && unset(value) {
                     as_object(tree).remove(&field.json);
                 }
             }

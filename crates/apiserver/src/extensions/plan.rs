@@ -1,4 +1,4 @@
-//! What the status of a definition is to be, as pure functions of what is there and the time.
+//! What the status of a definition is to be, as pure functions of the current state and the time.
 
 use api::Tree;
 use api::tree::Object;

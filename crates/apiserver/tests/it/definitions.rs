@@ -118,8 +118,8 @@ async fn a_definition_is_served_and_goes_with_its_objects() {
     assert_eq!(strategic.status(), 415);
 
     // Something holds an object, and so the definition.
-    let held = json!({"metadata": {"finalizers": ["example.com/held"]}});
-    assert_eq!(rig.json(Method::PATCH, &format!("{WIDGETS}/a"), held).await.code, 200);
+    let kept = json!({"metadata": {"finalizers": ["example.com/kept"]}});
+    assert_eq!(rig.json(Method::PATCH, &format!("{WIDGETS}/a"), kept).await.code, 200);
     let gone = rig.json(Method::DELETE, &format!("{DEFINITIONS}/widgets.example.com"), Tree::Null).await;
     assert_eq!(gone.tree["metadata"]["finalizers"], json!(["customresourcecleanup.apiextensions.k8s.io"]));
     let terminating = condition(&rig, "widgets.example.com", "Terminating", "True").await;

@@ -67,7 +67,7 @@ impl rules::Schema for ByDefinition {
     }
 }
 
-/// The value at a path such as `.spec.replicas`, or how far the path goes and what is there.
+/// The value at a path such as `.spec.replicas`, or how far the path goes and the value it ends at.
 fn at<'t>(tree: &'t Tree, path: &str) -> Result<Option<&'t Tree>, String> {
     let mut here = tree;
     let steps: Vec<&str> = path.trim_start_matches('.').split('.').collect();

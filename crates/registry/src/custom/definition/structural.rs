@@ -186,7 +186,7 @@ fn is_int_or_string(schema: &Tree) -> bool {
     any.len() == 2 && types.iter().all(|(ty, place)| text(&any[*place], "type") == *ty && alone(&any[*place]))
 }
 
-/// What is below `allOf` and the like. `skip_any`, `skip_first`: where an integer or a string may be told apart.
+/// What is below `allOf` and the like. `skip_any`, `skip_first`: where an integer or a string may be distinguished.
 fn nested_of(
     schema: &Tree,
     skip_any: bool,
