@@ -78,7 +78,7 @@ pub fn v3_index<'a>(entries: impl IntoIterator<Item = (&'a str, String)>) -> Tre
 
 /// Hash of a document. Of built-in kinds our version, the tables' size, the group version and the resources' names identify it; of
 /// others what they publish, too.
-pub fn hash(group: &str, version: &str, resources: &[&Resource], published: &[&Tree]) -> String {
+pub fn hash(group: &str, version: &str, resources: &[&Resource], published: &[&[u8]]) -> String {
     let mut hasher = DefaultHasher::new();
     published.hash(&mut hasher);
     (env!("CARGO_PKG_VERSION"), tables::messages().len(), group, version).hash(&mut hasher);

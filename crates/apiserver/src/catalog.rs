@@ -107,9 +107,9 @@ impl Catalog {
         kinds.filter(|other| other.storage_prefix == kind.storage_prefix && other.kind == kind.kind)
     }
 
-    /// Whether any version of the group is served.
-    pub fn has_group(&self, group: &str) -> bool {
-        self.groups.iter().any(|own| own.name == group)
+    /// Whether the group is served and none of definitions alone: these answer by page what they do not have.
+    pub fn has_built_in(&self, group: &str) -> bool {
+        self.kinds().any(|kind| kind.group == group && kind.custom().is_none())
     }
 
     /// A catalog with these kinds, of which those that are enabled are served, in place of all that are stored where they are. Those

@@ -5,10 +5,11 @@ mod finalize;
 mod plan;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use api::{Status, Tree};
+use api::{Status, Tree, json};
 use registry::Kind;
 use registry::tree::{get, has, text};
 use tokio::task::JoinSet;
@@ -45,17 +46,17 @@ pub struct Extensions {
 
 /// A definition as it was seen last.
 struct Known {
-    tree: Tree,
+    entry: Arc<Entry>,
+    /// Its group, and its names as they are requested and accepted.
+    names: Tree,
     /// What is served of it.
     served: Option<Served>,
     is_finalizing: bool,
 }
 
 struct Served {
-    uid: String,
-    spec: Tree,
-    names: Tree,
-    terminating: bool,
+    /// Of what it is made of.
+    hash: u64,
     prefix: String,
     /// The kind that the objects are stored as.
     stored: Arc<Kind>,
@@ -63,11 +64,25 @@ struct Served {
 
 impl Served {
     fn is_of(&self, definition: &Tree) -> bool {
-        self.uid == text(definition, "metadata.uid")
-            && self.terminating == has(definition, "metadata.deletionTimestamp")
-            && self.spec == *get(definition, "spec")
-            && self.names == *get(definition, "status.acceptedNames")
+        self.hash == Served::hash(definition)
     }
+
+    fn hash(definition: &Tree) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        text(definition, "metadata.uid").hash(&mut hasher);
+        has(definition, "metadata.deletionTimestamp").hash(&mut hasher);
+        get(definition, "spec").hash(&mut hasher);
+        get(definition, "status.acceptedNames").hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+/// What other definitions need to know of one.
+fn names(definition: &Tree) -> Tree {
+    json!({
+        "spec": {"group": get(definition, "spec.group"), "names": get(definition, "spec.names")},
+        "status": {"acceptedNames": get(definition, "status.acceptedNames")},
+    })
 }
 
 impl Extensions {
@@ -132,14 +147,16 @@ impl Extensions {
         }
     }
 
-    fn see(&mut self, entry: &Entry) {
+    fn see(&mut self, entry: &Arc<Entry>) {
         let name = entry.name.to_string();
         // one that cannot be read is served as it was
         let Ok(tree) = entry.read() else { return };
-        match self.known.get_mut(&name) {
-            Some(known) => known.tree = tree,
-            None => _ = self.known.insert(name.clone(), Known { tree, served: None, is_finalizing: false }),
-        }
+        let (entry, names) = (Arc::clone(entry), names(&tree));
+        let known = match self.known.remove(&name) {
+            Some(known) => Known { entry, names, ..known },
+            None => Known { entry, names, served: None, is_finalizing: false },
+        };
+        self.known.insert(name.clone(), known);
         self.pending.insert(name);
     }
 
@@ -150,16 +167,16 @@ impl Extensions {
         if let Some(served) = known.served {
             self.server.withdraw(|kind| *kind.storage_prefix == *served.prefix && kind.custom().is_some());
         }
-        self.reconsider(text(&known.tree, "spec.group"));
+        self.reconsider(text(&known.names, "spec.group"));
     }
 
     /// Looks again at the definitions of a group whose names were not accepted.
     fn reconsider(&mut self, group: &str) {
         let waiting = self.known.iter().filter(|(_, known)| {
-            text(&known.tree, "spec.group") == group
+            text(&known.names, "spec.group") == group
                 && !registry::tree::same(
-                    get(&known.tree, "spec.names"),
-                    get(&known.tree, "status.acceptedNames"),
+                    get(&known.names, "spec.names"),
+                    get(&known.names, "status.acceptedNames"),
                 )
         });
         self.pending.extend(waiting.map(|(name, _)| name.clone()));
@@ -168,11 +185,13 @@ impl Extensions {
     /// Takes up all that was established before this server started, at once.
     async fn serve_established(&mut self) {
         let mut kinds = Vec::new();
-        for known in self.known.values_mut().filter(|known| plan::is_served(&known.tree)) {
-            if known.served.as_ref().is_some_and(|served| served.is_of(&known.tree)) {
+        for known in self.known.values_mut() {
+            let Ok(tree) = known.entry.read() else { continue };
+            let same = known.served.as_ref().is_some_and(|served| served.is_of(&tree));
+            if same || !plan::is_served(&tree) {
                 continue;
             }
-            let (served, own) = compile(&known.tree);
+            let (served, own) = compile(&tree);
             known.served = served;
             kinds.extend(own);
             tokio::task::yield_now().await;
@@ -200,11 +219,11 @@ impl Extensions {
 
     async fn reconcile(&mut self, name: &str) -> Result<(), Status> {
         let Some(known) = self.known.get(name) else { return Ok(()) };
-        let mut tree = known.tree.clone();
+        let mut tree = known.entry.read()?;
         let now = jiff::Timestamp::now();
         let group = text(&tree, "spec.group").to_owned();
         let others =
-            self.known.values().map(|known| &known.tree).filter(|other| text(other, "spec.group") == group);
+            self.known.values().map(|known| &known.names).filter(|other| text(other, "spec.group") == group);
         let renamed = plan::names(&mut tree, others, now);
         let remarked = plan::remarks(&mut tree, now);
         if renamed || remarked {
@@ -231,7 +250,7 @@ impl Extensions {
         match written {
             Ok(written) => {
                 if let Some(known) = self.known.get_mut(name) {
-                    known.tree = written.clone();
+                    known.names = names(&written);
                 }
                 Ok(Some(written))
             }
@@ -274,10 +293,7 @@ fn compile(definition: &Tree) -> (Option<Served>, Vec<Arc<Kind>>) {
     let kinds: Vec<Arc<Kind>> = kinds.into_iter().map(Arc::new).collect();
     let stored = kinds.iter().find(|kind| kind.version == kind.storage_version).or(kinds.first());
     let served = stored.map(|stored| Served {
-        uid: text(definition, "metadata.uid").to_owned(),
-        spec: get(definition, "spec").clone(),
-        names: get(definition, "status.acceptedNames").clone(),
-        terminating: has(definition, "metadata.deletionTimestamp"),
+        hash: Served::hash(definition),
         prefix: stored.storage_prefix.to_string(),
         stored: Arc::clone(stored),
     });

@@ -63,8 +63,8 @@ fn index(catalog: &Catalog) -> Tree {
         group.versions.iter().map(|version| {
             let of_version =
                 catalog.kinds().filter(|kind| kind.group == group.name && kind.version == version.version);
-            let published: Vec<&Tree> =
-                of_version.filter_map(|kind| kind.custom()).map(|custom| &custom.published).collect();
+            let published: Vec<&[u8]> =
+                of_version.filter_map(|kind| kind.custom()).map(|custom| &*custom.published).collect();
             let hash = openapi::hash(group.name, version.version, &version.resources, &published);
             (openapi::path_of(group.name, version.version), hash)
         })

@@ -116,7 +116,8 @@ impl<'a> Path<'a> {
     }
 
     pub fn too_long(&self, max_bytes: usize) -> Cause {
-        self.cause("FieldValueTooLong", format!("Too long: may not be more than {max_bytes} bytes"))
+        let bytes = if max_bytes == 1 { "byte" } else { "bytes" };
+        self.cause("FieldValueTooLong", format!("Too long: may not be more than {max_bytes} {bytes}"))
     }
 
     /// As [`Path::too_long`], of a bound that counts characters.

@@ -1,11 +1,12 @@
 //! Custom resources: kinds whose model and rules are made from a definition while the server runs. Pure: a definition goes
-//! in, kinds come out. `x-kubernetes-validations` are not evaluated yet.
+//! in, kinds come out.
 
 pub(crate) mod columns;
 mod compile;
 mod defaults;
 pub mod definition;
 mod embedded;
+mod expressions;
 mod formats;
 mod kinds;
 mod lists;
@@ -15,7 +16,6 @@ mod schema;
 mod values;
 mod warnings;
 
-use api::Tree;
 use api::model::Text;
 use machinery::jsonpath::JsonPath;
 
@@ -34,8 +34,8 @@ pub struct Custom {
     pub selectable: Vec<Text>,
     /// The warning that every request gets.
     pub deprecated: Option<String>,
-    /// `openAPIV3Schema` of the version as it is published; null where there is none.
-    pub published: Tree,
+    /// `openAPIV3Schema` of the version as JSON; null where there is none.
+    pub published: Box<[u8]>,
     /// The name of lists (`WidgetList`).
     pub list_kind: String,
 }

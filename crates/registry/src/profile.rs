@@ -70,7 +70,7 @@ pub struct Profile {
     /// Warnings about a new object as it came, before anything is made of it.
     pub warn_first: Option<Warn>,
     pub grace_period: Option<GracePeriod>,
-    /// What the first delete of an object makes of it.
+    /// Marks an object that is deleted for the first time.
     pub prepare_delete: Option<fn(&mut Tree, jiff::Timestamp)>,
     /// Metadata fields that a status update does not change.
     pub status_keeps: &'static [&'static str],

@@ -197,11 +197,10 @@ impl Strategy<'_> {
         self.kind.profile.grace_period.and_then(|period| period(object, requested))
     }
 
-    /// What the first delete of an object makes of it, before it waits for what holds it.
-    pub fn prepare_for_delete(&self, object: &mut Tree, now: jiff::Timestamp) {
-        if let Some(prepare) = self.kind.profile.prepare_delete {
-            prepare(object, now);
-        }
+    /// Marks an object that is deleted for the first time, where its kind has a way of its own; whether it has.
+    pub fn prepare_for_delete(&self, object: &mut Tree, now: jiff::Timestamp) -> bool {
+        let prepare = self.kind.profile.prepare_delete;
+        prepare.inspect(|prepare| prepare(object, now)).is_some()
     }
 
     /// Whether a delete that names no propagation policy leaves what depends on the object.

@@ -98,6 +98,12 @@ pub fn object(
             let type_meta = type_meta(&node).map_err(|error| {
                 unrecognized(&format!("couldn't get version/kind; json parse error: {error}"))
             })?;
+            if let Some(missing) = custom_type_meta(&type_meta, expected, body) {
+                return Err(match missing {
+                    Missing::Kind(error) => unrecognized(&error),
+                    Missing::Version(status) => *status,
+                });
+            }
             found =
                 Found::resolve(&type_meta.0, &type_meta.1, expected).map_err(|error| unrecognized(&error))?;
             let message = found.message(expected)?;
@@ -179,6 +185,28 @@ fn duplicates(node: &Node<'_>, path: &mut String, warnings: &mut Vec<String>) {
         }
         _ => {}
     }
+}
+
+/// What a custom resource must say of itself.
+enum Missing {
+    Kind(String),
+    Version(Box<Status>),
+}
+
+/// Of a custom resource nothing says what it is but itself.
+fn custom_type_meta(meta: &(String, String), expected: Expected<'_>, body: &[u8]) -> Option<Missing> {
+    expected.message.filter(|message| message.custom)?;
+    if meta.0.is_empty() {
+        let text = String::from_utf8_lossy(body);
+        return Some(Missing::Kind(format!("Object 'Kind' is missing in '{text}'")));
+    }
+    let wanted = group_version(expected.group, expected.version);
+    let status = || {
+        Status::bad_request(format!(
+            "the API version in the data () does not match the expected API version ({wanted})"
+        ))
+    };
+    meta.1.is_empty().then(|| Missing::Version(Box::new(status())))
 }
 
 struct Found {

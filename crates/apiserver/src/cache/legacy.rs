@@ -2,6 +2,7 @@
 
 use api::Tree;
 use api::model::Resource;
+use registry::conversion::Conversion;
 
 use super::stored::Stored;
 
@@ -12,6 +13,9 @@ pub fn upgrade(kind: &Stored, tree: &mut Tree) -> Result<(), String> {
         return Ok(());
     }
     if kind.resource.custom().is_some() {
+        if !matches!(kind.resource.conversion, Conversion::None) {
+            return Err(format!("stored as {api_version}, which a webhook converts"));
+        }
         // Its versions differ in their schemas alone, and the one of the cache is applied next.
         if let Some(object) = tree.as_object_mut() {
             object.insert("apiVersion", kind.api_version.as_str().into());

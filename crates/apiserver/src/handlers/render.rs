@@ -63,12 +63,22 @@ pub fn form(tree: Tree, target: &Target, headers: bool) -> Tree {
     }
 }
 
+const METADATA: &str = "k8s.io.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+
 /// `PartialObjectMetadata` of an object.
 pub fn metadata(tree: &Tree, target: &Target) -> Tree {
+    let mut metadata = tree.get("metadata").cloned().unwrap_or_default();
+    // That of a custom resource lies in the order of its names.
+    if target.resource.custom().is_some()
+        && let Some(message) = api::tables::message(METADATA)
+        && let Ok(ordered) = api::decode::tree(&metadata, message, api::decode::Strictness::Ignore)
+    {
+        metadata = ordered.tree;
+    }
     json!({
         "kind": "PartialObjectMetadata",
         "apiVersion": target.meta,
-        "metadata": tree.get("metadata").cloned().unwrap_or_default(),
+        "metadata": metadata,
     })
 }
 

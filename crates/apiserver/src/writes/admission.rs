@@ -29,9 +29,9 @@ pub enum Sees {
 /// A form in which a subresource shows an object.
 pub struct View {
     pub subresource: &'static str,
-    pub show: fn(&Tree) -> Tree,
+    pub show: fn(&Kind, &Tree) -> Tree,
     /// Takes over what was changed in the form.
-    pub apply: fn(&Tree, &mut Tree),
+    pub apply: fn(&Kind, &Tree, &mut Tree),
 }
 
 /// A request as the chain gets it.
@@ -141,11 +141,12 @@ fn operation_of(write: &Write<'_>) -> Operation {
 pub async fn mutate(write: &Write<'_>, shown: &Arc<Kind>, tree: &mut Tree) -> Result<(), Status> {
     let Some(asked) = Asked::of(write, operation_of(write), shown) else { return Ok(()) };
     let Sees::View(view) = write.admission else { return asked.admit(tree, write.old).await };
-    let (form, old) = ((view.show)(tree), write.old.map(view.show));
+    let show = |tree: &Tree| (view.show)(write.resource, tree);
+    let (form, old) = (show(tree), write.old.map(show));
     let mut changed = form.clone();
     asked.admit(&mut changed, old.as_ref()).await?;
     if changed != form {
-        (view.apply)(&changed, tree);
+        (view.apply)(write.resource, &changed, tree);
     }
     Ok(())
 }
@@ -154,7 +155,8 @@ pub async fn mutate(write: &Write<'_>, shown: &Arc<Kind>, tree: &mut Tree) -> Re
 pub async fn validate(write: &Write<'_>, shown: &Arc<Kind>, tree: &Tree) -> Result<(), Status> {
     let Some(asked) = Asked::of(write, operation_of(write), shown) else { return Ok(()) };
     let Sees::View(view) = write.admission else { return asked.validate(tree, write.old).await };
-    asked.validate(&(view.show)(tree), write.old.map(view.show).as_ref()).await
+    let show = |tree: &Tree| (view.show)(write.resource, tree);
+    asked.validate(&show(tree), write.old.map(show).as_ref()).await
 }
 
 /// Both, of a delete.

@@ -150,9 +150,8 @@ async fn attempt(
     admission::delete(write, &kind.resource, options).await?;
     let mut tree = old.clone();
     let strategy = kind.resource.strategy(None);
-    if metadata::text(&old, "deletionTimestamp").is_empty() {
-        strategy.prepare_for_delete(&mut tree, Timestamp::now());
-    }
+    let prepared = metadata::text(&old, "deletionTimestamp").is_empty()
+        && strategy.prepare_for_delete(&mut tree, Timestamp::now());
     let grace = strategy.grace_period(&old, options.grace_period);
     let pending = mark(&mut tree, grace, options);
     if collected(write, kind) {
@@ -169,7 +168,7 @@ async fn attempt(
         Grace::Started => true,
         Grace::Now | Grace::Over => false,
     };
-    if !wait && (has_finalizers || waits_for_spec) {
+    if !wait && !prepared && (has_finalizers || waits_for_spec) {
         mark_now(&mut tree, is_namespace(kind));
     }
     let gone = !wait && !has_finalizers && !waits_for_spec;

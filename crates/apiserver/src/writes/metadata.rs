@@ -131,15 +131,21 @@ pub fn check_version(
     };
     if version == 0 {
         if !strategy.allow_unconditional_update() {
+            let custom = write.resource.custom().is_some();
             let cause = Cause {
                 reason: "FieldValueInvalid".to_owned(),
                 message: format!(
                     "Invalid value: {}: must be specified for an update",
-                    if own.is_empty() { "0x0" } else { "0" }
+                    if own.is_empty() && !custom { "0x0" } else { "0" }
                 ),
                 field: "metadata.resourceVersion".to_owned(),
             };
-            return Err(write.invalid(write.name, vec![cause]));
+            return Err(match custom {
+                true => {
+                    Status::invalid(&write.resource.group, &write.resource.plural, write.name, vec![cause])
+                }
+                false => write.invalid(write.name, vec![cause]),
+            });
         }
         set(tree, "resourceVersion", entry.resource_version.to_string());
         return Ok(());

@@ -21,6 +21,7 @@ use crate::tree::{flag, get, has, list, text, texts};
 
 pub use approval::{Approval, approval};
 pub use conditions::{Condition, FINALIZER, is_true, set_condition};
+pub(super) use paths::field_path;
 pub use structural::{is_structural, violations};
 pub use versions::warnings;
 

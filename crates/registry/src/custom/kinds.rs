@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
-use api::Tree;
 use api::model::{GroupVersionKind, Model, Resource, Scope, Subresource, Text};
+use api::{Status, Tree};
+use async_trait::async_trait;
 use base64::Engine as _;
 use machinery::jsonpath::JsonPath;
 use sha2::{Digest as _, Sha256};
 
+use super::expressions::Expressions;
 use super::rule::ByDefinition;
 use super::schema::Schema;
 use super::{Column, Custom, ScalePaths, compile};
+use crate::conversion::{Conversion, Convert};
 use crate::kind::Kind;
 use crate::profile::{ALL_METADATA, Generation, Profile};
 use crate::rules::{Rule, RuleSet};
@@ -92,8 +95,13 @@ fn kind(definition: &Tree, version: &Tree, storage: &str) -> Kind {
     let schema = Schema::of(published);
     let open = flag(spec, "preserveUnknownFields") || published.is_null();
     let model = compile::model(&row.message, &schema, open);
-    let rule =
-        ByDefinition { schema, kind: kind.to_owned(), api_version: row.api_version(), scale: scale.clone() };
+    let rule = ByDefinition {
+        schema,
+        kind: kind.to_owned(),
+        api_version: row.api_version(),
+        scale: scale.clone(),
+        expressions: Expressions::of(published, true),
+    };
     let rules = RuleSet::with(&model, vec![vec![Rule::Schema(Box::new(rule))]]);
     let profile = Profile {
         status,
@@ -115,10 +123,27 @@ fn kind(definition: &Tree, version: &Tree, storage: &str) -> Kind {
             .map(|field| owned(text(field, "jsonPath").trim_start_matches('.')))
             .collect(),
         deprecated: deprecated(spec, version, &row),
-        published: published.clone(),
+        published: api::json::to_vec(published).into(),
         list_kind: text(names, "listKind").to_owned(),
     };
-    Kind::of_definition(row, Arc::new(model), Model::first_own(), Arc::new(rules), profile, custom)
+    let mut kind =
+        Kind::of_definition(row, Arc::new(model), Model::first_own(), Arc::new(rules), profile, custom);
+    if text(spec, "conversion.strategy") == "Webhook" {
+        kind.conversion = Conversion::Other(Arc::new(Unserved));
+    }
+    kind
+}
+
+/// Webhooks are not asked yet: objects are served at the version that they are stored at alone.
+struct Unserved;
+
+#[async_trait]
+impl Convert for Unserved {
+    async fn convert(&self, from: &Kind, _: &Kind, _: Vec<Tree>) -> Result<Vec<Tree>, Status> {
+        let (version, kind) = (from.api_version(), &from.kind);
+        let why = format!("conversion webhook for {version}, Kind={kind} failed: webhooks are not asked yet");
+        Err(Status::internal(why))
+    }
 }
 
 fn subresource(name: &'static str, gvk: GroupVersionKind) -> Subresource {

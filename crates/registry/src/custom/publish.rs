@@ -24,7 +24,8 @@ const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 pub fn schemas(kind: &Kind, dialect: Dialect) -> Vec<(String, Tree)> {
     let Some(custom) = kind.custom() else { return Vec::new() };
     let package = kind.message.strip_suffix(&*kind.kind).unwrap_or_default();
-    let object = object(&custom.published, dialect);
+    let published: Tree = serde_json::from_slice(&custom.published).unwrap_or_default();
+    let object = object(&published, dialect);
     let name = kind.message.to_string();
     let list_name = format!("{package}{}", custom.list_kind);
     let list = list_of(kind, &custom.list_kind, &name, dialect);

@@ -5,6 +5,7 @@ use api::status::Cause;
 use api::tree::Object;
 use machinery::fieldpath::Path;
 
+use super::expressions::Expressions;
 use super::schema::Schema;
 use super::{ScalePaths, defaults, embedded, lists, values};
 use crate::rules;
@@ -16,6 +17,7 @@ pub struct ByDefinition {
     pub kind: String,
     pub api_version: String,
     pub scale: Option<ScalePaths>,
+    pub expressions: Option<Expressions>,
 }
 
 impl rules::Schema for ByDefinition {
@@ -63,6 +65,9 @@ impl rules::Schema for ByDefinition {
         // Whoever had something twice may keep it.
         if !new.is_empty() && old.is_none_or(|old| repeated(old).is_empty()) {
             errors.extend(new);
+        }
+        if let Some(expressions) = &self.expressions {
+            expressions.check(&self.schema, tree, old, errors);
         }
     }
 }

@@ -209,7 +209,21 @@ impl Checks {
 
 impl Pattern {
     fn new(text: &str) -> Pattern {
-        let compiled = Regex::new(text).map_err(|error| error.to_string());
-        Pattern { text: text.into(), compiled }
+        Pattern { text: text.into(), compiled: regex(text) }
     }
+}
+
+/// Compiles a regular expression; what is wrong with one is said in upstream's words, as far as they are known.
+pub(super) fn regex(text: &str) -> Result<Regex, String> {
+    Regex::new(text).map_err(|error| {
+        let words = error.to_string();
+        let from = |c: char| text.rfind(c).map_or(text, |at| &text[at..]);
+        let known = [
+            ("unclosed character class", format!("missing closing ]: `{}`", from('['))),
+            ("unclosed group", format!("missing closing ): `{text}`")),
+            ("unopened group", format!("unexpected ): `{text}`")),
+        ];
+        let known = known.into_iter().find(|(own, _)| words.contains(own));
+        known.map_or(words, |(_, upstream)| format!("error parsing regexp: {upstream}"))
+    })
 }

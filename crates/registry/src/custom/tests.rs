@@ -317,3 +317,112 @@ fn kinds_are_what_the_definition_says() {
     let labels: Vec<&str> = crate::selectable::fields(stable).iter().map(|(label, _)| *label).collect();
     assert_eq!(labels, ["metadata.name", "metadata.namespace", "spec.color"]);
 }
+
+#[test]
+fn rules_of_schemas_hold() {
+    let check = |rules: Tree, new: Tree, old: Option<Tree>, expect: &[&str]| {
+        let kind = widget(json!({"type": "object", "x-kubernetes-validations": rules, "properties": {
+            "min": {"type": "integer"}, "max": {"type": "integer"}, "name": {"type": "string", "maxLength": 5}}}));
+        let strategy = kind.strategy(None);
+        let causes = match old {
+            None => strategy.validate(&context(&kind), &object(new)),
+            Some(old) => strategy.validate_update(&context(&kind), &object(new), &object(old)),
+        };
+        assert_eq!(texts(&causes), expect, "{rules}");
+    };
+    let order = json!([{"rule": "self.min <= self.max"}]);
+    check(order.clone(), json!({"min": 1, "max": 2}), None, &[]);
+    check(
+        order.clone(),
+        json!({"min": 3, "max": 2}),
+        None,
+        &["spec: Invalid value: failed rule: self.min <= self.max"],
+    );
+    // Spared where it was so before.
+    check(order, json!({"min": 3, "max": 2}), Some(json!({"min": 3, "max": 2})), &[]);
+    let worded = json!([{"rule": "self.min <= self.max", "messageExpression": "string(self.min) + ' is too much'", "fieldPath": ".min", "reason": "FieldValueForbidden"}]);
+    check(worded, json!({"min": 3, "max": 2}), None, &["spec.min: Forbidden: 3 is too much"]);
+    let fixed = json!([{"rule": "self.min == oldSelf.min", "message": "min is immutable"}]);
+    check(fixed.clone(), json!({"min": 3}), None, &[]);
+    check(fixed, json!({"min": 3}), Some(json!({"min": 2})), &["spec: Invalid value: min is immutable"]);
+    let optional =
+        json!([{"rule": "!oldSelf.hasValue() || oldSelf.value().min <= self.min", "optionalOldSelf": true}]);
+    check(optional.clone(), json!({"min": 3}), None, &[]);
+    check(
+        optional,
+        json!({"min": 1}),
+        Some(json!({"min": 2})),
+        &["spec: Invalid value: failed rule: !oldSelf.hasValue() || oldSelf.value().min <= self.min"],
+    );
+    let blocked = "<nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation";
+    check(
+        json!([{"rule": "self.min > 5"}]),
+        json!({"name": "too long", "min": 1}),
+        None,
+        &["spec.name: Too long: may not be more than 5 bytes", blocked],
+    );
+}
+
+#[test]
+fn rules_are_refused_that_do_not_compile_or_cost_too_much() {
+    let kind = crate::kind::built_in("apiextensions.k8s.io", "v1", "customresourcedefinitions").unwrap();
+    let schema = json!({"type": "object", "properties": {"spec": {
+        "type": "object",
+        "x-kubernetes-validations": [
+            {"rule": "self.foo == 1"},
+            {"rule": "self.min"},
+            {"rule": "self.min < 3", "messageExpression": "1 + 2"},
+            {"rule": "self.list.all(x, self.list.all(y, x == y))"},
+            {"rule": "self.min < 3", "optionalOldSelf": true},
+        ],
+        "properties": {
+            "min": {"type": "integer"},
+            "list": {"type": "array", "items": {"type": "string", "x-kubernetes-validations": [{"rule": "self == oldSelf"}]}},
+        },
+    }}});
+    let causes = kind.strategy(None).validate(&context(kind), &definition(schema));
+    let (at, budget) = (
+        "spec.validation.openAPIV3Schema",
+        "exceeds budget by factor of more than 100x (try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)",
+    );
+    let rules = format!("{at}.properties[spec].x-kubernetes-validations");
+    let items = format!("{at}.properties[spec].properties[list].items.x-kubernetes-validations[0].rule");
+    let shown = |rule: &str, message: &str| {
+        format!(
+            r#"{{"Rule":"{rule}","Message":"","MessageExpression":"{message}","Reason":null,"FieldPath":"","OptionalOldSelf":null}}"#
+        )
+    };
+    // As upstream answers to the same.
+    let expect = [
+        format!("{items}: Forbidden: estimated rule cost {budget}"),
+        format!(
+            r#"{items}: Invalid value: "self == oldSelf": oldSelf cannot be used on the uncorrelatable portion of the schema within {at}.properties[spec].properties[list]"#
+        ),
+        format!(
+            "{rules}[0].rule: Invalid value: {}: compilation failed: ERROR: <input>:1:5: undefined field 'foo'\n | self.foo == 1\n | ....^",
+            shown("self.foo == 1", "")
+        ),
+        format!(
+            "{rules}[1].rule: Invalid value: {}: cel expression must evaluate to a bool",
+            shown("self.min", "")
+        ),
+        format!(
+            "{rules}[2].messageExpression: Invalid value: {}: messageExpression must evaluate to a string",
+            shown("self.min \\u003c 3", "1 + 2")
+        ),
+        format!("{rules}[3].rule: Forbidden: estimated rule cost {budget}"),
+        format!(
+            "{rules}[4].optionalOldSelf: Invalid value: true: may not be set if oldSelf is not used in rule"
+        ),
+        format!(
+            "{rules}[3].rule: Forbidden: contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema"
+        ),
+        format!(
+            "{items}: Forbidden: contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema"
+        ),
+        format!(
+            "{at}: Forbidden: x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema {budget}"
+        ),
+    ];
+    assert_eq!(texts(&causes), expect);
+}

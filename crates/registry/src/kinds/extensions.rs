@@ -72,6 +72,8 @@ fn terminate(definition: &mut Tree, now: jiff::Timestamp) {
     {
         finalizers.push(definition::FINALIZER.into());
     }
+    let time = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    ensure(definition, "metadata").insert("deletionTimestamp", time.into());
     let condition = definition::Condition {
         ty: "Terminating",
         status: "True",

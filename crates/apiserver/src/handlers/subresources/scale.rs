@@ -2,6 +2,7 @@
 
 use api::decode::Expected;
 use api::json;
+use api::model::Scope;
 use api::status::Cause;
 use api::tree::Object;
 use api::{Status, Tree};
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use machinery::labels::Selector;
 use machinery::ownership::managers;
+use registry::Kind;
 
 use super::super::apply::Apply;
 use super::super::mutate::decode;
@@ -25,7 +27,21 @@ const EXPECTED: Expected<'static> = Expected::built_in("autoscaling", "v1", "Sca
 pub async fn get(call: &Call<'_>) -> Result<Response<Body>, Status> {
     read::wait_for(call, None).await?;
     let entry = call.cache()?.find(call.namespace(), call.name())?.ok_or_else(|| call.not_found())?;
-    Ok(render::tree_object(StatusCode::OK, scale_of(&entry.read()?), &call.target))
+    let object = entry.read()?;
+    check_replicas(call.resource, &object)?;
+    Ok(render::tree_object(StatusCode::OK, scale_of(call.resource, &object), &call.target))
+}
+
+/// A custom resource without a number of replicas has no scale.
+fn check_replicas(kind: &Kind, object: &Tree) -> Result<(), Status> {
+    let Some(scale) = kind.custom().and_then(|custom| custom.scale.as_ref()) else { return Ok(()) };
+    let missing = || format!("the spec replicas field {:?} does not exist", scale.spec_replicas);
+    object.pointer(&pointer(&scale.spec_replicas)).map(|_| ()).ok_or_else(|| Status::internal(missing()))
+}
+
+/// A path such as `.spec.replicas` as a pointer.
+fn pointer(path: &str) -> String {
+    path.replace('.', "/")
 }
 
 pub async fn update(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
@@ -69,9 +85,20 @@ pub async fn patch(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Statu
 static VIEW: View = View { subresource: "scale", show: scale_of, apply };
 
 /// Takes over the number of replicas, and of what object and version the scale says it is.
-fn apply(scale: &Tree, object: &mut Tree) {
+fn apply(kind: &Kind, scale: &Tree, object: &mut Tree) {
     let replicas = scale.pointer("/spec/replicas").and_then(Tree::as_i64).unwrap_or_default();
-    if let Some(spec) = object.get_mut("spec").and_then(Tree::as_object_mut) {
+    if let Some(paths) = kind.custom().and_then(|custom| custom.scale.as_ref()) {
+        let mut steps = paths.spec_replicas.trim_start_matches('.').split('.');
+        let place = steps.try_fold(&mut *object, |object, step| {
+            if object.is_null() {
+                *object = Tree::Object(Object::new());
+            }
+            Some(object.as_object_mut()?.entry(step).or_insert(Tree::Null))
+        });
+        if let Some(place) = place {
+            *place = replicas.into();
+        }
+    } else if let Some(spec) = object.get_mut("spec").and_then(Tree::as_object_mut) {
         spec.insert("replicas", replicas.into());
     }
     let said = |field: &str| text(scale, field);
@@ -94,14 +121,15 @@ async fn change(
     let write = Write { subresource: "", admission: Sees::View(&VIEW), owners, ..call.write(options) };
     let owner = Write { subresource: "scale", ..write };
     let change = |old: &Tree| {
-        let mut old_scale = scale_of(old);
+        let mut old_scale = scale_of(call.resource, old);
         managers::set(&mut old_scale, ownership::to_scale(&owner, old)?);
         let mut scale = scaled(&owner, &old_scale)?;
         if options.way != Way::Apply {
             ownership::record_lone(&owner, lone()?, Some(&old_scale), &mut scale);
         }
         writes::check_name(&mut scale, call.name())?;
-        writes::check_namespace(&mut scale, call.namespace(), true)?;
+        let namespaced = call.resource.scope == Scope::Namespaced;
+        writes::check_namespace(&mut scale, call.namespace(), namespaced)?;
         let replicas = scale.pointer("/spec/replicas").and_then(Tree::as_i64).unwrap_or_default();
         if replicas < 0 {
             let message = format!("Invalid value: {replicas}: must be greater than or equal to 0");
@@ -110,12 +138,13 @@ async fn change(
             return Err(Status::invalid("autoscaling", "Scale", call.name(), vec![cause]));
         }
         let mut new = old.clone();
-        apply(&scale, &mut new);
+        apply(call.resource, &scale, &mut new);
         ownership::from_scale(&owner, &scale, &mut new)?;
         Ok(new)
     };
     let updated = writes::update(&write, &change, None).await?;
-    Ok(render::tree_object(StatusCode::OK, scale_of(&updated.entry.read()?), &call.target))
+    let scale = scale_of(call.resource, &updated.entry.read()?);
+    Ok(render::tree_object(StatusCode::OK, scale, &call.target))
 }
 
 /// The kind of what is read and written here.
@@ -128,8 +157,13 @@ fn text<'t>(tree: &'t Tree, field: &str) -> &'t str {
     tree.get("metadata").and_then(|metadata| metadata.get(field)).and_then(Tree::as_str).unwrap_or_default()
 }
 
-fn scale_of(tree: &Tree) -> Tree {
+fn scale_of(kind: &Kind, tree: &Tree) -> Tree {
     let at = |pointer: &str| tree.pointer(pointer).cloned();
+    let custom = kind.custom().and_then(|custom| custom.scale.as_ref());
+    let (spec_replicas, status_replicas) = match custom {
+        Some(paths) => (pointer(&paths.spec_replicas), pointer(&paths.status_replicas)),
+        None => ("/spec/replicas".to_owned(), "/status/replicas".to_owned()),
+    };
     let mut metadata = Object::new();
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         if let Some(value) = at(&format!("/metadata/{field}")) {
@@ -137,11 +171,16 @@ fn scale_of(tree: &Tree) -> Tree {
         }
     }
     let mut spec = Object::new();
-    if let Some(replicas) = at("/spec/replicas").filter(|replicas| replicas.as_i64() != Some(0)) {
+    if let Some(replicas) = at(&spec_replicas).filter(|replicas| replicas.as_i64() != Some(0)) {
         spec.insert("replicas", replicas);
     }
-    let mut status = json!({"replicas": at("/status/replicas").unwrap_or_else(|| 0.into())});
+    let mut status = json!({"replicas": at(&status_replicas).unwrap_or_else(|| 0.into())});
+    let own = custom.map(|paths| paths.selector.as_deref().map(pointer));
     let selector = match at("/spec/selector") {
+        _ if own.is_some() => {
+            let selector = own.flatten().and_then(|place| at(&place));
+            selector.as_ref().and_then(Tree::as_str).unwrap_or_default().to_owned()
+        }
         Some(selector)
             if selector.get("matchLabels").is_some() || selector.get("matchExpressions").is_some() =>
         {

@@ -15,9 +15,19 @@ pub(super) fn simple(path: &str, at: &Path<'_>, errors: &mut Vec<Cause>) -> bool
     good
 }
 
+/// The path of a rule's field as errors name it, below the schema's own; empty where it leads nowhere.
+pub(crate) fn field_path(path: &str, schema: &Tree) -> String {
+    follow(path, schema, true).map(|(_, place)| place).unwrap_or_default()
+}
+
 /// The schema that a path leads to, or why it does not. `brackets`: names may stand in quotes and brackets.
 pub(super) fn leads_to<'t>(path: &str, schema: &'t Tree, brackets: bool) -> Result<&'t Tree, String> {
-    let mut here = schema;
+    follow(path, schema, brackets).map(|(schema, _)| schema)
+}
+
+/// The schema that a path leads to, and how errors name its place.
+fn follow<'t>(path: &str, schema: &'t Tree, brackets: bool) -> Result<(&'t Tree, String), String> {
+    let (mut here, mut place) = (schema, String::new());
     let mut tokens = tokens(path).into_iter();
     while let Some(token) = tokens.next() {
         let name = match token {
@@ -37,12 +47,21 @@ pub(super) fn leads_to<'t>(path: &str, schema: &'t Tree, brackets: bool) -> Resu
             other => return Err(format!("expected [ or . but got: {other}")),
         };
         let below = match (get(here, "properties"), get(here, "additionalProperties")) {
-            (Tree::Object(properties), _) if !properties.is_empty() => properties.get(&name),
-            (_, values) => Some(values).filter(|values| values.is_object()),
+            (Tree::Object(properties), _) if !properties.is_empty() => {
+                if !place.is_empty() {
+                    place.push('.');
+                }
+                place.push_str(&name);
+                properties.get(&name)
+            }
+            (_, values) => {
+                place.push_str(&format!("[{name}]"));
+                Some(values).filter(|values| values.is_object())
+            }
         };
         here = below.ok_or("does not refer to a valid field")?;
     }
-    Ok(here)
+    Ok((here, place))
 }
 
 /// Dots and brackets, and what stands between them.

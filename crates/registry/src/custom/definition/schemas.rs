@@ -7,7 +7,7 @@ use machinery::fieldpath::Path;
 
 use super::{Strictness, paths, structural, walk};
 use crate::custom::schema::{Additional, Schema};
-use crate::custom::{embedded, values};
+use crate::custom::{embedded, expressions, values};
 use crate::tree::{flag, get, has, list, text, texts, unset};
 
 /// What the outermost schema of a kind with a status subresource may say, in the order in which it is named.
@@ -36,9 +36,10 @@ const AT_ROOT: [(&str, &str); 22] = [
     ("XValidations", "x-kubernetes-validations"),
 ];
 
-/// Checks a schema and all in it.
+/// Checks a schema and all in it; `old` has the schemas of the definition before an update.
 pub(super) fn check(
     validation: &Tree,
+    old: &[&Tree],
     status: bool,
     strictness: Strictness,
     path: &Path<'_>,
@@ -66,10 +67,13 @@ pub(super) fn check(
         }
     }
     Walk { strictness, errors }.schema(schema, &at, Place { root: true, ..Place::default() });
-    if errors.len() == before
-        && let Some(problem) = unsupported
-    {
-        errors.push(at.invalid("", &problem));
+    if errors.len() > before {
+        return;
+    }
+    match unsupported {
+        Some(problem) => errors.push(at.invalid("", &problem)),
+        None if strictness.structural => expressions::check_definition(schema, old, &at, errors),
+        None => {}
     }
 }
 

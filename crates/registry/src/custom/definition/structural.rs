@@ -4,8 +4,8 @@
 use api::Tree;
 use api::status::Cause;
 use machinery::fieldpath::Path;
-use regex::Regex;
 
+use crate::custom::schema::regex;
 use crate::tree::{flag, get, has, list, text, unset};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -210,8 +210,7 @@ fn nested_of(
         nested(not, false, level, &path.field("not"), errors);
     }
     let pattern = text(schema, "pattern");
-    if let Some(error) = Some(pattern).filter(|text| !text.is_empty()).and_then(|text| Regex::new(text).err())
-    {
+    if let Some(error) = Some(pattern).filter(|text| !text.is_empty()).and_then(|text| regex(text).err()) {
         let detail = format!("must be a valid regular expression, but isn't: {error}");
         errors.push(path.field("pattern").invalid(pattern, &detail));
     }

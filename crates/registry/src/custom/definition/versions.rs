@@ -3,7 +3,7 @@
 use api::Tree;
 use api::status::Cause;
 use machinery::bounds::Seen;
-use machinery::fieldpath::Path;
+use machinery::fieldpath::{Path, Shown};
 use machinery::names::dns1035_label;
 
 use super::{Strictness, paths, schemas, walk};
@@ -26,7 +26,7 @@ pub(super) fn check(spec: &Tree, old: Option<&Tree>, strictness: Strictness, err
         let status =
             if per_version { has(version, "subresources.status") } else { has(spec, "subresources.status") };
         let schema = get(version, "schema");
-        schemas::check(schema, status, strictness, &at.field("schema"), errors);
+        schemas::check(schema, &schemas_of(old), status, strictness, &at.field("schema"), errors);
         paths::subresources(get(version, "subresources"), &at.field("subresources"), errors);
         columns(list(version, "additionalPrinterColumns"), &at.field("additionalPrinterColumns"), errors);
         let fields = list(version, "selectableFields");
@@ -47,11 +47,11 @@ pub(super) fn check(spec: &Tree, old: Option<&Tree>, strictness: Strictness, err
     exclusive(spec, versions, errors);
     let mut seen = Seen::new();
     if versions.iter().any(|version| seen.repeats(text(version, "name"))) {
-        errors.push(path.invalid(get(spec, "versions"), "must contain unique version names"));
+        errors.push(path.invalid(shown(versions), "must contain unique version names"));
     }
     if versions.iter().filter(|version| flag(version, "storage")).count() != 1 {
         let detail = "must have exactly one version marked as storage version";
-        errors.push(path.invalid(get(spec, "versions"), detail));
+        errors.push(path.invalid(shown(versions), detail));
     }
     let version = text(spec, "version");
     if !version.is_empty() {
@@ -64,6 +64,35 @@ pub(super) fn check(spec: &Tree, old: Option<&Tree>, strictness: Strictness, err
             errors.push(path.invalid(version, "must match the first version in spec.versions"));
         }
     }
+}
+
+/// The schemas that a definition has.
+fn schemas_of(definition: Option<&Tree>) -> Vec<&Tree> {
+    definition.map(|definition| walk::schemas(get(definition, "spec")).collect()).unwrap_or_default()
+}
+
+/// Versions as errors show them, whatever they share apart.
+fn shown(versions: &[Tree]) -> Shown<'static> {
+    const FIELDS: [(&str, &str); 9] = [
+        ("Name", "name"),
+        ("Served", "served"),
+        ("Storage", "storage"),
+        ("Deprecated", "deprecated"),
+        ("DeprecationWarning", "deprecationWarning"),
+        ("Schema", "schema"),
+        ("Subresources", "subresources"),
+        ("AdditionalPrinterColumns", "additionalPrinterColumns"),
+        ("SelectableFields", "selectableFields"),
+    ];
+    let form = |version: &Tree| {
+        let field = |(shown, name): &(&'static str, &str)| {
+            let default = if *shown == "Deprecated" { Tree::Bool(false) } else { Tree::Null };
+            (*shown, version.get(name).cloned().unwrap_or(default))
+        };
+        FIELDS.iter().map(field).collect::<api::tree::Object>()
+    };
+    let all: Tree = versions.iter().map(form).map(Tree::Object).collect::<Vec<_>>().into();
+    Shown::Plain(String::from_utf8_lossy(&api::json::to_vec(&all)).into_owned())
 }
 
 /// What stands at the top does not stand in a version, too.
@@ -89,7 +118,14 @@ pub(super) fn shared(spec: &Tree, old: Option<&Tree>, strictness: Strictness, er
     let path = Path::new("spec");
     let any_status = has(spec, "subresources.status")
         || list(spec, "versions").iter().any(|version| has(version, "subresources.status"));
-    schemas::check(get(spec, "validation"), any_status, strictness, &path.field("validation"), errors);
+    schemas::check(
+        get(spec, "validation"),
+        &schemas_of(old),
+        any_status,
+        strictness,
+        &path.field("validation"),
+        errors,
+    );
     paths::subresources(get(spec, "subresources"), &path.field("subresources"), errors);
     columns(list(spec, "additionalPrinterColumns"), &path.field("additionalPrinterColumns"), errors);
     let fields = list(spec, "selectableFields");
@@ -157,7 +193,7 @@ pub(super) fn stored(stored: &Tree, versions: &[Tree], errors: &mut Vec<Cause>) 
     let path = Path::new("status.storedVersions");
     let names = stored.as_array().map(Vec::as_slice).unwrap_or_default();
     if names.is_empty() {
-        errors.push(path.invalid(stored, "must have at least one stored version"));
+        errors.push(path.invalid(&Tree::Null, "must have at least one stored version"));
         return;
     }
     let storage =

@@ -169,7 +169,8 @@ pub(crate) fn url(url: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
         let part = rest.split_once('#').map_or("", |(_, part)| part);
         errors.push(path.invalid(part, "fragments are not permitted in the URL"));
     }
-    if let Some((_, query)) = rest.split_once('?') {
+    let before = rest.split('#').next().unwrap_or_default();
+    if let Some((_, query)) = before.split_once('?') {
         errors.push(path.invalid(query, "query parameters are not permitted in the URL"));
     }
 }
@@ -181,12 +182,12 @@ pub(crate) fn service(service: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) 
             errors.push(path.field(shown).required(""));
         }
     }
-    if let Some(place) = rules::given(service, "path").filter(|place| !place.is_empty()) {
-        service_path(place, &path.field("path"), errors);
-    }
     let port = int(service, "port").unwrap_or(443);
     if let Some(problem) = names::port_number(port) {
         errors.push(path.field("port").invalid(port, &format!("port is not valid: {problem}")));
+    }
+    if let Some(place) = rules::given(service, "path").filter(|place| !place.is_empty()) {
+        service_path(place, &path.field("path"), errors);
     }
 }
 
@@ -196,7 +197,7 @@ fn service_path(place: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
     }
     let steps = place.get(1..).unwrap_or_default();
     let steps = steps.strip_suffix('/').unwrap_or(steps);
-    if steps.is_empty() && place.len() <= 1 {
+    if place == "/" {
         return;
     }
     for (index, step) in steps.split('/').enumerate() {
