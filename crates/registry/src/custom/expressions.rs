@@ -167,7 +167,7 @@ impl Same {
     }
 }
 
-/// A value, what it was before, and whether that can be told.
+/// A value, what it was before, and whether that is known.
 #[derive(Clone, Copy)]
 struct Place<'t> {
     value: &'t Tree,
