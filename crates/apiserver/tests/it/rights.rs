@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use api::Tree;
 use api::json;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::{Method, StatusCode};
 
 use crate::rig::{Credentials, Rig};
@@ -353,19 +355,24 @@ async fn the_parts_of_a_status_are_rights_of_their_own() {
     let gina = grant(&rig, "gina", "", std::slice::from_ref(&report)).await;
     let hans =
         grant(&rig, "hans", "", &[report, rule(&["sign"], group, &["signers"], &["example.com/*"])]).await;
+    let key = rcgen::KeyPair::generate().unwrap();
+    let signed = rcgen::CertificateParams::default().serialize_request(&key).unwrap();
+    let signed = STANDARD.encode(signed.der());
     let request = json!({"metadata": {"name": "r", "labels": {"a": "b"}}, "spec": {"signerName": "example.com/any",
-        "podName": "p", "podUID": "u", "serviceAccountName": "s", "serviceAccountUID": "u", "nodeName": "n", "nodeUID": "u"}});
+        "podName": "p", "podUID": "u", "serviceAccountName": "s", "serviceAccountUID": "u", "nodeName": "n", "nodeUID": "u",
+        "stubPKCS10Request": signed}});
     let (code, made) = rig.post(&admin, &requests, request).await;
     assert_eq!(code, StatusCode::CREATED, "{made}");
-    let issued = json!({"metadata": {"labels": {"a": "c"}}, "status": {"certificateChain": "x"}});
+    let denied = json!({"type": "Denied", "status": "True", "reason": "Policy", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let answered = json!({"metadata": {"labels": {"a": "c"}}, "status": {"conditions": [denied]}});
     let path = format!("{requests}/r/status");
     let why = "spec.signerName: Forbidden: User \"gina\" is not permitted to \"sign\" for signer \"example.com/any\"";
-    invalid(&rig.patch(&gina, &path, issued.clone()).await, why);
-    let (code, answer) = rig.patch(&hans, &path, issued).await;
+    invalid(&rig.patch(&gina, &path, answered.clone()).await, why);
+    let (code, answer) = rig.patch(&hans, &path, answered).await;
     assert_eq!(code, StatusCode::OK, "{answer}");
     assert_eq!(
-        (&answer["metadata"]["labels"]["a"], &answer["status"]["certificateChain"]),
-        (&json!("b"), &json!("x"))
+        (&answer["metadata"]["labels"]["a"], &answer["status"]["conditions"][0]["type"]),
+        (&json!("b"), &json!("Denied"))
     );
 
     let group = "resource.k8s.io";
