@@ -13,7 +13,7 @@ fuzz_target!(|data: &[u8]| {
     let resources = tables::resources();
     let resource = &resources[usize::from(*choice) % resources.len()];
     let format = [Format::Json, Format::Yaml, Format::Protobuf][usize::from(*format) % 3];
-    let expected = Expected { group: &resource.group, version: &resource.version, kind: &resource.kind };
+    let expected = Expected::built_in(&resource.group, &resource.version, &resource.kind);
     let _ = decode::any(body, format);
     let Ok(object) = decode::object(body, format, expected, Strictness::Warn) else { return };
     if format == Format::Protobuf {
