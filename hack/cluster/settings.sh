@@ -11,7 +11,9 @@ NODES=${NODES:-}
 unset XDG_RUNTIME_DIR
 
 # Binaries: ours unless a path says otherwise, so that any daemon can be swapped for another build of it.
-BIN=${BIN:-$top/target/release}
+target=${CARGO_TARGET_DIR:-target}
+[[ $target == /* ]] || target=$top/$target
+BIN=${BIN:-$target/release}
 KUBE_APISERVER=${KUBE_APISERVER:-$BIN/kube-apiserver}
 KUBE_CONTROLLER_MANAGER=${KUBE_CONTROLLER_MANAGER:-$BIN/kube-controller-manager}
 KUBE_SCHEDULER=${KUBE_SCHEDULER:-$BIN/kube-scheduler}
