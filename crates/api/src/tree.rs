@@ -73,12 +73,21 @@ impl Tree {
         matches!(self, Tree::Number(number) if number.is_i64())
     }
 
-    pub fn is_u64(&self) -> bool {
-        matches!(self, Tree::Number(number) if number.is_u64())
-    }
-
     pub fn is_f64(&self) -> bool {
         matches!(self, Tree::Number(number) if number.is_f64())
+    }
+
+    /// The name that upstream's messages have for a value that was decoded without a type.
+    pub fn go_type(&self) -> &'static str {
+        match self {
+            Tree::Null => "<nil>",
+            Tree::Bool(_) => "bool",
+            Tree::Number(number) if number.is_i64() => "int64",
+            Tree::Number(_) => "float64",
+            Tree::String(_) => "string",
+            Tree::Array(_) => "[]interface {}",
+            Tree::Object(_) => "map[string]interface {}",
+        }
     }
 
     pub fn as_bool(&self) -> Option<bool> {

@@ -27,12 +27,17 @@ const KEYWORDS: [&str; 21] = [
 const ESCAPES: [(&str, &str); 4] =
     [("__", "__underscores__"), (".", "__dot__"), ("-", "__dash__"), ("/", "__slash__")];
 
+/// Whether a word is the language's own and names nothing.
+pub fn is_reserved(word: &str) -> bool {
+    KEYWORDS.contains(&word)
+}
+
 /// The identifier for a field, or `None` where expressions cannot reach it.
 pub fn escape(field: &str) -> Option<String> {
     if field.is_empty() || field.starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
-    if KEYWORDS.contains(&field) {
+    if is_reserved(field) {
         return Some(format!("__{field}__"));
     }
     let mut escaped = String::with_capacity(field.len());

@@ -35,7 +35,7 @@ pub mod value;
 pub use decl::{DeclField, DeclKind, DeclObject, DeclType, ListSemantics, MAX_REQUEST};
 pub use environment::{Environment, Level, NEW, STORED};
 pub use error::{CompileError, EvalError};
-pub use escape::{escape, unescape};
+pub use escape::{escape, is_reserved, unescape};
 pub use estimate::Range;
 pub use library::authorizer::{Answer, Answers, Check};
 pub use program::{

@@ -70,7 +70,7 @@ fn dynamic(tree: &Tree) -> Value<'_> {
 
 fn typed<'v>(tree: &'v Tree, declared: &'v DeclType) -> Outcome<Value<'v>> {
     let invalid = |expected: &str| {
-        Err(EvalError::message(format!("invalid data, expected {expected}, got {}", go_type(tree))))
+        Err(EvalError::message(format!("invalid data, expected {expected}, got {}", tree.go_type())))
     };
     if tree.is_null() {
         return match declared.nullable {
@@ -127,18 +127,5 @@ fn typed_text<'v>(text: &'v str, kind: &DeclKind) -> Outcome<Value<'v>> {
             }
         }
         _ => Ok(Value::borrowed(text)),
-    }
-}
-
-/// The name that upstream's messages have for what JSON is decoded to.
-fn go_type(tree: &Tree) -> &'static str {
-    match tree {
-        Tree::Null => "<nil>",
-        Tree::Bool(_) => "bool",
-        Tree::Number(number) if number.is_i64() => "int64",
-        Tree::Number(_) => "float64",
-        Tree::String(_) => "string",
-        Tree::Array(_) => "[]interface {}",
-        Tree::Object(_) => "map[string]interface {}",
     }
 }

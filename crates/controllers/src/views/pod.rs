@@ -3,12 +3,11 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use client::Text;
+use client::{Shared, Text};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Meta, compact, is_default, null_default};
-use crate::Shared;
 
 /// The annotations of pods that some controller reads.
 pub mod annotation {

@@ -76,7 +76,7 @@ impl Walk {
         let is_scalar = matches!(value, Tree::Number(_) | Tree::String(_) | Tree::Bool(_));
         match scalar {
             Scalar::Number if !value.is_number() => {
-                self.error(format!("expected numeric (int or float), got {}", go_type(value)));
+                self.error(format!("expected numeric (int or float), got {}", value.go_type()));
             }
             Scalar::Text if !value.is_string() => {
                 let shown = syntax(value);
@@ -124,19 +124,6 @@ impl Walk {
                 }
             }
         }
-    }
-}
-
-/// The type of a value that was decoded without one.
-fn go_type(value: &Tree) -> &'static str {
-    match value {
-        Tree::Null => "<nil>",
-        Tree::Bool(_) => "bool",
-        Tree::Number(number) if number.is_f64() => "float64",
-        Tree::Number(_) => "int64",
-        Tree::String(_) => "string",
-        Tree::Array(_) => "[]interface {}",
-        Tree::Object(_) => "map[string]interface {}",
     }
 }
 

@@ -86,21 +86,8 @@ fn member<'m>(schema: Schema<'m>, name: &str) -> Member<'m> {
 const LIST: &str = "[]interface {}";
 const MAP: &str = "map[string]interface {}";
 
-/// What the error texts call a value.
-fn go_type(value: &Tree) -> &'static str {
-    match value {
-        Tree::Null => "<nil>",
-        Tree::Bool(_) => "bool",
-        Tree::Number(number) if number.is_f64() => "float64",
-        Tree::Number(_) => "int64",
-        Tree::String(_) => "string",
-        Tree::Array(_) => LIST,
-        Tree::Object(_) => MAP,
-    }
-}
-
 fn wrong_kind(wanted: &str, found: &Tree) -> Error {
-    Error::Internal(format!("expected a {wanted}, but received a {}", go_type(found)))
+    Error::Internal(format!("expected a {wanted}, but received a {}", found.go_type()))
 }
 
 fn list(value: &Tree) -> Result<&Vec<Tree>, Error> {
@@ -252,7 +239,7 @@ fn check_order(changes: &[Tree], in_order: &[Tree], key: &str) -> Result<(), Err
 
 /// Items of lists to be merged are all of one type.
 fn check_items(target: &[Tree], patch: &[Tree]) -> Result<(), Error> {
-    let mut items = target.iter().chain(patch).map(go_type);
+    let mut items = target.iter().chain(patch).map(Tree::go_type);
     let Some(first) = items.next() else { return Ok(()) };
     if first == LIST {
         return Err(Error::Internal("lists of lists are not supported".to_owned()));

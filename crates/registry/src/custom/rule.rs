@@ -78,7 +78,7 @@ fn at<'t>(tree: &'t Tree, path: &str) -> Result<Option<&'t Tree>, String> {
     let steps: Vec<&str> = path.trim_start_matches('.').split('.').collect();
     for (index, step) in steps.iter().enumerate() {
         let Tree::Object(object) = here else {
-            let (value, ty) = (shown(here), go_type(here));
+            let (value, ty) = (shown(here), here.go_type());
             return Err(format!(
                 ".{} accessor error: {value} is of the type {ty}, expected map[string]interface{{}}",
                 steps[..index].join(".")
@@ -100,18 +100,6 @@ fn shown(tree: &Tree) -> String {
     }
 }
 
-fn go_type(tree: &Tree) -> &'static str {
-    match tree {
-        Tree::Null => "<nil>",
-        Tree::Bool(_) => "bool",
-        Tree::Number(number) if number.is_f64() => "float64",
-        Tree::Number(_) => "int64",
-        Tree::String(_) => "string",
-        Tree::Array(_) => "[]interface {}",
-        Tree::Object(_) => "map[string]interface {}",
-    }
-}
-
 fn replicas(tree: &Tree, path: &str, errors: &mut Vec<Cause>) {
     let place = Path::new(path);
     match at(tree, path) {
@@ -126,7 +114,7 @@ fn replicas(tree: &Tree, path: &str, errors: &mut Vec<Cause>) {
             }
             Some(_) => {}
             None => {
-                let (value, ty) = (shown(value), go_type(value));
+                let (value, ty) = (shown(value), value.go_type());
                 let detail = format!("{path} accessor error: {value} is of the type {ty}, expected int64");
                 errors.push(place.invalid(0, &detail));
             }
@@ -140,7 +128,7 @@ fn selector(tree: &Tree, path: &str, errors: &mut Vec<Cause>) {
     match at(tree, path) {
         Ok(None | Some(Tree::String(_))) => {}
         Ok(Some(value)) => {
-            let (value, ty) = (shown(value), go_type(value));
+            let (value, ty) = (shown(value), value.go_type());
             let detail = format!("{path} accessor error: {value} is of the type {ty}, expected string");
             errors.push(place.invalid("", &detail));
         }

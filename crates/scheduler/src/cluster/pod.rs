@@ -3,15 +3,11 @@
 mod raw;
 mod volumes;
 
-use std::sync::LazyLock;
-
 use client::{Key, ObjectReference, View};
 use machinery::labels::Selector;
-use parking_lot::Mutex;
 use serde::Deserialize;
 
 use super::selector::Term;
-use super::shared::{Pool, Pooled};
 use super::{Effect, Namespaces, Node, Resources, Shared, Symbol, Taint};
 pub use volumes::{Disk, PodClaim};
 
@@ -116,13 +112,6 @@ impl Needs {
     }
 }
 
-impl Pooled for Needs {
-    fn pool() -> &'static Mutex<Pool<Needs>> {
-        static POOL: LazyLock<Mutex<Pool<Needs>>> = LazyLock::new(Mutex::default);
-        &POOL
-    }
-}
-
 /// A pod's labels, by key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Labels(Vec<(Symbol, Symbol)>);
@@ -138,13 +127,6 @@ impl Labels {
 
     pub fn iter(&self) -> impl Iterator<Item = &(Symbol, Symbol)> {
         self.0.iter()
-    }
-}
-
-impl Pooled for Labels {
-    fn pool() -> &'static Mutex<Pool<Labels>> {
-        static POOL: LazyLock<Mutex<Pool<Labels>>> = LazyLock::new(Mutex::default);
-        &POOL
     }
 }
 

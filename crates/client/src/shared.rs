@@ -2,7 +2,7 @@
 
 use std::any::{Any, TypeId};
 use std::fmt;
-use std::hash::{BuildHasher, Hash};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::ops::Deref;
 use std::sync::{Arc, LazyLock, Weak};
 
@@ -11,7 +11,7 @@ use rustc_hash::{FxBuildHasher, FxHashMap};
 use serde::{Deserialize, Deserializer};
 
 /// A value of which the process keeps one copy, however many objects have it: the pods of a workload share their
-/// containers. Making one costs a look-up under a lock.
+/// containers. Making one costs a look-up under a lock; two are compared by their address.
 pub struct Shared<T>(Arc<T>);
 
 /// By type, and by the hash of the value.
@@ -76,6 +76,14 @@ impl<T> Deref for Shared<T> {
 impl<T> PartialEq for Shared<T> {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl<T> Eq for Shared<T> {}
+
+impl<T> Hash for Shared<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_usize(Arc::as_ptr(&self.0) as usize);
     }
 }
 
