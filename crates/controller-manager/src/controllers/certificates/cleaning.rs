@@ -52,7 +52,7 @@ fn after(time: Timestamp, seconds: i64) -> Option<Timestamp> {
 }
 
 fn expiry(certificate: &str) -> Option<Timestamp> {
-    let der = pem(certificate)?;
+    let der = pem(certificate, "CERTIFICATE")?;
     let (_, parsed) = X509Certificate::from_der(&der).ok()?;
     Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()
 }

@@ -11,7 +11,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
-use x509_parser::prelude::FromDer;
+use x509_parser::oid_registry::{OID_X509_COMMON_NAME, OID_X509_ORGANIZATION_NAME};
+use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::x509::X509Name;
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -62,12 +64,16 @@ impl Request {
     }
 }
 
-/// The document of a PEM block in base 64.
-pub(super) fn pem(text: &str) -> Option<Vec<u8>> {
+/// The document of a PEM block with that label, in base 64. Who checks a request and who signs it read it with this, so that
+/// both have the same one.
+pub(super) fn pem(text: &str, label: &str) -> Option<Vec<u8>> {
     let pem = STANDARD.decode(text).ok()?;
     let (_, block) = x509_parser::pem::parse_x509_pem(&pem).ok()?;
-    Some(block.contents)
+    (block.label == label).then_some(block.contents)
 }
+
+/// Label of a request's PEM block.
+pub(super) const REQUEST: &str = "CERTIFICATE REQUEST";
 
 /// Who a certificate would be for.
 #[derive(Debug, Default, PartialEq)]
@@ -82,20 +88,37 @@ pub(super) struct Subject {
 
 impl Subject {
     fn read(request: &str) -> Result<Subject, String> {
-        let der = pem(request).ok_or("PEM block type must be CERTIFICATE REQUEST")?;
+        let der = pem(request, REQUEST).ok_or("PEM block type must be CERTIFICATE REQUEST")?;
         let (_, parsed) = X509CertificationRequest::from_der(&der).map_err(|error| error.to_string())?;
-        let name = &parsed.certification_request_info.subject;
-        let texts = |attributes: Vec<&x509_parser::x509::AttributeTypeAndValue<'_>>| {
-            let text =
-                |one: &x509_parser::x509::AttributeTypeAndValue<'_>| one.as_str().ok().map(str::to_owned);
-            attributes.into_iter().filter_map(text).collect::<Vec<_>>()
-        };
-        let mut subject = Subject {
-            common_name: texts(name.iter_common_name().collect()).pop().unwrap_or_default(),
-            organizations: texts(name.iter_organization().collect()),
-            ..Subject::default()
-        };
-        for extension in parsed.requested_extensions().into_iter().flatten() {
+        let extensions = parsed.requested_extensions().into_iter().flatten();
+        Subject::of(&parsed.certification_request_info.subject, extensions)
+    }
+
+    /// That of a certificate.
+    pub(super) fn of_certificate(der: &[u8]) -> Result<Subject, String> {
+        let (_, parsed) = X509Certificate::from_der(der).map_err(|error| error.to_string())?;
+        Subject::of(
+            parsed.subject(),
+            parsed.extensions().iter().map(|extension| extension.parsed_extension()),
+        )
+    }
+
+    /// An attribute that cannot be read is an error, and not absent: whoever reads the certificate may be able to.
+    fn of<'e>(
+        name: &X509Name<'_>,
+        extensions: impl Iterator<Item = &'e ParsedExtension<'e>>,
+    ) -> Result<Subject, String> {
+        let mut subject = Subject::default();
+        for attribute in name.iter_attributes() {
+            let text = attribute.as_str().map_err(|error| format!("the subject cannot be read: {error}"))?;
+            let kind = attribute.attr_type();
+            if *kind == OID_X509_COMMON_NAME {
+                text.clone_into(&mut subject.common_name);
+            } else if *kind == OID_X509_ORGANIZATION_NAME {
+                subject.organizations.push(text.to_owned());
+            }
+        }
+        for extension in extensions {
             let ParsedExtension::SubjectAlternativeName(names) = extension else { continue };
             for name in &names.general_names {
                 match name {
@@ -109,6 +132,21 @@ impl Subject {
         }
         Ok(subject)
     }
+}
+
+/// Whether each part of a request's subject is one attribute, and each kind of attribute is there once.
+pub(super) fn has_plain_subject(der: &[u8]) -> bool {
+    let Ok((_, parsed)) = X509CertificationRequest::from_der(der) else { return false };
+    let name = &parsed.certification_request_info.subject;
+    let mut kinds = Vec::new();
+    name.iter_rdn().all(|part| {
+        let mut attributes = part.iter();
+        let (first, second) = (attributes.next(), attributes.next());
+        let kind = first.map(|attribute| attribute.attr_type().to_id_string());
+        let plain = second.is_none() && kind.as_ref().is_some_and(|kind| !kinds.contains(kind));
+        kinds.extend(kind);
+        plain
+    })
 }
 
 const SYSTEM_NODES: &str = "system:nodes";

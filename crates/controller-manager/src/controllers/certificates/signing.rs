@@ -20,7 +20,8 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
 use super::requests::{
-    Request, add_condition, change, check_client, check_kubelet_client, check_kubelet_serving,
+    REQUEST, Request, Subject, add_condition, change, check_client, check_kubelet_client,
+    check_kubelet_serving, has_plain_subject, pem,
 };
 use crate::Options;
 
@@ -136,7 +137,7 @@ fn lifetime(asked: Option<i64>, longest: Duration) -> Duration {
 enum SignError {
     #[error(transparent)]
     Certificate(#[from] rcgen::Error),
-    #[error("the request is not text")]
+    #[error("the request cannot be read")]
     Text,
     #[error("subjects with several values of one kind are not supported")]
     Subject,
@@ -164,12 +165,12 @@ impl Authority {
     }
 
     fn sign(&self, request: &Request, lifetime: Duration, now: SystemTime) -> Result<String, SignError> {
-        let pem = STANDARD.decode(&request.spec.request).ok().and_then(|pem| String::from_utf8(pem).ok());
-        let mut signing = CertificateSigningRequestParams::from_pem(&pem.ok_or(SignError::Text)?)?;
+        let der = pem(&request.spec.request, REQUEST).ok_or(SignError::Text)?;
         let subject = request.subject().map_err(|_| SignError::Text)?;
-        if subject.organizations.len() > 1 {
+        if !has_plain_subject(&der) {
             return Err(SignError::Subject);
         }
+        let mut signing = CertificateSigningRequestParams::from_der(&der.into())?;
         let issuer = Issuer::from_ca_cert_pem(&self.certificate, KeyPair::from_pem(&self.key)?)?;
         let ends = self.ends()?;
         if now >= ends {
@@ -192,7 +193,12 @@ impl Authority {
                 Usage::Extended(usage) => parameters.extended_key_usages.push(usage),
             }
         }
-        Ok(signing.signed_by(&issuer)?.pem())
+        let certificate = signing.signed_by(&issuer)?;
+        // What was checked is what is given out.
+        match Subject::of_certificate(certificate.der()) {
+            Ok(given) if given == subject => Ok(certificate.pem()),
+            _ => Err(SignError::Subject),
+        }
     }
 
     /// The end of the authority itself, which no certificate outlives.
@@ -275,6 +281,25 @@ mod tests {
         assert_eq!(validity(7200), (-300, 7200));
         assert_eq!(validity(36_000), (-300, 35_700));
         assert_eq!(validity(1_000_000), (-300, 86_400));
+        let signed = |name: &[(rcgen::DnType, rcgen::DnValue)]| {
+            // A part of a subject for each of them, of whatever kind.
+            let mut parameters = rcgen::CertificateParams::default();
+            parameters.distinguished_name = rcgen::DistinguishedName::new();
+            for (kind, value) in name {
+                parameters.distinguished_name.push(kind.clone(), value.clone());
+            }
+            let pem = parameters.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap();
+            let mut request = request.clone();
+            request.spec.request = STANDARD.encode(pem);
+            authority.sign(&request, SHORT, now).map_err(|error| error.to_string())
+        };
+        let masters = rcgen::string::TeletexString::try_from("system:masters").unwrap();
+        let hidden = [
+            (rcgen::DnType::CommonName, rcgen::DnValue::from("system:node:a")),
+            (rcgen::DnType::OrganizationName, rcgen::DnValue::TeletexString(masters)),
+        ];
+        assert!(signed(&hidden[..1]).is_ok());
+        assert_eq!(signed(&hidden).unwrap_err(), "the request cannot be read");
         request.spec.usages = ["frying".to_owned()].into_iter().collect();
         let refused = authority.sign(&request, SHORT, now).unwrap_err().to_string();
         assert_eq!(refused, "unrecognized usage: \"frying\"");
