@@ -291,6 +291,11 @@ impl<V: Send + Sync + 'static> Informer<V> {
         }
     }
 
+    /// Whether it changes no more.
+    pub fn is_stopped(&self) -> bool {
+        self.shared.cancel.is_cancelled()
+    }
+
     pub fn has_synced(&self) -> bool {
         self.shared.state.borrow().is_synced()
     }

@@ -52,6 +52,13 @@ impl Known {
         resources.find(|resource| resource.group == group && resource.plural == plural)
     }
 
+    /// The same, where its objects can be followed.
+    pub fn followed(&self, group: &str, plural: &str) -> Option<&ResourceRef> {
+        let named = |served: &&Served| served.resource.group == group && served.resource.plural == plural;
+        let served = self.resources.iter().find(named)?;
+        (served.can("list") && served.can("watch")).then_some(&served.resource)
+    }
+
     /// The resource of a kind, in its group's preferred version.
     pub fn resource(&self, group: &str, kind: &str) -> Option<&ResourceRef> {
         self.by_kind.get(&(group.to_owned(), kind.to_owned()))
@@ -144,6 +151,11 @@ pub trait MetaCache: Send + Sync {
 
     fn synced(&self) -> BoxFuture<'static, ()>;
 
+    fn is_synced(&self) -> bool;
+
+    /// Whether it changes no more, as its kind is not served any longer.
+    fn is_stopped(&self) -> bool;
+
     /// How many objects there are in a namespace.
     fn count_in(&self, namespace: &str) -> usize;
 }
@@ -161,6 +173,14 @@ impl<V: HasMeta> MetaCache for Informer<V> {
     fn synced(&self) -> BoxFuture<'static, ()> {
         let informer = self.clone();
         Box::pin(async move { Informer::synced(&informer).await })
+    }
+
+    fn is_synced(&self) -> bool {
+        self.has_synced()
+    }
+
+    fn is_stopped(&self) -> bool {
+        Informer::is_stopped(self)
     }
 
     fn count_in(&self, namespace: &str) -> usize {

@@ -93,6 +93,10 @@ impl Reconcile for Controller {
             }
             Err(error) => (Discovery::default(), Some(error.to_string())),
         };
+        // The cache may be behind a namespace of the same name that was made meanwhile.
+        if leaving(client, &namespace).await?.is_none() {
+            return Ok(Next::Done);
+        }
         let mut remaining = Remaining::default();
         let mut failures = Vec::new();
         let mut wait = None;
@@ -222,13 +226,18 @@ async fn write_conditions(
     }
 }
 
+/// The namespace as the API server has it now, where it is that very one and on its way out.
+async fn leaving(client: &Client, namespace: &Namespace) -> Result<Option<Namespace>, Error> {
+    match client.get::<Namespace>(None, &namespace.metadata.name).await {
+        Err(error) if error.is_not_found() => Ok(None),
+        result => Ok(Some(result?).filter(|now| plan::is_leaving(namespace, now))),
+    }
+}
+
 /// Takes our finalizer away; with the last one the API server removes the namespace.
 async fn finalize(client: &Client, namespace: &Namespace) -> Result<(), Error> {
     let name = &namespace.metadata.name;
-    let fresh: Namespace = match client.get(None, name).await {
-        Err(error) if error.is_not_found() => return Ok(()),
-        result => result?,
-    };
+    let Some(fresh) = leaving(client, namespace).await? else { return Ok(()) };
     let body = plan::finalized(&fresh, FINALIZER);
     let resource = client::ResourceRef::of::<Namespace>();
     match client.at(&resource).update::<Partial>(None, name, Some("finalize"), &body).await {

@@ -21,6 +21,8 @@ use usage::Objects;
 
 /// Changes that come together are one reason to count again.
 const GATHER: Duration = Duration::from_millis(200);
+/// Before a kind that is not listed yet is looked at again.
+const UNLISTED: Duration = Duration::from_secs(1);
 
 struct Controller {
     quotas: Informer<ResourceQuota>,
@@ -90,6 +92,8 @@ impl Controller {
     /// The metadata of a resource's objects, followed from now on.
     fn counted(&self, resource: &ResourceRef) -> Arc<dyn MetaCache> {
         let mut counted = self.counted.lock();
+        // Those of a kind that went are stopped, and it may have come again.
+        counted.retain(|_, cache| !cache.is_stopped());
         let entry = counted.entry(resource.clone()).or_insert_with(|| {
             let cache = self.kinds.metadata(resource);
             let (quotas, queue) = (self.by_namespace.clone(), self.queue.clone());
@@ -103,18 +107,22 @@ impl Controller {
         entry.clone()
     }
 
-    /// How many objects there are of what a quota counts by number, by the quota's names.
-    async fn numbers(&self, known: &Known, quota: &ResourceQuota) -> FxHashMap<Text, i64> {
-        let mut numbers = FxHashMap::default();
+    /// How many objects there are of what a quota counts by number, by the quota's names; and whether all could be counted.
+    /// What cannot, because its kind is not listed yet, or never will be, keeps the number it has.
+    fn numbers(&self, known: &Known, quota: &ResourceQuota) -> (FxHashMap<Text, i64>, bool) {
+        let (mut numbers, mut whole) = (FxHashMap::default(), true);
         for name in quota.spec.hard.keys() {
             let Some((plural, group)) = usage::counted(name) else { continue };
-            let Some(resource) = known.named(group, plural) else { continue };
+            let Some(resource) = known.followed(group, plural) else { continue };
             let cache = self.counted(resource);
-            cache.synced().await;
+            if !cache.is_synced() {
+                whole = false;
+                continue;
+            }
             let count = cache.count_in(&quota.metadata.namespace);
             numbers.insert(name.clone(), i64::try_from(count).unwrap_or(i64::MAX));
         }
-        numbers
+        (numbers, whole)
     }
 }
 
@@ -129,7 +137,7 @@ impl Reconcile for Controller {
         let Some(quota) = self.quotas.get_key(key) else { return Ok(Next::Done) };
         self.kinds.known_first().await;
         let known = self.kinds.known();
-        let numbers = self.numbers(&known, &quota).await;
+        let (numbers, whole) = self.numbers(&known, &quota);
         let namespace = &*key.namespace;
         let pods: Vec<Arc<Pod>> = self.pods.cache.list_in(namespace);
         let (services, claims) = (self.services.list_in(namespace), self.claims.list_in(namespace));
@@ -140,6 +148,10 @@ impl Reconcile for Controller {
         used.retain(|name, _| hard.contains_key(name));
         let status = QuotaStatus { hard: Some(hard), used: Some(used) };
         write_status(client, &*quota, &quota.status, &status).await?;
-        Ok(if self.resync.is_zero() { Next::Done } else { Next::After(self.resync) })
+        Ok(match (whole, self.resync.is_zero()) {
+            (false, _) => Next::After(UNLISTED),
+            (true, true) => Next::Done,
+            (true, false) => Next::After(self.resync),
+        })
     }
 }

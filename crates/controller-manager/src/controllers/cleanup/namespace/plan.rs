@@ -64,6 +64,11 @@ impl Patience {
     }
 }
 
+/// Whether a namespace is the one that was seen, and being deleted.
+pub(super) fn is_leaving(seen: &Namespace, now: &Namespace) -> bool {
+    now.metadata.uid == seen.metadata.uid && now.metadata.is_deleting()
+}
+
 /// The namespace without a finalizer, as its `finalize` takes it.
 pub(super) fn finalized(namespace: &Namespace, finalizer: &str) -> Value {
     let finalizers: Vec<_> = namespace.spec.finalizers.iter().filter(|name| *name != finalizer).collect();
@@ -168,6 +173,17 @@ fn same(left: &Condition, right: &Condition) -> bool {
 mod tests {
     use super::*;
     use controllers::views::Meta;
+
+    #[test]
+    fn a_namespace_made_anew_is_left_alone() {
+        let namespace = |uid: &str, deleted: Option<&str>| -> Namespace {
+            let metadata = json!({"name": "a", "uid": uid, "deletionTimestamp": deleted});
+            serde_json::from_value(json!({"metadata": metadata})).unwrap()
+        };
+        let (now, seen) = (Some("2026-01-01T00:00:00Z"), namespace("1", Some("2026-01-01T00:00:00Z")));
+        assert!(is_leaving(&seen, &namespace("1", now)));
+        assert!(!is_leaving(&seen, &namespace("2", now)) && !is_leaving(&seen, &namespace("1", None)));
+    }
 
     #[test]
     fn remaining_content_is_reported() {
