@@ -161,6 +161,44 @@ fn volumes_are_provisioned_where_the_class_allows_it_and_there_is_room() {
 }
 
 #[test]
+fn a_failed_binding_takes_back_what_its_own_pod_assumed() {
+    let mut fixture = cluster("kubernetes.io/no-provisioner");
+    fixture.volume(volume("v", "1Gi", on_host(&["b"])));
+    for name in ["c", "d"] {
+        fixture.claim(claim(name, json!({"storageClassName": "late"})));
+    }
+    for name in ["p1", "p2"] {
+        assert_eq!(fixture.schedule(&using(name, &["c"])), Result::Node("b"));
+    }
+    let second = fixture.assumed.pop().unwrap();
+    fixture.bind_fails(true);
+    assert!(
+        matches!(fixture.schedule(&using("p3", &["d"])), Result::Message(_)),
+        "p2 has the volume reserved"
+    );
+    fixture.assumed.push(second);
+    fixture.bind_fails(true);
+    assert_eq!(fixture.schedule(&using("p4", &["d"])), Result::Node("b"));
+}
+
+#[test]
+fn an_assumption_lasts_until_a_newer_state_is_seen() {
+    let mut fixture = cluster("csi");
+    fixture.claim(claim("c", json!({"storageClassName": "late"})));
+    assert!(matches!(fixture.schedule(&using("p", &["c"])), Result::Node(_)));
+    let selects = |fixture: &Fixture| {
+        let claim = fixture.core.table.facts.claims.get(&client::Key::new("ns", "c"));
+        claim.is_some_and(|claim| claim.selected_node.is_some())
+    };
+    fixture.claim(claim("c", json!({"storageClassName": "late"})));
+    assert!(selects(&fixture), "a list brings the state from before the write again");
+    let mut newer = claim("c", json!({"storageClassName": "late"}));
+    newer["metadata"]["resourceVersion"] = "2".into();
+    fixture.claim(newer);
+    assert!(!selects(&fixture));
+}
+
+#[test]
 fn zones_of_bound_volumes() {
     let zone = |zone: &str| json!({"metadata": {"labels": {"topology.kubernetes.io/zone": zone}}});
     let mut fixture = Fixture::new([node("a", "4", zone("1")), node("b", "2", zone("2"))]);

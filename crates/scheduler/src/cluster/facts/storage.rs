@@ -8,6 +8,7 @@ use client::{Key, View};
 use machinery::labels::Selector;
 use serde::Deserialize;
 
+use super::assumed::Versioned;
 use crate::cluster::selector::Term;
 use crate::cluster::{Node, Symbol};
 
@@ -44,6 +45,12 @@ impl View for Claim {
     type Of = k8s_openapi::api::core::v1::PersistentVolumeClaim;
 }
 
+impl Versioned for Claim {
+    fn resource_version(&self) -> &str {
+        &self.resource_version
+    }
+}
+
 impl Claim {
     pub fn is_bound(&self) -> bool {
         !self.volume.is_empty() && self.bound
@@ -75,6 +82,12 @@ impl View for Volume {
     type Of = k8s_openapi::api::core::v1::PersistentVolume;
 }
 
+impl Versioned for Volume {
+    fn resource_version(&self) -> &str {
+        &self.resource_version
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct ClaimReference {
@@ -87,6 +100,11 @@ impl Volume {
     pub fn reaches(&self, node: &Node) -> bool {
         let Some(terms) = &self.terms else { return true };
         terms.iter().any(|term| term.matches(&node.name, &node.labels))
+    }
+
+    /// Whether the volume is reserved for the claim by its UID.
+    pub fn is_reserved_for(&self, claim: &Claim) -> bool {
+        self.claim.as_ref().is_some_and(|reference| *reference.uid == *claim.uid)
     }
 
     /// Whether the volume is reserved for the claim. A reference without UID is one that a user has made.

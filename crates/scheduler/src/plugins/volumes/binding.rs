@@ -233,7 +233,7 @@ impl Plugin for VolumeBinding {
         &self,
         own: usize,
         cycle: &mut Cycle,
-        _: &Pod,
+        pod: &Pod,
         table: &mut Table,
         row: usize,
     ) -> Result<(), Refusal> {
@@ -247,23 +247,23 @@ impl Plugin for VolumeBinding {
                 uid: claim.uid.to_string(),
             };
             let assumed = Volume { claim: Some(reference), ..(**volume).clone() };
-            table.facts.volumes.assume(&volume.name, Arc::new(assumed));
+            table.facts.volumes.assume(&volume.name, &pod.uid, Arc::new(assumed));
         }
         for claim in &state.chosen.provisions {
             let assumed = Claim { selected_node: Some(node.name.clone()), ..(**claim).clone() };
-            table.facts.claims.assume(&claim.key, Arc::new(assumed));
+            table.facts.claims.assume(&claim.key, &pod.uid, Arc::new(assumed));
         }
         Ok(())
     }
 
-    fn unreserve(&self, own: usize, cycle: &mut Cycle, _: &Pod, table: &mut Table, _: &Symbol) {
+    fn unreserve(&self, own: usize, cycle: &mut Cycle, pod: &Pod, table: &mut Table, _: &Symbol) {
         let Some(state) = cycle.state_mut::<State>(own) else { return };
         let chosen = std::mem::take(&mut state.chosen);
         for (_, volume) in &chosen.bindings {
-            table.facts.volumes.forget(&volume.name);
+            table.facts.volumes.forget(&volume.name, &pod.uid);
         }
         for claim in &chosen.provisions {
-            table.facts.claims.forget(&claim.key);
+            table.facts.claims.forget(&claim.key, &pod.uid);
         }
     }
 
@@ -288,7 +288,8 @@ impl Plugin for VolumeBinding {
         for claim in provisions {
             let patch = json!({"metadata": {"resourceVersion": &*claim.resource_version,
                 "annotations": {SELECTED_NODE: node.as_str()}}});
-            patch_object::<Claim>(handle, claim.key.namespace(), &claim.key.name, patch).await?;
+            let patched = patch_object::<Claim>(handle, claim.key.namespace(), &claim.key.name, patch).await;
+            patched.map_err(|error| error.to_string())?;
         }
         let bound = async {
             let mut changes = handle.changes.subscribe();
@@ -323,23 +324,20 @@ async fn patch_object<V: client::View>(
     namespace: Option<&str>,
     name: &str,
     patch: Value,
-) -> Result<(), String> {
+) -> client::Result<()> {
     let resource = client::ResourceRef::of::<V>();
-    let patched = handle
-        .client
-        .at(&resource)
-        .patch::<serde::de::IgnoredAny>(namespace, name, None, Patch::Merge(patch))
-        .await;
-    patched.map(drop).map_err(|error| error.to_string())
+    let api = handle.client.at(&resource);
+    api.patch::<serde::de::IgnoredAny>(namespace, name, None, Patch::Merge(patch)).await.map(drop)
 }
 
 /// Reserves the volume for the claim; the controller does the rest.
 async fn write_binding(handle: &Handle, claim: &Claim, volume: &Volume) -> Result<(), String> {
-    if volume.claim.as_ref().is_some_and(|reference| *reference.uid == *claim.uid) {
+    let seen = handle.volumes.get(None, volume.name.as_str());
+    if seen.as_ref().is_some_and(|seen| seen.is_reserved_for(claim)) {
         return Ok(());
     }
     let mut annotations = BTreeMap::new();
-    if !volume.is_for(claim) {
+    if seen.is_none_or(|seen| !seen.is_for(claim)) {
         annotations.insert(BOUND_BY_CONTROLLER, "yes");
     }
     let patch = json!({
@@ -350,7 +348,11 @@ async fn write_binding(handle: &Handle, claim: &Claim, volume: &Volume) -> Resul
             "uid": &*claim.uid, "resourceVersion": &*claim.resource_version,
         }},
     });
-    patch_object::<Volume>(handle, None, volume.name.as_str(), patch).await
+    match patch_object::<Volume>(handle, None, volume.name.as_str(), patch).await {
+        // Another pod with this claim reserved it meanwhile.
+        Err(error) if error.is_conflict() && volume.is_reserved_for(claim) => Ok(()),
+        patched => patched.map_err(|error| error.to_string()),
+    }
 }
 
 /// Whether all claims are bound as chosen; an error when one never will be.
@@ -377,11 +379,12 @@ fn is_bound(handle: &Handle, pod: &Pod, chosen: &Chosen, node: &Symbol) -> Resul
         let Some(seen) = handle.volumes.get(None, name) else {
             return Err(format!("persistentvolume {name:?} not found"));
         };
-        if seen.resource_version == volume.resource_version && !seen.is_for(claim) {
+        let is_reserved = seen.is_reserved_for(claim);
+        if seen.resource_version == volume.resource_version && !is_reserved {
             return Ok(false);
         }
         reaches(&seen)?;
-        if seen.claim.as_ref().is_none_or(|reference| reference.uid.is_empty()) {
+        if !is_reserved {
             return Err(format!("ClaimRef got reset for pv {name:?}"));
         }
         if !claim_of(claim)?.is_bound() {
