@@ -69,13 +69,13 @@ impl Webhooks {
         }
     }
 
-    /// As of now; `None` while the caches are not filled.
+    /// As of now; `None` while the caches are not filled, or cannot be read.
     pub fn all(&self, mutating: bool) -> Option<Arc<[Arc<Hook>]>> {
         if !self.resources.is_synced() {
             return None;
         }
         let compiled = if mutating { &self.mutating } else { &self.validating };
-        Some(compiled.current(&self.resources))
+        compiled.current(&self.resources)
     }
 
     pub async fn call(
@@ -108,32 +108,33 @@ impl Compiled {
         Compiled { kind, state: Mutex::default() }
     }
 
-    fn current(&self, resources: &Resources) -> Arc<[Arc<Hook>]> {
+    /// `None` where a configuration cannot be read and none were known before: whom to ask is not known then.
+    fn current(&self, resources: &Resources) -> Option<Arc<[Arc<Hook>]>> {
         let changed = resources.changed(self.kind);
         let mut state = self.state.lock();
-        if let Some(all) = &state.all
-            && state.revision == changed
-        {
-            return Arc::clone(all);
+        if state.all.is_some() && state.revision == changed {
+            return state.all.clone();
         }
+        let configurations = match resources.read_all(self.kind, None) {
+            Ok(configurations) => configurations,
+            Err(error) => {
+                tracing::error!(error = %error.message, "Webhooks stay as they were known last");
+                return state.all.clone();
+            }
+        };
         let mut former = std::mem::take(&mut state.known);
         let mut all = Vec::new();
-        for entry in resources.list(self.kind, None) {
+        for (entry, object) in configurations {
             let (version, hooks) = match former.remove(&entry.key) {
                 Some(known) if known.0 == entry.resource_version => known,
-                // one that cannot be read calls whom it called before
-                before => match entry.read() {
-                    Ok(object) => (entry.resource_version, hooks(&object)),
-                    Err(_) => (entry.resource_version, before.map(|known| known.1).unwrap_or_default()),
-                },
+                _ => (entry.resource_version, hooks(&object)),
             };
             all.extend(hooks.iter().cloned());
             state.known.insert(Arc::clone(&entry.key), (version, hooks));
         }
-        let all: Arc<[Arc<Hook>]> = all.into();
         state.revision = changed;
-        state.all = Some(Arc::clone(&all));
-        all
+        state.all = Some(all.into());
+        state.all.clone()
     }
 }
 

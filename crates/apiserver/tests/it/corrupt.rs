@@ -87,3 +87,29 @@ async fn members_that_no_operation_has_are_reported() {
         }
     }
 }
+
+#[tokio::test]
+async fn webhooks_that_cannot_be_read_are_not_passed_over() {
+    let key = b"/registry/validatingwebhookconfigurations/a";
+    let store = Arc::new(Memory::new());
+    let cut = b"k8s\0\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12\x04\x0a\xff\xff\xff".to_vec();
+    store.put(key, cut.into(), 0, None).await.unwrap();
+    // a server that begins with it knows nobody whom it could ask
+    let rig = Rig::on(Arc::clone(&store) as Arc<dyn Store>).await;
+    let make =
+        async || rig.json(Method::POST, "/api/v1/namespaces", json!({"metadata": {"name": "b"}})).await;
+    let refused = make().await;
+    assert_eq!(refused.code, 403, "{}", refused.tree);
+    assert!(refused.tree["message"].as_str().unwrap().ends_with("not yet ready to handle request"));
+    let path =
+        format!("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/a?{OPTION}=true");
+    let gone = rig.json(Method::DELETE, &path, Tree::Null).await;
+    assert_eq!(gone.code, 200, "{}", gone.tree);
+    // a list waits for the cache
+    assert_eq!(
+        rig.get("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations").await.code,
+        200
+    );
+    let made = make().await;
+    assert_eq!(made.code, 201, "{}", made.tree);
+}
