@@ -22,6 +22,8 @@ pub mod types;
 pub mod update;
 mod upgrade;
 pub mod validate;
+#[cfg(test)]
+mod work;
 
 pub use element::Element;
 pub use set::{Node, Set};

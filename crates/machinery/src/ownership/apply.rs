@@ -205,17 +205,17 @@ fn prune(merged: Tree, managers: &Managers, last: &Entry, write: &Write<'_>) -> 
     let last_set = with_named_parents(&last_set, write.versions.ty(last_version));
     let mut pruned = merged_then.without(&last_set, write)?;
     // What is owned comes back, version by version, the one of the last apply first.
-    let mut owned: BTreeMap<(bool, CompactString), Set> = BTreeMap::new();
+    let mut owned: BTreeMap<(bool, CompactString), Vec<Set>> = BTreeMap::new();
     for entry in &managers.0 {
         let version = entry.manager.api_version.clone();
-        let set = owned.entry((version != *last_version, version)).or_default();
-        *set = set.union(&*entry.fields.set()?);
+        let sets = owned.entry((version != *last_version, version)).or_default();
+        sets.push(entry.fields.set()?.into_owned());
     }
     let mut whole = merged_then.clone();
-    for ((_, version), set) in owned {
+    for ((_, version), sets) in owned {
         let Some(whole_now) = whole.to(&version, write)? else { continue };
         let Some(pruned_now) = pruned.to(&version, write)? else { continue };
-        let set = with_named_parents(&set, write.versions.ty(&version));
+        let set = with_named_parents(&Set::union_of(sets), write.versions.ty(&version));
         let kept = pruned_now.fields(write)?.union(&set);
         pruned = whole_now.without(&whole_now.fields(write)?.difference(&kept), write)?;
         whole = whole_now;

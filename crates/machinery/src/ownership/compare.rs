@@ -2,7 +2,7 @@
 
 use api::Tree;
 
-use super::element::same;
+use super::element::{equal, same};
 use super::types::{Form, Items, NoPath, Type};
 use super::{Element, Node, Set};
 
@@ -45,6 +45,10 @@ struct Level {
 }
 
 impl Level {
+    fn is_empty(&self) -> bool {
+        self.removed.is_empty() && self.modified.is_empty() && self.added.is_empty()
+    }
+
     fn close(self) -> Changes {
         Changes {
             removed: Set::from_nodes(self.removed),
@@ -74,11 +78,12 @@ impl Level {
         ty: Type<'_>,
     ) -> Result<(), NoPath> {
         match (old, new) {
-            (Some(old), Some(new)) if old == new => {}
             (Some(old), Some(new)) => {
                 let mut inner = Level::default();
                 let modified = changed(old, new, ty, &mut inner)?;
-                self.below(&element(), modified, inner);
+                if modified || !inner.is_empty() {
+                    self.below(&element(), modified, inner);
+                }
             }
             (None, Some(new)) => {
                 self.added.push(Node { element: element(), member: true, below: all(new, ty)? });
@@ -129,7 +134,8 @@ fn changed_as(old: &Tree, new: &Tree, form: Form<'_>, level: &mut Level) -> Resu
             }
             for (key, value) in old_members.into_iter().flatten() {
                 let other = new_members.and_then(|members| members.get(key));
-                if other == Some(value) {
+                let looked_ahead = !map.is_open();
+                if looked_ahead && other.is_some_and(|other| equal(value, other)) {
                     continue;
                 }
                 let ty = map.member(key).unwrap_or(Type::Opaque);
@@ -174,6 +180,7 @@ fn item(
     match (old, new) {
         ([], [one]) => level.member(|| element.clone(), None, Some(one), ty),
         ([one], []) => level.member(|| element.clone(), Some(one), None, ty),
+        ([old], [new]) if equal(old, new) => Ok(()),
         ([old], [new]) => level.member(|| element.clone(), Some(old), Some(new), ty),
         ([_, _, ..], [_, _, ..]) => {
             let equal = old.len() == new.len() && old.iter().zip(new).all(|(old, new)| same(old, new));

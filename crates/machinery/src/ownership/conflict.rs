@@ -1,97 +1,114 @@
 //! Conflicts: fields that an applied configuration would change although others own them.
 
-use std::collections::BTreeMap;
+use api::status::{Cause, MAX_CAUSES, Status};
 
-use api::status::{Cause, Details, Status};
-
+use super::Set;
 use super::managers::{Manager, Operation};
-use super::{Element, Set};
 use crate::fieldpath::Quoted;
 
-/// A field, and the manager that owns it.
-#[derive(Clone, Debug)]
-pub struct Conflict {
-    pub manager: Manager,
-    /// Elements from the object to the field.
-    pub path: Vec<Element>,
-}
+/// Bytes of paths and messages in one answer, from which on no more are listed.
+pub(super) const MAX_BYTES: usize = 1 << 20;
 
-impl Conflict {
-    fn path(&self) -> String {
-        self.path.iter().map(Element::to_string).collect()
-    }
-
-    fn owner(&self) -> String {
-        let Manager { name, operation, api_version, subresource } = &self.manager;
-        let mut text = Quoted(name).to_string();
-        if !subresource.is_empty() {
-            text.push_str(&format!(" with subresource {}", Quoted(subresource)));
-        }
-        if *operation == Operation::Update {
-            text.push_str(&format!(" using {api_version}"));
-        }
-        text
-    }
-}
-
-/// All conflicts of an apply, by manager.
+/// All conflicts of an apply: managers, and their fields that it would change.
 #[derive(Clone, Debug, Default)]
-pub struct Conflicts(pub Vec<Conflict>);
+pub struct Conflicts(Vec<(Manager, Set)>);
 
 impl Conflicts {
     /// The conflicts with managers that own these fields.
     pub(super) fn of(mut owned: Vec<(Manager, Set)>) -> Conflicts {
         owned.sort_by_cached_key(|(manager, _)| manager.identifier());
-        let mut conflicts = Vec::new();
-        for (manager, set) in owned {
-            each_path(&set, &mut Vec::new(), &mut |path| {
-                conflicts.push(Conflict { manager: manager.clone(), path: path.to_vec() });
-            });
-        }
-        Conflicts(conflicts)
+        Conflicts(owned)
     }
 
-    fn message(&self) -> String {
-        if let [only] = &self.0[..] {
-            return format!("Apply failed with 1 conflict: conflict with {}: {}", only.owner(), only.path());
-        }
-        let mut by_manager: BTreeMap<Vec<u8>, Vec<&Conflict>> = BTreeMap::new();
-        for conflict in &self.0 {
-            by_manager.entry(conflict.manager.identifier()).or_default().push(conflict);
-        }
-        let mut lines = Vec::with_capacity(self.0.len() + by_manager.len());
-        for conflicts in by_manager.values() {
-            lines.push(format!("conflicts with {}:", conflicts[0].owner()));
-            lines.extend(conflicts.iter().map(|conflict| format!("- {}", conflict.path())));
-        }
-        format!("Apply failed with {} conflicts: {}", self.0.len(), lines.join("\n"))
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Those about other fields.
+    pub(super) fn without(self, fields: &Set) -> Conflicts {
+        let others = self.0.into_iter().map(|(manager, set)| (manager, set.difference(fields)));
+        Conflicts(others.filter(|(_, set)| !set.is_empty()).collect())
     }
 }
 
-/// A level's own members first, then those below it.
-fn each_path(set: &Set, path: &mut Vec<Element>, each: &mut impl FnMut(&[Element])) {
-    for node in set.nodes.iter().filter(|node| node.member) {
-        path.push(node.element.clone());
-        each(path);
-        path.pop();
+fn owner(manager: &Manager) -> String {
+    let Manager { name, operation, api_version, subresource } = manager;
+    let mut text = Quoted(name).to_string();
+    if !subresource.is_empty() {
+        text.push_str(&format!(" with subresource {}", Quoted(subresource)));
     }
-    for node in &set.nodes {
-        path.push(node.element.clone());
-        each_path(&node.below, path, each);
-        path.pop();
+    if *operation == Operation::Update {
+        text.push_str(&format!(" using {api_version}"));
+    }
+    text
+}
+
+/// The paths of fields, as far as a reader goes.
+#[derive(Default)]
+struct Paths {
+    /// Of the level that is walked.
+    prefix: String,
+    found: Vec<String>,
+    /// Of all that is found and what is said about it.
+    bytes: usize,
+}
+
+impl Paths {
+    fn is_full(&self) -> bool {
+        self.found.len() >= MAX_CAUSES || self.bytes > MAX_BYTES
+    }
+
+    /// Adds a level's own members, then those below it.
+    fn add(&mut self, set: &Set, about: usize) {
+        for node in set.nodes.iter().filter(|node| node.member) {
+            if self.is_full() {
+                return;
+            }
+            let path = format!("{}{}", self.prefix, node.element.in_path());
+            self.bytes += path.len() + about;
+            self.found.push(path);
+        }
+        for node in set.nodes.iter().filter(|node| !node.below.is_empty()) {
+            if self.is_full() {
+                return;
+            }
+            let length = self.prefix.len();
+            self.prefix.push_str(&node.element.in_path());
+            self.add(&node.below, about);
+            self.prefix.truncate(length);
+        }
     }
 }
 
 impl From<Conflicts> for Status {
     fn from(conflicts: Conflicts) -> Status {
-        let causes = conflicts.0.iter().map(|conflict| Cause {
-            reason: "FieldManagerConflict".to_owned(),
-            message: format!("conflict with {}", conflict.owner()),
-            field: conflict.path(),
-        });
-        let details = Details { causes: causes.collect(), ..Details::default() };
-        let mut status = Status::failure(409, "Conflict", conflicts.message());
-        status.details = Some(details);
-        status
+        let count: usize = conflicts.0.iter().map(|(_, set)| set.count()).sum();
+        let mut paths = Paths::default();
+        let mut causes: Vec<Cause> = Vec::new();
+        let mut lines = Vec::new();
+        for (manager, set) in &conflicts.0 {
+            if paths.is_full() {
+                break;
+            }
+            let owner = owner(manager);
+            let known = paths.found.len();
+            paths.add(set, owner.len());
+            let found = &paths.found[known..];
+            lines.push(format!("conflicts with {owner}:"));
+            lines.extend(found.iter().map(|path| format!("- {path}")));
+            causes.extend(found.iter().map(|path| Cause {
+                reason: "FieldManagerConflict".to_owned(),
+                message: format!("conflict with {owner}"),
+                field: path.clone(),
+            }));
+        }
+        if count > causes.len() {
+            lines.push(format!("and {} more", count - causes.len()));
+        }
+        let message = match (&causes[..], count) {
+            ([only], 1) => format!("Apply failed with 1 conflict: {}: {}", only.message, only.field),
+            _ => format!("Apply failed with {count} conflicts: {}", lines.join("\n")),
+        };
+        Status::apply_conflict(causes, message)
     }
 }

@@ -97,9 +97,14 @@ impl Element {
 
 impl Ord for Element {
     fn cmp(&self, other: &Self) -> Ordering {
+        #[cfg(test)]
+        super::work::count(1);
         match (self, other) {
             (Element::Field(one), Element::Field(other)) => one.cmp(other),
-            (Element::Key(one), Element::Key(other)) => compare_members(one, other),
+            (Element::Key(one), Element::Key(other)) => {
+                let [one, other] = [one, other].map(|keys| keys.iter().map(|(name, value)| (name, value)));
+                compare_members(one, other)
+            }
             (Element::Value(one), Element::Value(other)) => compare_values(one, other),
             (Element::Index(one), Element::Index(other)) => one.cmp(other),
             _ => self.rank().cmp(&other.rank()),
@@ -132,11 +137,10 @@ impl PartialEq for Element {
 
 impl Eq for Element {}
 
-fn compare_members<'v, T>(one: T, other: T) -> Ordering
-where
-    T: IntoIterator<Item = &'v (CompactString, Tree)>,
-{
-    let (mut one, mut other) = (one.into_iter(), other.into_iter());
+fn compare_members<'v>(
+    mut one: impl Iterator<Item = (&'v CompactString, &'v Tree)>,
+    mut other: impl Iterator<Item = (&'v CompactString, &'v Tree)>,
+) -> Ordering {
     loop {
         match (one.next(), other.next()) {
             (None, None) => return Ordering::Equal,
@@ -152,9 +156,16 @@ where
     }
 }
 
+/// Whether two values are written alike.
+pub(super) fn equal(one: &Tree, other: &Tree) -> bool {
+    #[cfg(test)]
+    super::work::count(super::work::size(one));
+    one == other
+}
+
 /// Whether two values are the same: whole numbers and floating-point ones by what they say.
 pub(super) fn same(one: &Tree, other: &Tree) -> bool {
-    if one == other {
+    if equal(one, other) {
         return true;
     }
     match (api::raw::opened(one), api::raw::opened(other)) {
@@ -191,14 +202,29 @@ fn compare_values(one: &Tree, other: &Tree) -> Ordering {
             differing.into_iter().find(|order| order.is_ne()).unwrap_or_else(|| one.len().cmp(&other.len()))
         }
         (Tree::Object(one), Tree::Object(other)) => {
-            let sorted = |object: &api::tree::Object| {
-                let mut members: Vec<_> = object.clone().into_iter().collect();
-                members.sort_by(|(one, _), (other, _)| one.cmp(other));
-                members
-            };
-            compare_members(&sorted(one), &sorted(other))
+            let [one, other] = [one, other].map(|object| {
+                let mut members: Vec<_> = object.iter().collect();
+                members.sort_by_key(|(name, _)| *name);
+                members.into_iter()
+            });
+            compare_members(one, other)
         }
         _ => rank(one).cmp(&rank(other)),
+    }
+}
+
+/// Bytes of an element that a path shows. Names of fields and of what is in lists are far shorter.
+const LONG: usize = 512;
+
+impl Element {
+    /// Its part of a path in messages, of which there may be many: a long one is cut.
+    pub(super) fn in_path(&self) -> String {
+        let mut text = self.to_string();
+        if text.len() > LONG {
+            text.truncate(text.floor_char_boundary(LONG));
+            text.push('…');
+        }
+        text
     }
 }
 

@@ -3,6 +3,9 @@
 //! The set of an entry that nothing touched stays the text that it was: it is neither decoded nor encoded again.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
+use std::collections::hash_map::{Entry as Place, HashMap};
+use std::hash::{Hash, Hasher};
 
 use api::Tree;
 use api::tree::{CompactString, Object};
@@ -11,7 +14,7 @@ use super::set::Set;
 use super::text::Malformed;
 
 /// How a manager came to own fields. Applies sort before updates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operation {
     Apply,
     Update,
@@ -37,10 +40,23 @@ pub struct Manager {
 
 impl PartialEq for Manager {
     fn eq(&self, other: &Self) -> bool {
+        #[cfg(test)]
+        super::work::count(1);
         self.name == other.name
             && self.operation == other.operation
             && self.subresource == other.subresource
             && (self.operation == Operation::Apply || self.api_version == other.api_version)
+    }
+}
+
+impl Eq for Manager {}
+
+impl Hash for Manager {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.name, self.operation, &self.subresource).hash(state);
+        if self.operation == Operation::Update {
+            self.api_version.hash(state);
+        }
     }
 }
 
@@ -134,10 +150,12 @@ impl Managers {
 
     /// Reads entries that a client sent. Sets that are the stored object's are known to be well-formed.
     pub fn sent(object: &Tree, stored: &Managers) -> Result<Managers, Invalid> {
-        let known = |text: &str| {
-            stored.0.iter().any(|entry| matches!(&entry.fields, Fields::Text(known) if known == text))
-        };
-        Self::read(object, |text| match known(text) {
+        let texts = stored.0.iter().filter_map(|entry| match &entry.fields {
+            Fields::Text(text) => Some(text.as_str()),
+            Fields::Set(_) => None,
+        });
+        let known: HashSet<&str> = texts.collect();
+        Self::read(object, |text| match known.contains(text) {
             true => Ok(Fields::Text(text.into())),
             false => Set::parse(text).map(Fields::Set),
         })
@@ -145,7 +163,8 @@ impl Managers {
 
     fn read(object: &Tree, fields: impl Fn(&str) -> Result<Fields, Malformed>) -> Result<Managers, Invalid> {
         let list = list(object).map_or(&[][..], Vec::as_slice);
-        let mut managers = Managers(Vec::with_capacity(list.len()));
+        let mut entries: Vec<Entry> = Vec::with_capacity(list.len());
+        let mut places: HashMap<Manager, usize> = HashMap::with_capacity(list.len());
         for (place, item) in list.iter().enumerate() {
             let text = |field: &str| item.get(field).and_then(Tree::as_str).unwrap_or_default();
             let operation = match text("operation") {
@@ -168,26 +187,35 @@ impl Managers {
                     None => Cow::Owned(String::from_utf8_lossy(&api::json::to_vec(value)).into_owned()),
                 },
             };
-            managers.put(Entry {
-                manager: Manager {
-                    name: text("manager").into(),
-                    operation,
-                    api_version: text("apiVersion").into(),
-                    subresource: text("subresource").into(),
-                },
+            let manager = Manager {
+                name: text("manager").into(),
+                operation,
+                api_version: text("apiVersion").into(),
+                subresource: text("subresource").into(),
+            };
+            let entry = Entry {
+                manager: manager.clone(),
                 time: item.get("time").and_then(Tree::as_str).map(CompactString::from),
                 fields: fields(&set)?,
-            });
+            };
+            match places.entry(manager) {
+                Place::Occupied(place) => entries[*place.get()] = entry,
+                Place::Vacant(place) => {
+                    place.insert(entries.len());
+                    entries.push(entry);
+                }
+            }
         }
-        Ok(managers)
+        Ok(Managers(entries))
     }
 
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub fn get(&self, manager: &Manager) -> Option<&Entry> {
-        self.0.iter().find(|entry| entry.manager == *manager)
+    /// The entries by their managers, for those who look for many.
+    pub(super) fn by_manager(&self) -> HashMap<&Manager, &Entry> {
+        self.0.iter().map(|entry| (&entry.manager, entry)).collect()
     }
 
     pub fn remove(&mut self, manager: &Manager) -> Option<Entry> {

@@ -1,5 +1,7 @@
 //! Ownership of `replicas` through the `scale` subresource, whose objects have a path of their own for it.
 
+use std::collections::HashSet;
+
 use super::Set;
 use super::managers::{Entry, Fields, Invalid, Managers, Operation};
 use api::Tree;
@@ -39,7 +41,10 @@ pub fn to_parent(
     paths: Paths<'_>,
 ) -> Result<Option<Tree>, Invalid> {
     let parent = Managers::stored(parent)?;
-    let mut scale = Managers::stored(scale)?;
+    let scale = Managers::stored(scale)?;
+    let scaled = scale.by_manager();
+    let known_before = parent.by_manager();
+    let mut found = HashSet::new();
     let mut merged = Managers::default();
     for entry in &parent.0 {
         let Some(path) = paths(&entry.manager.api_version) else { continue };
@@ -48,7 +53,8 @@ pub fn to_parent(
             continue;
         };
         // Updates through another version are other managers: only those who apply are found again.
-        if scale.remove(&entry.manager).is_some() {
+        if scaled.contains_key(&entry.manager) {
+            found.insert(&entry.manager);
             merged.0.push(entry.clone());
             continue;
         }
@@ -60,15 +66,15 @@ pub fn to_parent(
     }
     let Some(Some(path)) = paths(version) else { return Ok(merged.into_tree()) };
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
-    for entry in scale.0 {
+    for entry in scale.0.iter().filter(|entry| !found.contains(&entry.manager)) {
         if entry.fields.within(&Set::of_fields(&[IN_SCALE]))?.is_empty() {
             continue;
         }
         let time = match entry.manager.operation {
-            Operation::Apply => parent.get(&entry.manager).and_then(|known| known.time.clone()),
+            Operation::Apply => known_before.get(&entry.manager).and_then(|known| known.time.clone()),
             Operation::Update => None,
         };
-        let mut manager = entry.manager;
+        let mut manager = entry.manager.clone();
         manager.api_version = CompactString::from(version);
         merged.0.push(Entry { manager, time, fields: Fields::Set(Set::of_fields(&[&path])) });
     }

@@ -26,6 +26,10 @@ impl Node {
     fn is_empty(&self) -> bool {
         !self.member && self.below.is_empty()
     }
+
+    fn count(&self) -> usize {
+        usize::from(self.member) + self.below.count()
+    }
 }
 
 impl Set {
@@ -52,6 +56,8 @@ impl Set {
         let place = match self.place(&element) {
             Ok(place) => place,
             Err(place) => {
+                #[cfg(test)]
+                super::work::count(self.nodes.len() - place);
                 self.nodes.insert(place, Node { element, member: false, below: Set::default() });
                 place
             }
@@ -59,12 +65,43 @@ impl Set {
         &mut self.nodes[place]
     }
 
-    /// A set of nodes in any order, each element once.
+    /// A set of nodes in any order. Of an element that comes again, what is below it the last time counts.
     pub(super) fn from_nodes(mut nodes: Vec<Node>) -> Set {
-        if !nodes.is_sorted_by(|one, other| one.element <= other.element) {
+        if !nodes.is_sorted_by(|one, other| one.element < other.element) {
             nodes.sort_by(|one, other| one.element.cmp(&other.element));
+            nodes.dedup_by(|again, node| {
+                let same = again.element == node.element;
+                if same {
+                    node.member |= again.member;
+                    if !again.below.is_empty() {
+                        node.below = std::mem::take(&mut again.below);
+                    }
+                }
+                same
+            });
         }
         Set { nodes }
+    }
+
+    /// The members of all sets. Each is looked at once per level, however many sets there are.
+    pub(super) fn union_of(mut sets: Vec<Set>) -> Set {
+        sets.retain(|set| !set.is_empty());
+        if sets.len() < 2 {
+            return sets.pop().unwrap_or_default();
+        }
+        let mut nodes: Vec<Node> = sets.into_iter().flat_map(|set| set.nodes).collect();
+        nodes.sort_by(|one, other| one.element.cmp(&other.element));
+        let mut united = Vec::with_capacity(nodes.len());
+        let mut nodes = nodes.into_iter().peekable();
+        while let Some(mut node) = nodes.next() {
+            let mut below = vec![std::mem::take(&mut node.below)];
+            while let Some(other) = nodes.next_if(|other| other.element == node.element) {
+                node.member |= other.member;
+                below.push(other.below);
+            }
+            united.push(Node { below: Set::union_of(below), ..node });
+        }
+        Set { nodes: united }
     }
 
     fn place(&self, element: &Element) -> Result<usize, usize> {
@@ -85,7 +122,12 @@ impl Set {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.nodes.iter().all(Node::is_empty)
+        self.nodes.is_empty()
+    }
+
+    /// How many members there are.
+    pub fn count(&self) -> usize {
+        self.nodes.iter().map(Node::count).sum()
     }
 
     /// Whether the field at the end of a path of names is a member.
@@ -131,15 +173,23 @@ impl Set {
         })
     }
 
+    /// The members of both. Costs what the smaller one has: the changes of a write meet the sets of all managers.
     pub fn intersection(&self, other: &Set) -> Set {
-        self.combine(other, |one, other| {
-            let (one, other) = (one?, other?);
-            Some(Node {
+        let both = |(one, other): (&Node, &Node)| {
+            let node = Node {
                 element: one.element.clone(),
                 member: one.member && other.member,
                 below: one.below.intersection(&other.below),
-            })
-        })
+            };
+            (!node.is_empty()).then_some(node)
+        };
+        let nodes = match self.nodes.len() <= other.nodes.len() {
+            true => self.nodes.iter().filter_map(|one| both((one, other.get(&one.element)?))).collect(),
+            false => {
+                other.nodes.iter().filter_map(|other| both((self.get(&other.element)?, other))).collect()
+            }
+        };
+        Set { nodes }
     }
 
     /// The members that are not the other's. A field stays when its parent is taken out, and the other way around.

@@ -1,7 +1,7 @@
 //! Sets of fields that were written when the schema was another one: parts of what is owned as a whole by now.
 
 use super::Set;
-use super::text::{Malformed, Reader};
+use super::text::{MAX_DEPTH, Malformed, Reader};
 use super::types::{Form, Type};
 
 /// Whether values of the type are owned as a whole.
@@ -40,6 +40,9 @@ pub fn is_stale(text: &str, ty: Type<'_>) -> Result<bool, Malformed> {
 }
 
 fn walk(reader: &mut Reader<'_>, ty: Type<'_>, depth: usize) -> Result<bool, Malformed> {
+    if depth > MAX_DEPTH {
+        return Err(Malformed);
+    }
     let mut found = false;
     reader.members(|reader, name| {
         let below = match (ty, name.strip_prefix("f:")) {

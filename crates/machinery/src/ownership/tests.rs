@@ -1,6 +1,7 @@
 //! Tables and properties of sets, comparison, updates and applies on built-in kinds.
 
 mod applies;
+mod linear;
 mod sets;
 mod updates;
 

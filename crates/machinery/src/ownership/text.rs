@@ -9,7 +9,7 @@ use super::element::Unreadable;
 use super::{Element, Node, Set};
 
 /// Levels within each other that are read.
-const MAX_DEPTH: usize = 500;
+pub(super) const MAX_DEPTH: usize = 500;
 
 /// A text that is no `FieldsV1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -196,7 +196,7 @@ impl<'t> Reader<'t> {
         if depth > MAX_DEPTH {
             return Err(Malformed);
         }
-        let mut set = Set::default();
+        let mut nodes = Vec::new();
         let mut member = false;
         self.members(|reader, name| {
             if name == "." {
@@ -205,20 +205,11 @@ impl<'t> Reader<'t> {
             }
             let Some(element) = element(name)? else { return reader.skip(depth) };
             let (below, member) = reader.set(depth + 1)?;
-            match set.nodes.last() {
-                Some(last) if last.element >= element => {
-                    let node = set.node(element);
-                    node.member |= member;
-                    if !below.nodes.is_empty() {
-                        node.below = below;
-                    }
-                }
-                _ => set.nodes.push(Node { element, member, below }),
-            }
+            nodes.push(Node { element, member, below });
             Ok(())
         })?;
-        member |= set.nodes.is_empty();
-        Ok((set, member))
+        member |= nodes.is_empty();
+        Ok((Set::from_nodes(nodes), member))
     }
 
     /// Like [`Reader::set`], of what another set has too.
@@ -226,7 +217,7 @@ impl<'t> Reader<'t> {
         if depth > MAX_DEPTH {
             return Err(Malformed);
         }
-        let mut set = Set::default();
+        let mut nodes = Vec::new();
         let mut member = false;
         let mut empty = true;
         let fields_only = other.nodes.last().is_none_or(|node| matches!(node.element, Element::Field(_)));
@@ -246,15 +237,13 @@ impl<'t> Reader<'t> {
             };
             let Some(wanted) = wanted else { return reader.skip(depth) };
             let (below, is_member) = reader.intersection(&wanted.below, depth + 1)?;
-            let is_member = is_member && wanted.member;
-            if is_member || !below.nodes.is_empty() {
-                let node = set.node(wanted.element.clone());
-                node.member |= is_member;
-                node.below = below;
+            let member = is_member && wanted.member;
+            if member || !below.is_empty() {
+                nodes.push(Node { element: wanted.element.clone(), member, below });
             }
             Ok(())
         })?;
-        Ok((set, member || empty))
+        Ok((Set::from_nodes(nodes), member || empty))
     }
 }
 

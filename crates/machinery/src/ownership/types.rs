@@ -181,6 +181,11 @@ impl<'m> Map<'m> {
         }
     }
 
+    /// Whether its members are not described, so that it can be of any depth.
+    pub fn is_open(self) -> bool {
+        matches!(self.members, Members::Deduced)
+    }
+
     /// Whether a member is a field of a message, and not a key that someone chose.
     pub fn declares(self, name: &str) -> bool {
         matches!(self.members, Members::Fields(message) if find(message, name).is_some())

@@ -1,6 +1,6 @@
 //! Who owns what after a write that is no apply: the writer gets the fields that it changed.
 
-use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use api::Tree;
@@ -257,43 +257,64 @@ pub(super) fn settle(
     Ok(Ok(compared.swap_remove(0).changed))
 }
 
+/// The entry of a version that takes in those of its oldest updaters.
+struct Oldest {
+    place: usize,
+    /// What it takes in, and the time of the last of that.
+    sets: Vec<Set>,
+    time: Option<CompactString>,
+}
+
 /// Merges the oldest updaters of each version until there are few enough.
 fn cap(managers: &mut Managers) -> Result<(), Malformed> {
-    let is_update = |entry: &&Entry| entry.manager.operation == Operation::Update;
-    let mut length = managers.0.iter().filter(is_update).count();
+    let updaters = managers.0.iter().enumerate();
+    let updaters = updaters.filter(|(_, entry)| entry.manager.operation == Operation::Update);
+    let mut updaters: Vec<usize> = updaters.map(|(place, _)| place).collect();
+    let mut length = updaters.len();
     if length <= MAX_UPDATERS {
         return Ok(());
     }
-    let mut updaters: Vec<(Option<CompactString>, Vec<u8>, Manager)> = managers
-        .0
-        .iter()
-        .filter(is_update)
-        .map(|entry| (entry.time.clone(), entry.manager.identifier(), entry.manager.clone()))
-        .collect();
-    updaters.sort_by(|one, other| (&one.0, &one.1).cmp(&(&other.0, &other.1)));
-    let mut first_of_version: Vec<Manager> = Vec::new();
-    for (time, _, manager) in updaters {
+    updaters.sort_by_cached_key(|place| {
+        let entry = &managers.0[*place];
+        (entry.time.clone(), entry.manager.identifier())
+    });
+    let oldest_of = |api_version: &CompactString| Manager {
+        name: OLDEST.into(),
+        operation: Operation::Update,
+        api_version: api_version.clone(),
+        subresource: "".into(),
+    };
+    let before: HashMap<Manager, usize> =
+        updaters.iter().map(|place| (managers.0[*place].manager.clone(), *place)).collect();
+    let mut entries: Vec<Option<Entry>> = std::mem::take(&mut managers.0).into_iter().map(Some).collect();
+    let mut versions: HashMap<CompactString, Oldest> = HashMap::new();
+    for place in updaters {
         if length <= MAX_UPDATERS {
             break;
         }
-        let first = first_of_version.iter().find(|first| first.api_version == manager.api_version);
-        let Some(first) = first else {
-            first_of_version.push(manager);
+        let Some(entry) = entries[place].take() else { continue };
+        let version = &entry.manager.api_version;
+        let Some(oldest) = versions.get_mut(version) else {
+            // The first of a version stays, and takes in the others where none does so from before.
+            let taker = before.get(&oldest_of(version)).copied().unwrap_or(place);
+            versions.insert(version.clone(), Oldest { place: taker, sets: Vec::new(), time: None });
+            entries[place] = Some(entry);
             continue;
         };
-        let bucket = Manager { name: OLDEST.into(), subresource: "".into(), ..manager.clone() };
-        if managers.get(&bucket).is_none()
-            && let Some(entry) = managers.remove(first)
-        {
-            managers.put(Entry { manager: bucket.clone(), ..entry });
-        }
-        let Some(entry) = managers.remove(&manager) else { continue };
-        let merged = match managers.get(&bucket) {
-            Some(bucket) => entry.fields.set()?.union(&*bucket.fields.set()?),
-            None => Cow::into_owned(entry.fields.set()?),
-        };
-        managers.put(Entry { manager: bucket, time, fields: Fields::Set(merged) });
         length -= 1;
+        oldest.time = entry.time.clone();
+        match place == oldest.place {
+            true => entries[place] = Some(entry),
+            false => oldest.sets.push(entry.fields.set()?.into_owned()),
+        }
     }
+    for (version, Oldest { place, mut sets, time }) in versions {
+        let Some(entry) = entries[place].as_mut().filter(|_| !sets.is_empty()) else { continue };
+        // Of one element that was written in two ways, the newest counts.
+        sets.reverse();
+        sets.push(entry.fields.set()?.into_owned());
+        *entry = Entry { manager: oldest_of(&version), time, fields: Fields::Set(Set::union_of(sets)) };
+    }
+    managers.0 = entries.into_iter().flatten().collect();
     Ok(())
 }

@@ -5,10 +5,10 @@ use api::Tree;
 use api::tree::Object;
 
 use super::compare::compare;
-use super::conflict::{Conflict, Conflicts};
+use super::conflict::Conflicts;
 use super::extract::extract;
 use super::update::Write;
-use super::{Element, Set, validate};
+use super::{Set, validate};
 
 /// The manager that both kinds of apply share.
 pub(super) const KUBECTL: &str = "kubectl";
@@ -21,17 +21,8 @@ const MAX_ANNOTATIONS: usize = 256 << 10;
 /// Whether all conflicts are with what client-side apply left. Answers those that are not.
 pub(super) fn remaining(live: &Tree, conflicts: Conflicts, write: &Write<'_>) -> Result<(), Conflicts> {
     let Some(allowed) = applied_by_client(live, write) else { return Err(conflicts) };
-    let foreign = |conflict: &Conflict| !has(&allowed, &conflict.path);
-    let foreign: Vec<_> = conflicts.0.into_iter().filter(foreign).collect();
-    if foreign.is_empty() { Ok(()) } else { Err(Conflicts(foreign)) }
-}
-
-fn has(set: &Set, path: &[Element]) -> bool {
-    match path {
-        [] => false,
-        [last] => set.get(last).is_some_and(|node| node.member),
-        [first, rest @ ..] => set.get(first).is_some_and(|node| has(&node.below, rest)),
-    }
+    let foreign = conflicts.without(&allowed);
+    if foreign.is_empty() { Ok(()) } else { Err(foreign) }
 }
 
 fn annotation(object: &Tree) -> Option<&str> {

@@ -4,14 +4,17 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use api::Tree;
+use api::status::Cause;
 
 use super::Element;
+use super::conflict::MAX_BYTES;
 use super::types::{Form, List, Map, Scalar, Type};
+use crate::bounds;
 use crate::fieldpath::Quoted;
 
-/// Errors in a configuration, each with the path of the value.
+/// Errors in a configuration, each with the path of the value. They end where no reader goes on.
 #[derive(Clone, Debug, Default)]
-pub struct Errors(Vec<(String, String)>);
+pub struct Errors(Vec<Cause>);
 
 impl Errors {
     pub fn is_empty(&self) -> bool {
@@ -21,15 +24,18 @@ impl Errors {
 
 impl fmt::Display for Errors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = |(path, message): &(String, String)| match path.is_empty() {
-            true => message.clone(),
-            false => format!("{path}: {message}"),
+        let write = |f: &mut fmt::Formatter<'_>, Cause { field, message, .. }: &Cause| match &**field {
+            "" => f.write_str(message),
+            path => write!(f, "{path}: {message}"),
         };
         match &self.0[..] {
-            [only] => f.write_str(&text(only)),
+            [only] => write(f, only),
             many => {
                 f.write_str("errors:")?;
-                many.iter().try_for_each(|error| write!(f, "\n  {}", text(error)))
+                many.iter().try_for_each(|error| {
+                    f.write_str("\n  ")?;
+                    write(f, error)
+                })
             }
         }
     }
@@ -37,7 +43,7 @@ impl fmt::Display for Errors {
 
 /// Finds values that do not fit their types, fields that are not declared, and items that stand in a list twice.
 pub fn validate(object: &Tree, ty: Type<'_>) -> Errors {
-    let mut walk = Walk { path: String::new(), errors: Errors::default() };
+    let mut walk = Walk { path: String::new(), errors: Errors::default(), bytes: 0 };
     walk.value(object, ty);
     walk.errors
 }
@@ -45,22 +51,32 @@ pub fn validate(object: &Tree, ty: Type<'_>) -> Errors {
 struct Walk {
     path: String,
     errors: Errors,
+    /// Of the errors' texts.
+    bytes: usize,
 }
 
 impl Walk {
-    fn error(&mut self, message: String) {
-        self.errors.0.push((self.path.clone(), message));
+    fn is_full(&self) -> bool {
+        bounds::is_full(&self.errors.0) || self.bytes > MAX_BYTES
     }
 
-    fn inside(&mut self, element: &dyn fmt::Display, walk: impl FnOnce(&mut Self)) {
+    fn error(&mut self, message: String) {
+        if self.is_full() {
+            return;
+        }
+        self.bytes += self.path.len() + message.len();
+        self.errors.0.push(Cause { reason: String::new(), message, field: self.path.clone() });
+    }
+
+    fn inside(&mut self, element: &Element, walk: impl FnOnce(&mut Self)) {
         let length = self.path.len();
-        self.path.push_str(&element.to_string());
+        self.path.push_str(&element.in_path());
         walk(self);
         self.path.truncate(length);
     }
 
     fn value(&mut self, value: &Tree, ty: Type<'_>) {
-        if ty.is_open() || value.is_null() {
+        if ty.is_open() || value.is_null() || self.is_full() {
             return;
         }
         match (ty, value) {
@@ -105,7 +121,7 @@ impl Walk {
                 Err(error) => return self.error(format!("element {place}: {error}")),
             };
             if owned && seen.contains(&element) {
-                self.error(format!("duplicate entries for key {element}"));
+                self.error(format!("duplicate entries for key {}", element.in_path()));
             }
             self.inside(&element, |walk| walk.value(item, list.item()));
             seen.insert(element);
