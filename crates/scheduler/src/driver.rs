@@ -3,6 +3,8 @@
 
 mod facts;
 mod report;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +13,7 @@ use client::{Client, Event, EventRecorder, EventStyle, Informer, Informers, Scop
 use daemon::features::FeatureGates;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,11 +24,11 @@ use crate::core::profile::{BindError, Profile};
 use crate::core::queue::{Backoff, Sizes};
 use crate::core::waiting::Rejection;
 use crate::core::{Attempt, Binding, Core};
-use crate::framework::Handle;
+use crate::framework::{Changes, Handle, Slot, Subject};
 use crate::metrics;
 use facts::Feed;
 
-/// Bindings on their way at once.
+/// Bindings that write at once.
 const BINDINGS: usize = 64;
 /// Statuses, evictions of victims: on their way at once.
 const WRITES: usize = 32;
@@ -79,7 +81,7 @@ impl Scheduler {
             nodes: informers.all(),
             claims: informers.all(),
             volumes: informers.all(),
-            changes: watch::Sender::new(0),
+            changes: Arc::new(Changes::default()),
         };
         let core = Arc::new(Mutex::new(Core::new(profiles, backoff, rand::random())));
         let wake = Arc::new(Notify::new());
@@ -126,7 +128,7 @@ impl Scheduler {
                 Event::Deleted(node) => core.remove_node(&node.name, own.now()),
             }
             drop(core);
-            own.handle.changes.send_modify(|changes| *changes += 1);
+            own.handle.changes.notify(&Subject::Node(event.object().name.clone()));
             own.wake.notify_one();
         });
         let own = Arc::downgrade(self);
@@ -139,7 +141,7 @@ impl Scheduler {
                 Event::Deleted(pod) => core.remove_pod(pod, own.now()),
             }
             drop(core);
-            own.handle.changes.send_modify(|changes| *changes += 1);
+            own.handle.changes.notify(&Subject::Pod(event.object().key.clone()));
             own.wake.notify_one();
         });
     }
@@ -266,34 +268,30 @@ impl Scheduler {
                     feasibleNodes = choice.feasible, "Attempting to bind pod to node"
                 );
                 // The queue's bound is here: while too many bindings are under way, nothing more is scheduled.
-                // A waiting pod must not take a slot: it may be waiting for pods that come after it.
+                // A waiting pod must not keep a slot: it may be waiting for pods that come after it.
                 let wait = binding.wait.take();
-                let permit = match wait {
-                    Some(_) => None,
-                    None => tokio::select! {
-                        permit = self.bindings.clone().acquire_owned() => permit.ok(),
-                        () = shutdown.cancelled() => return,
-                    },
-                };
+                let mut slot = Slot::new(self.bindings.clone());
+                if shutdown.run_until_cancelled(slot.acquire()).await.is_none() {
+                    return;
+                }
                 let (own, shutdown) = (self.clone(), shutdown.clone());
                 self.tasks.spawn(async move {
-                    let mut permit = permit;
                     if own.announces
                         && (wait.is_some() || binding.profile.has_pre_bind(&binding.choice.cycle))
                     {
                         own.announce(&binding.entry.pod, &binding.node).await;
                     }
                     if let Some(waiting) = wait {
-                        match shutdown.run_until_cancelled(waiting.decided()).await {
-                            Some(Ok(())) => permit = own.bindings.clone().acquire_owned().await.ok(),
+                        let decided = shutdown.run_until_cancelled(waiting.decided());
+                        match slot.release_during(decided).await {
+                            Some(Ok(())) => {}
                             Some(Err(rejection)) => {
                                 return own.permit_rejected(*binding, &rejection, started).await;
                             }
                             None => return,
                         }
                     }
-                    own.bind(*binding, started).await;
-                    drop(permit);
+                    own.bind(*binding, started, slot).await;
                 });
             }
             Attempt::Failed { pod, message } => {
@@ -349,10 +347,11 @@ impl Scheduler {
         }
     }
 
-    async fn bind(&self, binding: Binding, started: Instant) {
+    async fn bind(&self, binding: Binding, started: Instant, mut slot: Slot) {
         let (pod, node) = (binding.entry.pod.clone(), binding.node.clone());
         let announced = self.announces && binding.profile.has_pre_bind(&binding.choice.cycle);
-        match binding.profile.bind(&self.handle, &binding.choice.cycle, &pod, &node).await {
+        let bound = binding.profile.bind(&self.handle, &binding.choice.cycle, &pod, &node, &mut slot).await;
+        match bound {
             Ok(()) => {
                 self.core.lock().bound(&binding);
                 tracing::info!(pod = %pod.key, %node, "Successfully bound pod to node");

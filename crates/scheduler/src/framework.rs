@@ -3,22 +3,25 @@
 //! A plugin keeps what it computed for one pod in the [`Cycle`]; it holds no state of its own, so that a
 //! cycle is a function of pod and table.
 
+mod changes;
 mod diagnosis;
 mod events;
+mod slot;
 
 use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
 use client::Informer;
-use tokio::sync::watch;
 
 use crate::cluster::facts::storage::{Claim, Volume};
 use crate::cluster::{Node, NodeView, Pod, Symbol, Table};
 use crate::core::waiting::WaitingPods;
 
+pub use changes::{Changes, Interest, Subject};
 pub use diagnosis::{Diagnosis, Reason, Reasons, Reject};
 pub use events::{Change, Events};
+pub use slot::Slot;
 
 /// The highest score.
 pub const MAX_SCORE: i64 = 100;
@@ -108,8 +111,8 @@ pub struct Handle {
     pub nodes: Informer<Node>,
     pub claims: Informer<Claim>,
     pub volumes: Informer<Volume>,
-    /// Counts changes of pods, nodes, claims and volumes.
-    pub changes: watch::Sender<u64>,
+    /// Changes of pods, nodes, claims and volumes, to wait for.
+    pub changes: Arc<Changes>,
 }
 
 /// The fewest candidates that preemption looks for before it chooses among them.
@@ -252,7 +255,8 @@ pub trait Plugin: Send + Sync {
         true
     }
 
-    /// What has to be done before the pod is bound; an error has it tried again after a while.
+    /// What has to be done before the pod is bound; an error has it tried again after a while. Few pods are bound at
+    /// once: a wait for anything but a request's answer has to release the slot.
     async fn pre_bind(
         &self,
         _own: usize,
@@ -260,6 +264,7 @@ pub trait Plugin: Send + Sync {
         _pod: &Pod,
         _node: &Symbol,
         _handle: &Handle,
+        _slot: &mut Slot,
     ) -> Result<(), String> {
         Ok(())
     }

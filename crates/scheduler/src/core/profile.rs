@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::waiting::{WaitingPod, WaitingPods};
 use crate::cluster::{NodeView, Pod, Symbol, Table};
 use crate::framework::{
-    Adjustment, Cycle, Events, Handle, Permit, Plugin, Point, PreemptionLimits, Refusal, Reject,
+    Adjustment, Cycle, Events, Handle, Permit, Plugin, Point, PreemptionLimits, Refusal, Reject, Slot,
 };
 use crate::metrics::{Ended, PointTimes};
 
@@ -154,12 +154,13 @@ impl Profile {
         cycle: &Cycle,
         pod: &Pod,
         node: &Symbol,
+        slot: &mut Slot,
     ) -> Result<(), BindError> {
         let started = Instant::now();
         for (place, plugin) in
             self.each(Point::PreBind).filter(|(place, plugin)| plugin.has_pre_bind(*place, cycle))
         {
-            if let Err(message) = plugin.pre_bind(place, cycle, pod, node, handle).await {
+            if let Err(message) = plugin.pre_bind(place, cycle, pod, node, handle, slot).await {
                 self.times.observe(Point::PreBind, Ended::Error, started);
                 return Err(BindError::Refused(message));
             }

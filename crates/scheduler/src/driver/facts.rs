@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Event, Informer, Informers, View};
+use client::{Event, Informer, Informers, Key, View};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -15,7 +15,7 @@ use crate::cluster::facts::selectors::{
 use crate::cluster::facts::storage::{Capacity, Class, CsiDriver, CsiNode};
 use crate::cluster::pod::OwnerKind;
 use crate::core::Core;
-use crate::framework::Handle;
+use crate::framework::{Handle, Subject};
 
 /// Where events go.
 #[derive(Clone)]
@@ -55,8 +55,14 @@ impl Feed {
 /// Follows all facts; returns how to see whether each of their caches is filled.
 pub fn follow(informers: &Informers, handle: &Handle, feed: &Feed) -> Vec<Synced> {
     let (claims, volumes) = (handle.changes.clone(), handle.changes.clone());
-    handle.claims.on_event(move |_| claims.send_modify(|changes| *changes += 1));
-    handle.volumes.on_event(move |_| volumes.send_modify(|changes| *changes += 1));
+    handle.claims.on_event(move |event| claims.notify(&Subject::Claim(event.object().key.clone())));
+    handle.volumes.on_event(move |event| {
+        let volume = event.object();
+        volumes.notify(&Subject::Volume(volume.name.clone()));
+        if let Some(claim) = &volume.claim {
+            volumes.notify(&Subject::Claim(Key::new(&claim.namespace, &claim.name)));
+        }
+    });
     vec![
         feed.follow(&handle.claims, Core::set_claim, |core, claim| {
             core.table.facts.claims.remove(&claim.key)
@@ -104,6 +110,6 @@ pub fn follow(informers: &Informers, handle: &Handle, feed: &Feed) -> Vec<Synced
     ]
 }
 
-fn remove(core: &mut Core, kind: OwnerKind, key: &client::Key) {
+fn remove(core: &mut Core, kind: OwnerKind, key: &Key) {
     core.table.facts.selectors.remove_controller(kind, key);
 }

@@ -1,22 +1,21 @@
 //! `VolumeBinding`: a pod goes where its bound volumes can be reached, and where those that wait for a consumer can be
 //! bound or provisioned. What was chosen is assumed when the pod is, written before it is bound, and waited for.
 
-use std::collections::BTreeMap;
+mod write;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::Patch;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{claim, uses};
 use crate::cluster::Facts;
-use crate::cluster::facts::storage::{
-    BOUND_BY_CONTROLLER, Capacity, Claim, ClaimReference, Class, SELECTED_NODE, Volume,
-};
+use crate::cluster::facts::storage::{Capacity, Claim, ClaimReference, Class, Volume};
 use crate::cluster::{Node, NodeView, Pod, Symbol, Table};
 use crate::framework::{
-    Change, Cycle, Events, Handle, Plugin, Point, PreFilter, Reason, Reasons, Refusal, Reject,
+    Change, Cycle, Events, Handle, Plugin, Point, PreFilter, Reason, Reasons, Refusal, Reject, Slot,
 };
+use write::{is_bound, subjects, write_binding, write_selected_node};
 
 const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
 
@@ -279,6 +278,7 @@ impl Plugin for VolumeBinding {
         pod: &Pod,
         node: &Symbol,
         handle: &Handle,
+        slot: &mut Slot,
     ) -> Result<(), String> {
         let Some(state) = cycle.state::<State>(own) else { return Ok(()) };
         let Chosen { bindings, provisions } = &state.chosen;
@@ -286,21 +286,16 @@ impl Plugin for VolumeBinding {
             write_binding(handle, claim, volume).await?;
         }
         for claim in provisions {
-            let patch = json!({"metadata": {"resourceVersion": &*claim.resource_version,
-                "annotations": {SELECTED_NODE: node.as_str()}}});
-            let patched = patch_object::<Claim>(handle, claim.key.namespace(), &claim.key.name, patch).await;
-            patched.map_err(|error| error.to_string())?;
+            write_selected_node(handle, claim, node).await?;
         }
         let bound = async {
-            let mut changes = handle.changes.subscribe();
+            let interest = handle.changes.subscribe(subjects(pod, &state.chosen, node));
             while !is_bound(handle, pod, &state.chosen, node)? {
-                if changes.changed().await.is_err() {
-                    return Err("the scheduler stops".to_owned());
-                }
+                interest.changed().await;
             }
-            Ok(())
+            Ok::<(), String>(())
         };
-        match tokio::time::timeout(self.timeout, bound).await {
+        match slot.release_during(tokio::time::timeout(self.timeout, bound)).await {
             Ok(result) => result.map_err(|message| format!("binding volumes: {message}")),
             Err(_) => Err("binding volumes: context deadline exceeded".into()),
         }
@@ -317,95 +312,4 @@ impl Plugin for VolumeBinding {
             _ => true,
         }
     }
-}
-
-async fn patch_object<V: client::View>(
-    handle: &Handle,
-    namespace: Option<&str>,
-    name: &str,
-    patch: Value,
-) -> client::Result<()> {
-    let resource = client::ResourceRef::of::<V>();
-    let api = handle.client.at(&resource);
-    api.patch::<serde::de::IgnoredAny>(namespace, name, None, Patch::Merge(patch)).await.map(drop)
-}
-
-/// Reserves the volume for the claim; the controller does the rest.
-async fn write_binding(handle: &Handle, claim: &Claim, volume: &Volume) -> Result<(), String> {
-    let seen = handle.volumes.get(None, volume.name.as_str());
-    if seen.as_ref().is_some_and(|seen| seen.is_reserved_for(claim)) {
-        return Ok(());
-    }
-    let mut annotations = BTreeMap::new();
-    if seen.is_none_or(|seen| !seen.is_for(claim)) {
-        annotations.insert(BOUND_BY_CONTROLLER, "yes");
-    }
-    let patch = json!({
-        "metadata": {"resourceVersion": &*volume.resource_version, "annotations": annotations},
-        "spec": {"claimRef": {
-            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
-            "namespace": &*claim.key.namespace, "name": &*claim.key.name,
-            "uid": &*claim.uid, "resourceVersion": &*claim.resource_version,
-        }},
-    });
-    match patch_object::<Volume>(handle, None, volume.name.as_str(), patch).await {
-        // Another pod with this claim reserved it meanwhile.
-        Err(error) if error.is_conflict() && volume.is_reserved_for(claim) => Ok(()),
-        patched => patched.map_err(|error| error.to_string()),
-    }
-}
-
-/// Whether all claims are bound as chosen; an error when one never will be.
-fn is_bound(handle: &Handle, pod: &Pod, chosen: &Chosen, node: &Symbol) -> Result<bool, String> {
-    if handle.pods.get_key(&pod.key).is_none_or(|seen| seen.uid != pod.uid) {
-        return Err("pod does not exist any more".into());
-    }
-    let Some(place) = handle.nodes.get(None, node.as_str()) else {
-        return Err(format!("failed to get node {:?}", node.as_str()));
-    };
-    let claim_of = |claim: &Claim| {
-        let seen = handle.claims.get_key(&claim.key);
-        seen.ok_or_else(|| format!("persistentvolumeclaim {:?} not found", claim.key.name))
-    };
-    let reaches = |volume: &Volume| {
-        if volume.reaches(&place) {
-            return Ok(());
-        }
-        let name = volume.name.as_str();
-        Err(format!("pv {name:?} node affinity doesn't match node {:?}", node.as_str()))
-    };
-    for (claim, volume) in &chosen.bindings {
-        let name = volume.name.as_str();
-        let Some(seen) = handle.volumes.get(None, name) else {
-            return Err(format!("persistentvolume {name:?} not found"));
-        };
-        let is_reserved = seen.is_reserved_for(claim);
-        if seen.resource_version == volume.resource_version && !is_reserved {
-            return Ok(false);
-        }
-        reaches(&seen)?;
-        if !is_reserved {
-            return Err(format!("ClaimRef got reset for pv {name:?}"));
-        }
-        if !claim_of(claim)?.is_bound() {
-            return Ok(false);
-        }
-    }
-    for claim in &chosen.provisions {
-        let seen = claim_of(claim)?;
-        if seen.resource_version == claim.resource_version {
-            return Ok(false);
-        }
-        if seen.selected_node.as_ref() != Some(node) {
-            return Err(format!("provisioning failed for PVC {:?}", seen.key.name));
-        }
-        if !seen.volume.is_empty() {
-            let Some(volume) = handle.volumes.get(None, seen.volume.as_str()) else { return Ok(false) };
-            reaches(&volume)?;
-        }
-        if !seen.is_bound() {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
