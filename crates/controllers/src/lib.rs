@@ -11,6 +11,7 @@ mod context;
 pub mod hash;
 mod identity;
 pub mod kinds;
+pub mod many;
 mod own_writes;
 mod owned;
 pub mod pods;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use client::{Client, DeleteOptions, EventRecorder, EventType, Index, Informer, Text, View};
 use serde_json::{Map, Value, json};
 
+use crate::many::try_all;
 use crate::owned::{Owned, Pair, pairs};
 use crate::selector::has_all;
 use crate::views::{Meta, Object, OwnerReference, Partial, Pod};
@@ -170,15 +171,14 @@ impl PodControl {
         }
     }
 
-    /// Deletes all of them at once; the first failure.
+    /// Deletes all of them; the first failure.
     pub async fn delete_all(
         &self,
         client: &Client,
         pods: &[Arc<Pod>],
         owner: &impl Object,
     ) -> Option<client::Error> {
-        let deletions = pods.iter().map(|pod| self.delete(client, &pod.metadata, owner));
-        futures::future::join_all(deletions).await.into_iter().find_map(Result::err)
+        try_all(pods.iter().map(|pod| self.delete(client, &pod.metadata, owner))).await.err()
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::future::Future;
 
-use futures::future::join_all;
+use crate::many::call_all;
 
 /// Runs `count` calls in batches of 1, 2, 4, … and stops after the first batch with a failure. Returns how
 /// many succeeded, and a failure.
@@ -17,7 +17,7 @@ where
     let (mut started, mut succeeded, mut batch) = (0, 0, 1);
     while started < count {
         let size = batch.min(count - started);
-        let results = join_all((started..started + size).map(&mut call)).await;
+        let results = call_all((started..started + size).map(&mut call)).await;
         started += size;
         let mut failure = None;
         for result in results {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::{Client, DeleteOptions, EventRecorder, EventType, Index, Informer, Key, Text};
+use controllers::many;
 use controllers::views::{EndpointSlice, Node, Object, Pod, Service};
 use controllers::{Builder, Context, Error, Next, Pods, Reconcile};
 use serde_json::json;
@@ -156,9 +157,8 @@ impl Reconcile for Controller {
         let zone = |node: &str| self.nodes.get(None, node).and_then(|node| node.zone().map(str::to_owned));
         let trigger = self.triggers.newest(key, &service, &pods);
         let changes = slices::plan(&service, &pods, &existing, &zone, self.per_slice, trigger);
-        let results =
-            futures::future::join_all(changes.into_iter().map(|change| apply(client, change))).await;
-        if let Some(error) = results.into_iter().find_map(Result::err) {
+        let applied = many::try_all(changes.into_iter().map(|change| apply(client, change))).await;
+        if let Err(error) = applied {
             if error.is_namespace_terminating() {
                 return Ok(Next::Done);
             }

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use client::{Client, EventRecorder, EventType, Informer, Key, Patch};
+use controllers::many::call_all;
 use controllers::views::{Condition, Lease, Node, Object, Pod, Taint};
 use controllers::{Context, Error, Next, Pods, Reconcile, time};
 use futures::StreamExt;
-use futures::future::join_all;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -172,7 +172,7 @@ impl Monitor {
     async fn mark_pods(&self, name: &str) -> bool {
         let pods = self.pods.on_node(name);
         let marks = pods.iter().filter(|pod| pod.is_ready()).map(|pod| self.mark(pod));
-        join_all(marks).await.into_iter().all(|marked| marked)
+        call_all(marks).await.into_iter().all(|marked| marked)
     }
 
     async fn mark(&self, pod: &Pod) -> bool {
