@@ -55,7 +55,7 @@ impl Api<'_> {
     ) -> Result<List<T>> {
         let mut items = Vec::new();
         let page = self
-            .page(namespace, options, |raw| {
+            .page(namespace, options, |_, raw| {
                 items.push(serde_json::from_str(raw)?);
                 Ok(())
             })
@@ -68,12 +68,12 @@ impl Api<'_> {
         })
     }
 
-    /// Reads a page, giving each item's text to `item`.
+    /// Reads a page, giving the list's resource version and each item's text to `item`.
     pub(crate) async fn page(
         &self,
         namespace: Option<&str>,
         options: &ListOptions,
-        mut item: impl FnMut(&str) -> Result<(), serde_json::Error>,
+        mut item: impl FnMut(&str, &str) -> Result<(), serde_json::Error>,
     ) -> Result<Page> {
         let path = with_query(self.resource.path(namespace, None, None), options.query());
         let what = || format!("the list of {}", self.resource.plural);
@@ -85,7 +85,8 @@ impl Api<'_> {
         let list: RawList<'_> =
             serde_json::from_slice(&bytes).map_err(|source| Error::Decode { what: what(), source })?;
         for raw in list.items.unwrap_or_default() {
-            item(raw.get()).map_err(|source| Error::Decode { what: what(), source })?;
+            item(&list.metadata.resource_version, raw.get())
+                .map_err(|source| Error::Decode { what: what(), source })?;
         }
         Ok(Page {
             resource_version: list.metadata.resource_version,

@@ -325,8 +325,12 @@ impl<V: Send + Sync + 'static> Informer<V> {
 pub trait Progress: Send + Sync {
     /// Every change up to this revision is in the cache; `u64::MAX` where the server was put back to an earlier state, and
     /// what was written before may never be seen.
-    fn reached(&self, revision: u64);
+    fn reached(&self, _revision: u64) {}
 
     /// The object with this uid is no longer in the cache.
-    fn removed(&self, uid: &str);
+    fn removed(&self, _uid: &str) {}
+
+    /// The server was put back to an earlier state. The cache is not yet: what is known of objects that are gone is to be
+    /// forgotten before they are seen again.
+    fn restored(&self) {}
 }

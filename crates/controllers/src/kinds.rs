@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Event, Informer, Informers, Key, ResourceRef, Scope, Selectors, View};
+use client::{Event, Informer, Informers, Key, Progress, ResourceRef, Scope, Selectors, View};
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -156,6 +156,9 @@ pub trait MetaCache: Send + Sync {
     /// Whether it changes no more, as its kind is not served any longer.
     fn is_stopped(&self) -> bool;
 
+    /// Has `follower` informed of what the cache has reached.
+    fn follow(&self, follower: Arc<dyn Progress>);
+
     /// How many objects there are in a namespace.
     fn count_in(&self, namespace: &str) -> usize;
 }
@@ -181,6 +184,10 @@ impl<V: HasMeta> MetaCache for Informer<V> {
 
     fn is_stopped(&self) -> bool {
         Informer::is_stopped(self)
+    }
+
+    fn follow(&self, follower: Arc<dyn Progress>) {
+        Informer::follow(self, follower);
     }
 
     fn count_in(&self, namespace: &str) -> usize {

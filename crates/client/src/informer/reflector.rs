@@ -61,7 +61,7 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Reflector<V> {
         let mut restored = false;
         loop {
             let resource = &self.shared.resource;
-            match self.list(restored).await {
+            match self.list(&mut restored).await {
                 Ok(version) => {
                     if std::mem::take(&mut restored) {
                         self.shared.restart();
@@ -83,10 +83,7 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Reflector<V> {
                     Ok(End::Relist) => {
                         tracing::debug!(resource = %resource.plural, "the watch's history is gone, listing again");
                     }
-                    Ok(End::Restored) => {
-                        tracing::warn!(resource = %resource.plural, "The server's store was put back to an earlier state, listing again");
-                        restored = true;
-                    }
+                    Ok(End::Restored) => self.note_restored(&mut restored),
                     Err(error) => {
                         tracing::debug!(resource = %resource.plural, %error, "watching failed");
                     }
@@ -100,6 +97,14 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Reflector<V> {
                     break;
                 }
             }
+        }
+    }
+
+    fn note_restored(&self, restored: &mut bool) {
+        if !std::mem::replace(restored, true) {
+            let resource = &self.shared.resource.plural;
+            tracing::warn!(%resource, "The server's store was put back to an earlier state, listing again");
+            self.shared.note_restored();
         }
     }
 
@@ -117,8 +122,8 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Reflector<V> {
 
     /// Brings the cache to the state of a list. Page by page, so that memory does not grow with the
     /// list; the pages are of one resource version, and what is in none of them goes at the end. `restored` has
-    /// objects taken anew that seem to be known.
-    async fn list(&self, restored: bool) -> Result<String> {
+    /// objects taken anew that seem to be known; a list of a version from before ours sets it.
+    async fn list(&self, restored: &mut bool) -> Result<String> {
         let mut listed = FxHashSet::default();
         let mut options = ListOptions {
             label_selector: self.selectors.labels.clone(),
@@ -128,17 +133,24 @@ impl<V: DeserializeOwned + Send + Sync + 'static> Reflector<V> {
         };
         loop {
             let api = self.api();
-            let page = api.page(self.namespace(), &options, |raw| {
+            let page = api.page(self.namespace(), &options, |version, raw| {
+                if is_before(version, &self.shared.resource_version()) {
+                    self.note_restored(restored);
+                }
                 let head: Head<'_> = serde_json::from_str(raw)?;
                 let identity = identity(&head);
                 listed.insert(identity.key.clone());
-                self.put(identity, raw, restored);
+                self.put(identity, raw, *restored);
                 Ok(())
             });
             match page.await {
                 Ok(page) => match page.continue_token {
                     Some(token) => options.continue_token = Some(token),
                     None => {
+                        if is_before(&page.resource_version, &self.shared.resource_version()) {
+                            // There may have been no object.
+                            self.note_restored(restored);
+                        }
                         self.shared.retain(&listed);
                         return Ok(page.resource_version);
                     }

@@ -131,6 +131,11 @@ impl<V> Shared<V> {
         self.followers.lock().iter().for_each(|follower| follower.reached(revision));
     }
 
+    /// The server is at an earlier state, which is to be cached next.
+    pub fn note_restored(&self) {
+        self.followers.lock().iter().for_each(|follower| follower.restored());
+    }
+
     /// What was written before will not be seen any more: the server is at an earlier state.
     pub fn restart(&self) {
         self.followers.lock().iter().for_each(|follower| follower.reached(u64::MAX));

@@ -141,6 +141,41 @@ async fn a_store_put_back_is_listed_again() {
     informers.shutdown().await;
 }
 
+/// Notes what the cache had of an object when it learned that the store was put back.
+struct Restored(Informer<ConfigMap>, Mutex<Vec<String>>);
+
+impl client::Progress for Restored {
+    fn restored(&self) {
+        let map = self.0.get(Some("ns"), "m0").map(|map| value(&map));
+        self.1.lock().unwrap().extend(map);
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_an_earlier_version_is_of_a_store_put_back() {
+    let fake = Fake::start().await;
+    fake.put("m0", 0).await;
+    let informers = Informers::new(fake.client());
+    let informer: Informer<ConfigMap> = informers.all();
+    let replica = replicate(&informer);
+    let (mut objects, version) = fake.backup().await;
+    informer.synced().await;
+    let restored = Arc::new(Restored(informer.clone(), Mutex::default()));
+    informer.follow(restored.clone());
+    fake.put("m0", 100).await;
+    fake.put("new", 5).await;
+    settled(&fake, &informer, &replica).await;
+    // The same object at the version that it had, with other contents; and no watch is resumed.
+    let own = objects.get_mut("m0").unwrap();
+    own["data"]["value"] = "200".into();
+    own["metadata"]["resourceVersion"] = (version + 1).to_string().into();
+    fake.fault(&[Fault::Code(410)]).await;
+    fake.restore((objects, version + 1)).await;
+    settled(&fake, &informer, &replica).await;
+    assert_eq!(*restored.1.lock().unwrap(), ["100"], "it is reported once, before the cache changes");
+    informers.shutdown().await;
+}
+
 #[tokio::test]
 async fn a_second_request_shares_the_informer() {
     let fake = Fake::start().await;

@@ -15,10 +15,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use client::{
-    Client, DeleteOptions, EventRecorder, EventType, Key, ObjectReference, Patch, Propagation, ResourceRef,
-    WorkQueue,
+    Client, DeleteOptions, EventRecorder, EventType, Key, ObjectReference, Patch, Progress, Propagation,
+    ResourceRef, WorkQueue,
 };
 use controllers::kinds::{Known, MetaCache};
+use controllers::many::try_all;
 use controllers::views::{Meta, OwnerReference as Owner, Partial};
 use controllers::{Context, Error, Kinds, Next, Reconcile};
 use futures::future::join_all;
@@ -45,6 +46,15 @@ struct Controller {
 /// when it is given up.
 #[derive(Default)]
 struct Followed(HashMap<ResourceRef, Arc<AtomicBool>>);
+
+/// A store that was put back has owners again that were gone.
+struct Restored(Arc<Mutex<Graph>>);
+
+impl Progress for Restored {
+    fn restored(&self) {
+        self.0.lock().forget_absent();
+    }
+}
 
 pub async fn run(context: Context, options: Arc<Options>) -> Result<(), Error> {
     if !options.enable_garbage_collector {
@@ -130,6 +140,7 @@ impl Controller {
                 };
                 enqueue(&queue, todo);
             }));
+            cache.follow(Arc::new(Restored(self.graph.clone())));
             started.push(cache);
         }
         started
@@ -289,8 +300,7 @@ impl Controller {
         let freed = dependents
             .into_iter()
             .map(|(dependent, owners)| async move { self.disown(client, &dependent, owners).await });
-        let results = futures::future::join_all(freed).await;
-        results.into_iter().collect::<Result<Vec<_>, _>>()?;
+        try_all(freed).await?;
         self.remove_finalizer(client, identity, ORPHAN).await
     }
 

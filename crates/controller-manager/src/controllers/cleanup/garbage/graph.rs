@@ -257,6 +257,11 @@ impl Graph {
         }
     }
 
+    /// Owners that were found to be gone may be back.
+    pub(super) fn forget_absent(&mut self) {
+        self.absent = Absent::default();
+    }
+
     pub(super) fn note_absent(&mut self, owner: &Owner, namespace: &str) {
         self.absent.add(named(owner, namespace));
     }

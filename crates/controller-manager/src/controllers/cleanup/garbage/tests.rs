@@ -95,6 +95,21 @@ fn background() {
 }
 
 #[test]
+fn owners_that_were_gone_are_asked_for_when_the_store_was_put_back() {
+    let mut graph = Graph::default();
+    see(&mut graph, "a", &[], PLAIN);
+    see(&mut graph, "b", &[owner("a", true)], PLAIN);
+    graph.remove("a");
+    assert_eq!(verdict(&graph, "b"), delete(Propagation::Background));
+    graph.remove("b");
+    graph.forget_absent();
+    // The cache of the dependents is put back first.
+    assert_eq!(see(&mut graph, "b", &[owner("a", true)], PLAIN), ["a"]);
+    assert_eq!(verdict(&graph, "a"), Some(Verdict::Verify));
+    assert_eq!(graph.judge("b", &HashMap::new()).unwrap_err()[0].0.name, "a");
+}
+
+#[test]
 fn one_of_two_owners_goes() {
     let mut graph = Graph::default();
     see(&mut graph, "a", &[], PLAIN);
