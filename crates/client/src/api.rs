@@ -187,12 +187,16 @@ impl Api<'_> {
     }
 
     async fn journaled(&self, namespace: Option<&str>, name: &str, request: Request) -> Result<Bytes> {
-        let bytes = self.client.bytes(request).await?;
+        let answer = self.client.bytes(request).await;
         if let Some(journal) = &self.client.journal {
             let key = Key::new(namespace.unwrap_or_default(), name);
-            journal::report(&**journal, self.resource, &key, &bytes);
+            match &answer {
+                Ok(bytes) => journal::report(&**journal, self.resource, &key, bytes),
+                Err(error) if error.is_doubtful() => journal.doubted(self.resource, &key),
+                Err(_) => {}
+            }
         }
-        Ok(bytes)
+        answer
     }
 
     fn request(&self, method: Method, path: String) -> Request {

@@ -66,6 +66,11 @@ impl Error {
         matches!(self, Error::Transport { .. } | Error::Timeout { .. })
     }
 
+    /// Whether a write that ended with it may have happened nevertheless.
+    pub fn is_doubtful(&self) -> bool {
+        self.is_unanswered() || self.code().is_some_and(|code| code >= 500)
+    }
+
     pub fn is_not_found(&self) -> bool {
         self.reason("NotFound") || self.code() == Some(404)
     }

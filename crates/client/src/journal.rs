@@ -7,13 +7,17 @@ use serde::Deserialize;
 use crate::resource::HeadMetadata;
 use crate::{Key, ResourceRef};
 
-/// Is informed of each successful write of a client, see [`Client::with_journal`](crate::Client::with_journal).
+/// Is informed of each write of a client that succeeded, or may have; see [`Client::with_journal`](crate::Client::with_journal).
 pub trait Journal: Send + Sync {
     /// An object was written; it is of this revision now, or still.
     fn wrote(&self, resource: &ResourceRef, revision: u64);
 
     /// An object is gone. No revision says since when.
     fn deleted(&self, resource: &ResourceRef, key: &Key, uid: &str);
+
+    /// A write may have happened, or may happen yet: there was no answer, or one that does not say. The name is empty where
+    /// the server was to choose it.
+    fn doubted(&self, resource: &ResourceRef, key: &Key);
 }
 
 /// What is read of an answer to a write: an object, or the status of a deletion.

@@ -26,8 +26,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    pub(crate) fn new(context: Context, queue: &'static str, client: Client, component: &str) -> Builder {
-        let queue = WorkQueue::named(queue);
+    pub(crate) fn new(context: Context, queue: WorkQueue<Key>, client: Client, component: &str) -> Builder {
         Builder {
             events: EventRecorder::new(client.clone(), component, ""),
             writes: Arc::new(OwnWrites::new(queue.clone())),
@@ -125,6 +124,7 @@ impl Builder {
         }
         let Builder { context, client, queue, writes, .. } = self;
         let (reconciler, again) = (Arc::new(reconciler), queue.clone());
+        let settling = writes.clone();
         let reconcile = move |key: Key| {
             let (reconciler, again) = (reconciler.clone(), again.clone());
             let client = client.with_journal(OwnWrites::of(&writes, key.clone()));
@@ -135,7 +135,10 @@ impl Builder {
                 Ok::<(), Error>(())
             }
         };
-        client::run_workers(queue, workers, context.shutdown.clone(), reconcile).await;
-        Ok(())
+        tokio::select! {
+            () = client::run_workers(queue, workers, context.shutdown.clone(), reconcile) => Ok(()),
+            // The daemon's own identity fills the caches, and so may list what they have.
+            never = settling.settle_doubts(context.informers.client()) => match never {},
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::any::{Any, TypeId};
 use std::sync::Arc;
 
-use client::{Failure, Informer, Informers, View};
+use client::{Failure, Informer, Informers, RateLimit, View, WorkQueue};
 use daemon::features::FeatureGates;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
@@ -48,13 +48,24 @@ impl Context {
         account: &str,
         component: &str,
     ) -> Result<Builder, Error> {
+        self.builder_with(queue, RateLimit::default(), account, component).await
+    }
+
+    /// The same; a key that fails waits as `backoff` says.
+    pub async fn builder_with(
+        &self,
+        queue: &'static str,
+        backoff: RateLimit,
+        account: &str,
+        component: &str,
+    ) -> Result<Builder, Error> {
         let client = self.identities.client(account).await?;
-        Ok(Builder::new(self.clone(), queue, client, component))
+        Ok(Builder::new(self.clone(), WorkQueue::new(queue, backoff), client, component))
     }
 
     /// A controller with the daemon's own identity.
     pub fn own_builder(&self, queue: &'static str, component: &str) -> Builder {
-        Builder::new(self.clone(), queue, self.informers.client().clone(), component)
+        Builder::new(self.clone(), WorkQueue::named(queue), self.informers.client().clone(), component)
     }
 
     /// Objects with their owners.

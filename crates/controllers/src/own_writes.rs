@@ -4,17 +4,31 @@
 //! seeing it, it would act on the one before. Each write has a revision, and the stream that fills a cache brings every
 //! change of a resource up to it: so the key that wrote is kept back in its queue until the cache of what was
 //! written has reached that revision. A deletion whose answer names no revision is waited for by the object's uid.
+//!
+//! A write without an answer may have happened, or be under way yet. Its key is kept back for a while; then the API server
+//! is asked what there is, and the cache has to come to that.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
-use client::{Informer, Journal, Key, Progress, ResourceRef, Text, WorkQueue};
+use client::{Client, Informer, Journal, Key, ListOptions, Progress, ResourceRef, Text, WorkQueue};
 use parking_lot::{Mutex, RwLock};
 use rustc_hash::FxHashMap;
+use tokio::sync::Notify;
+
+use crate::views::Partial;
+
+/// How long a write may be under way whose request has ended.
+const UNDER_WAY: Duration = Duration::from_secs(1);
 
 pub(crate) struct OwnWrites {
     queue: WorkQueue<Key>,
     caches: RwLock<Vec<Arc<dyn Cache>>>,
+    /// By resource and namespace of the doubtful writes.
+    doubts: Mutex<FxHashMap<(ResourceRef, String), Vec<Key>>>,
+    doubted: Notify,
 }
 
 /// A cache that writes are waited for in.
@@ -26,7 +40,7 @@ trait Cache: Send + Sync {
 
 impl OwnWrites {
     pub fn new(queue: WorkQueue<Key>) -> OwnWrites {
-        OwnWrites { queue, caches: RwLock::default() }
+        OwnWrites { queue, caches: RwLock::default(), doubts: Mutex::default(), doubted: Notify::new() }
     }
 
     /// Has writes of the cache's resource waited for.
@@ -45,11 +59,44 @@ impl OwnWrites {
         Arc::new(Reconciliation { writes: writes.clone(), key })
     }
 
+    /// Ends the doubts of writes, for as long as it is polled.
+    pub async fn settle_doubts(&self, client: &Client) -> Infallible {
+        loop {
+            self.doubted.notified().await;
+            let doubts = std::mem::take(&mut *self.doubts.lock());
+            tokio::time::sleep(UNDER_WAY).await;
+            for (place, keys) in doubts {
+                match newest(client, &place.0, &place.1).await {
+                    Ok(revision) => {
+                        for key in keys {
+                            self.with(&place.0, |cache| cache.wrote(&key, revision));
+                            self.queue.release(&key);
+                        }
+                    }
+                    Err(error) => {
+                        tracing::debug!(resource = %place.0.plural, %error, "Listing what may have been written failed, retrying");
+                        self.doubts.lock().entry(place).or_default().extend(keys);
+                        self.doubted.notify_one();
+                    }
+                }
+            }
+        }
+    }
+
     fn with(&self, resource: &ResourceRef, act: impl FnOnce(&dyn Cache)) {
         if let Some(cache) = self.caches.read().iter().find(|cache| cache.resource() == resource) {
             act(&**cache);
         }
     }
+}
+
+/// The revision of the newest object of a namespace.
+async fn newest(client: &Client, resource: &ResourceRef, namespace: &str) -> client::Result<u64> {
+    let namespace = (!namespace.is_empty()).then_some(namespace);
+    let api = client.at(resource).metadata_only();
+    let list = api.list::<Partial>(namespace, &ListOptions::default()).await?;
+    let revision = |object: &Partial| object.metadata.resource_version.parse().unwrap_or(0);
+    Ok(list.items.iter().map(revision).max().unwrap_or(0))
 }
 
 struct Reconciliation {
@@ -64,6 +111,15 @@ impl Journal for Reconciliation {
 
     fn deleted(&self, resource: &ResourceRef, key: &Key, uid: &str) {
         self.writes.with(resource, |cache| cache.deleted(&self.key, key, uid));
+    }
+
+    fn doubted(&self, resource: &ResourceRef, key: &Key) {
+        self.writes.with(resource, |_| {
+            let place = (resource.clone(), key.namespace.to_string());
+            self.writes.queue.hold(&self.key);
+            self.writes.doubts.lock().entry(place).or_default().push(self.key.clone());
+            self.writes.doubted.notify_one();
+        });
     }
 }
 

@@ -5,7 +5,6 @@
 //! references and lists of primitives.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +13,8 @@ use bytes::Bytes;
 use client::{Client, Config, Informers};
 use daemon::features::FeatureGates;
 use futures::StreamExt;
-use http::{Method, Request, Response};
+pub use http::Method;
+use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -41,6 +41,8 @@ struct State {
     history: Vec<(u64, String, String)>,
     paused: BTreeSet<String>,
     requests: Vec<String>,
+    /// Methods and plurals of writes whose answers are lost.
+    lost: Vec<(Method, String)>,
 }
 
 /// Ends with its last clone.
@@ -99,10 +101,19 @@ impl Cluster {
         self.changes.send_modify(|_| {});
     }
 
-    /// Method and path of each request so far, without reads.
+    /// Does the next such request, and closes the connection in place of an answer.
+    pub fn lose_answer(&self, method: Method, plural: &str) {
+        self.state.lock().lost.push((method, plural.to_owned()));
+    }
+
+    /// Method and path of each request so far.
+    pub fn requests(&self) -> Vec<String> {
+        self.state.lock().requests.clone()
+    }
+
+    /// The same, without reads.
     pub fn writes(&self) -> Vec<String> {
-        let requests = &self.state.lock().requests;
-        requests.iter().filter(|request| !request.starts_with("GET ")).cloned().collect()
+        self.requests().into_iter().filter(|request| !request.starts_with("GET ")).collect()
     }
 
     /// The objects of a resource, by name.
@@ -135,6 +146,19 @@ impl Cluster {
         };
         let waited = tokio::time::timeout(Duration::from_secs(20), wait).await;
         assert!(waited.is_ok(), "{plural} came to {:#?}", self.objects(plural));
+    }
+
+    /// Waits for a request, by method and path.
+    pub async fn requested(&self, request: &str) {
+        let mut changes = self.changes.subscribe();
+        let wait = async {
+            while !self.requests().iter().any(|own| own == request) {
+                // The sender is this cluster's.
+                let _ = changes.changed().await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(20), wait).await;
+        assert!(waited.is_ok(), "no {request} among {:#?}", self.requests());
     }
 
     /// Waits until nothing has been written for a while: what a controller would do by mistake it does at once.
@@ -208,7 +232,7 @@ fn target(path: &str) -> Option<Target> {
 }
 
 impl Server {
-    async fn answer(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    async fn answer(self, request: Request<Incoming>) -> io::Result<Response<Body>> {
         let (parts, body) = request.into_parts();
         let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
@@ -219,8 +243,17 @@ impl Server {
         if query.contains("watch=") {
             return Ok(self.watch(&target, &query));
         }
+        let lost = {
+            let mut state = self.state.lock();
+            let plural = last(&target.collection);
+            let place = state.lost.iter().position(|(method, of)| *method == parts.method && of == plural);
+            place.map(|place| state.lost.swap_remove(place)).is_some()
+        };
         let answer = self.act(&parts.method, target, body);
         self.changes.send_replace(self.state.lock().version);
+        if lost {
+            return Err(io::Error::other("the answer is lost"));
+        }
         Ok(match answer {
             Ok(object) => whole(200, &object),
             Err((code, reason)) => status(code, reason, ""),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use client::{Client, Informer, Key, View};
-use controllers::testing::Cluster;
+use controllers::testing::{Cluster, Method};
 use controllers::views::{ConfigMap, Pod, ReplicaSet};
 use controllers::{Builder, Context, Error, Next, Pods, Reconcile};
 use serde_json::{Value, json};
@@ -72,6 +72,27 @@ async fn a_controller_sees_its_own_write_before_it_acts_again() {
     assert_eq!(cluster.objects("configmaps").len(), 2);
     assert!(rounds.load(Ordering::SeqCst) > 1, "it goes on when the cache has caught up");
     assert!(!running.1.is_finished());
+}
+
+#[tokio::test]
+async fn a_write_without_an_answer_is_not_repeated_before_its_outcome_is_known() {
+    let cluster = Cluster::start().await.unwrap();
+    create::<ConfigMap>(&cluster, json!({"metadata": {"name": "first"}})).await;
+    let rounds = Arc::new(AtomicUsize::new(0));
+    cluster.pause("configmaps");
+    cluster.lose_answer(Method::POST, "configmaps");
+    let count = rounds.clone();
+    let _running = run(&cluster, async |_, builder| Two { maps: builder.reconciles(), rounds: count }).await;
+    cluster.until("configmaps", |maps| maps.len() == 2).await;
+    // The outcome is looked for, and the cache does not have it.
+    cluster.requested("GET /api/v1/namespaces/default/configmaps").await;
+    cluster.quiet().await;
+    assert_eq!((cluster.objects("configmaps").len(), rounds.load(Ordering::SeqCst)), (2, 1));
+    cluster.resume("configmaps");
+    while rounds.load(Ordering::SeqCst) == 1 {
+        cluster.quiet().await;
+    }
+    assert_eq!(cluster.objects("configmaps").len(), 2);
 }
 
 struct Deleter {

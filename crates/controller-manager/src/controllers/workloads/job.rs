@@ -16,7 +16,8 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Client, Event, EventRecorder, Informer, Key, Patch, Text};
+use client::{Client, Event, EventRecorder, Informer, Key, Patch, RateLimit, Text};
+use controllers::many::try_all;
 use controllers::pods::{self, PodControl, Pods};
 use controllers::slow_start::slow_start;
 use controllers::views::annotation::{INDEX, INDEX_FAILURES, INDEX_IGNORED_FAILURES};
@@ -33,6 +34,8 @@ const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 const JOB_UID: &str = "batch.kubernetes.io/controller-uid";
 /// Pods of a job that end together are counted together: what follows should not hang on their order.
 const GATHER: Duration = Duration::from_millis(200);
+/// How long a job waits whose reconciliation failed.
+const BACKOFF: RateLimit = RateLimit { base: Duration::from_secs(1), max: Duration::from_secs(60) };
 /// The longest prefix that generated names keep.
 const GENERATED_PREFIX: usize = 58;
 /// The job controller proper; another value of `spec.managedBy` is somebody else's job.
@@ -54,8 +57,8 @@ struct Strays {
 
 pub async fn run(context: Context, options: Arc<Options>) -> Result<(), Error> {
     let account = "job-controller";
-    let mut builder = context.builder("job", account, account).await?;
-    let mut strays = context.builder("job_orphan_pod", account, account).await?;
+    let mut builder = context.builder_with("job", BACKOFF, account, account).await?;
+    let mut strays = context.builder_with("job_orphan_pod", BACKOFF, account, account).await?;
     let jobs = builder.reconciles::<Job>();
     builder.owns_after::<Pod, Job>(|event| match event {
         Event::Modified { old, new } if new.is_terminal() && !old.is_terminal() => GATHER,
@@ -233,8 +236,7 @@ impl Controller {
 
 /// Takes the finalizer from pods that are counted, or that nobody will count.
 async fn free(client: &Client, pods: &[Arc<Pod>]) -> client::Result<()> {
-    let results = futures::future::join_all(pods.iter().map(|pod| free_one(client, pod))).await;
-    results.into_iter().collect()
+    try_all(pods.iter().map(|pod| free_one(client, pod))).await
 }
 
 async fn free_one(client: &Client, pod: &Pod) -> client::Result<()> {
