@@ -6,8 +6,8 @@ use std::sync::Arc;
 use client::View;
 use controller_manager::Options;
 use controller_manager::registry::CONTROLLERS;
-use controllers::testing::Cluster;
-use controllers::views::{Job, Node, ReplicaSet, StatefulSet};
+use controllers::testing::{Cluster, Method};
+use controllers::views::{Job, Node, PersistentVolumeClaim, ReplicaSet, StatefulSet};
 use controllers::{Context, Error};
 use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -118,6 +118,57 @@ async fn a_stateful_set_makes_its_pods_one_by_one() {
         .collect();
     assert_eq!(names, ["data-web-0", "data-web-1", "data-web-2"]);
     assert_eq!(cluster.objects("controllerrevisions").len(), 1);
+}
+
+#[tokio::test]
+async fn a_pod_that_waits_for_the_claim_of_an_earlier_one_is_made_when_that_is_gone() {
+    let cluster = Cluster::start().await.unwrap();
+    let _running = run(&cluster, "statefulset-controller");
+    let earlier = json!([{"apiVersion": "v1", "kind": "Pod", "name": "my-web-0", "uid": "earlier", "controller": true}]);
+    create::<PersistentVolumeClaim>(
+        &cluster,
+        json!({"metadata": {"name": "the-data-my-web-0", "ownerReferences": earlier}}),
+    )
+    .await;
+    let spec = json!({
+        "replicas": 1, "serviceName": "s", "podManagementPolicy": "OrderedReady",
+        "selector": {"matchLabels": {"app": "a"}}, "template": template(),
+        "persistentVolumeClaimRetentionPolicy": {"whenScaled": "Delete", "whenDeleted": "Retain"},
+        "volumeClaimTemplates": [{"metadata": {"name": "the-data"}}],
+    });
+    create::<StatefulSet>(&cluster, json!({"metadata": {"name": "my-web"}, "spec": spec})).await;
+    cluster.until("statefulsets", |sets| sets.len() == 1 && sets[0]["status"].is_object()).await;
+    cluster.quiet().await;
+    assert!(cluster.objects("pods").is_empty());
+    let client = cluster.client().unwrap();
+    let name = "the-data-my-web-0";
+    client.delete::<PersistentVolumeClaim>(Some("default"), name, &Default::default()).await.unwrap();
+    cluster.until("pods", |pods| pods.len() == 1).await;
+    let owners = |claims: &[Value]| claims.len() == 1 && claims[0]["metadata"]["ownerReferences"].is_null();
+    cluster.until("persistentvolumeclaims", owners).await;
+}
+
+#[tokio::test]
+async fn a_job_whose_pod_was_made_without_an_answer_makes_no_other() {
+    let cluster = Cluster::start().await.unwrap();
+    let _running = run(&cluster, "job-controller");
+    cluster.pause("pods");
+    cluster.lose_answer(Method::POST, "pods");
+    create::<Job>(
+        &cluster,
+        json!({"metadata": {"name": "j"}, "spec": {
+            "parallelism": 1, "completions": 1, "backoffLimit": 6, "completionMode": "NonIndexed",
+            "selector": {"matchLabels": {"app": "a"}}, "template": template(),
+        }}),
+    )
+    .await;
+    cluster.until("pods", |pods| pods.len() == 1).await;
+    cluster.requested("GET /api/v1/namespaces/default/pods").await;
+    cluster.quiet().await;
+    assert_eq!(cluster.objects("pods").len(), 1);
+    cluster.resume("pods");
+    cluster.until("jobs", |jobs| jobs[0]["status"]["active"] == 1).await;
+    assert_eq!(cluster.objects("pods").len(), 1);
 }
 
 #[tokio::test]

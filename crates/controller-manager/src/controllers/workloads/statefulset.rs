@@ -8,7 +8,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Client, DeleteOptions, EventRecorder, EventType, Informer, Key, Text};
+use client::{Client, DeleteOptions, Event, EventRecorder, EventType, Informer, Key, Text};
 use controllers::pods::{self, Pods};
 use controllers::slow_start::slow_start;
 use controllers::views::{
@@ -49,6 +49,19 @@ pub async fn run(context: Context, options: Arc<Options>) -> Result<(), Error> {
         revisions: builder.owns::<ControllerRevision, StatefulSet>(),
         several_unavailable: context.gates.enabled("MaxUnavailableStatefulSet"),
     };
+    let (queue, sets) = (builder.queue.clone(), controller.sets.clone());
+    controller.claims.on_keyed_event(move |key, event| {
+        // A new pod waits until the claim of the one before is gone.
+        if matches!(event, Event::Deleted(_)) {
+            for set in claims::sets(&key.name) {
+                let set = Key::new(&key.namespace, set);
+                let has = |set: &StatefulSet| claims::has(set, &key.name);
+                if sets.get_key(&set).is_some_and(|set| has(&set)) {
+                    queue.add(set);
+                }
+            }
+        }
+    });
     builder.run(options.concurrent_statefulset_syncs, controller).await
 }
 

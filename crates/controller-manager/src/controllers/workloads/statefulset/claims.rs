@@ -14,6 +14,18 @@ pub(super) fn names(set: &StatefulSet, ordinal: i32) -> impl Iterator<Item = Str
     set.spec.volume_claim_templates.iter().map(move |template| claim_name(set, template, ordinal))
 }
 
+/// Names of the sets that a claim may be of, by its name.
+pub(super) fn sets(claim: &str) -> impl Iterator<Item = &str> {
+    let without_ordinal = claim.rsplit_once('-').map_or("", |(rest, _)| rest);
+    without_ordinal.match_indices('-').map(move |(at, _)| &without_ordinal[at + 1..])
+}
+
+/// Whether a claim of this name is one of the set's.
+pub(super) fn has(set: &StatefulSet, claim: &str) -> bool {
+    let ordinal = claim.rsplit_once('-').and_then(|(_, ordinal)| ordinal.parse().ok());
+    ordinal.is_some_and(|ordinal| names(set, ordinal).any(|name| name == claim))
+}
+
 /// The claims of an ordinal, by name.
 pub(super) fn wanted(set: &StatefulSet, ordinal: i32) -> impl Iterator<Item = (String, Value)> {
     set.spec.volume_claim_templates.iter().map(move |template| {
