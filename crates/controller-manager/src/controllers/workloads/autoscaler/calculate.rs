@@ -15,6 +15,12 @@ pub(super) struct Sample {
     pub(super) window: SignedDuration,
 }
 
+/// An amount in thousandths; the nearest that there is where it is too large.
+pub(super) fn thousandths(amount: &Quantity) -> i64 {
+    let milli = amount.milli();
+    i64::try_from(milli).unwrap_or(if milli < 0 { i64::MIN } else { i64::MAX })
+}
+
 pub(super) type Samples = BTreeMap<String, Sample>;
 
 #[derive(Clone, Copy, Debug)]
@@ -239,7 +245,7 @@ fn request(pod: &Pod, container: &str, resource: &str) -> Result<i64, String> {
     if container.is_empty() && whole.keys().any(|name| is_of_whole_pods(name)) {
         let own = whole.get(resource).and_then(|text| Quantity::parse(text).ok());
         if let Some(own) = own.filter(|_| is_of_whole_pods(resource)) {
-            return Ok(i64::try_from(own.milli()).unwrap_or(i64::MAX));
+            return Ok(thousandths(&own));
         }
         let missing = format!("missing pod-level request for {resource} in Pod {}", pod.metadata.name);
         return of_containers(pod, "", resource).map_err(|_| missing);
@@ -252,13 +258,13 @@ fn of_containers(pod: &Pod, container: &str, resource: &str) -> Result<i64, Stri
     let mut sum = 0i64;
     let of = |one: &Container| {
         let text = one.resources.requests.get(resource);
-        text.and_then(|text| Quantity::parse(text).ok()).map(|amount| amount.milli()).ok_or_else(|| {
+        text.and_then(|text| Quantity::parse(text).ok()).map(|amount| thousandths(&amount)).ok_or_else(|| {
             format!("missing request for {resource} in container {} of Pod {}", one.name, pod.metadata.name)
         })
     };
     for one in pod.spec.containers.iter().chain(sidecars) {
         if container.is_empty() || one.name == *container {
-            sum = sum.saturating_add(i64::try_from(of(one)?).unwrap_or(i64::MAX));
+            sum = sum.saturating_add(of(one)?);
         }
         if one.name == *container {
             return Ok(sum);

@@ -7,7 +7,7 @@ use machinery::quantity::Quantity;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::calculate::{Sample, Samples};
+use super::calculate::{Sample, Samples, thousandths};
 use super::view::{Identifier, Reference};
 
 #[derive(Default, Deserialize)]
@@ -35,7 +35,7 @@ struct Name {
 #[serde(default)]
 struct ContainerMetrics {
     name: String,
-    usage: std::collections::BTreeMap<String, String>,
+    usage: std::collections::BTreeMap<String, Milli>,
 }
 
 #[derive(Default, Deserialize)]
@@ -44,11 +44,20 @@ struct MetricValue {
     described_object: Name,
     timestamp: Timestamp,
     window_seconds: Option<i64>,
-    value: String,
+    value: Milli,
 }
 
-fn milli(text: &str) -> Option<i64> {
-    i64::try_from(Quantity::parse(text).ok()?.milli()).ok()
+/// An amount in thousandths, read from a quantity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(try_from = "String")]
+struct Milli(i64);
+
+impl TryFrom<String> for Milli {
+    type Error = machinery::quantity::Error;
+
+    fn try_from(text: String) -> Result<Milli, Self::Error> {
+        Ok(Milli(thousandths(&Quantity::parse(&text)?)))
+    }
 }
 
 fn encoded(text: &str) -> String {
@@ -99,7 +108,7 @@ pub(super) async fn of_resource(
     }
     let sample = |pod: PodMetrics| {
         let wanted = pod.containers.iter().filter(|one| container.is_empty() || one.name == container);
-        let values: Option<Vec<i64>> = wanted.map(|one| milli(one.usage.get(resource)?)).collect();
+        let values: Option<Vec<i64>> = wanted.map(|one| Some(one.usage.get(resource)?.0)).collect();
         let value = values.filter(|values| !values.is_empty())?.into_iter().fold(0i64, i64::saturating_add);
         let window = pod.window.parse::<daemon::flags::Duration>().ok();
         let window = window.and_then(|window| SignedDuration::try_from(*window).ok()).unwrap_or_default();
@@ -144,10 +153,9 @@ pub(super) async fn of_pods(
     }
     let sample = |item: MetricValue| {
         let window = SignedDuration::from_secs(item.window_seconds.unwrap_or(60));
-        let value = milli(&item.value)?;
-        Some((item.described_object.name, Sample { value, time: item.timestamp, window }))
+        (item.described_object.name, Sample { value: item.value.0, time: item.timestamp, window })
     };
-    Ok(items.into_iter().filter_map(sample).collect())
+    Ok(items.into_iter().map(sample).collect())
 }
 
 pub(super) async fn of_object(
@@ -179,7 +187,7 @@ pub(super) async fn of_object(
     };
     let query = format!("metricLabelSelector={}", query_of(metric)?);
     let items = custom(client, &rest, &query).await.map_err(failed)?;
-    let value = items.first().and_then(|item| milli(&item.value));
+    let value = items.first().map(|item| item.value.0);
     value.ok_or_else(|| failed("no metrics returned from custom metrics API".to_owned()))
 }
 
@@ -205,5 +213,17 @@ pub(super) async fn of_external(
     if list.items.is_empty() {
         return Err(failed("no metrics returned from external metrics API".to_owned()));
     }
-    Ok(list.items.iter().filter_map(|item| milli(&item.value)).fold(0i64, i64::saturating_add))
+    Ok(list.items.iter().map(|item| item.value.0).fold(0i64, i64::saturating_add))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_too_large_to_count_is_not_left_out() {
+        let read = |value: &str| serde_json::from_str::<MetricValue>(&format!(r#"{{"value": "{value}"}}"#));
+        assert_eq!([read("1500m"), read("10P")].map(|read| read.unwrap().value.0), [1500, i64::MAX]);
+        assert!(read("many").is_err());
+    }
 }

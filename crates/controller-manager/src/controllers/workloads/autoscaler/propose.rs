@@ -45,9 +45,10 @@ struct Now<'a> {
     input: Input<'a>,
 }
 
+/// A target, which the API server has read before. One too large to count in thousandths is not reached, nor is the largest
+/// that is not.
 fn milli(text: &str) -> i64 {
-    let amount = Quantity::parse(text).map(|amount| amount.milli());
-    amount.ok().and_then(|amount| i64::try_from(amount).ok()).unwrap_or(0)
+    Quantity::parse(text).map_or(i64::MAX, |amount| calculate::thousandths(&amount))
 }
 
 fn amount(milli: i64, format: Format) -> String {

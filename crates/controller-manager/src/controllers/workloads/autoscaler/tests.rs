@@ -2,11 +2,12 @@ use std::sync::Arc;
 
 use controllers::views::Pod;
 use jiff::{SignedDuration, Timestamp};
+use machinery::quantity::Quantity;
 use serde_json::{Value, json};
 
 use super::behavior::{Bounds, Memory};
 use super::calculate::{
-    Input, Proposal, Sample, Samples, Tolerances, by_average, by_share, by_utilization, by_value,
+    Input, Proposal, Sample, Samples, Tolerances, by_average, by_share, by_utilization, by_value, thousandths,
 };
 use super::view::{Autoscaler, Status};
 
@@ -105,6 +106,18 @@ fn averages_values_and_shares() {
     assert_eq!(by_value(&input(&[], 0), 20000, 15000), Ok(2));
     assert_eq!(by_share(3, TOLERANCES, 8600, 2150), (4, 2867));
     assert_eq!(by_share(4, TOLERANCES, 8600, 2150), (4, 2150));
+}
+
+#[test]
+fn amounts_too_large_to_count_are_the_largest_that_can_be() {
+    let amount = |text: &str| thousandths(&Quantity::parse(text).unwrap());
+    assert_eq!([amount("1500m"), amount("10P"), amount("-10P")], [1500, i64::MAX, i64::MIN]);
+    // A target that is never reached asks for as few as possible.
+    let pods = running(3);
+    let few = by_average(&input(&pods, 3), samples(&[500, 500, 500]), "cpu", amount("10P")).unwrap();
+    assert_eq!(few.replicas, 1);
+    assert_eq!(by_share(3, TOLERANCES, 6000, amount("10P")).0, 1);
+    assert_eq!(by_value(&input(&pods, 3), 6000, amount("10P")), Ok(1));
 }
 
 fn autoscaler(behavior: Value) -> Autoscaler {
