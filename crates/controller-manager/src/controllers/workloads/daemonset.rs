@@ -1,6 +1,7 @@
 //! `daemonset-controller`: a pod on every node that fits.
 
 mod fit;
+mod fits;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -8,7 +9,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Client, Event, EventRecorder, EventType, Informer, Key};
+use client::{Client, EventRecorder, EventType, Informer, Key};
 use controllers::pods::{self, PodControl, Pods};
 use controllers::slow_start::slow_start;
 use controllers::views::{ControllerRevision, DaemonSet, DaemonSetStatus, Node, Object};
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::history::{self, Naming};
 use crate::Options;
-use fit::Needs;
+use fits::AllFits;
 use plan::Plan;
 
 /// Label with the revision of the template that a pod was made from.
@@ -33,6 +34,7 @@ struct Controller {
     pods: Pods,
     nodes: Informer<Node>,
     revisions: Owned<ControllerRevision>,
+    fits: Arc<Mutex<AllFits>>,
     /// Failed pods killed so far, per set and node.
     failures: Mutex<plan::Backoff>,
 }
@@ -46,24 +48,14 @@ pub async fn run(context: Context, options: Arc<Options>) -> Result<(), Error> {
         pods: builder.owns_pods::<DaemonSet>(),
         nodes: builder.reads(),
         revisions: builder.owns::<ControllerRevision, DaemonSet>(),
+        fits: Arc::default(),
         failures: Mutex::default(),
     };
-    let (queue, sets) = (builder.queue.clone(), controller.sets.clone());
+    let (queue, fits) = (builder.queue.clone(), controller.fits.clone());
     controller.nodes.on_event(move |event| {
         // Most of it is heartbeats.
-        if event.old().is_some_and(|old| !fit::differs(old, event.object())) {
-            return;
-        }
-        for set in sets.list() {
-            let needs = Needs::of(&set.spec.template);
-            let changed = match event {
-                Event::Modified { old, new } => needs.fit(old) != needs.fit(new),
-                // A node that is gone leaves pods that nobody else deletes.
-                Event::Added(node) | Event::Deleted(node) => needs.fit(node).runs,
-            };
-            if changed {
-                queue.add(set.metadata.cache_key());
-            }
+        if event.old().is_none_or(|old| fit::differs(old, event.object())) {
+            fits.lock().apply(event, |set| queue.add(set.clone()));
         }
     });
     builder.run(options.concurrent_daemonset_syncs, controller).await
@@ -73,6 +65,7 @@ impl Reconcile for Controller {
     async fn reconcile(&self, key: &Key, client: &Client) -> Result<Next, Error> {
         let Some(set) = self.sets.get_key(key) else {
             self.failures.lock().forget(&key.to_string());
+            self.fits.lock().forget(key);
             return Ok(Next::Done);
         };
         let selector = &set.spec.selector;
@@ -99,9 +92,9 @@ impl Reconcile for Controller {
         };
         let revision = history.current.metadata.labels.get(REVISION_HASH).unwrap_or_default();
         let pods = claim::claim(client, &*self.pods, &*set, selector, |pod| !pod.is_terminal()).await?;
-        let nodes = self.nodes.list();
         let now = jiff::Timestamp::now();
-        let fits = plan::fits(&set, &nodes);
+        // The nodes are read under the lock: what changes after that is applied after this.
+        let fits = self.fits.lock().of(key, &set, || self.nodes.list());
         let input = plan::Input { set: &set, fits: &fits, pods: &pods, revision, now };
         let plan = plan::plan(&input, &mut self.failures.lock());
         let again = Next::after(plan.again);

@@ -40,9 +40,9 @@ pub(super) fn added(template: &Value) -> Vec<Toleration> {
 }
 
 /// What a template asks of nodes, read once for all of them.
-pub(super) struct Needs<'a> {
-    node_name: &'a str,
-    labels: Vec<(&'a str, Option<&'a str>)>,
+pub(super) struct Needs {
+    node_name: String,
+    labels: Vec<(String, Option<String>)>,
     /// One of these has to match; none where the template requires nothing.
     terms: Option<Vec<Term>>,
     tolerations: Vec<Toleration>,
@@ -54,14 +54,14 @@ type Term = Option<(Vec<Requirement>, Vec<Requirement>)>;
 const REQUIRED: &str =
     "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
 
-impl Needs<'_> {
-    pub(super) fn of(template: &Value) -> Needs<'_> {
+impl Needs {
+    pub(super) fn of(template: &Value) -> Needs {
         let spec = &template["spec"];
         let own: Vec<Toleration> = serde_json::from_value(spec["tolerations"].clone()).unwrap_or_default();
         let labels = spec["nodeSelector"].as_object().into_iter().flatten();
         Needs {
-            node_name: spec["nodeName"].as_str().unwrap_or_default(),
-            labels: labels.map(|(key, value)| (key.as_str(), value.as_str())).collect(),
+            node_name: spec["nodeName"].as_str().unwrap_or_default().to_owned(),
+            labels: labels.map(|(key, value)| (key.clone(), value.as_str().map(str::to_owned))).collect(),
             terms: spec
                 .pointer(REQUIRED)
                 .and_then(Value::as_array)
@@ -74,7 +74,10 @@ impl Needs<'_> {
         let name = node.metadata.name.as_str();
         let labels = &node.metadata.labels;
         let named = self.node_name.is_empty() || self.node_name == name;
-        if !named || !self.labels.iter().all(|(key, value)| labels.get(key) == *value) || !self.affine(node) {
+        if !named
+            || !self.labels.iter().all(|(key, value)| labels.get(key) == value.as_deref())
+            || !self.affine(node)
+        {
             return Fit { runs: false, stays: false };
         }
         let taints = &node.spec.taints;

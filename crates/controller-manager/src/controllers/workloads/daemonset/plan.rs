@@ -7,17 +7,18 @@ use std::time::{Duration, Instant};
 use client::EventType;
 use rustc_hash::FxHashMap;
 
-use super::fit::{Fit, Needs, node_of};
+use super::fit::{Fit, node_of};
+use super::fits::Fits;
 use super::{GENERATION_ANNOTATION, GENERATION_LABEL, REVISION_HASH};
 use controllers::scaled::{Round, resolve};
-use controllers::views::{DaemonSet, DaemonSetStatus, Node, Pod};
+use controllers::views::{DaemonSet, DaemonSetStatus, Pod};
 
 /// The most pods made or deleted in one go.
 const BURST: usize = 250;
 
 pub(super) struct Input<'a> {
     pub(super) set: &'a DaemonSet,
-    pub(super) fits: &'a Fits<'a>,
+    pub(super) fits: &'a Fits,
     pub(super) pods: &'a [Arc<Pod>],
     /// Hash of the current revision.
     pub(super) revision: &'a str,
@@ -64,14 +65,6 @@ impl Backoff {
     }
 }
 
-/// By the names of all nodes, whether the set's pods fit there.
-pub(super) type Fits<'a> = BTreeMap<&'a str, Fit>;
-
-pub(super) fn fits<'a>(set: &DaemonSet, nodes: &'a [Arc<Node>]) -> Fits<'a> {
-    let needs = Needs::of(&set.spec.template);
-    nodes.iter().map(|node| (node.metadata.name.as_str(), needs.fit(node))).collect()
-}
-
 type ByNode<'a> = BTreeMap<&'a str, Vec<Arc<Pod>>>;
 
 /// Pods that ended and are being deleted are as good as gone.
@@ -116,9 +109,9 @@ pub(super) fn plan(input: &Input, backoff: &mut Backoff) -> Plan {
     let surges = surge(input.set, 1) > 0;
     let none = Vec::new();
     for (node, fit) in input.fits {
-        let pods = map.get(node).unwrap_or(&none);
+        let pods = map.get(node.as_str()).unwrap_or(&none);
         if fit.runs && pods.is_empty() {
-            plan.create.push((*node).to_owned());
+            plan.create.push(node.to_string());
         } else if fit.stays {
             tend(input, node, pods, surges.then_some(*fit), backoff, &mut plan);
         } else {
@@ -126,7 +119,7 @@ pub(super) fn plan(input: &Input, backoff: &mut Backoff) -> Plan {
         }
     }
     // Pods tied to nodes that are gone would wait for ever.
-    for pods in map.iter().filter(|(node, _)| !input.fits.contains_key(*node)).map(|(_, pods)| pods) {
+    for pods in map.iter().filter(|(node, _)| !input.fits.contains_key(**node)).map(|(_, pods)| pods) {
         let waiting = pods.iter().filter(|pod| pod.spec.node_name.is_empty() && !pod.metadata.is_deleting());
         plan.delete.extend(waiting.cloned());
     }
@@ -275,7 +268,7 @@ fn replace_beside(input: &Input, map: &ByNode, limits: &Limits, desired: i32, pl
         let works = old.as_ref().or(new.as_ref()).is_some_and(|pod| available(input, pod));
         all_available += i32::from(works);
         let Some(old) = old else { continue };
-        let runs = input.fits.get(node).is_some_and(|fit| fit.runs);
+        let runs = input.fits.get(*node).is_some_and(|fit| fit.runs);
         match new {
             None if runs && works => candidates.push((*node).to_owned()),
             None if runs => broken.push((*node).to_owned()),
@@ -303,7 +296,7 @@ pub(super) fn status(input: &Input) -> (DaemonSetStatus, Option<u64>) {
     let wait = i64::from(input.set.spec.min_ready_seconds);
     let mut again: Option<i64> = None;
     for (node, fit) in input.fits {
-        let mut pods = map.get(node).cloned().unwrap_or_default();
+        let mut pods = map.get(node.as_str()).cloned().unwrap_or_default();
         oldest_first(&mut pods);
         if !fit.runs {
             status.number_misscheduled += i32::from(!pods.is_empty());

@@ -2,8 +2,15 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::plan::{Backoff, Input, Plan, fits, plan, status};
+use client::{Event, Key};
 use controllers::views::{DaemonSet, Node, Pod};
+
+use super::fits::{AllFits, Fits};
+use super::plan::{Backoff, Input, Plan, plan, status};
+
+fn fits(set: &DaemonSet, nodes: &[Arc<Node>]) -> Arc<Fits> {
+    AllFits::default().of(&Key::new("x", "d"), &Arc::new(set.clone()), || nodes.to_vec())
+}
 
 fn set(rolling: Value) -> DaemonSet {
     let strategy = json!({"type": "RollingUpdate", "rollingUpdate": rolling});
@@ -154,4 +161,48 @@ fn failures_are_backed_off() {
     assert_eq!(plan(&input, &mut backoff).delete.len(), 1);
     let second = plan(&input, &mut backoff);
     assert!(second.delete.is_empty() && second.again.is_some());
+}
+
+#[test]
+fn a_change_of_a_node_costs_that_node_and_a_reconciliation_none() {
+    let names: Vec<String> = (0..5000).map(|number| format!("n{number}")).collect();
+    let nodes = nodes(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let sets: Vec<Arc<DaemonSet>> = (0..3).map(|_| Arc::new(set(json!({})))).collect();
+    let key = |number: usize| Key::new("x", &format!("d{number}"));
+    let mut all = AllFits::default();
+    for (number, set) in sets.iter().enumerate() {
+        all.of(&key(number), set, || nodes.clone());
+    }
+    assert_eq!(all.comparisons, 3 * 5000);
+    for (number, set) in sets.iter().enumerate() {
+        // A pod came, a status was written.
+        let fits = all.of(&key(number), set, || unreachable!());
+        assert_eq!(fits.len(), 5000);
+        let written = DaemonSet { status: Default::default(), ..(**set).clone() };
+        all.of(&key(number), &Arc::new(written), || unreachable!());
+    }
+    assert_eq!(all.comparisons, 3 * 5000);
+
+    let changed = |all: &mut AllFits, event: Event<Node>| {
+        let mut changed = Vec::new();
+        all.apply(&event, |key| changed.push(key.name.to_string()));
+        changed.sort();
+        changed
+    };
+    let old = nodes[7].clone();
+    let mut tainted = (*old).clone();
+    tainted.spec.taints = serde_json::from_value(json!([{"key": "k", "effect": "NoSchedule"}])).unwrap();
+    let new = Arc::new(tainted);
+    assert_eq!(changed(&mut all, Event::Modified { old, new: new.clone() }), ["d0", "d1", "d2"]);
+    assert_eq!(all.comparisons, 3 * 5001);
+    assert!(!all.of(&key(0), &sets[0], || unreachable!())["n7"].runs);
+    assert!(changed(&mut all, Event::Modified { old: new.clone(), new: new.clone() }).is_empty());
+    assert!(changed(&mut all, Event::Deleted(new)).is_empty(), "no pod runs there");
+    assert_eq!(changed(&mut all, Event::Deleted(nodes[8].clone())).len(), 3);
+    assert_eq!(all.of(&key(0), &sets[0], || unreachable!()).len(), 4998);
+    // Another template is compared with all.
+    let mut other = (*sets[1]).clone();
+    other.spec.template = json!({"spec": {"nodeName": "n1"}});
+    let fits = all.of(&key(1), &Arc::new(other), || nodes.clone());
+    assert_eq!(fits.values().filter(|fit| fit.runs).count(), 1);
 }
