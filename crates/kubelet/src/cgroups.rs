@@ -189,7 +189,8 @@ impl Cgroups {
         Ok(new)
     }
 
-    /// Writes those of the files that exist and have another value.
+    /// Writes those of the files that exist and have another value. A file that cannot be read is
+    /// written too: what it holds is unknown, and a limit must not stay unset for that.
     fn set(&self, group: &str, controller: &str, values: &[(&str, &str)]) {
         for hierarchy in self.hierarchies() {
             let name = hierarchy.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -198,8 +199,11 @@ impl Cgroups {
             }
             for (file, value) in values {
                 let path = hierarchy.join(group.trim_start_matches('/')).join(file);
-                let has = std::fs::read_to_string(&path);
-                if has.is_ok_and(|has| !is_same(has.trim(), value)) {
+                let is_to_write = match std::fs::read_to_string(&path) {
+                    Ok(has) => !is_same(has.trim(), value),
+                    Err(error) => !is_gone(&error),
+                };
+                if is_to_write {
                     write(&path, value);
                 }
             }
@@ -287,8 +291,17 @@ fn write(path: &Path, value: &str) {
     }
 }
 
+/// Whether there is no such file or group; one that is removed meanwhile answers a read with `ENODEV`.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+        || error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
+}
+
 fn remove_tree(folder: &Path) -> io::Result<()> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if is_gone(&error) => return Ok(()),
+        entries => entries?,
+    };
     for entry in entries.flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove_tree(&entry.path())?;
@@ -343,6 +356,21 @@ mod tests {
         assert!(cgroups.is_v2());
         cgroups.ensure_pod(&pod).unwrap();
         assert!(v2.join("kubepods/burstable/podu").is_dir());
+    }
+
+    #[test]
+    fn a_limit_that_cannot_be_read_is_set() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("cgroup.controllers"), "cpu memory").unwrap();
+        let cgroups = Cgroups::new(folder.path(), "", true, true, 100_000);
+        let pod = pod(
+            serde_json::json!({"limits": {"cpu": "1", "memory": "64Mi"}, "requests": {"cpu": "1", "memory": "64Mi"}}),
+        );
+        cgroups.ensure_pod(&pod).unwrap();
+        let limit = folder.path().join("kubepods/podu/memory.max");
+        std::fs::write(&limit, [0xff, 0xfe]).unwrap();
+        cgroups.ensure_pod(&pod).unwrap();
+        assert_eq!(std::fs::read_to_string(&limit).unwrap(), "67108864");
     }
 
     #[test]
