@@ -45,7 +45,10 @@ impl JsonPath {
     /// Parses a path without the braces that `kubectl` has around it.
     pub fn parse(text: &str) -> Result<JsonPath, Error> {
         let text = text.strip_prefix('$').unwrap_or(text);
-        let mut parser = Parser { chars: text.chars().collect(), at: 0 };
+        if text.len() > MAX_LENGTH {
+            return Err(Error(format!("a path may have at most {MAX_LENGTH} bytes")));
+        }
+        let mut parser = Parser { chars: text.chars().collect(), at: 0, in_filter: false };
         let steps = parser.steps()?;
         match parser.peek() {
             None => Ok(JsonPath { steps }),
@@ -60,6 +63,9 @@ impl JsonPath {
         })
     }
 }
+
+/// Each step takes its time for each object that is shown.
+const MAX_LENGTH: usize = 4096;
 
 /// More is of no use in a cell, and a recursive path could find each value at each depth.
 const MAX_RESULTS: usize = 10_000;
@@ -136,6 +142,8 @@ fn matches(left: &Operand, compare: Option<&(Compare, Operand)>, item: &Tree) ->
 struct Parser {
     chars: Vec<char>,
     at: usize,
+    /// Filters have none in them: kubectl ends one at the first `)`.
+    in_filter: bool,
 }
 
 impl Parser {
@@ -144,11 +152,22 @@ impl Parser {
     }
 
     fn takes(&mut self, text: &str) -> bool {
-        let found = self.chars[self.at..].iter().copied().take(text.chars().count()).eq(text.chars());
+        let rest = self.chars.get(self.at..).unwrap_or_default();
+        let found = rest.iter().copied().take(text.chars().count()).eq(text.chars());
         if found {
             self.at += text.chars().count();
         }
         found
+    }
+
+    /// What a backslash is before, if anything.
+    fn escaped(&mut self) -> Option<char> {
+        self.at += 1;
+        self.peek()
+    }
+
+    fn advance(&mut self) {
+        self.at = (self.at + 1).min(self.chars.len());
     }
 
     fn space(&mut self) {
@@ -161,6 +180,9 @@ impl Parser {
         let mut steps = Vec::new();
         loop {
             if self.takes("..") {
+                if steps.last() == Some(&Step::Recursive) {
+                    return Err(Error("invalid multiple recursive descent".to_owned()));
+                }
                 steps.push(Step::Recursive);
                 if !matches!(self.peek(), Some('[')) {
                     steps.extend(self.name());
@@ -181,13 +203,10 @@ impl Parser {
         while let Some(c) = self.peek() {
             match c {
                 '.' | '[' | ']' | ')' | ' ' | '=' | '!' | '<' | '>' | ',' | '|' | '}' => break,
-                '\\' => {
-                    self.at += 1;
-                    name.extend(self.peek());
-                }
+                '\\' => name.extend(self.escaped()),
                 c => name.push(c),
             }
-            self.at += 1;
+            self.advance();
         }
         match name.as_str() {
             "" => None,
@@ -200,7 +219,11 @@ impl Parser {
     fn bracket(&mut self) -> Result<Step, Error> {
         self.space();
         if self.takes("?(") {
+            if std::mem::replace(&mut self.in_filter, true) {
+                return Err(Error("unterminated filter".to_owned()));
+            }
             let step = self.filter()?;
+            self.in_filter = false;
             self.space();
             return match self.takes(")]") {
                 true => Ok(step),
@@ -239,7 +262,7 @@ impl Parser {
         }
         match numbers.as_slice() {
             [Some(index)] => {
-                let end = (*index != -1).then_some(index + 1);
+                let end = (*index != -1).then(|| index.saturating_add(1));
                 Ok(Step::Slice { start: Some(*index), end, step: 1 })
             }
             [start, end] => Ok(Step::Slice { start: *start, end: *end, step: 1 }),
@@ -267,17 +290,14 @@ impl Parser {
         loop {
             match self.peek() {
                 None => return Err(Error("unterminated quoted string".to_owned())),
-                Some('\\') => {
-                    self.at += 1;
-                    text.extend(self.peek());
-                }
+                Some('\\') => text.extend(self.escaped()),
                 Some(c) if c == quote => {
                     self.at += 1;
                     return Ok(text);
                 }
                 Some(c) => text.push(c),
             }
-            self.at += 1;
+            self.advance();
         }
     }
 
@@ -364,8 +384,26 @@ mod tests {
 
     #[test]
     fn what_is_no_path_is_refused() {
-        for text in [".a[", ".a[?(@.b==)]", ".a]", ".a['b]", ".a[x]"] {
+        for text in [".a[", ".a[?(@.b==)]", ".a]", ".a['b]", ".a[x]", r".a['b\", "...."] {
             assert!(JsonPath::parse(text).is_err(), "{text}");
         }
+        let nested = format!(".a{}", "[?(@".repeat(1_000));
+        assert_eq!(JsonPath::parse(&nested), Err(Error("unterminated filter".to_owned())));
+        assert!(JsonPath::parse(&".a".repeat(100_000)).is_err());
+    }
+
+    #[test]
+    fn any_beginning_of_a_path_is_one_or_refused() {
+        let whole = r#"$..a\.b['c\'d'][?(@.e\.f>="g\"h")][-9223372036854775807:9223372036854775807:1][9223372036854775807,-1].*"#;
+        let tree = json!({"a.b": {"c'd": [{"e.f": "z"}]}});
+        JsonPath::parse(whole).unwrap();
+        for (end, _) in whole.char_indices() {
+            for tail in ["", "\\", "\\\\", "[?(@.x\\"] {
+                if let Ok(path) = JsonPath::parse(&format!("{}{tail}", &whole[..end])) {
+                    path.find(&tree);
+                }
+            }
+        }
+        assert_eq!(JsonPath::parse(r".spec.a\"), JsonPath::parse(".spec.a"));
     }
 }

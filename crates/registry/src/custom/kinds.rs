@@ -191,7 +191,7 @@ fn deprecated(spec: &Tree, version: &Tree, row: &Resource) -> Option<String> {
     Some(format!("{} {kind} is deprecated{instead}", row.api_version()))
 }
 
-/// The columns of a version; the age where it has none.
+/// The columns of a version, up to the first whose path is none; the age where it has none.
 fn columns(version: &Tree) -> Vec<Column> {
     let own = list(version, "additionalPrinterColumns");
     let column = |column: &Tree| {
@@ -214,5 +214,5 @@ fn columns(version: &Tree) -> Vec<Column> {
         let age = api::json!({"name": "Age", "type": "date", "description": description, "jsonPath": ".metadata.creationTimestamp"});
         return column(&age).into_iter().collect();
     }
-    own.iter().filter_map(column).collect()
+    own.iter().map_while(column).collect()
 }
