@@ -26,6 +26,8 @@ pub use extended::Extended;
 
 pub(crate) use patch::PATCHES;
 
+pub use self::regex::re2;
+
 pub(crate) use self::regex::compile as compile_regex;
 pub(crate) use format_string::check as check_format;
 

@@ -27,7 +27,12 @@ const MAX_REPEAT: u32 = 1_000;
 
 /// Compiles a pattern as RE2 reads it: classes such as `\d` are ASCII's.
 pub(crate) fn compile(pattern: &str) -> Result<Regex, EvalError> {
-    let wrong = |reason: String| EvalError::message(format!("error parsing regexp: {reason}"));
+    re2(pattern).map_err(EvalError::message)
+}
+
+/// The same, for patterns that are in no expression; the error is what RE2 says.
+pub fn re2(pattern: &str) -> Result<Regex, String> {
+    let wrong = |reason: String| format!("error parsing regexp: {reason}");
     let translated = translate(pattern).map_err(wrong)?;
     let built = RegexBuilder::new(&translated).size_limit(MAX_PROGRAM).build();
     built.map_err(|error| wrong(reason(pattern, &error)))

@@ -1,6 +1,7 @@
 //! A schema as it is used: read once from a definition's `openAPIV3Schema`, and kept as long as its kind.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use api::Tree;
 use api::model::{ListType, Text};
@@ -100,11 +101,12 @@ pub struct Checks {
     pub not: Option<Schema>,
 }
 
-/// A regular expression as it was written, and compiled where it can be.
+/// A regular expression as it was written, and compiled, where it can be, when it is first asked for: a definition can have thousands,
+/// each much larger compiled than written.
 #[derive(Debug)]
 pub struct Pattern {
     pub text: Box<str>,
-    pub compiled: Result<Regex, String>,
+    compiled: OnceLock<Result<Regex, String>>,
 }
 
 impl Schema {
@@ -209,21 +211,11 @@ impl Checks {
 
 impl Pattern {
     fn new(text: &str) -> Pattern {
-        Pattern { text: text.into(), compiled: regex(text) }
+        Pattern { text: text.into(), compiled: OnceLock::new() }
     }
-}
 
-/// Compiles a regular expression; what is wrong with one is said in upstream's words, as far as they are known.
-pub(super) fn regex(text: &str) -> Result<Regex, String> {
-    Regex::new(text).map_err(|error| {
-        let words = error.to_string();
-        let from = |c: char| text.rfind(c).map_or(text, |at| &text[at..]);
-        let known = [
-            ("unclosed character class", format!("missing closing ]: `{}`", from('['))),
-            ("unclosed group", format!("missing closing ): `{text}`")),
-            ("unopened group", format!("unexpected ): `{text}`")),
-        ];
-        let known = known.into_iter().find(|(own, _)| words.contains(own));
-        known.map_or(words, |(_, upstream)| format!("error parsing regexp: {upstream}"))
-    })
+    /// As Go reads it: `\d` and the like are ASCII's.
+    pub fn compiled(&self) -> &Result<Regex, String> {
+        self.compiled.get_or_init(|| cel::library::re2(&self.text))
+    }
 }

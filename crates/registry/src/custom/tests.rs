@@ -166,6 +166,12 @@ fn values_are_checked() {
         json!("b"),
         &[r#"spec.v: Invalid value: "b": spec.v in body should match '^a+$'"#],
     );
+    for (pattern, value) in [(r"^\d+$", "\u{663}"), (r"^\w$", "é")] {
+        let expect = format!("spec.v: Invalid value: {value:?}: spec.v in body should match '{pattern}'");
+        check(json!({"type": "string", "pattern": pattern}), json!(value), &[expect.as_str()]);
+    }
+    check(json!({"type": "string", "pattern": r"^.\bb\d\x{663}$"}), json!("éb3\u{663}"), &[]);
+    check(json!({"type": "string", "pattern": r"^é.\S$"}), json!("éé\u{3000}"), &[]);
     check(
         json!({"type": "string", "enum": ["a", "b"]}),
         json!("c"),

@@ -231,7 +231,7 @@ impl Walk<'_> {
             return Some(self.invalid(text, &format!("should be at least {least} chars long")));
         }
         let pattern = checks.pattern.as_ref()?;
-        let shown = match &pattern.compiled {
+        let shown = match pattern.compiled() {
             Ok(compiled) if compiled.is_match(text) => return None,
             Ok(_) => pattern.text.to_string(),
             Err(error) => format!("{}, but pattern is invalid: {error}", pattern.text),

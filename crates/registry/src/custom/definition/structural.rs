@@ -5,7 +5,6 @@ use api::Tree;
 use api::status::Cause;
 use machinery::fieldpath::Path;
 
-use crate::custom::schema::regex;
 use crate::tree::{flag, get, has, list, text, unset};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -210,7 +209,9 @@ fn nested_of(
         nested(not, false, level, &path.field("not"), errors);
     }
     let pattern = text(schema, "pattern");
-    if let Some(error) = Some(pattern).filter(|text| !text.is_empty()).and_then(|text| regex(text).err()) {
+    if let Some(error) =
+        Some(pattern).filter(|text| !text.is_empty()).and_then(|text| cel::library::re2(text).err())
+    {
         let detail = format!("must be a valid regular expression, but isn't: {error}");
         errors.push(path.field("pattern").invalid(pattern, &detail));
     }
