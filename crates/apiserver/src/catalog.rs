@@ -112,10 +112,17 @@ impl Catalog {
         self.kinds().any(|kind| kind.group == group && kind.custom().is_none())
     }
 
+    /// Whether a definition may have the kind served: everything below the path of a group that is built in is answered by that alone.
+    fn has_place(&self, kind: &Kind) -> bool {
+        kind.custom().is_none() || !(self.has_built_in(&kind.group) || kind.has_built_in_storage())
+    }
+
     /// A catalog with these kinds, of which those that are enabled are served, in place of all that are stored where they are. Those
-    /// that definitions make come last: groups and plurals by their names, versions by how stable they are.
+    /// that definitions make come last: groups and plurals by their names, versions by how stable they are. None of these takes the place
+    /// of a built-in one.
     pub fn with(&self, kinds: &[Arc<Kind>]) -> Catalog {
-        let mut new: HashMap<_, _> = kinds.iter().map(|kind| (name(kind), kind)).collect();
+        let kinds: Vec<&Arc<Kind>> = kinds.iter().filter(|kind| self.has_place(kind)).collect();
+        let mut new: HashMap<_, _> = kinds.iter().map(|kind| (name(kind), *kind)).collect();
         let replaced: HashSet<&str> = kinds.iter().map(|kind| &*kind.storage_prefix).collect();
         let mut all: Vec<&Arc<Kind>> = self
             .kinds()
@@ -124,7 +131,7 @@ impl Catalog {
                 None => (!replaced.contains(&*kind.storage_prefix)).then_some(kind),
             })
             .collect();
-        all.extend(kinds.iter().filter(|kind| new.contains_key(&name(kind))));
+        all.extend(kinds.into_iter().filter(|kind| new.contains_key(&name(kind))));
         all.retain(|kind| kind.enabled);
         all.sort_by(|one, other| match (one.custom(), other.custom()) {
             (Some(_), Some(_)) => {

@@ -15,6 +15,7 @@ use registry::tree::{get, has, text};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::finalize::Objects;
 use crate::aside::aside;
 use crate::cache::Subscription;
 use crate::handlers::Server;
@@ -57,7 +58,6 @@ struct Known {
 struct Served {
     /// Of what it is made of.
     hash: u64,
-    prefix: String,
     /// The kind that the objects are stored as.
     stored: Arc<Kind>,
 }
@@ -165,7 +165,12 @@ impl Extensions {
         self.pending.remove(name);
         let Some(known) = self.known.remove(name) else { return };
         if let Some(served) = known.served {
-            self.server.withdraw(|kind| *kind.storage_prefix == *served.prefix && kind.custom().is_some());
+            let prefix = &*served.stored.storage_prefix;
+            self.server.withdraw(|kind| *kind.storage_prefix == *prefix && kind.custom().is_some());
+            // There is one where no version was served, too.
+            if self.resources.cache_of(&served.stored).is_some() {
+                self.resources.feed.forget(prefix);
+            }
         }
         self.reconsider(text(&known.names, "spec.group"));
     }
@@ -191,9 +196,11 @@ impl Extensions {
             if same || !plan::is_served(&tree) {
                 continue;
             }
-            let (served, own) = compile(&tree);
-            known.served = served;
-            kinds.extend(own);
+            // One that fails is reported when it is brought forward with the others.
+            if let Ok((served, own)) = compile(&tree, registry::custom::kinds).await {
+                known.served = served;
+                kinds.extend(own);
+            }
             tokio::task::yield_now().await;
         }
         let mut pause = RETRY;
@@ -264,7 +271,7 @@ impl Extensions {
         if known.served.as_ref().is_some_and(|served| served.is_of(tree)) {
             return Ok(());
         }
-        let (served, kinds) = compile(tree);
+        let (served, kinds) = compile(tree, registry::custom::kinds).await?;
         self.server.serve(&kinds).await.map_err(|error| Status::internal(error.to_string()))?;
         known.served = served;
         Ok(())
@@ -278,26 +285,30 @@ impl Extensions {
         }
         known.is_finalizing = true;
         let established = registry::custom::definition::is_true(tree, "Established");
-        let stored = known.served.as_ref().filter(|_| established).map(|served| Arc::clone(&served.stored));
+        let objects = match known.served.as_ref().map(|served| Arc::clone(&served.stored)) {
+            Some(stored) if stored.has_built_in_storage() => Objects::BuiltIn,
+            Some(stored) if established => Objects::Of(stored),
+            _ => Objects::Never,
+        };
         let (resources, name) = (Arc::clone(&self.resources), name.to_owned());
         self.finalizing.spawn(async move {
-            finalize::finalize(&resources, &name, stored).await;
+            finalize::finalize(&resources, &name, objects).await;
             name
         });
     }
 }
 
-/// The kinds of a definition.
-fn compile(definition: &Tree) -> (Option<Served>, Vec<Arc<Kind>>) {
-    let kinds = aside(true, || registry::custom::kinds(definition));
+/// The kinds of a definition, which `kinds` makes. Where that panics, it is the fault of this definition alone.
+async fn compile(
+    definition: &Tree,
+    kinds: fn(&Tree) -> Vec<Kind>,
+) -> Result<(Option<Served>, Vec<Arc<Kind>>), Status> {
+    let kinds = daemon::panics::contained(async { aside(true, || kinds(definition)) }).await;
+    let kinds = kinds.ok_or_else(|| Status::internal("its kinds cannot be made"))?;
     let kinds: Vec<Arc<Kind>> = kinds.into_iter().map(Arc::new).collect();
     let stored = kinds.iter().find(|kind| kind.version == kind.storage_version).or(kinds.first());
-    let served = stored.map(|stored| Served {
-        hash: Served::hash(definition),
-        prefix: stored.storage_prefix.to_string(),
-        stored: Arc::clone(stored),
-    });
-    (served, kinds)
+    let served = stored.map(|stored| Served { hash: Served::hash(definition), stored: Arc::clone(stored) });
+    Ok((served, kinds))
 }
 
 /// Writes the status and the finalizers of a definition as it was read.
@@ -316,4 +327,22 @@ async fn write(resources: &Resources, name: &str, tree: &Tree) -> Result<Tree, S
         Ok(true)
     };
     resources.update(definitions(), "status", "", name, &change).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_definition_whose_kinds_cannot_be_made_fails_alone() {
+        let definition = json!({
+            "spec": {"group": "example.com", "scope": "Cluster", "versions": [
+                {"name": "v1", "served": true, "storage": true,
+                    "schema": {"openAPIV3Schema": {"type": "object"}}}]},
+            "status": {"acceptedNames": {"plural": "widgets", "kind": "Widget"}},
+        });
+        assert!(compile(&definition, |_| panic!("in a definition")).await.is_err());
+        let (served, kinds) = compile(&definition, registry::custom::kinds).await.unwrap();
+        assert_eq!((&*served.unwrap().stored.storage_prefix, kinds.len()), ("example.com/widgets", 1));
+    }
 }

@@ -128,7 +128,7 @@ impl Server {
 
     /// Serves these kinds too, as soon as what is stored of them is known. One of the same name gives up its place, and its watches end.
     /// Two of one storage prefix come in one call, and calls for one prefix come after each other. Kinds that are not enabled are not
-    /// served, but objects may be stored at them.
+    /// served, but objects may be stored at them. Those of definitions leave the objects of built-in kinds alone.
     ///
     /// # Errors
     /// Where the store does not answer; then some may be served, and the call can be made again.
@@ -138,7 +138,8 @@ impl Server {
         let is_stored =
             |kind: &&Arc<Kind>| kind.group == kind.storage_group && kind.version == kind.storage_version;
         let (stored, others): (Vec<_>, Vec<_>) = kinds.iter().partition(is_stored);
-        for kind in stored.into_iter().chain(others) {
+        let cached = |kind: &&Arc<Kind>| kind.custom().is_none() || !kind.has_built_in_storage();
+        for kind in stored.into_iter().chain(others).filter(cached) {
             if prefixes.insert(&*kind.storage_prefix)
                 && let Some(stored) = Stored::of(kind, false)
             {

@@ -16,6 +16,7 @@ use crate::handlers::Server;
 use crate::request::Request;
 use crate::request::options::{Way, WriteOptions};
 use crate::writes::admission::Sees;
+use crate::writes::creates::Creates;
 use crate::writes::ownership::Owners;
 use crate::writes::{self, Write, delete};
 
@@ -28,6 +29,7 @@ pub struct Resources {
     pub feed: Arc<Feed>,
     /// Ends watches when the server stops.
     pub shutdown: CancellationToken,
+    pub creates: Creates,
     server: OnceLock<Weak<Server>>,
 }
 
@@ -44,7 +46,7 @@ impl Resources {
         storage: &Storage,
     ) -> Arc<Resources> {
         let feed = Arc::new(Feed::new(Arc::clone(&store), storage));
-        Arc::new(Resources { store, feed, shutdown, server: OnceLock::new() })
+        Arc::new(Resources { store, feed, shutdown, creates: Creates::default(), server: OnceLock::new() })
     }
 
     /// Fills the caches and keeps them so, until shutdown.
@@ -79,6 +81,13 @@ impl Resources {
 
     fn cache(&self, resource: &Resource) -> Option<Arc<Cache>> {
         self.feed.cache(&resource.storage_prefix)
+    }
+
+    /// The cache of the objects that a kind of a definition has, where it is of this definition.
+    pub fn cache_of(&self, kind: &Kind) -> Option<Arc<Cache>> {
+        let definition = |kind: &Kind| kind.custom().map(|custom| custom.definition.clone());
+        let own = definition(kind);
+        self.cache(kind).filter(|cache| own.is_some() && definition(&cache.kind.resource) == own)
     }
 
     /// From the cache. `namespace` is empty for cluster-scoped objects.

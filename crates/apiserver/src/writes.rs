@@ -4,6 +4,7 @@
 //! nothing changed since it was read. The object read is the cache's; only when an attempt fails is it read from the store.
 
 pub mod admission;
+pub mod creates;
 pub mod delete;
 mod encode;
 mod metadata;
@@ -136,10 +137,7 @@ fn privileged(write: &Write<'_>, resource: &Resource, tree: &Tree) -> Vec<api::s
 /// Creates an object given at the request's version, defaults not yet applied.
 pub async fn create(write: &Write<'_>, body: Tree) -> Result<Arc<Entry>, Status> {
     let cache = write.cache()?;
-    if write.resource.custom().is_some_and(|custom| custom.terminating) {
-        let why = "create not allowed while custom resource definition is terminating";
-        return Err(Status::forbidden(&write.resource.group, &write.resource.plural, write.name, why));
-    }
+    may_have_objects(write, write.resource)?;
     let mut body = body;
     metadata::check_namespace(&mut body, write.namespace, cache.kind.is_namespaced())?;
     if write.options.way == Way::Apply {
@@ -210,8 +208,19 @@ async fn create_once(write: &Write<'_>, kind: &Arc<Stored>, mut tree: Tree) -> R
                 (None, _) => sent,
             }
         } else {
-            let store = &named.server.resources.store;
-            match store.put(key.as_bytes(), value.clone(), 0, ttl(&named, kind)).await {
+            let resources = &named.server.resources;
+            let _under_way = match write.resource.custom() {
+                None => None,
+                Some(_) => {
+                    let under_way = resources.creates.begin(&write.resource.storage_prefix);
+                    // as it is served by now
+                    let (catalog, own) = (named.server.catalog(), write.resource);
+                    let now = catalog.kind(&own.group, &own.version, &own.plural);
+                    may_have_objects(write, now.ok_or_else(Status::unknown_path)?)?;
+                    Some(under_way)
+                }
+            };
+            match resources.store.put(key.as_bytes(), value.clone(), 0, ttl(&named, kind)).await {
                 Ok(Written::Done(revision)) => {
                     outcome = Outcome::Committed;
                     revision
@@ -225,6 +234,15 @@ async fn create_once(write: &Write<'_>, kind: &Arc<Stored>, mut tree: Tree) -> R
     .await;
     finish(reservations, outcome).await;
     result
+}
+
+/// Refuses new objects of a definition that is being deleted.
+fn may_have_objects(write: &Write<'_>, kind: &Kind) -> Result<(), Status> {
+    if !kind.custom().is_some_and(|custom| custom.terminating) {
+        return Ok(());
+    }
+    let why = "create not allowed while custom resource definition is terminating";
+    Err(Status::forbidden(&kind.group, &kind.plural, write.name, why))
 }
 
 /// Whether the user may do this, too.
@@ -454,10 +472,14 @@ async fn put(
     if same.has_same_bytes(entry) {
         // nothing to write, if the store still has the entry that was read
         let (found, _) = store.get(key.as_bytes()).await.map_err(status_of)?;
-        return match found {
-            Some(found) if found.mod_revision == expected => Ok(Attempt::Done(Arc::clone(entry))),
-            other => Ok(Attempt::Lost(other)),
-        };
+        match found {
+            Some(found) if found.mod_revision == expected && found.value == value => {
+                return Ok(Attempt::Done(Arc::clone(entry)));
+            }
+            // It is read as it would be written, but was stored in another form or version: it is brought to this one.
+            Some(found) if found.mod_revision == expected => {}
+            other => return Ok(Attempt::Lost(other)),
+        }
     }
     let written = store.put(key.as_bytes(), value.clone(), expected, ttl(write, kind)).await;
     match written.map_err(|error| unwritten(error, outcome))? {

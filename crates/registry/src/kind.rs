@@ -65,6 +65,11 @@ impl Kind {
         Kind { custom: Some(Box::new(custom)), ..Kind::with_rules(row, model, message, rules, profile) }
     }
 
+    /// Whether its objects lie where those of a built-in kind do.
+    pub fn has_built_in_storage(&self) -> bool {
+        all().iter().any(|kind| kind.storage_prefix == self.storage_prefix)
+    }
+
     /// What is particular about a kind that a definition makes; `None` for other kinds.
     pub fn custom(&self) -> Option<&Custom> {
         self.custom.as_deref()

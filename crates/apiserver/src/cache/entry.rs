@@ -93,12 +93,20 @@ impl Entry {
         if !scan::is_whole(opened.raw) {
             return Err(failed("unexpected EOF".to_owned()));
         }
-        let completed = if kind.completed_on_read { completed(kind, value) } else { None };
+        let version_stored = opened.type_meta.api_version;
+        let completed = if version_stored != kind.api_version && !version_stored.is_empty() {
+            Some(super::legacy::upgraded(kind, version_stored, value).map_err(failed)?)
+        } else if kind.completed_on_read {
+            completed(kind, value)
+        } else {
+            None
+        };
         let stored = completed.as_deref().unwrap_or(opened.raw);
         let mut raw = Vec::with_capacity(stored.len() + version.len() + 4);
         scan::with_resource_version(stored, version, &mut raw);
         let mut object = Vec::with_capacity(raw.len() + 64);
-        envelope::wrap(opened.type_meta, &raw, &mut object);
+        let type_meta = envelope::TypeMeta { api_version: &kind.api_version, kind: &kind.resource.kind };
+        envelope::wrap(type_meta, &raw, &mut object);
         let frame = proto_frame(frame_type, &object);
         let at = frame.len() - object.len();
         // the envelope ends with two empty fields of two bytes each

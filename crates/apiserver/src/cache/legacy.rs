@@ -1,4 +1,5 @@
-//! Stored forms that no API version serves any more: upstream still writes CustomResourceDefinitions as v1beta1.
+//! Objects that are stored at another version than the cache's: by an earlier API level, or for good, as upstream still writes
+//! CustomResourceDefinitions as v1beta1.
 
 use api::Tree;
 use api::model::Resource;
@@ -22,7 +23,25 @@ pub fn upgrade(kind: &Stored, tree: &mut Tree) -> Result<(), String> {
         }
         return Ok(());
     }
-    let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
+    convert(kind, &api_version, tree)
+}
+
+/// The content of a stored protobuf object at the version that the cache has.
+pub fn upgraded(kind: &Stored, api_version: &str, value: &[u8]) -> Result<Vec<u8>, String> {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let message = api::tables::kind_message(group, version, &kind.resource.kind).ok_or_else(|| {
+        format!("no kind {:?} is registered for version {api_version:?}", kind.resource.kind)
+    })?;
+    let mut tree = api::wire::object_to_tree(value, message).map_err(|error| error.to_string())?;
+    convert(kind, api_version, &mut tree)?;
+    kind.resource.strategy(None).default(&mut tree);
+    let mut raw = Vec::with_capacity(value.len() + 64);
+    api::wire::tree_to_proto(&tree, kind.message(), &mut raw).map_err(|error| error.to_string())?;
+    Ok(raw)
+}
+
+fn convert(kind: &Stored, api_version: &str, tree: &mut Tree) -> Result<(), String> {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let to = &kind.resource;
     let from = Resource {
         group: group.to_owned().into(),

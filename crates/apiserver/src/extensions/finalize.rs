@@ -16,32 +16,39 @@ const PAUSE_MOST: Duration = Duration::from_secs(5);
 /// After which the definition says that objects are still there.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Goes on until nothing is left. `stored`: the kind of the objects, where it was ever served.
-pub(super) async fn finalize(resources: &Arc<Resources>, name: &str, stored: Option<Arc<Kind>>) {
-    let Some(kind) = stored else {
-        update(resources, name, "NeverEstablished", "resource was never established", true).await;
-        return;
+/// What a definition has in the store.
+pub(super) enum Objects {
+    /// Those of a built-in kind, which stay.
+    BuiltIn,
+    /// None: it was never served.
+    Never,
+    /// Those of this kind.
+    Of(Arc<Kind>),
+}
+
+/// Goes on until nothing is left.
+pub(super) async fn finalize(resources: &Arc<Resources>, name: &str, objects: Objects) {
+    let kind = match objects {
+        Objects::Of(kind) => kind,
+        Objects::Never => {
+            update(resources, name, "NeverEstablished", "resource was never established", true).await;
+            return;
+        }
+        Objects::BuiltIn => {
+            let message = "instances overlap with built-in resources in storage";
+            update(resources, name, "OverlappingBuiltInResource", message, true).await;
+            return;
+        }
     };
     update(resources, name, "InstanceDeletionInProgress", "CustomResource deletion is in progress", false)
         .await;
     let began = Instant::now();
     let (mut pause, mut reported) = (PAUSE, false);
     loop {
-        resources.catch_up().await;
-        let left = resources.list(&kind, None);
-        if left.is_empty() {
-            break;
-        }
-        for entry in left {
-            match resources.delete(&kind, &entry.namespace, &entry.name).await {
-                Ok(()) => {}
-                Err(status) if status.reason == "NotFound" => {}
-                Err(status) => {
-                    let message = format!("could not issue all deletes: {}", status.message);
-                    update(resources, name, "InstanceDeletionFailed", &message, false).await;
-                    break;
-                }
-            }
+        match delete_all(resources, &kind).await {
+            Ok(true) => break,
+            Ok(false) => {}
+            Err(message) => update(resources, name, "InstanceDeletionFailed", &message, false).await,
         }
         if began.elapsed() > PATIENCE && !reported {
             let message = "could not confirm zero CustomResources remaining: context deadline exceeded";
@@ -52,6 +59,38 @@ pub(super) async fn finalize(resources: &Arc<Resources>, name: &str, stored: Opt
         pause = (pause * 2).min(PAUSE_MOST);
     }
     update(resources, name, "InstanceDeletionCompleted", "removed all instances", true).await;
+}
+
+/// Asks for every object's deletion. Answers whether the store had none, or why some may be left.
+async fn delete_all(resources: &Arc<Resources>, kind: &Arc<Kind>) -> Result<bool, String> {
+    let unlisted = |cause: String| format!("could not list instances: {cause}");
+    // the store's own answer: caches may be behind, and lack what cannot be read
+    let prefix = format!("/registry/{}/", kind.storage_prefix);
+    let end = store::prefix_end(prefix.as_bytes());
+    // Its kinds allow no creates any more: those that are under way began before.
+    let settled = resources.creates.none(&kind.storage_prefix);
+    let found = resources.store.range(prefix.as_bytes(), &end, 1, 0).await;
+    if found.map_err(|error| unlisted(error.to_string()))?.items.is_empty() {
+        return Ok(settled);
+    }
+    let cache = resources.cache_of(kind);
+    let cache = cache.ok_or_else(|| unlisted("its objects are not followed".to_owned()))?;
+    resources.catch_up().await;
+    let mut refused = Vec::new();
+    for entry in resources.list(kind, None) {
+        match resources.delete(kind, &entry.namespace, &entry.name).await {
+            Err(status) if status.reason != "NotFound" => refused.push(status.message),
+            _ => {}
+        }
+    }
+    if let Some(error) = cache.unreadable(&cache.kind.prefix) {
+        return Err(unlisted(error.of_list(&kind.plural).message));
+    }
+    match refused.as_slice() {
+        [] => Ok(false),
+        [one] => Err(format!("could not issue all deletes: {one}")),
+        several => Err(format!("could not issue all deletes: [{}]", several.join(", "))),
+    }
 }
 
 /// Until it is written, or the definition is gone.

@@ -18,6 +18,10 @@ pub fn encode(kind: &Stored, mut tree: Tree) -> Result<Bytes, Status> {
             .map_err(Status::internal)?
             .0;
         crate::cache::legacy::downgrade(kind, &mut ordered).map_err(Status::internal)?;
+        if kind.resource.custom().is_some() {
+            // As upstream keeps them; there is one form, by which it is seen whether what is stored has it.
+            ordered.sort_all_objects();
+        }
         api::json::write(&ordered, &mut out);
         out.push(b'\n');
     } else {

@@ -1,6 +1,6 @@
 //! Who owns the fields of an object that is written: entries of `managedFields` for updates, and objects that are applied.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use api::model::MessageRef;
@@ -166,14 +166,16 @@ pub fn apply_to_lone(write: &Write<'_>, lone: Lone, live: &Tree, config: &Tree) 
     applied(write, &lone, lone.api_version, live, config)
 }
 
-/// Where `replicas` is in the versions of a kind.
+/// Where `replicas` is in the versions of a kind, those of definitions where each says.
 fn replicas(write: &Write<'_>) -> impl Fn(&str) -> Option<Option<Vec<String>>> {
-    let versions: Vec<String> =
-        write.request.catalog.versions(write.resource).map(|kind| kind.api_version()).collect();
-    move |version| {
-        let known = versions.iter().any(|known| known == version);
-        known.then(|| Some(vec!["spec".to_owned(), "replicas".to_owned()]))
-    }
+    let place = |path: &str| path.trim_start_matches('.').split('.').map(str::to_owned).collect();
+    let own = |kind: &Kind| match kind.custom() {
+        None => Some(place("spec.replicas")),
+        Some(custom) => custom.scale.as_ref().map(|scale| place(&scale.spec_replicas)),
+    };
+    let versions: HashMap<String, Option<Vec<String>>> =
+        write.request.catalog.versions(write.resource).map(|kind| (kind.api_version(), own(kind))).collect();
+    move |version| versions.get(version).cloned()
 }
 
 /// Entries for the `Scale` of an object.

@@ -12,10 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::core::Rig;
 
-const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-const WIDGETS: &str = "/apis/example.com/v1/namespaces/default/widgets";
+pub const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+pub const WIDGETS: &str = "/apis/example.com/v1/namespaces/default/widgets";
 
-async fn follow(rig: &Rig) -> JoinSet<()> {
+pub async fn follow(rig: &Rig) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let (server, resources) = (Arc::clone(&rig.server), Arc::clone(&rig.server.resources));
     let (ready, waiting) = tokio::sync::oneshot::channel();
@@ -25,7 +25,7 @@ async fn follow(rig: &Rig) -> JoinSet<()> {
     tasks
 }
 
-fn definition(plural: &str, kind: &str, versions: Tree) -> Tree {
+pub fn definition(plural: &str, kind: &str, versions: Tree) -> Tree {
     json!({
         "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
         "metadata": {"name": format!("{plural}.example.com")},
@@ -34,19 +34,19 @@ fn definition(plural: &str, kind: &str, versions: Tree) -> Tree {
     })
 }
 
-fn version(name: &str, storage: bool, spec: Tree) -> Tree {
+pub fn version(name: &str, storage: bool, spec: Tree) -> Tree {
     json!({"name": name, "served": true, "storage": storage, "subresources": {"status": {}},
         "schema": {"openAPIV3Schema": {"type": "object", "properties": {
             "spec": {"type": "object", "properties": spec},
             "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}}})
 }
 
-fn widget(name: &str, spec: Tree) -> Tree {
+pub fn widget(name: &str, spec: Tree) -> Tree {
     json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": name}, "spec": spec})
 }
 
 /// Waits for a condition of a definition.
-async fn condition(rig: &Rig, name: &str, ty: &str, status: &str) -> Tree {
+pub async fn condition(rig: &Rig, name: &str, ty: &str, status: &str) -> Tree {
     let mut watch = rig.watch(&format!("{DEFINITIONS}?watch=1&fieldSelector=metadata.name={name}")).await;
     loop {
         let (_, object) = watch.next().await;
@@ -205,4 +205,100 @@ async fn definitions_come_and_go_without_a_trace() {
         tokio::task::yield_now().await;
     }
     assert!(rig.server.resources.feed.cache("example.com/widgets").is_none());
+}
+
+fn of_group(group: &str, plural: &str, kind: &str, versions: Tree) -> Tree {
+    let mut made = definition(plural, kind, versions);
+    made["metadata"] = json!({"name": format!("{plural}.{group}"),
+        "annotations": {"api-approved.kubernetes.io": "unapproved, a test"}});
+    made["spec"]["group"] = group.into();
+    made["spec"]["names"]["shortNames"] = json!([]);
+    made
+}
+
+#[tokio::test]
+async fn no_definition_takes_the_place_of_a_built_in_kind() {
+    let rig = Rig::start().await;
+    let _tasks = follow(&rig).await;
+    let (v1, v7) = (version("v1", true, json!({})), version("v7", false, json!({})));
+    rig.create(DEFINITIONS, definition("widgets", "Widget", json!([v1.clone()]))).await;
+    condition(&rig, "widgets.example.com", "Established", "True").await;
+    rig.create(WIDGETS, widget("a", json!({}))).await;
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+    let lease = json!({"metadata": {"name": "own"}, "spec": {"holderIdentity": "me"}});
+    rig.create(leases, lease).await;
+    let (before, discovered) =
+        (rig.get(leases).await.tree, rig.get("/apis/coordination.k8s.io/v1").await.tree);
+
+    let versions = json!([v1, v7]);
+    for (group, plural, kind) in [
+        ("coordination.k8s.io", "leases", "Lease"),
+        ("coordination.k8s.io", "foos", "Foo"),
+        ("apiextensions.k8s.io", "customresourcedefinitions", "CustomResourceDefinition"),
+    ] {
+        let name = format!("{plural}.{group}");
+        rig.create(DEFINITIONS, of_group(group, plural, kind, versions.clone())).await;
+        condition(&rig, &name, "Established", "True").await;
+        assert_eq!(rig.get(&format!("/apis/{group}/v7/{plural}")).await.code, 404, "{name}");
+        assert_eq!(rig.get(leases).await.tree["items"], before["items"]);
+        assert_eq!(rig.get("/apis/coordination.k8s.io/v1").await.tree, discovered);
+        assert_eq!(rig.get(&format!("{DEFINITIONS}/widgets.example.com")).await.code, 200, "{name}");
+        let mut watch = rig.watch(&format!("{DEFINITIONS}?watch=1&fieldSelector=metadata.name={name}")).await;
+        assert_eq!(rig.json(Method::DELETE, &format!("{DEFINITIONS}/{name}"), Tree::Null).await.code, 200);
+        while watch.next().await.0 != "DELETED" {}
+        while rig.get(&format!("{DEFINITIONS}/{name}")).await.code != 404 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(rig.get(&format!("{WIDGETS}/a")).await.code, 200);
+    assert_eq!(rig.get(leases).await.tree["items"], before["items"]);
+    assert_eq!(rig.get(&format!("{DEFINITIONS}/widgets.example.com")).await.code, 200);
+    let (server, feed) = (&rig.server, &rig.server.resources.feed);
+    assert!(feed.cache("apiextensions.k8s.io/customresourcedefinitions").is_some());
+    // Nobody reads what is not served any more.
+    while feed.cache("coordination.k8s.io/leases").is_some() {
+        tokio::task::yield_now().await;
+    }
+    assert!(server.catalog().has_built_in("coordination.k8s.io"));
+}
+
+#[tokio::test]
+async fn columns_end_before_one_without_a_path() {
+    let rig = Rig::start().await;
+    let _tasks = follow(&rig).await;
+    let mut v1 = version("v1", true, json!({"a": {"type": "string"}}));
+    v1["additionalPrinterColumns"] = json!([
+        {"name": "A", "type": "string", "jsonPath": r".spec.a\"},
+        {"name": "B", "type": "string", "jsonPath": ".spec.a[?(@[?(@.b)])]"},
+        {"name": "C", "type": "string", "jsonPath": ".spec.c"},
+    ]);
+    rig.create(DEFINITIONS, definition("widgets", "Widget", json!([v1]))).await;
+    condition(&rig, "widgets.example.com", "Established", "True").await;
+    rig.create(WIDGETS, widget("a", json!({"a": "x"}))).await;
+    let accept = [("accept", "application/json;as=Table;g=meta.k8s.io;v=v1")];
+    let table =
+        rig.send(Method::GET, WIDGETS, &accept, "").await.into_body().collect().await.unwrap().to_bytes();
+    let table: Tree = serde_json::from_slice(&table).unwrap();
+    assert_eq!(table["rows"][0]["cells"], json!(["a", "x"]));
+}
+
+#[tokio::test]
+async fn who_scales_owns_the_field_that_the_scale_has() {
+    let rig = Rig::start().await;
+    let _tasks = follow(&rig).await;
+    let integer = json!({"type": "integer"});
+    let mut v1 = version("v1", true, json!({"size": integer, "replicas": integer}));
+    v1["subresources"]["scale"] =
+        json!({"specReplicasPath": ".spec.size", "statusReplicasPath": ".status.size"});
+    rig.create(DEFINITIONS, definition("widgets", "Widget", json!([v1]))).await;
+    condition(&rig, "widgets.example.com", "Established", "True").await;
+    rig.create(WIDGETS, widget("a", json!({"size": 1, "replicas": 7}))).await;
+    let scaled =
+        rig.json(Method::PATCH, &format!("{WIDGETS}/a/scale"), json!({"spec": {"replicas": 3}})).await;
+    assert_eq!((scaled.code, &scaled.tree["spec"]["replicas"]), (200, &json!(3)), "{}", scaled.tree);
+    let owned = rig.get(&format!("{WIDGETS}/a")).await.tree;
+    let entries = owned["metadata"]["managedFields"].as_array().unwrap();
+    let scale: Vec<&Tree> = entries.iter().filter(|entry| entry["subresource"] == "scale").collect();
+    assert_eq!(scale.len(), 1, "{owned}");
+    assert_eq!(scale[0]["fieldsV1"], json!({"f:spec": {"f:size": {}}}));
 }

@@ -4,6 +4,7 @@
 mod core;
 mod corrupt;
 mod definitions;
+mod definitions_end;
 mod kinds;
 mod ownership;
 mod requests;
@@ -12,4 +13,5 @@ mod rights;
 mod routes;
 mod server;
 mod settings;
+mod stored_forms;
 mod webhooks;
