@@ -30,6 +30,12 @@ pub mod cleanup {
     pub mod ttl_after_finished;
 }
 
+pub mod devices {
+    //! Devices of nodes, and claims of them.
+
+    pub mod claims;
+}
+
 pub mod network {
     //! What answers for services.
 
@@ -58,7 +64,10 @@ pub mod policy {
 pub mod storage {
     //! Volumes and claims.
 
+    pub mod attacher;
+    pub mod binder;
     pub mod ephemeral;
+    pub mod expander;
     pub mod protection;
 }
 

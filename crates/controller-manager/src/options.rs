@@ -188,6 +188,17 @@ pub struct Options {
     pub concurrent_serviceaccount_token_syncs: usize,
     #[arg(long, default_value_t = 5)]
     pub concurrent_ephemeralvolume_syncs: usize,
+    #[arg(long, default_value_t = 50)]
+    pub concurrent_resourceclaim_syncs: usize,
+    /// Keeps volumes attached to nodes that are not healthy for as long as they seem to be mounted there.
+    #[arg(long)]
+    pub disable_force_detach_on_timeout: bool,
+    /// Whether volumes are provisioned for claims whose class says how.
+    #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub enable_dynamic_provisioning: bool,
+    /// How often claims and volumes that wait for something are looked at.
+    #[arg(long, default_value = "15s")]
+    pub pvclaimbinder_sync_period: Duration,
     #[arg(long, default_value_t = 5)]
     pub concurrent_disruption_syncs: usize,
     #[arg(long, default_value_t = 5)]
@@ -312,7 +323,7 @@ const fn switch(name: &'static str) -> Unsupported {
 }
 
 /// Upstream's flags that are taken and change nothing here.
-pub const WITHOUT_EFFECT: [Unsupported; 42] = [
+pub const WITHOUT_EFFECT: [Unsupported; 38] = [
     switch("contention-profiling"),
     switch("profiling"),
     switch("enable-leader-migration"),
@@ -333,11 +344,8 @@ pub const WITHOUT_EFFECT: [Unsupported; 42] = [
     switch("authentication-tolerate-lookup-failure"),
     value("attach-detach-reconcile-sync-period"),
     switch("disable-attach-detach-reconcile-sync"),
-    switch("disable-force-detach-on-timeout"),
     value("concurrent-device-taint-eviction-syncs"),
-    value("concurrent-resourceclaim-syncs"),
     value("legacy-service-account-token-clean-up-period"),
-    switch("enable-dynamic-provisioning"),
     switch("enable-hostpath-provisioner"),
     value("flex-volume-plugin-dir"),
     value("pv-recycler-increment-timeout-nfs"),
@@ -346,7 +354,6 @@ pub const WITHOUT_EFFECT: [Unsupported; 42] = [
     value("pv-recycler-pod-template-filepath-hostpath"),
     value("pv-recycler-pod-template-filepath-nfs"),
     value("pv-recycler-timeout-increment-hostpath"),
-    value("pvclaimbinder-sync-period"),
     value("concurrent-service-syncs"),
     value("concurrent-validating-admission-policy-status-syncs"),
     value("log-backtrace-at"),

@@ -7,7 +7,9 @@ use daemon::features::FeatureGates;
 use futures::future::BoxFuture;
 
 use crate::Options;
-use crate::controllers::{access, certificates, cleanup, network, nodes, policy, storage, workloads};
+use crate::controllers::{
+    access, certificates, cleanup, devices, network, nodes, policy, storage, workloads,
+};
 
 type Run = fn(Context, Arc<Options>) -> BoxFuture<'static, Result<(), Error>>;
 
@@ -68,6 +70,9 @@ pub static CONTROLLERS: &[Entry] = &entries! {
     "namespace-controller", "namespace", DEFAULT, cleanup::namespace::run;
     "node-ipam-controller", "nodeipam", DEFAULT, nodes::nodeipam::run;
     "node-lifecycle-controller", "nodelifecycle", DEFAULT, nodes::nodelifecycle::run;
+    "persistentvolume-attach-detach-controller", "attachdetach", DEFAULT, storage::attacher::run;
+    "persistentvolume-binder-controller", "persistentvolume-binder", DEFAULT, storage::binder::run;
+    "persistentvolume-expander-controller", "persistentvolume-expander", DEFAULT, storage::expander::run;
     "persistentvolume-protection-controller", "pv-protection", DEFAULT, storage::protection::run_volumes;
     "persistentvolumeclaim-protection-controller", "pvc-protection", DEFAULT, storage::protection::run_claims;
     "pod-garbage-collector-controller", "podgc", DEFAULT, cleanup::podgc::run;
@@ -75,6 +80,7 @@ pub static CONTROLLERS: &[Entry] = &entries! {
         With { gates: &["PodCertificateRequest"], ..DEFAULT }, certificates::pod_requests::run;
     "replicaset-controller", "replicaset", DEFAULT, workloads::replicaset::run_replicasets;
     "replicationcontroller-controller", "replicationcontroller", DEFAULT, workloads::replicaset::run_replicationcontrollers;
+    "resourceclaim-controller", "resource-claim-controller", DEFAULT, devices::claims::run;
     "resourcequota-controller", "resourcequota", DEFAULT, policy::resourcequota::run;
     "root-ca-certificate-publisher-controller", "root-ca-cert-publisher", DEFAULT, certificates::root_ca::run;
     "service-cidr-controller", "", With { gates: &["MultiCIDRServiceAllocator"], ..DEFAULT }, network::service_cidr::run;
@@ -95,11 +101,7 @@ static ABSENT: &[(&str, &str)] = &[
     ("device-taint-eviction-controller", ""),
     ("legacy-serviceaccount-token-cleaner-controller", "legacy-service-account-token-cleaner"),
     ("node-route-controller", "route"),
-    ("persistentvolume-attach-detach-controller", "attachdetach"),
-    ("persistentvolume-binder-controller", "persistentvolume-binder"),
-    ("persistentvolume-expander-controller", "persistentvolume-expander"),
     ("podgroup-protection-controller", ""),
-    ("resourceclaim-controller", "resource-claim-controller"),
     ("resourcepoolstatusrequest-controller", ""),
     ("selinux-warning-controller", "selinux-warning"),
     ("service-lb-controller", "service"),
@@ -186,8 +188,8 @@ mod tests {
         assert_eq!(selected("deployment").unwrap().run, ["deployment-controller"]);
         let kubeadm = selected("*,bootstrapsigner,tokencleaner").unwrap();
         assert_eq!(kubeadm.run.len(), all.len() + 2);
-        assert_eq!(selected("*,attachdetach").unwrap().absent, ["persistentvolume-attach-detach-controller"]);
-        assert!(selected("*,-attachdetach").unwrap().absent.is_empty());
+        assert_eq!(selected("*,route").unwrap().absent, ["node-route-controller"]);
+        assert!(selected("*,-route").unwrap().absent.is_empty());
         assert_eq!(selected("*,foo").unwrap_err(), "\"foo\" is not in the list of known controllers");
     }
 

@@ -217,7 +217,11 @@ fn lent(informers: &Informers, resource: &ResourceRef) -> Option<Arc<dyn MetaCac
         lend::<views::Job>,
         lend::<views::StatefulSet>,
         lend::<views::CronJob>,
+        lend::<views::PersistentVolume>,
         lend::<views::PersistentVolumeClaim>,
+        lend::<views::ResourceClaim>,
+        lend::<views::StorageClass>,
+        lend::<views::VolumeAttachment>,
     ];
     LENT.iter().find_map(|lend| lend(informers, resource))
 }

@@ -8,9 +8,11 @@
 mod builder;
 pub mod claim;
 mod context;
+mod draft;
 pub mod hash;
 mod identity;
 pub mod kinds;
+mod latest;
 pub mod many;
 mod own_writes;
 mod owned;
@@ -29,8 +31,10 @@ pub mod views;
 
 pub use builder::Builder;
 pub use context::{Context, Error};
+pub use draft::Draft;
 pub use identity::Identities;
 pub use kinds::Kinds;
+pub use latest::Latest;
 pub use owned::{Adopters, Owned, Pair, Selects, pairs};
 pub use pods::{PodControl, Pods};
 pub use reconcile::{Next, Reconcile};

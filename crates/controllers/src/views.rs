@@ -5,6 +5,7 @@
 //! fields this binary does not know. Statuses are written from here too: zero values are left out on
 //! the way back, as the API's own encoding does.
 
+mod device;
 mod labels;
 mod meta;
 mod node;
@@ -15,12 +16,14 @@ mod service;
 mod storage;
 mod workload;
 
+pub use device::{Consumer, ResourceClaim, ResourceClaimStatus, ResourceClaimTemplate};
 pub use labels::Labels;
 pub use meta::{Condition, HasMeta, Lean, Meta, Object, OwnerReference, Partial};
 pub use node::{Lease, LeaseSpec, Node, NodeSpec, NodeStatus, Taint};
 pub use pod::{
-    ClaimSource, Container, ContainerPort, ContainerState, ContainerStatus, Pod, PodCondition, PodIp,
-    PodSpec, PodStatus, Quantities, Resources, Terminated, Toleration, Volume, annotation, is_of_whole_pods,
+    ClaimSource, Container, ContainerPort, ContainerState, ContainerStatus, Pod, PodClaimStatus,
+    PodCondition, PodIp, PodResourceClaim, PodSpec, PodStatus, Quantities, Resources, Terminated, Toleration,
+    Volume, annotation, is_of_whole_pods,
 };
 pub use policy::{
     BudgetSpec, BudgetStatus, PodDisruptionBudget, QuotaSpec, QuotaStatus, ResourceQuota, ScopeRequirement,
@@ -32,7 +35,10 @@ pub use service::{
     Namespace, NamespaceSpec, NamespaceStatus, ObjectRefShort, Secret, Service, ServiceAccount, ServicePort,
     ServiceSpec, Zone,
 };
-pub use storage::{ClaimResources, ClaimSpec, ClaimStatus, PersistentVolumeClaim};
+pub use storage::{
+    ClaimReference, ClaimResources, ClaimSpec, ClaimStatus, CsiDriver, CsiSource, HostPath, PersistentVolume,
+    PersistentVolumeClaim, StorageClass, VolumeAttachment, VolumeSpec, VolumeStatus,
+};
 pub use workload::{
     ControllerRevision, CronJob, CronJobSpec, CronJobStatus, DaemonSet, DaemonSetSpec, DaemonSetStatus,
     Deployment, DeploymentSpec, DeploymentStatus, DeploymentStrategy, Job, JobReference, JobSpec, JobStatus,
@@ -79,7 +85,13 @@ views! {
     Job, api::batch::v1::Job, "batch/v1", "Job";
     CronJob, api::batch::v1::CronJob, "batch/v1", "CronJob";
     StatefulSet, api::apps::v1::StatefulSet, "apps/v1", "StatefulSet";
+    PersistentVolume, api::core::v1::PersistentVolume, "v1", "PersistentVolume";
     PersistentVolumeClaim, api::core::v1::PersistentVolumeClaim, "v1", "PersistentVolumeClaim";
+    ResourceClaim, api::resource::v1::ResourceClaim, "resource.k8s.io/v1", "ResourceClaim";
+    ResourceClaimTemplate, api::resource::v1::ResourceClaimTemplate, "resource.k8s.io/v1", "ResourceClaimTemplate";
+    CsiDriver, api::storage::v1::CSIDriver, "storage.k8s.io/v1", "CSIDriver";
+    VolumeAttachment, api::storage::v1::VolumeAttachment, "storage.k8s.io/v1", "VolumeAttachment";
+    StorageClass, api::storage::v1::StorageClass, "storage.k8s.io/v1", "StorageClass";
     PodDisruptionBudget, api::policy::v1::PodDisruptionBudget, "policy/v1", "PodDisruptionBudget";
     ResourceQuota, api::core::v1::ResourceQuota, "v1", "ResourceQuota";
     Secret, api::core::v1::Secret, "v1", "Secret";

@@ -47,6 +47,17 @@ pub struct NodeStatus {
     pub conditions: Vec<Condition>,
     #[serde(deserialize_with = "null_default")]
     pub allocatable: BTreeMap<String, String>,
+    #[serde(deserialize_with = "compact")]
+    pub volumes_attached: Vec<AttachedVolume>,
+    #[serde(deserialize_with = "compact")]
+    pub volumes_in_use: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AttachedVolume {
+    pub name: String,
+    pub device_path: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -65,6 +76,11 @@ pub struct LeaseSpec {
 impl Node {
     pub fn is_ready(&self) -> bool {
         Condition::is_true(&self.status.conditions, "Ready")
+    }
+
+    /// Whether its status says that a volume is attached.
+    pub fn lists_attached(&self, volume: &str) -> bool {
+        self.status.volumes_attached.iter().any(|own| own.name == volume)
     }
 
     /// Region and zone, for grouping; empty where the node names neither.

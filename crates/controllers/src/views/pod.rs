@@ -51,6 +51,31 @@ pub struct PodSpec {
     pub resources: Shared<Resources>,
     /// Kept as it came; a daemon pod's names its node.
     pub affinity: Option<Box<serde_json::Value>>,
+    #[serde(deserialize_with = "compact")]
+    pub resource_claims: Vec<PodResourceClaim>,
+}
+
+/// A claim of devices: one by name, or one to be made after a template.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodResourceClaim {
+    pub name: Text,
+    pub resource_claim_name: Option<Text>,
+    pub resource_claim_template_name: Option<Text>,
+}
+
+/// The claim that was made for an entry of the pod; none where it needs none.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodClaimStatus {
+    pub name: Text,
+    pub resource_claim_name: Option<Text>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ExtendedClaimStatus {
+    pub resource_claim_name: Text,
 }
 
 /// Amounts by resource, as they are written.
@@ -139,6 +164,9 @@ pub struct PodStatus {
     pub container_statuses: Vec<ContainerStatus>,
     #[serde(deserialize_with = "compact")]
     pub init_container_statuses: Vec<ContainerStatus>,
+    #[serde(deserialize_with = "compact")]
+    pub resource_claim_statuses: Vec<PodClaimStatus>,
+    pub extended_resource_claim_status: Option<ExtendedClaimStatus>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

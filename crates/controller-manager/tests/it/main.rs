@@ -1,6 +1,9 @@
 //! Whole controllers against a small API server whose watches can be kept back.
 #![allow(clippy::unwrap_used)]
 
+mod devices;
+mod storage;
+
 use std::sync::Arc;
 
 use client::View;
@@ -17,8 +20,11 @@ fn run(cluster: &Cluster, name: &str) -> DropGuard {
     let shutdown = CancellationToken::new();
     let context: Context = cluster.context(shutdown.clone()).unwrap();
     let entry = CONTROLLERS.iter().find(|entry| entry.name == name).unwrap();
+    // Nothing may have to wait for a round without cause.
+    let hour = daemon::flags::Duration::seconds(3600);
+    let options = Options { pvclaimbinder_sync_period: hour, ..Options::default() };
     let running: futures::future::BoxFuture<'static, Result<(), Error>> =
-        (entry.run)(context, Arc::new(Options::default()));
+        (entry.run)(context, Arc::new(options));
     tokio::spawn(running);
     shutdown.drop_guard()
 }

@@ -1,0 +1,330 @@
+//! Claims and volumes.
+
+use controllers::testing::Cluster;
+use controllers::views::{CsiDriver, Node, PersistentVolume, PersistentVolumeClaim, Pod, StorageClass};
+use serde_json::{Value, json};
+
+use crate::{create, run};
+
+async fn create_volume(cluster: &Cluster, name: &str, policy: &str, more: Value) {
+    let mut volume = json!({
+        "metadata": {"name": name},
+        "spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": policy},
+        "status": {"phase": "Pending"},
+    });
+    json_patch::merge(&mut volume, &more);
+    cluster.client().unwrap().create::<PersistentVolume>(None, &volume).await.unwrap();
+}
+
+async fn create_claim(cluster: &Cluster, name: &str, class: &str) {
+    let spec = json!({"accessModes": ["ReadWriteOnce"], "storageClassName": class,
+        "resources": {"requests": {"storage": "1Gi"}}});
+    let claim = json!({"metadata": {"name": name}, "spec": spec, "status": {"phase": "Pending"}});
+    create::<PersistentVolumeClaim>(cluster, claim).await;
+}
+
+async fn create_class(cluster: &Cluster, name: &str, mode: &str) {
+    let class =
+        json!({"metadata": {"name": name}, "provisioner": "csi.example.com", "volumeBindingMode": mode});
+    cluster.client().unwrap().create::<StorageClass>(None, &class).await.unwrap();
+}
+
+async fn delete_claim(cluster: &Cluster, name: &str) {
+    let client = cluster.client().unwrap();
+    client.delete::<PersistentVolumeClaim>(Some("default"), name, &Default::default()).await.unwrap();
+}
+
+fn all_in(phase: &str, objects: &[Value]) -> bool {
+    !objects.is_empty() && objects.iter().all(|object| object["status"]["phase"] == phase)
+}
+
+async fn until_phase(cluster: &Cluster, plural: &str, phase: &str) {
+    cluster.until(plural, |objects| all_in(phase, objects)).await;
+}
+
+#[tokio::test]
+async fn a_claim_is_bound_to_a_volume_which_is_released_with_it() {
+    let cluster = Cluster::start().await.unwrap();
+    let _running = run(&cluster, "persistentvolume-binder-controller");
+    create_volume(&cluster, "v", "Retain", json!({})).await;
+    until_phase(&cluster, "persistentvolumes", "Available").await;
+    create_claim(&cluster, "c", "").await;
+    until_phase(&cluster, "persistentvolumeclaims", "Bound").await;
+    let (volume, claim) =
+        (&cluster.objects("persistentvolumes")[0], &cluster.objects("persistentvolumeclaims")[0]);
+    assert_eq!(volume["status"]["phase"], "Bound");
+    let reference = &volume["spec"]["claimRef"];
+    assert_eq!((&reference["name"], &reference["uid"]), (&"c".into(), &claim["metadata"]["uid"]));
+    assert_eq!(
+        (&reference["kind"], &reference["apiVersion"]),
+        (&"PersistentVolumeClaim".into(), &"v1".into())
+    );
+    assert_eq!(volume["metadata"]["annotations"], json!({"pv.kubernetes.io/bound-by-controller": "yes"}));
+    assert_eq!(claim["spec"]["volumeName"], "v");
+    let annotations =
+        json!({"pv.kubernetes.io/bind-completed": "yes", "pv.kubernetes.io/bound-by-controller": "yes"});
+    assert_eq!(claim["metadata"]["annotations"], annotations);
+    assert_eq!(
+        claim["status"],
+        json!({"phase": "Bound", "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}})
+    );
+    cluster.quiet().await;
+    let writes = cluster.writes().len();
+    cluster.quiet().await;
+    assert_eq!(cluster.writes().len(), writes);
+    delete_claim(&cluster, "c").await;
+    until_phase(&cluster, "persistentvolumes", "Released").await;
+    // Another claim of that name does not get the data.
+    create_claim(&cluster, "c", "").await;
+    cluster.quiet().await;
+    until_phase(&cluster, "persistentvolumes", "Released").await;
+}
+
+#[tokio::test]
+async fn claims_take_volumes_of_their_own_when_the_cache_is_behind() {
+    let cluster = Cluster::start().await.unwrap();
+    let _running = run(&cluster, "persistentvolume-binder-controller");
+    for name in ["v", "w"] {
+        create_volume(&cluster, name, "Retain", json!({})).await;
+    }
+    until_phase(&cluster, "persistentvolumes", "Available").await;
+    cluster.quiet().await;
+    cluster.pause("persistentvolumes");
+    for name in ["c", "d"] {
+        create_claim(&cluster, name, "").await;
+    }
+    until_phase(&cluster, "persistentvolumes", "Bound").await;
+    assert_eq!(
+        cluster.writes().iter().filter(|write| *write == "PUT /api/v1/persistentvolumes/v").count(),
+        1
+    );
+    cluster.resume("persistentvolumes");
+    until_phase(&cluster, "persistentvolumeclaims", "Bound").await;
+    let names: Vec<Value> = cluster
+        .objects("persistentvolumes")
+        .iter()
+        .map(|volume| volume["spec"]["claimRef"]["name"].clone())
+        .collect();
+    assert!(names.contains(&"c".into()) && names.contains(&"d".into()), "{names:?}");
+}
+
+#[tokio::test]
+async fn a_driver_is_asked_for_a_volume_and_its_volume_is_bound() {
+    let cluster = Cluster::start().await.unwrap();
+    let _running = run(&cluster, "persistentvolume-binder-controller");
+    create_claim(&cluster, "c", "fast").await;
+    let provisioner = |claims: &[Value]| {
+        claims[0]["metadata"]["annotations"]["volume.kubernetes.io/storage-provisioner"] == "csi.example.com"
+    };
+    cluster
+        .until("events", |events| events.iter().any(|event| event["reason"] == "ProvisioningFailed"))
+        .await;
+    create_class(&cluster, "fast", "Immediate").await;
+    cluster.until("persistentvolumeclaims", provisioner).await;
+    cluster
+        .until("events", |events| events.iter().any(|event| event["reason"] == "ExternalProvisioning"))
+        .await;
+    let uid = cluster.objects("persistentvolumeclaims")[0]["metadata"]["uid"].clone();
+    let provisioned = json!({
+        "metadata": {"annotations": {"pv.kubernetes.io/provisioned-by": "csi.example.com"}},
+        "spec": {"storageClassName": "fast", "csi": {"driver": "csi.example.com", "volumeHandle": "h"},
+            "claimRef": {"namespace": "default", "name": "c", "uid": uid}},
+    });
+    create_volume(&cluster, "pvc-1", "Delete", provisioned).await;
+    until_phase(&cluster, "persistentvolumeclaims", "Bound").await;
+    until_phase(&cluster, "persistentvolumes", "Bound").await;
+    let annotations = &cluster.objects("persistentvolumes")[0]["metadata"]["annotations"];
+    assert_eq!(*annotations, json!({"pv.kubernetes.io/provisioned-by": "csi.example.com"}));
+    delete_claim(&cluster, "c").await;
+    until_phase(&cluster, "persistentvolumes", "Released").await;
+    cluster.quiet().await;
+    assert_eq!(cluster.objects("persistentvolumes").len(), 1, "its driver deletes it");
+}
+
+#[tokio::test]
+async fn a_claim_waits_for_its_first_consumer() {
+    let cluster = Cluster::start().await.unwrap();
+    let _running = run(&cluster, "persistentvolume-binder-controller");
+    create_class(&cluster, "late", "WaitForFirstConsumer").await;
+    create_volume(&cluster, "v", "Retain", json!({"spec": {"storageClassName": "late"}})).await;
+    until_phase(&cluster, "persistentvolumes", "Available").await;
+    create_claim(&cluster, "c", "late").await;
+    cluster
+        .until("events", |events| events.iter().any(|event| event["reason"] == "WaitForFirstConsumer"))
+        .await;
+    until_phase(&cluster, "persistentvolumeclaims", "Pending").await;
+    // The scheduler reserves the volume.
+    let uid = cluster.objects("persistentvolumeclaims")[0]["metadata"]["uid"].clone();
+    cluster.change("persistentvolumes", "v", |volume| {
+        volume["spec"]["claimRef"] = json!({"namespace": "default", "name": "c", "uid": uid});
+        volume["metadata"]["annotations"] = json!({"pv.kubernetes.io/bound-by-controller": "yes"});
+    });
+    until_phase(&cluster, "persistentvolumeclaims", "Bound").await;
+    until_phase(&cluster, "persistentvolumes", "Bound").await;
+}
+
+#[tokio::test]
+async fn a_volume_that_is_lost_is_reported() {
+    let cluster = Cluster::start().await.unwrap();
+    let _running = run(&cluster, "persistentvolume-binder-controller");
+    create_volume(&cluster, "v", "Retain", json!({})).await;
+    create_claim(&cluster, "c", "").await;
+    until_phase(&cluster, "persistentvolumeclaims", "Bound").await;
+    let client = cluster.client().unwrap();
+    client.delete::<PersistentVolume>(None, "v", &Default::default()).await.unwrap();
+    until_phase(&cluster, "persistentvolumeclaims", "Lost").await;
+    cluster.until("events", |events| events.iter().any(|event| event["reason"] == "ClaimLost")).await;
+}
+
+#[tokio::test]
+async fn volumes_are_deleted_by_policy_where_that_can_be_done() {
+    let cluster = Cluster::start().await.unwrap();
+    let _running = run(&cluster, "persistentvolume-binder-controller");
+    let folder = format!("/tmp/volume-{}", std::process::id());
+    std::fs::create_dir_all(format!("{folder}/data")).unwrap();
+    create_volume(&cluster, "v", "Delete", json!({"spec": {"hostPath": {"path": folder}}})).await;
+    create_claim(&cluster, "c", "").await;
+    until_phase(&cluster, "persistentvolumeclaims", "Bound").await;
+    delete_claim(&cluster, "c").await;
+    cluster.until("persistentvolumes", <[Value]>::is_empty).await;
+    assert!(!std::path::Path::new(&folder).exists());
+    create_volume(&cluster, "w", "Recycle", json!({"spec": {"hostPath": {"path": "/x"}}})).await;
+    create_claim(&cluster, "d", "").await;
+    until_phase(&cluster, "persistentvolumeclaims", "Bound").await;
+    delete_claim(&cluster, "d").await;
+    until_phase(&cluster, "persistentvolumes", "Failed").await;
+}
+
+#[tokio::test]
+async fn a_claim_that_grows_waits_for_its_driver() {
+    let cluster = Cluster::start().await.unwrap();
+    let _running = run(&cluster, "persistentvolume-expander-controller");
+    create_claim(&cluster, "c", "").await;
+    let uid = cluster.objects("persistentvolumeclaims")[0]["metadata"]["uid"].clone();
+    let bound = json!({"spec": {"claimRef": {"namespace": "default", "name": "c", "uid": uid}, "azureDisk": {"diskName": "x"}}});
+    create_volume(&cluster, "v", "Retain", bound).await;
+    cluster.change("persistentvolumeclaims", "c", |claim| {
+        claim["status"] = json!({"phase": "Bound", "capacity": {"storage": "1Gi"}});
+        claim["spec"]["volumeName"] = "v".into();
+    });
+    cluster.quiet().await;
+    assert!(cluster.objects("events").is_empty());
+    cluster.change("persistentvolumeclaims", "c", |claim| {
+        claim["spec"]["resources"]["requests"]["storage"] = "2Gi".into();
+    });
+    cluster.until("events", |events| events.iter().any(|event| event["reason"] == "ExternalExpanding")).await;
+    let resizer = |claims: &[Value]| {
+        claims[0]["metadata"]["annotations"]["volume.kubernetes.io/storage-resizer"] == "disk.csi.azure.com"
+    };
+    cluster.until("persistentvolumeclaims", resizer).await;
+}
+
+async fn create_node(cluster: &Cluster, name: &str) {
+    let annotations = json!({"volumes.kubernetes.io/controller-managed-attach-detach": "true"});
+    let ready = json!({"conditions": [{"type": "Ready", "status": "True"}]});
+    let node = json!({"metadata": {"name": name, "annotations": annotations}, "status": ready});
+    cluster.client().unwrap().create::<Node>(None, &node).await.unwrap();
+}
+
+async fn create_user(cluster: &Cluster, name: &str, node: &str) {
+    let spec =
+        json!({"nodeName": node, "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]});
+    create::<Pod>(cluster, json!({"metadata": {"name": name}, "spec": spec, "status": {"phase": "Pending"}}))
+        .await;
+}
+
+fn attached(node: &Value) -> usize {
+    node["status"]["volumesAttached"].as_array().map_or(0, Vec::len)
+}
+
+#[tokio::test]
+async fn a_volume_is_attached_for_its_pods_and_follows_them() {
+    const NAME: &str = "kubernetes.io/csi/csi.example.com^h";
+    let cluster = Cluster::start().await.unwrap();
+    let _running = run(&cluster, "persistentvolume-attach-detach-controller");
+    create_claim(&cluster, "c", "").await;
+    let uid = cluster.objects("persistentvolumeclaims")[0]["metadata"]["uid"].clone();
+    let bound = json!({"spec": {"claimRef": {"namespace": "default", "name": "c", "uid": uid},
+        "csi": {"driver": "csi.example.com", "volumeHandle": "h"}}});
+    create_volume(&cluster, "v", "Retain", bound).await;
+    for node in ["a", "b"] {
+        create_node(&cluster, node).await;
+    }
+    create_user(&cluster, "p", "a").await;
+    cluster.quiet().await;
+    assert!(cluster.objects("volumeattachments").is_empty(), "its claim is not bound yet");
+    cluster.change("persistentvolumeclaims", "c", |claim| {
+        claim["spec"]["volumeName"] = "v".into();
+        claim["status"]["phase"] = "Bound".into();
+    });
+    let on = |node: &'static str| move |all: &[Value]| all.len() == 1 && all[0]["spec"]["nodeName"] == node;
+    cluster.until("volumeattachments", on("a")).await;
+    let attach = || {
+        let name = cluster.objects("volumeattachments")[0]["metadata"]["name"].as_str().unwrap().to_owned();
+        cluster.change("volumeattachments", &name, |own| own["status"] = json!({"attached": true}));
+    };
+    attach();
+    cluster.until("nodes", |nodes| attached(&nodes[0]) == 1).await;
+    assert_eq!(
+        cluster.objects("nodes")[0]["status"]["volumesAttached"],
+        json!([{"name": NAME, "devicePath": ""}])
+    );
+    let reason =
+        |reason: &'static str| move |all: &[Value]| all.iter().any(|event| event["reason"] == reason);
+    cluster.until("events", reason("SuccessfulAttachVolume")).await;
+    cluster.change("nodes", "a", |node| node["status"]["volumesInUse"] = json!([NAME]));
+
+    // Another node has to wait until the first releases it.
+    create_user(&cluster, "q", "b").await;
+    cluster.until("events", reason("FailedAttachVolume")).await;
+    let client = cluster.client().unwrap();
+    client.delete::<Pod>(Some("default"), "p", &Default::default()).await.unwrap();
+    cluster.quiet().await;
+    assert!(on("a")(&cluster.objects("volumeattachments")) && attached(&cluster.objects("nodes")[0]) == 1);
+    cluster.change("nodes", "a", |node| node["status"]["volumesInUse"] = json!([]));
+    cluster.until("volumeattachments", on("b")).await;
+    assert_eq!(attached(&cluster.objects("nodes")[0]), 0);
+    attach();
+    cluster.until("nodes", |nodes| attached(&nodes[1]) == 1).await;
+    let patch = cluster.writes().iter().rposition(|write| write.starts_with("PATCH /api/v1/nodes/a/status"));
+    let delete = cluster
+        .writes()
+        .iter()
+        .position(|write| write.starts_with("DELETE /apis/storage.k8s.io/v1/volumeattachments"));
+    assert!(patch < delete, "{:?}", cluster.writes());
+
+    // A node that is out of service keeps nothing.
+    cluster.change("nodes", "b", |node| node["status"]["volumesInUse"] = json!([NAME]));
+    client.delete::<Pod>(Some("default"), "q", &Default::default()).await.unwrap();
+    cluster.quiet().await;
+    assert_eq!(cluster.objects("volumeattachments").len(), 1);
+    cluster.change("nodes", "b", |node| {
+        node["spec"]["taints"] = json!([{"key": "node.kubernetes.io/out-of-service", "effect": "NoExecute"}]);
+    });
+    cluster.until("volumeattachments", <[Value]>::is_empty).await;
+}
+
+#[tokio::test]
+async fn a_driver_that_attaches_nothing_gets_no_attachments() {
+    let cluster = Cluster::start().await.unwrap();
+    let _running = run(&cluster, "persistentvolume-attach-detach-controller");
+    let driver = json!({"metadata": {"name": "csi.example.com"}, "spec": {"attachRequired": false}});
+    cluster.client().unwrap().create::<CsiDriver>(None, &driver).await.unwrap();
+    create_claim(&cluster, "c", "").await;
+    let uid = cluster.objects("persistentvolumeclaims")[0]["metadata"]["uid"].clone();
+    let bound = json!({"spec": {"claimRef": {"namespace": "default", "name": "c", "uid": uid},
+        "csi": {"driver": "csi.example.com", "volumeHandle": "h"}}});
+    create_volume(&cluster, "v", "Retain", bound).await;
+    create_node(&cluster, "a").await;
+    create_user(&cluster, "p", "a").await;
+    cluster.change("persistentvolumeclaims", "c", |claim| {
+        claim["spec"]["volumeName"] = "v".into();
+        claim["status"]["phase"] = "Bound".into();
+    });
+    cluster.quiet().await;
+    assert!(cluster.objects("volumeattachments").is_empty());
+    cluster
+        .change("csidrivers", "csi.example.com", |driver| driver["spec"] = json!({"attachRequired": true}));
+    cluster.until("volumeattachments", |all| all.len() == 1).await;
+}
