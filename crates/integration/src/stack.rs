@@ -126,6 +126,11 @@ impl Stack {
         Ok(Client::new(config)?)
     }
 
+    /// The authority of its certificates.
+    pub fn pki(&self) -> &Pki {
+        &self.pki
+    }
+
     pub fn clients(&self, count: usize) -> Result<Vec<Client>> {
         (0..count).map(|_| self.client()).collect()
     }

@@ -6,6 +6,7 @@
 
 mod cluster;
 mod controllers;
+mod extending;
 mod lists;
 mod load;
 mod objects;
@@ -52,8 +53,10 @@ pub struct Options {
 enum Measure {
     /// Start, memory and idle CPU of the daemons of an empty cluster.
     Fresh,
-    /// POST, GET, PUT and PATCH of pods.
+    /// POST, GET, PUT and PATCH of pods, server-side apply, heartbeats.
     Requests,
+    /// Custom resources; pods created under a policy and a webhook.
+    Extending,
     /// A thousand watchers.
     Watch,
     /// LIST of one and ten thousand pods.
@@ -147,6 +150,7 @@ async fn run(options: Options) -> Result<()> {
         let done = match measure {
             Measure::Fresh => standing::fresh(bench).await,
             Measure::Requests => requests::run(bench).await,
+            Measure::Extending => extending::run(bench).await,
             Measure::Watch => watchers::run(bench).await,
             Measure::List => lists::run(bench).await,
             Measure::Full => standing::full(bench).await,

@@ -1,14 +1,15 @@
-//! Single requests on pods of 2.8 KB, sixteen at a time.
+//! Single requests on pods of 2.8 KB and on leases, sixteen at a time.
 
 use anyhow::Result;
 use client::Request;
 use http::Method;
 use serde_json::json;
 
-use crate::load::{Load, measure};
+use crate::load::{Load, measure, send};
 use crate::{Bench, objects};
 
 const CONNECTIONS: usize = 16;
+const LEASES: usize = 100;
 
 pub async fn run(bench: &mut Bench) -> Result<()> {
     let (count, rounds) = (bench.scaled(2000), bench.rounds);
@@ -49,6 +50,30 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
             })
             .await?;
             results.push((side, "PATCH pod status", Some(0.4), load));
+            let load = measure(server, &clients, count, move |i| {
+                let mut pod = pod(i);
+                pod["metadata"]["labels"]["applied"] = "yes".into();
+                let request =
+                    Request::new(Method::PATCH, item(i) + "?fieldManager=bench&force=true").json(&pod)?;
+                Ok(request.content_type("application/apply-patch+yaml"))
+            })
+            .await?;
+            results.push((side, "apply of a pod", Some(0.8), load));
+            let leases = "/apis/coordination.k8s.io/v1/namespaces/bench/leases";
+            let lease = move |i: usize, second: usize| {
+                let name = format!("lease-{round}-{i}");
+                json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name},
+                    "spec": {"holderIdentity": name, "leaseDurationSeconds": 40,
+                        "renewTime": format!("2026-01-02T03:04:{second:02}.000000Z")}})
+            };
+            send(&clients, LEASES, move |i| objects::post(leases, &lease(i, 0))).await?;
+            let load = measure(server, &clients, count, move |i| {
+                let (number, second) = (i % LEASES, 1 + i / LEASES % 59);
+                let path = format!("{leases}/lease-{round}-{number}");
+                Request::new(Method::PUT, path).json(&lease(number, second))
+            })
+            .await?;
+            results.push((side, "PUT lease", Some(0.15), load));
             objects::delete_pods(&clients[0], "bench").await?;
         }
     }
