@@ -16,14 +16,17 @@ mod service;
 mod storage;
 mod workload;
 
-pub use device::{Consumer, ResourceClaim, ResourceClaimStatus, ResourceClaimTemplate};
+pub use device::{
+    Consumer, DeviceClass, DeviceRequest, ResourceClaim, ResourceClaimStatus, ResourceClaimTemplate,
+    Subrequest,
+};
 pub use labels::Labels;
 pub use meta::{Condition, HasMeta, Lean, Meta, Object, OwnerReference, Partial};
 pub use node::{Lease, LeaseSpec, Node, NodeSpec, NodeStatus, Taint};
 pub use pod::{
-    ClaimSource, Container, ContainerPort, ContainerState, ContainerStatus, Pod, PodClaimStatus,
-    PodCondition, PodIp, PodResourceClaim, PodSpec, PodStatus, Quantities, Resources, Terminated, Toleration,
-    Volume, annotation, is_of_whole_pods,
+    ActualResources, ClaimSource, Container, ContainerPort, ContainerState, ContainerStatus, Pod,
+    PodClaimStatus, PodCondition, PodIp, PodResourceClaim, PodSpec, PodStatus, Quantities, Resources,
+    Terminated, Toleration, Volume, annotation, is_of_whole_pods,
 };
 pub use policy::{
     BudgetSpec, BudgetStatus, PodDisruptionBudget, QuotaSpec, QuotaStatus, ResourceQuota, ScopeRequirement,
@@ -94,6 +97,7 @@ views! {
     StorageClass, api::storage::v1::StorageClass, "storage.k8s.io/v1", "StorageClass";
     PodDisruptionBudget, api::policy::v1::PodDisruptionBudget, "policy/v1", "PodDisruptionBudget";
     ResourceQuota, api::core::v1::ResourceQuota, "v1", "ResourceQuota";
+    DeviceClass, api::resource::v1::DeviceClass, "resource.k8s.io/v1", "DeviceClass";
     Secret, api::core::v1::Secret, "v1", "Secret";
     ServiceAccount, api::core::v1::ServiceAccount, "v1", "ServiceAccount";
     ConfigMap, api::core::v1::ConfigMap, "v1", "ConfigMap";

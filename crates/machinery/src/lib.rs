@@ -14,6 +14,7 @@ pub mod names;
 pub mod ownership;
 pub mod patch;
 pub mod quantity;
+pub mod quota;
 pub mod shape;
 pub mod versions;
 

@@ -10,6 +10,7 @@ use super::{Meta, OwnerReference, compact, is_default};
 #[serde(default)]
 pub struct ResourceClaim {
     pub metadata: Meta,
+    pub spec: ResourceClaimSpec,
     pub status: ResourceClaimStatus,
 }
 
@@ -69,4 +70,47 @@ impl ResourceClaimTemplate {
         self.requests()
             .any(|request| request["firstAvailable"].as_array().is_some_and(|list| !list.is_empty()))
     }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct ResourceClaimSpec {
+    pub devices: DeviceRequests,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct DeviceRequests {
+    #[serde(deserialize_with = "compact")]
+    pub requests: Vec<DeviceRequest>,
+}
+
+/// One of the two.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DeviceRequest {
+    pub exactly: Option<Subrequest>,
+    #[serde(deserialize_with = "compact")]
+    pub first_available: Vec<Subrequest>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Subrequest {
+    pub device_class_name: Text,
+    pub allocation_mode: Text,
+    pub count: i64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct DeviceClass {
+    pub metadata: Meta,
+    pub spec: DeviceClassSpec,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DeviceClassSpec {
+    pub extended_resource_name: Option<String>,
 }

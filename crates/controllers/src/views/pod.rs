@@ -191,6 +191,18 @@ pub struct ContainerStatus {
     pub name: Text,
     pub restart_count: i32,
     pub state: ContainerState,
+    /// What the node has granted.
+    pub allocated_resources: Option<Shared<Quantities>>,
+    /// What the container runs with.
+    pub resources: Option<Shared<ActualResources>>,
+}
+
+/// Resources of a status: what is absent is not known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(default)]
+pub struct ActualResources {
+    pub requests: Option<Quantities>,
+    pub limits: Option<Quantities>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -215,10 +227,7 @@ fn metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Meta, D::Error
     Ok(meta)
 }
 
-/// Whether a pod as a whole may ask for it.
-pub fn is_of_whole_pods(resource: &str) -> bool {
-    matches!(resource, "cpu" | "memory") || resource.starts_with("hugepages-")
-}
+pub use machinery::quota::is_of_whole_pods;
 
 impl Pod {
     pub fn condition(&self, type_: &str) -> Option<&PodCondition> {

@@ -49,8 +49,16 @@ pub struct ClaimStatus {
     #[serde(deserialize_with = "null_default")]
     pub capacity: Quantities,
     pub current_volume_attributes_class_name: Option<String>,
+    pub modify_volume_status: Option<ModifyVolumeStatus>,
     #[serde(deserialize_with = "null_default")]
     pub allocated_resources: Quantities,
+}
+
+/// A change of a claim's attributes class that is under way.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ModifyVolumeStatus {
+    pub target_volume_attributes_class_name: String,
 }
 
 impl PersistentVolumeClaim {

@@ -1,40 +1,84 @@
-//! `resourcequota-controller`: how much of each quota is used. What would be too much is refused at admission; here the
-//! status is brought up to date when something goes, comes or changes.
+//! `resourcequota-controller`: how much of each quota is used. What comes is charged, or refused, at admission; here the status is
+//! brought up to date when something goes, when a quota changes, and now and then.
 
-mod scopes;
+mod facts;
 #[cfg(test)]
 mod tests;
 mod usage;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use client::{Client, Event, Index, Informer, Key, ResourceRef, Text, WorkQueue};
 use controllers::kinds::{Known, MetaCache};
-use controllers::views::{HasMeta, PersistentVolumeClaim, Pod, QuotaStatus, ResourceQuota, Service};
+use controllers::views::{
+    ActualResources, ContainerStatus, DeviceClass, HasMeta, PersistentVolumeClaim, Pod, Quantities,
+    QuotaStatus, ResourceClaim, ResourceQuota, Service,
+};
 use controllers::{Context, Error, Kinds, Next, Pods, Reconcile, write_status};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 
 use crate::Options;
-use usage::Objects;
 
-/// Changes that come together are one reason to count again.
-const GATHER: Duration = Duration::from_millis(200);
+/// After so long the objects of all that admission charged are there and known, or never will be. Changes that come together are
+/// also one reason to count again.
+const SETTLED: Duration = Duration::from_millis(500);
 /// Before a kind that is not listed yet is looked at again.
 const UNLISTED: Duration = Duration::from_secs(1);
 
 struct Controller {
     quotas: Informer<ResourceQuota>,
-    by_namespace: Index<ResourceQuota, Text>,
     pods: Pods,
     services: Informer<Service>,
-    claims: Informer<PersistentVolumeClaim>,
+    volume_claims: Informer<PersistentVolumeClaim>,
+    device_claims: Informer<ResourceClaim>,
+    classes: Informer<DeviceClass>,
     kinds: Kinds,
     /// Resources of which objects are counted.
     counted: Mutex<FxHashMap<ResourceRef, Arc<dyn MetaCache>>>,
-    queue: WorkQueue<Key>,
+    recount: Recount,
     resync: Duration,
+}
+
+/// Quotas that are to be counted again, once what was charged to them so far has settled.
+#[derive(Clone)]
+struct Recount {
+    quotas: Index<ResourceQuota, Text>,
+    queue: WorkQueue<Key>,
+    waiting: Arc<Mutex<FxHashMap<Key, Charged>>>,
+}
+
+/// What a quota's status said at a time.
+#[derive(Clone)]
+struct Charged {
+    since: Instant,
+    used: Quantities,
+}
+
+impl Recount {
+    fn namespace(&self, namespace: &Text) {
+        for quota in self.quotas.get(namespace) {
+            self.quota(quota.metadata.cache_key(), quota.status.used.as_ref());
+        }
+    }
+
+    fn quota(&self, key: Key, used: Option<&Quantities>) {
+        let charged = || Charged { since: Instant::now(), used: used.cloned().unwrap_or_default() };
+        self.waiting.lock().entry(key.clone()).or_insert_with(charged);
+        self.queue.add_after(key, SETTLED);
+    }
+
+    /// What the status said a while ago; and how long until that is a while.
+    fn settled(&self, key: &Key) -> (Option<Quantities>, Option<Duration>) {
+        match self.waiting.lock().get(key) {
+            None => (None, None),
+            Some(charged) => match SETTLED.checked_sub(charged.since.elapsed()) {
+                Some(wait) if !wait.is_zero() => (None, Some(wait)),
+                _ => (Some(charged.used.clone()), None),
+            },
+        }
+    }
 }
 
 pub async fn run(context: Context, options: Arc<Options>) -> Result<(), Error> {
@@ -53,38 +97,63 @@ pub async fn run(context: Context, options: Arc<Options>) -> Result<(), Error> {
             queue.add(key.clone());
         }
     });
+    let recount = Recount {
+        quotas: quotas.index(|quota| [quota.metadata.namespace.clone()]),
+        queue: builder.queue.clone(),
+        waiting: Arc::default(),
+    };
     let controller = Controller {
-        by_namespace: quotas.index(|quota| [quota.metadata.namespace.clone()]),
         quotas,
         pods: builder.pods(),
         services: builder.reads(),
-        claims: builder.reads(),
+        volume_claims: builder.reads(),
+        device_claims: builder.reads(),
+        classes: builder.reads(),
         kinds: context.kinds.clone(),
         counted: Mutex::default(),
-        queue: builder.queue.clone(),
+        recount,
         resync: *options.resource_quota_sync_period,
     };
     controller.follow(controller.pods.cache(), |old, new| {
-        old.is_terminal() != new.is_terminal() || old.spec.containers != new.spec.containers
+        old.is_terminal() != new.is_terminal()
+            || old.spec.containers != new.spec.containers
+            || old.spec.active_deadline_seconds != new.spec.active_deadline_seconds
+            || resources(old) != resources(new)
     });
     controller.follow(&controller.services, |old, new| {
         (&old.spec.type_, &old.spec.ports) != (&new.spec.type_, &new.spec.ports)
     });
-    controller.follow(&controller.claims, |old, new| old.spec != new.spec);
+    controller
+        .follow(&controller.volume_claims, |old, new| facts::volume_claim(old) != facts::volume_claim(new));
+    controller.follow(&controller.device_claims, |_, _| false);
     builder.run(options.concurrent_resource_quota_syncs, controller).await
 }
 
+/// What the containers of a pod were granted and run with.
+fn resources(pod: &Pod) -> Vec<(&str, Option<&Quantities>, Option<&ActualResources>)> {
+    let read = |status| -> (&str, Option<&Quantities>, Option<&ActualResources>) {
+        let status: &ContainerStatus = status;
+        (&status.name, status.allocated_resources.as_deref(), status.resources.as_deref())
+    };
+    pod.status.container_statuses.iter().map(read).collect()
+}
+
 impl Controller {
-    /// Counts again when an object comes, goes, or changes in a way that matters.
+    /// Counts again when an object goes, or changes in a way that matters. What comes, admission has charged.
     fn follow<V: HasMeta>(
         &self,
         cache: &Informer<V>,
         matters: impl Fn(&V, &V) -> bool + Send + Sync + 'static,
     ) {
-        let (quotas, queue) = (self.by_namespace.clone(), self.queue.clone());
+        let recount = self.recount.clone();
         cache.on_event(move |event| {
-            if event.old().is_none_or(|old| matters(old, event.object())) {
-                recount(&quotas, &queue, &event.object().meta().namespace);
+            let counts = match event {
+                Event::Added(_) => false,
+                Event::Modified { old, new } => matters(old, new),
+                Event::Deleted(_) => true,
+            };
+            if counts {
+                recount.namespace(&event.object().meta().namespace);
             }
         });
     }
@@ -96,10 +165,10 @@ impl Controller {
         counted.retain(|_, cache| !cache.is_stopped());
         let entry = counted.entry(resource.clone()).or_insert_with(|| {
             let cache = self.kinds.metadata(resource);
-            let (quotas, queue) = (self.by_namespace.clone(), self.queue.clone());
-            cache.on_change(Box::new(move |_, old, meta, _| {
-                if old.is_none() {
-                    recount(&quotas, &queue, &meta.namespace);
+            let recount = self.recount.clone();
+            cache.on_change(Box::new(move |_, _, meta, gone| {
+                if gone {
+                    recount.namespace(&meta.namespace);
                 }
             }));
             cache
@@ -112,7 +181,7 @@ impl Controller {
     fn numbers(&self, known: &Known, quota: &ResourceQuota) -> (FxHashMap<Text, i64>, bool) {
         let (mut numbers, mut whole) = (FxHashMap::default(), true);
         for name in quota.spec.hard.keys() {
-            let Some((plural, group)) = usage::counted(name) else { continue };
+            let Some((plural, group)) = usage::by_number(name) else { continue };
             let Some(resource) = known.followed(group, plural) else { continue };
             let cache = self.counted(resource);
             if !cache.is_synced() {
@@ -126,32 +195,41 @@ impl Controller {
     }
 }
 
-fn recount(quotas: &Index<ResourceQuota, Text>, queue: &WorkQueue<Key>, namespace: &Text) {
-    for quota in quotas.get(namespace) {
-        queue.add_after(quota.metadata.cache_key(), GATHER);
-    }
-}
-
 impl Reconcile for Controller {
     async fn reconcile(&self, key: &Key, client: &Client) -> Result<Next, Error> {
-        let Some(quota) = self.quotas.get_key(key) else { return Ok(Next::Done) };
+        let Some(quota) = self.quotas.get_key(key) else {
+            self.recount.waiting.lock().remove(key);
+            return Ok(Next::Done);
+        };
         self.kinds.known_first().await;
         let known = self.kinds.known();
+        let (settled, wait) = self.recount.settled(key);
         let (numbers, whole) = self.numbers(&known, &quota);
         let namespace = &*key.namespace;
-        let pods: Vec<Arc<Pod>> = self.pods.cache.list_in(namespace);
-        let (services, claims) = (self.services.list_in(namespace), self.claims.list_in(namespace));
-        let objects = Objects { pods: &pods, services: &services, claims: &claims, numbers: &numbers };
-        let hard = quota.spec.hard.clone();
-        let mut used = quota.status.used.clone().unwrap_or_default();
-        used.extend(usage::used(&quota, &objects, jiff::Timestamp::now()));
-        used.retain(|name, _| hard.contains_key(name));
-        let status = QuotaStatus { hard: Some(hard), used: Some(used) };
+        let objects = usage::Objects {
+            pods: &self.pods.cache.list_in(namespace),
+            services: &self.services.list_in(namespace),
+            volume_claims: &self.volume_claims.list_in(namespace),
+            device_claims: &self.device_claims.list_in(namespace),
+            classes: &self.classes.list(),
+            numbers: &numbers,
+        };
+        let counted = usage::used(&quota, &objects, jiff::Timestamp::now());
+        let level = usage::level(&quota, &counted, settled.as_ref());
+        let used = usage::written(&level.used);
+        let status = QuotaStatus { hard: Some(quota.spec.hard.clone()), used: Some(used) };
         write_status(client, &*quota, &quota.status, &status).await?;
-        Ok(match (whole, self.resync.is_zero()) {
+        if settled.is_some() {
+            self.recount.waiting.lock().remove(key);
+        }
+        if level.again {
+            self.recount.quota(key.clone(), status.used.as_ref());
+        }
+        let next = match (whole, self.resync.is_zero()) {
             (false, _) => Next::After(UNLISTED),
             (true, true) => Next::Done,
             (true, false) => Next::After(self.resync),
-        })
+        };
+        Ok(next.or(Next::after(wait)))
     }
 }

@@ -1,11 +1,11 @@
 use std::sync::Arc;
 
 use client::Text;
-use controllers::views::{PersistentVolumeClaim, Pod, ResourceQuota, Service};
+use controllers::views::{DeviceClass, PersistentVolumeClaim, Pod, ResourceClaim, ResourceQuota, Service};
 use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
 
-use super::usage::{Objects, counted, used};
+use super::usage::{Objects, by_number, level, used, written};
 
 fn read<T: serde::de::DeserializeOwned>(tree: Value) -> T {
     serde_json::from_value(tree).unwrap()
@@ -28,15 +28,32 @@ fn check(spec: Value, pods: &[Arc<Pod>], expect: Value) {
     let numbers: FxHashMap<Text, i64> =
         [("count/jobs.batch".into(), 4), ("configmaps".into(), 2)].into_iter().collect();
     let quota: ResourceQuota = read(json!({"spec": spec}));
-    let objects = Objects { pods, services: &services, claims: &claims, numbers: &numbers };
+    let classes: [Arc<DeviceClass>; 1] =
+        [read(json!({"metadata": {"name": "gpu"}, "spec": {"extendedResourceName": "example.com/gpu"}}))];
+    let device_claims: [Arc<ResourceClaim>; 1] =
+        [read(json!({"metadata": {"name": "r"}, "spec": {"devices": {"requests": [
+        {"name": "a", "exactly": {"deviceClassName": "gpu", "allocationMode": "ExactCount", "count": 3}},
+        {"name": "b", "firstAvailable": [{"deviceClassName": "nic", "allocationMode": "All"}]}]}}}))];
+    let objects = Objects {
+        pods,
+        services: &services,
+        volume_claims: &claims,
+        device_claims: &device_claims,
+        classes: &classes,
+        numbers: &numbers,
+    };
     let found = used(&quota, &objects, "2026-01-01T00:00:00Z".parse().unwrap());
-    assert_eq!(json!(found), expect, "{spec}");
+    assert_eq!(json!(written(&found)), expect, "{spec}");
 }
 
 #[test]
 fn amounts() {
-    let two =
-        || container(json!({"cpu": "100m", "memory": "1Gi"}), json!({"cpu": "1", "example.com/gpu": "2"}));
+    let two = || {
+        container(
+            json!({"cpu": "100m", "memory": "1Gi", "example.com/fpga": "2"}),
+            json!({"cpu": "1", "example.com/fpga": "2"}),
+        )
+    };
     let pods = [
         pod(json!({"containers": [two(), two()]})),
         pod(json!({"containers": [two()], "initContainers": [container(json!({"cpu": "1"}), json!({}))]})),
@@ -53,14 +70,17 @@ fn amounts() {
             "requests.cpu",
             "memory",
             "limits.cpu",
-            "limits.example.com/gpu",
+            "limits.example.com/fpga",
+            "requests.example.com/fpga",
             "requests.ephemeral-storage",
+            "count/pods",
         ]),
         &pods,
-        json!({"cpu": "1200m", "limits.cpu": "3", "limits.example.com/gpu": "6", "memory": "3Gi", "pods": "2", "requests.cpu": "1200m", "requests.ephemeral-storage": "0"}),
+        json!({"cpu": "1200m", "count/pods": "4", "limits.cpu": "3", "requests.example.com/fpga": "6", "memory": "3Gi", "pods": "2", "requests.cpu": "1200m", "requests.ephemeral-storage": "0"}),
     );
     check(
         hard(&[
+            "services",
             "services.nodeports",
             "services.loadbalancers",
             "count/jobs.batch",
@@ -68,7 +88,7 @@ fn amounts() {
             "unknown/thing",
         ]),
         &[],
-        json!({"services.nodeports": "2", "services.loadbalancers": "1", "count/jobs.batch": "4", "configmaps": "2"}),
+        json!({"services": "1", "services.nodeports": "2", "services.loadbalancers": "1", "count/jobs.batch": "4", "configmaps": "2"}),
     );
     check(
         hard(&[
@@ -115,10 +135,52 @@ fn scopes() {
 }
 
 #[test]
+fn devices() {
+    check(
+        json!({"hard": {
+            "count/resourceclaims.resource.k8s.io": "9",
+            "gpu.deviceclass.resource.k8s.io/devices": "9",
+            "nic.deviceclass.resource.k8s.io/devices": "9",
+            "requests.example.com/gpu": "9",
+            "requests.deviceclass.resource.kubernetes.io/gpu": "9",
+        }}),
+        &[],
+        json!({
+            "count/resourceclaims.resource.k8s.io": "1",
+            "gpu.deviceclass.resource.k8s.io/devices": "3",
+            "nic.deviceclass.resource.k8s.io/devices": "32",
+            "requests.example.com/gpu": "3",
+            "requests.deviceclass.resource.kubernetes.io/gpu": "3",
+        }),
+    );
+}
+
+#[test]
+fn less_is_said_only_of_what_has_settled() {
+    let check = |known: Value, counted: &str, settled: Option<&str>, expect: (&str, bool)| {
+        let quota: ResourceQuota =
+            read(json!({"spec": {"hard": {"pods": "9"}}, "status": {"hard": {"pods": "9"}, "used": known}}));
+        let counted = [("pods".to_owned(), counted.parse().unwrap())].into();
+        let settled = settled.map(|text| [("pods".into(), text.into())].into());
+        let level = level(&quota, &counted, settled.as_ref());
+        assert_eq!((json!(written(&level.used))["pods"].as_str().unwrap(), level.again), expect);
+    };
+    let known = json!({"pods": "7"});
+    check(known.clone(), "5", None, ("7", true));
+    check(known.clone(), "5", Some("7"), ("5", false));
+    // two were charged meanwhile, which may be counted or not
+    check(known.clone(), "3", Some("5"), ("5", true));
+    check(known.clone(), "6", Some("5"), ("7", true));
+    check(known.clone(), "7", None, ("7", false));
+    check(known.clone(), "8", None, ("8", false));
+    check(json!({}), "8", None, ("8", true));
+}
+
+#[test]
 fn names_of_what_is_counted() {
-    assert_eq!(counted("count/deployments.apps"), Some(("deployments", "apps")));
-    assert_eq!(counted("count/widgets.example.com"), Some(("widgets", "example.com")));
-    assert_eq!(counted("count/pods"), Some(("pods", "")));
-    assert_eq!(counted("secrets"), Some(("secrets", "")));
-    assert_eq!(counted("pods"), None);
+    assert_eq!(by_number("count/deployments.apps"), Some(("deployments", "apps")));
+    assert_eq!(by_number("count/widgets.example.com"), Some(("widgets", "example.com")));
+    assert_eq!(by_number("count/pods"), None);
+    assert_eq!(by_number("secrets"), Some(("secrets", "")));
+    assert_eq!(by_number("pods"), None);
 }
