@@ -61,6 +61,9 @@ pub trait Context: Send + Sync {
     /// The other versions of a resource that are served.
     fn versions(&self, resource: &Kind) -> Vec<Arc<Kind>>;
 
+    /// What is served of a kind.
+    fn kind(&self, gvk: &Gvk<'_>) -> Option<Arc<Kind>>;
+
     /// A text for a `Warning` header.
     fn warn(&self, text: String);
 

@@ -115,11 +115,6 @@ impl Chain {
         Chain { plugins }
     }
 
-    /// Names of the plugins that run, as flags name them.
-    pub fn names(&self) -> impl Iterator<Item = &'static str> {
-        self.plugins.iter().map(|plugin| plugin.name())
-    }
-
     /// The plan of a kind.
     pub fn plan(&self, resource: &Resource) -> Plan {
         let all = |subresource: &str| {

@@ -13,6 +13,9 @@ mod webhooks;
 
 pub use attributes::{Attributes, Context, Gvk, Operation, User};
 pub use chain::{Chain, Plan, Plugin, Point, Round};
-pub use plugins::{Settings, on_by_default, standard};
-pub use services::{Found, Question, Services};
+pub use plugins::{
+    ALL, Entry, EventLimit, EventSource, Level, LevelVersion, Limited, PodSecuritySettings, Policy,
+    ScopeExpression, Settings, TolerationSettings, Version, on_by_default, standard,
+};
+pub use services::{Change, Found, Question, Services};
 pub use webhooks::{CallError, Called, ClientConfig, Hook, ServiceReference};

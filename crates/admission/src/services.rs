@@ -20,6 +20,9 @@ pub struct Question<'a> {
     pub name: &'a str,
 }
 
+/// Edits a stored object, or says why it must not be.
+pub type Change<'a> = &'a (dyn Fn(&mut Tree) -> Result<(), Status> + Send + Sync);
+
 /// An object, where there is one.
 pub type Found = Result<Option<Arc<Tree>>, Status>;
 
@@ -41,6 +44,20 @@ pub trait Services: Send + Sync {
             found => found,
         }
     }
+
+    /// Creates an object as the server itself.
+    async fn create(&self, group: &str, plural: &str, namespace: &str, object: Tree) -> Result<Tree, Status>;
+
+    /// Changes the status of an object, as the server itself: under the version that `change` saw, again when another write came
+    /// between. Answers the object as it was stored.
+    async fn update_status(
+        &self,
+        group: &str,
+        plural: &str,
+        namespace: &str,
+        name: &str,
+        change: Change<'_>,
+    ) -> Result<Tree, Status>;
 
     async fn allows(&self, user: &User<'_>, question: &Question<'_>) -> bool;
 

@@ -19,6 +19,7 @@ pub type Right = (&'static str, &'static str, &'static str);
 pub struct Objects {
     pub objects: HashMap<String, Arc<Tree>>,
     pub rights: Vec<Right>,
+    pub created: parking_lot::Mutex<Vec<String>>,
 }
 
 impl Objects {
@@ -65,6 +66,22 @@ impl Services for Objects {
         Err(CallError { reason: "nobody is there".to_owned(), code: 503 })
     }
 
+    async fn create(&self, _: &str, plural: &str, _: &str, object: Tree) -> Result<Tree, Status> {
+        self.created.lock().push(format!("{plural}/{}", text(&object, "metadata.name")));
+        Ok(object)
+    }
+
+    async fn update_status(
+        &self,
+        _: &str,
+        plural: &str,
+        namespace: &str,
+        name: &str,
+        _: Change<'_>,
+    ) -> Result<Tree, Status> {
+        Err(Status::not_found("", plural, &format!("{namespace}/{name}")))
+    }
+
     fn called(&self, _: &Called<'_>) {}
 
     async fn allows(&self, _: &User<'_>, question: &Question<'_>) -> bool {
@@ -78,6 +95,10 @@ pub struct Silent;
 impl Context for Silent {
     fn versions(&self, _: &Kind) -> Vec<Arc<Kind>> {
         Vec::new()
+    }
+
+    fn kind(&self, _: &Gvk<'_>) -> Option<Arc<Kind>> {
+        None
     }
 
     fn warn(&self, _: String) {}
@@ -142,7 +163,8 @@ pub fn ready<T>(future: impl Future<Output = T>) -> T {
 
 fn run(case: &Case<'_>, mut object: Tree, old: Option<&Tree>) -> Result<Tree, String> {
     let services: Arc<dyn Services> = Arc::new(objects());
-    let chain = standard(&services, Settings::default(), |_| true);
+    let chain =
+        standard(&services, &Settings::default(), |name| on_by_default(name) || name == "NodeRestriction");
     let groups =
         if case.user.starts_with("system:node:") { vec!["system:nodes".to_owned()] } else { Vec::new() };
     let extra = BTreeMap::new();
@@ -287,7 +309,8 @@ fn service_accounts_with_impossible_names() {
 fn plugins_run_where_they_have_something_to_do() {
     let services: Arc<dyn Services> = Arc::new(objects());
     let webhooks = ["MutatingAdmissionWebhook", "ValidatingAdmissionWebhook"];
-    let chain = standard(&services, Settings::default(), |name| !webhooks.contains(&name));
+    let chain =
+        standard(&services, &Settings::default(), |name| on_by_default(name) && !webhooks.contains(&name));
     let idle = |plural: &str, subresource: &str, operation| {
         let resource = registry::kind::built_in("", "v1", plural).unwrap();
         chain.plan(resource).is_idle(subresource, operation)

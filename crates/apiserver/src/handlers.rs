@@ -103,7 +103,7 @@ impl Server {
         let webhooks = Webhooks::new(resources.clone());
         let services: Arc<dyn admission::Services> =
             Arc::new(ServerServices { resources: own, authorizer: may, webhooks });
-        let admission = admission::standard(&services, settings.tolerations, enabled);
+        let admission = admission::standard(&services, &settings.admission, enabled);
         let catalog = ArcSwap::from_pointee(Catalog::built_in(&settings.served));
         let address = std::sync::OnceLock::new();
         let server = Arc::new(Server {

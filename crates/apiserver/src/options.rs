@@ -17,6 +17,7 @@ use crate::served::Served;
 
 pub use authentication::Anonymous;
 pub use guards::Guards;
+pub use plugins::Plugins;
 pub use unsupported::UNSUPPORTED;
 
 /// What `--storage-media-type` may be.
@@ -138,10 +139,11 @@ pub struct Options {
     #[command(flatten)]
     pub guards: Guards,
 
-    #[arg(long, value_delimiter = ',')]
-    pub enable_admission_plugins: Vec<String>,
-    #[arg(long, value_delimiter = ',')]
-    pub disable_admission_plugins: Vec<String>,
+    #[command(flatten)]
+    pub admission: Plugins,
+    /// What the files say to admission plugins.
+    #[arg(skip)]
+    pub plugin_settings: admission::Settings,
     #[arg(long, default_value_t = 300)]
     pub default_not_ready_toleration_seconds: i64,
     #[arg(long, default_value_t = 300)]
@@ -245,7 +247,7 @@ impl Options {
             Err(mistake) => errors.push(mistake),
         }
         errors.extend(self.guards.mistakes());
-        errors.extend(plugins::mistakes(&self.enable_admission_plugins, &self.disable_admission_plugins));
+        errors.extend(self.admission.mistakes());
         if self.min_request_timeout < 0 {
             errors.push("--min-request-timeout can not be negative value".to_owned());
         }
@@ -270,6 +272,12 @@ impl Options {
         }
         if errors.is_empty() {
             errors.extend(self.guards.refusal());
+        }
+        if errors.is_empty() {
+            match self.admission.settings() {
+                Ok(settings) => self.plugin_settings = settings,
+                Err(mistake) => errors.push(mistake),
+            }
         }
         if !errors.is_empty() {
             return Err(match errors.as_slice() {
@@ -316,20 +324,6 @@ impl Options {
             ("proxy-client-key-file", self.proxy_client_key_file.is_some()),
         ];
         set.into_iter().filter(|(_, set)| *set).map(|(name, _)| name).collect()
-    }
-
-    /// Whether an admission plugin is to run.
-    pub fn admits(&self, plugin: &str) -> bool {
-        let listed = |list: &[String]| list.iter().any(|own| own == plugin);
-        !listed(&self.disable_admission_plugins)
-            && (listed(&self.enable_admission_plugins) || admission::on_by_default(plugin))
-    }
-
-    /// Upstream's plugins that are to run and are not among `known`.
-    pub fn absent_plugins(&self, known: &[&str]) -> Vec<&'static str> {
-        plugins::wanted(&self.enable_admission_plugins, &self.disable_admission_plugins)
-            .filter(|name| !known.contains(name))
-            .collect()
     }
 
     /// The port of the secure listener.
@@ -383,12 +377,6 @@ mod tests {
         );
         check("--min-request-timeout=-1", "--min-request-timeout can not be negative value");
         check("--runtime-config=foo/v1=true", "unknown api groups foo/v1");
-        check("--enable-admission-plugins=Foo", "enable-admission-plugins plugin \"Foo\" is unknown");
-        assert_eq!(
-            complete(&["--enable-admission-plugins=LimitRanger", "--disable-admission-plugins=LimitRanger"])
-                .unwrap_err(),
-            "[LimitRanger] in enable-admission-plugins and disable-admission-plugins overlapped"
-        );
     }
 
     #[test]
@@ -401,12 +389,7 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
-        let options = complete(&[
-            "--enable-admission-plugins=AlwaysPullImages",
-            "--disable-admission-plugins=Priority",
-        ]);
-        let absent = options.unwrap().absent_plugins(&["NamespaceLifecycle", "NodeRestriction"]);
-        assert!(absent.contains(&"AlwaysPullImages") && absent.contains(&"ServiceAccount"));
-        assert!(!absent.contains(&"Priority") && !absent.contains(&"NamespaceLifecycle"));
+        let options = complete(&["--disable-admission-plugins=MutatingAdmissionPolicy"]).unwrap();
+        assert!(!options.admission.absent().contains(&"MutatingAdmissionPolicy"));
     }
 }

@@ -18,8 +18,8 @@ pub struct Settings {
     /// Deletes leave finalizers for the garbage collector where their propagation policy asks for it.
     pub garbage_collector: bool,
     pub allow_privileged: bool,
-    /// Flags of admission plugins: how long pods tolerate nodes that are not ready or unreachable.
-    pub tolerations: admission::Settings,
+    /// What flags and configuration files say to admission plugins.
+    pub admission: admission::Settings,
     /// Components that `componentstatuses` reports.
     pub components: Vec<Component>,
 }
@@ -33,7 +33,7 @@ impl Default for Settings {
             min_request_timeout: 1800,
             garbage_collector: true,
             allow_privileged: false,
-            tolerations: admission::Settings::default(),
+            admission: admission::Settings::default(),
             components: Vec::new(),
         }
     }
@@ -49,9 +49,10 @@ impl Settings {
             min_request_timeout: options.min_request_timeout.unsigned_abs(),
             garbage_collector: options.enable_garbage_collector,
             allow_privileged: options.allow_privileged,
-            tolerations: admission::Settings {
+            admission: admission::Settings {
                 not_ready_seconds: options.default_not_ready_toleration_seconds,
                 unreachable_seconds: options.default_unreachable_toleration_seconds,
+                ..options.plugin_settings.clone()
             },
             components: Component::all(options),
         }

@@ -30,9 +30,6 @@ pub struct Guards {
     pub encryption_provider_config: String,
     #[arg(long)]
     pub encryption_provider_config_automatic_reload: bool,
-    /// A file of kind AdmissionConfiguration. One that configures a plugin is refused.
-    #[arg(long, default_value = "")]
-    pub admission_control_config_file: String,
     /// A file of kind EgressSelectorConfiguration. One that asks for anything but direct connections is refused.
     #[arg(long, default_value = "")]
     pub egress_selector_config_file: String,
@@ -224,28 +221,7 @@ impl Guards {
                 (Err(error), reading) => format!("{reading} {path:?}: {error}"),
             });
         }
-        self.admission().or_else(|| self.egress()).or_else(|| self.harmless())
-    }
-
-    fn admission(&self) -> Option<String> {
-        let path = &self.admission_control_config_file;
-        let text = match read(path) {
-            _ if path.is_empty() => return None,
-            Ok(text) => text,
-            Err(error) => {
-                return Some(format!(
-                    "failed to apply admission: failed to read plugin config: unable to read admission control configuration from {path:?} [{error}]"
-                ));
-            }
-        };
-        match configured_plugins(&text) {
-            Ok(plugins) if plugins.is_empty() => None,
-            Ok(plugins) => Some(format!(
-                "--admission-control-config-file: configuration of the admission plugins {} is not supported yet",
-                plugins.join(", ")
-            )),
-            Err(error) => Some(format!("failed to apply admission: failed to read plugin config: {error}")),
-        }
+        self.egress().or_else(|| self.harmless())
     }
 
     fn egress(&self) -> Option<String> {
@@ -287,39 +263,6 @@ impl Guards {
 
 fn given(path: &str) -> Option<Result<String, String>> {
     (!path.is_empty()).then(|| read(path))
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct AdmissionConfiguration {
-    plugins: Vec<Plugin>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Plugin {
-    name: String,
-    path: String,
-    configuration: Option<api::Tree>,
-}
-
-/// Plugins of which a file says more than the name.
-fn configured_plugins(text: &str) -> Result<Vec<String>, String> {
-    let configuration: AdmissionConfiguration = daemon::config::strict(
-        text,
-        "apiserver.config.k8s.io",
-        &["v1", "v1alpha1"],
-        "AdmissionConfiguration",
-    )
-    .or_else(|error| {
-        let old = daemon::config::strict(text, "apiserver.k8s.io", &["v1alpha1"], "AdmissionConfiguration");
-        old.map_err(|_| error)
-    })?;
-    let plugins = configuration.plugins.into_iter();
-    Ok(plugins
-        .filter(|plugin| !plugin.path.is_empty() || plugin.configuration.is_some())
-        .map(|plugin| plugin.name)
-        .collect())
 }
 
 #[derive(Default, Deserialize)]

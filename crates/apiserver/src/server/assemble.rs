@@ -93,9 +93,9 @@ pub async fn front(
         Some(issuer.clone()),
         vec![services.clone(), Arc::new(escalation), Arc::new(changes)],
         settings,
-        |name| options.admits(name),
+        |name| options.admission.admits(name) && gated(name, gates),
     );
-    let absent = options.absent_plugins(&server.admission.names().collect::<Vec<_>>());
+    let absent = options.admission.absent();
     if !absent.is_empty() {
         tracing::warn!("admission plugins {} are accepted and have no effect yet", absent.join(", "));
     }
@@ -159,6 +159,15 @@ pub async fn front(
         timeout: *options.request_timeout,
         streams_need_create: gates.enabled("AuthorizePodWebsocketUpgradeCreatePermission"),
     }))
+}
+
+/// Whether the feature is on that an admission plugin belongs to.
+fn gated(plugin: &str, gates: &FeatureGates) -> bool {
+    match plugin {
+        "PodTopologyLabels" => gates.enabled("PodTopologyLabelsAdmission"),
+        "PodGroupProtection" => gates.enabled("GenericWorkload"),
+        _ => true,
+    }
 }
 
 /// etcd, by its flags. Does not wait for it.

@@ -218,6 +218,13 @@ impl Context for Request {
         self.catalog.other_versions(resource)
     }
 
+    fn kind(&self, gvk: &Gvk<'_>) -> Option<Arc<Kind>> {
+        let mut kinds = self.catalog.kinds();
+        kinds
+            .find(|own| own.group == gvk.group && own.version == gvk.version && own.kind == gvk.kind)
+            .cloned()
+    }
+
     fn warn(&self, text: String) {
         Request::warn(self, text);
     }

@@ -131,13 +131,7 @@ fn files_say_who_may_come_and_what_they_may() {
 }
 
 #[test]
-fn a_plugin_or_an_egress_that_is_configured_is_named() {
-    let head = "apiVersion: apiserver.config.k8s.io/v1\nkind: AdmissionConfiguration\n";
-    let plugins = |text: &str| configured_plugins(&format!("{head}plugins: {text}")).unwrap();
-    assert_eq!(
-        plugins("[{name: PodSecurity, configuration: {a: 1}}, {name: A}, {name: B, path: x}]"),
-        ["PodSecurity", "B"]
-    );
+fn an_egress_that_is_configured_is_named() {
     let head = "apiVersion: apiserver.k8s.io/v1beta1\nkind: EgressSelectorConfiguration\n";
     let egress = |text: &str| proxied_egress(&format!("{head}egressSelections: {text}")).unwrap();
     assert!(egress("[{name: cluster, connection: {proxyProtocol: Direct}}]").is_empty());

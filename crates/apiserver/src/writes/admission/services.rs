@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use admission::{CallError, Called, ClientConfig, Found, Hook, Question, Services};
+use admission::{CallError, Called, Change, ClientConfig, Found, Hook, Question, Services};
 use api::{Status, Tree};
 use async_trait::async_trait;
 use cel::Check;
@@ -62,6 +62,28 @@ impl Services for ServerServices {
 
     fn called(&self, called: &Called<'_>) {
         webhooks::count(called);
+    }
+
+    async fn create(&self, group: &str, plural: &str, namespace: &str, object: Tree) -> Result<Tree, Status> {
+        match row(group, plural) {
+            Some(resource) => self.resources.create(resource, namespace, object).await,
+            None => Err(Status::not_found(group, plural, "")),
+        }
+    }
+
+    async fn update_status(
+        &self,
+        group: &str,
+        plural: &str,
+        namespace: &str,
+        name: &str,
+        change: Change<'_>,
+    ) -> Result<Tree, Status> {
+        let Some(resource) = row(group, plural) else {
+            return Err(Status::not_found(group, plural, name));
+        };
+        let change = |tree: &mut Tree| change(tree).map(|()| true);
+        self.resources.update(resource, "status", namespace, name, &change).await
     }
 
     async fn check(&self, user: &admission::User<'_>, check: &Check) -> cel::Answer {
