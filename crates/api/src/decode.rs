@@ -11,6 +11,7 @@ mod node;
 mod repeated;
 mod request;
 mod times;
+mod yaml;
 
 pub use request::{Expected, Format, Object, any, object, put_type_meta};
 
@@ -58,8 +59,7 @@ pub fn json(bytes: &[u8], message: MessageRef<'_>, strictness: Strictness) -> Re
 
 /// Decodes YAML as an object of a message.
 pub fn yaml(bytes: &[u8], message: MessageRef<'_>, strictness: Strictness) -> Result<Decoded, Error> {
-    let node = node::parse_yaml(bytes).map_err(Error::Syntax)?;
-    check::check(&node, check::Source::Yaml, message, strictness)
+    yaml::parse(bytes).map_err(Error::Syntax)?.decoded(message, strictness)
 }
 
 /// Checks and orders a tree that came from elsewhere, a patch's result for instance.
@@ -69,8 +69,7 @@ pub fn tree(tree: &Tree, message: MessageRef<'_>, strictness: Strictness) -> Res
 
 /// Keys that a YAML or JSON document gives twice, worded as upstream's reader of YAML words them.
 pub fn repeated_keys(bytes: &[u8]) -> Vec<String> {
-    let keys = node::repeated_keys(bytes).into_iter();
-    keys.map(|(line, key)| format!("line {line}: key {key:?} already set in map")).collect()
+    yaml::parse(bytes).map(|document| document.repeated).unwrap_or_default()
 }
 
 /// A document without a model. Errors are worded as upstream's scanner words them.

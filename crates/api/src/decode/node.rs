@@ -1,11 +1,8 @@
 //! A document before its types are known: with duplicate keys, and numbers as they were written.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use crate::tree::{Number, Object, Tree};
-use serde::Deserialize;
-use serde::de::{MapAccess, SeqAccess, Visitor};
 
 /// Objects and lists within each other; beyond it a document is refused.
 const MAX_DEPTH: usize = 400;
@@ -66,11 +63,9 @@ impl<'a> Node<'a> {
     }
 }
 
+/// A whole number where it fits, as upstream reads a number that has no type.
 fn number(text: &str) -> Tree {
     if let Ok(value) = text.parse::<i64>() {
-        return Tree::from(value);
-    }
-    if let Ok(value) = text.parse::<u64>() {
         return Tree::from(value);
     }
     text.parse().ok().and_then(Number::from_f64).map_or(Tree::Null, Tree::Number)
@@ -89,234 +84,6 @@ impl<'a> From<&'a Tree> for Node<'a> {
                 Span::default(),
             ),
         }
-    }
-}
-
-/// The first of the documents in `bytes`.
-fn first_document(bytes: &[u8]) -> &[u8] {
-    let mut begun = false;
-    let mut at = 0;
-    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-        let text = line.trim_ascii_end();
-        if text == b"---" || text.starts_with(b"--- ") || text == b"..." {
-            if begun {
-                return &bytes[..at];
-            }
-        } else {
-            begun |= !text.is_empty() && !text.starts_with(b"#") && !text.starts_with(b"%");
-        }
-        at += line.len();
-    }
-    bytes
-}
-
-pub(super) fn parse_yaml(bytes: &[u8]) -> Result<Node<'static>, String> {
-    let bytes = first_document(bytes);
-    let mut options = serde_saphyr::Options::default();
-    options.duplicate_keys = serde_saphyr::DuplicateKeyPolicy::PassThrough;
-    options.legacy_octal_numbers = true;
-    options.non_finite_float_policy = serde_saphyr::NonFiniteFloatPolicy::PassThrough;
-    serde_saphyr::from_slice_with_options(bytes, options).map_err(|error| {
-        let text = error.to_string();
-        let line = text.lines().next().unwrap_or_default();
-        // YAML features without a JSON equivalent have messages of their own.
-        match [KEY, VALUE].iter().find_map(|words| line.find(words)) {
-            Some(at) => line[at..].to_owned(),
-            None => format!("yaml: {}", located(line)),
-        }
-    })
-}
-
-/// The lines and names of keys that a map has twice.
-pub(super) fn repeated_keys(bytes: &[u8]) -> Vec<(u64, String)> {
-    let mut options = serde_saphyr::Options::default();
-    options.duplicate_keys = serde_saphyr::DuplicateKeyPolicy::PassThrough;
-    let keys = serde_saphyr::from_slice_with_options::<Keys>(first_document(bytes), options);
-    keys.map(|keys| keys.repeated).unwrap_or_default()
-}
-
-/// Keys that are repeated somewhere below a value.
-#[derive(Default)]
-struct Keys {
-    repeated: Vec<(u64, String)>,
-}
-
-impl<'de> Deserialize<'de> for Keys {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(KeysVisitor)
-    }
-}
-
-struct KeysVisitor;
-
-macro_rules! none_of {
-    ($($visit:ident: $of:ty),*) => {$(
-        fn $visit<E>(self, _: $of) -> Result<Keys, E> {
-            Ok(Keys::default())
-        }
-    )*};
-}
-
-impl<'de> Visitor<'de> for KeysVisitor {
-    type Value = Keys;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value")
-    }
-
-    none_of!(visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64, visit_str: &str);
-
-    fn visit_unit<E>(self) -> Result<Keys, E> {
-        Ok(Keys::default())
-    }
-
-    fn visit_none<E>(self) -> Result<Keys, E> {
-        Ok(Keys::default())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Keys, A::Error> {
-        let mut keys = Keys::default();
-        while let Some(below) = items.next_element::<Keys>()? {
-            keys.repeated.extend(below.repeated);
-        }
-        Ok(keys)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Keys, A::Error> {
-        let mut keys = Keys::default();
-        let mut seen = std::collections::HashSet::new();
-        while let Some(key) = members.next_key::<serde_saphyr::Spanned<String>>()? {
-            if !seen.insert(key.value.clone()) {
-                keys.repeated.push((key.referenced.line(), key.value));
-            }
-            keys.repeated.extend(members.next_value::<Keys>()?.repeated);
-        }
-        Ok(keys)
-    }
-}
-
-/// The text of an error in YAML as upstream has it: with its line where that is not the first.
-fn located(text: &str) -> String {
-    let parsed = text.strip_prefix("error: line ").and_then(|rest| {
-        let (line, rest) = rest.split_once(" column ")?;
-        Some((line, rest.split_once(": ")?.1))
-    });
-    match parsed {
-        Some(("1", text)) => text.to_owned(),
-        Some((line, text)) => format!("line {line}: {text}"),
-        None => text.to_owned(),
-    }
-}
-
-const KEY: &str = "unsupported map key of type: ";
-const VALUE: &str = "json: unsupported value: ";
-
-/// A value in the syntax of Go, as the message on a key of no use shows it.
-fn go_syntax(node: &Node<'_>) -> String {
-    match node {
-        Node::Null => "<nil>".to_owned(),
-        Node::Bool(value) => value.to_string(),
-        Node::Number(text) => text.clone().into_owned(),
-        Node::String(text) => format!("{text:?}"),
-        Node::Array(items) => {
-            format!("[]interface {{}}{{{}}}", items.iter().map(go_syntax).collect::<Vec<_>>().join(", "))
-        }
-        Node::Object(entries, _) => {
-            let mut entries: Vec<String> =
-                entries.iter().map(|(key, value)| format!("{key:?}:{}", go_syntax(value))).collect();
-            entries.sort();
-            format!("map[interface {{}}]interface {{}}{{{}}}", entries.join(", "))
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Node<'static> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(NodeVisitor)
-    }
-}
-
-struct NodeVisitor;
-
-impl<'de> Visitor<'de> for NodeVisitor {
-    type Value = Node<'static>;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        formatter.write_str("a value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Node::Null)
-    }
-
-    fn visit_none<E>(self) -> Result<Self::Value, E> {
-        Ok(Node::Null)
-    }
-
-    fn visit_some<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
-        Ok(Node::Bool(value))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
-        Ok(Node::Number(Cow::Owned(value.to_string())))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
-        Ok(Node::Number(Cow::Owned(value.to_string())))
-    }
-
-    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Self::Value, E> {
-        let unsupported = match value {
-            f64::INFINITY => "+Inf",
-            f64::NEG_INFINITY => "-Inf",
-            value if value.is_nan() => "NaN",
-            _ => "",
-        };
-        if !unsupported.is_empty() {
-            return Err(E::custom(format!("{VALUE}{unsupported}")));
-        }
-        let mut text = Vec::new();
-        crate::json::write_double(value, &mut text);
-        Ok(Node::Number(Cow::Owned(String::from_utf8_lossy(&text).into_owned())))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Self::Value, E> {
-        Ok(Node::String(Cow::Owned(value.to_owned())))
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Self::Value, E> {
-        Ok(Node::String(Cow::Owned(value)))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = access.next_element()? {
-            items.push(item);
-        }
-        Ok(Node::Array(items))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
-        let mut entries = Vec::new();
-        while let Some((key, value)) = access.next_entry::<Node<'static>, Node<'static>>()? {
-            let key = match key {
-                Node::String(text) | Node::Number(text) => text,
-                Node::Bool(value) => Cow::Owned(value.to_string()),
-                Node::Null => {
-                    let words = format!("{KEY}%!s(<nil>), key: <nil>, value: {}", go_syntax(&value));
-                    return Err(serde::de::Error::custom(words));
-                }
-                _ => return Err(serde::de::Error::custom("a key that is not a scalar")),
-            };
-            entries.push((key, value));
-        }
-        // upstream reads YAML by way of JSON that it writes in order of the keys
-        entries.sort_by(|(one, _), (other, _)| one.cmp(other));
-        Ok(Node::Object(entries, Span::default()))
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::tree::Object as Members;
 
 use super::node::{self, Node};
-use super::{Decoded, Error, Strictness, check};
+use super::{Decoded, Error, Strictness, check, yaml};
 use crate::model::MessageRef;
 use crate::{Status, Tree, tables, wire};
 
@@ -89,13 +89,21 @@ pub fn object(
                 });
         }
         Format::Json | Format::Yaml => {
-            let node = match format {
-                Format::Yaml => node::parse_yaml(body).map_err(|error| unrecognized(&error))?,
-                _ => node::parse_json(body).map_err(|error| {
-                    unrecognized(&format!("couldn't get version/kind; json parse error: {error}"))
-                })?,
+            let document = match format {
+                Format::Yaml => Some(yaml::parse(body).map_err(|error| unrecognized(&error))?),
+                _ => None,
             };
-            let type_meta = type_meta(&node).map_err(|error| {
+            let json;
+            let node = match &document {
+                Some(document) => &document.node,
+                None => {
+                    json = node::parse_json(body).map_err(|error| {
+                        unrecognized(&format!("couldn't get version/kind; json parse error: {error}"))
+                    })?;
+                    &json
+                }
+            };
+            let type_meta = type_meta(node).map_err(|error| {
                 unrecognized(&format!("couldn't get version/kind; json parse error: {error}"))
             })?;
             if let Some(missing) = custom_type_meta(&type_meta, expected, body) {
@@ -107,11 +115,10 @@ pub fn object(
             found =
                 Found::resolve(&type_meta.0, &type_meta.1, expected).map_err(|error| unrecognized(&error))?;
             let message = found.message(expected)?;
-            let source = match format {
-                Format::Yaml => check::Source::Yaml,
-                _ => check::Source::Json(body),
+            result = match document {
+                Some(document) => document.decoded(message, strictness),
+                None => check::check(node, check::Source::Json(body), message, strictness),
             };
-            result = check::check(&node, source, message, strictness);
         }
     }
     let decoded = result.map_err(|error| match error {
@@ -147,7 +154,10 @@ pub fn object(
 /// Decodes a body without a model, for custom resources: duplicate fields are all that can be wrong.
 pub fn any(body: &[u8], format: Format) -> Result<Decoded, String> {
     let node = match format {
-        Format::Yaml => node::parse_yaml(body)?,
+        Format::Yaml => {
+            let document = yaml::parse(body)?;
+            return Ok(Decoded { tree: document.node.to_tree(), warnings: document.repeated });
+        }
         Format::Json => node::parse_json(body)?,
         Format::Protobuf => return Err("custom resources have no protobuf encoding".to_owned()),
     };

@@ -170,7 +170,10 @@ fn yaml_bodies() {
     let body = "metadata: {name: q}\ndata: {a: b, a: c}\nfoo: 1\nimmutable: y\n";
     let config_map = Expected::built_in("", "v1", "ConfigMap");
     let decoded = object(body.as_bytes(), Format::Yaml, config_map, Strictness::Warn).unwrap();
-    assert_eq!(decoded.warnings, [r#"duplicate field "data.a""#, r#"unknown field "foo""#]);
+    assert_eq!(decoded.warnings, [r#"line 2: key "a" already set in map"#, r#"unknown field "foo""#]);
+    let status = object(body.as_bytes(), Format::Yaml, config_map, Strictness::Strict).unwrap_err();
+    let words = "strict decoding error: yaml: unmarshal errors:\n  line 2: key \"a\" already set in map, unknown field \"foo\"";
+    assert!(status.message.ends_with(words), "{}", status.message);
     assert_eq!(decoded.tree["data"], json!({"a": "c"}));
     assert_eq!(decoded.tree["immutable"], json!(true));
     // of several wrong types the first in order of the keys
