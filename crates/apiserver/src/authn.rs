@@ -4,7 +4,6 @@
 
 mod bootstrap_token;
 mod header;
-mod impersonation;
 mod service_account;
 mod static_token;
 
@@ -20,7 +19,6 @@ use crate::resources::Resources;
 use crate::user::User;
 
 pub use header::RequestHeader;
-pub use impersonation::{Wanted, impersonated};
 pub use service_account::{ServiceAccounts, split_username};
 pub use static_token::StaticTokens;
 

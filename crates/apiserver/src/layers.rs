@@ -17,11 +17,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri
 use hyper::body::Incoming;
 
 use crate::aside::{self, LARGE_BODY};
-use crate::authn::{self, Authenticator, impersonated};
+use crate::authn::{self, Authenticator};
 use crate::authz::{Attributes, Authorizer};
 use crate::body::Body;
 use crate::flow::{Flow, Flows};
 use crate::handlers::{self, route::Route};
+use crate::impersonation::Impersonation;
 use crate::metrics;
 use crate::negotiate::status_response;
 use crate::proxy::Proxy;
@@ -49,6 +50,7 @@ pub struct Front {
     pub server: Arc<handlers::Server>,
     pub authenticator: Arc<Authenticator>,
     pub authorizer: Arc<Authorizer>,
+    pub impersonation: Impersonation,
     pub issuer: Arc<Issuer>,
     pub proxy: Proxy,
     pub healthz: Checks,
@@ -130,7 +132,8 @@ impl Front {
                 return Err(Status::unauthorized());
             }
         };
-        let (user, impersonator) = match self.impersonate(&user, &info, request.headers()).await? {
+        let other = self.impersonation.of(&user, &info, request.headers(), &self.authorizer).await?;
+        let (user, impersonator) = match other {
             Some(other) => (other, Some(user)),
             None => (user, None),
         };
@@ -208,29 +211,6 @@ impl Front {
             Ok(response) => response,
             Err(_) => Err(Status::timeout(late, 0)),
         }
-    }
-
-    async fn impersonate(
-        &self,
-        user: &User,
-        info: &RequestInfo,
-        headers: &HeaderMap,
-    ) -> Result<Option<User>, Status> {
-        let Some((other, wanted)) = impersonated(headers).map_err(Status::bad_request)? else {
-            return Ok(None);
-        };
-        for one in wanted {
-            let mut attributes =
-                Attributes::resource(user, "impersonate", one.group, one.resource, &one.namespace, &one.name);
-            attributes.subresource = &one.subresource;
-            if !self.authorizer.authorize(&attributes).await.allowed() {
-                let mode = if one.resource == "serviceaccounts" { "serviceaccount" } else { "user-info" };
-                let verb = format!("impersonate-on:{mode}:{}", info.verb);
-                let asked = Attributes { verb: &verb, ..Attributes::of(user, info) };
-                return Err(refusal::denied(&asked, ""));
-            }
-        }
-        Ok(Some(other))
     }
 
     /// Whoever opens a stream into a pod also writes to it: however it is asked for, that takes the right to `create` it.

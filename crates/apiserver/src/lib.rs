@@ -31,6 +31,7 @@ pub mod allocate;
 pub mod authn;
 pub mod authz;
 pub mod bootstrap;
+mod impersonation;
 pub mod keys;
 pub mod kinds;
 pub mod layers;

@@ -10,8 +10,8 @@ pub fn denied(attributes: &Attributes<'_>, reason: &str) -> Status {
     let user = &attributes.user.name;
     let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
     if !attributes.is_resource {
-        let message =
-            format!("forbidden: User {user:?} cannot {} path {:?}{reason}", attributes.verb, attributes.path);
+        let why = plain(format!("User {user:?} cannot {} path {:?}", attributes.verb, attributes.path));
+        let message = format!("forbidden: {why}{reason}");
         let mut status = Status::failure(403, "Forbidden", message);
         status.details = Some(Details::default());
         return status;
@@ -21,9 +21,18 @@ pub fn denied(attributes: &Attributes<'_>, reason: &str) -> Status {
         "" => "at the cluster scope".to_owned(),
         namespace => format!("in the namespace {namespace:?}"),
     };
-    let why = format!(
-        "User {user:?} cannot {} resource {resource:?} in API group {:?} {place}{reason}",
+    let why = plain(format!(
+        "User {user:?} cannot {} resource {resource:?} in API group {:?} {place}",
         attributes.verb, attributes.group
-    );
+    ));
+    let why = why + &reason;
     Status::forbidden(attributes.group, attributes.resource, attributes.name, &why)
+}
+
+/// What a request made up, so that no browser takes it for a page.
+fn plain(text: String) -> String {
+    match text.contains(['&', '<', '>']) {
+        true => text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;"),
+        false => text,
+    }
 }

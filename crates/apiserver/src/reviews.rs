@@ -156,6 +156,7 @@ fn check(plural: &str, namespace: &str, object: &Tree) -> Result<(), Status> {
     let spec = &object["spec"];
     let mut causes = Vec::new();
     let mut invalid = |field: &str, value: &Tree, why: &str| {
+        let value = String::from_utf8_lossy(&json::to_vec(value)).into_owned();
         let message = format!("Invalid value: {value}: {why}");
         causes.push(Cause { reason: "FieldValueInvalid".to_owned(), message, field: field.to_owned() });
     };
@@ -196,7 +197,7 @@ fn check(plural: &str, namespace: &str, object: &Tree) -> Result<(), Status> {
             rest.remove("namespace");
         }
         if !rest.is_empty() {
-            invalid("metadata", &Tree::Object(rest), "must be empty");
+            invalid("metadata", &object["metadata"], "must be empty");
         }
     }
     if plural == "localsubjectaccessreviews"

@@ -138,9 +138,6 @@ impl delegate::Tokens for Issuer {
         if request["spec"]["audiences"].as_array().is_none_or(Vec::is_empty) {
             request["spec"]["audiences"] = json!(self.api_audiences);
         }
-        if request["spec"]["expirationSeconds"].is_null() {
-            request["spec"]["expirationSeconds"] = json!(3600);
-        }
         if !request["metadata"].is_object() {
             request["metadata"] = json!({});
         }
@@ -205,6 +202,13 @@ impl delegate::Tokens for Issuer {
         let expires = jiff::Timestamp::from_second(now + seconds).map_err(Status::internal)?;
         request["status"] = json!({"token": token, "expirationTimestamp": expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()});
         Ok(request)
+    }
+}
+
+/// Fills what a request leaves out.
+pub fn default(request: &mut Tree) {
+    if request["spec"]["expirationSeconds"].is_null() {
+        request["spec"]["expirationSeconds"] = json!(3600);
     }
 }
 

@@ -8,6 +8,8 @@ use std::fmt::{self, Write as _};
 use api::Tree;
 use api::status::Cause;
 
+use crate::names;
+
 /// A place in an object, such as `spec.containers[0].ports[1].hostPort`.
 #[derive(Clone, Copy, Debug)]
 pub struct Path<'a> {
@@ -260,6 +262,27 @@ pub fn aggregate(causes: &[Cause]) -> String {
 pub fn invalid_message(group: &str, kind: &str, name: &str, causes: &[Cause]) -> String {
     let dot = if group.is_empty() { "" } else { "." };
     format!("{kind}{dot}{group} {} is invalid: {}", Quoted(name), aggregate(causes))
+}
+
+/// Checks a path behind a domain, which says whose it is.
+pub fn domain_path(value: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    if value.is_empty() {
+        errors.push(path.required(""));
+        return;
+    }
+    let Some((domain, rest)) =
+        value.split_once('/').filter(|(domain, rest)| !domain.is_empty() && !rest.is_empty())
+    else {
+        let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+        errors.push(path.invalid(value, detail));
+        return;
+    };
+    errors.extend(names::dns1123_subdomain(domain).iter().map(|problem| path.invalid(domain, problem)));
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&byte);
+    if !rest.bytes().all(fits) {
+        let detail = "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')";
+        errors.push(path.invalid(rest, detail));
+    }
 }
 
 #[cfg(test)]

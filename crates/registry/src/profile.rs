@@ -60,6 +60,8 @@ pub struct Profile {
     pub prepare: Option<Prepare>,
     /// The same for the status subresource.
     pub prepare_status: Option<Prepare>,
+    /// The object as its author is taken to have written it, where more is made of it than defaults.
+    pub owned: Option<fn(&Tree) -> Option<Tree>>,
     /// The object as the rules are to see it, where that is not as it is.
     pub view: Option<fn(&Tree) -> Tree>,
     pub check: Option<Check>,
@@ -101,6 +103,7 @@ impl Profile {
             immutable_first: &[],
             prepare: None,
             prepare_status: None,
+            owned: None,
             view: None,
             check: None,
             check_status: None,

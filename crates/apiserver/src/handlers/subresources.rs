@@ -14,7 +14,7 @@ use super::{Call, mutate, patch, read, render};
 use crate::body::Body;
 use crate::cache::filter::Filter;
 use crate::request::options::{Way, WriteOptions};
-use crate::tokens::check_names;
+use crate::tokens::{self, check_names};
 use crate::writes::ownership::Lone;
 use crate::writes::{self, admission};
 
@@ -59,6 +59,7 @@ async fn token(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Status> {
     let options = WriteOptions::parse(call.request, Way::Create)?;
     let expected = Expected::built_in("authentication.k8s.io", "v1", "TokenRequest");
     let mut request = decode(call, &body, expected, &options)?;
+    tokens::default(&mut request);
     writes::check_namespace(&mut request, call.namespace(), true)?;
     let write = call.write(&options);
     let lone = Lone::of("authentication.k8s.io", "v1", "TokenRequest", "authentication.k8s.io/v1");

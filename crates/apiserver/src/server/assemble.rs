@@ -25,6 +25,7 @@ use crate::cache::feed::Storage;
 use crate::extensions::Extensions;
 use crate::flow::Flows;
 use crate::handlers;
+use crate::impersonation::Impersonation;
 use crate::keys;
 use crate::layers::Front;
 use crate::options::Options;
@@ -148,6 +149,7 @@ pub async fn front(
         server,
         authenticator,
         authorizer: front_authorizer,
+        impersonation: Impersonation::new(gates.enabled("ConstrainedImpersonation")),
         issuer,
         proxy: Proxy::new(proxied, options, tunnels.clone()).map_err(Error::Options)?,
         healthz,

@@ -32,7 +32,9 @@ struct Served<'a> {
 
 impl<'a> Served<'a> {
     fn of(request: &'a Request, kind: &'a Arc<Kind>, subresource: &'a str) -> Served<'a> {
-        let kinds = request.catalog.versions(kind).map(|kind| (kind.api_version(), kind));
+        // entries of the same object in another group are let go
+        let kinds = request.catalog.versions(kind).filter(|other| other.group == kind.group);
+        let kinds = kinds.map(|kind| (kind.api_version(), kind));
         Served { subresource, kinds: kinds.collect() }
     }
 }
@@ -116,7 +118,13 @@ pub fn record_update(write: &Write<'_>, live: Option<&Tree>, new: &mut Tree) {
     }
     let versions = Served::of(write.request, write.resource, write.subresource);
     let live = live.unwrap_or_else(|| write.resource.empty());
-    record(write, &versions, &write.resource.api_version(), live, new);
+    let version = write.resource.api_version();
+    let Some(completed) = write.resource.profile.owned.and_then(|owned| owned(new)) else {
+        return record(write, &versions, &version, live, new);
+    };
+    let mut completed = completed;
+    record(write, &versions, &version, live, &mut completed);
+    managers::set(new, managers::take(&mut completed));
 }
 
 /// The same for an object of a kind that is no resource of its own.

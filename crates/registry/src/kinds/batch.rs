@@ -8,7 +8,7 @@ mod status;
 use api::Tree;
 use api::json;
 use api::status::Cause;
-use machinery::fieldpath::{Path, Shown};
+use machinery::fieldpath::{Path, Shown, domain_path};
 use machinery::{labels, names};
 
 use crate::internal;
@@ -54,6 +54,7 @@ pub(super) const PROFILES: &[Profile] = &[
         plural: "jobs",
         warn: Some(warnings::job),
         prepare: Some(prepare_job),
+        owned: Some(with_labels),
         check: Some(check_job),
         check_status: Some(status::check),
         orphans: true,
@@ -100,6 +101,16 @@ fn labels_of_template(job: &mut Tree) {
         let labels = get(job, "spec.template.metadata.labels").clone();
         put(ensure(job, "metadata"), "labels", labels);
     }
+}
+
+/// Labels of the template are the job's own before its pods get more.
+fn with_labels(job: &Tree) -> Option<Tree> {
+    let lacks = unset(get(job, "metadata.labels")) && !unset(get(job, "spec.template.metadata.labels"));
+    lacks.then(|| {
+        let mut job = job.clone();
+        labels_of_template(&mut job);
+        job
+    })
 }
 
 /// A job's pods bear its identity, and it selects them by that; unless its author sees to it.
@@ -209,24 +220,6 @@ fn job(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     if has(spec, "podFailurePolicy") && policy == "OnFailure" {
         let detail = "only \"Never\" is supported when podFailurePolicy is specified";
         errors.push(at.invalid(policy, detail));
-    }
-}
-
-/// A path behind a domain, which says whose it is.
-pub(super) fn domain_path(value: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
-    if value.is_empty() {
-        errors.push(path.required(""));
-        return;
-    }
-    match value.split_once('/') {
-        Some((domain, rest)) if !domain.is_empty() && !rest.is_empty() => {
-            errors
-                .extend(names::dns1123_subdomain(domain).iter().map(|problem| path.invalid(domain, problem)));
-        }
-        _ => {
-            let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
-            errors.push(path.invalid(value, detail));
-        }
     }
 }
 

@@ -3,10 +3,9 @@
 use api::Tree;
 use api::status::Cause;
 use machinery::bounds::{Seen, is_full};
-use machinery::fieldpath::Path;
+use machinery::fieldpath::{Path, domain_path};
 use machinery::{labels, names};
 
-use crate::kinds::batch::domain_path;
 use crate::kinds::probe;
 use crate::kinds::warnings;
 use crate::net;
