@@ -1,5 +1,4 @@
-//! The normal form of an answer: what differs from run to run has a name in angle brackets in its place, and what this server
-//! does not have yet (managed fields, the descriptions of columns) is left out.
+//! The normal form of an answer: what differs from run to run has a name in angle brackets in its place.
 
 use http::header::HeaderMap;
 use serde_json::{Map, Value, json};
@@ -43,13 +42,16 @@ fn content(body: &[u8]) -> Value {
 fn value(key: &str, tree: Value) -> Value {
     match tree {
         Value::Object(map) => {
-            let column = map.contains_key("priority") && map.contains_key("format");
-            let kept = map
-                .into_iter()
-                .filter(|(key, _)| *key != "managedFields" && !(column && key == "description"));
-            Value::Object(kept.map(|(key, inner)| (key.clone(), value(&key, inner))).collect())
+            Value::Object(map.into_iter().map(|(key, inner)| (key.clone(), value(&key, inner))).collect())
         }
-        Value::Array(items) => items.into_iter().map(|inner| value(key, inner)).collect::<Vec<_>>().into(),
+        Value::Array(items) => {
+            let mut items: Vec<_> = items.into_iter().map(|inner| value(key, inner)).collect();
+            if key == "managedFields" {
+                // in order of their times, which are all but the same
+                items.sort_by_key(Value::to_string);
+            }
+            items.into()
+        }
         Value::String(own) if own.is_empty() => own.into(),
         Value::String(own) => match key {
             "uid" | "creationTimestamp" | "token" | "continue" => format!("<{key}>").into(),
@@ -70,7 +72,6 @@ fn is_age(text: &str) -> bool {
 /// Text with its names, times and versions replaced.
 fn text(whole: &str) -> String {
     let mut out = whole.to_owned();
-    remove_managed_fields(&mut out);
     replace(&mut out, "<uid>", |rest| {
         let shape = [8, 4, 4, 4, 12];
         let mut at = 0;
@@ -147,21 +148,6 @@ fn replace_after(out: &mut String, mark: &str, matching: impl Fn(&str) -> Option
         at += found + mark.len();
         if let Some(length) = out.get(at..).and_then(&matching) {
             out.replace_range(at..at + length, by);
-        }
-    }
-}
-
-/// Managed fields as they stand in the JSON that a message quotes.
-fn remove_managed_fields(out: &mut String) {
-    for mark in ["\"managedFields\":[", "\\\"managedFields\\\":["] {
-        while let Some(start) = out.find(mark) {
-            let Some(end) = out[start..].find(']') else { return };
-            let end = start + end + 1;
-            // with the comma before it, or else the one behind
-            match out[..start].ends_with(',') {
-                true => out.replace_range(start - 1..end, ""),
-                false => out.replace_range(start..end + usize::from(out[end..].starts_with(',')), ""),
-            }
         }
     }
 }
