@@ -128,8 +128,12 @@ async fn privileged_containers_are_refused_unless_allowed() {
 
 #[tokio::test]
 async fn tolerations_follow_the_flags() {
-    let tolerations = admission::Settings { not_ready_seconds: 7, unreachable_seconds: 8 };
-    let rig = Rig::with(Settings { tolerations, ..Settings::default() }).await;
+    let admission = admission::Settings {
+        not_ready_seconds: 7,
+        unreachable_seconds: 8,
+        ..admission::Settings::default()
+    };
+    let rig = Rig::with(Settings { admission, ..Settings::default() }).await;
     let (_, pod) = rig.ask(Method::POST, "/api/v1/namespaces/default/pods", pod(false)).await;
     let seconds: Vec<i64> = pod["spec"]["tolerations"]
         .as_array()
