@@ -131,6 +131,7 @@ impl Kubelet {
         let volumes = volumes::Manager::new(
             parts.paths.clone(),
             parts.objects.clone(),
+            parts.events.clone(),
             volumes::Node { name: parts.node_name.clone(), allocatable },
         );
         let resolv_conf = resolv_conf::File::new(config.resolv_conf.as_deref().unwrap_or("/etc/resolv.conf"));
@@ -271,7 +272,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     let informers = client.clone().map(Informers::new);
     let objects: Arc<dyn Objects> = match (&client, &informers) {
         (Some(client), Some(informers)) => {
-            Arc::new(ApiObjects::new(client.clone(), informers.all::<Service>()))
+            Arc::new(ApiObjects::new(client.clone(), informers.all::<Service>(), &node_name))
         }
         _ => Arc::new(Standalone::default()),
     };

@@ -5,6 +5,7 @@
 //! (claims, CSI and the network file systems) are not set up yet and say so.
 
 pub mod atomic;
+mod certificates;
 mod container;
 mod host_path;
 pub mod mounting;
@@ -13,6 +14,7 @@ mod sub_path;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod trust;
 
 pub use container::RecursiveReadOnly;
 use std::collections::{BTreeSet, HashMap};
@@ -31,10 +33,12 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
 use crate::env::fields::Allocatable;
+use crate::events::Events;
 use crate::objects::Objects;
 use crate::paths::Paths;
 use crate::pods::{PodManager, uid};
 use atomic::{Ownership, Payload};
+use certificates::Certificates;
 use tokens::Tokens;
 
 /// How often each pod's files are compared with what they are made from.
@@ -68,6 +72,7 @@ pub struct Manager {
     objects: Arc<dyn Objects>,
     node: Node,
     tokens: Tokens,
+    certificates: Certificates,
     pods: Mutex<HashMap<String, Arc<OfPod>>>,
     /// Whether secrets and the like get a file system in memory.
     in_memory: bool,
@@ -100,12 +105,13 @@ struct Known {
 }
 
 impl Manager {
-    pub fn new(paths: Paths, objects: Arc<dyn Objects>, node: Node) -> Arc<Manager> {
-        Arc::new(Self::make(paths, objects, node))
+    pub fn new(paths: Paths, objects: Arc<dyn Objects>, events: Arc<Events>, node: Node) -> Arc<Manager> {
+        Arc::new(Self::make(paths, objects, events, node))
     }
 
-    fn make(paths: Paths, objects: Arc<dyn Objects>, node: Node) -> Manager {
-        Manager { paths, objects, node, tokens: Tokens::default(), pods: Mutex::default(), in_memory: true }
+    fn make(paths: Paths, objects: Arc<dyn Objects>, events: Arc<Events>, node: Node) -> Manager {
+        let (tokens, certificates) = (Tokens::default(), Certificates::new(&node.name, events));
+        Manager { paths, objects, node, tokens, certificates, pods: Mutex::default(), in_memory: true }
     }
 
     /// Sets up every volume that a container of the pod mounts. Idempotent, and quick when nothing changed. One that cannot
@@ -143,6 +149,7 @@ impl Manager {
         });
         removed.await.map_err(|source| Error::TearDown { uid: uid.to_owned(), source })?;
         self.tokens.forget(uid);
+        self.certificates.forget(uid);
         self.pods.lock().remove(uid);
         Ok(())
     }
@@ -261,6 +268,7 @@ impl Manager {
             pod,
             objects: &*self.objects,
             tokens: &self.tokens,
+            certificates: &self.certificates,
             allocatable: self.node.allocatable,
         };
         payload::of(&context, volume).await.map_err(|error| error.to_string())

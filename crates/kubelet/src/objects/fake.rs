@@ -3,6 +3,7 @@
 use super::{Change, Error, Kind, Objects};
 use async_trait::async_trait;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestStatus};
+use k8s_openapi::api::certificates::v1::{ClusterTrustBundle, PodCertificateRequest};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use parking_lot::Mutex;
@@ -16,6 +17,8 @@ type Named<T> = Mutex<HashMap<(String, String), Arc<T>>>;
 pub struct Fake {
     config_maps: Named<ConfigMap>,
     secrets: Named<Secret>,
+    trust_bundles: Mutex<Vec<Arc<ClusterTrustBundle>>>,
+    certificate_requests: Named<PodCertificateRequest>,
     services: Mutex<Vec<Arc<Service>>>,
     changes: broadcast::Sender<Change>,
 }
@@ -25,6 +28,8 @@ impl Default for Fake {
         Self {
             config_maps: Mutex::default(),
             secrets: Mutex::default(),
+            trust_bundles: Mutex::default(),
+            certificate_requests: Mutex::default(),
             services: Mutex::default(),
             changes: broadcast::Sender::new(16),
         }
@@ -42,6 +47,25 @@ impl Fake {
         let key = key(&object.metadata);
         self.secrets.lock().insert(key.clone(), Arc::new(object));
         let _ = self.changes.send(Change { kind: Kind::Secret, namespace: key.0, name: key.1 });
+    }
+
+    pub fn add_trust_bundle(&self, object: ClusterTrustBundle) {
+        let name = object.metadata.name.clone().unwrap_or_default();
+        self.trust_bundles.lock().push(Arc::new(object));
+        let _ = self.changes.send(Change { kind: Kind::TrustBundle, namespace: String::new(), name });
+    }
+
+    /// The certificates that were asked for.
+    pub fn certificate_requests(&self) -> Vec<Arc<PodCertificateRequest>> {
+        let mut all: Vec<_> = self.certificate_requests.lock().values().cloned().collect();
+        all.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+        all
+    }
+
+    pub fn set_certificate_request(&self, object: PodCertificateRequest) {
+        let (key, pod) = (key(&object.metadata), object.spec.pod_name.clone());
+        self.certificate_requests.lock().insert(key.clone(), Arc::new(object));
+        let _ = self.changes.send(Change { kind: Kind::CertificateRequest, namespace: key.0, name: pod });
     }
 
     pub fn add_service(&self, object: Service) {
@@ -78,6 +102,33 @@ impl Objects for Fake {
             expiration_timestamp: expires.map(Time),
         });
         Ok(request)
+    }
+
+    async fn trust_bundles(&self) -> Result<Vec<Arc<ClusterTrustBundle>>, Error> {
+        Ok(self.trust_bundles.lock().clone())
+    }
+
+    async fn identities(&self, namespace: &str, service_account: &str) -> Result<(String, String), Error> {
+        Ok((format!("uid-of-{namespace}-{service_account}"), "uid-of-node".into()))
+    }
+
+    async fn request_certificate(
+        &self,
+        mut request: PodCertificateRequest,
+    ) -> Result<PodCertificateRequest, Error> {
+        let number = self.certificate_requests.lock().len();
+        request.metadata.name = Some(format!("req-{number}"));
+        self.set_certificate_request(request.clone());
+        Ok(request)
+    }
+
+    async fn certificate_request(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Arc<PodCertificateRequest>, Error> {
+        let found = self.certificate_requests.lock().get(&(namespace.into(), name.into())).cloned();
+        found.ok_or_else(|| Error::NotFound(format!("podcertificaterequest {name:?} not found")))
     }
 
     fn services(&self) -> Vec<Arc<Service>> {

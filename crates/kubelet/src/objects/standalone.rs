@@ -3,6 +3,7 @@
 use super::{CHANGES, Change, Error, Objects};
 use async_trait::async_trait;
 use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::certificates::v1::{ClusterTrustBundle, PodCertificateRequest};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use std::sync::Arc;
 use tokio::sync::broadcast;
@@ -36,6 +37,22 @@ impl Objects for Standalone {
         Err(Error::Other("cannot use TokenManager when kubelet is in standalone mode".into()))
     }
 
+    async fn trust_bundles(&self) -> Result<Vec<Arc<ClusterTrustBundle>>, Error> {
+        Err(Error::Other("ClusterTrustBundle projection is not supported in static kubelet mode".into()))
+    }
+
+    async fn identities(&self, _: &str, _: &str) -> Result<(String, String), Error> {
+        Err(no_certificates())
+    }
+
+    async fn request_certificate(&self, _: PodCertificateRequest) -> Result<PodCertificateRequest, Error> {
+        Err(no_certificates())
+    }
+
+    async fn certificate_request(&self, _: &str, _: &str) -> Result<Arc<PodCertificateRequest>, Error> {
+        Err(no_certificates())
+    }
+
     fn services(&self) -> Vec<Arc<Service>> {
         Vec::new()
     }
@@ -43,4 +60,8 @@ impl Objects for Standalone {
     fn changes(&self) -> broadcast::Receiver<Change> {
         self.changes.subscribe()
     }
+}
+
+fn no_certificates() -> Error {
+    Error::Other("pod certificates are not issued when kubelet is in standalone mode".into())
 }

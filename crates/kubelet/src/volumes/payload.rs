@@ -8,10 +8,12 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::atomic::{File, Payload};
+use super::certificates::{Certificates, Place};
 use super::tokens::Tokens;
+use super::trust;
 use crate::env::fields::{self, Allocatable};
 use crate::objects::{self, Change, Kind, Objects};
-use crate::pods::namespace;
+use crate::pods::{name, namespace};
 
 const DEFAULT_MODE: i32 = 0o644;
 
@@ -29,8 +31,6 @@ pub enum Error {
     Token(objects::Error),
     #[error("{0}")]
     Several(String),
-    #[error("{0} projection is not supported by this kubelet")]
-    Unsupported(&'static str),
 }
 
 /// What payloads are made from.
@@ -38,6 +38,7 @@ pub struct Context<'a> {
     pub pod: &'a Pod,
     pub objects: &'a dyn Objects,
     pub tokens: &'a Tokens,
+    pub certificates: &'a Certificates,
     pub allocatable: Allocatable,
 }
 
@@ -55,7 +56,7 @@ pub async fn of(context: &Context<'_>, volume: &Volume) -> Result<Option<Payload
         downward(context, source.items.as_deref(), source.default_mode.unwrap_or(DEFAULT_MODE))?
     } else if let Some(source) = &volume.projected {
         let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
-        projected(context, source.sources.as_deref().unwrap_or_default(), mode).await?
+        projected(context, &volume.name, source.sources.as_deref().unwrap_or_default(), mode).await?
     } else {
         return Ok(None);
     };
@@ -64,7 +65,8 @@ pub async fn of(context: &Context<'_>, volume: &Volume) -> Result<Option<Payload
 
 /// Whether the object is part of one of the pod's volumes.
 pub fn uses(pod: &Pod, change: &Change) -> bool {
-    if namespace(pod) != change.namespace {
+    // a trust bundle is in no namespace
+    if change.kind != Kind::TrustBundle && namespace(pod) != change.namespace {
         return false;
     }
     let is = |kind: Kind, name: Option<&str>| change.kind == kind && name == Some(change.name.as_str());
@@ -75,6 +77,11 @@ pub fn uses(pod: &Pod, change: &Change) -> bool {
             || volume.projected.iter().flat_map(|source| source.sources.iter().flatten()).any(|source| {
                 is(Kind::ConfigMap, source.config_map.as_ref().map(|source| source.name.as_str()))
                     || is(Kind::Secret, source.secret.as_ref().map(|source| source.name.as_str()))
+                    || source.pod_certificate.is_some() && is(Kind::CertificateRequest, Some(name(pod)))
+                    || source.cluster_trust_bundle.as_ref().is_some_and(|source| match &source.name {
+                        Some(name) => is(Kind::TrustBundle, Some(name)),
+                        None => change.kind == Kind::TrustBundle,
+                    })
             })
     })
 }
@@ -163,11 +170,17 @@ fn downward(
     Ok(payload)
 }
 
-async fn projected(context: &Context<'_>, sources: &[VolumeProjection], mode: i32) -> Result<Payload, Error> {
+async fn projected(
+    context: &Context<'_>,
+    volume: &str,
+    sources: &[VolumeProjection],
+    mode: i32,
+) -> Result<Payload, Error> {
     let mut payload = Payload::new();
     let mut errors = Vec::new();
-    for source in sources {
-        match projection(context, source, mode).await {
+    for (index, source) in sources.iter().enumerate() {
+        let place = Place { pod: context.pod, volume, index };
+        match projection(context, place, source, mode).await {
             Ok(files) => payload.extend(files),
             Err(error) => errors.push(error),
         }
@@ -182,7 +195,13 @@ async fn projected(context: &Context<'_>, sources: &[VolumeProjection], mode: i3
     }
 }
 
-async fn projection(context: &Context<'_>, source: &VolumeProjection, mode: i32) -> Result<Payload, Error> {
+async fn projection(
+    context: &Context<'_>,
+    place: Place<'_>,
+    source: &VolumeProjection,
+    mode: i32,
+) -> Result<Payload, Error> {
+    let of_pod = |user| owned(context.pod, user, mode);
     if let Some(source) = &source.config_map {
         let items = Items { list: source.items.as_deref(), mode, optional: source.optional == Some(true) };
         config_map(context, &source.name, items).await
@@ -193,18 +212,36 @@ async fn projection(context: &Context<'_>, source: &VolumeProjection, mode: i32)
         downward(context, source.items.as_deref(), mode)
     } else if let Some(source) = &source.service_account_token {
         let token = context.tokens.get(context.objects, context.pod, source).await.map_err(Error::Token)?;
-        let user = source.user.and_then(|user| user.try_into().ok()).or_else(|| common_user(context.pod));
-        let group = context.pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref()?.fs_group);
-        // With a known owner or group nobody else needs to read it.
-        let mode = if user.is_some() || group.is_some() { 0o600 } else { mode as u32 };
+        let (mode, user) = of_pod(source.user);
         Ok(Payload::from([(source.path.clone(), File { data: token.into_bytes(), mode, user })]))
-    } else if source.cluster_trust_bundle.is_some() {
-        Err(Error::Unsupported("clusterTrustBundle"))
-    } else if source.pod_certificate.is_some() {
-        Err(Error::Unsupported("podCertificate"))
+    } else if let Some(source) = &source.cluster_trust_bundle {
+        let data = trust::anchors(context.objects, source).await?;
+        let (mode, user) = of_pod(source.user);
+        Ok(Payload::from([(source.path.clone(), File { data, mode, user })]))
+    } else if let Some(source) = &source.pod_certificate {
+        let (key, chain) = context.certificates.get(context.objects, place, source).await?;
+        let (mode, user) = of_pod(source.user);
+        let both = [key.as_bytes(), &chain].concat();
+        let files = [
+            (&source.credential_bundle_path, both),
+            (&source.key_path, key.into_bytes()),
+            (&source.certificate_chain_path, chain),
+        ];
+        let wanted = files.into_iter().filter_map(|(path, data)| {
+            let path = path.clone().filter(|path| !path.is_empty())?;
+            Some((path, File { data, mode, user }))
+        });
+        Ok(wanted.collect())
     } else {
         Ok(Payload::new())
     }
+}
+
+/// Mode and owner of a file that is the pod's alone: with a known owner or group nobody else needs to read it.
+fn owned(pod: &Pod, user: Option<i64>, mode: i32) -> (u32, Option<u32>) {
+    let user = user.and_then(|user| user.try_into().ok()).or_else(|| common_user(pod));
+    let group = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref()?.fs_group);
+    (if user.is_some() || group.is_some() { 0o600 } else { mode as u32 }, user)
 }
 
 /// The user that every container of the pod runs as, where the pod's spec says so.

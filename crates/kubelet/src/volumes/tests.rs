@@ -17,7 +17,12 @@ fn fixture() -> Fixture {
         allocatable: Allocatable { cpu_milli: 2000, memory_bytes: 1 << 30, ephemeral_storage_bytes: 0 },
     };
     // Without the right to mount, what would lie in memory lies on disk.
-    let mut manager = Manager::make(Paths::below(folder.path()), objects.clone(), node);
+    let mut manager = Manager::make(
+        Paths::below(folder.path()),
+        objects.clone(),
+        Arc::new(crate::events::Events::new(None)),
+        node,
+    );
     manager.in_memory = false;
     Fixture { folder, objects, manager: Arc::new(manager) }
 }

@@ -19,6 +19,11 @@ pub struct Load {
 }
 
 impl Load {
+    pub fn new(elapsed: Duration, cpu: Duration, mut latencies: Vec<Duration>) -> Load {
+        latencies.sort_unstable();
+        Load { count: latencies.len(), elapsed, cpu, latencies }
+    }
+
     pub fn percentile(&self, percent: usize) -> Duration {
         percentile(&self.latencies, percent)
     }
@@ -77,8 +82,7 @@ pub async fn measure(
         latencies.extend(done.context("a client's task")??);
     }
     let (elapsed, cpu) = (started.elapsed(), server.cpu()? - before);
-    latencies.sort_unstable();
-    Ok(Load { count, elapsed, cpu, latencies })
+    Ok(Load::new(elapsed, cpu, latencies))
 }
 
 /// The same without the measuring.

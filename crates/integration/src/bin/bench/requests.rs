@@ -1,15 +1,18 @@
 //! Single requests on pods of 2.8 KB and on leases, sixteen at a time.
 
-use anyhow::Result;
-use client::Request;
-use http::Method;
-use serde_json::json;
+use std::time::Instant;
 
-use crate::load::{Load, measure, send};
+use anyhow::Result;
+use client::{Client, Request};
+use http::Method;
+use integration::Process;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::load::{Load, measure};
 use crate::{Bench, objects};
 
 const CONNECTIONS: usize = 16;
-const LEASES: usize = 100;
 
 pub async fn run(bench: &mut Bench) -> Result<()> {
     let (count, rounds) = (bench.scaled(2000), bench.rounds);
@@ -59,20 +62,7 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
             })
             .await?;
             results.push((side, "apply of a pod", Some(0.8), load));
-            let leases = "/apis/coordination.k8s.io/v1/namespaces/bench/leases";
-            let lease = move |i: usize, second: usize| {
-                let name = format!("lease-{round}-{i}");
-                json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name},
-                    "spec": {"holderIdentity": name, "leaseDurationSeconds": 40,
-                        "renewTime": format!("2026-01-02T03:04:{second:02}.000000Z")}})
-            };
-            send(&clients, LEASES, move |i| objects::post(leases, &lease(i, 0))).await?;
-            let load = measure(server, &clients, count, move |i| {
-                let (number, second) = (i % LEASES, 1 + i / LEASES % 59);
-                let path = format!("{leases}/lease-{round}-{number}");
-                Request::new(Method::PUT, path).json(&lease(number, second))
-            })
-            .await?;
+            let load = heartbeats(server, &clients, round, count).await?;
             results.push((side, "PUT lease", Some(0.15), load));
             objects::delete_pods(&clients[0], "bench").await?;
         }
@@ -81,4 +71,37 @@ pub async fn run(bench: &mut Bench) -> Result<()> {
         load.record(&mut bench.table, side, what, budget);
     }
     Ok(())
+}
+
+/// Each client renews a lease of its own, as a kubelet does.
+async fn heartbeats(server: Process, clients: &[Client], round: usize, count: usize) -> Result<Load> {
+    const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/bench/leases";
+    let mut leases = Vec::new();
+    for (i, client) in clients.iter().enumerate() {
+        let name = format!("lease-{round}-{i}");
+        let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name},
+            "spec": {"holderIdentity": name, "leaseDurationSeconds": 40}});
+        leases.push(client.call::<Value>(objects::post(LEASES, &lease)?).await?);
+    }
+    let (before, started) = (server.cpu()?, Instant::now());
+    let each = count / clients.len();
+    let renewing = clients.iter().cloned().zip(leases).map(|(client, mut lease)| async move {
+        let path = format!("{LEASES}/{}", lease["metadata"]["name"].as_str().unwrap_or_default());
+        let mut latencies = Vec::new();
+        for beat in 0..each {
+            lease["spec"]["renewTime"] = format!("2026-01-02T03:04:05.{beat:06}Z").into();
+            let request = Request::new(Method::PUT, path.clone()).json(&lease)?;
+            let started = Instant::now();
+            lease = client.call(request).await?;
+            latencies.push(started.elapsed());
+        }
+        anyhow::Ok(latencies)
+    });
+    let done: Vec<_> = renewing.collect::<JoinSet<_>>().join_all().await;
+    let (elapsed, cpu) = (started.elapsed(), server.cpu()? - before);
+    let mut latencies = Vec::new();
+    for of_one in done {
+        latencies.extend(of_one?);
+    }
+    Ok(Load::new(elapsed, cpu, latencies))
 }
