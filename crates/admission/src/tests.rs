@@ -63,7 +63,7 @@ impl Services for Objects {
     }
 
     async fn call(&self, _: &ClientConfig, _: Vec<u8>, _: Duration) -> Result<Tree, CallError> {
-        Err(CallError { reason: "nobody is there".to_owned(), code: 503 })
+        Err(CallError::Failed { reason: "nobody is there".to_owned(), code: 503 })
     }
 
     async fn create(&self, _: &str, plural: &str, _: &str, object: Tree) -> Result<Tree, Status> {

@@ -1,7 +1,7 @@
 //! Which flow schema and priority level a request belongs to: every answer names both by their uids, and what is exempt waits for no
 //! seat. The schemas are compiled when they change; a request is compared with them in order of their precedence.
 //!
-//! What a priority level gives its requests (shares, queues) is absent: see `layers/limits.rs`.
+//! What a priority level gives its requests (shares, queues) is absent: see `turn/limits.rs`.
 
 use std::sync::Arc;
 

@@ -1,7 +1,6 @@
 //! From a raw request to its handler: panic guard, request info, authentication, impersonation, limits,
 //! authorization, deadline, metrics, and the headers that every answer has.
 
-mod limits;
 mod observe;
 
 use std::sync::{Arc, OnceLock};
@@ -16,7 +15,7 @@ use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, USER_AGENT, X_CONTENT_TY
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 
-use crate::aside::{self, LARGE_BODY};
+use crate::aside;
 use crate::authn::{self, Authenticator};
 use crate::authz::{Attributes, Authorizer};
 use crate::body::Body;
@@ -30,8 +29,8 @@ use crate::refusal;
 use crate::request::Request;
 use crate::request_info::{RequestInfo, parameter, well_escaped};
 use crate::tokens::Issuer;
+use crate::turn::Turns;
 use crate::user::User;
-use limits::Limits;
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 const FLOW_SCHEMA: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
@@ -56,9 +55,7 @@ pub struct Front {
     pub healthz: Checks,
     pub livez: Checks,
     pub readyz: Checks,
-    pub limits: Limits,
-    /// For large requests.
-    pub room: aside::Room,
+    pub turns: Arc<Turns>,
     pub flows: Arc<Flows>,
     pub timeout: Duration,
     /// The gate `AuthorizePodWebsocketUpgradeCreatePermission`.
@@ -66,10 +63,6 @@ pub struct Front {
 }
 
 impl Front {
-    pub fn limits(reading: usize, mutating: usize) -> Limits {
-        Limits::new(reading, mutating)
-    }
-
     /// Answers one request, whatever happens.
     pub async fn answer(&self, request: http::Request<Incoming>) -> Response<Body> {
         let audit_id = request.headers().get(AUDIT_ID).cloned().unwrap_or_else(new_audit_id);
@@ -185,26 +178,17 @@ impl Front {
                 false => Ok(Bytes::new()),
             };
             let exempt = flow.get().is_some_and(|flow| flow.exempt);
-            let permit = match exempt || request.user.in_group(crate::user::MASTERS) {
-                true => None,
-                false => match self.limits.enter(&request.info.verb, &request.user.name).await {
-                    Some(permit) => Some(permit),
-                    None => return Ok(too_many()),
-                },
-            };
+            let user = &request.user;
+            let user = (!exempt && !user.in_group(crate::user::MASTERS)).then_some(user.name.as_str());
             let bytes = handlers::bytes_of_work(&self.server, &request, body.as_ref());
-            if bytes <= LARGE_BODY {
-                let answer = self.dispatch(request, body).await;
-                drop(permit);
-                return answer;
+            let turn = self.turns.begin(&request.info.verb, user, bytes).await;
+            let Some(turn) = turn else { return Ok(too_many()) };
+            if !turn.is_large() {
+                return turn.with(self.dispatch(request, body)).await;
             }
-            let room = self.room.enter(bytes).await;
             let server = self.server.clone();
-            let answer = aside::request(async move {
-                let answer = handlers::answer(&server, request, body).await;
-                drop((permit, room));
-                answer
-            });
+            let answer =
+                aside::request(turn.with(async move { handlers::answer(&server, request, body).await }));
             answer.await.ok_or_else(panicked)
         };
         match tokio::time::timeout(limit, answered).await {

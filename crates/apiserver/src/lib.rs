@@ -21,6 +21,7 @@ pub mod request_info;
 pub mod resources;
 pub mod served;
 pub mod settings;
+mod turn;
 pub mod user;
 pub mod webhooks;
 pub mod writes;

@@ -14,10 +14,14 @@ use crate::{Attributes, Point, Services};
 
 /// Why a webhook could not be asked.
 #[derive(Debug)]
-pub struct CallError {
-    pub reason: String,
-    /// The status code of its answer, where there was one.
-    pub code: u16,
+pub enum CallError {
+    Failed {
+        reason: String,
+        /// The status code of its answer, where there was one.
+        code: u16,
+    },
+    /// The request may not wait for it, whatever its configuration says of failures.
+    Refused(Box<Status>),
 }
 
 /// What is counted of a call.
@@ -126,8 +130,12 @@ pub(super) async fn ask(
     let review = Review::begin(invocation).map_err(not_made)?;
     let body = review.request(attributes, invocation, object, old);
     let answered = services.call(&hook.client, body, hook.timeout).await;
-    let answered = answered
-        .map_err(|error| Failure::calling(format!("failed to call webhook: {}", error.reason), error.code))?;
+    let answered = answered.map_err(|error| match error {
+        CallError::Failed { reason, code } => {
+            Failure::calling(format!("failed to call webhook: {reason}"), code)
+        }
+        CallError::Refused(status) => Failure::Own(*status),
+    })?;
     let answer = review
         .answer(&answered, mutating)
         .map_err(|why| Failure::calling(format!("received invalid webhook response: {why}"), 503))?;

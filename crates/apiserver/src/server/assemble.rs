@@ -156,8 +156,7 @@ pub async fn front(
         livez,
         readyz,
         flows,
-        room: crate::aside::Room::default(),
-        limits: Front::limits(options.max_requests_inflight, options.max_mutating_requests_inflight),
+        turns: crate::turn::Turns::new(options.max_requests_inflight, options.max_mutating_requests_inflight),
         timeout: *options.request_timeout,
         streams_need_create: gates.enabled("AuthorizePodWebsocketUpgradeCreatePermission"),
     }))

@@ -24,6 +24,7 @@ use super::trust::tls;
 use crate::kinds;
 use crate::proxy::dial_error;
 use crate::resources::Resources;
+use crate::turn;
 
 /// Idle connections that are kept to one webhook.
 const IDLE: usize = 16;
@@ -80,7 +81,7 @@ impl Client {
         review: Vec<u8>,
         timeout: Duration,
     ) -> Result<Tree, CallError> {
-        let failed = |reason: String| CallError { reason, code: 503 };
+        let failed = |reason: String| CallError::Failed { reason, code: 503 };
         let mut place = place(webhook).map_err(failed)?;
         let shown = format!(
             "https://{}:{}{}?timeout={}s",
@@ -99,9 +100,11 @@ impl Client {
             let answered = backend.exchange(&place, request).await.map_err(posted)?;
             answer(&answered)
         };
-        match tokio::time::timeout(timeout, exchange).await {
-            Ok(answer) => answer,
-            Err(_) => Err(posted("context deadline exceeded".to_owned())),
+        let whom = format!("{}:{}", bracketed(&place.host), place.port);
+        match turn::away(&whom, tokio::time::timeout(timeout, exchange)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(posted("context deadline exceeded".to_owned())),
+            Err(crowded) => Err(CallError::Refused(Box::new(crowded.into()))),
         }
     }
 
@@ -256,7 +259,7 @@ fn answer(answered: &Answered) -> Result<Tree, CallError> {
     if (200..=206).contains(&code) {
         let unreadable = |error: String| format!("couldn't get version/kind; json parse error: {error}");
         return api::decode::untyped(body)
-            .map_err(|error| CallError { reason: unreadable(error), code: 503 });
+            .map_err(|error| CallError::Failed { reason: unreadable(error), code: 503 });
     }
     let text = match is_text {
         true => String::from_utf8_lossy(&body[..body.len().min(2048)]).trim().to_owned(),
@@ -278,7 +281,7 @@ fn answer(answered: &Answered) -> Result<Tree, CallError> {
             _ => format!("the server responded with the status code {code} but did not return more information"),
         },
     };
-    Err(CallError { reason, code })
+    Err(CallError::Failed { reason, code })
 }
 
 /// As Go words a handshake that fails.

@@ -335,6 +335,58 @@ async fn bodies_that_trickle_hold_no_seat() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_webhook_that_does_not_answer_delays_its_own_requests_alone() {
+    let rig = Rig::with(&["--max-mutating-requests-inflight=1"]).await;
+    rig.ready().await;
+    let admin = rig.admin();
+    // accepts connections and says nothing
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let hook = json!({
+        "metadata": {"name": "silent"},
+        "webhooks": [{"name": "silent.example.com", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+            "timeoutSeconds": 30,
+            "clientConfig": {"url": format!("https://{}/", silent.local_addr().unwrap())},
+            "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"], "operations": ["CREATE"]}]}],
+    });
+    let configurations = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+    assert_eq!(rig.post(&admin, configurations, hook).await.0, StatusCode::CREATED);
+    let binding = json!({"metadata": {"name": "u"}, "subjects": [{"kind": "User", "name": "u"}],
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}});
+    let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+    assert_eq!(rig.post(&admin, bindings, binding).await.0, StatusCode::CREATED);
+    let user = rig.certificate("u", &[]);
+    let namespace = "/api/v1/namespaces/default";
+    let (maps, secrets) = (format!("{namespace}/configmaps"), format!("{namespace}/secrets"));
+    while rig.get(&user, &maps).await.0 != StatusCode::OK {
+        tokio::task::yield_now().await;
+    }
+    let waits = futures::future::join_all((0..3).map(|number| {
+        let map = json!({"metadata": {"name": format!("m{number}")}});
+        rig.post(&user, &maps, map)
+    }));
+    let others = async {
+        // all three are at the webhook
+        let mut connections = Vec::new();
+        for _ in 0..3 {
+            connections.push(silent.accept().await.unwrap());
+        }
+        let began = std::time::Instant::now();
+        for number in 0..3 {
+            let secret = json!({"metadata": {"name": format!("s{number}")}});
+            let (code, answer) = rig.post(&user, &secrets, secret).await;
+            assert_eq!(code, StatusCode::CREATED, "{answer}");
+        }
+        assert!(began.elapsed() < std::time::Duration::from_secs(5));
+    };
+    let (waited, ()) = tokio::join!(waits, others);
+    for (code, answer) in waited {
+        assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR, "{answer}");
+    }
+    drop(silent);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_name_their_flow() {
     let rig = Rig::start().await;
     rig.ready().await;

@@ -114,7 +114,7 @@ impl Services for Quotas {
     }
 
     async fn call(&self, _: &ClientConfig, _: Vec<u8>, _: Duration) -> Result<Tree, CallError> {
-        Err(CallError { reason: "nobody is there".to_owned(), code: 503 })
+        Err(CallError::Failed { reason: "nobody is there".to_owned(), code: 503 })
     }
 
     fn called(&self, _: &Called<'_>) {}

@@ -140,16 +140,27 @@ impl Limits {
         }
     }
 
-    /// A seat for a user's request of this verb; `None` when there is none within a while.
-    pub async fn enter(&self, verb: &str, user: &str) -> Option<Permit> {
-        let seats = match verb {
+    fn seats(&self, verb: &str) -> &Arc<Seats> {
+        match verb {
             "get" | "list" | "watch" => &self.reading,
             _ => &self.mutating,
-        };
-        match seats.enter(user) {
+        }
+    }
+
+    /// A seat for a user's request of this verb; `None` when there is none within a while.
+    pub async fn enter(&self, verb: &str, user: &str) -> Option<Permit> {
+        match self.seats(verb).enter(user) {
             Ok(permit) => Some(permit),
             Err(None) => None,
             Err(Some(receiver)) => tokio::time::timeout(self.wait, receiver).await.ok()?.ok(),
+        }
+    }
+
+    /// A seat for a request that had one before, which waits for it as long as it may. `None`: it goes on without, since too many wait.
+    pub async fn enter_again(&self, verb: &str, user: &str) -> Option<Permit> {
+        match self.seats(verb).enter(user) {
+            Ok(permit) => Some(permit),
+            Err(receiver) => receiver?.await.ok(),
         }
     }
 }
