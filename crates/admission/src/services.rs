@@ -78,6 +78,11 @@ pub trait Services: Send + Sync {
         timeout: Duration,
     ) -> Result<Tree, CallError>;
 
+    /// Does what may take long, so that other requests go on meanwhile.
+    fn aside(&self, work: &mut dyn FnMut()) {
+        work();
+    }
+
     /// Counts a call.
     fn called(&self, called: &Called<'_>);
 

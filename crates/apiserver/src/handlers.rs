@@ -29,6 +29,7 @@ use http::Response;
 use http::header::WARNING;
 use http_body_util::{BodyExt as _, Limited};
 use registry::Kind;
+use tokio::sync::Semaphore;
 
 use crate::authz::Authorizer;
 use crate::body::Body;
@@ -53,6 +54,9 @@ use route::{Nowhere, Route};
 /// The largest body a request may have.
 const BODY_LIMIT: usize = 3 << 20;
 
+/// Custom resources whose expressions are evaluated at once, where these may take long.
+const COSTLY_AT_ONCE: usize = 8;
+
 /// Everything a request needs after authorization.
 pub struct Server {
     pub resources: Arc<Resources>,
@@ -63,6 +67,8 @@ pub struct Server {
     /// For rights that show only when a request is carried out.
     pub authorizer: Arc<Authorizer>,
     pub settings: Settings,
+    /// For what is computed aside within a request.
+    pub costly: Semaphore,
     catalog: ArcSwap<Catalog>,
     /// `host:port` under which clients reach it, for `/api`.
     pub address: std::sync::OnceLock<String>,
@@ -114,6 +120,7 @@ impl Server {
             admission,
             authorizer,
             settings,
+            costly: Semaphore::new(COSTLY_AT_ONCE),
             catalog,
             address,
         });

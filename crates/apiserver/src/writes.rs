@@ -24,6 +24,7 @@ use registry::Kind;
 use registry::strategy::{Context, Strategy};
 use store::{KeyValue, Written};
 
+use crate::aside::aside;
 use crate::authz::Attributes;
 use crate::cache::Cache;
 use crate::cache::entry::Entry;
@@ -106,6 +107,10 @@ async fn causes(write: &Write<'_>, kind: &Stored, tree: &Tree) -> Result<Vec<api
             Some(old) => strategy.validate_update(&context, tree, old),
         }
     };
+    let costly = write.resource.custom().is_some_and(|custom| custom.costly);
+    let _turn = if costly { write.server.costly.acquire().await.ok() } else { None };
+    let check =
+        |resource: &Kind, tree: &Tree, old: Option<&Tree>| aside(costly, || check(resource, tree, old));
     // The versions of a custom resource have rules of their own.
     let own_rules = write.resource.custom().is_some() && !write.resource.is_same_version(&kind.resource);
     let mut causes = if write.resource.group == kind.resource.group && !own_rules {
@@ -148,7 +153,7 @@ pub async fn create(write: &Write<'_>, body: Tree) -> Result<Arc<Entry>, Status>
         return Err(Status::failure(500, "", "resourceVersion should not be set on objects to be created"));
     }
     write.request.warn_all(owners_once(&mut body, false));
-    write.strategy(write.resource).default(&mut body);
+    write.strategy(write.resource).default(&mut body)?;
     metadata::wipe(&mut body);
     ownership::record_update(write, None, &mut body);
     body = write.resource.convert_one(&cache.kind.resource, body).await?;
@@ -180,7 +185,7 @@ async fn create_once(write: &Write<'_>, kind: &Arc<Stored>, mut tree: Tree) -> R
     metadata::fill_for_create(&mut tree);
     let context = named.context(&kind.resource, &name);
     write.request.warn_all(strategy.first_warnings(&tree));
-    strategy.prepare_for_create(&context, &mut tree);
+    strategy.prepare_for_create(&context, &mut tree)?;
     // some kinds name themselves
     let name = metadata::text(&tree, "name").to_owned();
     let named = Write { name: &name, ..*write };
@@ -400,7 +405,7 @@ async fn update_once(
     let request_strategy = write.strategy(write.resource);
     let strategy = write.strategy(&kind.resource);
     let mut old = entry.read()?;
-    strategy.default(&mut old);
+    strategy.default(&mut old)?;
     let write = &Write { old: Some(&old), ..*write };
     let shown = match kind.resource.is_same_version(write.resource) {
         true => Cow::Borrowed(&old),
@@ -409,7 +414,7 @@ async fn update_once(
     let mut tree = change(&shown)?;
     metadata::check_name(&mut tree, write.name)?;
     metadata::check_namespace(&mut tree, write.namespace, kind.is_namespaced())?;
-    request_strategy.default(&mut tree);
+    request_strategy.default(&mut tree)?;
     ownership::record_update(write, Some(&shown), &mut tree);
     tree = write.resource.convert_one(&kind.resource, tree).await?;
     metadata::check_version(write, strategy, &mut tree, entry)?;

@@ -28,6 +28,8 @@ pub struct Custom {
     pub definition: String,
     /// The definition is being deleted: no objects are made any more.
     pub terminating: bool,
+    /// Its expressions may take long to evaluate.
+    pub costly: bool,
     pub columns: Vec<Column>,
     pub scale: Option<ScalePaths>,
     /// Labels of field selectors (`spec.color`).

@@ -6,9 +6,9 @@ mod set;
 
 use std::panic::RefUnwindSafe;
 
-use api::Tree;
 use api::model::{MessageRef, Shape, Type};
 use api::status::Cause;
+use api::{Status, Tree};
 use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::Path;
 use machinery::names;
@@ -57,7 +57,7 @@ pub enum Rule {
 
 /// What a custom resource's schema says of an object.
 pub trait Schema: Send + Sync + RefUnwindSafe {
-    fn default(&self, object: &mut Object);
+    fn default(&self, object: &mut Object) -> Result<(), DefaultsTooLarge>;
     /// Checks the object, beside what it was where this is an update; `status`: of its status subresource.
     fn check(&self, tree: &Tree, old: Option<&Tree>, status: bool, errors: &mut Vec<Cause>);
 }
@@ -83,11 +83,30 @@ impl Literal {
 /// Rules by message name, as the modules of `kinds` declare them.
 pub type Table = &'static [(&'static str, &'static [Rule])];
 
-struct Defaults<'r>(&'r RuleSet);
+/// What would be set in an object is more than one may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("Request entity too large: defaults are limited to {limit} bytes", limit = DefaultsTooLarge::LIMIT)]
+pub struct DefaultsTooLarge;
+
+impl DefaultsTooLarge {
+    /// As much as the body of a request.
+    pub const LIMIT: usize = 3 << 20;
+}
+
+impl From<DefaultsTooLarge> for Status {
+    fn from(error: DefaultsTooLarge) -> Status {
+        Status::failure(413, "RequestEntityTooLarge", error.to_string())
+    }
+}
+
+struct Defaults<'r> {
+    rules: &'r RuleSet,
+    outcome: Result<(), DefaultsTooLarge>,
+}
 
 impl Visit for Defaults<'_> {
     fn message(&mut self, message: MessageRef<'_>, object: &mut Object) {
-        for rule in self.0.of(message) {
+        for rule in self.rules.of(message) {
             match rule {
                 Rule::Default(name, literal) => {
                     let fields = message.fields();
@@ -100,7 +119,7 @@ impl Visit for Defaults<'_> {
                     }
                 }
                 Rule::DefaultFn(apply) => apply(object),
-                Rule::Schema(schema) => schema.default(object),
+                Rule::Schema(schema) => self.outcome = self.outcome.and(schema.default(object)),
                 _ => {}
             }
         }
@@ -109,8 +128,10 @@ impl Visit for Defaults<'_> {
 }
 
 /// Fills what is unset and brings the tree into the model's shape.
-pub fn default(tree: &mut Tree, message: MessageRef<'_>, rules: &RuleSet) {
-    shape::normalize_with(tree, message, &mut Defaults(rules));
+pub fn default(tree: &mut Tree, message: MessageRef<'_>, rules: &RuleSet) -> Result<(), DefaultsTooLarge> {
+    let mut defaults = Defaults { rules, outcome: Ok(()) };
+    shape::normalize_with(tree, message, &mut defaults);
+    defaults.outcome
 }
 
 /// Which of an object's rules hold.

@@ -10,6 +10,7 @@ use machinery::fieldpath::Path;
 
 use crate::kind::Kind;
 use crate::profile::Generation;
+use crate::rules::DefaultsTooLarge;
 use crate::tree::{as_object, ensure, equal, get, has, number, object_mut, put, same};
 use crate::{declared, gated, meta, rules};
 
@@ -37,12 +38,16 @@ pub struct Strategy<'k> {
 
 impl Strategy<'_> {
     /// Fills unset fields as upstream's defaulting does. Runs on every decoded body and on objects read from storage.
-    pub fn default(&self, object: &mut Tree) {
-        rules::default(object, self.kind.message(), self.kind.rules());
+    pub fn default(&self, object: &mut Tree) -> Result<(), DefaultsTooLarge> {
+        rules::default(object, self.kind.message(), self.kind.rules())
     }
 
     /// Drops what a client may not set (status), sets generation 1, and the like.
-    pub fn prepare_for_create(&self, context: &Context<'_>, object: &mut Tree) {
+    pub fn prepare_for_create(
+        &self,
+        context: &Context<'_>,
+        object: &mut Tree,
+    ) -> Result<(), DefaultsTooLarge> {
         if self.kind.profile.status && !self.kind.profile.status_on_create {
             as_object(object).remove("status");
         }
@@ -58,10 +63,11 @@ impl Strategy<'_> {
         if let Some(prepare) = self.kind.profile.prepare {
             prepare(context, object, None);
         }
-        self.default(object);
+        self.default(object)?;
         if self.kind.profile.status_bare_on_create {
             put(as_object(object), "status", api::json!({}));
         }
+        Ok(())
     }
 
     /// Carries over what an update may not change (status, or everything but status for the status

@@ -80,7 +80,7 @@ fn stored(resource: &Kind, object: &mut Tree) {
     let mut raw = Vec::new();
     api::wire::tree_to_proto(object, message, &mut raw).unwrap();
     *object = api::wire::proto_to_tree(&raw, message, Some(header)).unwrap();
-    resource.strategy(None).default(object);
+    resource.strategy(None).default(object).unwrap();
 }
 
 /// Objects as they came, and as they were stored: to the byte, but for what admission and allocators did.
@@ -107,10 +107,10 @@ fn created_objects() {
             as_object(as_object(&mut input).entry("spec").or_insert(Tree::Null))
                 .insert((*field).to_owned(), value);
         }
-        strategy.default(&mut input);
+        strategy.default(&mut input).unwrap();
         let before = input.clone();
         let context = context(resource, &before, None);
-        strategy.prepare_for_create(&context, &mut input);
+        strategy.prepare_for_create(&context, &mut input).unwrap();
         let expected_warnings = &pair["warnings"];
         let deprecated = crate::kinds::warnings::deprecated(resource).map(str::to_owned);
         let got: Vec<String> =
@@ -155,10 +155,10 @@ fn changed_objects() {
             crate::tree::fill(spec, "serviceAccountName", "default");
         }
         let strategy = resource.strategy(None);
-        strategy.default(&mut input);
+        strategy.default(&mut input).unwrap();
         let before = input.clone();
         let context = context(resource, &before, None);
-        strategy.prepare_for_create(&context, &mut input);
+        strategy.prepare_for_create(&context, &mut input).unwrap();
         let got = complaint(&strategy.validate(&context, &input));
         if got.as_deref() != case["invalid"].as_str() {
             failures += 1;
@@ -205,10 +205,10 @@ fn refused_objects() {
         let resource = resource(&input);
         let strategy = resource.strategy(None);
         ensure(&mut input, "metadata").insert("uid", NO_UID.into());
-        strategy.default(&mut input);
+        strategy.default(&mut input).unwrap();
         let before = input.clone();
         let context = context(resource, &before, None);
-        strategy.prepare_for_create(&context, &mut input);
+        strategy.prepare_for_create(&context, &mut input).unwrap();
         let got = complaint(&strategy.validate(&context, &input));
         if got.as_deref() != case["invalid"].as_str() {
             failures += 1;
@@ -228,7 +228,7 @@ fn refused_updates() {
         let resource = resource(old);
         let subresource = case["subresource"].as_str().filter(|name| !name.is_empty());
         let strategy = resource.strategy(subresource);
-        strategy.default(&mut input);
+        strategy.default(&mut input).unwrap();
         let before = input.clone();
         let context = context(resource, &before, subresource);
         strategy.prepare_for_update(&context, &mut input, old);
@@ -269,7 +269,7 @@ fn every_kind_has_a_strategy() {
     assert_eq!(crate::kind::by_default().count(), api::tables::resources().len());
     for kind in crate::kind::by_default() {
         let mut object = api::json!({"metadata": {"name": "x"}});
-        kind.strategy(None).default(&mut object);
+        kind.strategy(None).default(&mut object).unwrap();
         assert!(object.is_object(), "{}", kind.plural);
         assert!(!crate::columns::definitions(kind).is_empty());
     }
@@ -281,8 +281,8 @@ fn new_objects_are_stored_as_upstream_stores_them() {
     let check = |object: Tree, part: &str, expect: Tree| {
         let (mut object, resource) = (object.clone(), resource(&object));
         let strategy = resource.strategy(None);
-        strategy.default(&mut object);
-        strategy.prepare_for_create(&context(resource, &object.clone(), None), &mut object);
+        strategy.default(&mut object).unwrap();
+        strategy.prepare_for_create(&context(resource, &object.clone(), None), &mut object).unwrap();
         assert_eq!(get(&object, part), &expect, "{object}");
     };
     let claim =

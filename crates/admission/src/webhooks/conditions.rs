@@ -9,6 +9,9 @@ use registry::tree::text;
 
 use crate::{Attributes, Services};
 
+/// What an expression may cost where it is: some milliseconds.
+const AT_ONCE: u64 = 50_000;
+
 /// The conditions of one webhook.
 #[derive(Debug, Default)]
 pub(super) struct Conditions(Vec<Condition>);
@@ -122,7 +125,7 @@ impl Condition {
         let program = self.program.as_ref().map_err(|error| format!("compilation error: {error}"))?;
         loop {
             let limit = (*budget).min(cel::PER_CALL_LIMIT);
-            let evaluated = program.run(activation, answers, limit);
+            let evaluated = run(services, program, activation, answers, limit);
             match evaluated.result {
                 Err(EvalError::Need(check)) => {
                     let answer = services.check(&attributes.user, &check).await;
@@ -138,6 +141,21 @@ impl Condition {
             }
         }
     }
+}
+
+/// Evaluates at once what costs little, and other expressions aside.
+fn run<'v>(
+    services: &dyn Services,
+    program: &Program,
+    activation: &Activation<'v>,
+    answers: &Answers,
+    limit: u64,
+) -> cel::Evaluated<'v> {
+    let mut evaluated = program.run(activation, answers, limit.min(AT_ONCE));
+    if limit > AT_ONCE && matches!(evaluated.result, Err(EvalError::CostLimit)) {
+        services.aside(&mut || evaluated = program.run(activation, answers, limit));
+    }
+    evaluated
 }
 
 fn activation<'v>(

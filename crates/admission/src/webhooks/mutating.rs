@@ -124,7 +124,7 @@ impl Seen<'_> {
         };
         let changed = patched != *self.object;
         if own {
-            self.version.strategy(None).default(&mut patched);
+            self.version.strategy(None).default(&mut patched)?;
         }
         *self.object = patched;
         self.dirty |= changed;

@@ -85,7 +85,8 @@ impl Entry {
                 let message = kind.message();
                 let read = api::decode::tree(&tree, message, api::decode::Strictness::Ignore);
                 tree = read.map_err(|error| failed(error.to_string()))?.tree;
-                kind.resource.strategy(None).default(&mut tree);
+                let filled = kind.resource.strategy(None).default(&mut tree);
+                filled.map_err(|error| failed(error.to_string()))?;
             }
             return Entry::from_tree(kind, key, tree, revision);
         }
@@ -326,7 +327,7 @@ impl Entry {
 fn completed(kind: &Stored, value: &[u8]) -> Option<Vec<u8>> {
     let before = api::wire::object_to_tree(value, kind.message()).ok()?;
     let mut tree = before.clone();
-    kind.resource.strategy(None).default(&mut tree);
+    kind.resource.strategy(None).default(&mut tree).ok()?;
     if tree == before {
         return None;
     }

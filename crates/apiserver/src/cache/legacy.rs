@@ -34,7 +34,7 @@ pub fn upgraded(kind: &Stored, api_version: &str, value: &[u8]) -> Result<Vec<u8
     })?;
     let mut tree = api::wire::object_to_tree(value, message).map_err(|error| error.to_string())?;
     convert(kind, api_version, &mut tree)?;
-    kind.resource.strategy(None).default(&mut tree);
+    kind.resource.strategy(None).default(&mut tree).map_err(|error| error.to_string())?;
     let mut raw = Vec::with_capacity(value.len() + 64);
     api::wire::tree_to_proto(&tree, kind.message(), &mut raw).map_err(|error| error.to_string())?;
     Ok(raw)

@@ -31,6 +31,8 @@ pub struct Expressions {
     properties: BTreeMap<Box<str>, Expressions>,
     values: Option<Box<Expressions>>,
     items: Option<Box<Expressions>>,
+    /// What checking all of them may cost at most.
+    pub(super) cost: u64,
 }
 
 /// One rule.
@@ -56,17 +58,25 @@ fn environment(declared: &Arc<DeclType>, optional_old: bool, level: cel::Level) 
 }
 
 impl Expressions {
-    /// Compiles the rules of a schema as a definition has it. `root`: of a kind's objects.
-    pub fn of(schema: &Tree, root: bool) -> Option<Expressions> {
+    /// Compiles the rules of the schema of a kind's objects as a definition has it.
+    pub fn of(schema: &Tree) -> Option<Expressions> {
+        Expressions::below(schema, true, Some(1))
+    }
+
+    /// `times`: how often a value of the schema can be there at most.
+    fn below(schema: &Tree, root: bool, times: Option<u64>) -> Option<Expressions> {
+        let inside = times.zip(estimate::most(schema)).map(|(times, most)| times.saturating_mul(most));
         let below = |name: &str| {
             let schema = get(schema, name);
-            schema.is_object().then(|| Expressions::of(schema, false)).flatten().map(Box::new)
+            schema.is_object().then(|| Expressions::below(schema, false, inside)).flatten().map(Box::new)
         };
         let properties: BTreeMap<Box<str>, Expressions> = get(schema, "properties")
             .as_object()
             .into_iter()
             .flatten()
-            .filter_map(|(name, schema)| Some((name.as_str().into(), Expressions::of(schema, false)?)))
+            .filter_map(|(name, schema)| {
+                Some((name.as_str().into(), Expressions::below(schema, false, inside)?))
+            })
             .collect();
         let (values, items) = (below("additionalProperties"), below("items"));
         let own = list(schema, "x-kubernetes-validations");
@@ -75,11 +85,18 @@ impl Expressions {
         }
         let declared = (!own.is_empty()).then(|| cel::declare(schema, root)).flatten();
         let declared = declared.map(|declared| Arc::new(declared.named("selfType")));
-        let rules =
-            declared.iter().flat_map(|declared| own.iter().map(|rule| Rule::of(rule, schema, declared)));
+        let rules: Vec<Rule> = declared
+            .iter()
+            .flat_map(|declared| own.iter().map(|rule| Rule::of(rule, schema, declared)))
+            .collect();
+        let children = properties.values().chain(values.as_deref()).chain(items.as_deref());
+        let cost = children.map(|child| child.cost).fold(0, u64::saturating_add);
+        let times = declared.as_ref().map(|declared| estimate::times(times, declared));
+        let own_cost = rules.iter().map(Rule::estimate).fold(0, u64::saturating_add);
         Some(Expressions {
             ty: text(schema, "type").to_owned(),
-            rules: rules.collect(),
+            cost: cost.saturating_add(own_cost.saturating_mul(times.unwrap_or_default())),
+            rules,
             scope: declared.map(|declared| {
                 let environment = environment(&declared, false, STORED);
                 (declared, environment)
@@ -135,6 +152,11 @@ impl Rule {
             reason: text(rule, "reason").to_owned(),
             field_path,
         }
+    }
+
+    /// What it may cost at most.
+    fn estimate(&self) -> u64 {
+        self.program.as_ref().map_or(0, |program| program.estimate().max)
     }
 
     /// As errors of its evaluation name it.

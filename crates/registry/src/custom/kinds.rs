@@ -28,6 +28,8 @@ pub const VERBS: [Text; 8] = [
     Text::Borrowed("patch"),
     Text::Borrowed("create"),
     Text::Borrowed("update"),
+/// What the rules of a kind may cost before they count as work for long: some milliseconds.
+const COSTLY: u64 = 100_000;
     Text::Borrowed("watch"),
 ];
 /// While a definition is being deleted.
@@ -100,7 +102,8 @@ fn kind(definition: &Tree, version: &Tree, storage: &str) -> Kind {
         kind: kind.to_owned(),
         api_version: row.api_version(),
         scale: scale.clone(),
-        expressions: Expressions::of(published, true),
+    let costly = rule.expressions.as_ref().is_some_and(|expressions| expressions.cost > COSTLY);
+        expressions: Expressions::of(published),
     };
     let rules = RuleSet::with(&model, vec![vec![Rule::Schema(Box::new(rule))]]);
     let profile = Profile {
@@ -114,6 +117,7 @@ fn kind(definition: &Tree, version: &Tree, storage: &str) -> Kind {
         ..Profile::new("", "")
     };
     let custom = Custom {
+        costly,
         definition: text(definition, "metadata.uid").to_owned(),
         terminating,
         columns: columns(version),

@@ -8,7 +8,7 @@ use machinery::fieldpath::Path;
 use super::expressions::Expressions;
 use super::schema::Schema;
 use super::{ScalePaths, defaults, embedded, lists, values};
-use crate::rules;
+use crate::rules::{self, DefaultsTooLarge};
 use crate::tree::text;
 
 /// What a version of a definition says of its objects.
@@ -21,8 +21,8 @@ pub struct ByDefinition {
 }
 
 impl rules::Schema for ByDefinition {
-    fn default(&self, object: &mut Object) {
-        defaults::fill(&self.schema, object);
+    fn default(&self, object: &mut Object) -> Result<(), DefaultsTooLarge> {
+        defaults::fill(&self.schema, object)
     }
 
     fn check(&self, tree: &Tree, old: Option<&Tree>, status: bool, errors: &mut Vec<Cause>) {

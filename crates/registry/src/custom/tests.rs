@@ -51,7 +51,7 @@ fn read(kind: &Kind, spec: Tree) -> (Tree, Vec<String>) {
     let text = api::json::to_vec(&object(spec));
     let decoded = api::decode::json(&text, kind.message(), api::decode::Strictness::Warn).unwrap();
     let mut tree = decoded.tree;
-    kind.strategy(None).default(&mut tree);
+    kind.strategy(None).default(&mut tree).unwrap();
     (tree["spec"].clone(), decoded.warnings)
 }
 
@@ -109,6 +109,35 @@ fn unknown_fields_go_and_defaults_come() {
         json!({"template": {"apiVersion": "v1", "data": "d", "kind": "K", "metadata": {"name": "x"}}}),
         &["unknown field \"spec.template.metadata.odd\"", "unknown field \"spec.template.more\""],
     );
+}
+
+#[test]
+fn defaults_have_a_bound() {
+    let large = "x".repeat(10_000);
+    let item = json!({"type": "object", "properties": {"a": {"type": "string", "default": large}}});
+    let kind = widget(json!({"type": "object", "properties": {"v": {"type": "array", "items": item}}}));
+    let filled = |count: usize| {
+        let items = Tree::Array(vec![json!({}); count]);
+        kind.strategy(None).default(&mut object(json!({"v": items})))
+    };
+    assert_eq!(filled(100), Ok(()));
+    assert_eq!(filled(100_000), Err(crate::rules::DefaultsTooLarge));
+}
+
+#[test]
+fn only_rules_that_may_take_long_are_costly() {
+    let costly = |rule: &str, most: Option<u32>| {
+        let mut list = json!({"type": "array", "items": {"type": "integer"},
+            "x-kubernetes-validations": [{"rule": rule}]});
+        if let Some(most) = most {
+            list["maxItems"] = most.into();
+        }
+        let spec = json!({"type": "object", "properties": {"v": list}});
+        widget(spec).custom().unwrap().costly
+    };
+    assert!(!costly("self.size() < 10", None));
+    assert!(!costly("self.all(x, self.all(y, x <= y))", Some(10)));
+    assert!(costly("self.all(x, self.all(y, x <= y))", Some(1_000)));
 }
 
 #[test]

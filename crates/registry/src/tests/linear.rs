@@ -196,11 +196,11 @@ fn work(resource: &'static Kind, body: &Tree, sample: &Tree, updates: bool) -> V
     let decoded = api::decode::object(&bytes, Format::Json, expected, Strictness::Strict);
     step("decode");
     let mut object = decoded.map_or_else(|_| body.clone(), |decoded| decoded.tree);
-    strategy.default(&mut object);
+    strategy.default(&mut object).unwrap();
     step("default");
     let origin = object.clone();
     let context = context(resource, &origin, None);
-    strategy.prepare_for_create(&context, &mut object);
+    strategy.prepare_for_create(&context, &mut object).unwrap();
     step("prepare");
     let full = |errors: &[_], what| {
         assert!(errors.len() <= MAX_CAUSES + OVERSHOOT, "{} causes of {what}", errors.len())
@@ -218,7 +218,7 @@ fn work(resource: &'static Kind, body: &Tree, sample: &Tree, updates: bool) -> V
         return steps;
     }
     let mut old = sample.clone();
-    strategy.default(&mut old);
+    strategy.default(&mut old).unwrap();
     for subresource in [None, Some("status")] {
         let context = super::context(resource, &origin, subresource);
         let strategy = resource.strategy(subresource);

@@ -60,6 +60,10 @@ impl Services for ServerServices {
         self.webhooks.call(client, review, timeout).await
     }
 
+    fn aside(&self, work: &mut dyn FnMut()) {
+        crate::aside::aside(true, work);
+    }
+
     fn called(&self, called: &Called<'_>) {
         webhooks::count(called);
     }

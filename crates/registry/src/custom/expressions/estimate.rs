@@ -93,7 +93,7 @@ impl<'w> Walk<'w> {
             self.errors.push(at.internal(detail));
             return;
         };
-        let times = times.unwrap_or(MAX_REQUEST / (declared.min_size + 1));
+        let times = self::times(times, &declared);
         let declared = Arc::new(declared.named("selfType"));
         for (index, rule) in rules.iter().enumerate() {
             self.rule(rule, &declared, times, lost, &at.index(index));
@@ -181,8 +181,13 @@ fn compiled(
     }
 }
 
+/// How often a value of this type can be there: as often as a request has room for it, where that has no bound.
+pub(super) fn times(times: Option<u64>, declared: &cel::DeclType) -> u64 {
+    times.unwrap_or(MAX_REQUEST / (declared.min_size + 1))
+}
+
 /// How many values there can be in one of the schema; `None` where that is not bounded.
-fn most(schema: &Tree) -> Option<u64> {
+pub(super) fn most(schema: &Tree) -> Option<u64> {
     let limit =
         |name: &str| schema.get(name).and_then(Tree::as_i64).map(|limit| u64::try_from(limit).unwrap_or(0));
     match text(schema, "type") {
