@@ -1,6 +1,7 @@
 //! The watch cache: for each stored kind, all objects in order of their keys, a bounded history of changes, and the watchers, indexed by
 //! what they select. One [`feed`] fills all of them, so that one revision is true for every kind.
 
+pub mod converted;
 pub mod entry;
 pub mod event;
 pub mod feed;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use api::{Status, Tree, json};
 use registry::Kind;
+use registry::conversion::Conversion;
 use registry::tree::{get, has, text};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +21,7 @@ use crate::aside::aside;
 use crate::cache::Subscription;
 use crate::handlers::Server;
 use crate::resources::{Entry, EventType, Resources};
+use crate::webhooks::conversion::Conversions;
 
 /// After a failed attempt.
 const RETRY: Duration = Duration::from_millis(100);
@@ -37,6 +39,7 @@ fn definitions() -> &'static Arc<Kind> {
 pub struct Extensions {
     server: Arc<Server>,
     resources: Arc<Resources>,
+    conversions: Conversions,
     known: BTreeMap<String, Known>,
     /// To be looked at.
     pending: BTreeSet<String>,
@@ -87,9 +90,11 @@ fn names(definition: &Tree) -> Tree {
 
 impl Extensions {
     pub fn new(server: Arc<Server>, resources: Arc<Resources>) -> Extensions {
+        let conversions = Conversions::new(Arc::clone(&resources));
         Extensions {
             server,
             resources,
+            conversions,
             known: BTreeMap::new(),
             pending: BTreeSet::new(),
             finalizing: JoinSet::new(),
@@ -197,7 +202,7 @@ impl Extensions {
                 continue;
             }
             // One that fails is reported when it is brought forward with the others.
-            if let Ok((served, own)) = compile(&tree, registry::custom::kinds).await {
+            if let Ok((served, own)) = compile(&tree, registry::custom::kinds, &self.conversions).await {
                 known.served = served;
                 kinds.extend(own);
             }
@@ -271,7 +276,7 @@ impl Extensions {
         if known.served.as_ref().is_some_and(|served| served.is_of(tree)) {
             return Ok(());
         }
-        let (served, kinds) = compile(tree, registry::custom::kinds).await?;
+        let (served, kinds) = compile(tree, registry::custom::kinds, &self.conversions).await?;
         self.server.serve(&kinds).await.map_err(|error| Status::internal(error.to_string()))?;
         known.served = served;
         Ok(())
@@ -302,10 +307,18 @@ impl Extensions {
 async fn compile(
     definition: &Tree,
     kinds: fn(&Tree) -> Vec<Kind>,
+    conversions: &Conversions,
 ) -> Result<(Option<Served>, Vec<Arc<Kind>>), Status> {
     let kinds = daemon::panics::contained(async { aside(true, || kinds(definition)) }).await;
     let kinds = kinds.ok_or_else(|| Status::internal("its kinds cannot be made"))?;
-    let kinds: Vec<Arc<Kind>> = kinds.into_iter().map(Arc::new).collect();
+    let conversion = conversions.of(definition);
+    let with_conversion = |mut kind: Kind| {
+        if let Some(conversion) = &conversion {
+            kind.conversion = Conversion::Other(Arc::clone(conversion));
+        }
+        Arc::new(kind)
+    };
+    let kinds: Vec<Arc<Kind>> = kinds.into_iter().map(with_conversion).collect();
     let stored = kinds.iter().find(|kind| kind.version == kind.storage_version).or(kinds.first());
     let served = stored.map(|stored| Served { hash: Served::hash(definition), stored: Arc::clone(stored) });
     Ok((served, kinds))
@@ -341,8 +354,10 @@ mod tests {
                     "schema": {"openAPIV3Schema": {"type": "object"}}}]},
             "status": {"acceptedNames": {"plural": "widgets", "kind": "Widget"}},
         });
-        assert!(compile(&definition, |_| panic!("in a definition")).await.is_err());
-        let (served, kinds) = compile(&definition, registry::custom::kinds).await.unwrap();
+        let store = Arc::new(store::Memory::new());
+        let conversions = Conversions::new(Resources::new(store, CancellationToken::new()));
+        assert!(compile(&definition, |_| panic!("in a definition"), &conversions).await.is_err());
+        let (served, kinds) = compile(&definition, registry::custom::kinds, &conversions).await.unwrap();
         assert_eq!((&*served.unwrap().stored.storage_prefix, kinds.len()), ("example.com/widgets", 1));
     }
 }

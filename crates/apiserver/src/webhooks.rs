@@ -1,6 +1,8 @@
-//! The webhooks of the cluster: their configurations as the watch cache has them, and how they are asked.
+//! The admission webhooks of the cluster: their configurations as the watch cache has them, and how they are asked. Conversion webhooks are
+//! asked by the same client.
 
 mod client;
+pub mod conversion;
 mod trust;
 
 use std::collections::HashMap;

@@ -26,10 +26,10 @@ use store::{KeyValue, Written};
 
 use crate::aside::aside;
 use crate::authz::Attributes;
-use crate::cache::Cache;
 use crate::cache::entry::Entry;
 use crate::cache::event::EventType;
 use crate::cache::stored::Stored;
+use crate::cache::{Cache, converted};
 use crate::delegate::{Outcome, Reservation};
 use crate::handlers::{Server, status_of};
 use crate::refusal;
@@ -404,11 +404,14 @@ async fn update_once(
 ) -> Result<Attempt, Status> {
     let request_strategy = write.strategy(write.resource);
     let strategy = write.strategy(&kind.resource);
-    let mut old = entry.read()?;
+    let mut old = converted::current(entry).await?;
     strategy.default(&mut old)?;
     let write = &Write { old: Some(&old), ..*write };
     let shown = match kind.resource.is_same_version(write.resource) {
         true => Cow::Borrowed(&old),
+        false if write.resource.custom().is_some() => {
+            Cow::Owned(converted::one(entry, write.resource).await?)
+        }
         false => Cow::Owned(kind.resource.convert_one(write.resource, old.clone()).await?),
     };
     let mut tree = change(&shown)?;

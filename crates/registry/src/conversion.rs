@@ -22,18 +22,18 @@ pub enum Conversion {
 /// A conversion of somebody else's.
 #[async_trait]
 pub trait Convert: Send + Sync {
-    /// The objects in the other version, as many and in the same order.
-    async fn convert(&self, from: &Kind, to: &Kind, objects: Vec<Tree>) -> Result<Vec<Tree>, Status>;
+    /// The objects, none of which says that it is of this version, in that: as many and in the same order.
+    async fn convert(&self, to: &Kind, objects: Vec<Tree>) -> Result<Vec<Tree>, Status>;
 }
 
 impl Kind {
     /// Objects of this kind in another of its versions (or in another group that has it: events).
     pub async fn convert(&self, to: &Kind, mut objects: Vec<Tree>) -> Result<Vec<Tree>, Status> {
+        if let Conversion::Other(conversion) = &self.conversion {
+            return ask(&**conversion, to, objects).await;
+        }
         if self.is_same_version(to) {
             return Ok(objects);
-        }
-        if let Conversion::Other(conversion) = &self.conversion {
-            return conversion.convert(self, to, objects).await;
         }
         for object in &mut objects {
             self.convert_here(to, object)?;
@@ -43,13 +43,13 @@ impl Kind {
 
     /// [`Kind::convert`] of one object.
     pub async fn convert_one(&self, to: &Kind, mut object: Tree) -> Result<Tree, Status> {
-        if self.is_same_version(to) {
-            return Ok(object);
-        }
         if let Conversion::Other(conversion) = &self.conversion {
-            let converted = conversion.convert(self, to, vec![object]).await?;
+            let converted = ask(&**conversion, to, vec![object]).await?;
             let missing = || Status::internal("a conversion answered no object");
             return converted.into_iter().next().ok_or_else(missing);
+        }
+        if self.is_same_version(to) {
+            return Ok(object);
         }
         self.convert_here(to, &mut object)?;
         Ok(object)
@@ -65,6 +65,14 @@ impl Kind {
         Ok(object)
     }
 
+    /// Puts an object of this version into the form in which it is read: without what the schema does not have, with its defaults.
+    pub fn complete(&self, object: &mut Tree) -> Result<(), Status> {
+        fit(self, object)?;
+        self.strategy(None).default(object)?;
+        object.sort_all_objects();
+        Ok(())
+    }
+
     pub fn is_same_version(&self, other: &Kind) -> bool {
         self.version == other.version && self.group == other.group
     }
@@ -73,10 +81,32 @@ impl Kind {
         if let Conversion::BuiltIn = self.conversion {
             return api::convert::convert(object, self, &to.group, &to.version).map_err(Status::internal);
         }
-        let decoded =
-            api::decode::tree(object, to.message(), Strictness::Ignore).map_err(Status::internal)?;
-        *object = decoded.tree;
-        api::decode::put_type_meta(object, &to.kind, &to.api_version());
-        Ok(())
+        fit(to, object)
     }
+}
+
+/// Brings objects to the version of which each says itself that it is not of it: they can be stored at any.
+async fn ask(conversion: &dyn Convert, to: &Kind, mut objects: Vec<Tree>) -> Result<Vec<Tree>, Status> {
+    let api_version = to.api_version();
+    let is_there = |object: &Tree| object.get("apiVersion").and_then(Tree::as_str) == Some(&api_version);
+    let others: Vec<usize> = (0..objects.len()).filter(|index| !is_there(&objects[*index])).collect();
+    if others.is_empty() {
+        return Ok(objects);
+    }
+    let asked = others.iter().map(|index| std::mem::take(&mut objects[*index])).collect();
+    let converted = conversion.convert(to, asked).await?;
+    for (index, mut object) in others.into_iter().zip(converted) {
+        fit(to, &mut object)?;
+        objects[index] = object;
+    }
+    Ok(objects)
+}
+
+/// Drops what the version's schema does not have.
+fn fit(to: &Kind, object: &mut Tree) -> Result<(), Status> {
+    let decoded = api::decode::tree(object, to.message(), Strictness::Ignore).map_err(Status::internal)?;
+    *object = decoded.tree;
+    api::decode::put_type_meta(object, &to.kind, &to.api_version());
+    object.sort_all_objects();
+    Ok(())
 }

@@ -90,7 +90,8 @@ impl Hook {
 }
 
 impl ClientConfig {
-    fn of(tree: &Tree) -> ClientConfig {
+    /// As a configuration has it, or a definition of custom resources.
+    pub fn of(tree: &Tree) -> ClientConfig {
         let service = has(tree, "service").then(|| ServiceReference {
             namespace: text(tree, "service.namespace").to_owned(),
             name: text(tree, "service.name").to_owned(),

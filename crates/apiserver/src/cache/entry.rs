@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use api::model::Text;
 use api::wire::envelope;
 use api::{Status, Tree};
 use bytes::Bytes;
 use parking_lot::Mutex;
+use registry::Kind;
 
 use super::scan;
 use super::stored::Stored;
@@ -25,6 +27,10 @@ pub struct Entry {
     bytes: Encoded,
     /// As JSON, with kind and apiVersion: made when it is first read as that, and then kept. Events make do without.
     json: Mutex<Option<Bytes>>,
+    /// The version that it is stored at, where that is another than the cache's, to which a webhook converts.
+    foreign: Option<Box<str>>,
+    /// As JSON at other versions to which a webhook has converted it.
+    converted: Mutex<Vec<(Text, Bytes)>>,
 }
 
 enum Encoded {
@@ -79,6 +85,11 @@ impl Entry {
         let version = if revision == 0 { "" } else { version.format(revision) };
         if !envelope::is_enveloped(value) {
             let mut tree: Tree = serde_json::from_slice(value).map_err(|error| failed(error.to_string()))?;
+            let foreign = super::legacy::foreign(kind, &tree);
+            if foreign.is_some() {
+                let entry = Entry::from_tree(kind, key, tree, revision)?;
+                return Ok(Entry { foreign, ..entry });
+            }
             super::legacy::upgrade(kind, &mut tree).map_err(failed)?;
             if kind.resource.custom().is_some() {
                 // Its schema may be another one than when it was written.
@@ -125,6 +136,8 @@ impl Entry {
             fields: kind.fields.iter().map(|(_, path)| path.read(&raw).into()).collect(),
             bytes: Encoded::Proto { frame: frame.into(), object: at, raw: raw_range, frame_type },
             json: Mutex::default(),
+            foreign: None,
+            converted: Mutex::default(),
             key,
         };
         Ok(entry)
@@ -151,6 +164,8 @@ impl Entry {
             fields: kind.fields.iter().map(|(_, path)| path.read_tree(&tree).into()).collect(),
             bytes: Encoded::Json(api::json::to_vec(&tree).into()),
             json: Mutex::default(),
+            foreign: None,
+            converted: Mutex::default(),
             key,
         })
     }
@@ -195,6 +210,49 @@ impl Entry {
         })
     }
 
+    /// Whether it is stored at another version than the cache's, and only a webhook converts it.
+    pub fn is_foreign(&self) -> bool {
+        self.foreign.is_some()
+    }
+
+    /// Whether it is stored at this version, which is not the cache's.
+    fn is_foreign_of(&self, kind: &Kind) -> bool {
+        self.foreign.as_deref().is_some_and(|version| version == kind.api_version())
+    }
+
+    /// Whether its bytes are of this version.
+    pub fn is_at(&self, kind: &Kind) -> bool {
+        self.foreign.is_none() && self.kind.resource.is_same_version(kind)
+    }
+
+    /// What a webhook made of it for this version.
+    pub fn converted(&self, kind: &Kind) -> Option<Tree> {
+        let converted = self.converted.lock();
+        let (_, json) = converted.iter().find(|(version, _)| *version == kind.version)?;
+        serde_json::from_slice(json).ok()
+    }
+
+    pub fn has_converted(&self, kind: &Kind) -> bool {
+        self.converted.lock().iter().any(|(version, _)| *version == kind.version)
+    }
+
+    /// Keeps what a webhook made of it for this version.
+    pub fn keep_converted(&self, kind: &Kind, tree: &mut Tree) -> Result<(), Status> {
+        if self.is_foreign_of(kind) {
+            kind.complete(tree)?;
+        }
+        let json = Bytes::from(api::json::to_vec(tree));
+        let mut converted = self.converted.lock();
+        converted.retain(|(version, _)| *version != kind.version);
+        converted.push((kind.version.clone(), json));
+        Ok(())
+    }
+
+    /// The error of a conversion as that of the object.
+    pub fn unconverted(&self, status: Status) -> Status {
+        if status.code == 500 { self.undecodable(status.message).into() } else { status }
+    }
+
     /// The object as JSON at its storage version, with kind and apiVersion.
     pub fn json(&self) -> Bytes {
         if let Encoded::Json(json) = &self.bytes {
@@ -214,6 +272,7 @@ impl Entry {
     /// Drops the JSON: of a state that is history hardly anybody asks for it.
     pub fn forget_json(&self) {
         self.json.lock().take();
+        self.converted.lock().clear();
     }
 
     /// Appends what [`Entry::json`] answers, without making it if it is not there; `false` where it cannot be read.

@@ -7,6 +7,13 @@ use registry::conversion::Conversion;
 
 use super::stored::Stored;
 
+/// The version at which an object is stored, where that is another than the cache's and a webhook converts.
+pub fn foreign(kind: &Stored, tree: &Tree) -> Option<Box<str>> {
+    let Conversion::Other(_) = kind.resource.conversion else { return None };
+    let api_version = tree.get("apiVersion").and_then(Tree::as_str).unwrap_or_default();
+    (!api_version.is_empty() && api_version != kind.api_version).then(|| api_version.into())
+}
+
 /// Brings a stored JSON object to the version that the cache holds.
 pub fn upgrade(kind: &Stored, tree: &mut Tree) -> Result<(), String> {
     let api_version = tree.get("apiVersion").and_then(Tree::as_str).unwrap_or_default().to_owned();
@@ -14,9 +21,6 @@ pub fn upgrade(kind: &Stored, tree: &mut Tree) -> Result<(), String> {
         return Ok(());
     }
     if kind.resource.custom().is_some() {
-        if !matches!(kind.resource.conversion, Conversion::None) {
-            return Err(format!("stored as {api_version}, which a webhook converts"));
-        }
         // Its versions differ in their schemas alone, and the one of the cache is applied next.
         if let Some(object) = tree.as_object_mut() {
             object.insert("apiVersion", kind.api_version.as_str().into());

@@ -13,6 +13,7 @@ use registry::Kind;
 use super::table;
 use crate::aside::{LARGE_BODY, Parts, aside};
 use crate::body::Body;
+use crate::cache::converted;
 use crate::cache::entry::Entry;
 use crate::cache::scan;
 use crate::negotiate::{Accepted, Form, MediaType, negotiated, tree_response};
@@ -38,16 +39,8 @@ impl Target {
 
     /// Whether an entry's own bytes are what is wanted.
     pub fn is_native(&self, entry: &Entry) -> bool {
-        self.form == Form::Object
-            && self.media != MediaType::Yaml
-            && entry.kind.resource.is_same_version(&self.resource)
+        self.form == Form::Object && self.media != MediaType::Yaml && entry.is_at(&self.resource)
     }
-}
-
-/// The entry as a tree at the target's version.
-pub async fn read(entry: &Entry, target: &Target) -> Result<Tree, Status> {
-    let tree = aside(entry.size() > LARGE_BODY, || entry.read())?;
-    entry.kind.resource.convert_one(&target.resource, tree).await
 }
 
 /// A tree at the target's version in the target's form.
@@ -88,10 +81,15 @@ pub async fn object(code: StatusCode, entry: &Entry, target: &Target) -> Respons
     if let Some(answer) = aside(large, || native(code, entry, target)) {
         return answer;
     }
-    match read(entry, target).await {
+    match converted::again(entry, &target.resource).await {
         Ok(tree) => aside(large, || tree_response(code, target.media, &form(tree, target, true))),
-        Err(status) => tree_response(StatusCode::INTERNAL_SERVER_ERROR, target.media, &status.to_tree()),
+        Err(status) => failed(target, &status),
     }
+}
+
+fn failed(target: &Target, status: &Status) -> Response<Body> {
+    let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    tree_response(code, target.media, &status.to_tree())
 }
 
 /// The entry's own bytes as an answer, where they serve.
@@ -167,7 +165,8 @@ const CHUNK: usize = 64 << 10;
 
 /// A list as an answer: streamed where the objects' own bytes serve.
 pub async fn list(entries: Vec<Arc<Entry>>, meta: &ListMeta, target: &Target) -> Response<Body> {
-    let native = entries.first().is_none_or(|entry| target.is_native(entry));
+    let native = entries.first().is_none_or(|entry| target.is_native(entry))
+        && !entries.iter().any(|entry| entry.is_foreign());
     let api_version = target.resource.api_version();
     let kind = list_kind(&target.resource);
     if target.form == Form::Object && target.media == MediaType::Json && native {
@@ -204,21 +203,11 @@ pub async fn list(entries: Vec<Arc<Entry>>, meta: &ListMeta, target: &Target) ->
     }
     let bytes: usize = entries.iter().map(|entry| entry.size()).sum();
     let large = bytes > LARGE_BODY;
-    match read_all(&entries, target, large).await {
+    match converted::all(&entries, &target.resource, large).await {
         Ok(trees) => aside(large, || tree_list(trees.into_iter(), meta.of(target), target)),
+        Err(status) if status.code != 500 => failed(target, &status),
         Err(status) => unreadable_list(target, &status.message),
     }
-}
-
-/// The entries as trees at the target's version; those that are stored alike are converted together.
-async fn read_all(entries: &[Arc<Entry>], target: &Target, large: bool) -> Result<Vec<Tree>, Status> {
-    let mut all = Vec::with_capacity(entries.len());
-    for alike in entries.chunk_by(|one, next| Arc::ptr_eq(&one.kind, &next.kind)) {
-        let trees = || alike.iter().map(|entry| entry.read()).collect::<Result<Vec<Tree>, Status>>();
-        let trees = aside(large, trees)?;
-        all.extend(alike[0].kind.resource.convert(&target.resource, trees).await?);
-    }
-    Ok(all)
 }
 
 /// The answer to a list with an object that cannot be read.

@@ -25,11 +25,11 @@ use super::read;
 use super::render::{self, Target};
 use crate::aside::{Parts, aside};
 use crate::body::Body;
-use crate::cache::Subscription;
 use crate::cache::entry::{Entry, proto_frame};
 use crate::cache::event::{Event, EventType, json_frame_open};
 use crate::cache::feed::Feed;
 use crate::cache::filter::Filter;
+use crate::cache::{Subscription, converted};
 use crate::negotiate::{Form, MediaType, STREAMS, encode_tree, response};
 
 /// As good as never, in seconds.
@@ -152,7 +152,13 @@ struct Frames {
 
 impl Frames {
     async fn next(&mut self) -> Option<Bytes> {
-        while let Some(entry) = self.initial.next() {
+        loop {
+            if let Err(status) =
+                converted::fill_first(self.initial.as_slice(), &self.format.target.resource).await
+            {
+                return self.cut(&status);
+            }
+            let Some(entry) = self.initial.next() else { break };
             self.parts.pause().await;
             match self.format.entry(EventType::Added, &entry).await {
                 Ok(Some(frame)) => return Some(frame),
@@ -278,8 +284,13 @@ impl Format {
     }
 
     async fn formed(&mut self, event_type: &str, entry: &Entry) -> Result<Option<Bytes>, Status> {
-        let Ok(tree) = entry.read() else { return Ok(None) };
-        let tree = entry.kind.resource.convert_one(&self.target.resource, tree).await?;
+        let kind = &entry.kind.resource;
+        let tree = if kind.custom().is_some() {
+            converted::one(entry, &self.target.resource).await?
+        } else {
+            let Ok(tree) = entry.read() else { return Ok(None) };
+            kind.convert_one(&self.target.resource, tree).await?
+        };
         let headers = !std::mem::replace(&mut self.columns_sent, true);
         let tree = render::form(tree, &self.target, headers);
         Ok(Some(self.frame(event_type, &tree)))

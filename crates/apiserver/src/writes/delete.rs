@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use store::Written;
 
 use super::{Write, admission, decoded, encode, metadata, read, ttl};
+use crate::cache::converted;
 use crate::cache::entry::Entry;
 use crate::cache::stored::Stored;
 use crate::handlers::status_of;
@@ -145,7 +146,7 @@ async fn attempt(
     options: &DeleteOptions,
 ) -> Result<Attempt, Status> {
     check(write, entry, options)?;
-    let old = entry.read()?;
+    let old = converted::current(entry).await?;
     let write = &Write { old: Some(&old), ..*write };
     admission::delete(write, &kind.resource, options).await?;
     let mut tree = old.clone();

@@ -1,6 +1,7 @@
 //! Who owns the fields of an object that is written: entries of `managedFields` for updates, and objects that are applied.
 
 use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
 use std::sync::Arc;
 
 use api::model::MessageRef;
@@ -11,6 +12,8 @@ use machinery::ownership::types::Type;
 use machinery::ownership::update::{self, Versions};
 use machinery::ownership::{managers, scale};
 use registry::Kind;
+use registry::conversion::Conversion;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{Write, metadata};
 use crate::request::Request;
@@ -46,11 +49,26 @@ impl Versions for Served<'_> {
 
     fn convert(&self, object: &Tree, from: &str, to: &str) -> Result<Tree, String> {
         let kind = |version: &str| self.kinds.get(version).ok_or_else(|| format!("{version} is not served"));
-        kind(from)?.convert_at_once(kind(to)?, object.clone()).map_err(|status| status.message)
+        let (from, to) = (kind(from)?, kind(to)?);
+        let converted = match from.conversion {
+            // The managers' versions are met while field sets are compared, which does not wait. A webhook is asked aside.
+            Conversion::Other(_) => wait_aside(from.convert_one(to, object.clone()))?,
+            _ => from.convert_at_once(to, object.clone()),
+        };
+        converted.map_err(|status| status.message)
     }
 
     fn reset(&self, version: &str) -> &Reset {
         self.kinds.get(version).map_or(&Reset::Nothing, |kind| kind.reset(self.subresource))
+    }
+}
+
+/// Waits within work that does not, on a thread that others do not need meanwhile.
+fn wait_aside<T>(wait: impl Future<Output = T>) -> Result<T, String> {
+    let runtime = Handle::try_current().map_err(|error| error.to_string())?;
+    match runtime.runtime_flavor() {
+        RuntimeFlavor::MultiThread => Ok(tokio::task::block_in_place(|| runtime.block_on(wait))),
+        _ => Err("no thread is left to wait for a conversion".to_owned()),
     }
 }
 

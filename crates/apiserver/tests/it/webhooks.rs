@@ -23,10 +23,10 @@ use crate::core::{Answer, Rig};
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
 /// A webhook's server: what it was asked, and how it answers by the path it is asked at.
-struct Webhook {
-    address: SocketAddr,
-    authority: String,
-    asked: Arc<Mutex<Vec<(String, Tree)>>>,
+pub struct Webhook {
+    pub address: SocketAddr,
+    pub authority: String,
+    pub asked: Arc<Mutex<Vec<(String, Tree)>>>,
     _tasks: JoinSet<()>,
 }
 
@@ -51,8 +51,21 @@ fn response(path: &str) -> Tree {
     }
 }
 
+/// Makes the whole answer to a review that came to a path.
+type Respond = dyn Fn(&str, &Tree) -> Tree + Send + Sync;
+
 impl Webhook {
     async fn start() -> Webhook {
+        Webhook::answering(|path, review| {
+            let mut response = response(path);
+            response["uid"] = review["request"]["uid"].clone();
+            json!({"kind": "AdmissionReview", "apiVersion": review["apiVersion"], "response": response})
+        })
+        .await
+    }
+
+    pub async fn answering(respond: impl Fn(&str, &Tree) -> Tree + Send + Sync + 'static) -> Webhook {
+        let respond: Arc<Respond> = Arc::new(respond);
         // as many webhooks have one: it signs itself, and is an authority at that
         let mut parameters = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
         parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -76,10 +89,12 @@ impl Webhook {
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, seen) = (acceptor.clone(), seen.clone());
+                let (acceptor, seen, respond) = (acceptor.clone(), seen.clone(), respond.clone());
                 connections.spawn(async move {
                     let Ok(stream) = acceptor.accept(stream).await else { return };
-                    let service = service_fn(|request: Request<Incoming>| answer(request, seen.clone()));
+                    let service = service_fn(|request: Request<Incoming>| {
+                        answer(request, seen.clone(), respond.clone())
+                    });
                     let _ = hyper::server::conn::http1::Builder::new()
                         .serve_connection(TokioIo::new(stream), service)
                         .await;
@@ -113,6 +128,7 @@ impl Webhook {
 async fn answer(
     request: Request<Incoming>,
     seen: Arc<Mutex<Vec<(String, Tree)>>>,
+    respond: Arc<Respond>,
 ) -> Result<Response<Full<Bytes>>, hyper::Error> {
     let path = request.uri().path().to_owned();
     let body = request.into_body().collect().await?.to_bytes();
@@ -125,9 +141,7 @@ async fn answer(
     if path == "/silent" {
         std::future::pending::<()>().await;
     }
-    let mut response = response(&path);
-    response["uid"] = review["request"]["uid"].clone();
-    let answer = json!({"kind": "AdmissionReview", "apiVersion": review["apiVersion"], "response": response});
+    let answer = respond(&path, &review);
     seen.lock().push((path, review));
     Ok(Response::new(Full::new(Bytes::from(answer.to_string()))))
 }

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
+use api::Tree;
 use api::model::{GroupVersionKind, Model, Resource, Scope, Subresource, Text};
-use api::{Status, Tree};
-use async_trait::async_trait;
 use base64::Engine as _;
 use machinery::jsonpath::JsonPath;
 use sha2::{Digest as _, Sha256};
@@ -13,7 +12,6 @@ use super::expressions::Expressions;
 use super::rule::ByDefinition;
 use super::schema::Schema;
 use super::{Column, Custom, ScalePaths, compile};
-use crate::conversion::{Conversion, Convert};
 use crate::kind::Kind;
 use crate::profile::{ALL_METADATA, Generation, Profile};
 use crate::rules::{Rule, RuleSet};
@@ -28,15 +26,15 @@ pub const VERBS: [Text; 8] = [
     Text::Borrowed("patch"),
     Text::Borrowed("create"),
     Text::Borrowed("update"),
-/// What the rules of a kind may cost before they count as work for long: some milliseconds.
-const COSTLY: u64 = 100_000;
     Text::Borrowed("watch"),
 ];
+/// What the rules of a kind may cost before they count as work for long: some milliseconds.
+const COSTLY: u64 = 100_000;
 /// While a definition is being deleted.
 const LAST_VERBS: [&str; 5] = ["delete", "deletecollection", "get", "list", "watch"];
 
 /// The kinds of a definition's versions, in the order in which discovery has them. Those that are not served are among
-/// them, disabled: objects may be stored at them.
+/// them, disabled: objects may be stored at them. A conversion by webhook is the caller's to put into them.
 pub fn kinds(definition: &Tree) -> Vec<Kind> {
     let spec = get(definition, "spec");
     let storage = list(spec, "versions").iter().find(|version| flag(version, "storage"));
@@ -102,9 +100,9 @@ fn kind(definition: &Tree, version: &Tree, storage: &str) -> Kind {
         kind: kind.to_owned(),
         api_version: row.api_version(),
         scale: scale.clone(),
-    let costly = rule.expressions.as_ref().is_some_and(|expressions| expressions.cost > COSTLY);
         expressions: Expressions::of(published),
     };
+    let costly = rule.expressions.as_ref().is_some_and(|expressions| expressions.cost > COSTLY);
     let rules = RuleSet::with(&model, vec![vec![Rule::Schema(Box::new(rule))]]);
     let profile = Profile {
         status,
@@ -117,9 +115,9 @@ fn kind(definition: &Tree, version: &Tree, storage: &str) -> Kind {
         ..Profile::new("", "")
     };
     let custom = Custom {
-        costly,
         definition: text(definition, "metadata.uid").to_owned(),
         terminating,
+        costly,
         columns: columns(version),
         scale,
         selectable: list(version, "selectableFields")
@@ -130,24 +128,7 @@ fn kind(definition: &Tree, version: &Tree, storage: &str) -> Kind {
         published: api::json::to_vec(published).into(),
         list_kind: text(names, "listKind").to_owned(),
     };
-    let mut kind =
-        Kind::of_definition(row, Arc::new(model), Model::first_own(), Arc::new(rules), profile, custom);
-    if text(spec, "conversion.strategy") == "Webhook" {
-        kind.conversion = Conversion::Other(Arc::new(Unserved));
-    }
-    kind
-}
-
-/// Webhooks are not asked yet: objects are served at the version that they are stored at alone.
-struct Unserved;
-
-#[async_trait]
-impl Convert for Unserved {
-    async fn convert(&self, from: &Kind, _: &Kind, _: Vec<Tree>) -> Result<Vec<Tree>, Status> {
-        let (version, kind) = (from.api_version(), &from.kind);
-        let why = format!("conversion webhook for {version}, Kind={kind} failed: webhooks are not asked yet");
-        Err(Status::internal(why))
-    }
+    Kind::of_definition(row, Arc::new(model), Model::first_own(), Arc::new(rules), profile, custom)
 }
 
 fn subresource(name: &'static str, gvk: GroupVersionKind) -> Subresource {

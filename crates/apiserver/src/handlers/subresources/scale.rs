@@ -17,6 +17,7 @@ use super::super::mutate::decode;
 use super::super::patch::Patch;
 use super::super::{Call, read, render};
 use crate::body::Body;
+use crate::cache::converted;
 use crate::request::options::{Way, WriteOptions};
 use crate::writes::admission::{Sees, View};
 use crate::writes::ownership::{self, Lone, Owners};
@@ -27,7 +28,7 @@ const EXPECTED: Expected<'static> = Expected::built_in("autoscaling", "v1", "Sca
 pub async fn get(call: &Call<'_>) -> Result<Response<Body>, Status> {
     read::wait_for(call, None).await?;
     let entry = call.cache()?.find(call.namespace(), call.name())?.ok_or_else(|| call.not_found())?;
-    let object = entry.read()?;
+    let object = converted::again(&entry, call.resource).await?;
     check_replicas(call.resource, &object)?;
     Ok(render::tree_object(StatusCode::OK, scale_of(call.resource, &object), &call.target))
 }
@@ -143,7 +144,8 @@ async fn change(
         Ok(new)
     };
     let updated = writes::update(&write, &change, None).await?;
-    let scale = scale_of(call.resource, &updated.entry.read()?);
+    let updated = converted::one(&updated.entry, call.resource).await?;
+    let scale = scale_of(call.resource, &updated);
     Ok(render::tree_object(StatusCode::OK, scale, &call.target))
 }
 

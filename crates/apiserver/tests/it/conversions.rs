@@ -1,0 +1,262 @@
+//! Custom resources whose versions a webhook converts.
+
+use std::sync::Arc;
+
+use api::{Tree, json};
+use http::Method;
+use parking_lot::Mutex;
+
+use crate::core::Rig;
+use crate::definitions::{DEFINITIONS, WIDGETS, condition, definition, follow, version};
+use crate::webhooks::Webhook;
+
+const LATER: &str = "/apis/example.com/v2/namespaces/default/widgets";
+
+/// Converts `place` of v1 into `host` and `port` of v2, and back; `mode` says what is wrong with the answers.
+async fn converter() -> (Webhook, Arc<Mutex<&'static str>>) {
+    let mode: Arc<Mutex<&'static str>> = Arc::default();
+    let asked = mode.clone();
+    let webhook = Webhook::answering(move |_, review| respond(*asked.lock(), review)).await;
+    (webhook, mode)
+}
+
+fn respond(mode: &str, review: &Tree) -> Tree {
+    let wanted = &review["request"]["desiredAPIVersion"];
+    let mut objects: Vec<Tree> = review["request"]["objects"].as_array().unwrap().clone();
+    for object in &mut objects {
+        let spec = object["spec"].clone();
+        let text = |field: &str| spec[field].as_str().unwrap_or_default().to_owned();
+        object["spec"] = match (wanted.as_str(), text("place").split_once(':')) {
+            (Some("example.com/v2"), Some((host, port))) => json!({"host": host, "port": port}),
+            (Some("example.com/v1"), _) => json!({"place": format!("{}:{}", text("host"), text("port"))}),
+            _ => json!({}),
+        };
+        object["apiVersion"] = wanted.clone();
+        let metadata = &mut object["metadata"];
+        match mode {
+            "name" => metadata["name"] = "x".into(),
+            "uid of object" => metadata["uid"] = "x".into(),
+            "label" => metadata["labels"] = json!({"converted": "yes"}),
+            "labels" => metadata["labels"] = json!({"converted": "not so"}),
+            "numbers" => metadata["labels"] = json!({"converted": 1}),
+            "generation" => metadata["generation"] = 99.into(),
+            "kind" => object["kind"] = "Other".into(),
+            "version" => object["apiVersion"] = "example.com/v9".into(),
+            "null" => *object = Tree::Null,
+            _ => {}
+        }
+    }
+    let mut response = json!({"uid": review["request"]["uid"], "result": {"status": "Success"}});
+    response["convertedObjects"] = Tree::Array(objects);
+    match mode {
+        "uid" => response["uid"] = "x".into(),
+        "few" => response["convertedObjects"] = json!([]),
+        "failed" => response["result"] = json!({"status": "Failed", "message": "not today"}),
+        "mute" => response["result"] = json!({"status": "Failed"}),
+        "none" => response = Tree::Null,
+        _ => {}
+    }
+    let kind = if mode == "review" { "Other" } else { "ConversionReview" };
+    json!({"kind": kind, "apiVersion": review["apiVersion"], "response": response})
+}
+
+/// A definition with two versions, of which the named one is stored.
+fn converted(webhook: &Webhook, stored: &str) -> Tree {
+    let text = json!({"type": "string"});
+    let versions = json!([
+        version("v1", stored == "v1", json!({"place": text})),
+        version("v2", stored == "v2", json!({"host": text, "port": text})),
+    ]);
+    let mut made = definition("widgets", "Widget", versions);
+    made["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {
+        "conversionReviewVersions": ["v7", "v1"],
+        "clientConfig": {"url": format!("https://{}/convert", webhook.address), "caBundle": webhook.authority},
+    }});
+    made
+}
+
+fn earlier(name: &str, place: &str) -> Tree {
+    json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": name}, "spec": {"place": place}})
+}
+
+fn later(name: &str, host: &str, port: &str) -> Tree {
+    json!({"apiVersion": "example.com/v2", "kind": "Widget", "metadata": {"name": name},
+        "spec": {"host": host, "port": port}})
+}
+
+async fn stored(rig: &Rig, name: &str) -> Tree {
+    let key = format!("/registry/example.com/widgets/default/{name}");
+    let found = rig.server.resources.store.get(key.as_bytes()).await.unwrap().0.unwrap();
+    serde_json::from_slice(&found.value).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_webhook_converts_what_is_read_and_written() {
+    let rig = Rig::start().await;
+    let _tasks = follow(&rig).await;
+    let (webhook, mode) = converter().await;
+    rig.create(DEFINITIONS, converted(&webhook, "v1")).await;
+    condition(&rig, "widgets.example.com", "Established", "True").await;
+
+    rig.create(WIDGETS, earlier("a", "h:1")).await;
+    assert!(webhook.asked.lock().is_empty(), "nothing was to be converted");
+    let made = rig.create(LATER, later("b", "k", "2")).await;
+    assert_eq!(
+        (&made["apiVersion"], &made["spec"]),
+        (&json!("example.com/v2"), &json!({"host": "k", "port": "2"}))
+    );
+    assert_eq!(stored(&rig, "b").await["spec"], json!({"place": "k:2"}));
+    assert_eq!(rig.get(&format!("{LATER}/a")).await.tree["spec"], json!({"host": "h", "port": "1"}));
+    assert_eq!(rig.get(&format!("{WIDGETS}/b")).await.tree["spec"], json!({"place": "k:2"}));
+
+    // as many objects as there are go in one review
+    for name in ["c", "d", "e"] {
+        rig.create(WIDGETS, earlier(name, "h:1")).await;
+    }
+    webhook.asked.lock().clear();
+    let list = rig.get(LATER).await.tree;
+    assert_eq!(list["items"].as_array().unwrap().len(), 5);
+    assert!(list["items"].as_array().unwrap().iter().all(|item| item["apiVersion"] == "example.com/v2"));
+    let sizes: Vec<usize> = webhook
+        .asked
+        .lock()
+        .drain(..)
+        .map(|(_, review)| review["request"]["objects"].as_array().unwrap().len())
+        .collect();
+    assert_eq!(sizes, [4]);
+    // and what was converted is kept
+    *mode.lock() = "failed";
+    assert_eq!(rig.get(LATER).await.tree["items"], list["items"]);
+    *mode.lock() = "";
+
+    let from = list["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    let mut watch = rig.watch(&format!("{LATER}?watch=1&resourceVersion={from}")).await;
+    let patched = rig.json(Method::PATCH, &format!("{LATER}/a"), json!({"spec": {"port": "9"}})).await;
+    assert_eq!((patched.code, &patched.tree["spec"]["port"]), (200, &json!("9")), "{}", patched.tree);
+    assert_eq!(watch.next().await, ("MODIFIED".to_owned(), patched.tree));
+    assert_eq!(stored(&rig, "a").await["spec"], json!({"place": "h:9"}));
+
+    // managers of both versions
+    let apply = async |path: &str, manager: &str, object: Tree| {
+        let headers = [("content-type", "application/apply-patch+yaml")];
+        let path = format!("{path}/f?fieldManager={manager}");
+        rig.send(Method::PATCH, &path, &headers, object.to_string()).await.status().as_u16()
+    };
+    assert_eq!(apply(LATER, "one", later("f", "h", "1")).await, 201);
+    assert_eq!(apply(WIDGETS, "two", earlier("f", "h:1")).await, 200);
+    assert_eq!(apply(LATER, "one", later("f", "h", "3")).await, 409);
+
+    *mode.lock() = "label";
+    let labelled = rig.get(&format!("{LATER}/b")).await.tree;
+    assert_eq!(labelled["metadata"]["labels"], json!({"converted": "yes"}));
+    *mode.lock() = "generation";
+    assert_eq!(rig.get(&format!("{LATER}/b")).await.tree["metadata"]["generation"], 1);
+    *mode.lock() = "";
+    let deleted = rig.json(Method::DELETE, &format!("{LATER}/b"), Tree::Null).await;
+    assert_eq!(deleted.code, 200);
+}
+
+#[tokio::test]
+async fn objects_of_several_versions_are_stored_beside_each_other() {
+    let rig = Rig::start().await;
+    let _tasks = follow(&rig).await;
+    let (webhook, mode) = converter().await;
+    rig.create(DEFINITIONS, converted(&webhook, "v1")).await;
+    condition(&rig, "widgets.example.com", "Established", "True").await;
+    for name in ["a", "b", "c"] {
+        rig.create(WIDGETS, earlier(name, "h:1")).await;
+    }
+    let mut watch = rig.watch(&format!("{WIDGETS}?watch=1")).await;
+    let spec = json!({"spec": converted(&webhook, "v2")["spec"]});
+    let changed = rig.json(Method::PATCH, &format!("{DEFINITIONS}/widgets.example.com"), spec).await;
+    assert_eq!(changed.tree["status"]["storedVersions"], json!(["v1", "v2"]));
+    watch.ended().await;
+    rig.create(LATER, later("d", "h", "2")).await;
+
+    // an object in the version that it is stored in needs nobody
+    *mode.lock() = "failed";
+    assert_eq!(rig.get(&format!("{WIDGETS}/a")).await.tree["spec"], json!({"place": "h:1"}));
+    assert_eq!(rig.get(&format!("{LATER}/a")).await.code, 500);
+    *mode.lock() = "";
+    let names = |list: &Tree| {
+        list["items"].as_array().unwrap().iter().map(|item| item["spec"].clone()).collect::<Vec<_>>()
+    };
+    let (first, second) = (json!({"host": "h", "port": "1"}), json!({"host": "h", "port": "2"}));
+    assert_eq!(names(&rig.get(LATER).await.tree), [first.clone(), first.clone(), first, second]);
+    let (first, second) = (json!({"place": "h:1"}), json!({"place": "h:2"}));
+    assert_eq!(names(&rig.get(WIDGETS).await.tree), [first.clone(), first.clone(), first, second]);
+
+    // an update that changes nothing brings an object to the version that is stored now
+    assert_eq!(stored(&rig, "a").await["apiVersion"], "example.com/v1");
+    let patched = rig.json(Method::PATCH, &format!("{WIDGETS}/a"), json!({})).await;
+    assert_eq!((patched.code, &patched.tree["spec"]), (200, &json!({"place": "h:1"})), "{}", patched.tree);
+    let now = stored(&rig, "a").await;
+    assert_eq!(
+        (&now["apiVersion"], &now["spec"]),
+        (&json!("example.com/v2"), &json!({"host": "h", "port": "1"}))
+    );
+
+    let finalizers = json!({"metadata": {"finalizers": ["example.com/f"]}});
+    rig.json(Method::PATCH, &format!("{WIDGETS}/b"), finalizers).await;
+    for name in ["b", "c"] {
+        let deleted = rig.json(Method::DELETE, &format!("{WIDGETS}/{name}"), Tree::Null).await;
+        assert_eq!(deleted.code, 200, "{}", deleted.tree);
+    }
+    assert_eq!(stored(&rig, "b").await["spec"], json!({"host": "h", "port": "1"}));
+    assert_eq!(rig.get(&format!("{WIDGETS}/c")).await.code, 404);
+}
+
+#[tokio::test]
+async fn answers_that_are_no_conversions_are_refused_in_upstreams_words() {
+    let rig = Rig::start().await;
+    let _tasks = follow(&rig).await;
+    let (webhook, mode) = converter().await;
+    rig.create(DEFINITIONS, converted(&webhook, "v1")).await;
+    condition(&rig, "widgets.example.com", "Established", "True").await;
+    rig.create(WIDGETS, earlier("a", "h:1")).await;
+    let cases = [
+        ("name", "returned invalid object: must have the same name: NAME != x"),
+        (
+            "labels",
+            "returned invalid metadata: metadata.labels: Invalid value: \"not so\": a valid label must be",
+        ),
+        (
+            "numbers",
+            "returned invalid metadata: metadata.labels[converted] must be a string, but is int64 in converted object",
+        ),
+        ("kind", "returned invalid object at index 0: invalid kind (expected Widget, received Other)"),
+        (
+            "version",
+            "returned invalid object at index 0: invalid groupVersion (expected TO, received example.com/v9)",
+        ),
+        ("few", "returned 0 objects, expected 1"),
+        ("failed", "failed: not today"),
+        ("mute", "failed: response.result.status was 'Failed', not 'Success'"),
+        ("none", "failed: no response provided"),
+        (
+            "review",
+            "failed: no kind \"Other\" is registered for version \"apiextensions.k8s.io/v1\" in scheme",
+        ),
+        ("uid", "failed: expected response.uid="),
+    ];
+    for (case, words) in cases {
+        *mode.lock() = case;
+        let expect = |from: &str, to: &str, name: &str| {
+            let words = words.replace("NAME", name).replace("TO", to);
+            format!("conversion webhook for {from}, Kind=Widget {words}")
+        };
+        let written = rig.json(Method::POST, LATER, later("n", "h", "1")).await;
+        let message = written.tree["message"].as_str().unwrap().to_owned();
+        assert_eq!((written.code, &written.tree["reason"]), (500, &Tree::Null), "{}", written.tree);
+        assert!(message.starts_with(&expect("example.com/v2", "example.com/v1", "n")), "{case}: {message}");
+        let read = rig.get(&format!("{LATER}/a")).await;
+        assert_eq!((read.code, &read.tree["reason"]), (500, &json!("InternalError")), "{}", read.tree);
+        let message = read.tree["message"].as_str().unwrap();
+        let around = "Internal error occurred: StorageError: corrupt object, Code: 7, Key: /example.com/widgets/default/a,";
+        assert!(message.starts_with(around), "{message}");
+        assert!(message.contains(&expect("example.com/v1", "example.com/v2", "a")), "{case}: {message}");
+    }
+    *mode.lock() = "null";
+    let written = rig.json(Method::POST, LATER, later("n", "h", "1")).await;
+    assert_eq!(written.tree["message"], "unexpected end of JSON input");
+}
