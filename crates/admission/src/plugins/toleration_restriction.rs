@@ -40,17 +40,24 @@ impl PodTolerationRestriction {
             Some(text) => match api::decode::untyped(text.as_bytes()) {
                 Ok(Tree::Array(all)) => Ok(Some(all)),
                 Ok(Tree::Null) => Ok(None),
-                Ok(other) => Err(Status::failure(
-                    500,
-                    "",
-                    format!(
-                        "json: cannot unmarshal {} into Go value of type []v1.Toleration",
-                        other.go_type()
-                    ),
-                )),
+                Ok(other) => {
+                    let kind = json_kind(&other);
+                    let why = format!("json: cannot unmarshal {kind} into Go value of type []v1.Toleration");
+                    Err(Status::failure(500, "", why))
+                }
                 Err(error) => Err(Status::failure(500, "", error)),
             },
         }
+    }
+}
+
+/// As decoders of JSON name what they find.
+fn json_kind(tree: &Tree) -> &'static str {
+    match tree {
+        Tree::Bool(_) => "bool",
+        Tree::String(_) => "string",
+        Tree::Object(_) => "object",
+        _ => "number",
     }
 }
 

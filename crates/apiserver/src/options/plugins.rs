@@ -89,9 +89,8 @@ impl Plugins {
         let mut settings = Settings::default();
         for entry in admission::ALL.iter().filter(|entry| self.admits(entry.name)) {
             let text = file.text_of(entry.name).map_err(failed)?;
-            configuration::configure(entry.name, text.as_deref(), &mut settings).map_err(|error| {
-                failed(format!("couldn't init admission plugin {:?}: {error}", entry.name))
-            })?;
+            configuration::configure(entry.name, text.as_deref(), &mut settings)
+                .map_err(|error| failed(error.of_plugin(entry.name)))?;
         }
         Ok(settings)
     }

@@ -15,8 +15,32 @@ use serde::Deserialize;
 /// Sources of events that are remembered where the configuration says nothing.
 const SOURCES: usize = 4096;
 
+/// Why a plugin cannot be configured. Upstream words differently what it finds after all plugins were made.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub(super) enum Mistake {
+    #[error("{0}")]
+    Early(String),
+    #[error("{0}")]
+    Late(String),
+}
+
+impl From<String> for Mistake {
+    fn from(text: String) -> Mistake {
+        Mistake::Early(text)
+    }
+}
+
+impl Mistake {
+    pub(super) fn of_plugin(&self, name: &str) -> String {
+        match self {
+            Mistake::Early(text) => format!("couldn't init admission plugin {name:?}: {text}"),
+            Mistake::Late(text) => format!("failed to initialize admission plugin {name:?}: {name} {text}"),
+        }
+    }
+}
+
 /// Reads a plugin's configuration, `text`, into the settings. Plugins without one take any.
-pub(super) fn configure(plugin: &str, text: Option<&str>, settings: &mut Settings) -> Result<(), String> {
+pub(super) fn configure(plugin: &str, text: Option<&str>, settings: &mut Settings) -> Result<(), Mistake> {
     match (plugin, text) {
         ("EventRateLimit", text) => settings.event_limits = event_limits(text)?,
         (_, None) => {}
@@ -60,32 +84,37 @@ struct Exemptions {
     runtime_classes: Vec<String>,
 }
 
-fn pod_security(text: &str) -> Result<PodSecuritySettings, String> {
+fn pod_security(text: &str) -> Result<PodSecuritySettings, Mistake> {
     let configuration: PodSecurityConfiguration = strict(
         text,
         "pod-security.admission.config.k8s.io",
         &["v1", "v1beta1", "v1alpha1"],
         "PodSecurityConfiguration",
     )?;
-    let mut causes = Vec::new();
+    let mut mistakes = Vec::new();
     let Defaults { enforce, enforce_version, audit, audit_version, warn, warn_version } =
         configuration.defaults;
-    let defaults = Path::new("defaults");
     let mut mode = |name: &str, level: &str, version: &str| {
         let level = Level::parse(if level.is_empty() { "privileged" } else { level }).unwrap_or_else(|why| {
-            causes.push(defaults.field(name).invalid(level, why));
+            mistakes.push(format!("{name}: {why}"));
             Level::default()
         });
         let version =
             Version::parse(if version.is_empty() { "latest" } else { version }).unwrap_or_else(|why| {
-                causes.push(defaults.field(&format!("{name}-version")).invalid(version, why));
+                mistakes.push(format!("{name}-version: {why}"));
                 Version::default()
             });
         LevelVersion { level, version }
     };
     let enforce = mode("enforce", &enforce, &enforce_version);
-    let warn = mode("warn", &warn, &warn_version);
     let audit = mode("audit", &audit, &audit_version);
+    let warn = mode("warn", &warn, &warn_version);
+    match mistakes.as_slice() {
+        [] => {}
+        [one] => return Err(Mistake::Late(format!("configuration error: {one}"))),
+        all => return Err(Mistake::Late(format!("configuration error: [{}]", all.join(", ")))),
+    }
+    let mut causes = Vec::new();
     let exemptions = Path::new("exemptions");
     let mut set = |name: &str, values: Vec<String>, problems: fn(&str) -> Vec<String>| {
         let (path, mut set) = (exemptions.field(name), HashSet::new());
@@ -108,7 +137,7 @@ fn pod_security(text: &str) -> Result<PodSecuritySettings, String> {
         if name.is_empty() { vec!["username must not be empty".to_owned()] } else { Vec::new() }
     });
     if !causes.is_empty() {
-        return Err(format!("PodSecurity invalid: {}", aggregate(&causes)));
+        return Err(Mistake::Late(format!("invalid: {}", aggregate(&causes))));
     }
     let defaults = Policy { enforce, audit, warn };
     Ok(PodSecuritySettings { defaults, exempt_users, exempt_namespaces, exempt_runtime_classes })

@@ -65,7 +65,8 @@ fn configured(enabled: &str, text: &str) -> Result<Settings, String> {
     let given = flags(&[enabled], &[], &[]);
     for entry in admission::ALL.iter().filter(|entry| given.admits(entry.name)) {
         let text = file.text_of(entry.name)?;
-        configuration::configure(entry.name, text.as_deref(), &mut settings)?;
+        configuration::configure(entry.name, text.as_deref(), &mut settings)
+            .map_err(|error| error.to_string())?;
     }
     Ok(settings)
 }
@@ -107,13 +108,16 @@ fn what_cannot_be_read_is_refused_in_upstreams_words() {
         (
             "PodSecurity",
             format!(
-                "{{{security}, defaults: {{enforce: x, warn-version: z}}, exemptions: {{namespaces: [a, a], usernames: [''], runtimeClasses: [R]}}}}"
+                "{{{security}, exemptions: {{namespaces: [a, a], usernames: [''], runtimeClasses: [R]}}}}"
             ),
-            "PodSecurity invalid: [defaults.enforce: Invalid value: \"x\": must be one of privileged, baseline, restricted, \
-             defaults.warn-version: Invalid value: \"z\": must be \"latest\" or \"v1.x\", \
-             exemptions.namespaces[1]: Duplicate value: \"a\", \
+            "invalid: [exemptions.namespaces[1]: Duplicate value: \"a\", \
              exemptions.runtimeClasses[0]: Invalid value: \"R\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*'), \
              exemptions.usernames[0]: Invalid value: \"\": username must not be empty]",
+        ),
+        (
+            "PodSecurity",
+            format!("{{{security}, defaults: {{enforce: x, warn-version: z}}}}"),
+            "configuration error: [enforce: must be one of privileged, baseline, restricted, warn-version: must be \"latest\" or \"v1.x\"]",
         ),
         (
             "ResourceQuota",
