@@ -23,10 +23,18 @@ pub enum Error {
     TooLarge(String),
     /// The patch cannot be applied to this object.
     #[error("the server rejected our request due to an error in our request")]
-    Rejected,
+    Rejected(Rejection),
     /// The patch contradicts itself or the model.
     #[error("{0}")]
     Internal(String),
+}
+
+/// Why an operation of a JSON patch does not apply, which answers to clients leave out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rejection {
+    /// The value that was tested for is another one.
+    pub tested: bool,
+    pub words: String,
 }
 
 impl From<Error> for Status {
@@ -34,10 +42,10 @@ impl From<Error> for Status {
         let (code, reason) = match error {
             Error::Malformed(_) => (400, "BadRequest"),
             Error::TooLarge(_) => (413, "RequestEntityTooLarge"),
-            Error::Rejected => (422, "Invalid"),
+            Error::Rejected(_) => (422, "Invalid"),
             Error::Internal(_) => (500, ""),
         };
-        let details = matches!(error, Error::Rejected).then(Default::default);
+        let details = matches!(error, Error::Rejected(_)).then(Default::default);
         Status {
             status: "Failure".to_owned(),
             message: error.to_string(),
@@ -62,7 +70,7 @@ pub fn merge(target: &Tree, patch: &Tree) -> Result<Tree, Error> {
 /// Takes apart what is kept as text. What no tree can hold cannot be patched from within.
 fn open(tree: &mut Tree) -> Result<(), Error> {
     if api::raw::kept(tree).is_some() {
-        *tree = api::raw::opened(tree).ok_or(Error::Rejected)?;
+        *tree = api::raw::opened(tree).ok_or_else(|| Error::Rejected(Rejection::default()))?;
     }
     Ok(())
 }

@@ -46,7 +46,8 @@ impl<'v> Value<'v> {
             }
             Value::Optional(Some(value)) => value.to_tree()?,
             Value::Optional(None) | Value::Type(_) | Value::Extended(_) => {
-                return Err(EvalError::message(format!("no JSON form of type {}", self.type_of())));
+                let of = self.type_of();
+                return Err(EvalError::message(format!("type conversion not supported for '{}'", of.name())));
             }
         })
     }

@@ -116,5 +116,6 @@ fn the_request_has_a_type() {
         program("namespaceObject.metadata.creationTimestamp").output().full_name(),
         "google.protobuf.Timestamp"
     );
+    assert_eq!(program("request.namespace + namespaceObject.metadata.namespace").output(), &Type::String);
     assert_eq!(refusal("request.object"), "ERROR: <input>:1:8: undefined field 'object'");
 }

@@ -287,3 +287,37 @@ impl<'t> Items<'t> {
         self.places.get(element).map_or(&[][..], |place| &self.found[*place].1)
     }
 }
+
+impl Type<'_> {
+    /// Visits the paths of parts of a value that are owned as a whole, those within others included.
+    pub fn atomics(self, value: &Tree, visit: &mut dyn FnMut(&str)) {
+        self.atomics_at(value, &mut String::new(), visit);
+    }
+
+    fn atomics_at(self, value: &Tree, path: &mut String, visit: &mut dyn FnMut(&str)) {
+        let length = path.len();
+        match (self.form(value), value) {
+            (Form::Map(map), Tree::Object(members)) => {
+                if map.atomic {
+                    visit(path);
+                }
+                for (name, value) in members {
+                    path.push_str(&Element::field(name).to_string());
+                    map.member(name).unwrap_or(Type::Opaque).atomics_at(value, path, visit);
+                    path.truncate(length);
+                }
+            }
+            (Form::List(list), Tree::Array(items)) => {
+                if list.is_none() {
+                    visit(path);
+                }
+                for (index, item) in items.iter().enumerate() {
+                    path.push_str(&Element::Index(index as i64).to_string());
+                    list.map_or(Type::Opaque, List::item).atomics_at(item, path, visit);
+                    path.truncate(length);
+                }
+            }
+            _ => {}
+        }
+    }
+}

@@ -3,7 +3,7 @@
 
 use api::Tree;
 
-use super::Error;
+use super::{Error, Rejection};
 
 /// More operations than this are refused.
 const MAX_OPERATIONS: usize = 10_000;
@@ -48,7 +48,9 @@ pub fn json(target: &Tree, patch: &Tree) -> Result<Tree, Error> {
     let mut result = target.clone();
     let mut spent = Spent::default();
     for operation in operations {
-        apply(&mut result, operation, &mut spent).ok_or(Error::Rejected)?;
+        if apply(&mut result, operation, &mut spent).is_none() {
+            return Err(Error::Rejected(rejection(&mut result, operation)));
+        }
         if spent.moved > MAX_MOVED {
             return Err(Error::TooLarge(
                 "the operations of the JSON patch move too many elements".to_owned(),
@@ -122,6 +124,38 @@ fn apply(document: &mut Tree, operation: &Tree, spent: &mut Spent) -> Option<()>
             add(document, &path, copy, spent)
         }
         _ => None,
+    }
+}
+
+/// Why an operation does not apply, in upstream's words.
+fn rejection(document: &mut Tree, operation: &Tree) -> Rejection {
+    let text = |name: &str| operation.get(name).and_then(Tree::as_str).unwrap_or_default();
+    let (kind, path, from) = (text("op"), text("path"), text("from"));
+    let missing = |words: String| Rejection { tested: false, words: format!("{words}: missing value") };
+    let parent = path.rsplit_once('/').and_then(|(parent, _)| match parent {
+        "" => Some(true),
+        parent => find(document, &pointer(parent)?).map(|found| found.is_some()),
+    });
+    match (kind, parent) {
+        ("test", Some(true)) => {
+            Rejection { tested: true, words: format!("testing value {path} failed: test failed") }
+        }
+        ("test", _) => missing(format!("test operation does not apply: is missing path: {path}")),
+        ("remove", Some(true)) => {
+            let key = path.rsplit('/').next().unwrap_or_default();
+            missing(format!("error in remove for path: '{path}': Unable to remove nonexistent key: {key}"))
+        }
+        ("replace", Some(true)) => {
+            missing(format!("replace operation does not apply: doc is missing key: {path}"))
+        }
+        ("replace", _) => missing(format!("replace operation does not apply: doc is missing path: {path}")),
+        ("add" | "remove", _) => {
+            missing(format!("{kind} operation does not apply: doc is missing path: \"{path}\""))
+        }
+        ("move" | "copy", _) => {
+            missing(format!("{kind} operation does not apply: doc is missing from path: {from}"))
+        }
+        _ => Rejection { tested: false, words: format!("Unexpected kind: {kind}") },
     }
 }
 

@@ -9,7 +9,7 @@ use api::model::{Field, MessageRef, Model, PatchStrategy, Shape, Type};
 use api::tree::{CompactString, Object};
 
 use super::order::{self, identity, normalize, text};
-use super::{Error, not_a_map, remove_nulls};
+use super::{Error, Rejection, not_a_map, remove_nulls};
 use crate::bounds::Seen;
 
 const DIRECTIVE: &str = "$patch";
@@ -155,7 +155,9 @@ fn merge_map(mut target: Object, patch: &Object, schema: Schema<'_>) -> Result<O
         }
         let member = member(schema, key);
         let merged = match (target.get_mut(key).map(Tree::take), value) {
-            (Some(old), Tree::Object(_)) if api::raw::kept(&old).is_some() => return Err(Error::Rejected),
+            (Some(old), Tree::Object(_)) if api::raw::kept(&old).is_some() => {
+                return Err(Error::Rejected(Rejection::default()));
+            }
             (Some(Tree::Object(old)), Tree::Object(new)) => {
                 if new.contains_key(RETAIN_KEYS) && !member.retain_keys {
                     return Err(Error::Malformed("invalid patch format of retainKeys".to_owned()));

@@ -1,13 +1,64 @@
-use super::*;
-use api::json;
+use super::{Error, Rejection, merge, strategic};
+use api::{Tree, json};
+
+const REJECTED: Error = Error::Rejected(Rejection { tested: false, words: String::new() });
+
+/// Whether and how a patch applies, whatever is said where it does not.
+fn json(target: &Tree, patch: &Tree) -> Result<Tree, Error> {
+    super::json(target, patch).map_err(|error| match error {
+        Error::Rejected(_) => REJECTED,
+        error => error,
+    })
+}
+
+#[test]
+fn operations_that_do_not_apply_are_named() {
+    let target = json!({"data": {"a": "b"}});
+    for (operation, tested, words) in [
+        (
+            json!({"op": "test", "path": "/data/a", "value": "x"}),
+            true,
+            "testing value /data/a failed: test failed",
+        ),
+        (
+            json!({"op": "test", "path": "/x/y", "value": 1}),
+            false,
+            "test operation does not apply: is missing path: /x/y: missing value",
+        ),
+        (
+            json!({"op": "add", "path": "/x/y", "value": 1}),
+            false,
+            "add operation does not apply: doc is missing path: \"/x/y\": missing value",
+        ),
+        (
+            json!({"op": "remove", "path": "/data/z"}),
+            false,
+            "error in remove for path: '/data/z': Unable to remove nonexistent key: z: missing value",
+        ),
+        (
+            json!({"op": "remove", "path": "/x/z"}),
+            false,
+            "remove operation does not apply: doc is missing path: \"/x/z\": missing value",
+        ),
+        (
+            json!({"op": "replace", "path": "/x/z", "value": 1}),
+            false,
+            "replace operation does not apply: doc is missing path: /x/z: missing value",
+        ),
+        (json!({"op": "bad", "path": "/data/a"}), false, "Unexpected kind: bad"),
+    ] {
+        let expect = Error::Rejected(Rejection { tested, words: words.to_owned() });
+        assert_eq!(super::json(&target, &json!([operation.clone()])), Err(expect), "{operation}");
+    }
+}
 
 #[test]
 fn json_patches() {
     let target = json!({"data": {"a": "b"}, "list": [1, 2, 3]});
     for (patch, expect) in [
-        (json!([{"op": "test", "path": "/data/a", "value": "x"}]), Err(Error::Rejected)),
+        (json!([{"op": "test", "path": "/data/a", "value": "x"}]), Err(REJECTED)),
         (json!([{"op": "test", "path": "/data/z", "value": null}]), Ok(target.clone())),
-        (json!([{"op": "remove", "path": "/data/z"}]), Err(Error::Rejected)),
+        (json!([{"op": "remove", "path": "/data/z"}]), Err(REJECTED)),
         (json!([{"op": "remove", "path": "/data/a"}]), Ok(json!({"data": {}, "list": [1, 2, 3]}))),
         (
             json!([{"op": "replace", "path": "/data/z", "value": "1"}]),
@@ -17,19 +68,19 @@ fn json_patches() {
             json!([{"op": "add", "path": "/list/-", "value": 4}, {"op": "remove", "path": "/list/0"}]),
             Ok(json!({"data": {"a": "b"}, "list": [2, 3, 4]})),
         ),
-        (json!([{"op": "add", "path": "/list/9", "value": 4}]), Err(Error::Rejected)),
+        (json!([{"op": "add", "path": "/list/9", "value": 4}]), Err(REJECTED)),
         (
             json!([{"op": "move", "from": "/data/a", "path": "/data/b"}]),
             Ok(json!({"data": {"b": "b"}, "list": [1, 2, 3]})),
         ),
-        (json!([{"op": "add", "path": "", "value": {}}]), Err(Error::Rejected)),
-        (json!([{"op": "add", "path": "data", "value": {}}]), Err(Error::Rejected)),
+        (json!([{"op": "add", "path": "", "value": {}}]), Err(REJECTED)),
+        (json!([{"op": "add", "path": "data", "value": {}}]), Err(REJECTED)),
         (
             json!([{"op": "add", "path": "anything/data", "value": {}}]),
             Ok(json!({"data": {}, "list": [1, 2, 3]})),
         ),
-        (json!([null]), Err(Error::Rejected)),
-        (json!([{"op": "bad", "path": "/data/a"}]), Err(Error::Rejected)),
+        (json!([null]), Err(REJECTED)),
+        (json!([{"op": "bad", "path": "/data/a"}]), Err(REJECTED)),
     ] {
         assert_eq!(json(&target, &patch), expect, "{patch}");
     }
@@ -44,7 +95,7 @@ fn json_patches() {
     }
     let doubled: Tree =
         (0..40).map(|i| json!({"op": "copy", "from": "/data", "path": format!("/data/{i}")})).collect();
-    assert_eq!(json(&target, &doubled), Err(Error::Rejected));
+    assert_eq!(json(&target, &doubled), Err(REJECTED));
 }
 
 #[test]
@@ -67,12 +118,12 @@ fn unrepresentable_values_cannot_be_patched_from_within() {
     let strictness = api::decode::Strictness::Strict;
     let target = api::decode::json(br#"{"data":{"a":1e999}}"#, message, strictness).unwrap().tree;
     for part in [json!({"b": 1}), json!({"a": null})] {
-        assert_eq!(merge(&target, &json!({"data": part})), Err(Error::Rejected));
-        assert_eq!(strategic(&target, &json!({"data": part}), message), Err(Error::Rejected));
+        assert_eq!(merge(&target, &json!({"data": part})), Err(REJECTED));
+        assert_eq!(strategic(&target, &json!({"data": part}), message), Err(REJECTED));
     }
     for (op, path) in [("add", "/data/b"), ("replace", "/data/a"), ("remove", "/data/a")] {
         let patch = json!([{"op": op, "path": path, "value": 1}]);
-        assert_eq!(json(&target, &patch), Err(Error::Rejected), "{op}");
+        assert_eq!(json(&target, &patch), Err(REJECTED), "{op}");
     }
     let replaced = merge(
         &json(&target, &json!([{"op": "remove", "path": "/data"}])).unwrap(),
@@ -83,7 +134,7 @@ fn unrepresentable_values_cannot_be_patched_from_within() {
     let long = format!("{{\"data\":{{ \"a\":\"{}\"}}}}", "x".repeat(1 << 20));
     let target = api::decode::json(long.as_bytes(), message, strictness).unwrap().tree;
     let passes = json!({"op": "test", "path": "/data", "value": {"a": "x".repeat(1 << 20)}});
-    assert_eq!(json(&target, &json!([test])), Err(Error::Rejected));
+    assert_eq!(json(&target, &json!([test])), Err(REJECTED));
     assert!(matches!(json(&target, &Tree::Array(vec![passes; 100])), Err(Error::TooLarge(_))));
 }
 

@@ -1,5 +1,6 @@
 //! Webhook configurations and admission policies.
 
+mod expressions;
 mod policies;
 pub(crate) mod webhooks;
 

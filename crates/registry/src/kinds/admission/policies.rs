@@ -1,4 +1,4 @@
-//! Admission policies and their bindings: what they are about and what they do. Expressions are taken as they come.
+//! Admission policies and their bindings: what they are about, and what they do in expressions that must compile.
 
 use api::Tree;
 use api::status::Cause;
@@ -6,6 +6,7 @@ use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::Path;
 use machinery::{labels, names};
 
+use super::expressions::{self, Stored};
 use super::webhooks;
 use crate::kinds::conditions;
 use crate::rules;
@@ -18,10 +19,15 @@ const ANNOTATIONS: usize = 20;
 const EXPRESSION_BYTES: usize = 5 * 1024;
 const REASONS: [&str; 3] = ["Forbidden", "Invalid", "RequestEntityTooLarge"];
 
-pub(super) fn validating(_: &Context<'_>, policy: &Tree, _: Option<&Tree>, errors: &mut Vec<Cause>) {
+pub(super) fn validating(_: &Context<'_>, policy: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
     let spec = get(policy, "spec");
-    subject(spec, errors);
-    variables(spec, errors);
+    let stored = Stored::of(old.map_or(&Tree::Null, |old| get(old, "spec")));
+    let mut expressions = match list(spec, "variables").is_empty() {
+        true => expressions::Checker::new(spec, stored),
+        false => expressions::Checker::composing(spec, stored),
+    };
+    subject(spec, old, &expressions, errors);
+    variables(spec, &mut expressions, errors);
     let (checks, notes) = (list(spec, "validations"), list(spec, "auditAnnotations"));
     if checks.is_empty() && notes.is_empty() {
         for field in ["validations", "auditAnnotations"] {
@@ -34,15 +40,15 @@ pub(super) fn validating(_: &Context<'_>, policy: &Tree, _: Option<&Tree>, error
             if is_full(errors) {
                 return;
             }
-            validation(check, &all.index(index), errors);
+            validation(check, &expressions, &all.index(index), errors);
         }
-        annotations(text(policy, "metadata.name"), spec, errors);
+        annotations(text(policy, "metadata.name"), spec, &expressions, errors);
     }
     reserved(policy, errors);
 }
 
 /// What a policy is about, by what it depends on, and when it is asked.
-fn subject(spec: &Tree, errors: &mut Vec<Cause>) {
+fn subject(spec: &Tree, old: Option<&Tree>, expressions: &expressions::Checker<'_>, errors: &mut Vec<Cause>) {
     rules::one_of(spec, "failurePolicy", &["Fail", "Ignore"], &SPEC, errors);
     if has(spec, "paramKind") {
         kind_of_parameters(get(spec, "paramKind"), &SPEC.field("paramKind"), errors);
@@ -56,7 +62,11 @@ fn subject(spec: &Tree, errors: &mut Vec<Cause>) {
             errors.push(path.field("resourceRules").required(""));
         }
     }
-    webhooks::conditions(spec, &SPEC.field("matchConditions"), errors);
+    // conditions that were taken once stay so
+    let same = |field: &str| old.is_some_and(|old| get(get(old, "spec"), field) == get(spec, field));
+    if !(same("paramKind") && same("matchConditions")) {
+        webhooks::conditions(spec, expressions, &SPEC.field("matchConditions"), errors);
+    }
 }
 
 fn kind_of_parameters(kind: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
@@ -125,7 +135,7 @@ fn named_rule(rule: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     webhooks::rule_with_operations(rule, path, errors);
 }
 
-fn variables(spec: &Tree, errors: &mut Vec<Cause>) {
+fn variables(spec: &Tree, expressions: &mut expressions::Checker<'_>, errors: &mut Vec<Cause>) {
     let all = SPEC.field("variables");
     for (index, variable) in list(spec, "variables").iter().enumerate() {
         if is_full(errors) {
@@ -137,8 +147,11 @@ fn variables(spec: &Tree, errors: &mut Vec<Cause>) {
         } else if !is_identifier(name) {
             errors.push(at.field("name").invalid(name, "must be a valid CEL identifier"));
         }
-        if text(variable, "expression").trim().is_empty() {
+        let expression = text(variable, "expression");
+        if expression.trim().is_empty() {
             errors.push(at.field("expression").required("expression is not specified"));
+        } else {
+            expressions.variable(name, expression, &at.field("expression"), errors);
         }
     }
 }
@@ -147,14 +160,23 @@ fn is_identifier(name: &str) -> bool {
     names::c_identifier(name).is_empty() && !cel::is_reserved(name)
 }
 
-fn validation(check: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
-    if text(check, "expression").trim().is_empty() {
-        errors.push(path.field("expression").required("expression is not specified"));
+fn validation(
+    check: &Tree,
+    expressions: &expressions::Checker<'_>,
+    path: &Path<'_>,
+    errors: &mut Vec<Cause>,
+) {
+    let (expression, at) = (text(check, "expression"), path.field("expression"));
+    match expression.trim() {
+        "" => errors.push(at.required("expression is not specified")),
+        _ => expressions.validation(expression, &at, errors),
     }
     for field in ["messageExpression", "message"] {
         let value = text(check, field);
         if !value.is_empty() && value.trim().is_empty() {
             errors.push(path.field(field).invalid(value, "must be non-empty if specified"));
+        } else if field == "messageExpression" && !value.is_empty() {
+            expressions.message(value, &path.field(field), errors);
         } else if field == "message" && value.trim().contains(['\n', '\r']) {
             errors.push(path.field(field).invalid(value, "must not contain line breaks"));
         }
@@ -162,7 +184,7 @@ fn validation(check: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     rules::one_of(check, "reason", &REASONS, path, errors);
 }
 
-fn annotations(policy: &str, spec: &Tree, errors: &mut Vec<Cause>) {
+fn annotations(policy: &str, spec: &Tree, expressions: &expressions::Checker<'_>, errors: &mut Vec<Cause>) {
     let (notes, all) = (list(spec, "auditAnnotations"), SPEC.field("auditAnnotations"));
     if notes.len() > ANNOTATIONS {
         let form = crate::internal::form(spec, "admissionregistration.v1.ValidatingAdmissionPolicySpec");
@@ -181,11 +203,14 @@ fn annotations(policy: &str, spec: &Tree, errors: &mut Vec<Cause>) {
             let whole = format!("{policy}/{key}");
             rules::format(&whole, names::qualified_name(&whole), &at.field("key"), errors);
         }
-        let (expression, place) = (text(note, "valueExpression").trim(), at.field("valueExpression"));
+        let (written, place) = (text(note, "valueExpression"), at.field("valueExpression"));
+        let expression = written.trim();
         if expression.is_empty() {
             errors.push(place.required("valueExpression is not specified"));
         } else if expression.len() > EXPRESSION_BYTES {
             errors.push(place.required(&format!("must not exceed {EXPRESSION_BYTES} bytes in length")));
+        } else {
+            expressions.annotation(written, &place, errors);
         }
         if seen.repeats(key) {
             errors.push(at.field("key").duplicate(key));
@@ -231,17 +256,19 @@ fn operations(matched: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     }
 }
 
-pub(super) fn mutating(_: &Context<'_>, policy: &Tree, _: Option<&Tree>, errors: &mut Vec<Cause>) {
+pub(super) fn mutating(_: &Context<'_>, policy: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
     let spec = get(policy, "spec");
+    let stored = Stored::of(old.map_or(&Tree::Null, |old| get(old, "spec")));
+    let mut expressions = expressions::Checker::composing(spec, stored);
     let mut conditions = Vec::new();
-    subject(spec, &mut conditions);
+    subject(spec, old, &expressions, &mut conditions);
     // operations are reported before conditions
     let after = conditions.iter().position(|cause| cause.field.starts_with("spec.matchConditions"));
     let after = conditions.split_off(after.unwrap_or(conditions.len()));
     errors.append(&mut conditions);
     operations(get(spec, "matchConstraints"), &SPEC.field("matchConstraints"), errors);
     errors.extend(after);
-    variables(spec, errors);
+    variables(spec, &mut expressions, errors);
     let (mutations, all) = (list(spec, "mutations"), SPEC.field("mutations"));
     if mutations.is_empty() {
         errors.push(all.required("mutations must contain at least one item"));
@@ -250,7 +277,7 @@ pub(super) fn mutating(_: &Context<'_>, policy: &Tree, _: Option<&Tree>, errors:
         if is_full(errors) {
             return;
         }
-        mutation(one, &all.index(index), errors);
+        mutation(one, &expressions, &all.index(index), errors);
     }
     let (again, at) = (text(spec, "reinvocationPolicy"), SPEC.field("reinvocationPolicy"));
     if again.is_empty() {
@@ -261,7 +288,12 @@ pub(super) fn mutating(_: &Context<'_>, policy: &Tree, _: Option<&Tree>, errors:
     reserved(policy, errors);
 }
 
-fn mutation(mutation: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+fn mutation(
+    mutation: &Tree,
+    expressions: &expressions::Checker<'_>,
+    path: &Path<'_>,
+    errors: &mut Vec<Cause>,
+) {
     const KINDS: [(&str, &str); 2] =
         [("ApplyConfiguration", "applyConfiguration"), ("JSONPatch", "jsonPatch")];
     let kind = text(mutation, "patchType");
@@ -275,8 +307,13 @@ fn mutation(mutation: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     };
     if !has(mutation, own) {
         errors.push(path.field(own).required(&format!("must be specified when patchType is {kind}")));
-    } else if text(get(mutation, own), "expression").trim().is_empty() {
-        errors.push(path.field(own).field("expression").required(""));
+    } else {
+        let (expression, at) = (text(get(mutation, own), "expression"), path.field(own));
+        let at = at.field("expression");
+        match expression.trim() {
+            "" => errors.push(at.required("")),
+            _ => expressions.mutation(kind, expression, &at, errors),
+        }
     }
     for (_, other) in KINDS.iter().filter(|(_, other)| other != own && has(mutation, other)) {
         let detail = format!("must not be specified when patchType is {kind}");

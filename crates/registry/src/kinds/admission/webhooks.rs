@@ -1,4 +1,4 @@
-//! Webhook configurations: what may be called, when, and how. Expressions of match conditions are taken as they come.
+//! Webhook configurations: what may be called, when, and how.
 
 use api::Tree;
 use api::status::Cause;
@@ -6,19 +6,27 @@ use machinery::bounds::{Seen, is_full};
 use machinery::fieldpath::Path;
 use machinery::{labels, names};
 
+use super::expressions::{Checker, Stored};
 use crate::rules;
 use crate::strategy::Context;
 use crate::tree::{get, has, int, list, text, texts};
 
-pub(super) fn check(_: &Context<'_>, configuration: &Tree, _: Option<&Tree>, errors: &mut Vec<Cause>) {
+pub(super) fn check(_: &Context<'_>, configuration: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
     let all = Path::new("webhooks");
+    let of_all =
+        |configuration| list(configuration, "webhooks").iter().map(|hook| get(hook, "matchConditions"));
+    let old = old.unwrap_or(&Tree::Null);
+    // conditions that were taken once stay so
+    let same = !old.is_null() && of_all(configuration).eq(of_all(old));
+    let stored = list(old, "webhooks").iter().map(Stored::of).collect::<Vec<_>>();
+    let expressions = (!same).then(|| Checker::of_hooks(&stored));
     let mut seen = Seen::new();
     for (index, hook) in list(configuration, "webhooks").iter().enumerate() {
         if is_full(errors) {
             break;
         }
         let (at, name) = (all.index(index), text(hook, "name"));
-        webhook(hook, &at, errors);
+        webhook(hook, expressions.as_ref(), &at, errors);
         if !name.is_empty() && seen.repeats(name) {
             errors.push(at.field("name").duplicate(name));
         }
@@ -26,7 +34,7 @@ pub(super) fn check(_: &Context<'_>, configuration: &Tree, _: Option<&Tree>, err
     super::policies::reserved(configuration, errors);
 }
 
-fn webhook(hook: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+fn webhook(hook: &Tree, expressions: Option<&Checker<'_>>, path: &Path<'_>, errors: &mut Vec<Cause>) {
     qualified(text(hook, "name"), &path.field("name"), errors);
     let all = path.field("rules");
     for (index, rule) in list(hook, "rules").iter().enumerate() {
@@ -50,7 +58,9 @@ fn webhook(hook: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     }
     client(get(hook, "clientConfig"), &path.field("clientConfig"), errors);
     rules::one_of(hook, "reinvocationPolicy", &["IfNeeded", "Never"], path, errors);
-    conditions(hook, &path.field("matchConditions"), errors);
+    if let Some(expressions) = expressions {
+        conditions(hook, expressions, &path.field("matchConditions"), errors);
+    }
     versions(hook, &path.field("admissionReviewVersions"), errors);
 }
 
@@ -214,7 +224,7 @@ fn service_path(place: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
     }
 }
 
-pub(super) fn conditions(hook: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+pub(super) fn conditions(hook: &Tree, expressions: &Checker<'_>, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let conditions = list(hook, "matchConditions");
     if conditions.len() > 64 {
         errors.push(path.too_many(conditions.len(), 64));
@@ -225,8 +235,9 @@ pub(super) fn conditions(hook: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) 
             break;
         }
         let (at, name) = (path.index(index), text(condition, "name"));
-        if text(condition, "expression").trim().is_empty() {
-            errors.push(at.field("expression").required(""));
+        match text(condition, "expression").trim() {
+            "" => errors.push(at.field("expression").required("")),
+            expression => expressions.condition(expression, &at.field("expression"), errors),
         }
         if name.is_empty() {
             errors.push(at.field("name").required(""));
