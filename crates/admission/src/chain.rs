@@ -7,6 +7,7 @@ use api::{Status, Tree};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
+use crate::policies::Invoked;
 use crate::webhooks::Rounds;
 use crate::{Attributes, Operation};
 
@@ -66,6 +67,7 @@ pub struct Round {
     second: AtomicBool,
     again: AtomicBool,
     webhooks: Mutex<Rounds>,
+    policies: Mutex<Invoked>,
 }
 
 impl Round {
@@ -79,6 +81,11 @@ impl Round {
 
     fn begin_second(&self) -> bool {
         self.again.load(Ordering::Relaxed) && !self.second.swap(true, Ordering::Relaxed)
+    }
+
+    /// What the policies keep between the rounds.
+    pub(crate) fn with_policies<T>(&self, act: impl FnOnce(&mut Invoked) -> T) -> T {
+        act(&mut self.policies.lock())
     }
 
     /// What the webhooks keep between the rounds.

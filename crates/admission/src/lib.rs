@@ -5,7 +5,12 @@
 
 mod attributes;
 mod chain;
+mod criteria;
+mod described;
+mod expressions;
+mod mutated;
 mod plugins;
+pub mod policies;
 mod services;
 #[cfg(test)]
 mod tests;

@@ -32,6 +32,7 @@ mod topology_labels;
 
 use std::sync::Arc;
 
+use crate::policies::{MutatingAdmissionPolicy, ValidatingAdmissionPolicy};
 use crate::webhooks::{MutatingAdmissionWebhook, ValidatingAdmissionWebhook};
 use crate::{Chain, Plugin, Services};
 pub use event_rates::{EventLimit, EventSource};
@@ -137,9 +138,9 @@ pub const ALL: &[Entry] = &[
         Box::new(declared_features::NodeDeclaredFeatureValidator::new(p.services()))
     }),
     default("PodResizeValidator", |p| Box::new(pod_resize::PodResizeValidator::new(p.services()))),
-    absent("MutatingAdmissionPolicy", true),
+    default("MutatingAdmissionPolicy", |p| Box::new(MutatingAdmissionPolicy::new(p.services()))),
     default("MutatingAdmissionWebhook", |p| Box::new(MutatingAdmissionWebhook::new(p.services()))),
-    absent("ValidatingAdmissionPolicy", true),
+    default("ValidatingAdmissionPolicy", |p| Box::new(ValidatingAdmissionPolicy::new(p.services()))),
     default("ValidatingAdmissionWebhook", |p| Box::new(ValidatingAdmissionWebhook::new(p.services()))),
     default("ResourceQuota", |p| {
         Box::new(resource_quota::ResourceQuota::new(p.services(), p.settings.limited.clone()))

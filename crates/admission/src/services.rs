@@ -6,7 +6,10 @@ use std::time::Duration;
 use api::{Status, Tree};
 use async_trait::async_trait;
 use jiff::Timestamp;
+use machinery::labels::Selector;
+use registry::Kind;
 
+use crate::policies::{Checked, Policies};
 use crate::{CallError, Called, ClientConfig, Hook, User};
 
 /// Something else that the asking user would have to be allowed to do.
@@ -67,7 +70,21 @@ pub trait Services: Send + Sync {
     /// The webhooks of all configurations, in their order. `None` while they are not known.
     fn hooks(&self, mutating: bool) -> Option<Arc<[Arc<Hook>]>>;
 
-    /// Waits for a while until they are known; answers whether they are.
+    /// The policies that are bound. `None` while they are not known.
+    fn policies(&self, mutating: bool) -> Option<Arc<Policies>>;
+
+    /// An object of any kind, in the version of the kind. What the cache does not have is looked for when it is as new as the store.
+    async fn object(&self, kind: &Kind, namespace: &str, name: &str) -> Found;
+
+    /// Objects of any kind, of a namespace or of all where it is empty.
+    async fn select(
+        &self,
+        kind: &Kind,
+        namespace: &str,
+        selector: &Selector,
+    ) -> Result<Vec<Arc<Tree>>, Status>;
+
+    /// Waits for a while until hooks and policies are known; answers whether they are.
     async fn ready(&self) -> bool;
 
     /// Sends a review to a webhook, and waits for its answer no longer than that.
@@ -85,6 +102,9 @@ pub trait Services: Send + Sync {
 
     /// Counts a call.
     fn called(&self, called: &Called<'_>);
+
+    /// Counts what a policy has decided.
+    fn checked(&self, checked: &Checked<'_>);
 
     fn now(&self) -> Timestamp {
         Timestamp::now()

@@ -2,7 +2,6 @@
 //! that would have asked them, and no others.
 
 mod call;
-mod conditions;
 mod hook;
 mod matching;
 mod mutating;

@@ -82,6 +82,13 @@ impl Catalog {
         self.by_plural.get(plural)?.iter().find(same)
     }
 
+    /// The kind whose objects are called so.
+    pub fn named(&self, group: &str, version: &str, kind: &str) -> Option<&Arc<Kind>> {
+        let group = self.groups.iter().find(|own| own.name == group)?;
+        let version = group.versions.iter().find(|own| own.name == version)?;
+        version.kinds.iter().find(|own| own.kind == kind)
+    }
+
     /// The other versions of a resource, in whatever group: those that are stored as the same.
     pub fn other_versions(&self, kind: &Kind) -> Vec<Arc<Kind>> {
         let alike = self.by_plural.get(&*kind.plural).into_iter().flatten().map(|found| &found.kind);

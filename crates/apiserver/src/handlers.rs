@@ -38,6 +38,7 @@ use crate::cache::stored::Stored;
 use crate::catalog::Catalog;
 use crate::delegate::{Hook, Reviews, Tokens};
 use crate::negotiate::{self, Endpoint, Form, OBJECTS, STREAMS, page_not_found, status_response};
+use crate::policies::BoundPolicies;
 use crate::request::Request;
 use crate::request::options::{Way, WriteOptions};
 use crate::request_info::RequestInfo;
@@ -107,8 +108,12 @@ impl Server {
     ) -> Arc<Server> {
         let (own, may) = (resources.clone(), authorizer.clone());
         let webhooks = Webhooks::new(resources.clone());
-        let services: Arc<dyn admission::Services> =
-            Arc::new(ServerServices { resources: own, authorizer: may, webhooks });
+        let services: Arc<dyn admission::Services> = Arc::new(ServerServices {
+            resources: own,
+            authorizer: may,
+            webhooks,
+            policies: BoundPolicies::default(),
+        });
         let admission = admission::standard(&services, &settings.admission, enabled);
         let catalog = ArcSwap::from_pointee(Catalog::built_in(&settings.served));
         let address = std::sync::OnceLock::new();

@@ -43,6 +43,10 @@ kinds! {
     ip_addresses: "networking.k8s.io" "v1" "ipaddresses";
     mutating_webhook_configurations: "admissionregistration.k8s.io" "v1" "mutatingwebhookconfigurations";
     validating_webhook_configurations: "admissionregistration.k8s.io" "v1" "validatingwebhookconfigurations";
+    validating_admission_policies: "admissionregistration.k8s.io" "v1" "validatingadmissionpolicies";
+    validating_admission_policy_bindings: "admissionregistration.k8s.io" "v1" "validatingadmissionpolicybindings";
+    mutating_admission_policies: "admissionregistration.k8s.io" "v1" "mutatingadmissionpolicies";
+    mutating_admission_policy_bindings: "admissionregistration.k8s.io" "v1" "mutatingadmissionpolicybindings";
     pod_disruption_budgets: "policy" "v1" "poddisruptionbudgets";
     api_services: "apiregistration.k8s.io" "v1" "apiservices";
     roles: "rbac.authorization.k8s.io" "v1" "roles";

@@ -107,6 +107,17 @@ impl Resources {
         cache.snapshot(0).select(&filter, "", cache.kind.is_namespaced()).cloned().collect()
     }
 
+    /// [`Resources::get`], which is an error where what is stored cannot be read.
+    pub fn find(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<Entry>>, Status> {
+        let Some(cache) = self.cache(resource) else { return Ok(None) };
+        Ok(cache.find(namespace, name)?)
+    }
+
     /// [`Resources::get`] for those who decide by it: an object that cannot be read is an error, not absent.
     pub fn read(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Option<Tree>, Status> {
         let Some(cache) = self.cache(resource) else { return Ok(None) };
@@ -119,12 +130,17 @@ impl Resources {
         resource: &Resource,
         namespace: Option<&str>,
     ) -> Result<Vec<(Arc<Entry>, Tree)>, Status> {
+        let entries = self.find_all(resource, namespace)?.into_iter();
+        entries.map(|entry| entry.read().map(|tree| (entry, tree))).collect()
+    }
+
+    /// [`Resources::list`], which is an error where what is stored cannot be read.
+    pub fn find_all(&self, resource: &Resource, namespace: Option<&str>) -> Result<Vec<Arc<Entry>>, Status> {
         let Some(cache) = self.cache(resource) else { return Ok(Vec::new()) };
         let base = namespace.map(|namespace| format!("{namespace}/")).unwrap_or_default();
         let snapshot = cache.whole(&base).map_err(|error| error.of_list(&resource.plural))?;
         let filter = Filter::within(namespace.unwrap_or_default());
-        let entries = snapshot.select(&filter, "", cache.kind.is_namespaced());
-        entries.map(|entry| Ok((Arc::clone(entry), entry.read()?))).collect()
+        Ok(snapshot.select(&filter, "", cache.kind.is_namespaced()).cloned().collect())
     }
 
     /// All objects now, and every later change. `None` for kinds that are not stored. When the subscription's channel closes, the

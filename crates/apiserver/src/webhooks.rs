@@ -5,16 +5,14 @@ mod client;
 pub mod conversion;
 mod trust;
 
-use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use admission::{CallError, Called, ClientConfig, Hook};
 use api::Tree;
 use daemon::metrics::{CounterVec, HistogramVec, registry};
-use parking_lot::Mutex;
-use registry::Kind;
 
+use crate::compiled::Compiled;
 use crate::kinds;
 use crate::resources::Resources;
 
@@ -56,16 +54,16 @@ static CALLS: LazyLock<CounterVec> = LazyLock::new(|| {
 /// Both kinds of webhooks.
 pub struct Webhooks {
     resources: Arc<Resources>,
-    mutating: Compiled,
-    validating: Compiled,
+    mutating: Compiled<Hook>,
+    validating: Compiled<Hook>,
     client: client::Client,
 }
 
 impl Webhooks {
     pub fn new(resources: Arc<Resources>) -> Webhooks {
         Webhooks {
-            mutating: Compiled::new(kinds::mutating_webhook_configurations()),
-            validating: Compiled::new(kinds::validating_webhook_configurations()),
+            mutating: Compiled::new(kinds::mutating_webhook_configurations(), Hook::all),
+            validating: Compiled::new(kinds::validating_webhook_configurations(), Hook::all),
             client: client::Client::new(resources.clone()),
             resources,
         }
@@ -88,60 +86,6 @@ impl Webhooks {
     ) -> Result<Tree, CallError> {
         self.client.call(webhook, review, timeout).await
     }
-}
-
-/// The webhooks of all configurations of a kind, made anew where these have changed.
-struct Compiled {
-    kind: &'static Arc<Kind>,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    /// The revision of the last change that is in here.
-    revision: i64,
-    /// By configuration, with the version of it.
-    known: HashMap<Arc<str>, (i64, Vec<Arc<Hook>>)>,
-    all: Option<Arc<[Arc<Hook>]>>,
-}
-
-impl Compiled {
-    fn new(kind: &'static Arc<Kind>) -> Compiled {
-        Compiled { kind, state: Mutex::default() }
-    }
-
-    /// `None` where a configuration cannot be read and none were known before: whom to ask is not known then.
-    fn current(&self, resources: &Resources) -> Option<Arc<[Arc<Hook>]>> {
-        let changed = resources.changed(self.kind);
-        let mut state = self.state.lock();
-        if state.all.is_some() && state.revision == changed {
-            return state.all.clone();
-        }
-        let configurations = match resources.read_all(self.kind, None) {
-            Ok(configurations) => configurations,
-            Err(error) => {
-                tracing::error!(error = %error.message, "Webhooks stay as they were known last");
-                return state.all.clone();
-            }
-        };
-        let mut former = std::mem::take(&mut state.known);
-        let mut all = Vec::new();
-        for (entry, object) in configurations {
-            let (version, hooks) = match former.remove(&entry.key) {
-                Some(known) if known.0 == entry.resource_version => known,
-                _ => (entry.resource_version, hooks(&object)),
-            };
-            all.extend(hooks.iter().cloned());
-            state.known.insert(Arc::clone(&entry.key), (version, hooks));
-        }
-        state.revision = changed;
-        state.all = Some(all.into());
-        state.all.clone()
-    }
-}
-
-fn hooks(object: &Tree) -> Vec<Arc<Hook>> {
-    Hook::all(object).into_iter().map(Arc::new).collect()
 }
 
 /// Counts a call.

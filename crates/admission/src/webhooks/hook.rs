@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use api::Tree;
 use base64::Engine as _;
-use machinery::labels::Selector;
+use cel::admission::{Compiler, Given};
 use registry::tree::{get, has, list, text, texts};
 
-use super::conditions::Conditions;
+use crate::criteria::Criteria;
+use crate::expressions::Conditions;
+
+/// What match conditions may refer to.
+const GIVEN: Given = Given { params: false, authorizer: true, patches: false };
 
 /// One webhook.
 #[derive(Debug)]
@@ -15,11 +19,7 @@ pub struct Hook {
     pub configuration: String,
     pub name: String,
     pub client: ClientConfig,
-    pub(super) rules: Vec<Rule>,
-    pub(super) namespaces: Result<Selector, String>,
-    pub(super) objects: Result<Selector, String>,
-    /// Whether a rule for one version of a kind is one for all of them.
-    pub(super) equivalent: bool,
+    pub(super) criteria: Criteria,
     pub(super) ignores_failures: bool,
     /// Whether it changes nothing elsewhere when it is asked in a dry run.
     pub(super) runs_dry: bool,
@@ -48,16 +48,6 @@ pub struct ServiceReference {
     pub port: u16,
 }
 
-#[derive(Debug)]
-pub(super) struct Rule {
-    pub groups: Vec<String>,
-    pub versions: Vec<String>,
-    /// Resource and subresource.
-    pub resources: Vec<(String, String)>,
-    pub operations: Vec<String>,
-    pub scope: String,
-}
-
 impl Hook {
     /// The webhooks of a configuration, in its order.
     pub fn all(configuration: &Tree) -> Vec<Hook> {
@@ -66,25 +56,18 @@ impl Hook {
     }
 
     fn new(configuration: &str, hook: &Tree) -> Hook {
-        let selector = |field: &str| match get(hook, field) {
-            Tree::Null => Ok(Selector::everything()),
-            selector => Selector::from_label_selector(selector),
-        };
         let seconds = get(hook, "timeoutSeconds").as_u64().unwrap_or(10);
         Hook {
             configuration: configuration.to_owned(),
             name: text(hook, "name").to_owned(),
             client: ClientConfig::of(get(hook, "clientConfig")),
-            rules: list(hook, "rules").iter().map(Rule::of).collect(),
-            namespaces: selector("namespaceSelector"),
-            objects: selector("objectSelector"),
-            equivalent: text(hook, "matchPolicy") == "Equivalent",
+            criteria: Criteria::of_hook(hook),
             ignores_failures: text(hook, "failurePolicy") == "Ignore",
             runs_dry: matches!(text(hook, "sideEffects"), "None" | "NoneOnDryRun"),
             timeout: Duration::from_secs(seconds),
             reinvoked: text(hook, "reinvocationPolicy") == "IfNeeded",
             versions: texts(hook, "admissionReviewVersions").map(str::to_owned).collect(),
-            conditions: Conditions::of(list(hook, "matchConditions")),
+            conditions: Conditions::of(list(hook, "matchConditions"), &Compiler::default(), GIVEN),
         }
     }
 }
@@ -100,22 +83,5 @@ impl ClientConfig {
         });
         let authority = base64::engine::general_purpose::STANDARD.decode(text(tree, "caBundle"));
         ClientConfig { url: text(tree, "url").to_owned(), service, authority: authority.unwrap_or_default() }
-    }
-}
-
-impl Rule {
-    fn of(tree: &Tree) -> Rule {
-        let all = |field: &str| texts(tree, field).map(str::to_owned).collect();
-        let split = |resource: &str| {
-            let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
-            (resource.to_owned(), subresource.to_owned())
-        };
-        Rule {
-            groups: all("apiGroups"),
-            versions: all("apiVersions"),
-            resources: texts(tree, "resources").map(split).collect(),
-            operations: all("operations"),
-            scope: text(tree, "scope").to_owned(),
-        }
     }
 }

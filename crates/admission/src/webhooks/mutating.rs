@@ -7,11 +7,11 @@ use std::time::Instant;
 use api::decode::Strictness;
 use api::{Status, Tree, json};
 use async_trait::async_trait;
-use registry::Kind;
 
 use super::call::{self, Ended, Failure, ask, is_exempt};
 use super::hook::Hook;
 use super::matching::{Invocation, invocation};
+use crate::mutated::Mutated;
 use crate::{Attributes, Plugin, Point, Services};
 
 pub struct MutatingAdmissionWebhook {
@@ -63,7 +63,7 @@ impl Plugin for MutatingAdmissionWebhook {
                 rounds.changed();
             }
         });
-        let mut seen = Seen { version: Arc::clone(attributes.shown), object, dirty: false };
+        let mut seen = Mutated::new(attributes, object);
         let outcome = self.ask_all(attributes, &hooks, &mut seen).await;
         outcome?;
         seen.close(attributes).await?;
@@ -72,64 +72,22 @@ impl Plugin for MutatingAdmissionWebhook {
     }
 }
 
-/// The object in the version in which the last webhook saw it.
-struct Seen<'o> {
-    version: Arc<Kind>,
-    object: &'o mut Tree,
-    dirty: bool,
-}
-
-impl Seen<'_> {
-    async fn show(&mut self, attributes: &Attributes<'_>, version: &Arc<Kind>) -> Result<(), Status> {
-        if attributes.is_own_kind() && !self.object.is_null() && !self.version.is_same_version(version) {
-            let object = std::mem::take(self.object);
-            *self.object = self.version.convert_one(version, object).await?;
-        }
-        self.version = Arc::clone(version);
-        Ok(())
+/// Takes over a patch; answers whether that changed anything.
+fn apply(
+    seen: &mut Mutated<'_>,
+    attributes: &Attributes<'_>,
+    hook: &Hook,
+    patch: &Tree,
+) -> Result<bool, Status> {
+    if seen.object.is_null() {
+        return Err(Status::internal(format!(
+            "admission webhook {:?} attempted to modify the object, which is not supported for this operation",
+            hook.name
+        )));
     }
-
-    async fn close(&mut self, attributes: &Attributes<'_>) -> Result<(), Status> {
-        self.show(attributes, attributes.shown).await
-    }
-
-    /// Takes over a patch; answers whether that changed anything.
-    fn patch(&mut self, attributes: &Attributes<'_>, hook: &Hook, patch: &Tree) -> Result<bool, Status> {
-        if self.object.is_null() {
-            return Err(Status::internal(format!(
-                "admission webhook {:?} attempted to modify the object, which is not supported for this operation",
-                hook.name
-            )));
-        }
-        let patched = machinery::patch::json(self.object, patch)
-            .map_err(|error| Status::internal(error.to_string()))?;
-        let own = attributes.is_own_kind();
-        let other = || {
-            let kind = attributes.kind;
-            api::tables::kind_message(kind.group, kind.version, kind.kind)
-        };
-        let message = if own { Some(self.version.message()) } else { other() };
-        let mut patched = match message {
-            Some(message) => {
-                let mut decoded =
-                    api::decode::tree(&patched, message, Strictness::Ignore).map_err(Status::internal)?.tree;
-                for field in ["apiVersion", "kind"] {
-                    if let (Some(value), Some(map)) = (self.object.get(field), decoded.as_object_mut()) {
-                        map.insert(field, value.clone());
-                    }
-                }
-                decoded
-            }
-            None => patched,
-        };
-        let changed = patched != *self.object;
-        if own {
-            self.version.strategy(None).default(&mut patched)?;
-        }
-        *self.object = patched;
-        self.dirty |= changed;
-        Ok(changed)
-    }
+    let patched =
+        machinery::patch::json(seen.object, patch).map_err(|error| Status::internal(error.to_string()))?;
+    seen.replace(attributes, patched, Strictness::Ignore)
 }
 
 impl MutatingAdmissionWebhook {
@@ -137,7 +95,7 @@ impl MutatingAdmissionWebhook {
         &self,
         attributes: &Attributes<'_>,
         hooks: &[Arc<Hook>],
-        seen: &mut Seen<'_>,
+        seen: &mut Mutated<'_>,
     ) -> Result<(), Status> {
         let second = attributes.round.is_second();
         for (index, hook) in hooks.iter().enumerate() {
@@ -176,28 +134,16 @@ impl MutatingAdmissionWebhook {
         &self,
         attributes: &Attributes<'_>,
         invocation: &Invocation<'_>,
-        seen: &mut Seen<'_>,
+        seen: &mut Mutated<'_>,
     ) -> Result<(bool, Option<Tree>), Failure> {
         seen.show(attributes, &invocation.resource).await.map_err(Failure::Own)?;
-        let old = old_object(attributes, invocation).await.map_err(Failure::Own)?;
+        let old = attributes.old_in(&invocation.resource).await.map_err(Failure::Own)?.into_owned();
         let answer = ask(&*self.services, attributes, invocation, seen.object.clone(), old, true).await?;
         let Some(patch) = answer.patch().map_err(|why| Failure::calling(why, 503))? else {
             return Ok((false, None));
         };
-        let changed = seen.patch(attributes, invocation.hook, &patch).map_err(Failure::Own)?;
+        let changed = apply(seen, attributes, invocation.hook, &patch).map_err(Failure::Own)?;
         Ok((changed, Some(patch)))
-    }
-}
-
-/// The stored object in the webhook's version.
-pub(super) async fn old_object(
-    attributes: &Attributes<'_>,
-    invocation: &Invocation<'_>,
-) -> Result<Tree, Status> {
-    let Some(old) = attributes.old else { return Ok(Tree::Null) };
-    match attributes.is_own_kind() {
-        true => attributes.shown.convert_one(&invocation.resource, old.clone()).await,
-        false => Ok(old.clone()),
     }
 }
 

@@ -1,12 +1,12 @@
 //! `AdmissionReview`: what is sent, and what of the answer counts.
 
-use api::tree::Object;
 use api::{Tree, json};
 use base64::Engine as _;
 use registry::tree::{entries, get, text, texts};
 
 use super::matching::Invocation;
-use crate::{Attributes, Gvk};
+use crate::Attributes;
+use crate::described::described;
 
 const GROUP: &str = "admission.k8s.io";
 
@@ -51,7 +51,7 @@ impl Review {
         object: Tree,
         old: Tree,
     ) -> Vec<u8> {
-        let mut request = described(attributes, invocation);
+        let mut request = described(attributes, &invocation.resource);
         request.insert("uid", self.uid.as_str().into());
         request.insert("object", object);
         request.insert("oldObject", old);
@@ -138,49 +138,4 @@ impl Answer {
         }
         Ok(Some(patch).filter(|patch| patch.as_array().is_some_and(|all| !all.is_empty())))
     }
-}
-
-/// What is said of a request, but for its objects.
-pub(super) fn described(attributes: &Attributes<'_>, invocation: &Invocation<'_>) -> Object {
-    let gvk = |gvk: Gvk<'_>| json!({"group": gvk.group, "version": gvk.version, "kind": gvk.kind});
-    let gvr = |resource: &api::model::Resource| json!({"group": &*resource.group, "version": &*resource.version, "resource": &*resource.plural});
-    let mut request = Object::new();
-    request.insert("kind", gvk(invocation.kind(attributes)));
-    request.insert("resource", gvr(&invocation.resource));
-    let said = |request: &mut Object, field: &'static str, value: &str| {
-        if !value.is_empty() {
-            request.insert(field, value.into());
-        }
-    };
-    said(&mut request, "subResource", attributes.subresource);
-    request.insert("requestKind", gvk(attributes.kind));
-    request.insert("requestResource", gvr(attributes.resource));
-    said(&mut request, "requestSubResource", attributes.subresource);
-    said(&mut request, "name", attributes.name);
-    said(&mut request, "namespace", attributes.namespace);
-    request.insert("operation", attributes.operation.name().into());
-    request.insert("userInfo", user(attributes));
-    request.insert("dryRun", attributes.dry_run.into());
-    request.insert("options", (attributes.options)());
-    request
-}
-
-fn user(attributes: &Attributes<'_>) -> Tree {
-    let user = &attributes.user;
-    let mut info = Object::new();
-    if !user.name.is_empty() {
-        info.insert("username", user.name.into());
-    }
-    if !user.uid.is_empty() {
-        info.insert("uid", user.uid.into());
-    }
-    let texts = |all: &[String]| Tree::Array(all.iter().map(|text| text.as_str().into()).collect());
-    if !user.groups.is_empty() {
-        info.insert("groups", texts(user.groups));
-    }
-    if !user.extra.is_empty() {
-        let extra: Object = user.extra.iter().map(|(key, values)| (key.clone(), texts(values))).collect();
-        info.insert("extra", extra.into());
-    }
-    info.into()
 }

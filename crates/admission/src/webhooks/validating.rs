@@ -9,7 +9,6 @@ use futures::future::join_all;
 
 use super::call::{self, Ended, Failure, ask, is_exempt};
 use super::matching::{Invocation, invocation};
-use super::mutating::old_object;
 use crate::{Attributes, Plugin, Point, Services};
 
 pub struct ValidatingAdmissionWebhook {
@@ -60,12 +59,10 @@ impl ValidatingAdmissionWebhook {
         invocation: &Invocation<'_>,
         object: &Tree,
     ) -> Result<(), Failure> {
-        let shown = match attributes.is_own_kind() && !object.is_null() {
-            true => attributes.shown.convert_one(&invocation.resource, object.clone()).await,
-            false => Ok(object.clone()),
-        };
-        let old = old_object(attributes, invocation).await.map_err(Failure::Own)?;
-        let shown = shown.map_err(Failure::Own)?;
+        let resource = &invocation.resource;
+        let shown = attributes.converted(object, attributes.shown, resource).await.map_err(Failure::Own)?;
+        let old = attributes.old_in(resource).await.map_err(Failure::Own)?;
+        let (shown, old) = (shown.into_owned(), old.into_owned());
         ask(&*self.services, attributes, invocation, shown, old, false).await.map(drop)
     }
 }

@@ -219,10 +219,7 @@ impl Context for Request {
     }
 
     fn kind(&self, gvk: &Gvk<'_>) -> Option<Arc<Kind>> {
-        let mut kinds = self.catalog.kinds();
-        kinds
-            .find(|own| own.group == gvk.group && own.version == gvk.version && own.kind == gvk.kind)
-            .cloned()
+        self.catalog.named(gvk.group, gvk.version, gvk.kind).cloned()
     }
 
     fn warn(&self, text: String) {

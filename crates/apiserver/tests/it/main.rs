@@ -8,6 +8,7 @@ mod definitions;
 mod definitions_end;
 mod kinds;
 mod ownership;
+mod policies;
 mod requests;
 mod rig;
 mod rights;

@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use api::{Status, Tree, json};
 use async_trait::async_trait;
+use machinery::labels::Selector;
 use parking_lot::Mutex;
+use registry::Kind;
 use registry::tree::{ensure, get, text};
 
 use super::*;
+use crate::policies::{Checked, Policies};
 use crate::tests::attributes;
 use crate::{CallError, Called, Change, ClientConfig, Found, Hook, Question, User};
 
@@ -108,6 +111,20 @@ impl Services for Quotas {
     fn hooks(&self, _: bool) -> Option<Arc<[Arc<Hook>]>> {
         None
     }
+
+    fn policies(&self, _: bool) -> Option<Arc<Policies>> {
+        None
+    }
+
+    async fn object(&self, _: &Kind, _: &str, _: &str) -> Found {
+        Ok(None)
+    }
+
+    async fn select(&self, _: &Kind, _: &str, _: &Selector) -> Result<Vec<Arc<Tree>>, Status> {
+        Ok(Vec::new())
+    }
+
+    fn checked(&self, _: &Checked<'_>) {}
 
     async fn ready(&self) -> bool {
         true

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use admission::policies::{Checked, Policies};
 use admission::{CallError, Called, Change, ClientConfig, Found, Hook, Question, Services};
 use api::{Status, Tree};
 use async_trait::async_trait;
 use cel::Check;
 use cel::library::authorizer::Target;
+use machinery::labels::Selector;
 use registry::Kind;
 
 use crate::authz::{self, Authorizer};
-use crate::resources::Resources;
+use crate::policies::{self, BoundPolicies};
+use crate::resources::{Entry, Resources};
 use crate::user::User;
 use crate::webhooks::{self, Webhooks};
 
@@ -22,6 +25,7 @@ pub struct ServerServices {
     pub resources: Arc<Resources>,
     pub authorizer: Arc<Authorizer>,
     pub webhooks: Webhooks,
+    pub policies: BoundPolicies,
 }
 
 #[async_trait]
@@ -45,6 +49,41 @@ impl Services for ServerServices {
 
     fn hooks(&self, mutating: bool) -> Option<Arc<[Arc<Hook>]>> {
         self.webhooks.all(mutating)
+    }
+
+    fn policies(&self, mutating: bool) -> Option<Arc<Policies>> {
+        self.policies.all(&self.resources, mutating)
+    }
+
+    async fn object(&self, kind: &Kind, namespace: &str, name: &str) -> Found {
+        let mut entry = self.resources.find(kind, namespace, name)?;
+        if entry.is_none() {
+            self.resources.catch_up().await;
+            entry = self.resources.find(kind, namespace, name)?;
+        }
+        match entry {
+            Some(entry) => read(&entry, kind).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn select(
+        &self,
+        kind: &Kind,
+        namespace: &str,
+        selector: &Selector,
+    ) -> Result<Vec<Arc<Tree>>, Status> {
+        let mut found = Vec::new();
+        for entry in self.resources.find_all(kind, (!namespace.is_empty()).then_some(namespace))? {
+            if selector.matches_with(|key| entry.label(key)) {
+                found.push(read(&entry, kind).await?);
+            }
+        }
+        Ok(found)
+    }
+
+    fn checked(&self, checked: &Checked<'_>) {
+        policies::count(checked);
     }
 
     async fn ready(&self) -> bool {
@@ -118,6 +157,11 @@ impl Services for ServerServices {
         let asked = authz::Attributes::resource(&user, verb, group, resource, namespace, name);
         self.authorizer.authorize(&asked).await.allowed()
     }
+}
+
+/// An object in a version of its kind.
+async fn read(entry: &Entry, kind: &Kind) -> Result<Arc<Tree>, Status> {
+    entry.kind.resource.convert_one(kind, entry.read()?).await.map(Arc::new)
 }
 
 fn owned(user: &admission::User<'_>) -> User {
