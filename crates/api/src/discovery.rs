@@ -126,8 +126,9 @@ pub fn api_resource_list(group: &str, version: &str, resources: &[&Resource]) ->
     json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": rows})
 }
 
-/// The aggregated document: of the core group for `/api`, of the others for `/apis`.
-pub fn aggregated(groups: &[Group<'_>]) -> Tree {
+/// The aggregated document: of the core group for `/api`, of the others for `/apis`. `other` has the entries of versions that are
+/// answered elsewhere.
+pub fn aggregated(groups: &[Group<'_>], other: impl Fn(&str, &str) -> Option<Tree>) -> Tree {
     let items: Vec<Tree> = groups
         .iter()
         .map(|group| {
@@ -136,9 +137,11 @@ pub fn aggregated(groups: &[Group<'_>]) -> Tree {
                 .versions
                 .iter()
                 .map(|version| {
-                    let resources: Vec<Tree> =
-                        version.resources.iter().map(|resource| aggregated_resource(resource)).collect();
-                    json!({"version": version.version, "resources": resources, "freshness": "Current"})
+                    let resources = || -> Vec<Tree> {
+                        version.resources.iter().map(|resource| aggregated_resource(resource)).collect()
+                    };
+                    let own = || json!({"version": version.version, "resources": resources(), "freshness": "Current"});
+                    other(group.name, version.version).unwrap_or_else(own)
                 })
                 .collect();
             json!({"metadata": metadata, "versions": versions})
@@ -198,7 +201,7 @@ mod tests {
             r#"{"name":"deployments/scale","singularName":"","namespaced":true,"group":"autoscaling","version":"v1","kind":"Scale","verbs":["get","patch","update"]}"#
         );
         assert_eq!(api_group_list(&groups)["groups"][0]["name"], "apiregistration.k8s.io");
-        let document = aggregated(&groups);
+        let document = aggregated(&groups, |_, _| None);
         assert_eq!(document["items"][0]["metadata"].to_string(), "{}");
         assert_eq!(
             document["items"][2]["versions"][0]["resources"][0]["responseKind"].to_string(),

@@ -101,12 +101,6 @@ impl Bootstrap {
         let (me, done, stop, names) = part(&["start-cluster-authentication-info-controller"]);
         tasks.spawn(async move { done.until_done(names, &stop, || objects::authentication_info(&me)).await });
         let (me, done, stop, names) =
-            part(&["kube-apiserver-autoregistration", "apiservice-registration-controller"]);
-        tasks.spawn(async move {
-            done.until_done(names, &stop, || objects::api_services(&me)).await;
-            done.mark("autoregister-completion");
-        });
-        let (me, done, stop, names) =
             part(&["start-kubernetes-service-cidr-controller", "bootstrap-controller"]);
         tasks.spawn(async move {
             done.until_done(names, &stop, || kubernetes_service::reconcile(&me)).await;

@@ -9,6 +9,7 @@ use api::discovery;
 use api::model::Text;
 use registry::Kind;
 
+use crate::aggregator::Delegated;
 use crate::discovery::Documents;
 use crate::served::Served;
 
@@ -20,6 +21,8 @@ pub struct Catalog {
     /// By plural; few share one.
     by_plural: HashMap<String, Vec<Found>>,
     pub documents: Documents,
+    /// What other servers answer.
+    pub delegated: Arc<Delegated>,
 }
 
 /// A kind that is served, and what admission has to do with it.
@@ -147,12 +150,24 @@ impl Catalog {
             }
             (one, other) => one.is_some().cmp(&other.is_some()),
         });
-        all.into_iter().cloned().collect()
+        self.of(all.into_iter().cloned())
+    }
+
+    /// Other kinds beside what is delegated.
+    fn of(&self, kinds: impl Iterator<Item = Arc<Kind>>) -> Catalog {
+        Catalog { delegated: Arc::clone(&self.delegated), ..kinds.collect() }
+    }
+
+    /// The same kinds beside what is delegated now.
+    pub fn delegating(&self, delegated: Arc<Delegated>) -> Catalog {
+        let same = delegated.has_swaggers_of(&self.delegated);
+        let documents = self.documents.of_same_kinds(same);
+        Catalog { documents, delegated, ..self.kinds().cloned().collect() }
     }
 
     /// Without those that match.
     pub fn without(&self, matches: impl Fn(&Kind) -> bool) -> Catalog {
-        self.kinds().filter(|kind| !matches(kind)).cloned().collect()
+        self.of(self.kinds().filter(|kind| !matches(kind)).cloned())
     }
 
     /// As discovery's documents are made from it.

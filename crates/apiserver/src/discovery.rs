@@ -1,11 +1,12 @@
 //! `/api`, `/apis`, `/version` and what is below them: documents made from the model.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use api::discovery::{self, Group};
 use api::{Status, Tree};
 use bytes::Bytes;
+use daemon::metrics::{Counter, registry};
 use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use parking_lot::Mutex;
@@ -25,18 +26,35 @@ pub struct Documents {
     core: OnceLock<Aggregated>,
     others: OnceLock<Aggregated>,
     /// OpenAPI v2 in its two encodings, the index of v3, and v3 by path.
-    pub(crate) swagger: OnceLock<Document>,
-    pub(crate) swagger_protobuf: OnceLock<Document>,
+    pub(crate) swagger: Arc<OnceLock<Document>>,
+    pub(crate) swagger_protobuf: Arc<OnceLock<Document>>,
     pub(crate) index: OnceLock<Document>,
-    pub(crate) by_path: Mutex<HashMap<String, Arc<Document>>>,
+    pub(crate) by_path: Arc<Mutex<HashMap<String, Arc<Document>>>>,
+}
+
+impl Documents {
+    /// Those of a catalog of the same kinds beside other delegated ones. `same_swaggers`: OpenAPI v2 is the same, too.
+    pub fn of_same_kinds(&self, same_swaggers: bool) -> Documents {
+        let mut documents = Documents { by_path: Arc::clone(&self.by_path), ..Documents::default() };
+        if same_swaggers {
+            documents.swagger = Arc::clone(&self.swagger);
+            documents.swagger_protobuf = Arc::clone(&self.swagger_protobuf);
+        }
+        documents
+    }
 }
 
 fn aggregated(catalog: &Catalog, core: bool) -> &Aggregated {
     let place = if core { &catalog.documents.core } else { &catalog.documents.others };
     place.get_or_init(|| {
-        let mut groups = catalog.groups();
+        let (own, delegated) = (catalog.groups(), &catalog.delegated);
+        let mut groups = delegated.discovered(&own);
         groups.retain(|group| group.name.is_empty() == core);
-        Aggregated::new(discovery::aggregated(&groups))
+        let entry = |group: &str, version: &str| {
+            let key = (group.to_owned(), version.to_owned());
+            delegated.discovery.get(&key).map(|entry| Tree::clone(entry))
+        };
+        Aggregated::new(discovery::aggregated(&groups, entry))
     })
 }
 
@@ -87,8 +105,16 @@ struct Aggregated {
     encoded: Mutex<HashMap<&'static str, Bytes>>,
 }
 
+static MADE: LazyLock<Arc<Counter>> = LazyLock::new(|| {
+    registry().counter(
+        "aggregator_discovery_aggregation_count_total",
+        "Counter of number of times discovery was aggregated",
+    )
+});
+
 impl Aggregated {
     fn new(tree: Tree) -> Aggregated {
+        MADE.inc();
         let mut listed = tree.clone();
         if let Some(listed) = listed.as_object_mut() {
             listed.remove("kind");
@@ -120,7 +146,8 @@ impl Aggregated {
 pub fn answer(server: &Server, request: &Request) -> Option<Response<Body>> {
     let catalog = &*request.catalog;
     let (method, path, headers) = (&request.parts.method, request.info.path.as_str(), request.headers());
-    let groups = catalog.groups();
+    let own = catalog.groups();
+    let groups = catalog.delegated.listed(&own);
     let group = |name: &str| groups.iter().find(|group| group.name == name && !name.is_empty());
     if path.starts_with("//") {
         return None;
@@ -130,7 +157,8 @@ pub fn answer(server: &Server, request: &Request) -> Option<Response<Body>> {
     let refused = match parts.as_slice() {
         ["api", version] if *version != "v1" => Some(Status::unknown_path()),
         ["apis", name, version]
-            if group(name).is_some() && resource_list(&groups, name, version).is_none() =>
+            if own.iter().any(|group| group.name == *name)
+                && resource_list(&groups, name, version).is_none() =>
         {
             Some(Status::unknown_path())
         }

@@ -21,13 +21,14 @@ use crate::aside::aside;
 use crate::cache::Subscription;
 use crate::handlers::Server;
 use crate::resources::{Entry, EventType, Resources};
+use crate::service_routing::ServiceRouter;
 use crate::webhooks::conversion::Conversions;
 
 /// After a failed attempt.
 const RETRY: Duration = Duration::from_millis(100);
 const RETRY_MOST: Duration = Duration::from_secs(10);
 
-fn definitions() -> &'static Arc<Kind> {
+pub(crate) fn definitions() -> &'static Arc<Kind> {
     static KIND: OnceLock<&'static Arc<Kind>> = OnceLock::new();
     KIND.get_or_init(|| {
         registry::kind::built_in("apiextensions.k8s.io", "v1", "customresourcedefinitions")
@@ -90,7 +91,8 @@ fn names(definition: &Tree) -> Tree {
 
 impl Extensions {
     pub fn new(server: Arc<Server>, resources: Arc<Resources>) -> Extensions {
-        let conversions = Conversions::new(Arc::clone(&resources));
+        let services = ServiceRouter::new(Arc::clone(&resources), server.settings.routing.clone());
+        let conversions = Conversions::new(services);
         Extensions {
             server,
             resources,
@@ -355,7 +357,8 @@ mod tests {
             "status": {"acceptedNames": {"plural": "widgets", "kind": "Widget"}},
         });
         let store = Arc::new(store::Memory::new());
-        let conversions = Conversions::new(Resources::new(store, CancellationToken::new()));
+        let resources = Resources::new(store, CancellationToken::new());
+        let conversions = Conversions::new(ServiceRouter::new(resources, Default::default()));
         assert!(compile(&definition, |_| panic!("in a definition"), &conversions).await.is_err());
         let (served, kinds) = compile(&definition, registry::custom::kinds, &conversions).await.unwrap();
         assert_eq!((&*served.unwrap().stored.storage_prefix, kinds.len()), ("example.com/widgets", 1));

@@ -31,6 +31,7 @@ use http_body_util::{BodyExt as _, Limited};
 use registry::Kind;
 use tokio::sync::Semaphore;
 
+use crate::aggregator::Delegated;
 use crate::authz::Authorizer;
 use crate::body::Body;
 use crate::cache::Cache;
@@ -43,6 +44,7 @@ use crate::request::Request;
 use crate::request::options::{Way, WriteOptions};
 use crate::request_info::RequestInfo;
 use crate::resources::Resources;
+use crate::service_routing::ServiceRouter;
 use crate::settings::Settings;
 use crate::user::User;
 use crate::webhooks::Webhooks;
@@ -107,7 +109,8 @@ impl Server {
         enabled: impl Fn(&str) -> bool,
     ) -> Arc<Server> {
         let (own, may) = (resources.clone(), authorizer.clone());
-        let webhooks = Webhooks::new(resources.clone());
+        let services = ServiceRouter::new(resources.clone(), settings.routing.clone());
+        let webhooks = Webhooks::new(resources.clone(), services);
         let services: Arc<dyn admission::Services> = Arc::new(ServerServices {
             resources: own,
             authorizer: may,
@@ -160,6 +163,11 @@ impl Server {
         }
         self.catalog.rcu(|catalog| catalog.with(kinds));
         Ok(())
+    }
+
+    /// Shows what other servers answer, from now on.
+    pub fn delegate(&self, delegated: Arc<Delegated>) {
+        self.catalog.rcu(|catalog| catalog.delegating(Arc::clone(&delegated)));
     }
 
     /// Serves these kinds no longer: requests do not find them, and when no version is left the watches end. Stored

@@ -1,6 +1,8 @@
 //! From a raw request to its handler: panic guard, request info, authentication, impersonation, limits,
 //! authorization, deadline, metrics, and the headers that every answer has.
 
+mod deadline;
+mod delegated;
 mod observe;
 
 use std::sync::{Arc, OnceLock};
@@ -15,6 +17,7 @@ use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, USER_AGENT, X_CONTENT_TY
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 
+use crate::aggregator::{Aggregator, PassedOn};
 use crate::aside;
 use crate::authn::{self, Authenticator};
 use crate::authz::{Attributes, Authorizer};
@@ -27,7 +30,7 @@ use crate::negotiate::status_response;
 use crate::proxy::Proxy;
 use crate::refusal;
 use crate::request::Request;
-use crate::request_info::{RequestInfo, parameter, well_escaped};
+use crate::request_info::{RequestInfo, well_escaped};
 use crate::tokens::Issuer;
 use crate::turn::Turns;
 use crate::user::User;
@@ -52,6 +55,7 @@ pub struct Front {
     pub impersonation: Impersonation,
     pub issuer: Arc<Issuer>,
     pub proxy: Proxy,
+    pub aggregator: Arc<Aggregator>,
     pub healthz: Checks,
     pub livez: Checks,
     pub readyz: Checks,
@@ -81,7 +85,7 @@ impl Front {
         let accept: HeaderMap = [ACCEPT, USER_AGENT].into_iter().filter_map(kept).collect();
         let query = request.uri().query().unwrap_or_default().to_owned();
         let flow = OnceLock::new();
-        let contained = daemon::panics::contained(self.admit(info, request, &flow)).await;
+        let contained = daemon::panics::contained(self.admit(info, request, &flow, &audit_id)).await;
         let answer = contained.unwrap_or_else(|| Err(panicked()));
         let mut response = answer.unwrap_or_else(|refusal| refused(&query, &accept, &refusal));
         if head {
@@ -89,14 +93,24 @@ impl Front {
             *response.body_mut() = Body::empty();
         }
         let mut response = observed.end(response);
+        let flow = flow.into_inner().map(|Flow { schema, level, .. }| (schema, level));
+        let (schema, level) = flow.unzip();
+        let passed_on = response.extensions().get::<PassedOn>().is_some();
         let headers = response.headers_mut();
-        headers.insert(AUDIT_ID, audit_id);
-        if let Some(Flow { schema, level, .. }) = flow.into_inner() {
-            headers.insert(FLOW_SCHEMA, schema);
-            headers.insert(PRIORITY_LEVEL, level);
-        }
-        if !headers.contains_key(CACHE_CONTROL) {
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+        let no_cache = passed_on || !headers.contains_key(CACHE_CONTROL);
+        let cache = no_cache.then(|| HeaderValue::from_static("no-cache, private"));
+        let own = [
+            (AUDIT_ID, Some(audit_id)),
+            (FLOW_SCHEMA, schema),
+            (PRIORITY_LEVEL, level),
+            (CACHE_CONTROL, cache),
+        ];
+        for (name, value) in own.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+            match passed_on {
+                // upstream shows those of an aggregated server beside ours
+                true => delegated::put_first(headers, name, value),
+                false => drop(headers.insert(name, value)),
+            }
         }
         response
     }
@@ -106,6 +120,7 @@ impl Front {
         info: RequestInfo,
         mut request: http::Request<Incoming>,
         flow: &OnceLock<Flow>,
+        audit_id: &HeaderValue,
     ) -> Result<Response<Body>, Status> {
         let Some(peer) = request.extensions().get::<Peer>().cloned() else {
             return Err(Status::internal("no connection behind the request"));
@@ -146,25 +161,14 @@ impl Front {
         }
         let (parts, body) = request.into_parts();
         let request = Request::new(self.server.catalog(), info, user, impersonator, parts);
+        if let Some(target) = delegated::target(&request) {
+            let exempt = flow.get().is_some_and(|flow| flow.exempt);
+            return self.delegate(&target, request, body, exempt, audit_id).await;
+        }
         if long {
             return self.stream(request, body).await;
         }
-        let asked = parameter(request.query(), "timeout");
-        let asked = asked.filter(|text| !text.is_empty());
-        let negative = asked.as_ref().is_some_and(|text| {
-            text.strip_prefix('-').is_some_and(|rest| rest.parse::<daemon::flags::Duration>().is_ok())
-        });
-        let limit = match asked.map(|text| text.parse::<daemon::flags::Duration>()) {
-            Some(Ok(asked)) if !asked.is_zero() => asked.0.min(self.timeout),
-            // a negative timeout counts as none
-            Some(Err(_)) if negative => self.timeout,
-            Some(Err(error)) => {
-                return Err(Status::bad_request(format!(
-                    "invalid timeout specified in the request URL - {error}"
-                )));
-            }
-            _ => self.timeout,
-        };
+        let limit = self.allotted(request.query())?;
         let info = &request.info;
         let writes = info.is_resource_request && !matches!(info.verb.as_str(), "get" | "list");
         let (limit, late) = match writes && limit > WRITE {

@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 // The core: watch cache, verbs, discovery.
+pub mod aggregator;
 mod aside;
 pub mod body;
 pub mod cache;
@@ -21,6 +22,7 @@ pub mod request;
 pub mod request_info;
 pub mod resources;
 pub mod served;
+pub mod service_routing;
 pub mod settings;
 mod turn;
 pub mod user;

@@ -5,23 +5,22 @@
 use std::sync::Arc;
 
 use api::Tree;
+use api::discovery::Group;
 use api::openapi::{self, Dialect, protobuf};
-use http::{HeaderMap, Response, StatusCode};
+use http::header::{ACCEPT_RANGES, LAST_MODIFIED};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
+use crate::aggregator::{Target, merged};
 use crate::body::Body;
 use crate::catalog::Catalog;
 use crate::discovery::Document;
-use crate::negotiate::{JSON, best};
+use crate::negotiate::{JSON, best, response};
 
 /// `parts`: the path below `/openapi`.
 pub fn answer(catalog: &Catalog, parts: &[&str], headers: &HeaderMap) -> Option<Response<Body>> {
     let document = match parts {
         ["v2"] => return Some(swagger(catalog, headers)),
-        ["v3"] => {
-            return Some(
-                catalog.documents.index.get_or_init(|| Document::new(&index(catalog))).answer(headers, JSON),
-            );
-        }
+        ["v3"] => return Some(index_answer(catalog)),
         ["v3", "api", version] => document(catalog, "", version),
         ["v3", "apis", group, version] => document(catalog, group, version),
         ["v3", path @ ..] => root(catalog, &path.join("/")),
@@ -34,10 +33,31 @@ pub fn answer(catalog: &Catalog, parts: &[&str], headers: &HeaderMap) -> Option<
     })
 }
 
+/// Who has the document at a path below `/openapi/v3`, where it is not this server.
+pub fn target<'c>(catalog: &'c Catalog, path: &str) -> Option<&'c Arc<Target>> {
+    if catalog.delegated.documents.is_empty() {
+        return None;
+    }
+    let path = path.strip_prefix("/openapi/v3/")?;
+    let (target, _) = catalog.delegated.documents.get(path)?;
+    let groups = catalog.groups();
+    let own = match path.split('/').collect::<Vec<_>>().as_slice() {
+        ["api", version] => has(&groups, "", version),
+        ["apis", group, version] => has(&groups, group, version),
+        _ => openapi::root_paths(&groups).iter().any(|own| own == path),
+    };
+    (!own).then_some(target)
+}
+
+fn has(groups: &[Group<'_>], group: &str, version: &str) -> bool {
+    let found = groups.iter().find(|own| own.name == group);
+    found.is_some_and(|found| found.versions.iter().any(|own| own.version == version))
+}
+
 fn swagger(catalog: &Catalog, headers: &HeaderMap) -> Response<Body> {
     let tree = || {
         let own = catalog.kinds().flat_map(|kind| registry::custom::schemas(kind, Dialect::V2)).collect();
-        openapi::v2(&catalog.groups(), own)
+        merged(openapi::v2(&catalog.groups(), own), catalog.delegated.swaggers.iter().map(Arc::as_ref))
     };
     match best(headers, &[JSON, protobuf::ACCEPT, protobuf::MEDIA_TYPE]) {
         Some(JSON) => catalog.documents.swagger.get_or_init(|| Document::new(&tree())).answer(headers, JSON),
@@ -48,6 +68,18 @@ fn swagger(catalog: &Catalog, headers: &HeaderMap) -> Response<Body> {
             .answer(headers, protobuf::MEDIA_TYPE),
         None => nothing(StatusCode::NOT_ACCEPTABLE),
     }
+}
+
+/// Upstream serves the index as a file that is always new.
+fn index_answer(catalog: &Catalog) -> Response<Body> {
+    let index = catalog.documents.index.get_or_init(|| Document::new(&index(catalog)));
+    let mut answer = response(StatusCode::OK, "text/plain; charset=utf-8", index.bytes.clone());
+    let now = jiff::Zoned::now().with_time_zone(jiff::tz::TimeZone::UTC);
+    if let Ok(now) = HeaderValue::from_str(&now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()) {
+        answer.headers_mut().insert(LAST_MODIFIED, now);
+    }
+    answer.headers_mut().insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    answer
 }
 
 /// An answer without a body, as upstream gives it here.
@@ -74,7 +106,16 @@ fn index(catalog: &Catalog) -> Tree {
         (path, hash)
     });
     let entries: Vec<(String, String)> = versions.chain(roots).collect();
-    openapi::v3_index(entries.iter().map(|(path, hash)| (path.as_str(), hash.clone())))
+    let mut index = openapi::v3_index(entries.iter().map(|(path, hash)| (path.as_str(), hash.clone())));
+    if let Some(paths) = index["paths"].as_object_mut() {
+        for (path, (_, entry)) in &catalog.delegated.documents {
+            if !paths.contains_key(path) {
+                paths.insert(path.as_str(), entry.clone());
+            }
+        }
+        paths.sort_keys();
+    }
+    index
 }
 
 fn document(catalog: &Catalog, group: &str, version: &str) -> Option<Arc<Document>> {

@@ -171,8 +171,12 @@ pub struct Options {
     pub proxy_client_cert_file: Option<PathBuf>,
     #[arg(long)]
     pub proxy_client_key_file: Option<PathBuf>,
+    /// Services are reached at one of their endpoints, not at their cluster address.
     #[arg(long)]
     pub enable_aggregator_routing: bool,
+    /// Redirects of aggregated APIs are not passed on.
+    #[arg(long, default_value_t = true, action = ArgAction::Set)]
+    pub aggregator_reject_forwarding_redirect: bool,
 
     /// Service addresses: one range, or one of each family.
     #[arg(long, value_delimiter = ',')]
@@ -319,11 +323,18 @@ impl Options {
             ("storage-media-type=application/yaml", self.storage_media_type == "application/yaml"),
             ("audit-policy-file", !self.guards.audit_policy_file.is_empty()),
             ("tracing-config-file", !self.guards.tracing_config_file.is_empty()),
-            ("enable-aggregator-routing", self.enable_aggregator_routing),
-            ("proxy-client-cert-file", self.proxy_client_cert_file.is_some()),
-            ("proxy-client-key-file", self.proxy_client_key_file.is_some()),
         ];
         set.into_iter().filter(|(_, set)| *set).map(|(name, _)| name).collect()
+    }
+
+    /// `host:port` at which this server reaches itself.
+    pub fn own_place(&self) -> String {
+        let host = match self.serving.bind_address {
+            IpAddr::V4(any) if any.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
+            IpAddr::V6(any) if any.is_unspecified() => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+            bound => bound,
+        };
+        std::net::SocketAddr::new(host, self.secure_port()).to_string()
     }
 
     /// The port of the secure listener.
@@ -382,10 +393,10 @@ mod tests {
     #[test]
     fn flags_without_effect_are_named() {
         assert!(complete(&[]).unwrap().without_effect().is_empty());
-        let given = ["--enable-aggregator-routing", "--watch-cache=false"].map(str::to_owned);
+        let given = ["--tracing-config-file=x", "--watch-cache=false"].map(str::to_owned);
         match flags::parse_from::<Options>(given, &[]) {
             flags::Outcome::Run { options, .. } => {
-                assert_eq!(options.without_effect(), ["watch-cache=false", "enable-aggregator-routing"]);
+                assert_eq!(options.without_effect(), ["watch-cache=false", "tracing-config-file"]);
             }
             other => panic!("{other:?}"),
         }

@@ -17,9 +17,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::Status;
+use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, LOCATION, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use tokio_util::task::TaskTracker;
 
 use crate::body::Body;
@@ -31,7 +33,7 @@ use crate::resources::Resources;
 pub(crate) use backend::words as dial_error;
 use page::View;
 use place::{Place, Transport};
-pub(crate) use tls::trusting_anyone;
+pub(crate) use tls::{anyone, trusting_anyone};
 
 /// Opens connections to kubelets, pods and services.
 pub struct Proxy {
@@ -155,36 +157,48 @@ impl Proxy {
             headers.insert(http::header::HOST, place.host_header());
         }
         let out = out.body(Body::wrap(body)).map_err(Status::internal)?;
-        let mut answer = self.send(&place, out).await.map_err(|error| unreachable(&place, &error))?;
-        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let Some(client_side) = client_side else {
-                return Err(Status::internal("the backend upgraded a request that did not ask for it"));
-            };
-            let backend_side = hyper::upgrade::on(&mut answer);
-            self.tasks.spawn(async move {
-                let (Ok(client), Ok(backend)) = tokio::join!(client_side, backend_side) else { return };
-                let mut client = hyper_util::rt::TokioIo::new(client);
-                let mut backend = hyper_util::rt::TokioIo::new(backend);
-                let _ =
-                    tokio::io::copy_bidirectional_with_sizes(&mut client, &mut backend, 32 << 10, 32 << 10)
-                        .await;
-            });
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-            copy_headers(answer.headers(), response.headers_mut(), true);
-            return Ok(response);
-        }
-        let (parts, body) = answer.into_parts();
-        let mut response = Response::new(Body::wrap(body));
-        *response.status_mut() = parts.status;
-        copy_headers(&parts.headers, response.headers_mut(), false);
-        Ok(response)
+        let answer = self.send(&place, out).await.map_err(|error| unreachable(&place, &error))?;
+        answered(answer, client_side, &self.tasks)
     }
 
     fn pod(&self, namespace: &str, name: &str) -> Result<api::Tree, Status> {
         let pod = self.resources.read(kinds::pods(), namespace, name)?;
         pod.ok_or_else(|| Status::not_found("", "pods", name))
     }
+}
+
+/// A backend's answer for the client; a tunnel between them when both sides upgrade.
+pub(crate) fn answered<B>(
+    mut answer: Response<B>,
+    client_side: Option<OnUpgrade>,
+    tasks: &TaskTracker,
+) -> Result<Response<Body>, Status>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let Some(client_side) = client_side else {
+            return Err(Status::internal("the backend upgraded a request that did not ask for it"));
+        };
+        let backend_side = hyper::upgrade::on(&mut answer);
+        tasks.spawn(async move {
+            let (Ok(client), Ok(backend)) = tokio::join!(client_side, backend_side) else { return };
+            let mut client = hyper_util::rt::TokioIo::new(client);
+            let mut backend = hyper_util::rt::TokioIo::new(backend);
+            let _ =
+                tokio::io::copy_bidirectional_with_sizes(&mut client, &mut backend, 32 << 10, 32 << 10).await;
+        });
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        copy_headers(answer.headers(), response.headers_mut(), true);
+        return Ok(response);
+    }
+    let (parts, body) = answer.into_parts();
+    let mut response = Response::new(Body::wrap(body));
+    *response.status_mut() = parts.status;
+    copy_headers(&parts.headers, response.headers_mut(), false);
+    Ok(response)
 }
 
 /// The backend did not answer.
@@ -199,7 +213,7 @@ fn unreachable(place: &Place, error: &str) -> Status {
     }
 }
 
-fn upgrades(headers: &HeaderMap) -> bool {
+pub(crate) fn upgrades(headers: &HeaderMap) -> bool {
     headers.contains_key(UPGRADE)
         && headers
             .get_all(CONNECTION)
@@ -212,7 +226,7 @@ fn upgrades(headers: &HeaderMap) -> bool {
 const OF_CONNECTION: [&str; 7] =
     ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
 
-fn copy_headers(from: &HeaderMap, to: &mut HeaderMap, upgrade: bool) {
+pub(crate) fn copy_headers(from: &HeaderMap, to: &mut HeaderMap, upgrade: bool) {
     for (name, value) in from {
         let kept = upgrade && matches!(name.as_str(), "connection" | "upgrade");
         if name == http::header::HOST || (OF_CONNECTION.contains(&name.as_str()) && !kept) {

@@ -183,9 +183,32 @@ impl Resources {
 
     /// Deletes with the kind's default options.
     pub async fn delete(&self, resource: &Arc<Kind>, namespace: &str, name: &str) -> Result<(), Status> {
+        self.delete_with(resource, namespace, name, &delete::DeleteOptions::default()).await
+    }
+
+    /// [`Resources::delete`] of an object that is as it was read: otherwise a conflict.
+    pub async fn delete_version(
+        &self,
+        resource: &Arc<Kind>,
+        namespace: &str,
+        name: &str,
+        version: &str,
+    ) -> Result<(), Status> {
+        let resource_version = Some(version.to_owned());
+        let options = delete::DeleteOptions { resource_version, ..delete::DeleteOptions::default() };
+        self.delete_with(resource, namespace, name, &options).await
+    }
+
+    async fn delete_with(
+        &self,
+        resource: &Arc<Kind>,
+        namespace: &str,
+        name: &str,
+        options: &delete::DeleteOptions,
+    ) -> Result<(), Status> {
         let own = self.own("delete", Way::default())?;
         let write = own.write(resource, "", namespace, name);
-        delete::delete(&write, &delete::DeleteOptions::default()).await.map(|_| ())
+        delete::delete(&write, options).await.map(|_| ())
     }
 
     fn own(&self, verb: &str, way: Way) -> Result<Own, Status> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::components::Component;
 use crate::options::Options;
 use crate::served::Served;
+use crate::service_routing::Routing;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -22,6 +23,8 @@ pub struct Settings {
     pub admission: admission::Settings,
     /// Components that `componentstatuses` reports.
     pub components: Vec<Component>,
+    /// How Services are reached.
+    pub routing: Routing,
 }
 
 impl Default for Settings {
@@ -35,6 +38,7 @@ impl Default for Settings {
             allow_privileged: false,
             admission: admission::Settings::default(),
             components: Vec::new(),
+            routing: Routing::default(),
         }
     }
 }
@@ -55,6 +59,10 @@ impl Settings {
                 ..options.plugin_settings.clone()
             },
             components: Component::all(options),
+            routing: Routing {
+                by_endpoint: options.enable_aggregator_routing,
+                own: Some(options.own_place()),
+            },
         }
     }
 }

@@ -3,7 +3,7 @@
 
 mod client;
 pub mod conversion;
-mod trust;
+pub(crate) mod trust;
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use daemon::metrics::{CounterVec, HistogramVec, registry};
 use crate::compiled::Compiled;
 use crate::kinds;
 use crate::resources::Resources;
+use crate::service_routing::ServiceRouter;
 
 const LABELS: &[&str] = &["name", "operation", "rejected", "type"];
 
@@ -60,11 +61,11 @@ pub struct Webhooks {
 }
 
 impl Webhooks {
-    pub fn new(resources: Arc<Resources>) -> Webhooks {
+    pub fn new(resources: Arc<Resources>, services: ServiceRouter) -> Webhooks {
         Webhooks {
             mutating: Compiled::new(kinds::mutating_webhook_configurations(), Hook::all),
             validating: Compiled::new(kinds::validating_webhook_configurations(), Hook::all),
-            client: client::Client::new(resources.clone()),
+            client: client::Client::new(services),
             resources,
         }
     }

@@ -32,16 +32,20 @@ const NAMES: &[(&str, bool)] = &[
     ("priority-and-fairness-config-producer", true),
     ("bootstrap-controller", true),
     ("start-kubernetes-service-cidr-controller", true),
+    (RELOAD, false),
     ("start-kube-aggregator-informers", false),
     ("apiservice-status-local-available-controller", false),
     ("apiservice-status-remote-available-controller", false),
     ("apiservice-registration-controller", true),
-    ("apiservice-discovery-controller", false),
+    ("apiservice-discovery-controller", true),
     ("kube-apiserver-autoregistration", true),
     ("autoregister-completion", true),
     ("apiservice-openapi-controller", false),
     ("apiservice-openapiv3-controller", false),
 ];
+
+/// There only where there are files to be followed.
+const RELOAD: &str = "aggregator-reload-proxy-client-cert";
 
 const RETRY: Duration = Duration::from_millis(100);
 const RETRY_MOST: Duration = Duration::from_secs(5);
@@ -57,6 +61,15 @@ impl Default for Hooks {
 }
 
 impl Hooks {
+    /// Those of a server with or without a certificate for aggregated APIs.
+    pub fn new(has_certificate: bool) -> Hooks {
+        let hooks = Hooks::default();
+        if !has_certificate {
+            hooks.0.lock().remove(RELOAD);
+        }
+        hooks
+    }
+
     pub fn mark(&self, name: &'static str) {
         self.0.lock().insert(name, true);
     }
@@ -67,7 +80,8 @@ impl Hooks {
 
     /// Adds a check per hook.
     pub fn checks(&self, checks: &Checks) {
-        for (name, _) in NAMES {
+        let known: Vec<&str> = self.0.lock().keys().copied().collect();
+        for (name, _) in NAMES.iter().filter(|(name, _)| known.contains(name)) {
             let hooks = self.clone();
             let shown = match *name {
                 "autoregister-completion" => (*name).to_owned(),

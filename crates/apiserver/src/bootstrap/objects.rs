@@ -10,13 +10,12 @@ use std::sync::Arc;
 use super::{Bootstrap, flow_control};
 use crate::kinds;
 
-/// Specs of the built-in priority levels and flow schemas, and the local API services with their priorities.
+/// Specs of the built-in priority levels and flow schemas.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct File {
     flow_schemas: Vec<Named>,
     priority_levels: Vec<Named>,
-    api_services: Vec<Tree>,
 }
 
 #[derive(Deserialize)]
@@ -69,7 +68,7 @@ pub async fn priority_classes(bootstrap: &Bootstrap) -> Result<(), Status> {
 
 /// The default priority levels, and the flow schemas that name them.
 pub(super) fn flow_control() -> Vec<flow_control::Standard> {
-    let File { flow_schemas, priority_levels, .. } = file();
+    let File { flow_schemas, priority_levels } = file();
     let of = |resource: &'static Arc<Kind>| {
         move |Named { name, spec }| flow_control::Standard { resource, name, spec }
     };
@@ -126,44 +125,11 @@ pub async fn token_tracking(bootstrap: &Bootstrap) -> Result<(), Status> {
     bootstrap.ensure(kinds::config_maps(), "kube-system", object).await.map(drop)
 }
 
-/// An APIService per group and version that this server answers itself.
-pub async fn api_services(bootstrap: &Bootstrap) -> Result<(), Status> {
-    let resource = kinds::api_services();
-    let object = |mut spec: Tree| {
-        let text = |field: &str| spec[field].as_str().unwrap_or_default().to_owned();
-        let (group, version) = (text("group"), text("version"));
-        if group.is_empty()
-            && let Some(spec) = spec.as_object_mut()
-        {
-            spec.remove("group");
-        }
-        json!({
-            "apiVersion": "apiregistration.k8s.io/v1",
-            "kind": "APIService",
-            "metadata": {
-                "name": format!("{version}.{group}"),
-                "labels": {"kube-aggregator.kubernetes.io/automanaged": "onstart"},
-            },
-            "spec": spec,
-        })
-    };
-    let groups = bootstrap.options.served().groups();
-    let served = |spec: &Tree| {
-        let group = groups.iter().find(|group| group.name == spec["group"].as_str().unwrap_or_default());
-        group.is_some_and(|group| group.versions.iter().any(|version| spec["version"] == version.version))
-    };
-    let objects: Vec<Tree> = file().api_services.into_iter().filter(served).map(object).collect();
-    bootstrap.ensure_all(objects.into_iter().map(|object| (resource, String::new(), object)).collect()).await
-}
-
 #[cfg(test)]
 mod tests {
     #[test]
     fn the_file_can_be_read() {
         let file = super::file();
-        assert_eq!(
-            (file.flow_schemas.len(), file.priority_levels.len(), file.api_services.len()),
-            (11, 8, 22)
-        );
+        assert_eq!((file.flow_schemas.len(), file.priority_levels.len()), (11, 8));
     }
 }

@@ -12,7 +12,6 @@ const fn switch(name: &'static str) -> Unsupported {
 }
 
 pub const UNSUPPORTED: &[Unsupported] = &[
-    switch("aggregator-reject-forwarding-redirect"),
     value("allow-metric-labels"),
     value("allow-metric-labels-manifest"),
     value("audit-log-batch-buffer-size"),

@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Error;
+use crate::aggregator::registration::Registration;
+use crate::aggregator::{Aggregator, Controller};
 use crate::allocate::ServiceHook;
 use crate::authn::{Authenticator, RequestHeader, ServiceAccounts, StaticTokens};
 use crate::authz::changes::Changes;
@@ -32,6 +34,7 @@ use crate::options::Options;
 use crate::proxy::Proxy;
 use crate::resources::Resources;
 use crate::reviews::Reviews;
+use crate::service_routing::ServiceRouter;
 use crate::settings::Settings;
 use crate::tokens::Issuer;
 
@@ -104,8 +107,13 @@ pub async fn front(
     let _ = server.address.set(SocketAddr::new(advertise, options.secure_port()).to_string());
 
     let extensions = Extensions::new(server.clone(), resources.clone());
+    let router = ServiceRouter::new(resources.clone(), server.settings.routing.clone());
+    let aggregator = Aggregator::new(resources.clone(), router, options, tunnels.clone());
+    let aggregator = Arc::new(aggregator.map_err(Error::Options)?);
+    let aggregating = Controller::new(aggregator.clone(), server.clone());
+    let registration = Registration::new(resources.clone(), &server.settings.served);
     let (front_authorizer, proxied) = (authorizer.clone(), resources.clone());
-    let hooks = Hooks::default();
+    let hooks = Hooks::new(options.proxy_client_cert_file.is_some());
     let flows = Arc::new(Flows::default());
     let bootstrap = Arc::new(Bootstrap {
         resources: resources.clone(),
@@ -140,6 +148,8 @@ pub async fn front(
         let _ = stop.run_until_cancelled(waiting).await;
         marks.mark("generic-apiserver-start-informers");
         marks.mark("storage-readiness");
+        parts.spawn(aggregating.run(marks.clone(), stop.clone()));
+        parts.spawn(registration.run(marks.clone(), stop.clone()));
         bootstrap.start(&marks, &stop, &mut parts);
         while parts.join_next().await.is_some() {}
     });
@@ -151,6 +161,7 @@ pub async fn front(
         authorizer: front_authorizer,
         impersonation: Impersonation::new(gates.enabled("ConstrainedImpersonation")),
         issuer,
+        aggregator,
         proxy: Proxy::new(proxied, options, tunnels.clone()).map_err(Error::Options)?,
         healthz,
         livez,

@@ -2,12 +2,11 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use admission::{CallError, ClientConfig, ServiceReference};
+use admission::{CallError, ClientConfig};
 use api::Tree;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
@@ -16,14 +15,13 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use rustls::{CertificateError, ClientConfig as TlsConfig};
+use rustls::ClientConfig as TlsConfig;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 
-use super::trust::tls;
-use crate::kinds;
+use super::trust::{self, tls};
 use crate::proxy::dial_error;
-use crate::resources::Resources;
+use crate::service_routing::{ServiceRouter, joined};
 use crate::turn;
 
 /// Idle connections that are kept to one webhook.
@@ -34,7 +32,7 @@ const KNOWN: usize = 256;
 const LONGEST: usize = 16 << 20;
 
 pub struct Client {
-    resources: Arc<Resources>,
+    services: ServiceRouter,
     known: Mutex<HashMap<ClientConfig, Arc<Backend>>>,
 }
 
@@ -70,8 +68,8 @@ struct Place {
 }
 
 impl Client {
-    pub fn new(resources: Arc<Resources>) -> Client {
-        Client { resources, known: Mutex::default() }
+    pub fn new(services: ServiceRouter) -> Client {
+        Client { services, known: Mutex::default() }
     }
 
     /// Posts a review and reads the answer.
@@ -84,23 +82,23 @@ impl Client {
         let failed = |reason: String| CallError::Failed { reason, code: 503 };
         let mut place = place(webhook).map_err(failed)?;
         let shown = format!(
-            "https://{}:{}{}?timeout={}s",
-            bracketed(&place.host),
-            place.port,
+            "https://{}{}?timeout={}s",
+            joined(&place.host, place.port),
             place.path,
             timeout.as_secs()
         );
         let posted = |why: String| failed(format!("Post {shown:?}: {why}"));
         let backend = self.backend(webhook).map_err(posted)?;
         if let Some(service) = &webhook.service {
-            place.address = Some(self.resolve(service).map_err(posted)?);
+            place.address =
+                Some(self.services.resolve(&service.namespace, &service.name, service.port).map_err(posted)?);
         }
         let exchange = async {
             let request = || request(&place, timeout, &review);
             let answered = backend.exchange(&place, request).await.map_err(posted)?;
             answer(&answered)
         };
-        let whom = format!("{}:{}", bracketed(&place.host), place.port);
+        let whom = joined(&place.host, place.port);
         match turn::away(&whom, tokio::time::timeout(timeout, exchange)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(posted("context deadline exceeded".to_owned())),
@@ -119,35 +117,6 @@ impl Client {
         }
         known.insert(webhook.clone(), Arc::clone(&backend));
         Ok(backend)
-    }
-
-    /// The address of a Service.
-    fn resolve(&self, service: &ServiceReference) -> Result<String, String> {
-        let ServiceReference { namespace, name, port, .. } = service;
-        let found = self.resources.read(kinds::services(), namespace, name);
-        let found = found.map_err(|status| status.message)?;
-        let found = found.ok_or_else(|| format!("service {name:?} not found"))?;
-        let spec = &found["spec"];
-        if spec["type"] == "ExternalName" {
-            return Ok(format!("{}:{port}", spec["externalName"].as_str().unwrap_or_default()));
-        }
-        let address = spec["clusterIP"].as_str().unwrap_or_default();
-        if address == "None" {
-            return Err(format!("cannot route to service with ClusterIP {address:?}"));
-        }
-        let mut ports = spec["ports"].as_array().into_iter().flatten();
-        if !ports.any(|own| own["port"].as_u64() == Some(u64::from(*port))) {
-            return Err(format!("no service port {port} found for service {name:?}"));
-        }
-        Ok(format!("{}:{port}", bracketed(address)))
-    }
-}
-
-/// An IPv6 address as it stands before a port.
-fn bracketed(host: &str) -> String {
-    match host.parse::<IpAddr>() {
-        Ok(IpAddr::V6(address)) => format!("[{address}]"),
-        _ => host.to_owned(),
     }
 }
 
@@ -175,7 +144,7 @@ fn place(webhook: &ClientConfig) -> Result<Place, String> {
 
 fn request(place: &Place, timeout: Duration, review: &[u8]) -> Result<Request<Full<Bytes>>, String> {
     Request::post(format!("{}?timeout={}s", place.path, timeout.as_secs()))
-        .header(HOST, format!("{}:{}", bracketed(&place.host), place.port))
+        .header(HOST, joined(&place.host, place.port))
         .header(ACCEPT, "application/json, */*")
         .header(CONTENT_TYPE, "application/json")
         .header(USER_AGENT, "kube-apiserver-admission")
@@ -190,7 +159,7 @@ impl Backend {
         place: &Place,
         request: impl Fn() -> Result<Request<Full<Bytes>>, String>,
     ) -> Result<Answered, String> {
-        let authority = format!("{}:{}", bracketed(&place.host), place.port);
+        let authority = joined(&place.host, place.port);
         let address = place.address.clone().unwrap_or(authority);
         loop {
             let kept = self.idle.lock().pop();
@@ -221,7 +190,7 @@ impl Backend {
         let _ = stream.set_nodelay(true);
         let name = ServerName::try_from(place.host.clone()).map_err(|error| error.to_string())?;
         let connector = tokio_rustls::TlsConnector::from(self.tls.clone());
-        let stream = connector.connect(name, stream).await.map_err(|error| tls_error(&error))?;
+        let stream = connector.connect(name, stream).await.map_err(|error| trust::words(&error))?;
         let (sender, driver) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
         Ok(Connection { address, sender, driver: Box::pin(driver) })
@@ -282,29 +251,4 @@ fn answer(answered: &Answered) -> Result<Tree, CallError> {
         },
     };
     Err(CallError::Failed { reason, code })
-}
-
-/// As Go words a handshake that fails.
-fn tls_error(error: &std::io::Error) -> String {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match inner {
-        Some(rustls::Error::InvalidCertificate(why)) => {
-            let why = match why {
-                CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                    "certificate signed by unknown authority".to_owned()
-                }
-                // an authority that nobody knows
-                CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
-                    "certificate signed by unknown authority".to_owned()
-                }
-                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                    "certificate has expired or is not yet valid".to_owned()
-                }
-                other => other.to_string(),
-            };
-            format!("tls: failed to verify certificate: x509: {why}")
-        }
-        Some(other) => format!("remote error: tls: {other}"),
-        None => error.to_string(),
-    }
 }

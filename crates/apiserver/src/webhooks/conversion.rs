@@ -13,7 +13,7 @@ use registry::conversion::Convert;
 use registry::tree::{get, list, text, texts};
 
 use super::client::Client;
-use crate::resources::Resources;
+use crate::service_routing::ServiceRouter;
 
 const GROUP: &str = "apiextensions.k8s.io";
 /// How long an answer is waited for.
@@ -52,8 +52,8 @@ static DURATION: LazyLock<HistogramVec> = LazyLock::new(|| {
 pub struct Conversions(Arc<Client>);
 
 impl Conversions {
-    pub fn new(resources: Arc<Resources>) -> Conversions {
-        Conversions(Arc::new(Client::new(resources)))
+    pub fn new(services: ServiceRouter) -> Conversions {
+        Conversions(Arc::new(Client::new(services)))
     }
 
     /// The conversion of a definition, where a webhook does it.

@@ -1,6 +1,7 @@
 //! Integration tests of the API server.
 #![allow(clippy::unwrap_used)]
 
+mod aggregation;
 mod conversions;
 mod core;
 mod corrupt;

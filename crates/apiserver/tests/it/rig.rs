@@ -11,6 +11,7 @@ use apiserver::options::Options;
 use apiserver::server;
 use bytes::Bytes;
 use daemon::serving::{self, KeyPair, Peer, TlsConfig};
+use futures::{Stream, StreamExt as _};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -52,8 +53,9 @@ impl Pki {
     }
 
     fn issue(&self, name: &str, groups: &[&str]) -> (rcgen::Certificate, rcgen::KeyPair) {
-        let mut parameters =
-            CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        let own = name.contains('.').then(|| name.to_owned());
+        let names = own.into_iter().chain(["localhost".to_owned(), "127.0.0.1".to_owned()]);
+        let mut parameters = CertificateParams::new(names.collect::<Vec<_>>()).unwrap();
         parameters.distinguished_name.push(DnType::CommonName, name);
         for group in groups {
             parameters.distinguished_name.push(DnType::OrganizationName, *group);
@@ -86,6 +88,7 @@ impl Rig {
         std::fs::write(at("ca.crt"), &pki.pem).unwrap();
         let (certificate, key) = pki.write(directory.path(), "apiserver");
         let (client, client_key) = pki.write(directory.path(), "kubelet-client");
+        let (front, front_key) = pki.write(directory.path(), "front-proxy");
         std::fs::write(at("sa.key"), rcgen::KeyPair::generate().unwrap().serialize_pem()).unwrap();
         let flag = |name: &str, path: &Path| format!("--{name}={}", path.display());
         let mut arguments = vec![
@@ -106,6 +109,8 @@ impl Rig {
             flag("kubelet-certificate-authority", &at("ca.crt")),
             flag("kubelet-client-certificate", &client),
             flag("kubelet-client-key", &client_key),
+            flag("proxy-client-cert-file", &front),
+            flag("proxy-client-key-file", &front_key),
         ];
         arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
         let options = match daemon::flags::parse_from::<Options>(arguments, &[]) {
@@ -173,6 +178,15 @@ impl Rig {
 
     pub fn authority(&self) -> CertificateDer<'static> {
         self.pki.parameters.self_signed(&self.pki.key).unwrap().der().clone()
+    }
+
+    pub fn authority_pem(&self) -> &str {
+        &self.pki.pem
+    }
+
+    /// A server's certificate and key, for a name.
+    pub fn write_certificate(&self, name: &str) -> (PathBuf, PathBuf) {
+        self.pki.write(self.directory.path(), name)
     }
 
     async fn connect(
@@ -286,6 +300,19 @@ impl Rig {
         );
         stream.write_all(head.as_bytes()).await.unwrap();
         stream
+    }
+
+    /// The parts of an answer as they come, until it ends or breaks off.
+    pub async fn stream(
+        &self,
+        credentials: &Credentials,
+        path: &str,
+    ) -> impl Stream<Item = String> + Unpin + use<> {
+        let response = self.exchange(credentials, Method::GET, path, &[], None).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        let parts =
+            response.into_body().into_data_stream().take_while(|part| std::future::ready(part.is_ok()));
+        Box::pin(parts.map(|part| String::from_utf8(part.unwrap().to_vec()).unwrap()))
     }
 
     pub async fn headers(&self, credentials: &Credentials, path: &str) -> http::HeaderMap {
