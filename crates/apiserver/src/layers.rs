@@ -171,10 +171,7 @@ impl Front {
         let limit = self.allotted(request.query())?;
         let info = &request.info;
         let writes = info.is_resource_request && !matches!(info.verb.as_str(), "get" | "list");
-        let (limit, late) = match writes && limit > WRITE {
-            true => (WRITE, "request did not complete within requested timeout - context deadline exceeded"),
-            false => (limit, "request did not complete within the allotted timeout"),
-        };
+        let (limit, of_write) = if writes && limit > WRITE { (WRITE, true) } else { (limit, false) };
         // A seat is taken when the body is there: whoever sends slowly keeps nobody else out.
         let answered = async {
             let body = match handlers::has_body(&request.info) {
@@ -197,7 +194,11 @@ impl Front {
         };
         match tokio::time::timeout(limit, answered).await {
             Ok(response) => response,
-            Err(_) => Err(Status::timeout(late, 0)),
+            Err(_) if of_write => {
+                let late = "request did not complete within requested timeout - context deadline exceeded";
+                Err(Status::timeout(late, 0))
+            }
+            Err(_) => Ok(out_of_time()),
         }
     }
 
@@ -350,10 +351,39 @@ fn content(media_type: &'static str, text: String) -> Response<Body> {
     response
 }
 
+/// The answer to a request whose time is over: upstream's says neither what it is nor how it is encoded.
+fn out_of_time() -> Response<Body> {
+    let mut status = Status::timeout("request did not complete within the allotted timeout", 0).to_tree();
+    if let Some(members) = status.as_object_mut() {
+        members.remove("kind");
+        members.remove("apiVersion");
+    }
+    let mut response = content("text/plain; charset=utf-8", format!("{status}\n"));
+    *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
+    response
+}
+
 fn too_many() -> Response<Body> {
     let mut response =
         content("text/plain; charset=utf-8", "Too many requests, please try again later.\n".to_owned());
     *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
     response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from_static("1"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_whose_time_is_over_is_answered_in_bare_json() {
+        let (head, body) = out_of_time().into_parts();
+        assert_eq!(head.status, 504);
+        assert_eq!(head.headers[CONTENT_TYPE], "text/plain; charset=utf-8");
+        let text = body.collect().await.unwrap().to_bytes();
+        let expect = "{\"metadata\":{},\"status\":\"Failure\",\"message\":\"Timeout: request did not complete within the allotted timeout\",\"reason\":\"Timeout\",\"details\":{},\"code\":504}\n";
+        assert_eq!(text, expect);
+    }
 }

@@ -15,6 +15,8 @@ const FIELDS: &[(&str, &str, &str)] = &[
     ("k8s.io.api.core.v1.PodSpec", "evictionResponders", "EvictionRequestAPI"),
     ("k8s.io.api.core.v1.Lifecycle", "stopSignal", "ContainerStopSignals"),
     ("k8s.io.api.core.v1.GRPCAction", "mode", "GRPCContainerProbeTLS"),
+    ("k8s.io.api.core.v1.HTTPGetAction", "protocol", "H2CContainerProbe"),
+    ("k8s.io.api.core.v1.NodeSpec", "podPreemptionPolicy", "InPlacePodVerticalScalingSchedulerPreemption"),
     ("k8s.io.api.core.v1.VolumeMount", "bindMountOptions", "VolumeBindMountOptions"),
     ("k8s.io.api.core.v1.EmptyDirVolumeSource", "mode", "EmptyDirVolumeMode"),
     ("k8s.io.api.core.v1.ConfigMapVolumeSource", "defaultUser", USERS),

@@ -61,15 +61,13 @@ impl Status {
         Self::failure(409, "Conflict", message).with(Details { causes, ..Details::default() })
     }
 
-    /// The causes' fields and messages make up the message. Those beyond [`MAX_CAUSES`] are left out.
+    /// The causes' fields and messages make up the message. What is said before, and those beyond [`MAX_CAUSES`], are left out.
     pub fn invalid(group: &str, kind: &str, name: &str, mut causes: Vec<Cause>) -> Self {
         causes.truncate(MAX_CAUSES);
         let mut seen = HashSet::new();
-        let texts: Vec<String> = causes
-            .iter()
-            .filter(|cause| seen.insert((&cause.field, &cause.message)))
-            .map(|cause| format!("{}: {}", cause.field, cause.message))
-            .collect();
+        causes.retain(|cause| seen.insert((cause.field.clone(), cause.message.clone())));
+        let texts: Vec<String> =
+            causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
         let text = match texts.as_slice() {
             [] => "<nil>".to_owned(),
             [text] => text.clone(),

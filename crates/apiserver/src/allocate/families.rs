@@ -101,11 +101,11 @@ fn misfits(spec: &Tree, policy: &str, families: &[String], named: &[bool], ipv4:
                 format!("must be 'RequireDualStack' or 'PreferDualStack' when multiple {what} are specified");
             causes.push(path.field("ipFamilyPolicy").invalid(policy, &detail));
         }
-        ("RequireDualStack", _) if ipv4.len() < 2 => {
-            let detail = "this cluster is not configured for dual-stack services";
-            causes.push(path.field("ipFamilyPolicy").invalid(policy, detail));
-        }
         _ => {
+            if policy == "RequireDualStack" && ipv4.len() < 2 {
+                let detail = "this cluster is not configured for dual-stack services";
+                causes.push(path.field("ipFamilyPolicy").invalid(policy, detail));
+            }
             for (index, family) in families.iter().enumerate() {
                 if !ipv4.contains(&(family == "IPv4")) {
                     let at = path.field("ipFamilies");

@@ -438,6 +438,25 @@ mod tests {
         assert_eq!(kept(), 0);
     }
 
+    #[tokio::test]
+    async fn a_watch_that_nobody_reads_keeps_nothing_past_its_time() {
+        let object = api::json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a", "namespace": "n"}});
+        let value = Bytes::from(api::json::to_vec(&object));
+        let cache = Arc::new(Cache::new(Stored::of(crate::kinds::config_maps(), true).unwrap()));
+        let (_, subscription) = cache.watch_from_now(Arc::new(crate::cache::Filter::within("n")), 0);
+        let now = Instant::now();
+        subscription.events.ends(now + Duration::from_secs(5));
+        let state = || (cache.watchers(), subscription.events.is_empty());
+        cache.apply("n/a", Some((&value, true)), 2).unwrap();
+        cache.prune(now);
+        assert_eq!(state(), (1, false));
+        cache.prune(now + Duration::from_secs(6));
+        assert_eq!(state(), (0, true));
+        cache.apply("n/a", Some((&value, false)), 3).unwrap();
+        assert_eq!(state(), (0, true));
+        assert!(subscription.events.recv().await.is_none());
+    }
+
     #[test]
     fn what_happens_while_objects_are_read_comes_after_them() {
         let kind = Stored::of(crate::kinds::config_maps(), true).unwrap();

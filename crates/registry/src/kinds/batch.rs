@@ -6,7 +6,6 @@ mod schedule;
 mod status;
 
 use api::Tree;
-use api::json;
 use api::status::Cause;
 use machinery::fieldpath::{Path, Shown, domain_path};
 use machinery::{labels, names};
@@ -125,9 +124,7 @@ fn prepare_job(_: &Context<'_>, job: &mut Tree, old: Option<&Tree>) {
     let (uid, name) = (text(job, "metadata.uid").to_owned(), text(job, "metadata.name").to_owned());
     let labels = ensure(job, "spec.template.metadata.labels");
     for (key, value) in [(UID, &uid), (NAME, &name), (OLD_UID, &uid), (OLD_NAME, &name)] {
-        if key == OLD_UID || key == OLD_NAME || !labels.contains_key(key) {
-            labels.insert(key.to_owned(), value.as_str().into());
-        }
+        labels.entry(key).or_insert_with(|| value.as_str().into());
     }
     labels_of_template(job);
     ensure(job, "spec.selector.matchLabels").entry(UID).or_insert_with(|| uid.into());
@@ -240,6 +237,35 @@ fn placed_as(spec: &Tree, other: &Tree) -> Tree {
 
 static SPEC: Path<'static> = Path::new("spec");
 
+/// What a job selects its pods by is made of its identity, on both sides. Complaints stand behind those about metadata.
+fn check_generated(job: &Tree, errors: &mut Vec<Cause>) {
+    let (own, made) = (get(job, "metadata.labels"), get(job, "spec.template.metadata.labels"));
+    let (uid, name) = (text(job, "metadata.uid"), text(job, "metadata.name"));
+    let expected = [(OLD_UID, uid), (OLD_NAME, name), (UID, uid), (NAME, name)];
+    if same(own, made) && made.as_object().is_some_and(|labels| labels.len() == expected.len()) {
+        // Without labels of its own it has its template's from here on only.
+        errors.retain(|cause| cause.field != "metadata.labels");
+    }
+    let mut found = Vec::new();
+    let at = SPEC.field("template.metadata.labels");
+    for (key, value) in expected {
+        match made.get(key).and_then(Tree::as_str) {
+            Some(own) if own == value => {}
+            Some(_) => found.push(at.key(key).invalid(made, &format!("must be '{value}'"))),
+            None => found.push(at.key(key).required(&format!("must be '{value}'"))),
+        }
+    }
+    let selector = get(job, "spec.selector");
+    if let Ok(parsed) = labels::Selector::from_label_selector(selector)
+        && !parsed.matches(expected)
+    {
+        found.push(SPEC.field("selector").invalid(selector, "`selector` not auto-generated"));
+    }
+    let place = errors.iter().position(|cause| !cause.field.starts_with("metadata."));
+    let behind = errors.split_off(place.unwrap_or(errors.len()));
+    errors.extend(found.into_iter().chain(behind));
+}
+
 fn check_job(_: &Context<'_>, job: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
     let spec = get(job, "spec");
     if old.is_none() && text(spec, "completionMode") == "Indexed" && number(spec, "completions") > 0 {
@@ -253,18 +279,8 @@ fn check_job(_: &Context<'_>, job: &Tree, old: Option<&Tree>, errors: &mut Vec<C
         }
     }
     let selector = get(spec, "selector");
-    if old.is_none()
-        && !flag(spec, "manualSelector")
-        && same(get(job, "metadata.labels"), get(spec, "template.metadata.labels"))
-    {
-        // Labels it has from its template are the template's to answer for.
-        errors.retain(|cause| cause.field != "metadata.labels");
-    }
-    if !flag(spec, "manualSelector") && old.is_none() {
-        let wanted = json!({"matchLabels": {UID: text(job, "metadata.uid")}});
-        if !same(selector, &wanted) {
-            errors.push(SPEC.field("selector").invalid(selector, "`selector` not auto-generated"));
-        }
+    if old.is_none() && !flag(spec, "manualSelector") {
+        check_generated(job, errors);
     }
     let before = errors.len();
     if selector.is_null() {

@@ -80,7 +80,13 @@ pub(super) const PROFILES: &[Profile] = &[
         full: true,
         ..Profile::new("", "limitranges")
     },
-    Profile { status: true, check: Some(limits::quota), full: true, ..Profile::new("", "resourcequotas") },
+    Profile {
+        status: true,
+        check: Some(limits::quota),
+        check_status: Some(limits::quota_status),
+        full: true,
+        ..Profile::new("", "resourcequotas")
+    },
     Profile { name: names::path_segment, check: Some(binding), full: true, ..Profile::new("", "bindings") },
 ];
 
@@ -88,7 +94,9 @@ pub(super) const PROFILES: &[Profile] = &[
 fn namespace_label(namespace: &mut Object) {
     let metadata = as_object(namespace.entry("metadata").or_insert(Tree::Null));
     let name = member(metadata, "name").to_owned();
-    if !name.is_empty() {
+    // A made-up name that is none is not complained of a second time.
+    let is_bad = !member(metadata, "generateName").is_empty() && !names::is_dns1123_label(&name);
+    if !name.is_empty() && !is_bad {
         let labels = as_object(metadata.entry("labels").or_insert(Tree::Null));
         labels.insert("kubernetes.io/metadata.name", name.into());
     }

@@ -50,7 +50,6 @@ pub(super) const RULES: Table = &[
     ),
     ("k8s.io.api.core.v1.NodeSelectorRequirement", &[Rule::Check(node_requirement)]),
     ("k8s.io.api.core.v1.NodeSelectorTerm", &[Rule::Own("matchFields"), Rule::After(node_fields)]),
-    ("k8s.io.api.core.v1.PodResourceClaim", &[Rule::Check(resource_claim)]),
     ("k8s.io.api.core.v1.PreferredSchedulingTerm", &[Rule::Check(weight)]),
     ("k8s.io.api.core.v1.WeightedPodAffinityTerm", &[Rule::Check(weight)]),
     ("k8s.io.api.core.v1.PodAffinityTerm", &[Rule::Check(pod_affinity)]),
@@ -94,6 +93,13 @@ fn check(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         if errors.len() == before {
             volumes.insert(name, volume);
         }
+    }
+    let (all, mut seen) = (path.field("resourceClaims"), Seen::new());
+    for (index, claim) in list(spec, "resourceClaims").iter().enumerate() {
+        if is_full(errors) {
+            break;
+        }
+        resource_claim(claim, &mut seen, &all.index(index), errors);
     }
     let claims: Claims<'_> = list(spec, "resourceClaims").iter().map(|claim| text(claim, "name")).collect();
     let grace = int(spec, "terminationGracePeriodSeconds").unwrap_or(30);
@@ -391,17 +397,27 @@ fn host_alias(alias: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     }
 }
 
-fn resource_claim(claim: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+fn resource_claim<'t>(claim: &'t Tree, seen: &mut Seen<&'t str>, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    match text(claim, "name") {
+        "" => errors.push(path.field("name").required("")),
+        name if seen.repeats(name) => errors.push(path.field("name").duplicate(name)),
+        name => rules::format(name, names::dns1123_label(name), &path.field("name"), errors),
+    }
     let (one, other) = (get(claim, "resourceClaimName"), get(claim, "resourceClaimTemplateName"));
     let detail = match (one.is_null(), other.is_null()) {
         (true, true) => "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
         (false, false) => {
             "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"
         }
-        _ => return,
+        _ => "",
     };
-    let shown = crate::internal::shown(claim, "core.v1.PodResourceClaim");
-    errors.push(path.invalid(shown, detail));
+    if !detail.is_empty() {
+        let shown = crate::internal::shown(claim, "core.v1.PodResourceClaim");
+        errors.push(path.invalid(shown, detail));
+    }
+    for field in ["resourceClaimName", "resourceClaimTemplateName"] {
+        rules::formatted(claim, field, names::dns1123_subdomain, path, errors);
+    }
 }
 
 fn readiness_gate(gate: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {

@@ -68,12 +68,14 @@ pub(super) const PROFILES: &[Profile] = &[
         prepare: Some(prepare_claim),
         warn: Some(super::warnings::claim),
         check: Some(check_claim),
+        check_status: Some(check_claim_status),
         full: true,
         ..Profile::new("", "persistentvolumeclaims")
     },
     Profile {
         status: true,
         prepare: Some(prepare_volume),
+        prepare_status: Some(prepare_volume_status),
         warn: Some(super::warnings::volume),
         check: Some(check_volume),
         full: true,
@@ -166,6 +168,25 @@ fn prepare_volume(context: &Context<'_>, volume: &mut Tree, old: Option<&Tree>) 
     }
 }
 
+/// A volume says since when it is in its phase.
+fn prepare_volume_status(context: &Context<'_>, volume: &mut Tree, old: Option<&Tree>) {
+    let Some(old) = old else { return };
+    let since = "status.lastPhaseTransitionTime";
+    let phase = |volume: &Tree| match text(volume, "status.phase") {
+        "" => "Pending".to_owned(),
+        phase => phase.to_owned(),
+    };
+    let (time, time_before) = (get(volume, since).clone(), get(old, since).clone());
+    if phase(volume) == phase(old) {
+        if time.is_null() && !time_before.is_null() {
+            put(ensure(volume, "status"), "lastPhaseTransitionTime", time_before);
+        }
+    } else if time.is_null() || time == time_before {
+        let now = context.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        put(ensure(volume, "status"), "lastPhaseTransitionTime", now.into());
+    }
+}
+
 const MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 
 fn modes(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
@@ -243,35 +264,112 @@ fn data_source(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
 
 fn check_claim(_: &Context<'_>, object: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
     let Some(old) = old else { return };
-    let bound = text(old, "status.phase") == "Bound";
-    let fixed = |object: &Tree| {
-        let mut spec = get(object, "spec").clone();
-        let map = as_object(&mut spec);
-        // The binder fills in the volume, the default class comes late.
-        for field in ["volumeName", "storageClassName", "volumeAttributesClassName"] {
-            if get(old, "spec").get(field).is_none() || field == "volumeAttributesClassName" {
-                map.remove(field);
-            }
-        }
-        if bound {
-            put(map, "resources", Tree::Null);
-        }
-        spec
-    };
-    if !same(&fixed(object), &fixed(old)) {
+    let (fixed, before) = fixed_specs(object, old);
+    if !same(&fixed, &before) {
         let detail = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
-        let changed = internal::difference(&fixed(old), &fixed(object), "core.v1.PersistentVolumeClaimSpec");
+        let changed = internal::difference(&before, &fixed, "core.v1.PersistentVolumeClaimSpec");
         errors.push(Path::new("spec").forbidden(&format!("{detail}\n{changed}")));
     }
     let amount = |tree: &Tree, path: &str| Quantity::from_tree(get(tree, path)).unwrap_or(Quantity::ZERO);
     let (wanted, before) =
         ("spec.resources.requests.storage", amount(old, "spec.resources.requests.storage"));
-    if amount(object, wanted) < before && amount(object, wanted) < amount(old, "status.capacity.storage") {
+    if amount(object, wanted) < before && amount(object, wanted) <= amount(old, "status.capacity.storage") {
         errors.push(Path::new(wanted).forbidden("field can not be less than status.capacity"));
     }
     if get(object, "spec.volumeMode") != get(old, "spec.volumeMode") {
         let path = Path::new("volumeMode");
         errors.push(path.invalid(get(object, "spec.volumeMode"), "field is immutable"));
+    }
+    let (class, class_before) = (get(object, CLASS), get(old, CLASS));
+    if !same(class, class_before) && has(old, "status.currentVolumeAttributesClassName") {
+        let what = match class.as_str() {
+            None => "nil",
+            Some("") => "empty string",
+            Some(_) => return,
+        };
+        let detail =
+            format!("update to {what} is forbidden when status.currentVolumeAttributesClassName is not nil");
+        errors.push(Path::new(CLASS).forbidden(&detail));
+    }
+}
+
+const CLASS: &str = "spec.volumeAttributesClassName";
+
+/// Specs of a claim and of what it was before, without the differences that are allowed.
+fn fixed_specs(object: &Tree, old: &Tree) -> (Tree, Tree) {
+    let (mut spec, mut before) = (get(object, "spec").clone(), get(old, "spec").clone());
+    let take = |to: &mut Tree, from: &Tree, field: &str| put(as_object(to), field, get(from, field).clone());
+    // The binder fills in the volume, the default class comes late.
+    if text(&before, "volumeName").is_empty() {
+        take(&mut before, &spec, "volumeName");
+    }
+    if !has(&before, "storageClassName") {
+        take(&mut spec, &before, "storageClassName");
+    }
+    if text(old, "status.phase") == "Bound" {
+        take(&mut spec, &before, "volumeAttributesClassName");
+        if has(&spec, "resources.requests") {
+            let size = get(&before, "resources.requests.storage").clone();
+            put(ensure(&mut spec, "resources.requests"), "storage", size);
+        }
+    }
+    (spec, before)
+}
+
+/// What is said of a claim's resizing: by resource, how far it is, and what is set aside.
+fn check_claim_status(_: &Context<'_>, claim: &Tree, _: Option<&Tree>, errors: &mut Vec<Cause>) {
+    const STATES: [&str; 5] = [
+        "ControllerResizeInProgress",
+        "ControllerResizeInfeasible",
+        "NodeResizeInProgress",
+        "NodeResizeInfeasible",
+        "NodeResizePending",
+    ];
+    let at = Path::new("status.capacity");
+    for (name, value) in entries(claim, "status.capacity") {
+        if is_full(errors) {
+            return;
+        }
+        valid_amount(value, &at.key(name), errors);
+    }
+    let at = Path::new("status.allocatedResourceStatuses");
+    for (name, state) in entries(claim, "status.allocatedResourceStatuses") {
+        if is_full(errors) {
+            return;
+        }
+        claimed(name, &at, errors);
+        if !STATES.contains(&state.as_str().unwrap_or_default()) {
+            errors.push(at.not_supported(name, &STATES));
+        }
+    }
+    let at = Path::new("status.allocatedResources");
+    for (name, value) in entries(claim, "status.allocatedResources") {
+        if is_full(errors) {
+            return;
+        }
+        let before = errors.len();
+        claimed(name, &at, errors);
+        if errors.len() == before {
+            valid_amount(value, &at.key(name), errors);
+        }
+    }
+}
+
+/// Of the resources without a domain a claim has storage alone.
+fn claimed(name: &str, at: &Path<'_>, errors: &mut Vec<Cause>) {
+    let problems = names::qualified_name(name);
+    errors.extend(problems.iter().map(|problem| at.invalid(name, problem)));
+    let native = !name.contains('/') || name.contains("kubernetes.io/");
+    if problems.is_empty() && native && name != "storage" {
+        errors.push(at.not_supported(name, &["storage"]));
+    }
+}
+
+fn valid_amount(value: &Tree, at: &Path<'_>, errors: &mut Vec<Cause>) {
+    let amount = Quantity::from_tree(value).unwrap_or(Quantity::ZERO);
+    if amount.nanos() < 0 {
+        let shown = Shown::Plain(amount.value().to_string());
+        errors.push(at.invalid(shown, "must be a valid resource quantity"));
     }
 }
 
@@ -294,7 +392,7 @@ fn sources(spec: &Tree) -> impl Iterator<Item = (&str, &Tree)> {
     members.filter(|(key, value)| !NOT_SOURCES.contains(key) && !value.is_null())
 }
 
-/// The root of a node is not emptied.
+/// The root of a node is not emptied, and classes of attributes are those of CSI volumes.
 fn recycled(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let policy = text(spec, "persistentVolumeReclaimPolicy");
     let root = text(spec, "hostPath.path");
@@ -303,6 +401,15 @@ fn recycled(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
             path.field("persistentVolumeReclaimPolicy")
                 .forbidden("may not be 'recycle' for a hostPath mount of '/'"),
         );
+    }
+    let Some(class) = rules::given(spec, "volumeAttributesClassName") else { return };
+    let at = path.field("volumeAttributesClassName");
+    match class {
+        "" => errors.push(at.required("an empty string is disallowed")),
+        class => rules::format(class, names::dns1123_subdomain(class), &at, errors),
+    }
+    if !has(spec, "csi") {
+        errors.push(path.field("csi").required("has to be specified when using volumeAttributesClassName"));
     }
 }
 
@@ -372,16 +479,17 @@ fn volume(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     if entries(spec, "capacity").next().is_none() {
         errors.push(at.required(""));
     }
-    match get(spec, "capacity.storage") {
-        Tree::Null => errors.push(at.not_supported(get(spec, "capacity"), &["storage"])),
-        value => {
-            let amount = Quantity::from_tree(value).unwrap_or(Quantity::ZERO);
-            if amount.nanos() < 0 {
-                let shown = Shown::Plain(amount.value().to_string());
-                errors.push(at.key("storage").invalid(shown, "must be a valid resource quantity"));
-            }
-            positive(value, &at.key("storage"), errors);
+    if !has(spec, "capacity.storage") || entries(spec, "capacity").count() > 1 {
+        let mut shown = get(spec, "capacity").clone();
+        shown.as_object_mut().into_iter().for_each(Object::sort_keys);
+        errors.push(at.not_supported(&shown, &["storage"]));
+    }
+    for (name, value) in entries(spec, "capacity") {
+        if is_full(errors) {
+            break;
         }
+        valid_amount(value, &at.key(name), errors);
+        positive(value, &at.key(name), errors);
     }
     let policy = text(spec, "persistentVolumeReclaimPolicy");
     if !matches!(policy, "Delete" | "Recycle" | "Retain") {
@@ -450,6 +558,9 @@ fn check_volume(_: &Context<'_>, object: &Tree, old: Option<&Tree>, errors: &mut
     }
     if has(before, "volumeMode") && get(spec, "volumeMode") != get(before, "volumeMode") {
         errors.push(Path::new("volumeMode").invalid(get(spec, "volumeMode"), "field is immutable"));
+    }
+    if has(old, CLASS) && !has(object, CLASS) {
+        errors.push(Path::new(CLASS).forbidden("update from non-nil value to nil is forbidden"));
     }
 }
 

@@ -81,6 +81,7 @@ pub(super) const PROFILES: &[Profile] = &[
         warn: Some(warnings::daemon_set),
         immutable_first: SELECTOR,
         prepare: Some(prepare_daemon_set),
+        prepare_status: Some(prepare_daemon_set_status),
         ..WORKLOAD
     },
     Profile {
@@ -328,6 +329,16 @@ fn prepare_daemon_set(_: &Context<'_>, object: &mut Tree, old: Option<&Tree>) {
     if generation > 0 {
         let annotations = ensure(object, "metadata.annotations");
         annotations.insert(TEMPLATE_GENERATION, generation.to_string().into());
+        annotations.sort_keys();
+    }
+}
+
+/// It is the spec's, which a status does not change.
+fn prepare_daemon_set_status(_: &Context<'_>, object: &mut Tree, old: Option<&Tree>) {
+    let generation = old.and_then(|old| get(old, "metadata.annotations").get(TEMPLATE_GENERATION));
+    if let Some(generation) = generation {
+        let annotations = ensure(object, "metadata.annotations");
+        annotations.insert(TEMPLATE_GENERATION, generation.clone());
         annotations.sort_keys();
     }
 }

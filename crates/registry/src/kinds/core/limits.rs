@@ -156,25 +156,43 @@ const AMOUNTS: [&str; 8] = [
     "limits.memory",
 ];
 
-pub(super) fn quota(_: &Context<'_>, quota: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
-    let hard = Path::new("spec.hard");
-    for (name, value) in entries(quota, "spec.hard") {
+fn scopes_of(quota: &Tree) -> std::collections::BTreeSet<&str> {
+    texts(quota, "spec.scopes").collect()
+}
+
+/// What a quota's status says of amounts.
+pub(super) fn quota_status(_: &Context<'_>, quota: &Tree, _: Option<&Tree>, errors: &mut Vec<Cause>) {
+    amounts(quota, "status.hard", errors);
+    amounts(quota, "status.used", errors);
+}
+
+/// Amounts of what a quota can count.
+fn amounts(quota: &Tree, field: &str, errors: &mut Vec<Cause>) {
+    let path = Path::new(field);
+    for (name, value) in entries(quota, field) {
         if is_full(errors) {
             break;
         }
-        let at = hard.key(name);
+        let at = path.key(name);
         let problems = names::qualified_name(name);
         errors.extend(problems.iter().map(|problem| at.invalid(name, problem)));
-        let standard = COUNTED.contains(&name)
-            || AMOUNTS.contains(&name)
-            || matches!(name, "requests.ephemeral-storage" | "limits.ephemeral-storage")
-            || name.contains("hugepages-");
-        if problems.is_empty() && !name.contains('/') && !standard {
+        if problems.is_empty() && !name.contains('/') && !is_standard(name) {
             errors.push(at.invalid(name, "must be a standard resource type or fully qualified"));
             errors.push(at.invalid(name, "must be a standard resource for quota"));
         }
         amount(name, value, &at, errors);
     }
+}
+
+fn is_standard(name: &str) -> bool {
+    COUNTED.contains(&name)
+        || AMOUNTS.contains(&name)
+        || matches!(name, "requests.ephemeral-storage" | "limits.ephemeral-storage")
+        || name.contains("hugepages-")
+}
+
+pub(super) fn quota(_: &Context<'_>, quota: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
+    amounts(quota, "spec.hard", errors);
     scope_selector(quota, errors);
     let path = Path::new("spec.scopes");
     let scopes = get(quota, "spec.scopes");
@@ -189,7 +207,7 @@ pub(super) fn quota(_: &Context<'_>, quota: &Tree, old: Option<&Tree>, errors: &
         errors.push(path.invalid(scopes, "conflicting scopes"));
     }
     if let Some(old) = old
-        && !crate::tree::same(scopes, get(old, "spec.scopes"))
+        && scopes_of(quota) != scopes_of(old)
     {
         errors.push(path.invalid(scopes, "field is immutable"));
     }
@@ -238,7 +256,8 @@ fn scope_selector(quota: &Tree, errors: &mut Vec<Cause>) {
         let [scope, operator] = ["scopeName", "operator"].map(|field| text(requirement, field));
         if !SCOPES.contains(&scope) {
             errors.push(path.field("scopeName").invalid(scope, "unsupported scope"));
-        } else if entries(quota, "spec.hard").any(|(resource, _)| !scope_counts(scope, resource)) {
+        } else if entries(quota, "spec.hard").any(|(name, _)| is_standard(name) && !scope_counts(scope, name))
+        {
             let shown = crate::internal::shown(selector, "core.v1.ScopeSelector");
             errors.push(path.invalid(shown, "unsupported scope applied to resource"));
         }

@@ -7,6 +7,7 @@ use machinery::fieldpath::Path;
 use machinery::names;
 
 use crate::kinds::volume::driver_name;
+use crate::meta::NameFormat;
 use crate::strategy::Context;
 use crate::tree::{as_object, get, has, int, list, number, object_mut, same, text, texts};
 use crate::{internal, rules};
@@ -24,9 +25,16 @@ pub(super) fn volume(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         "nodeExpandSecretRef",
     ] {
         let reference = get(source, secret);
-        for field in ["name", "namespace"] {
-            if !reference.is_null() && text(reference, field).is_empty() {
-                errors.push(path.field(secret).field(field).required(""));
+        if reference.is_null() {
+            continue;
+        }
+        let forms: [(&str, NameFormat); 2] =
+            [("name", names::dns1123_subdomain), ("namespace", names::dns1123_label)];
+        let secret = path.field(secret);
+        for (field, form) in forms {
+            match text(reference, field) {
+                "" => errors.push(secret.field(field).required("")),
+                value => rules::format(value, form(value), &secret.field(field), errors),
             }
         }
     }

@@ -117,6 +117,8 @@ pub(super) fn check_stateful_set(
         }
         return;
     };
+    // They never change, and were looked at when they came.
+    errors.retain(|cause| !cause.field.starts_with("spec.volumeClaimTemplates["));
     let (new, old) = (get(object, "spec"), get(old, "spec"));
     let claims = |claims: &Tree| match claims.as_array() {
         None => Shown::Null,
