@@ -1,6 +1,7 @@
 //! `KubeSchedulerConfiguration` v1 and the profiles that follow from it.
 
 mod check;
+pub mod extenders;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +13,11 @@ use serde_json::Value;
 
 use crate::core::profile::{MOST_PLUGINS, Profile};
 use crate::core::queue::Backoff;
+use crate::extenders::Extenders;
 use crate::framework::{Plugin, Point};
 use crate::options::Options;
 use crate::plugins::{ABSENT, REGISTRY, find};
+use extenders::ExtenderConfiguration;
 
 pub const API_VERSION: &str = "kubescheduler.config.k8s.io/v1";
 pub const KIND: &str = "KubeSchedulerConfiguration";
@@ -38,9 +41,8 @@ pub struct Configuration {
     pub pod_initial_backoff_seconds: i64,
     pub pod_max_backoff_seconds: i64,
     pub profiles: Vec<ProfileConfiguration>,
-    /// Not supported: starting with any is an error, for pods would be placed where they must not be.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub extenders: Vec<Value>,
+    pub extenders: Vec<ExtenderConfiguration>,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -253,11 +255,14 @@ impl Configuration {
     }
 
     pub fn profiles(&self) -> Result<Vec<Profile>, Error> {
+        let extenders = Arc::new(Extenders::new(&self.extenders).map_err(Error::Invalid)?);
+        let ignored = extenders::ignored_resources(&self.extenders);
         self.profiles
             .iter()
             .map(|profile| {
                 profile
-                    .build(self.percentage_of_nodes_to_score)
+                    .build(self.percentage_of_nodes_to_score, &ignored)
+                    .map(|profile| profile.with_extenders(extenders.clone()))
                     .map_err(|message| Error::Profile { profile: profile.scheduler_name.clone(), message })
             })
             .collect()
@@ -296,7 +301,7 @@ fn named<'a>(set: &'a PluginSet, name: &str) -> Option<&'a PluginName> {
 }
 
 impl ProfileConfiguration {
-    fn build(&self, percentage: i64) -> Result<Profile, String> {
+    fn build(&self, percentage: i64, ignored_resources: &[&str]) -> Result<Profile, String> {
         let plugins = &self.plugins;
         let multi = &plugins.multi_point;
         // Plugins at all their points: upstream's defaults, and what is named besides.
@@ -333,7 +338,15 @@ impl ProfileConfiguration {
         for name in &whole {
             let Some(entry) = find(name) else { continue };
             let arguments = self.plugin_config.iter().find(|config| config.name == *name);
-            let plugin = (entry.make)(arguments.map_or(&Value::Null, |config| &config.args))
+            let mut arguments = arguments.map_or(Value::Null, |config| config.args.clone());
+            if entry.name == "NodeResourcesFit" && !ignored_resources.is_empty() {
+                if arguments.is_null() {
+                    arguments = serde_json::json!({});
+                }
+                // Upstream leaves nothing of those that the arguments name.
+                arguments["ignoredResources"] = ignored_resources.into();
+            }
+            let plugin = (entry.make)(&arguments)
                 .map_err(|message| format!("initializing plugin {name:?}: {message}"))?;
             let weights = [named(&plugins.score, name), named(multi, name)];
             let weight = weights.into_iter().flatten().map(|named| named.weight).find(|weight| *weight > 0);

@@ -4,6 +4,7 @@
 pub mod algorithm;
 mod classes;
 pub mod explain;
+pub mod inquiry;
 pub mod profile;
 pub mod queue;
 pub mod waiting;
@@ -19,8 +20,9 @@ use crate::cluster::facts::storage::{Capacity, Claim, Class, CsiDriver, CsiNode,
 use crate::cluster::{Namespace, Node, Pod, Row, Symbol, Table};
 use crate::framework::{Change, Cycle, Diagnosis, Point, Refusal};
 use crate::metrics::{self, Ended};
-use crate::plugins::{Preemption, Victims};
-use algorithm::Choice;
+use crate::plugins::{Preemption, Victims, choose_victims};
+use algorithm::{Choice, Found};
+use inquiry::{Answers, Inquiry, Question};
 use profile::{Profile, Trial};
 use queue::{Entry, Queue};
 use waiting::{Rejection, WaitingPod};
@@ -40,6 +42,8 @@ pub struct Core {
 pub enum Attempt {
     /// Assumed on a node: bind it, then [`Core::bound`] or [`Core::bind_failed`]. Wait first where permit plugins ask for it.
     Bind(Box<Binding>),
+    /// Extenders have a say: ask them, then [`Core::resume`].
+    Ask(Box<Inquiry>),
     /// Scheduling it went wrong; it is in the queue again.
     Failed { pod: Arc<Pod>, message: String },
     /// Fits nowhere; it is in the queue again. Clear the nominations that have ended: its own, or those of less
@@ -215,25 +219,32 @@ impl Core {
             return Some(Attempt::Skipped);
         }
         entry.attempts += 1;
+        Some(self.schedule(entry, profile, Answers::default(), now))
+    }
+
+    /// Schedules a pod as far as what extenders have said of it goes.
+    fn schedule(
+        &mut self,
+        entry: Entry,
+        profile: Arc<Profile>,
+        mut answers: Answers,
+        now: Duration,
+    ) -> Attempt {
         let pod = entry.pod.clone();
         self.table.arrange();
-        match algorithm::schedule(&profile, &self.table, &pod, &mut self.start, &mut self.random) {
-            Ok(choice) => Some(self.place(entry, profile, choice, now)),
+        let (start, random) = (&mut self.start, &mut self.random);
+        match algorithm::schedule(&profile, &self.table, &pod, &mut answers, start, random) {
+            Ok(Found::Choice(choice)) => self.place(entry, profile, choice, now),
+            Ok(Found::Ask(question)) => self.inquire(entry, profile, question, answers, Diagnosis::default()),
             Err(failure) => {
                 let (mut diagnosis, mut cycle, active) = *failure;
                 let trial = Trial { profile: &profile, table: &self.table, pod: &pod, active: &active };
-                let found = preempt(&trial, &mut cycle, &mut diagnosis);
-                let (victims, ended_nominations) = self.nominate(found, &pod, &mut diagnosis, now);
-                let message = diagnosis.text();
-                if victims.is_some() {
-                    self.queue.preempts(&pod.uid);
+                match preempt(&trial, &mut cycle, &mut diagnosis) {
+                    Some(Preemption::Candidates(candidates)) if profile.extenders.preempt(&pod.needs) => {
+                        self.inquire(entry, profile, Question::Victims(candidates), answers, diagnosis)
+                    }
+                    found => self.unschedulable(entry, found, diagnosis, now),
                 }
-                if diagnosis.plugins == 0 {
-                    self.queue.failed(entry, now);
-                } else {
-                    self.queue.unschedulable(entry, diagnosis.plugins, now);
-                }
-                Some(Attempt::Unschedulable { pod, message, victims, ended_nominations })
             }
         }
     }
@@ -274,7 +285,8 @@ impl Core {
     ) -> (Option<Victims>, Vec<Arc<Pod>>) {
         match found {
             None => (None, Vec::new()),
-            Some(Preemption::Victims(victims)) => {
+            Some(Preemption::Candidates(candidates)) => {
+                let Some(victims) = choose_victims(candidates) else { return (None, Vec::new()) };
                 diagnosis.post_filter = Some(format!(
                     "preemption: found a potential placement for pod on node {}, preempting {} victims",
                     victims.node,
@@ -391,7 +403,7 @@ fn preempt(trial: &Trial<'_>, cycle: &mut Cycle, diagnosis: &mut Diagnosis) -> O
     } else {
         Some(crate::plugins::search_victims(trial, cycle, diagnosis))
     };
-    let success = matches!(found, Some(Preemption::Victims(_)));
+    let success = matches!(found, Some(Preemption::Candidates(_)));
     let ended = if success { Ended::Success } else { Ended::Unschedulable };
     trial.profile.times.observe(Point::PostFilter, ended, started);
     found

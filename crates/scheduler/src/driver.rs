@@ -2,6 +2,7 @@
 //! conditions report what happened.
 
 mod facts;
+mod objects;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use crate::core::{Attempt, Binding, Core};
 use crate::framework::{Changes, Handle, Slot, Subject};
 use crate::metrics;
 use facts::Feed;
+use objects::WholeObjects;
 
 /// Bindings that write at once.
 const BINDINGS: usize = 64;
@@ -48,6 +50,8 @@ pub struct Scheduler {
     handle: Handle,
     /// A pod whose binding takes a while shows the node that it is expected on.
     announces: bool,
+    /// What extenders are sent, where there are any.
+    objects: Option<WholeObjects>,
     /// Whether each of the caches beside these is filled.
     facts: Vec<Box<dyn Fn() -> bool + Send + Sync>>,
 }
@@ -83,12 +87,16 @@ impl Scheduler {
             volumes: informers.all(),
             changes: Arc::new(Changes::default()),
         };
+        let extenders = profiles.first().map(|profile| profile.extenders.clone()).unwrap_or_default();
         let core = Arc::new(Mutex::new(Core::new(profiles, backoff, rand::random())));
         let wake = Arc::new(Notify::new());
         let started = Instant::now();
         let facts =
             facts::follow(informers, &handle, &Feed { core: core.clone(), wake: wake.clone(), started });
+        let objects = (!extenders.is_empty())
+            .then(|| WholeObjects::new(informers, &client, extenders.clone(), core.clone()));
         let scheduler = Arc::new(Scheduler {
+            objects,
             client,
             core,
             wake,
@@ -152,6 +160,7 @@ impl Scheduler {
         handle.pods.has_synced()
             && handle.nodes.has_synced()
             && self.namespaces.has_synced()
+            && self.objects.as_ref().is_none_or(WholeObjects::has_synced)
             && self.facts.iter().all(|has_synced| has_synced())
     }
 
@@ -232,6 +241,7 @@ impl Scheduler {
                 (attempt, next)
             };
             if let Some(attempt) = attempt {
+                let Some(attempt) = shutdown.run_until_cancelled(self.ask(attempt)).await else { break };
                 self.handle(attempt, started, &shutdown).await;
                 batch += 1;
                 if batch % BATCH == 0 {
@@ -257,10 +267,24 @@ impl Scheduler {
         }
     }
 
+    /// Asks extenders until they have no more say in the attempt.
+    async fn ask(&self, mut attempt: Attempt) -> Attempt {
+        loop {
+            match (attempt, &self.objects) {
+                (Attempt::Ask(inquiry), Some(objects)) => {
+                    let answer = objects.ask(&inquiry).await;
+                    attempt = self.core.lock().resume(*inquiry, answer, self.now());
+                }
+                (attempt, _) => return attempt,
+            }
+        }
+    }
+
     async fn handle(self: &Arc<Self>, attempt: Attempt, started: Instant, shutdown: &CancellationToken) {
         metrics::ALGORITHM_DURATION.observe(started.elapsed().as_secs_f64());
         match attempt {
-            Attempt::Skipped => {}
+            // Those that are to be asked are asked before.
+            Attempt::Skipped | Attempt::Ask(_) => {}
             Attempt::Bind(mut binding) => {
                 let choice = &binding.choice;
                 tracing::debug!(

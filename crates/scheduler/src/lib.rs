@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod config;
 pub mod core;
 pub mod driver;
+pub mod extenders;
 pub mod framework;
 mod metrics;
 pub mod options;

@@ -17,8 +17,10 @@ use serde_json::Value;
 use crate::framework::Plugin;
 
 pub use fit::{Fit, Strategy};
-pub use preemption::Victims;
-pub(crate) use preemption::{Preemption, fits_without_lower, search as search_victims};
+pub use preemption::{Candidate, Victims};
+pub(crate) use preemption::{
+    Preemption, choose as choose_victims, fits_without_lower, search as search_victims,
+};
 
 type Make = fn(&Value) -> Result<Arc<dyn Plugin>, String>;
 

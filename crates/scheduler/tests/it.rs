@@ -7,6 +7,8 @@ mod bench;
 mod choices;
 #[path = "it/counts.rs"]
 mod counts;
+#[path = "it/extenders.rs"]
+mod extenders;
 #[path = "it/faults.rs"]
 mod faults;
 #[path = "it/fixture.rs"]

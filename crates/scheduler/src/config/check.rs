@@ -58,9 +58,7 @@ impl Configuration {
                 "podMaxBackoffSeconds: Invalid value: {max}: must be greater than or equal to PodInitialBackoffSeconds"
             ));
         }
-        if !self.extenders.is_empty() {
-            errors.push("extenders: not supported".into());
-        }
+        super::extenders::check(&self.extenders, &mut errors);
         match errors.as_slice() {
             [] => Ok(()),
             [one] => Err(Error::Invalid(one.clone())),

@@ -2,7 +2,7 @@ use super::*;
 
 fn profile(text: &str) -> Result<Profile, String> {
     let value = daemon::config::yaml(text).unwrap();
-    ProfileConfiguration::deserialize(value).unwrap().build(0)
+    ProfileConfiguration::deserialize(value).unwrap().build(0, &[])
 }
 
 fn names(profile: &Profile, point: Point) -> Vec<(&'static str, i64)> {
@@ -11,7 +11,7 @@ fn names(profile: &Profile, point: Point) -> Vec<(&'static str, i64)> {
 
 #[test]
 fn defaults_are_upstreams() {
-    let profile = ProfileConfiguration::default().build(0).unwrap();
+    let profile = ProfileConfiguration::default().build(0, &[]).unwrap();
     assert_eq!(
         names(&profile, Point::Score),
         [
@@ -93,6 +93,10 @@ fn validation_is_in_upstreams_words() {
         (
             "profiles: [{pluginConfig: [{name: DefaultPreemption, args: {minCandidateNodesPercentage: 0, minCandidateNodesAbsolute: 0}}]}]",
             "[profiles[0].pluginConfig[0].args.minCandidateNodesPercentage: Invalid value: 0: cannot be zero at the same time as minCandidateNodesAbsolute, profiles[0].pluginConfig[0].args.minCandidateNodesAbsolute: Invalid value: 0: cannot be zero at the same time as minCandidateNodesPercentage]",
+        ),
+        (
+            "extenders: [{prioritizeVerb: p, bindVerb: b, managedResources: [{name: cpu}]}, {bindVerb: b, managedResources: [{name: a.b/c}, {name: a.b/c}]}]",
+            "[extenders[0].weight: Invalid value: 0: must have a positive weight applied to it, extenders[0].managedResources[0].name: Invalid value: \"cpu\": is an invalid extended resource name, extenders[1].managedResources[1].name: Invalid value: \"a.b/c\": duplicate extender managed resource name, extenders: Invalid value: \"found 2 extenders implementing bind\": only one extender can implement bind]",
         ),
         (
             "leaderElection: {leaseDuration: 5s, renewDeadline: 10s, resourceLock: configmaps}",

@@ -4,11 +4,20 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rand::Rng;
+use rustc_hash::FxHashSet;
 
+use super::inquiry::{Answers, Question, Verdicts};
 use super::profile::{Profile, Trial};
 use crate::cluster::{Pod, Symbol, Table};
 use crate::framework::{Cycle, Diagnosis, Point, PreFilter, Reason, Reject};
 use crate::metrics::Ended;
+
+/// How far an attempt came.
+pub enum Found {
+    Choice(Choice),
+    /// Extenders are to be asked first.
+    Ask(Question),
+}
 
 /// A node chosen.
 pub struct Choice {
@@ -27,14 +36,15 @@ pub type Failure = Box<(Diagnosis, Cycle, Vec<usize>)>;
 const FEW_NODES: usize = 100;
 
 /// Finds the best node for a pod. `start` is where looking begins, and moves on, so that all nodes have their turn
-/// where not all are looked at.
+/// where not all are looked at. `answers` is what extenders have said so far.
 pub fn schedule(
     profile: &Profile,
     table: &Table,
     pod: &Arc<Pod>,
+    answers: &mut Answers,
     start: &mut usize,
     random: &mut impl Rng,
-) -> Result<Choice, Failure> {
+) -> Result<Found, Failure> {
     let mut diagnosis = Diagnosis { nodes: table.nodes(), ..Default::default() };
     if table.nodes() == 0 {
         return Err(Box::new((diagnosis, Cycle::new(0), Vec::new())));
@@ -53,13 +63,22 @@ pub fn schedule(
     let started = Instant::now();
     let trial = Trial { profile, table, pod, active: &active };
     let mut search = Search { trial, diagnosis, feasible: Vec::new() };
+    let filtered = profile.extenders.filter(&pod.needs);
     // The node that the pod was promised is likely to do; then no other is looked at.
     let promised = table.nomination(&pod.uid).or_else(|| table.index(&pod.nominated));
     if let Some(row) = promised.filter(|row| table.row(*row).present)
+        && answers.nodes.is_none()
         && search.look(&mut cycle, row).is_ok()
     {
-        profile.times.observe(Point::Filter, Ended::Success, started);
-        return Ok(Choice { cycle, row, evaluated: 1, feasible: 1 });
+        let node = &table.row(row).node.name;
+        let verdicts = answers.promised.as_ref().filter(|(of, _)| of == node).map(|(_, verdicts)| verdicts);
+        if filtered && verdicts.is_none() {
+            return Ok(Found::Ask(Question::Promised(node.clone())));
+        }
+        if verdicts.is_none_or(|verdicts| verdicts.kept.contains(node)) {
+            profile.times.observe(Point::Filter, Ended::Success, started);
+            return Ok(Found::Choice(Choice { cycle, row, evaluated: 1, feasible: 1 }));
+        }
     }
     let mut evaluated = 0;
     match &only {
@@ -78,23 +97,37 @@ pub fn schedule(
         None => {
             let rows = table.order();
             let enough = enough(table.nodes(), profile.percentage);
-            let begin = *start % rows.len();
+            // The same nodes once more, where extenders have answered for them.
+            let begin = if answers.nodes.is_some() { answers.begin } else { *start } % rows.len();
             while evaluated < rows.len() && search.feasible.len() < enough {
                 let row = rows[(begin + evaluated) % rows.len()];
                 evaluated += 1;
                 search.consider(&mut cycle, row);
             }
-            *start = (begin + evaluated) % rows.len();
+            if answers.nodes.is_none() {
+                *start = (begin + evaluated) % rows.len();
+                answers.begin = begin;
+            }
         }
     }
     profile.times.observe(Point::Filter, Ended::Success, started);
+    match &answers.nodes {
+        Some(verdicts) => search.keep(verdicts),
+        None => {
+            let many = search.feasible.len();
+            if (filtered && many > 0) || (many > 1 && profile.extenders.prioritize(&pod.needs)) {
+                let names = search.feasible.iter().map(|row| table.row(*row).node.name.clone());
+                return Ok(Found::Ask(Question::Nodes(names.collect())));
+            }
+        }
+    }
     let Search { diagnosis, feasible, .. } = search;
     let row = match feasible.as_slice() {
         [] => return Err(Box::new((diagnosis, cycle, active))),
         [one] => *one,
-        _ => best(profile, table, pod, &mut cycle, &feasible, random),
+        _ => best(&trial, &mut cycle, &feasible, answers.nodes.as_ref(), random),
     };
-    Ok(Choice { cycle, row, evaluated, feasible: feasible.len() })
+    Ok(Found::Choice(Choice { cycle, row, evaluated, feasible: feasible.len() }))
 }
 
 /// What pre-filter plugins leave to be looked at.
@@ -152,6 +185,23 @@ impl Search<'_> {
         }
     }
 
+    /// Leaves the nodes that extenders keep.
+    fn keep(&mut self, verdicts: &Verdicts) {
+        let kept: FxHashSet<&Symbol> = verdicts.kept.iter().collect();
+        let place = self.trial.profile.extenders_place();
+        for row in std::mem::take(&mut self.feasible) {
+            let name = &self.trial.table.row(row).node.name;
+            if kept.contains(name) {
+                self.feasible.push(row);
+                continue;
+            }
+            self.diagnosis.plugins |= 1 << place;
+            if let Some(reject) = verdicts.rejects(name) {
+                self.diagnosis.add(place, &reject, row);
+            }
+        }
+    }
+
     /// Accounts for nodes that pre-filter plugins left out.
     fn exclude(&mut self, nodes: usize, by: &[usize]) {
         if nodes == 0 {
@@ -181,13 +231,13 @@ fn enough(nodes: usize, percentage: i64) -> usize {
 }
 
 fn best(
-    profile: &Profile,
-    table: &Table,
-    pod: &Arc<Pod>,
+    trial: &Trial<'_>,
     cycle: &mut Cycle,
     rows: &[usize],
+    verdicts: Option<&Verdicts>,
     random: &mut impl Rng,
 ) -> usize {
+    let Trial { profile, table, pod, .. } = *trial;
     let started = Instant::now();
     let mut skipped = 0u64;
     for (place, plugin) in profile.each(Point::PreScore) {
@@ -197,6 +247,7 @@ fn best(
     }
     profile.times.observe(Point::PreScore, Ended::Success, started);
     let started = Instant::now();
+    let is_logged = tracing::enabled!(tracing::Level::TRACE);
     let mut totals = vec![0i64; rows.len()];
     let mut scores = vec![0i64; rows.len()];
     for (place, plugin) in profile.each(Point::Score).filter(|(place, _)| skipped & (1 << place) == 0) {
@@ -208,8 +259,21 @@ fn best(
         for (total, score) in totals.iter_mut().zip(&scores) {
             *total += score * weight;
         }
+        for (score, row) in scores.iter().zip(rows).filter(|_| is_logged) {
+            let (node, score) = (&table.row(*row).node.name, score * weight);
+            tracing::trace!(pod = %pod.key, plugin = plugin.name(), %node, score, "Plugin scored node for pod");
+        }
+    }
+    if let Some(Verdicts { scores, .. }) = verdicts {
+        for (total, row) in totals.iter_mut().zip(rows) {
+            *total += scores.get(&table.row(*row).node.name).copied().unwrap_or(0);
+        }
     }
     profile.times.observe(Point::Score, Ended::Success, started);
+    for (score, row) in totals.iter().zip(rows).filter(|_| is_logged) {
+        let node = &table.row(*row).node.name;
+        tracing::trace!(pod = %pod.key, %node, score, "Calculated node's final score for pod");
+    }
     let (mut chosen, mut highest, mut equals) = (rows[0], i64::MIN, 0u32);
     for (row, total) in rows.iter().zip(&totals) {
         if *total > highest {

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::waiting::{WaitingPod, WaitingPods};
 use crate::cluster::{NodeView, Pod, Symbol, Table};
+use crate::extenders::Extenders;
 use crate::framework::{
     Adjustment, Cycle, Events, Handle, Permit, Plugin, Point, PreemptionLimits, Refusal, Reject, Slot,
 };
@@ -20,6 +21,9 @@ pub struct Profile {
     pub percentage: i64,
     /// Where preemption is enabled.
     pub preemption: Option<PreemptionLimits>,
+    /// Whom to ask besides the plugins, and the place of what stands for them among the plugins.
+    pub extenders: Arc<Extenders>,
+    extenders_place: usize,
     /// Pods that wait for its permit plugins.
     pub waiting: Arc<WaitingPods>,
     pub times: PointTimes,
@@ -52,7 +56,33 @@ impl Profile {
         }
         let (plugins, weights) = plugins.into_iter().take(MOST_PLUGINS).unzip();
         let times = PointTimes::new(name);
-        Profile { name: Symbol::new(name), plugins, points, weights, percentage, preemption, waiting, times }
+        Profile {
+            name: Symbol::new(name),
+            plugins,
+            points,
+            weights,
+            percentage,
+            preemption,
+            extenders: Arc::default(),
+            extenders_place: 0,
+            waiting,
+            times,
+        }
+    }
+
+    pub fn with_extenders(mut self, extenders: Arc<Extenders>) -> Profile {
+        if !extenders.is_empty() {
+            self.extenders = extenders;
+            self.extenders_place = self.plugins.len();
+            self.plugins.push(Arc::new(RejectedByExtender));
+            self.weights.push(0);
+        }
+        self
+    }
+
+    /// The place by which rejections of extenders go.
+    pub fn extenders_place(&self) -> usize {
+        self.extenders_place
     }
 
     pub fn at(&self, point: Point) -> &[usize] {
@@ -166,6 +196,9 @@ impl Profile {
             }
         }
         self.times.observe(Point::PreBind, Ended::Success, started);
+        if let Some(result) = self.extenders.bind(pod, node).await {
+            return result.map_err(BindError::Refused);
+        }
         let started = Instant::now();
         for (_, plugin) in self.each(Point::Bind) {
             if let Some(result) = plugin.bind(&handle.client, pod, node).await {
@@ -175,6 +208,23 @@ impl Profile {
             }
         }
         Err(BindError::Refused("no bind plugin bound the pod".into()))
+    }
+}
+
+/// Stands for extenders among the plugins that rejected a pod. Nobody knows what would change their mind.
+struct RejectedByExtender;
+
+impl Plugin for RejectedByExtender {
+    fn name(&self) -> &'static str {
+        "Extender"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[]
+    }
+
+    fn events(&self) -> Events {
+        Events::ALL
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::classes::Classes;
 use super::profile::Profile;
@@ -42,6 +42,8 @@ pub struct Entry {
     since: Duration,
     /// Plugins that rejected it, a bit each.
     plugins: u64,
+    /// Plugins for whose rejection there came a remedy while the pod was being scheduled.
+    missed: u64,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +55,8 @@ enum Place {
     Failed(Duration),
     Unschedulable,
     Gated,
+    /// Extenders are being asked about it.
+    Asked,
 }
 
 impl Place {
@@ -63,6 +67,7 @@ impl Place {
             Place::Backoff(_) | Place::Failed(_) => "backoff",
             Place::Unschedulable => "unschedulable",
             Place::Gated => "gated",
+            Place::Asked => "asked",
         }
     }
 }
@@ -95,6 +100,8 @@ pub struct Queue {
     preempting: FxHashMap<Box<str>, bool>,
     sequence: u64,
     gated: usize,
+    /// Pods that extenders are being asked about: they are in none of the others.
+    asked: FxHashSet<Box<str>>,
     /// Pods added to each place, by event: upstream's metric.
     pub incoming: FxHashMap<(&'static str, &'static str), u64>,
 }
@@ -112,6 +119,7 @@ impl Queue {
             preempting: FxHashMap::default(),
             sequence: 0,
             gated: 0,
+            asked: FxHashSet::default(),
             incoming: FxHashMap::default(),
         }
     }
@@ -144,7 +152,8 @@ impl Queue {
     pub fn set(&mut self, pod: &Arc<Pod>, gate: Option<(&'static str, String)>, now: Duration) {
         match self.take(&pod.uid) {
             None => {
-                let entry = Entry { pod: pod.clone(), attempts: 0, first: now, since: now, plugins: 0 };
+                let entry =
+                    Entry { pod: pod.clone(), attempts: 0, first: now, since: now, plugins: 0, missed: 0 };
                 match gate {
                     Some(_) => self.put(entry, Place::Gated, "UnscheduledPodAdd"),
                     None => self.activate(entry, now, "UnscheduledPodAdd"),
@@ -163,6 +172,10 @@ impl Queue {
                     (Place::Unschedulable, None) if !same => self.retry(entry, now, "UnscheduledPodUpdate"),
                     // The priority may have changed.
                     (Place::Active(_), None) if !same => self.activate(entry, now, "UnscheduledPodUpdate"),
+                    (Place::Asked, None) if !same => {
+                        entry.missed = u64::MAX;
+                        self.put_back(entry, Place::Asked);
+                    }
                     (place, None) => self.put_back(entry, place),
                 }
             }
@@ -243,12 +256,26 @@ impl Queue {
     pub fn unschedulable(&mut self, mut entry: Entry, plugins: u64, now: Duration) {
         entry.plugins = plugins;
         entry.since = now;
+        let has_missed = std::mem::take(&mut entry.missed) & plugins != 0;
+        if has_missed {
+            return self.retry(entry, now, "ScheduleAttemptFailure");
+        }
         self.put(entry, Place::Unschedulable, "ScheduleAttemptFailure");
+    }
+
+    /// Extenders are being asked about the pod; what happens meanwhile is taken down.
+    pub fn ask(&mut self, entry: Entry) {
+        self.put_back(entry, Place::Asked);
+    }
+
+    /// Extenders have answered. None when the pod is no longer to be scheduled.
+    pub fn answered(&mut self, uid: &str) -> Option<Entry> {
+        self.asked.contains(uid).then(|| self.take(uid)).flatten().map(|(entry, _)| entry)
     }
 
     /// Something else went wrong: try again after a while.
     pub fn failed(&mut self, mut entry: Entry, now: Duration) {
-        entry.plugins = 0;
+        (entry.plugins, entry.missed) = (0, 0);
         entry.since = now;
         let at = now + self.delay(entry.attempts);
         self.put(entry, Place::Failed(at), "ScheduleAttemptFailure");
@@ -279,6 +306,15 @@ impl Queue {
             }
         }
         helped.sort_unstable();
+        for uid in &self.asked {
+            let Some((entry, _)) = self.entries.get_mut(uid) else { continue };
+            let Some(profile) = profiles.get(&entry.pod.needs.scheduler) else { continue };
+            for (place, plugin) in profile.listeners(change.events()) {
+                if entry.missed & (1 << place) == 0 && plugin.hint(&entry.pod, change) {
+                    entry.missed |= 1 << place;
+                }
+            }
+        }
         for (_, uid) in helped {
             if let Some((entry, _)) = self.take(&uid) {
                 self.retry(entry, now, change.name());
@@ -288,6 +324,9 @@ impl Queue {
 
     /// Has a pod tried that waits for a change.
     pub fn wake(&mut self, uid: &str, event: &'static str, now: Duration) {
+        if let Some((entry, Place::Asked)) = self.entries.get_mut(uid) {
+            entry.missed = u64::MAX;
+        }
         if let Some((_, Place::Unschedulable)) = self.entries.get(uid)
             && let Some((entry, _)) = self.take(uid)
         {
@@ -339,6 +378,7 @@ impl Queue {
                 self.classes.insert(&entry.pod, entry.plugins);
             }
             Place::Gated => self.gated += 1,
+            Place::Asked => drop(self.asked.insert(uid.clone())),
         }
         self.entries.insert(uid, (entry, place));
     }
@@ -354,6 +394,7 @@ impl Queue {
                 self.classes.remove(&entry.pod, entry.plugins);
             }
             Place::Gated => self.gated -= 1,
+            Place::Asked => drop(self.asked.remove(&uid)),
         }
         Some((entry, place))
     }

@@ -11,6 +11,7 @@ pub struct Events(u32);
 
 impl Events {
     pub const NONE: Events = Events(0);
+    pub const ALL: Events = Events(u32::MAX);
     pub const NODE_ADD: Events = Events(1);
     pub const NODE_DELETE: Events = Events(1 << 1);
     pub const NODE_ALLOCATABLE: Events = Events(1 << 2);

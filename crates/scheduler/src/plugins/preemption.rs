@@ -61,9 +61,17 @@ pub struct Victims {
     pub pods: Vec<Arc<Pod>>,
 }
 
+/// A node where preemption would make place.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    pub victims: Victims,
+    /// How many of the victims a disruption budget does not allow.
+    pub violations: usize,
+}
+
 /// Result of the search.
 pub enum Preemption {
-    Victims(Victims),
+    Candidates(Vec<Candidate>),
     /// The pod may not preempt, at least not now. Contains the part of its message that says why.
     Ineligible(&'static str),
     /// No node would do.
@@ -89,26 +97,29 @@ pub fn search(trial: &Trial<'_>, cycle: &mut Cycle, diagnosis: &Diagnosis) -> Pr
             "preemption: not eligible due to a terminating pod on the nominated node.",
         );
     }
-    let mut best: Option<(Victims, Cost)> = None;
+    let mut candidates = Vec::new();
     let limits = trial.profile.preemption;
     let enough = limits.map_or(0, |limits| (diagnosis.nodes * limits.percentage / 100).max(limits.absolute));
-    let mut found = 0;
     for index in &diagnosis.resolvable {
         if let Some((pods, violations)) = victims(trial, cycle, *index) {
-            let cost = Cost::of(&pods, violations);
-            if best.as_ref().is_none_or(|(_, least)| cost < *least) {
-                best = Some((Victims { node: table.row(*index).node.name.clone(), pods }, cost));
-            }
-            found += 1;
-            if found >= enough {
+            let victims = Victims { node: table.row(*index).node.name.clone(), pods };
+            candidates.push(Candidate { victims, violations });
+            if candidates.len() >= enough {
                 break;
             }
         }
     }
-    match best {
-        Some((victims, _)) => Preemption::Victims(victims),
-        None => Preemption::None(message(diagnosis)),
+    if candidates.is_empty() {
+        Preemption::None(message(diagnosis))
+    } else {
+        Preemption::Candidates(candidates)
     }
+}
+
+/// The victims whose end harms the least.
+pub fn choose(candidates: Vec<Candidate>) -> Option<Victims> {
+    let cost = |candidate: &Candidate| Cost::of(&candidate.victims.pods, candidate.violations);
+    candidates.into_iter().min_by_key(cost).map(|candidate| candidate.victims)
 }
 
 fn message(diagnosis: &Diagnosis) -> String {

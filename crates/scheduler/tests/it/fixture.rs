@@ -72,7 +72,11 @@ pub enum Result {
 
 impl Fixture {
     pub fn new(nodes: impl IntoIterator<Item = Arc<Node>>) -> Fixture {
-        let profiles = Configuration::default().profiles().unwrap();
+        Fixture::with(&Configuration::default(), nodes)
+    }
+
+    pub fn with(configuration: &Configuration, nodes: impl IntoIterator<Item = Arc<Node>>) -> Fixture {
+        let profiles = configuration.profiles().unwrap();
         let mut core = Core::new(profiles, Backoff::default(), 7);
         for node in nodes {
             core.set_node(&node, None, Duration::ZERO);
@@ -104,6 +108,7 @@ impl Fixture {
             Some(Attempt::Unschedulable { message, .. } | Attempt::Failed { message, .. }) => {
                 Result::Message(message)
             }
+            Some(Attempt::Ask(_)) => panic!("there are no extenders"),
             Some(Attempt::Skipped) | None => Result::Nothing,
         }
     }

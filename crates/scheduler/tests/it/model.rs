@@ -7,6 +7,8 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use scheduler::cluster::{Pod, Symbol};
+use scheduler::config::Configuration;
+use scheduler::core::inquiry::{Answer, Inquiry, Question, Verdicts};
 use scheduler::core::waiting::Rejection;
 use scheduler::core::{Attempt, Binding};
 use scheduler::plugins::Victims;
@@ -22,6 +24,8 @@ struct World {
     /// What the API server has, by UID.
     pods: BTreeMap<String, Arc<Pod>>,
     binding: Vec<Binding>,
+    /// Extenders are being asked.
+    asked: Vec<Inquiry>,
     preempting: Vec<(Arc<Pod>, Victims)>,
     nodes: BTreeMap<&'static str, Arc<scheduler::cluster::Node>>,
 }
@@ -45,7 +49,10 @@ fn check(fixture: &Fixture, world: &World) {
     let mut queued = 0;
     for (uid, pod) in &world.pods {
         let is_queued = fixture.core.queue.place_of(uid).is_some();
-        queued += usize::from(is_queued);
+        let is_asked = fixture.core.queue.place_of(uid) == Some("asked");
+        queued += usize::from(is_queued && !is_asked);
+        let inquiries = world.asked.iter().filter(|inquiry| *inquiry.pod.uid == **uid).count();
+        assert!(!is_asked || inquiries > 0, "{uid} waits for no answer");
         let in_binding = world.binding.iter().any(|binding| *binding.entry.pod.uid == **uid);
         let is_placed = fixture.core.table.node_of(uid).is_some();
         assert!(!(is_queued && is_placed), "{uid} is queued and placed");
@@ -98,13 +105,17 @@ fn step(fixture: &mut Fixture, world: &mut World, random: &mut SmallRng) {
                 fixture.core.remove_pod(&old, fixture.now);
             }
         }
-        40..70 => match fixture.core.attempt(fixture.now) {
-            Some(Attempt::Bind(binding)) => world.binding.push(*binding),
-            Some(Attempt::Unschedulable { pod, victims: Some(victims), .. }) => {
-                world.preempting.push((pod, victims));
+        40..65 => {
+            if let Some(attempt) = fixture.core.attempt(fixture.now) {
+                went_on(world, attempt);
             }
-            _ => {}
-        },
+        }
+        65..70 if !world.asked.is_empty() => {
+            let inquiry = world.asked.swap_remove(random.random_range(0..world.asked.len()));
+            let answer = an_answer(&inquiry, random);
+            let attempt = fixture.core.resume(inquiry, answer, fixture.now);
+            went_on(world, attempt);
+        }
         70..80 if !world.binding.is_empty() => {
             let binding = world.binding.swap_remove(random.random_range(0..world.binding.len()));
             let uid = binding.entry.pod.uid.clone();
@@ -150,6 +161,37 @@ fn step(fixture: &mut Fixture, world: &mut World, random: &mut SmallRng) {
     }
 }
 
+fn went_on(world: &mut World, attempt: Attempt) {
+    match attempt {
+        Attempt::Bind(binding) => world.binding.push(*binding),
+        Attempt::Ask(inquiry) => world.asked.push(*inquiry),
+        Attempt::Unschedulable { pod, victims: Some(victims), .. } => world.preempting.push((pod, victims)),
+        _ => {}
+    }
+}
+
+/// Each node and candidate with even odds, or an error.
+fn an_answer(inquiry: &Inquiry, random: &mut SmallRng) -> Answer {
+    let is_error = random.random_bool(0.1);
+    let nodes = match &inquiry.question {
+        Question::Promised(node) => std::slice::from_ref(node),
+        Question::Nodes(nodes) => nodes.as_slice(),
+        Question::Victims(candidates) => {
+            let kept = candidates.iter().filter(|_| random.random_bool(0.5)).cloned().collect();
+            return Answer::Victims(if is_error { Err("no".into()) } else { Ok(kept) });
+        }
+    };
+    let mut verdicts = Verdicts::default();
+    for node in nodes {
+        match random.random_range(0..4) {
+            0 => _ = verdicts.failed.insert(node.clone(), ("no".into(), random.random_bool(0.5))),
+            1 => {}
+            _ => verdicts.kept.push(node.clone()),
+        }
+    }
+    Answer::Nodes(if is_error { Err("no".into()) } else { Ok(verdicts) })
+}
+
 fn a_pod_of(world: &World, random: &mut SmallRng) -> Option<Arc<Pod>> {
     let at = random.random_range(0..world.pods.len().max(1));
     world.pods.values().nth(at).cloned()
@@ -157,7 +199,11 @@ fn a_pod_of(world: &World, random: &mut SmallRng) -> Option<Arc<Pod>> {
 
 fn run(seed: u64, steps: usize) {
     let mut random = SmallRng::seed_from_u64(seed);
-    let mut fixture = Fixture::new([]);
+    // Every other world has an extender.
+    let extenders = json!([{"urlPrefix": "http://x", "filterVerb": "f", "preemptVerb": "p"}]);
+    let extenders = if seed.is_multiple_of(2) { extenders } else { json!([]) };
+    let configuration: Configuration = serde_json::from_value(json!({ "extenders": extenders })).unwrap();
+    let mut fixture = Fixture::with(&configuration, []);
     let mut world = World::default();
     for _ in 0..steps {
         step(&mut fixture, &mut world, &mut random);
