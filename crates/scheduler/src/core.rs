@@ -16,7 +16,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use rustc_hash::FxHashMap;
 
-use crate::cluster::facts::storage::{Capacity, Claim, Class, CsiDriver, CsiNode, Volume};
+use crate::cluster::facts::storage::{Attachment, Capacity, Claim, Class, CsiDriver, CsiNode, Volume};
 use crate::cluster::{Namespace, Node, Pod, Row, Symbol, Table};
 use crate::framework::{Change, Cycle, Diagnosis, Point, Refusal};
 use crate::metrics::{self, Ended};
@@ -191,6 +191,11 @@ impl Core {
     pub fn set_capacity(&mut self, capacity: &Arc<Capacity>, now: Duration) {
         self.table.facts.capacities.insert(capacity.key.clone(), capacity.clone());
         self.changed(&Change::Csi, now);
+    }
+
+    pub fn remove_attachment(&mut self, attachment: &Attachment, now: Duration) {
+        self.table.facts.remove_attachment(attachment);
+        self.changed(&Change::Detached, now);
     }
 
     fn changed(&mut self, change: &Change<'_>, now: Duration) {

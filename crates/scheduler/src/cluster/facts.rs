@@ -15,7 +15,7 @@ use super::Symbol;
 pub use assumed::Assumed;
 pub use budget::Budget;
 use selectors::Selectors;
-use storage::{Capacity, Claim, Class, CsiDriver, CsiNode, Volume};
+use storage::{Attachment, Capacity, Claim, Class, CsiDriver, CsiNode, Volume};
 
 #[derive(Debug, Default)]
 pub struct Facts {
@@ -26,6 +26,8 @@ pub struct Facts {
     pub csi_nodes: FxHashMap<Symbol, Arc<CsiNode>>,
     pub csi_drivers: FxHashMap<Symbol, Arc<CsiDriver>>,
     pub capacities: FxHashMap<Key, Arc<Capacity>>,
+    /// By node and name.
+    attachments: FxHashMap<Symbol, FxHashMap<Symbol, Arc<Attachment>>>,
     pub selectors: Selectors,
     /// By namespace.
     budgets: FxHashMap<Symbol, FxHashMap<Key, Arc<Budget>>>,
@@ -58,6 +60,29 @@ impl Facts {
     pub fn volumes_of(&self, class: &Symbol) -> impl Iterator<Item = &Arc<Volume>> {
         let names = self.volumes_by_class.get(class).into_iter().flatten();
         names.filter_map(|name| self.volumes.get(name))
+    }
+
+    pub fn set_attachment(&mut self, attachment: &Arc<Attachment>) {
+        let of_node = self.attachments.entry(attachment.node.clone()).or_default();
+        of_node.insert(attachment.name.clone(), attachment.clone());
+    }
+
+    pub fn remove_attachment(&mut self, attachment: &Attachment) {
+        if let Some(of_node) = self.attachments.get_mut(&attachment.node) {
+            of_node.remove(&attachment.name);
+            if of_node.is_empty() {
+                self.attachments.remove(&attachment.node);
+            }
+        }
+    }
+
+    /// CSI volumes that are attached to a node: driver and handle.
+    pub fn attached(&self, node: &Symbol) -> impl Iterator<Item = (Symbol, Symbol)> {
+        let attachments = self.attachments.get(node).into_iter().flat_map(FxHashMap::values);
+        attachments.filter(|attachment| !attachment.driver.is_empty()).filter_map(|attachment| {
+            let (_, handle) = self.volumes.get(&attachment.volume)?.csi.as_ref()?;
+            Some((attachment.driver.clone(), handle.clone()))
+        })
     }
 
     pub fn set_budget(&mut self, budget: &Arc<Budget>) {

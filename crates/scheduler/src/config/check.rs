@@ -117,6 +117,15 @@ impl ProfileConfiguration {
                     ));
                 }
             }
+            if let Some(value) = number("bindTimeoutSeconds").filter(|value| *value < 0) {
+                errors.push(format!(
+                    "{place}bindTimeoutSeconds: Invalid value: {value}: invalid BindTimeoutSeconds, should not be a negative value"
+                ));
+            }
+            for path in ["shape", "scoringStrategy.requestedToCapacityRatio.shape"] {
+                let shape = config.args.pointer(&format!("/{}", path.replace('.', "/")));
+                check_shape(shape.and_then(Value::as_array), &format!("{place}{path}"), errors);
+            }
             let weight = given.get("hardPodAffinityWeight").and_then(Value::as_i64).unwrap_or(0);
             if !(0..=100).contains(&weight) {
                 errors.push(format!(
@@ -125,5 +134,29 @@ impl ProfileConfiguration {
             }
         }
         Ok(())
+    }
+}
+
+/// Points of a function of utilization; none where the default holds.
+fn check_shape(shape: Option<&Vec<Value>>, path: &str, errors: &mut Vec<String>) {
+    let Some(shape) = shape else { return };
+    let number = |point: &Value, field: &str| point.get(field).and_then(Value::as_i64).unwrap_or_default();
+    let utilizations: Vec<i64> = shape.iter().map(|point| number(point, "utilization")).collect();
+    if let Some(at) = utilizations.windows(2).position(|pair| pair[0] >= pair[1]) {
+        errors.push(format!(
+            "{path}[{}].utilization: Invalid value: {}: values must be sorted in increasing order",
+            at + 1,
+            utilizations[at + 1]
+        ));
+    }
+    for (at, point) in shape.iter().enumerate() {
+        for (field, most) in [("utilization", 100), ("score", 10)] {
+            let value = number(point, field);
+            if !(0..=most).contains(&value) {
+                errors.push(format!(
+                    "{path}[{at}].{field}: Invalid value: {value}: not in valid range [0, {most}]"
+                ));
+            }
+        }
     }
 }

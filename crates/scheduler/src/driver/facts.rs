@@ -12,7 +12,7 @@ use crate::cluster::facts::Budget;
 use crate::cluster::facts::selectors::{
     ReplicaSetView, ReplicationControllerView, ServiceView, StatefulSetView,
 };
-use crate::cluster::facts::storage::{Capacity, Class, CsiDriver, CsiNode};
+use crate::cluster::facts::storage::{Attachment, Capacity, Class, CsiDriver, CsiNode};
 use crate::cluster::pod::OwnerKind;
 use crate::core::Core;
 use crate::framework::{Handle, Subject};
@@ -52,6 +52,24 @@ impl Feed {
     }
 }
 
+/// Follows volumes that are attached: the end of one may help pods.
+fn follow_attachments(feed: &Feed, informer: &Informer<Attachment>) -> Synced {
+    let own = feed.clone();
+    informer.on_event(move |event| {
+        let mut core = own.core.lock();
+        match event {
+            Event::Added(attachment) | Event::Modified { new: attachment, .. } => {
+                core.table.facts.set_attachment(attachment);
+            }
+            Event::Deleted(attachment) => core.remove_attachment(attachment, own.started.elapsed()),
+        }
+        drop(core);
+        own.wake.notify_one();
+    });
+    let informer = informer.clone();
+    Box::new(move || informer.has_synced())
+}
+
 /// Follows all facts; returns how to see whether each of their caches is filled.
 pub fn follow(informers: &Informers, handle: &Handle, feed: &Feed) -> Vec<Synced> {
     let (claims, volumes) = (handle.changes.clone(), handle.changes.clone());
@@ -64,6 +82,7 @@ pub fn follow(informers: &Informers, handle: &Handle, feed: &Feed) -> Vec<Synced
         }
     });
     vec![
+        follow_attachments(feed, &informers.all()),
         feed.follow(&handle.claims, Core::set_claim, |core, claim| {
             core.table.facts.claims.remove(&claim.key)
         }),

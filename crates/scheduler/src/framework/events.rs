@@ -33,6 +33,9 @@ impl Events {
     /// Drivers, and how much they can provision.
     pub const CSI: Events = Events(1 << 20);
 
+    /// A volume is no longer attached to a node.
+    pub const DETACHED: Events = Events(1 << 21);
+
     pub fn intersects(self, other: Events) -> bool {
         self.0 & other.0 != 0
     }
@@ -72,6 +75,7 @@ pub enum Change<'a> {
     Class(&'a Class),
     CsiNode,
     Csi,
+    Detached,
     /// A placed pod asks for other amounts than before.
     PodScaled {
         row: &'a Row,
@@ -109,6 +113,7 @@ impl Change<'_> {
             Change::Class(_) => Events::CLASS,
             Change::CsiNode => Events::CSI_NODE,
             Change::Csi => Events::CSI,
+            Change::Detached => Events::DETACHED,
         }
     }
 
@@ -126,6 +131,7 @@ impl Change<'_> {
             Change::Class(_) => "StorageClassAdd",
             Change::CsiNode => "CSINodeUpdate",
             Change::Csi => "CSIStorageCapacityUpdate",
+            Change::Detached => "VolumeAttachmentDelete",
         }
     }
 }

@@ -56,9 +56,16 @@ struct Ratio {
 }
 
 #[derive(Deserialize)]
-struct ShapePoint {
+pub(super) struct ShapePoint {
     utilization: i64,
     score: i64,
+}
+
+impl ShapePoint {
+    /// The score is configured on a scale to ten.
+    pub(super) fn scaled(&self) -> (i64, i64) {
+        (self.utilization, self.score * MAX_SCORE / 10)
+    }
 }
 
 fn weighted(resources: Option<Vec<Weighted>>) -> Vec<(Resource, i64)> {
@@ -92,9 +99,7 @@ pub fn make(value: &Value) -> Result<Arc<dyn Plugin>, String> {
                         .into(),
                 );
             }
-            // Configured on a scale to ten.
-            let points = shape.iter().map(|point| (point.utilization, point.score * MAX_SCORE / 10));
-            Strategy::RequestedToCapacityRatio(points.collect())
+            Strategy::RequestedToCapacityRatio(shape.iter().map(ShapePoint::scaled).collect())
         }
         other => return Err(format!("scoringStrategy.type: unsupported value {other:?}")),
     };
@@ -187,7 +192,7 @@ fn usage(pod: &Pod, view: NodeView<'_>, resource: &Resource) -> (i64, i64) {
     }
 }
 
-fn interpolate(points: &[(i64, i64)], at: i64) -> i64 {
+pub(super) fn interpolate(points: &[(i64, i64)], at: i64) -> i64 {
     let after = points.iter().position(|(utilization, _)| at <= *utilization);
     match after {
         Some(0) => points[0].1,

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use scheduler::cluster::Pod;
-use scheduler::cluster::facts::storage::{Capacity, Claim, Class, CsiDriver, CsiNode, Volume};
+use scheduler::cluster::facts::storage::{Attachment, Capacity, Claim, Class, CsiDriver, CsiNode, Volume};
+use scheduler::config::Configuration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -254,4 +255,82 @@ fn a_node_takes_so_many_volumes_of_a_driver() {
     assert_eq!(fixture.schedule(&using("p2", &["c2"])), Result::Node("b"));
     let message = "0/2 nodes are available: 2 node(s) exceed max volume count. preemption: 0/2 nodes are available: 2 No preemption victims found for incoming pod.";
     assert_eq!(fixture.schedule(&using("p3", &["c3"])), no(message));
+}
+
+fn limit(name: &str, driver: &str, count: i64) -> Arc<CsiNode> {
+    object(
+        json!({"metadata": {"name": name}, "spec": {"drivers": [{"name": driver, "allocatable": {"count": count}}]}}),
+    )
+}
+
+#[test]
+fn attached_volumes_count_where_no_pod_uses_them() {
+    let mut fixture = Fixture::new([node("a", "4", json!({}))]);
+    fixture.core.set_csi_node(&limit("a", "csi", 2), fixture.now);
+    for name in ["1", "2"] {
+        let mut csi = volume(name, "1Gi", Value::Null);
+        csi["spec"]["csi"] = json!({"driver": "csi", "volumeHandle": name});
+        fixture.volume(csi);
+        fixture.claim(bound(&format!("c{name}"), name));
+    }
+    let attachment = |name: &str, driver: &str, volume: &str| {
+        object::<Attachment>(json!({"metadata": {"name": name}, "spec": {"attacher": driver, "nodeName": "a",
+            "source": {"persistentVolumeName": volume}}}))
+    };
+    // One that a pod uses as well counts once; one of another driver, or of no volume, not at all.
+    fixture.add(&on(&using("p1", &["c1"]), "a"));
+    for (name, driver, volume) in [("x1", "csi", "1"), ("x2", "other", "2"), ("x3", "csi", "gone")] {
+        fixture.core.table.facts.set_attachment(&attachment(name, driver, volume));
+    }
+    assert_eq!(fixture.schedule(&using("p2", &["c2"])), Result::Node("a"));
+    fixture.bind_fails(false);
+
+    let mut left = volume("3", "1Gi", Value::Null);
+    left["spec"]["csi"] = json!({"driver": "csi", "volumeHandle": "3"});
+    fixture.volume(left);
+    let attached = attachment("x4", "csi", "3");
+    fixture.core.table.facts.set_attachment(&attached);
+    fixture.wait(20_000);
+    assert!(
+        matches!(fixture.next(), Result::Message(message) if message.contains("exceed max volume count"))
+    );
+    fixture.wait(20_000);
+    fixture.core.remove_attachment(&attached, fixture.now);
+    assert_eq!(fixture.next(), Result::Node("a"));
+}
+
+#[test]
+fn a_driver_may_ask_for_nodes_that_have_it() {
+    let mut fixture = Fixture::new([node("a", "4", json!({})), node("b", "2", json!({}))]);
+    fixture.core.set_class(&object::<Class>(class("late", "csi", "WaitForFirstConsumer")), fixture.now);
+    let driver = json!({"metadata": {"name": "csi"}, "spec": {"preventPodSchedulingIfMissing": true}});
+    fixture.core.set_csi_driver(&object::<CsiDriver>(driver), fixture.now);
+    fixture.claim(claim("c", json!({"storageClassName": "late"})));
+    fixture.core.set_csi_node(&limit("a", "other", 1), fixture.now);
+    let message = "0/2 nodes are available: 2 csi CSI driver is not installed on the node. preemption: 0/2 nodes are available: 2 No preemption victims found for incoming pod.";
+    assert_eq!(fixture.schedule(&using("p", &["c"])), no(message));
+    fixture.wait(20_000);
+    fixture.core.set_csi_node(&limit("b", "csi", 1), fixture.now);
+    assert_eq!(fixture.next(), Result::Node("b"));
+}
+
+#[test]
+fn nodes_with_more_storage_left_are_better_unless_it_is_to_be_filled_up() {
+    let filling = json!({"profiles": [{"pluginConfig": [{"name": "VolumeBinding", "args": {
+        "shape": [{"utilization": 0, "score": 0}, {"utilization": 100, "score": 10}]}}]}]});
+    for (configuration, expect) in [(json!({}), "b"), (filling, "a")] {
+        let configuration: Configuration = serde_json::from_value(configuration).unwrap();
+        let nodes = ["a", "b", "c"].map(|name| node(name, "4", json!({})));
+        let mut fixture = Fixture::with(&configuration, nodes);
+        fixture.core.set_class(&object::<Class>(class("late", "csi", "WaitForFirstConsumer")), fixture.now);
+        let driver = json!({"metadata": {"name": "csi"}, "spec": {"storageCapacity": true}});
+        fixture.core.set_csi_driver(&object::<CsiDriver>(driver), fixture.now);
+        for (name, size) in [("a", "2Gi"), ("b", "10Gi"), ("c", "4Gi")] {
+            let capacity = json!({"metadata": {"namespace": "x", "name": name}, "storageClassName": "late",
+                "capacity": size, "nodeTopology": {"matchLabels": {"kubernetes.io/hostname": name}}});
+            fixture.core.set_capacity(&object::<Capacity>(capacity), fixture.now);
+        }
+        fixture.claim(claim("c", json!({"storageClassName": "late"})));
+        assert_eq!(fixture.schedule(&using("p", &["c"])), Result::Node(expect));
+    }
 }

@@ -159,6 +159,8 @@ pub struct CsiDriver {
     pub name: Symbol,
     /// The driver reports how much it can still provision.
     pub reports_capacity: bool,
+    /// Pods with its volumes go only to nodes that have the driver.
+    pub must_be_on_node: bool,
 }
 
 impl View for CsiDriver {
@@ -172,6 +174,8 @@ pub struct Capacity {
     pub class: Symbol,
     /// Size of the largest volume, in bytes.
     pub largest: Option<i64>,
+    /// All that is left, in bytes.
+    pub total: Option<i64>,
     nodes: Option<Selector>,
 }
 
@@ -183,4 +187,18 @@ impl Capacity {
     pub fn reaches(&self, node: &Node) -> bool {
         self.nodes.as_ref().is_some_and(|nodes| nodes.matches_with(|key| node.labels.find(key)))
     }
+}
+
+/// A volume that a driver attaches to a node, or has attached.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(from = "raw::RawAttachment")]
+pub struct Attachment {
+    pub name: Symbol,
+    pub node: Symbol,
+    pub driver: Symbol,
+    pub volume: Symbol,
+}
+
+impl View for Attachment {
+    type Of = k8s_openapi::api::storage::v1::VolumeAttachment;
 }

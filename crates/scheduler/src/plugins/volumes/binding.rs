@@ -3,11 +3,14 @@
 
 mod write;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::Value;
 
+use super::super::fit::{ShapePoint, interpolate};
 use super::{claim, uses};
 use crate::cluster::Facts;
 use crate::cluster::facts::storage::{Capacity, Claim, ClaimReference, Class, Volume};
@@ -21,11 +24,31 @@ const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
 
 pub struct VolumeBinding {
     timeout: Duration,
+    /// Points of (utilization in percent, score).
+    shape: Vec<(i64, i64)>,
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Arguments {
+    bind_timeout_seconds: u64,
+    shape: Vec<ShapePoint>,
+}
+
+impl Default for Arguments {
+    fn default() -> Self {
+        Arguments { bind_timeout_seconds: 600, shape: Vec::new() }
+    }
+}
+
+/// The fuller, the worse.
+const SHAPE: [(i64, i64); 2] = [(0, 100), (100, 0)];
+
 pub fn make(arguments: &Value) -> Result<Arc<dyn Plugin>, String> {
-    let seconds = arguments.get("bindTimeoutSeconds").and_then(Value::as_u64).unwrap_or(600);
-    Ok(Arc::new(VolumeBinding { timeout: Duration::from_secs(seconds) }))
+    let arguments = Option::<Arguments>::deserialize(arguments).map_err(|error| error.to_string())?;
+    let Arguments { bind_timeout_seconds, shape } = arguments.unwrap_or_default();
+    let shape = if shape.is_empty() { SHAPE.into() } else { shape.iter().map(ShapePoint::scaled).collect() };
+    Ok(Arc::new(VolumeBinding { timeout: Duration::from_secs(bind_timeout_seconds), shape }))
 }
 
 /// The pod's claims, and what they may be bound to.
@@ -169,11 +192,20 @@ impl Waiting {
     }
 
     fn has_capacity(&self, node: &Node) -> bool {
-        let (Some(capacities), Some(size)) = (&self.capacities, self.claim.size) else { return true };
-        capacities
-            .iter()
-            .any(|capacity| capacity.largest.is_some_and(|largest| largest >= size) && capacity.reaches(node))
+        self.capacities.is_none() || self.claim.size.is_none() || self.capacity(node).is_some()
     }
+
+    /// Storage at the node that takes the claim.
+    fn capacity(&self, node: &Node) -> Option<&Capacity> {
+        let (capacities, size) = (self.capacities.as_ref()?, self.claim.size?);
+        let takes = |capacity: &Capacity| capacity.largest.is_some_and(|largest| largest >= size);
+        capacities.iter().map(Arc::as_ref).find(|capacity| takes(capacity) && capacity.reaches(node))
+    }
+}
+
+/// In percent.
+fn share(part: i64, all: i64) -> i64 {
+    (i128::from(part) * 100 / i128::from(all)) as i64
 }
 
 /// Whether the claim may be bound to the volume, wherever the pod goes.
@@ -204,7 +236,7 @@ impl Plugin for VolumeBinding {
     }
 
     fn points(&self) -> &'static [Point] {
-        &[Point::PreFilter, Point::Filter, Point::Reserve, Point::PreBind]
+        &[Point::PreFilter, Point::Filter, Point::PreScore, Point::Score, Point::Reserve, Point::PreBind]
     }
 
     fn pre_filter(&self, own: usize, cycle: &mut Cycle, pod: &Pod, table: &Table) -> PreFilter {
@@ -226,6 +258,38 @@ impl Plugin for VolumeBinding {
             reasons: Reasons::Many(reasons.into_iter().map(Reason::Text).collect()),
             unresolvable: true,
         })
+    }
+
+    fn pre_score(&self, own: usize, cycle: &mut Cycle, _: &Pod, _: &Table, _: &[usize]) -> bool {
+        cycle.state::<State>(own).is_some_and(|state| !state.waiting.is_empty())
+    }
+
+    /// How much of what the node offers for the claims they would take, class by class.
+    fn score(&self, own: usize, cycle: &Cycle, _: &Pod, view: NodeView<'_>) -> i64 {
+        let Some(state) = cycle.state::<State>(own) else { return 0 };
+        let Ok(chosen) = state.judge(view.node) else { return 0 };
+        let mut classes: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
+        for (claim, volume) in &chosen.bindings {
+            let (requested, capacity) = classes.entry(claim.class.as_str()).or_default();
+            *requested += claim.size.unwrap_or(0);
+            *capacity += volume.size;
+        }
+        if chosen.bindings.is_empty() {
+            for waiting in &state.waiting {
+                let Some(total) = waiting.capacity(view.node).and_then(|own| own.total) else { continue };
+                let (requested, capacity) = classes.entry(waiting.claim.class.as_str()).or_default();
+                *requested += waiting.claim.size.unwrap_or(0);
+                *capacity = total;
+            }
+        }
+        let scores = classes.values().map(|(requested, capacity)| match *capacity {
+            0 => interpolate(&self.shape, 100),
+            capacity if *requested > capacity => interpolate(&self.shape, 100),
+            capacity => interpolate(&self.shape, share(*requested, capacity)),
+        });
+        let (sum, count) = (scores.sum::<i64>(), classes.len() as i64);
+        // Rounded to the nearest.
+        if count == 0 { 0 } else { (2 * sum + count) / (2 * count) }
     }
 
     fn reserve(

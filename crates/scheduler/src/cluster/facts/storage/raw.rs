@@ -8,7 +8,8 @@ use machinery::labels::Selector;
 use serde::Deserialize;
 
 use super::{
-    BOUND_BY_CONTROLLER, Capacity, Claim, ClaimReference, Class, CsiDriver, CsiNode, SELECTED_NODE, Volume,
+    Attachment, BOUND_BY_CONTROLLER, Capacity, Claim, ClaimReference, Class, CsiDriver, CsiNode,
+    SELECTED_NODE, Volume,
 };
 use crate::cluster::Symbol;
 use crate::cluster::resources::Text;
@@ -230,11 +231,16 @@ pub(super) struct RawDriver {
 #[serde(rename_all = "camelCase", default)]
 struct DriverSpec {
     storage_capacity: bool,
+    prevent_pod_scheduling_if_missing: bool,
 }
 
 impl From<RawDriver> for CsiDriver {
     fn from(raw: RawDriver) -> CsiDriver {
-        CsiDriver { name: Symbol::new(&raw.metadata.name), reports_capacity: raw.spec.storage_capacity }
+        CsiDriver {
+            name: Symbol::new(&raw.metadata.name),
+            reports_capacity: raw.spec.storage_capacity,
+            must_be_on_node: raw.spec.prevent_pod_scheduling_if_missing,
+        }
     }
 }
 
@@ -253,8 +259,42 @@ impl From<RawCapacity> for Capacity {
         Capacity {
             key: raw.metadata.key(),
             class: Symbol::new(&raw.storage_class_name),
+            total: raw.capacity.as_ref().map(Text::value),
             largest: raw.maximum_volume_size.or(raw.capacity).as_ref().map(Text::value),
             nodes: raw.node_topology.as_ref().map(selector),
+        }
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct RawAttachment {
+    metadata: Metadata,
+    spec: AttachmentSpec,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct AttachmentSpec {
+    attacher: String,
+    node_name: String,
+    source: AttachmentSource,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct AttachmentSource {
+    persistent_volume_name: Option<String>,
+}
+
+impl From<RawAttachment> for Attachment {
+    fn from(raw: RawAttachment) -> Attachment {
+        let volume = raw.spec.source.persistent_volume_name.unwrap_or_default();
+        Attachment {
+            name: Symbol::new(&raw.metadata.name),
+            node: Symbol::new(&raw.spec.node_name),
+            driver: Symbol::new(&raw.spec.attacher),
+            volume: Symbol::new(&volume),
         }
     }
 }
