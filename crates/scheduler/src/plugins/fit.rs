@@ -300,22 +300,34 @@ impl Plugin for Balanced {
     }
 
     fn score(&self, _: usize, _: &Cycle, pod: &Pod, view: NodeView<'_>) -> i64 {
-        let fractions = self.resources.iter().filter_map(|name| {
-            let total = view.node.allocatable.get(name);
-            let requested = view.usage.requested.get(name) + pod.needs.requests.get(name);
-            (total > 0).then(|| (requested as f64 / total as f64).min(1.0))
-        });
-        let (mut count, mut sum, mut squares) = (0.0, 0.0, 0.0);
-        for fraction in fractions {
-            count += 1.0;
-            sum += fraction;
-            squares += fraction * fraction;
-        }
-        if count == 0.0 {
-            return 0;
-        }
-        let mean = sum / count;
-        let deviation = (squares / count - mean * mean).max(0.0).sqrt();
-        ((1.0 - deviation) * MAX_SCORE as f64) as i64
+        let fractions = |with_pod: bool| {
+            self.resources.iter().filter_map(move |name| {
+                let (total, wanted) = (view.node.allocatable.get(name), pod.needs.requests.get(name));
+                // What the pod does not ask for takes no part, but for the usual ones.
+                if total <= 0 || (wanted == 0 && matches!(name, Resource::Other(_))) {
+                    return None;
+                }
+                let used = view.usage.requested.get(name) + if with_pod { wanted } else { 0 };
+                Some((used as f64 / total as f64).min(1.0))
+            })
+        };
+        // How much better the balance becomes: around three quarters where it stays as it is.
+        MAX_SCORE / 2 + (MAX_SCORE / 2 + balance(fractions(true)) - balance(fractions(false))) / 2
     }
+}
+
+/// The less the fractions differ, the higher.
+fn balance(fractions: impl Iterator<Item = f64> + Clone) -> i64 {
+    let (mut first, count) = (fractions.clone(), fractions.clone().count());
+    let deviation = match (first.next(), first.next(), count) {
+        (Some(one), Some(other), 2) => ((one - other) / 2.0).abs(),
+        (Some(_), Some(_), _) => {
+            let count = count as f64;
+            let mean = fractions.clone().sum::<f64>() / count;
+            let squares: f64 = fractions.map(|fraction| (fraction - mean) * (fraction - mean)).sum();
+            (squares / count).sqrt()
+        }
+        _ => 0.0,
+    };
+    ((1.0 - deviation) * MAX_SCORE as f64) as i64
 }

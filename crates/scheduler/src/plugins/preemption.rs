@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::cluster::{Facts, NodeView, Pod, Symbol, Usage};
 use crate::core::profile::Trial;
-use crate::framework::{Cycle, Diagnosis, Plugin, Point, PreemptionLimits};
+use crate::framework::{Cycle, Diagnosis, Plugin, Point, PreemptionLimits, Reason, Reasons};
 
 pub struct DefaultPreemption(PreemptionLimits);
 
@@ -98,19 +98,27 @@ pub fn search(trial: &Trial<'_>, cycle: &mut Cycle, diagnosis: &Diagnosis) -> Pr
         );
     }
     let mut candidates = Vec::new();
+    let mut reasons: FxHashMap<Reason, usize> = FxHashMap::default();
     let limits = trial.profile.preemption;
     let enough = limits.map_or(0, |limits| (diagnosis.nodes * limits.percentage / 100).max(limits.absolute));
     for index in &diagnosis.resolvable {
-        if let Some((pods, violations)) = victims(trial, cycle, *index) {
-            let victims = Victims { node: table.row(*index).node.name.clone(), pods };
-            candidates.push(Candidate { victims, violations });
-            if candidates.len() >= enough {
-                break;
+        match victims(trial, cycle, *index) {
+            Ok((pods, violations)) => {
+                let victims = Victims { node: table.row(*index).node.name.clone(), pods };
+                candidates.push(Candidate { victims, violations });
+                if candidates.len() >= enough {
+                    break;
+                }
+            }
+            Err(own) => {
+                for reason in own.as_slice() {
+                    *reasons.entry(reason.clone()).or_default() += 1;
+                }
             }
         }
     }
     if candidates.is_empty() {
-        Preemption::None(message(diagnosis))
+        Preemption::None(message(diagnosis, reasons))
     } else {
         Preemption::Candidates(candidates)
     }
@@ -122,28 +130,26 @@ pub fn choose(candidates: Vec<Candidate>) -> Option<Victims> {
     candidates.into_iter().min_by_key(cost).map(|candidate| candidate.victims)
 }
 
-fn message(diagnosis: &Diagnosis) -> String {
-    let without = diagnosis.resolvable.len();
-    let mut parts = Vec::new();
-    if without > 0 {
-        parts.push(format!("{without} No preemption victims found for incoming pod"));
+/// `reasons` are those of nodes where preemption was tried.
+fn message(diagnosis: &Diagnosis, mut reasons: FxHashMap<Reason, usize>) -> String {
+    let others = diagnosis.nodes - diagnosis.resolvable.len();
+    if others > 0 {
+        reasons.insert(Reason::Text("Preemption is not helpful for scheduling"), others);
     }
-    if diagnosis.nodes > without {
-        parts.push(format!("{} Preemption is not helpful for scheduling", diagnosis.nodes - without));
-    }
+    let mut parts: Vec<String> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     parts.sort_unstable();
     format!("preemption: 0/{} nodes are available: {}.", diagnosis.nodes, parts.join(", "))
 }
 
-/// The fewest and least important pods to take away so that the pod fits; none when even all would not do.
-/// Also how many of them a disruption budget does not allow.
-fn victims(trial: &Trial<'_>, cycle: &mut Cycle, index: usize) -> Option<(Vec<Arc<Pod>>, usize)> {
+/// The fewest and least important pods to take away so that the pod fits, and how many of them a disruption budget does
+/// not allow; otherwise why even all would not do.
+fn victims(trial: &Trial<'_>, cycle: &mut Cycle, index: usize) -> Result<(Vec<Arc<Pod>>, usize), Reasons> {
     let row = trial.table.row(index);
     let priority = trial.pod.needs.priority;
     let lower = row.pods.values().filter(|other| other.needs.priority < priority);
     let mut lower: Vec<Arc<Pod>> = lower.cloned().collect();
     if lower.is_empty() {
-        return None;
+        return Err(Reasons::One(Reason::Text("No preemption victims found for incoming pod")));
     }
     let promised = trial.table.promised(index, trial.pod);
     let mut usage = row.usage.clone();
@@ -152,11 +158,12 @@ fn victims(trial: &Trial<'_>, cycle: &mut Cycle, index: usize) -> Option<(Vec<Ar
         trial.adjust(cycle, index, other, -1);
     }
     let fits = |usage: &Usage, cycle: &mut Cycle| {
-        trial.fits(cycle, NodeView { usage, ..trial.table.view(index) }, &promised).is_ok()
+        let view = NodeView { usage, ..trial.table.view(index) };
+        trial.fits(cycle, view, &promised).map_err(|(_, reject)| reject.reasons)
     };
     let found = fits(&usage, cycle);
     let mut violations = 0;
-    if found {
+    if found.is_ok() {
         // Give back as many as can stay, the most important first, and before all those of which a budget allows none.
         lower.sort_by(|one, two| {
             two.needs.priority.cmp(&one.needs.priority).then(one.started.cmp(&two.started))
@@ -166,7 +173,7 @@ fn victims(trial: &Trial<'_>, cycle: &mut Cycle, index: usize) -> Option<(Vec<Ar
         lower.retain(|other| {
             usage.add(other);
             trial.adjust(cycle, index, other, 1);
-            let stays = fits(&usage, cycle);
+            let stays = fits(&usage, cycle).is_ok();
             if !stays {
                 usage.remove(other);
                 trial.adjust(cycle, index, other, -1);
@@ -179,7 +186,7 @@ fn victims(trial: &Trial<'_>, cycle: &mut Cycle, index: usize) -> Option<(Vec<Ar
     for other in &lower {
         trial.adjust(cycle, index, other, 1);
     }
-    found.then_some((lower, violations))
+    found.map(|()| (lower, violations))
 }
 
 /// Whether the pod would fit onto a row without all pods that are less important.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::fixture::{Fixture, Result, cpu, node, pod};
+use crate::fixture::{Fixture, Result, cpu, node, on, pod};
 
 fn check(nodes: [(&str, Value); 2], spec: Value, expected: &'static str) {
     let nodes = nodes.map(|(name, extra)| node(name, "4", extra));
@@ -239,4 +239,16 @@ fn features_that_kubelets_declare() {
     let mut fixture = Fixture::new([node("a", "4", json!({}))]);
     let Result::Message(message) = fixture.schedule(&pod("p", json!({"spec": spec}))) else { panic!() };
     assert!(message.contains("1 node(s) didn't match Pod's required features"), "{message}");
+}
+
+#[test]
+fn a_node_whose_balance_becomes_better_is_preferred() {
+    let mut fixture = Fixture::new([node("a", "4", json!({})), node("b", "4", json!({}))]);
+    let asking = |name: &str, requests: Value| {
+        let containers = json!([{"name": "c", "image": "x", "resources": {"requests": requests}}]);
+        pod(name, json!({"spec": {"containers": containers}}))
+    };
+    fixture.add(&on(&asking("x", json!({"cpu": "2"})), "a"));
+    fixture.add(&on(&asking("y", json!({"cpu": "1", "memory": "1Gi"})), "b"));
+    assert_eq!(fixture.schedule(&asking("p", json!({"memory": "1Gi"}))), Result::Node("a"));
 }
