@@ -72,9 +72,17 @@ pub fn repeated_keys(bytes: &[u8]) -> Vec<String> {
     yaml::parse(bytes).map(|document| document.repeated).unwrap_or_default()
 }
 
+/// Objects and lists within each other; beyond it a document is refused. Whatever walks a value may recurse.
+pub const MAX_DEPTH: usize = 400;
+
 /// A document without a model. Errors are worded as upstream's scanner words them.
 pub fn untyped(bytes: &[u8]) -> Result<Tree, String> {
     node::parse_json(bytes).map(|node| node.to_tree())
+}
+
+/// An object as it is stored in JSON. The reader that is quick gives up on what is nested deeper than 128.
+pub fn stored(bytes: &[u8]) -> Result<Tree, serde_json::Error> {
+    serde_json::from_slice(bytes).or_else(|error| untyped(bytes).map_err(|_| error))
 }
 
 /// The error in text that should be a JSON object, if any.

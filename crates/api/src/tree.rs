@@ -49,6 +49,24 @@ impl Tree {
         matches!(self, Tree::Null)
     }
 
+    /// The values in it, itself included.
+    pub fn count(&self) -> usize {
+        match self {
+            Tree::Array(items) => 1 + items.iter().map(Tree::count).sum::<usize>(),
+            Tree::Object(members) => 1 + members.values().map(Tree::count).sum::<usize>(),
+            _ => 1,
+        }
+    }
+
+    /// Whether there are no more collections within each other than that.
+    pub fn is_within(&self, depth: usize) -> bool {
+        match self {
+            Tree::Array(items) => depth > 0 && items.iter().all(|item| item.is_within(depth - 1)),
+            Tree::Object(members) => depth > 0 && members.values().all(|value| value.is_within(depth - 1)),
+            _ => true,
+        }
+    }
+
     pub fn is_boolean(&self) -> bool {
         matches!(self, Tree::Bool(_))
     }

@@ -2,10 +2,8 @@
 
 use std::borrow::Cow;
 
+use super::MAX_DEPTH;
 use crate::tree::{Number, Object, Tree};
-
-/// Objects and lists within each other; beyond it a document is refused.
-const MAX_DEPTH: usize = 400;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Node<'a> {

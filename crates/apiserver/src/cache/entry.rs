@@ -84,7 +84,7 @@ impl Entry {
         // an object of a dry run has none
         let version = if revision == 0 { "" } else { version.format(revision) };
         if !envelope::is_enveloped(value) {
-            let mut tree: Tree = serde_json::from_slice(value).map_err(|error| failed(error.to_string()))?;
+            let mut tree = api::decode::stored(value).map_err(|error| failed(error.to_string()))?;
             let foreign = super::legacy::foreign(kind, &tree);
             if foreign.is_some() {
                 let entry = Entry::from_tree(kind, key, tree, revision)?;
@@ -201,7 +201,7 @@ impl Entry {
                 api::wire::object_to_tree(&frame[*object..], self.kind.message())
                     .map_err(|error| error.to_string())
             }
-            Encoded::Json(json) => serde_json::from_slice(json).map_err(|error| error.to_string()),
+            Encoded::Json(json) => api::decode::stored(json).map_err(|error| error.to_string()),
         };
         read.map_err(|cause| {
             let error = self.undecodable(cause);
@@ -229,7 +229,7 @@ impl Entry {
     pub fn converted(&self, kind: &Kind) -> Option<Tree> {
         let converted = self.converted.lock();
         let (_, json) = converted.iter().find(|(version, _)| *version == kind.version)?;
-        serde_json::from_slice(json).ok()
+        api::decode::stored(json).ok()
     }
 
     pub fn has_converted(&self, kind: &Kind) -> bool {

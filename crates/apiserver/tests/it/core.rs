@@ -81,7 +81,7 @@ impl Rig {
         let code = answer.status().as_u16();
         let bytes = answer.into_body().collect().await.unwrap().to_bytes();
         let tree =
-            serde_json::from_slice(&bytes).unwrap_or_else(|_| Tree::from(String::from_utf8_lossy(&bytes)));
+            api::decode::stored(&bytes).unwrap_or_else(|_| Tree::from(String::from_utf8_lossy(&bytes)));
         Answer { code, tree, warnings }
     }
 

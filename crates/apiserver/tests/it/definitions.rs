@@ -302,3 +302,22 @@ async fn who_scales_owns_the_field_that_the_scale_has() {
     assert_eq!(scale.len(), 1, "{owned}");
     assert_eq!(scale[0]["fieldsV1"], json!({"f:spec": {"f:size": {}}}));
 }
+
+#[tokio::test]
+async fn deep_objects_are_read_as_they_are_written() {
+    let rig = Rig::start().await;
+    let _tasks = follow(&rig).await;
+    let kept = json!({"any": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
+    rig.create(DEFINITIONS, definition("widgets", "Widget", json!([version("v1", true, kept)]))).await;
+    condition(&rig, "widgets.example.com", "Established", "True").await;
+    let mut deep = json!({"end": "here"});
+    for _ in 0..300 {
+        deep = json!({"d": deep});
+    }
+    rig.create(WIDGETS, widget("deep", json!({"any": deep}))).await;
+    let list = rig.get(WIDGETS).await.tree;
+    let found = (0..300).fold(&list["items"][0]["spec"]["any"], |tree, _| &tree["d"]);
+    assert_eq!(found["end"], "here");
+    let deleted = rig.json(Method::DELETE, &format!("{WIDGETS}/deep"), json!({})).await;
+    assert_eq!(deleted.code, 200);
+}

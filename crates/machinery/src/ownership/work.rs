@@ -15,13 +15,3 @@ pub fn of<T>(act: impl FnOnce() -> T) -> usize {
     act();
     STEPS.get() - before
 }
-
-/// The values in a tree.
-pub fn size(tree: &api::Tree) -> usize {
-    use api::Tree;
-    match tree {
-        Tree::Array(items) => 1 + items.iter().map(size).sum::<usize>(),
-        Tree::Object(members) => 1 + members.values().map(size).sum::<usize>(),
-        _ => 1,
-    }
-}

@@ -2,6 +2,7 @@
 //! `value` is null, and negative indices count from the end.
 
 use api::Tree;
+use api::decode::MAX_DEPTH;
 
 use super::{Error, Rejection};
 
@@ -21,6 +22,17 @@ struct Spent {
     copied: usize,
     /// Elements moved, and bytes of kept text read.
     moved: usize,
+    /// Something was put where it is nested too deep.
+    too_deep: bool,
+}
+
+impl Spent {
+    /// The value, where it may stand there: operations could nest what each of them has without end.
+    fn checked(&mut self, path: &[String], value: Tree) -> Option<Tree> {
+        let fits = MAX_DEPTH.checked_sub(path.len()).is_some_and(|left| value.is_within(left));
+        self.too_deep |= !fits;
+        fits.then_some(value)
+    }
 }
 
 pub fn json(target: &Tree, patch: &Tree) -> Result<Tree, Error> {
@@ -48,7 +60,11 @@ pub fn json(target: &Tree, patch: &Tree) -> Result<Tree, Error> {
     let mut result = target.clone();
     let mut spent = Spent::default();
     for operation in operations {
-        if apply(&mut result, operation, &mut spent).is_none() {
+        let applied = apply(&mut result, operation, &mut spent);
+        if spent.too_deep {
+            return Err(Error::TooLarge("exceeded max depth".to_owned()));
+        }
+        if applied.is_none() {
             return Err(Error::Rejected(rejection(&mut result, operation)));
         }
         if spent.moved > MAX_MOVED {
@@ -104,7 +120,7 @@ fn apply(document: &mut Tree, operation: &Tree, spent: &mut Spent) -> Option<()>
     match text("op")? {
         "add" => add(document, &path, value(), spent),
         "remove" => remove(document, &path, spent).map(drop),
-        "replace" => replace(document, &path, value()),
+        "replace" => replace(document, &path, spent.checked(&path, value())?),
         "test" => {
             let found = find(document, &path)?.unwrap_or(&Tree::Null);
             spent.moved += api::raw::kept(found).map_or(0, str::len);
@@ -113,6 +129,7 @@ fn apply(document: &mut Tree, operation: &Tree, spent: &mut Spent) -> Option<()>
         }
         "move" => {
             let taken = remove(document, &pointer(text("from")?)?, spent)?;
+            spent.moved += taken.count();
             add(document, &path, taken, spent)
         }
         "copy" => {
@@ -219,6 +236,7 @@ fn find<'t>(document: &'t Tree, path: &[String]) -> Option<Option<&'t Tree>> {
 }
 
 fn add(document: &mut Tree, path: &[String], value: Tree, spent: &mut Spent) -> Option<()> {
+    let value = spent.checked(path, value)?;
     match parent(document, path)? {
         (Tree::Object(map), key) => {
             map.insert(key.to_owned(), value);

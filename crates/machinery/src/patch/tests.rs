@@ -234,3 +234,29 @@ fn strategic_patches_that_contradict_the_model() {
         "merging lists cannot yet be specified in the patch",
     );
 }
+
+#[test]
+fn operations_do_not_nest_without_end() {
+    let refused = |patch: &Tree| {
+        let target = json!({"a": {"x": 1}, "l": [1]});
+        assert_eq!(super::json(&target, patch), Err(Error::TooLarge("exceeded max depth".to_owned())));
+    };
+    let copies = (0..500).map(|_| json!({"op": "copy", "from": "/a", "path": "/a/x"}));
+    refused(&Tree::Array(copies.collect()));
+    let mut deep = Tree::from(1);
+    for _ in 0..300 {
+        deep = json!({"d": deep});
+    }
+    let below = "/d".repeat(299);
+    refused(
+        &json!([{"op": "add", "path": "/a/d", "value": deep}, {"op": "add", "path": format!("/a/d{below}"), "value": deep}]),
+    );
+    refused(
+        &json!([{"op": "add", "path": "/a/d", "value": deep}, {"op": "replace", "path": format!("/a/d{below}/d"), "value": deep}]),
+    );
+    refused(
+        &json!([{"op": "add", "path": "/a/d", "value": deep}, {"op": "add", "path": "/b", "value": deep},
+        {"op": "move", "from": "/b", "path": format!("/a/d{below}/m")}]),
+    );
+    assert!(super::json(&json!({}), &json!([{"op": "add", "path": "/a", "value": deep}])).is_ok());
+}

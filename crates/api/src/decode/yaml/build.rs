@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use super::super::MAX_DEPTH;
 use super::super::node::{Node, Span};
 use super::Document;
 use super::events::{Content, Item};
@@ -11,26 +12,36 @@ use super::scalar::{self, Value};
 
 const MERGE: &str = "tag:yaml.org,2002:merge";
 
-/// Repeated keys that are named; of more nothing is said.
+/// Repeated keys that are named, and about how long all their names may be; of more nothing is said.
 const MAX_REPEATED: usize = 100;
+const MAX_REPEATED_BYTES: usize = 64 << 10;
+/// The text that aliases may stand for: as much as a whole body.
+const MAX_ALIASED: usize = 3 << 20;
 
 /// The value of a document that begins with the first node.
 pub(super) fn document(items: &[Item]) -> Result<Document, String> {
     if items.is_empty() {
         return Ok(Document { node: Node::Null, repeated: Vec::new() });
     }
-    let mut builder = Builder { items, standing: Vec::new(), repeated: Vec::new(), read: 0, aliased: 0 };
+    let mut builder = Builder { items, ..Builder::default() };
     let built = builder.value(0).map_err(|error| format!("yaml: {error}"))?;
     Ok(Document { node: node(built)?, repeated: builder.repeated })
 }
 
+#[derive(Default)]
 struct Builder<'i> {
     items: &'i [Item],
     /// Aliases that are being replaced.
     standing: Vec<usize>,
     repeated: Vec<String>,
+    /// Bytes of those.
+    repeated_bytes: usize,
     read: u64,
     aliased: u64,
+    /// Bytes of text that stands for aliases.
+    aliased_bytes: usize,
+    /// Collections that are open, those that aliases stand for included.
+    depth: usize,
 }
 
 /// A value whose keys still know what they are.
@@ -76,10 +87,22 @@ impl Builder<'_> {
     fn value(&mut self, place: usize) -> Result<Built, String> {
         self.count()?;
         match &self.items[place].content {
-            Content::Scalar(scalar) => scalar::resolved(scalar).map(Built::Scalar),
-            Content::Sequence(members) => {
-                members.iter().map(|place| self.value(*place)).collect::<Result<_, _>>().map(Built::Sequence)
+            Content::Scalar(scalar) => {
+                if !self.standing.is_empty() {
+                    self.aliased_bytes += scalar.text.len();
+                }
+                match self.aliased_bytes > MAX_ALIASED {
+                    true => Err(excessive()),
+                    false => scalar::resolved(scalar).map(Built::Scalar),
+                }
             }
+            Content::Sequence(members) => self.within(|builder| {
+                members
+                    .iter()
+                    .map(|place| builder.value(*place))
+                    .collect::<Result<_, _>>()
+                    .map(Built::Sequence)
+            }),
             Content::Mapping(_) => {
                 let mut members = Members::default();
                 self.mapping(place, &mut members)?;
@@ -98,9 +121,20 @@ impl Builder<'_> {
         let (read, aliased) = (self.read as f64, self.aliased as f64);
         let allowed = 0.99 - 0.89 * ((read - FEW) / (MANY - FEW)).clamp(0.0, 1.0);
         match self.aliased > 100 && self.read > 1000 && aliased / read > allowed {
-            true => Err("document contains excessive aliasing".to_owned()),
+            true => Err(excessive()),
             false => Ok(()),
         }
+    }
+
+    /// Reads what is in a collection.
+    fn within<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, String>) -> Result<T, String> {
+        if self.depth >= MAX_DEPTH {
+            return Err("exceeded max depth of 10000".to_owned());
+        }
+        self.depth += 1;
+        let value = read(self);
+        self.depth -= 1;
+        value
     }
 
     fn replaced<T>(
@@ -121,22 +155,26 @@ impl Builder<'_> {
     /// Adds the members of the mapping there.
     fn mapping(&mut self, place: usize, members: &mut Members) -> Result<(), String> {
         let Content::Mapping(places) = &self.items[place].content else { return Err(no_map()) };
-        for pair in places.chunks_exact(2) {
-            if is_merge(&self.items[pair[0]]) {
-                self.merge(pair[1], members)?;
-                continue;
-            }
-            let key = match self.value(pair[0])? {
-                Built::Scalar(key) => key,
-                other => return Err(format!("invalid map key: {}", shown(&other))),
-            };
-            let value = self.value(pair[1])?;
-            if members.place(&key).is_some() && self.repeated.len() < MAX_REPEATED {
-                let line = self.items[pair[1]].line;
-                self.repeated.push(format!("line {line}: key {} already set in map", go_syntax(&key)));
-            }
-            members.put(key, value);
+        self.within(|builder| places.chunks_exact(2).try_for_each(|pair| builder.member(pair, members)))
+    }
+
+    fn member(&mut self, pair: &[usize], members: &mut Members) -> Result<(), String> {
+        if is_merge(&self.items[pair[0]]) {
+            return self.merge(pair[1], members);
         }
+        let key = match self.value(pair[0])? {
+            Built::Scalar(key) => key,
+            other => return Err(format!("invalid map key: {}", shown(&other))),
+        };
+        let value = self.value(pair[1])?;
+        let is_named = self.repeated.len() < MAX_REPEATED && self.repeated_bytes < MAX_REPEATED_BYTES;
+        if is_named && members.place(&key).is_some() {
+            let line = self.items[pair[1]].line;
+            let text = format!("line {line}: key {} already set in map", go_syntax(&key));
+            self.repeated_bytes += text.len();
+            self.repeated.push(text);
+        }
+        members.put(key, value);
         Ok(())
     }
 
@@ -163,6 +201,10 @@ impl Builder<'_> {
             _ => Err(no_map()),
         }
     }
+}
+
+fn excessive() -> String {
+    "document contains excessive aliasing".to_owned()
 }
 
 fn no_map() -> String {

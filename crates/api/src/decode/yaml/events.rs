@@ -4,8 +4,7 @@ use std::collections::HashMap;
 
 use granit_parser::{ErrorKind as Kind, Event, Parser, ScalarStyle, ScanError, Span, StructureStyle, Tag};
 
-/// Collections within each other; more are refused before they are built.
-const MAX_DEPTH: usize = 400;
+use super::super::MAX_DEPTH;
 
 pub(super) struct Item {
     pub content: Content,

@@ -82,6 +82,19 @@ fn aliases_are_bounded() {
         text += &format!("{other}: &{other} [{}]\n", vec![format!("*{one}"); 10].join(","));
     }
     assert_eq!(json(&text), "yaml: document contains excessive aliasing");
+    // anchors within anchors: each is as deep as may be, and all of them deeper
+    let deep = |line: usize| match line {
+        0 => "x".to_owned(),
+        line => format!("*a{}", line - 1),
+    };
+    let line = |line: usize| format!("- &a{line} {}{}{}\n", "[".repeat(390), deep(line), "]".repeat(390));
+    let chained: String = (0..5).map(line).collect();
+    assert_eq!(json(&chained), "yaml: exceeded max depth of 10000");
+    // a long text that many aliases stand for
+    let long = format!("- &a {}\n{}", "x".repeat(200_000), "- *a\n".repeat(2000));
+    assert_eq!(json(&long), "yaml: document contains excessive aliasing");
+    let keys = format!("? {}\n: x\n", "k".repeat(60_000)).repeat(4);
+    assert_eq!(parse(keys.as_bytes()).unwrap().repeated.len(), 2);
     assert_eq!(json(&("[".repeat(500) + &"]".repeat(500))), "yaml: exceeded max depth of 10000");
 }
 
