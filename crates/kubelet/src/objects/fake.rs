@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::broadcast;
 
 type Named<T> = Mutex<HashMap<(String, String), Arc<T>>>;
@@ -19,6 +20,8 @@ pub struct Fake {
     secrets: Named<Secret>,
     trust_bundles: Mutex<Vec<Arc<ClusterTrustBundle>>>,
     certificate_requests: Named<PodCertificateRequest>,
+    /// Refuses requests of certificates.
+    pub refuses_certificates: AtomicBool,
     services: Mutex<Vec<Arc<Service>>>,
     changes: broadcast::Sender<Change>,
 }
@@ -30,6 +33,7 @@ impl Default for Fake {
             secrets: Mutex::default(),
             trust_bundles: Mutex::default(),
             certificate_requests: Mutex::default(),
+            refuses_certificates: AtomicBool::default(),
             services: Mutex::default(),
             changes: broadcast::Sender::new(16),
         }
@@ -116,6 +120,9 @@ impl Objects for Fake {
         &self,
         mut request: PodCertificateRequest,
     ) -> Result<PodCertificateRequest, Error> {
+        if self.refuses_certificates.load(Ordering::Relaxed) {
+            return Err(Error::Other("forbidden".into()));
+        }
         let number = self.certificate_requests.lock().len();
         request.metadata.name = Some(format!("req-{number}"));
         self.set_certificate_request(request.clone());

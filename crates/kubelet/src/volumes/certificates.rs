@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{Pod, PodCertificateProjection};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use parking_lot::Mutex;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, RsaKeySize};
+use tokio::sync::Semaphore;
 
 use super::trust;
 use crate::events::{Events, Warning};
@@ -23,6 +24,7 @@ const LOST: SignedDuration = SignedDuration::from_mins(10);
 const OVERDUE: SignedDuration = SignedDuration::from_mins(10);
 /// Pods that started together do not renew together.
 const JITTER_SECONDS: i64 = 300;
+const KEYS_AT_ONCE: usize = 2;
 
 /// Where a certificate stands in its pod: a volume and a source of it.
 #[derive(Clone, Copy)]
@@ -39,12 +41,16 @@ pub struct Certificates {
     node: String,
     events: Arc<Events>,
     kept: Mutex<HashMap<Key, Kept>>,
+    /// Keys that may be made at once.
+    making: Semaphore,
 }
 
 #[derive(Clone, Default)]
 struct Kept {
     issued: Option<Issued>,
     pending: Option<Pending>,
+    /// A key whose request could not be made.
+    made: Option<Made>,
     /// Why no further one is requested.
     ended: Option<String>,
 }
@@ -58,6 +64,9 @@ struct Issued {
     was_overdue: bool,
     was_expired: bool,
 }
+
+/// A new key, in PEM, and an empty request for a certificate that shows who has it, in DER.
+type Made = (String, Vec<u8>);
 
 #[derive(Clone)]
 struct Pending {
@@ -76,7 +85,8 @@ enum Answer {
 
 impl Certificates {
     pub fn new(node: &str, events: Arc<Events>) -> Certificates {
-        Certificates { node: node.to_owned(), events, kept: Mutex::default() }
+        let making = Semaphore::new(KEYS_AT_ONCE);
+        Certificates { node: node.to_owned(), events, kept: Mutex::default(), making }
     }
 
     /// The key and the chain, in PEM. One task at a time works on a pod's volumes.
@@ -135,7 +145,14 @@ impl Certificates {
         }
         let is_due = kept.issued.as_ref().is_none_or(|issued| now >= issued.renew);
         if kept.ended.is_none() && kept.pending.is_none() && is_due {
-            kept.pending = Some(self.request(objects, pod, source, now).await?);
+            let made = match kept.made.take() {
+                Some(made) => made,
+                None => self.make(&source.key_type).await?,
+            };
+            let request = self.request(objects, pod, source, made.1.clone()).await;
+            kept.made = request.is_err().then(|| made.clone());
+            let lost = now.checked_add(LOST + jitter()).unwrap_or(Timestamp::MAX);
+            kept.pending = Some(Pending { request: request?, key: made.0, lost });
         }
         Ok(())
     }
@@ -188,20 +205,26 @@ impl Certificates {
         }
     }
 
+    /// An RSA key takes seconds of a core.
+    async fn make(&self, kind: &str) -> Result<Made, Error> {
+        let kind = kind.to_owned();
+        // It is never closed.
+        let _permit = self.making.acquire().await.ok();
+        let made = tokio::task::spawn_blocking(move || generated(&kind)).await;
+        made.map_err(|error| Error::Other(error.to_string()))?.map_err(Error::Other)
+    }
+
+    /// The name of a new request.
     async fn request(
         &self,
         objects: &dyn Objects,
         pod: &Pod,
         source: &PodCertificateProjection,
-        now: Timestamp,
-    ) -> Result<Pending, Error> {
+        stub: Vec<u8>,
+    ) -> Result<String, Error> {
         let account =
             pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref()).unwrap_or("default");
         let (service_account_uid, node_uid) = objects.identities(namespace(pod), account).await?;
-        let kind = source.key_type.clone();
-        // An RSA key takes seconds.
-        let made = tokio::task::spawn_blocking(move || generated(&kind)).await;
-        let (key, stub) = made.map_err(|error| Error::Other(error.to_string()))?.map_err(Error::Other)?;
         let owner = OwnerReference {
             api_version: "v1".into(),
             kind: "Pod".into(),
@@ -231,8 +254,7 @@ impl Certificates {
             status: None,
         };
         let request = objects.request_certificate(request).await?;
-        let lost = now.checked_add(LOST + jitter()).unwrap_or(Timestamp::MAX);
-        Ok(Pending { request: request.metadata.name.unwrap_or_default(), key, lost })
+        Ok(request.metadata.name.unwrap_or_default())
     }
 }
 
@@ -254,8 +276,7 @@ fn answer(request: &PodCertificateRequest) -> Answer {
     Answer::None
 }
 
-/// A new key, in PEM, and an empty request for a certificate that shows who has it, in DER.
-fn generated(kind: &str) -> Result<(String, Vec<u8>), String> {
+fn generated(kind: &str) -> Result<Made, String> {
     let key = match kind {
         "RSA3072" => KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_3072),
         "RSA4096" => KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_4096),
@@ -393,6 +414,25 @@ mod tests {
                 format!("PodCertificateRequest ns/req-0 {was}, reason=\"Because\", message=\"so it is\"");
             assert_eq!(events.kept(), [(kind.to_owned(), message)]);
         }
+    }
+
+    #[tokio::test]
+    async fn a_refused_request_keeps_its_key() {
+        let (objects, pod) = (Fake::default(), pod());
+        let certificates = Certificates::new("node-1", Arc::new(Events::new(None)));
+        let source = serde_json::from_value(json!({"signerName": "e.com/s", "keyType": "RSA3072"})).unwrap();
+        let get =
+            async || certificates.get(&objects, Place { pod: &pod, volume: "v", index: 0 }, &source).await;
+        let made = || certificates.kept.lock().values().next().unwrap().made.clone();
+        objects.refuses_certificates.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(get().await.unwrap_err().to_string(), "forbidden");
+        let first = made().unwrap();
+        get().await.unwrap_err();
+        assert_eq!(made(), Some(first.clone()));
+        objects.refuses_certificates.store(false, std::sync::atomic::Ordering::Relaxed);
+        get().await.unwrap_err();
+        assert_eq!(made(), None);
+        assert_eq!(objects.certificate_requests()[0].spec.stub_pkc_s10_request.0, first.1);
     }
 
     #[test]
