@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use client::{Client, Informer, Key, View};
 use controllers::testing::{Cluster, Method};
@@ -89,9 +90,12 @@ async fn a_write_without_an_answer_is_not_repeated_before_its_outcome_is_known()
     cluster.quiet().await;
     assert_eq!((cluster.objects("configmaps").len(), rounds.load(Ordering::SeqCst)), (2, 1));
     cluster.resume("configmaps");
-    while rounds.load(Ordering::SeqCst) == 1 {
-        cluster.quiet().await;
-    }
+    let goes_on = async {
+        while rounds.load(Ordering::SeqCst) == 1 {
+            cluster.quiet().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), goes_on).await.expect("the key is never released");
     assert_eq!(cluster.objects("configmaps").len(), 2);
 }
 

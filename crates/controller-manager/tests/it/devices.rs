@@ -1,5 +1,7 @@
 //! Claims of devices.
 
+use std::time::Duration;
+
 use controllers::testing::Cluster;
 use controllers::views::{Pod, ResourceClaim, ResourceClaimTemplate};
 use serde_json::{Value, json};
@@ -42,6 +44,17 @@ async fn a_pods_claim_is_made_of_its_template_and_goes_when_the_pod_has_ended() 
 
     end(&cluster, &cluster.objects("pods")[0], "Succeeded");
     cluster.until("resourceclaims", <[Value]>::is_empty).await;
+    stays_quiet(&cluster).await;
+    assert!(cluster.objects("resourceclaims").is_empty());
+}
+
+/// Nothing that was done is done again, or taken back.
+async fn stays_quiet(cluster: &Cluster) {
+    let writes = || cluster.writes().into_iter().filter(|write| !write.contains("/events")).count();
+    tokio::time::timeout(Duration::from_secs(20), cluster.quiet()).await.expect("writes that never end");
+    let before = writes();
+    cluster.quiet().await;
+    assert_eq!(writes(), before, "{:#?}", cluster.writes());
 }
 
 #[tokio::test]
@@ -67,6 +80,8 @@ async fn a_shared_claim_is_free_when_nobody_uses_it() {
     cluster.until("resourceclaims", reserved(2)).await;
     end(&cluster, &cluster.objects("pods")[0], "Failed");
     cluster.until("resourceclaims", reserved(1)).await;
+    stays_quiet(&cluster).await;
+    assert!(reserved(1)(&cluster.objects("resourceclaims")));
     assert!(!cluster.objects("resourceclaims")[0]["status"]["allocation"].is_null());
     let client = cluster.client().unwrap();
     client.delete::<Pod>(Some("default"), "q", &Default::default()).await.unwrap();

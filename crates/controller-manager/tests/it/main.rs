@@ -39,7 +39,7 @@ fn template() -> Value {
 
 fn end(cluster: &Cluster, pod: &Value, phase: &str) {
     cluster.change("pods", pod["metadata"]["name"].as_str().unwrap(), |pod| {
-        pod["status"] = json!({"phase": phase});
+        pod["status"]["phase"] = phase.into();
     });
 }
 

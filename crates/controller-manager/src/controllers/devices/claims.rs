@@ -72,7 +72,7 @@ pub async fn run(context: Context, options: Arc<Options>) -> Result<(), Error> {
         if is_gone || !needs_claims(pod) {
             plan::names(pod).for_each(|name| queue.add(key("claim", &pod.metadata.namespace, name)));
         }
-        if !is_gone && !pod.metadata.is_deleting() && !pod.spec.resource_claims.is_empty() {
+        if !is_gone && plan::gets_claims(pod) && !pod.spec.resource_claims.is_empty() {
             queue.add(of_pod(pod));
         }
     });
@@ -82,13 +82,13 @@ pub async fn run(context: Context, options: Arc<Options>) -> Result<(), Error> {
             queue.add(key("claim", &own.namespace, &own.name));
         }
         let users = users.get(&((&*own.namespace).into(), own.name.to_string()));
-        users.iter().for_each(|pod| queue.add(of_pod(pod)));
+        users.iter().filter(|pod| plan::gets_claims(pod)).for_each(|pod| queue.add(of_pod(pod)));
     });
     let queue = builder.queue.clone();
     controller.templates.on_keyed_event(move |own, event| {
         if !matches!(event, Event::Deleted(_)) {
             let users = by_template.get(&((&*own.namespace).into(), (&*own.name).into()));
-            users.iter().for_each(|pod| queue.add(of_pod(pod)));
+            users.iter().filter(|pod| plan::gets_claims(pod)).for_each(|pod| queue.add(of_pod(pod)));
         }
     });
     builder.run(options.concurrent_resourceclaim_syncs, controller).await
@@ -107,7 +107,7 @@ impl Reconcile for Controller {
 
 impl Controller {
     async fn reconcile_pod(&self, key: &Key, client: &Client) -> Result<(), Error> {
-        let Some(pod) = self.pods.cache.get_key(key).filter(|pod| !pod.metadata.is_deleting()) else {
+        let Some(pod) = self.pods.cache.get_key(key).filter(|pod| plan::gets_claims(pod)) else {
             return Ok(());
         };
         let mut made = Vec::new();

@@ -60,6 +60,11 @@ pub(super) fn needs_claims(pod: &Pod) -> bool {
     !(pod.is_terminal() || (pod.metadata.is_deleting() && pod.spec.node_name.is_empty()))
 }
 
+/// Whether claims are made and reserved for a pod. What one that has ended got would be taken back at once.
+pub(super) fn gets_claims(pod: &Pod) -> bool {
+    needs_claims(pod) && !pod.metadata.is_deleting()
+}
+
 pub(super) fn check_owner(pod: &Pod, claim: &ResourceClaim) -> Result<(), String> {
     if claim.metadata.is_controlled_by(&pod.metadata.uid) {
         return Ok(());
