@@ -359,7 +359,11 @@ impl Binder {
             Reclaim::Nothing => return Ok(Next::Done),
             Reclaim::Fail(report) => report,
             Reclaim::Delete(path) => {
-                if !volume.is_current().await? || self.claim_of(client, &volume.seen).await?.is_some() {
+                if !volume.is_current().await? {
+                    return Ok(Next::Done);
+                }
+                let claim = self.claim_of(client, &volume.seen).await?;
+                if !matches!(plan::for_volume(&volume.seen, claim.as_deref()), ForVolume::Reclaim) {
                     return Ok(Next::Done);
                 }
                 match reclaim::delete(&path).await {
