@@ -1,7 +1,9 @@
 //! Claims and volumes.
 
 use controllers::testing::Cluster;
-use controllers::views::{CsiDriver, Node, PersistentVolume, PersistentVolumeClaim, Pod, StorageClass};
+use controllers::views::{
+    CsiDriver, Node, PersistentVolume, PersistentVolumeClaim, Pod, StorageClass, VolumeAttachment,
+};
 use serde_json::{Value, json};
 
 use crate::{create, run};
@@ -197,6 +199,26 @@ async fn volumes_are_deleted_by_policy_where_that_can_be_done() {
 }
 
 #[tokio::test]
+async fn a_volume_that_was_made_for_a_claim_which_has_another_is_deleted() {
+    let cluster = Cluster::start().await.unwrap();
+    let _running = run(&cluster, "persistentvolume-binder-controller");
+    create_volume(&cluster, "v", "Retain", json!({})).await;
+    create_claim(&cluster, "c", "").await;
+    until_phase(&cluster, "persistentvolumeclaims", "Bound").await;
+    let uid = cluster.objects("persistentvolumeclaims")[0]["metadata"]["uid"].clone();
+    let folder = format!("/tmp/spare-volume-{}", std::process::id());
+    std::fs::create_dir_all(&folder).unwrap();
+    let spare = json!({
+        "metadata": {"annotations": {"pv.kubernetes.io/provisioned-by": "kubernetes.io/host-path"}},
+        "spec": {"hostPath": {"path": folder}, "claimRef": {"namespace": "default", "name": "c", "uid": uid}},
+    });
+    create_volume(&cluster, "w", "Delete", spare).await;
+    cluster.until("persistentvolumes", |all| all.len() == 1).await;
+    assert_eq!(cluster.objects("persistentvolumes")[0]["metadata"]["name"], "v");
+    assert!(!std::path::Path::new(&folder).exists());
+}
+
+#[tokio::test]
 async fn a_claim_that_grows_waits_for_its_driver() {
     let cluster = Cluster::start().await.unwrap();
     let _running = run(&cluster, "persistentvolume-expander-controller");
@@ -327,4 +349,178 @@ async fn a_driver_that_attaches_nothing_gets_no_attachments() {
     cluster
         .change("csidrivers", "csi.example.com", |driver| driver["spec"] = json!({"attachRequired": true}));
     cluster.until("volumeattachments", |all| all.len() == 1).await;
+}
+
+const ATTACHER: &str = "persistentvolume-attach-detach-controller";
+
+/// A claim and its volume, which is of a driver.
+async fn create_bound(cluster: &Cluster, claim: &str, volume: &str, handle: &str) {
+    create_claim(cluster, claim, "").await;
+    let claims = cluster.objects("persistentvolumeclaims");
+    let of_name = |own: &&Value| own["metadata"]["name"] == claim;
+    let uid = claims.iter().find(of_name).unwrap()["metadata"]["uid"].clone();
+    let bound = json!({"spec": {"claimRef": {"namespace": "default", "name": claim, "uid": uid},
+        "csi": {"driver": "csi.example.com", "volumeHandle": handle}}});
+    create_volume(cluster, volume, "Retain", bound).await;
+    cluster.change("persistentvolumeclaims", claim, |claim| {
+        claim["spec"]["volumeName"] = volume.into();
+        claim["status"]["phase"] = "Bound".into();
+    });
+}
+
+async fn create_user_of(cluster: &Cluster, name: &str, node: &str, volume: Value) {
+    let spec = json!({"nodeName": node, "volumes": [volume]});
+    create::<Pod>(cluster, json!({"metadata": {"name": name}, "spec": spec, "status": {"phase": "Pending"}}))
+        .await;
+}
+
+fn of_claim(name: &str) -> Value {
+    json!({"name": "v", "persistentVolumeClaim": {"claimName": name}})
+}
+
+async fn delete_pod(cluster: &Cluster, name: &str) {
+    cluster.client().unwrap().delete::<Pod>(Some("default"), name, &Default::default()).await.unwrap();
+}
+
+/// What attachers do.
+async fn attach_all(cluster: &Cluster, count: usize) {
+    cluster.until("volumeattachments", |all| all.len() == count).await;
+    for own in cluster.objects("volumeattachments") {
+        let name = own["metadata"]["name"].as_str().unwrap().to_owned();
+        cluster.change("volumeattachments", &name, |own| own["status"] = json!({"attached": true}));
+    }
+}
+
+#[tokio::test]
+async fn a_volume_for_one_node_is_attached_to_one_of_two() {
+    let cluster = Cluster::start().await.unwrap();
+    for node in ["a", "b"] {
+        create_node(&cluster, node).await;
+    }
+    create_bound(&cluster, "c", "v", "h").await;
+    create_user(&cluster, "p", "a").await;
+    create_user(&cluster, "q", "b").await;
+    let _running = run(&cluster, ATTACHER);
+    let is_blocked = |events: &[Value]| {
+        events.iter().any(|event| {
+            event["message"].as_str().is_some_and(|text| text.starts_with("Waiting for detach for volume"))
+        })
+    };
+    cluster.until("events", is_blocked).await;
+    cluster.quiet().await;
+    assert_eq!(cluster.objects("volumeattachments").len(), 1);
+}
+
+#[tokio::test]
+async fn volumes_that_others_attached_stay_listed() {
+    let cluster = Cluster::start().await.unwrap();
+    create_node(&cluster, "a").await;
+    let other = json!({"name": "kubernetes.io/csi/ebs.csi.aws.com^vol-1", "devicePath": "/dev/x"});
+    cluster.change("nodes", "a", |node| node["status"]["volumesAttached"] = json!([other]));
+    create_bound(&cluster, "c", "v", "h").await;
+    create_user(&cluster, "p", "a").await;
+    create_claim(&cluster, "d", "").await;
+    let uid = cluster.objects("persistentvolumeclaims")[1]["metadata"]["uid"].clone();
+    let migrated = json!({"spec": {"claimRef": {"namespace": "default", "name": "d", "uid": uid},
+        "awsElasticBlockStore": {"volumeID": "vol-2"}}});
+    create_volume(&cluster, "w", "Retain", migrated).await;
+    cluster.change("persistentvolumeclaims", "d", |claim| {
+        claim["spec"]["volumeName"] = "w".into();
+        claim["status"]["phase"] = "Bound".into();
+    });
+    create_user_of(&cluster, "q", "a", of_claim("d")).await;
+    let _running = run(&cluster, ATTACHER);
+    attach_all(&cluster, 1).await;
+    cluster.until("nodes", |nodes| attached(&nodes[0]) == 2).await;
+    assert_eq!(cluster.objects("nodes")[0]["status"]["volumesAttached"][0], other);
+    let is_reported = |events: &[Value]| {
+        let of_it =
+            |event: &Value| event["message"].as_str().is_some_and(|text| text.contains("ebs.csi.aws.com"));
+        events.iter().any(|event| event["reason"] == "FailedAttachVolume" && of_it(event))
+    };
+    cluster.until("events", is_reported).await;
+    delete_pod(&cluster, "p").await;
+    cluster.until("volumeattachments", <[Value]>::is_empty).await;
+    assert_eq!(cluster.objects("nodes")[0]["status"]["volumesAttached"], json!([other]));
+}
+
+#[tokio::test]
+async fn a_volume_that_is_mounted_outlasts_its_node() {
+    let cluster = Cluster::start().await.unwrap();
+    let _running = run(&cluster, ATTACHER);
+    for (node, claim, volume, pod) in [("a", "c", "v", "p"), ("b", "d", "w", "q")] {
+        create_node(&cluster, node).await;
+        create_bound(&cluster, claim, volume, volume).await;
+        create_user_of(&cluster, pod, node, of_claim(claim)).await;
+    }
+    attach_all(&cluster, 2).await;
+    cluster.until("nodes", |nodes| nodes.iter().all(|node| attached(node) == 1)).await;
+    cluster.change("nodes", "a", |node| {
+        node["status"]["volumesInUse"] = json!(["kubernetes.io/csi/csi.example.com^v"]);
+    });
+    cluster.quiet().await;
+    let client = cluster.client().unwrap();
+    for (node, pod) in [("a", "p"), ("b", "q")] {
+        client.delete::<Node>(None, node, &Default::default()).await.unwrap();
+        delete_pod(&cluster, pod).await;
+    }
+    cluster.until("volumeattachments", |all| all.len() == 1).await;
+    cluster.quiet().await;
+    assert_eq!(cluster.objects("volumeattachments")[0]["spec"]["nodeName"], "a");
+}
+
+#[tokio::test]
+async fn two_volumes_with_one_handle_are_attached_as_one() {
+    let cluster = Cluster::start().await.unwrap();
+    let _running = run(&cluster, ATTACHER);
+    create_node(&cluster, "a").await;
+    for (claim, volume, pod) in [("c", "v", "p"), ("d", "w", "q")] {
+        create_bound(&cluster, claim, volume, "h").await;
+        create_user_of(&cluster, pod, "a", of_claim(claim)).await;
+    }
+    attach_all(&cluster, 1).await;
+    cluster.until("nodes", |nodes| attached(&nodes[0]) == 1).await;
+    delete_pod(&cluster, "p").await;
+    cluster.quiet().await;
+    assert_eq!((cluster.objects("volumeattachments").len(), attached(&cluster.objects("nodes")[0])), (1, 1));
+    delete_pod(&cluster, "q").await;
+    cluster.until("volumeattachments", <[Value]>::is_empty).await;
+    assert_eq!(attached(&cluster.objects("nodes")[0]), 0);
+}
+
+#[tokio::test]
+async fn a_volume_whose_object_is_gone_is_detached_when_nothing_uses_it() {
+    let cluster = Cluster::start().await.unwrap();
+    let _running = run(&cluster, ATTACHER);
+    create_node(&cluster, "a").await;
+    create_bound(&cluster, "c", "v", "h").await;
+    create_user(&cluster, "p", "a").await;
+    attach_all(&cluster, 1).await;
+    cluster.until("nodes", |nodes| attached(&nodes[0]) == 1).await;
+    let mounted = json!(["kubernetes.io/csi/csi.example.com^h"]);
+    cluster.change("nodes", "a", |node| node["status"]["volumesInUse"] = mounted);
+    let other = json!({"metadata": {"name": "other"}, "spec": {"attacher": "csi.example.com",
+        "nodeName": "a", "source": {"persistentVolumeName": "none"}}});
+    let client = cluster.client().unwrap();
+    client.create::<VolumeAttachment>(None, &other).await.unwrap();
+    client.delete::<PersistentVolume>(None, "v", &Default::default()).await.unwrap();
+    cluster.quiet().await;
+    delete_pod(&cluster, "p").await;
+    cluster.quiet().await;
+    assert_eq!((cluster.objects("volumeattachments").len(), attached(&cluster.objects("nodes")[0])), (2, 1));
+    cluster.change("nodes", "a", |node| node["status"]["volumesInUse"] = json!([]));
+    cluster.until("volumeattachments", |all| all.len() == 1 && all[0]["metadata"]["name"] == "other").await;
+    assert_eq!(attached(&cluster.objects("nodes")[0]), 0);
+}
+
+#[tokio::test]
+async fn an_ephemeral_claim_that_is_not_the_pods_is_not_attached_for_it() {
+    let cluster = Cluster::start().await.unwrap();
+    let _running = run(&cluster, ATTACHER);
+    create_node(&cluster, "a").await;
+    let ephemeral = json!({"name": "data", "ephemeral": {"volumeClaimTemplate": {}}});
+    create_bound(&cluster, "p-data", "v", "h").await;
+    create_user_of(&cluster, "p", "a", ephemeral).await;
+    cluster.quiet().await;
+    assert!(cluster.objects("volumeattachments").is_empty());
 }

@@ -269,6 +269,15 @@ impl Pod {
         })
     }
 
+    /// Whether it uses the claim: one that would be made for a volume of the pod is the pod's own, or another's.
+    pub fn uses_claim(&self, claim: &Meta) -> bool {
+        let names = self.spec.volumes.iter().zip(self.claims()).filter(|(_, name)| **name == *claim.name);
+        let is_its = |volume: &Volume| {
+            volume.persistent_volume_claim.is_some() || claim.is_controlled_by(&self.metadata.uid)
+        };
+        *self.metadata.namespace == *claim.namespace && names.map(|(volume, _)| volume).any(is_its)
+    }
+
     /// Counts towards what its controller wants.
     pub fn is_active(&self) -> bool {
         !self.is_terminal() && !self.metadata.is_deleting()

@@ -235,6 +235,7 @@ pub struct VolumeAttachment {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AttachmentSpec {
+    pub attacher: Text,
     pub node_name: Text,
     pub source: AttachmentSource,
 }

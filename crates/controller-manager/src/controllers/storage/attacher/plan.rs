@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use controllers::views::{Node, Pod};
+use controllers::views::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 
 use super::{MANAGED, OUT_OF_SERVICE};
 
@@ -23,7 +23,7 @@ pub(super) struct Place {
     pub(super) is_listed: bool,
     /// The node's kubelet says that it is mounted.
     pub(super) is_in_use: bool,
-    /// What the node says counts no more, or the node is gone.
+    /// What the node says counts no more.
     pub(super) is_lost: bool,
     pub(super) attachment: Option<Attachment>,
 }
@@ -65,9 +65,33 @@ impl Place {
     }
 }
 
+/// What to do about each place of a volume. One that is attached now is taken for the places after it.
+pub(super) fn acts<'a>(places: impl Iterator<Item = &'a Place> + Clone, shares: bool) -> Vec<Act> {
+    let mut holders = places.clone().filter(|place| place.attachment.is_some()).count();
+    let act = |place: &Place| {
+        let others = holders - usize::from(place.attachment.is_some());
+        let act = place.act(!shares && others > 0);
+        holders += usize::from(act == Act::Attach);
+        act
+    };
+    places.map(act).collect()
+}
+
+/// Whether the claim has the volume.
+pub(super) fn are_bound(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> bool {
+    let reference = volume.spec.claim_ref.as_ref();
+    let is_its = reference.is_some_and(|reference| {
+        reference.uid == claim.metadata.uid && reference.key() == claim.metadata.cache_key()
+    });
+    is_its && claim.status.phase == "Bound" && claim.spec.volume_name == volume.metadata.name
+}
+
+pub(super) fn is_out(node: &Node) -> bool {
+    node.spec.taints.iter().any(|taint| taint.key == OUT_OF_SERVICE)
+}
+
 /// Whether a change of a node may change what is attached to it.
 pub(super) fn differs(old: &Node, new: &Node) -> bool {
-    let is_out = |node: &Node| node.spec.taints.iter().any(|taint| taint.key == OUT_OF_SERVICE);
     old.status.volumes_attached != new.status.volumes_attached
         || old.status.volumes_in_use != new.status.volumes_in_use
         || old.is_ready() != new.is_ready()

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use controllers::views::{CsiSource, Pod};
 use serde_json::json;
 
-use super::plan::{Act, Attachment, Place, blockers};
-use super::{attachment_name, unique_name};
+use super::plan::{Act, Attachment, Place, acts, blockers};
+use super::{attachment_name, source_of, unique_name};
 
 #[test]
 fn volumes_go_where_their_pods_are() {
@@ -33,10 +33,24 @@ fn volumes_go_where_their_pods_are() {
 }
 
 #[test]
+fn a_volume_for_one_node_is_attached_once_in_a_pass() {
+    let wanted = Place { is_used: true, is_managed: true, ..Place::default() };
+    let held =
+        Place { attachment: Some(Attachment { is_attached: true, is_leaving: false }), ..wanted.clone() };
+    let check = |places: &[&Place], shares: bool, expect: &[Act]| {
+        assert_eq!(acts(places.iter().copied(), shares), expect, "{places:?}");
+    };
+    check(&[&wanted, &wanted], false, &[Act::Attach, Act::AwaitOthers]);
+    check(&[&wanted, &held], false, &[Act::AwaitOthers, Act::Nothing]);
+    check(&[&wanted, &wanted], true, &[Act::Attach, Act::Attach]);
+}
+
+#[test]
 fn names_are_upstreams() {
     let source: CsiSource =
         serde_json::from_value(json!({"driver": "csi.example.com", "volumeHandle": "h"})).unwrap();
     assert_eq!(unique_name(&source), "kubernetes.io/csi/csi.example.com^h");
+    assert_eq!(source_of(&unique_name(&source)), Some(source.clone()));
     let name = "csi-017c0bcfdd48da495c21f2547662bc280fd062dd052bc3d696ff0de5e46b95ac";
     assert_eq!(attachment_name(&source, "n"), name);
 }
