@@ -283,9 +283,9 @@ impl<'a> Check<'a> {
         for validation in &self.policy.validations {
             let began = Instant::now();
             let value = evaluation.evaluate(&validation.expression).await;
-            let held =
+            let holds =
                 value.map_err(|_| OUT_OF_BUDGET.to_owned())?.map(|value| value.as_bool() == Some(true));
-            results.push((held, began.elapsed()));
+            results.push((holds, began.elapsed()));
         }
         let left = evaluation.budget;
         let mut messages = self.evaluation(answers, false, false, left)?;
@@ -305,8 +305,8 @@ impl<'a> Check<'a> {
             }
         }
         let all = self.policy.validations.iter().zip(results).enumerate();
-        let decided = all.map(|(index, (validation, (held, took)))| {
-            let refusal = match held {
+        let decided = all.map(|(index, (validation, (holds, took)))| {
+            let refusal = match holds {
                 Err(error) => Some(Refusal::failure(error)),
                 Ok(_) if exhausted => {
                     Some(Refusal::failure(format!("failed messageExpression: {OUT_OF_BUDGET}")))
