@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::figures;
 use crate::limits::Pace;
-use crate::transport::{Failure, Transport};
+use crate::transport::Transport;
 use crate::{
     Api, Body, Config, DeleteOptions, Error, Journal, List, ListOptions, Material, Patch, ResourceRef,
     Result, View, Watch, WatchOptions,
@@ -239,6 +239,7 @@ impl Client {
             method: method.to_string(),
             url: path,
             source: source.into(),
+            sent: true,
         })?;
         Ok(collected.to_bytes())
     }
@@ -299,7 +300,7 @@ impl Client {
         let timeout = request.timeout.unwrap_or(self.inner.config.timeout);
         match tokio::time::timeout(timeout, self.inner.transport.send_upgrade(built)).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(failure)) => Err(Error::transport((&method, &uri), failure.source)),
+            Ok(Err(failure)) => Err(Error::transport((&method, &uri), failure)),
             Err(_) => Err(timed_out(&method, &uri, timeout)),
         }
     }
@@ -326,7 +327,10 @@ impl Client {
         self.inner.requests.count(&method, code, bounded.then(|| started.elapsed()));
         match answer {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(Failure { source, sent })) => Err((Error::transport((&method, &uri), source), sent)),
+            Ok(Err(failure)) => {
+                let sent = failure.sent;
+                Err((Error::transport((&method, &uri), failure), sent))
+            }
             Err(_) => Err((timed_out(&method, &uri, timeout), true)),
         }
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::transport::Failure;
+
 /// The crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -13,7 +15,13 @@ pub enum Error {
     Status(Box<api::Status>),
     /// The connection could not be made or broke.
     #[error("{method} {url}: {source}")]
-    Transport { method: String, url: String, source: Box<dyn std::error::Error + Send + Sync> },
+    Transport {
+        method: String,
+        url: String,
+        source: Box<dyn std::error::Error + Send + Sync>,
+        /// Whether the server may have the request.
+        sent: bool,
+    },
     #[error("{method} {url}: timed out after {after:?}")]
     Timeout { method: String, url: String, after: Duration },
     /// The answer's body is not what was asked for.
@@ -68,7 +76,13 @@ impl Error {
 
     /// Whether a write that ended with it may have happened nevertheless.
     pub fn is_doubtful(&self) -> bool {
-        self.is_unanswered() || self.code().is_some_and(|code| code >= 500)
+        match self {
+            Error::Transport { sent, .. } => *sent,
+            Error::Timeout { .. } => true,
+            // Webhooks are called before anything is written.
+            Error::Status(status) => status.code >= 500 && !status.message.contains("failed calling webhook"),
+            _ => false,
+        }
     }
 
     pub fn is_not_found(&self) -> bool {
@@ -115,10 +129,35 @@ impl Error {
         Error::Status(Box::new(status))
     }
 
-    pub(crate) fn transport(
-        request: (&http::Method, &http::Uri),
-        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-    ) -> Error {
-        Error::Transport { method: request.0.to_string(), url: request.1.to_string(), source: source.into() }
+    pub(crate) fn transport(request: (&http::Method, &http::Uri), failure: Failure) -> Error {
+        let Failure { source, sent } = failure;
+        Error::Transport { method: request.0.to_string(), url: request.1.to_string(), source, sent }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_that_cannot_have_happened_are_not_doubtful() {
+        let status = |code: u16, message: &str| {
+            let text = format!(r#"{{"code": {code}, "message": {message:?}}}"#);
+            Error::from_status(serde_json::from_str(&text).unwrap())
+        };
+        let transport = |sent: bool| Error::Transport {
+            method: "POST".into(),
+            url: "/".into(),
+            source: "refused".into(),
+            sent,
+        };
+        let check = |error: Error, expect: bool| assert_eq!(error.is_doubtful(), expect, "{error:?}");
+        check(transport(true), true);
+        check(transport(false), false);
+        check(status(500, "etcdserver: request timed out"), true);
+        check(status(504, "Timeout: request did not complete"), true);
+        check(status(500, "Internal error occurred: failed calling webhook \"x\": no"), false);
+        check(status(409, "conflict"), false);
+        check(Error::Shutdown, false);
     }
 }

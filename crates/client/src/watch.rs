@@ -138,6 +138,7 @@ impl Lines {
                         method: "GET".into(),
                         url: "watch".into(),
                         source: source.into(),
+                        sent: true,
                     });
                 }
                 None => self.ended = true,

@@ -6,7 +6,8 @@
 //! written has reached that revision. A deletion whose answer names no revision is waited for by the object's uid.
 //!
 //! A write without an answer may have happened, or be under way yet. Its key is kept back for a while; then the API server
-//! is asked what there is, and the cache has to come to that.
+//! is asked what there is, and the cache has to come to that. One that does not say so for long is waited for no more: a
+//! controller that does nothing is worse than one that may do something twice.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -14,20 +15,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::{Client, Informer, Journal, Key, ListOptions, Progress, ResourceRef, Text, WorkQueue};
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use parking_lot::{Mutex, RwLock};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::views::Partial;
 
 /// How long a write may be under way whose request has ended.
 const UNDER_WAY: Duration = Duration::from_secs(1);
+/// The longest wait between two questions.
+const LONGEST: Duration = Duration::from_secs(30);
+/// How long keys wait for an answer.
+const PATIENCE: Duration = Duration::from_secs(5 * 60);
+
+/// The resource and namespace of a doubtful write.
+type Place = (ResourceRef, String);
 
 pub(crate) struct OwnWrites {
     queue: WorkQueue<Key>,
     caches: RwLock<Vec<Arc<dyn Cache>>>,
-    /// By resource and namespace of the doubtful writes.
-    doubts: Mutex<FxHashMap<(ResourceRef, String), Vec<Key>>>,
+    doubts: Mutex<FxHashMap<Place, Vec<Key>>>,
     doubted: Notify,
 }
 
@@ -61,26 +71,47 @@ impl OwnWrites {
 
     /// Ends the doubts of writes, for as long as it is polled.
     pub async fn settle_doubts(&self, client: &Client) -> Infallible {
+        let mut settling = FuturesUnordered::new();
+        let mut under_way = FxHashSet::default();
         loop {
-            self.doubted.notified().await;
-            let doubts = std::mem::take(&mut *self.doubts.lock());
-            tokio::time::sleep(UNDER_WAY).await;
-            for (place, keys) in doubts {
-                match newest(client, &place.0, &place.1).await {
-                    Ok(revision) => {
-                        for key in keys {
-                            self.with(&place.0, |cache| cache.wrote(&key, revision));
-                            self.queue.release(&key);
-                        }
-                    }
-                    Err(error) => {
-                        tracing::debug!(resource = %place.0.plural, %error, "Listing what may have been written failed, retrying");
-                        self.doubts.lock().entry(place).or_default().extend(keys);
-                        self.doubted.notify_one();
-                    }
+            tokio::select! {
+                () = self.doubted.notified() => {}
+                Some(place) = settling.next() => drop(under_way.take(&place)),
+            }
+            let mut doubts = self.doubts.lock();
+            let new: Vec<Place> =
+                doubts.keys().filter(|place| !under_way.contains(*place)).cloned().collect();
+            for place in new {
+                let keys = doubts.remove(&place).unwrap_or_default();
+                under_way.insert(place.clone());
+                settling.push(self.settle(client, place, keys));
+            }
+        }
+    }
+
+    /// Ends the doubts of one place. Later ones have to wait for a later answer.
+    async fn settle(&self, client: &Client, place: Place, keys: Vec<Key>) -> Place {
+        let (begun, mut wait) = (Instant::now(), UNDER_WAY);
+        let (resource, namespace) = &place;
+        loop {
+            tokio::time::sleep(wait).await;
+            match newest(client, resource, namespace).await {
+                Ok(revision) => {
+                    keys.iter().for_each(|key| self.with(resource, |cache| cache.wrote(key, revision)));
+                    break;
+                }
+                Err(error) if begun.elapsed() >= PATIENCE => {
+                    tracing::warn!(resource = %resource.plural, namespace, %error, "Listing what may have been written fails, going on without");
+                    break;
+                }
+                Err(error) => {
+                    tracing::debug!(resource = %resource.plural, %error, "Listing what may have been written failed, retrying");
+                    wait = (wait * 2).min(LONGEST);
                 }
             }
         }
+        keys.iter().for_each(|key| self.queue.release(key));
+        place
     }
 
     fn with(&self, resource: &ResourceRef, act: impl FnOnce(&dyn Cache)) {

@@ -33,6 +33,16 @@ async fn asked_to_come_back_it_does() {
 }
 
 #[tokio::test]
+async fn a_write_that_nobody_took_is_not_doubtful() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let client = Client::new(Config::new(&address).unwrap()).unwrap();
+    let error = client.create::<ConfigMap>(Some("ns"), &ConfigMap::default()).await.unwrap_err();
+    assert!(error.is_unanswered() && !error.is_doubtful(), "{error:?}");
+}
+
+#[tokio::test]
 async fn writes_are_not_retried() {
     let fake = Fake::start().await;
     fake.fault(&[Fault::Code(503), Fault::Pass]).await;
