@@ -2,6 +2,7 @@
 //! status of their node.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use client::{Client, Text};
 use controllers::views::{CsiSource, PersistentVolume, VolumeAttachment};
@@ -51,7 +52,7 @@ impl Controller {
         Ok(match place.act(false) {
             Act::Detach => match self.detach(client, &own, known.as_deref(), &place).await? {
                 true => Next::Done,
-                false => Next::After(PATIENCE / 6),
+                false => Next::After(Duration::from_secs(1)),
             },
             Act::Unlist => {
                 self.since.lock().detaching.insert(name.to_owned());

@@ -1,9 +1,12 @@
 use std::sync::Arc;
+use std::time::Duration;
 
+use client::Text;
 use controllers::views::{CsiSource, Pod};
 use serde_json::json;
 
 use super::plan::{Act, Attachment, Place, acts, blockers};
+use super::since::Since;
 use super::{attachment_name, source_of, unique_name};
 
 #[test]
@@ -43,6 +46,28 @@ fn a_volume_for_one_node_is_attached_once_in_a_pass() {
     check(&[&wanted, &wanted], false, &[Act::Attach, Act::AwaitOthers]);
     check(&[&wanted, &held], false, &[Act::AwaitOthers, Act::Nothing]);
     check(&[&wanted, &wanted], true, &[Act::Attach, Act::Attach]);
+}
+
+#[test]
+fn what_is_remembered_goes_with_the_place() {
+    let (mut since, node) = (Since::default(), "n".into());
+    assert!(since.report("v", &node) && !since.report("v", &node));
+    since.note("v", &node, true);
+    while since.unwanted("v", "n").is_zero() {}
+    since.keep("v", |of| *of == node);
+    assert!(!since.report("v", &node));
+    since.keep("v", |_| false);
+    assert_eq!(since.unwanted("v", "n"), Duration::ZERO);
+    assert!(since.report("v", &node), "the same again later is news");
+}
+
+#[test]
+fn nothing_is_detached_while_its_nodes_list_is_written() {
+    let (mut since, node): (_, Text) = (Since::default(), "n".into());
+    since.listing.insert(node.clone());
+    assert!(!since.begin_detaching("csi-x", &node) && since.detaching.is_empty());
+    since.listing.remove(&node);
+    assert!(since.begin_detaching("csi-x", &node) && since.detaching.contains("csi-x"));
 }
 
 #[test]
