@@ -172,7 +172,7 @@ impl Resources {
         change: &(dyn Fn(&mut Tree) -> Result<bool, Status> + Send + Sync),
     ) -> Result<Tree, Status> {
         let own = self.own("update", Way::Update)?;
-        let change = |old: &Tree| {
+        let change = |old: &Tree, _: &writes::Conversions| {
             let mut tree = old.clone();
             change(&mut tree)?;
             typed(tree, resource)

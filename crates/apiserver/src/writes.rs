@@ -4,6 +4,7 @@
 //! nothing changed since it was read. The object read is the cache's; only when an attempt fails is it read from the store.
 
 pub mod admission;
+mod conversions;
 pub mod creates;
 pub mod delete;
 mod encode;
@@ -11,6 +12,7 @@ mod metadata;
 pub mod ownership;
 pub mod unreadable;
 
+pub use conversions::Conversions;
 pub use encode::{encode, reordered};
 pub use metadata::{check_name, check_namespace, owners_once, wrong_uid, wrong_version};
 
@@ -61,8 +63,14 @@ pub struct Write<'a> {
     pub owners: Owners,
 }
 
-/// Makes the new object out of the old one, both at the request's version.
-pub type Change<'a> = &'a (dyn Fn(&Tree) -> Result<Tree, Status> + Send + Sync);
+/// Makes the new object out of the old one, both at the request's version. It is done again where it lacks conversions.
+pub type Change<'a> = &'a (dyn Fn(&Tree, &Conversions) -> Result<Tree, Status> + Send + Sync);
+
+/// Makes a change, with the conversions that it needs.
+async fn changed(change: Change<'_>, old: &Tree) -> Result<Tree, Status> {
+    let conversions = Conversions::default();
+    conversions.complete(|| change(old, &conversions)).await
+}
 
 impl Write<'_> {
     pub fn cache(&self) -> Result<Arc<Cache>, Status> {
@@ -155,7 +163,7 @@ pub async fn create(write: &Write<'_>, body: Tree) -> Result<Arc<Entry>, Status>
     write.request.warn_all(owners_once(&mut body, false));
     write.strategy(write.resource).default(&mut body)?;
     metadata::wipe(&mut body);
-    ownership::record_update(write, None, &mut body);
+    ownership::record_update(write, None, &mut body).await;
     body = write.resource.convert_one(&cache.kind.resource, body).await?;
     let name = metadata::text(&body, "name").to_owned();
     let named = Write { name: if name.is_empty() { write.name } else { &name }, ..*write };
@@ -354,7 +362,7 @@ pub async fn update(
                     if write.options.way == Way::Apply
                         || write.strategy(&kind.resource).allow_create_on_update() =>
                 {
-                    let entry = create(write, make(&Tree::Null)?).await?;
+                    let entry = create(write, changed(make, &Tree::Null).await?).await?;
                     Ok(Updated { entry, created: true })
                 }
                 _ => Err(write.not_found()),
@@ -414,11 +422,11 @@ async fn update_once(
         }
         false => Cow::Owned(kind.resource.convert_one(write.resource, old.clone()).await?),
     };
-    let mut tree = change(&shown)?;
+    let mut tree = changed(change, &shown).await?;
     metadata::check_name(&mut tree, write.name)?;
     metadata::check_namespace(&mut tree, write.namespace, kind.is_namespaced())?;
     request_strategy.default(&mut tree)?;
-    ownership::record_update(write, Some(&shown), &mut tree);
+    ownership::record_update(write, Some(&shown), &mut tree).await;
     tree = write.resource.convert_one(&kind.resource, tree).await?;
     metadata::check_version(write, strategy, &mut tree, entry)?;
     metadata::check_uid(write, &mut tree, entry, key)?;

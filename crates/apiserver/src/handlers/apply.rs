@@ -11,7 +11,7 @@ use crate::body::Body;
 use crate::negotiate::content_type;
 use crate::request::options::{Way, WriteOptions};
 use crate::writes::ownership::{self, Lone};
-use crate::writes::{self, Write};
+use crate::writes::{self, Conversions, Write};
 
 /// A configuration as it came in.
 pub struct Apply {
@@ -78,9 +78,9 @@ impl Apply {
 
     pub async fn run(&self, call: &Call<'_>) -> Result<Response<Body>, Status> {
         let write = call.write(&self.options);
-        let change = |old: &Tree| {
+        let change = |old: &Tree, conversions: &Conversions| {
             let live = (!old.is_null()).then_some(old);
-            let tree = self.merged(&write, live)?;
+            let tree = self.merged(&write, live, conversions)?;
             self.check_duplicates(call)?;
             match live {
                 Some(old) => same_uid(call.resource, &tree, old)?,
@@ -99,8 +99,13 @@ impl Apply {
         Ok(render::object(code, &updated.entry, &call.target).await)
     }
 
-    fn merged(&self, write: &Write<'_>, live: Option<&Tree>) -> Result<Tree, Status> {
-        let merged = ownership::apply_to(write, live, &self.config)?;
+    fn merged(
+        &self,
+        write: &Write<'_>,
+        live: Option<&Tree>,
+        conversions: &Conversions,
+    ) -> Result<Tree, Status> {
+        let merged = ownership::apply_to(write, live, &self.config, conversions)?;
         let kind = write.resource;
         let decoded = writes::reordered(&merged, kind, kind.message(), Strictness::Ignore);
         decoded.map(|(tree, _)| tree).map_err(|error| match error {

@@ -10,7 +10,7 @@ use super::{Call, delete_options, render};
 use crate::body::Body;
 use crate::negotiate::{self, content_type, status_response};
 use crate::request::options::{Way, WriteOptions};
-use crate::writes::{self, delete as deletion};
+use crate::writes::{self, Conversions, delete as deletion};
 
 /// How a body says it is encoded.
 pub fn format(call: &Call<'_>) -> Result<Format, Status> {
@@ -76,7 +76,7 @@ pub async fn update(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Stat
     writes::check_namespace(&mut tree, call.namespace(), call.cache()?.kind.is_namespaced())?;
     // the first attempt takes it, and mostly there is no other
     let first = Mutex::new(Some(tree));
-    let change = |_: &Tree| first.lock().take().map_or_else(read, Ok);
+    let change = |_: &Tree, _: &Conversions| first.lock().take().map_or_else(read, Ok);
     let upsert = call.request.info.subresource.is_empty().then_some(&change as writes::Change<'_>);
     let updated = writes::update(&call.write(&options), &change, upsert).await?;
     let code = if updated.created { StatusCode::CREATED } else { StatusCode::OK };

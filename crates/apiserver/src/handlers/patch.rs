@@ -261,7 +261,7 @@ pub async fn patch(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Statu
     }
     let (patch, options) = Patch::parse(call, &body)?;
     let message = call.resource.message();
-    let change = |old: &Tree| {
+    let change = |old: &Tree, _: &writes::Conversions| {
         let (tree, unknown) = patch.apply(old, call.resource, message)?;
         same_uid(call.resource, &tree, old)?;
         if options.strictness == Strictness::Warn {

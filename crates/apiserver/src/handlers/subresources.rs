@@ -46,7 +46,7 @@ pub async fn virtual_kind(
     let reviews = call.server.reviews.as_ref().ok_or_else(Status::unknown_path)?;
     let mut tree = tree;
     let write = call.write(options);
-    writes::ownership::record_update(&write, None, &mut tree);
+    writes::ownership::record_update(&write, None, &mut tree).await;
     admission::mutate(&write, call.resource, &mut tree).await?;
     admission::validate(&write, call.resource, &tree).await?;
     let answer =

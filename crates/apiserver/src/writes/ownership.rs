@@ -1,7 +1,6 @@
 //! Who owns the fields of an object that is written: entries of `managedFields` for updates, and objects that are applied.
 
 use std::collections::{BTreeMap, HashMap};
-use std::future::Future;
 use std::sync::Arc;
 
 use api::model::MessageRef;
@@ -13,10 +12,9 @@ use machinery::ownership::update::{self, Versions};
 use machinery::ownership::{managers, scale};
 use registry::Kind;
 use registry::conversion::Conversion;
-use tokio::runtime::{Handle, RuntimeFlavor};
 
+use super::conversions::Conversions;
 use super::{Write, metadata};
-use crate::request::Request;
 
 /// What becomes of `managedFields` in a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,14 +29,20 @@ pub enum Owners {
 struct Served<'a> {
     subresource: &'a str,
     kinds: BTreeMap<String, &'a Arc<Kind>>,
+    conversions: &'a Conversions,
 }
 
 impl<'a> Served<'a> {
-    fn of(request: &'a Request, kind: &'a Arc<Kind>, subresource: &'a str) -> Served<'a> {
+    fn of(write: &Write<'a>, conversions: &'a Conversions) -> Served<'a> {
+        let Write { request, resource, subresource, .. } = *write;
         // entries of the same object in another group are let go
-        let kinds = request.catalog.versions(kind).filter(|other| other.group == kind.group);
+        let kinds = request.catalog.versions(resource).filter(|other| other.group == resource.group);
         let kinds = kinds.map(|kind| (kind.api_version(), kind));
-        Served { subresource, kinds: kinds.collect() }
+        Served { subresource, kinds: kinds.collect(), conversions }
+    }
+
+    fn kind(&self, version: &str) -> Result<&'a Arc<Kind>, String> {
+        self.kinds.get(version).copied().ok_or_else(|| format!("{version} is not served"))
     }
 }
 
@@ -48,27 +52,22 @@ impl Versions for Served<'_> {
     }
 
     fn convert(&self, object: &Tree, from: &str, to: &str) -> Result<Tree, String> {
-        let kind = |version: &str| self.kinds.get(version).ok_or_else(|| format!("{version} is not served"));
-        let (from, to) = (kind(from)?, kind(to)?);
-        let converted = match from.conversion {
-            // The managers' versions are met while field sets are compared, which does not wait. A webhook is asked aside.
-            Conversion::Other(_) => wait_aside(from.convert_one(to, object.clone()))?,
-            _ => from.convert_at_once(to, object.clone()),
-        };
-        converted.map_err(|status| status.message)
+        let (from, to) = (self.kind(from)?, self.kind(to)?);
+        match from.conversion {
+            Conversion::Other(_) => self.conversions.get(object, from, to),
+            _ => from.convert_at_once(to, object.clone()).map_err(|status| status.message),
+        }
+    }
+
+    fn prepare(&self, objects: [&Tree; 2], from: &str, to: &[&str]) -> Result<(), String> {
+        let from = self.kind(from)?;
+        let Conversion::Other(_) = from.conversion else { return Ok(()) };
+        let to: Vec<&Arc<Kind>> = to.iter().map(|version| self.kind(version)).collect::<Result<_, _>>()?;
+        self.conversions.prepare(objects, from, &to)
     }
 
     fn reset(&self, version: &str) -> &Reset {
         self.kinds.get(version).map_or(&Reset::Nothing, |kind| kind.reset(self.subresource))
-    }
-}
-
-/// Waits within work that does not, on a thread that others do not need meanwhile.
-fn wait_aside<T>(wait: impl Future<Output = T>) -> Result<T, String> {
-    let runtime = Handle::try_current().map_err(|error| error.to_string())?;
-    match runtime.runtime_flavor() {
-        RuntimeFlavor::MultiThread => Ok(tokio::task::block_in_place(|| runtime.block_on(wait))),
-        _ => Err("no thread is left to wait for a conversion".to_owned()),
     }
 }
 
@@ -114,7 +113,13 @@ impl Versions for Lone {
     }
 }
 
-fn record(write: &Write<'_>, versions: &dyn Versions, api_version: &str, live: &Tree, new: &mut Tree) {
+fn record(
+    write: &Write<'_>,
+    versions: &dyn Versions,
+    api_version: &str,
+    live: &Tree,
+    new: &mut Tree,
+) -> Result<(), update::Error> {
     let manager = write.request.manager(write.options);
     let write = update::Write {
         versions,
@@ -123,26 +128,42 @@ fn record(write: &Write<'_>, versions: &dyn Versions, api_version: &str, live: &
         manager: &manager,
         now: &metadata::now(),
     };
-    if let Err(error) = update::update(live, new, &write) {
+    update::update(live, new, &write)
+}
+
+fn log_failure(result: Result<(), update::Error>, api_version: &str) {
+    if let Err(error) = result {
         tracing::error!(%error, kind = api_version, "Failed to update managedFields, they stay as they were");
     }
 }
 
 /// Records who owns what after an update, or after a create where there is no live object. Both are at the request's
 /// version, with defaults.
-pub fn record_update(write: &Write<'_>, live: Option<&Tree>, new: &mut Tree) {
+pub async fn record_update(write: &Write<'_>, live: Option<&Tree>, new: &mut Tree) {
     if write.owners == Owners::Given {
         return;
     }
-    let versions = Served::of(write.request, write.resource, write.subresource);
     let live = live.unwrap_or_else(|| write.resource.empty());
     let version = write.resource.api_version();
-    let Some(completed) = write.resource.profile.owned.and_then(|owned| owned(new)) else {
-        return record(write, &versions, &version, live, new);
+    if let Some(mut completed) = write.resource.profile.owned.and_then(|owned| owned(new)) {
+        record_at(write, &version, live, &mut completed).await;
+        managers::set(new, managers::take(&mut completed));
+    } else {
+        record_at(write, &version, live, new).await;
+    }
+}
+
+async fn record_at(write: &Write<'_>, version: &str, live: &Tree, new: &mut Tree) {
+    let conversions = Conversions::default();
+    // an attempt takes the entries that were sent
+    let sent = matches!(write.resource.conversion, Conversion::Other(_)).then(|| Before::of(new));
+    let attempt = || {
+        if let Some(Before(sent)) = &sent {
+            managers::set(new, sent.clone());
+        }
+        record(write, &Served::of(write, &conversions), version, live, new)
     };
-    let mut completed = completed;
-    record(write, &versions, &version, live, &mut completed);
-    managers::set(new, managers::take(&mut completed));
+    log_failure(conversions.complete(attempt).await, version);
 }
 
 /// The same for an object of a kind that is no resource of its own.
@@ -155,7 +176,7 @@ pub fn record_lone(write: &Write<'_>, lone: Lone, live: Option<&Tree>, new: &mut
             &empty
         }
     };
-    record(write, &lone, lone.api_version, live, new);
+    log_failure(record(write, &lone, lone.api_version, live, new), lone.api_version);
 }
 
 fn applied(
@@ -178,9 +199,14 @@ fn applied(
 }
 
 /// Merges an applied configuration into a live object, which is at the request's version.
-pub fn apply_to(write: &Write<'_>, live: Option<&Tree>, config: &Tree) -> Result<Tree, Status> {
+pub fn apply_to(
+    write: &Write<'_>,
+    live: Option<&Tree>,
+    config: &Tree,
+    conversions: &Conversions,
+) -> Result<Tree, Status> {
     let kind = write.resource;
-    let versions = Served::of(write.request, kind, write.subresource);
+    let versions = Served::of(write, conversions);
     let empty = kind.empty();
     let live = Live { object: live.unwrap_or(empty), empty, kind: &kind.kind };
     applied(write, &versions, &kind.api_version(), live, config)

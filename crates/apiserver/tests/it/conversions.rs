@@ -1,10 +1,12 @@
 //! Custom resources whose versions a webhook converts.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::{Tree, json};
 use http::Method;
 use parking_lot::Mutex;
+use tokio::task::JoinSet;
 
 use crate::core::Rig;
 use crate::definitions::{DEFINITIONS, WIDGETS, condition, definition, follow, version};
@@ -22,6 +24,9 @@ async fn converter() -> (Webhook, Arc<Mutex<&'static str>>) {
 
 fn respond(mode: &str, review: &Tree) -> Tree {
     let wanted = &review["request"]["desiredAPIVersion"];
+    if mode == "silent" {
+        return Tree::Null;
+    }
     let mut objects: Vec<Tree> = review["request"]["objects"].as_array().unwrap().clone();
     for object in &mut objects {
         let spec = object["spec"].clone();
@@ -146,6 +151,33 @@ async fn a_webhook_converts_what_is_read_and_written() {
     assert_eq!(apply(WIDGETS, "two", earlier("f", "h:1")).await, 200);
     assert_eq!(apply(LATER, "one", later("f", "h", "3")).await, 409);
 
+    webhook.asked.lock().clear();
+    let patched = rig.json(Method::PATCH, &format!("{WIDGETS}/f"), json!({"spec": {"place": "h:5"}})).await;
+    assert_eq!(patched.code, 200, "{}", patched.tree);
+    let managers = patched.tree["metadata"]["managedFields"].as_array().unwrap();
+    let of = |manager: &str| {
+        managers.iter().find(|entry| entry["manager"] == manager).map(|entry| &entry["fieldsV1"])
+    };
+    assert_eq!(of("one"), Some(&json!({"f:spec": {"f:host": {}}})));
+    assert_eq!(of("two"), None);
+    // the old and the new one together
+    let reviews: Vec<_> =
+        webhook.asked.lock().drain(..).map(|(_, review)| review["request"].clone()).collect();
+    assert_eq!(reviews.len(), 1, "{reviews:?}");
+    assert_eq!(reviews[0]["desiredAPIVersion"], "example.com/v2");
+    assert_eq!(reviews[0]["objects"].as_array().unwrap().len(), 2);
+    // what a manager applies no more stays where another owns it in another version
+    assert_eq!(
+        apply(
+            LATER,
+            "one",
+            json!({"apiVersion": "example.com/v2", "kind": "Widget", "metadata": {"name": "f"}})
+        )
+        .await,
+        200
+    );
+    assert_eq!(rig.get(&format!("{LATER}/f")).await.tree["spec"], json!({"host": "h", "port": "5"}));
+
     *mode.lock() = "label";
     let labelled = rig.get(&format!("{LATER}/b")).await.tree;
     assert_eq!(labelled["metadata"]["labels"], json!({"converted": "yes"}));
@@ -259,4 +291,55 @@ async fn answers_that_are_no_conversions_are_refused_in_upstreams_words() {
     *mode.lock() = "null";
     let written = rig.json(Method::POST, LATER, later("n", "h", "1")).await;
     assert_eq!(written.tree["message"], "unexpected end of JSON input");
+}
+
+/// Waits until the webhook was asked so often.
+async fn asked(webhook: &Webhook, times: usize) {
+    while webhook.asked.lock().len() < times {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Runs a test where few threads may block, and ends even where all do.
+fn on_few_threads(test: impl Future<Output = ()> + Send + 'static) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(4)
+        .enable_all()
+        .build()
+        .unwrap();
+    let (done, end) = std::sync::mpsc::channel();
+    runtime.spawn(async move {
+        test.await;
+        done.send(()).unwrap();
+    });
+    let ended = end.recv_timeout(Duration::from_secs(20));
+    runtime.shutdown_background();
+    ended.unwrap();
+}
+
+#[test]
+fn a_webhook_that_does_not_answer_keeps_no_thread() {
+    on_few_threads(async {
+        let rig = Arc::new(Rig::start().await);
+        let _tasks = follow(&rig).await;
+        let (webhook, mode) = converter().await;
+        rig.create(DEFINITIONS, converted(&webhook, "v1")).await;
+        condition(&rig, "widgets.example.com", "Established", "True").await;
+        // its manager's fields are of the version that is not stored
+        rig.create(LATER, later("a", "h", "1")).await;
+        *mode.lock() = "silent";
+        webhook.asked.lock().clear();
+        let mut patches = JoinSet::new();
+        for place in 0..16 {
+            let rig = rig.clone();
+            let spec = json!({"spec": {"place": format!("h:{place}")}});
+            patches.spawn(
+                async move { rig.json(Method::PATCH, &format!("{WIDGETS}/a?dryRun=All"), spec).await },
+            );
+        }
+        asked(&webhook, 16).await;
+        assert_eq!(rig.get(&format!("{WIDGETS}/a")).await.tree["spec"], json!({"place": "h:1"}));
+        assert!(patches.try_join_next().is_none());
+    });
 }

@@ -51,7 +51,7 @@ fn response(path: &str) -> Tree {
     }
 }
 
-/// Makes the whole answer to a review that came to a path.
+/// Makes the whole answer to a review that came to a path; null: there is none.
 type Respond = dyn Fn(&str, &Tree) -> Tree + Send + Sync;
 
 impl Webhook {
@@ -138,11 +138,11 @@ async fn answer(
         *broken.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
         return Ok(broken);
     }
-    if path == "/silent" {
+    let answer = if path == "/silent" { Tree::Null } else { respond(&path, &review) };
+    seen.lock().push((path, review));
+    if answer.is_null() {
         std::future::pending::<()>().await;
     }
-    let answer = respond(&path, &review);
-    seen.lock().push((path, review));
     Ok(Response::new(Full::new(Bytes::from(answer.to_string()))))
 }
 

@@ -1,6 +1,6 @@
 //! Who owns what after a write that is no apply: the writer gets the fields that it changed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::LazyLock;
 
 use api::Tree;
@@ -48,6 +48,10 @@ pub trait Versions {
     fn ty(&self, version: &str) -> Option<Type<'_>>;
     /// An object at another version.
     fn convert(&self, object: &Tree, from: &str, to: &str) -> Result<Tree, String>;
+    /// Announces that these objects are about to be converted to these versions: who has to ask for that can do so at once.
+    fn prepare(&self, _objects: [&Tree; 2], _from: &str, _to: &[&str]) -> Result<(), String> {
+        Ok(())
+    }
     /// What the strategy of the write resets.
     fn reset(&self, version: &str) -> &Reset;
 }
@@ -213,10 +217,18 @@ pub(super) fn settle(
 ) -> Result<Result<Set, Conflicts>, Error> {
     let mut compared = vec![Compared::of(old, new, write.api_version, write.versions)?];
     let differ = !compared[0].changes.is_empty() || old != new;
+    let is_passed_over = |manager: &Manager| !differ || (manager == own && own.operation == Operation::Apply);
+    let compared_with =
+        managers.0.iter().map(|entry| &entry.manager).filter(|manager| !is_passed_over(manager));
+    let others: BTreeSet<&str> = compared_with.map(|manager| manager.api_version.as_str()).collect();
+    let others: Vec<&str> = others.into_iter().filter(|version| *version != write.api_version).collect();
+    if !others.is_empty() {
+        write.versions.prepare([old, new], write.api_version, &others).map_err(Error::Conversion)?;
+    }
     let mut taken = Vec::with_capacity(managers.0.len());
     for entry in &managers.0 {
         let is_own = entry.manager == *own;
-        if !differ || (is_own && own.operation == Operation::Apply) {
+        if is_passed_over(&entry.manager) {
             taken.push((Set::default(), Set::default()));
             continue;
         }

@@ -112,7 +112,7 @@ async fn remove(call: &Call<'_>, deletion: &DeleteOptions, options: &WriteOption
 
 /// Writes why the pod ends, for whoever looks at how it ended; answers the version that the pod then has.
 async fn mark(write: &Write<'_>, options: &DeleteOptions) -> Result<i64, Status> {
-    let change = |old: &Tree| {
+    let change = |old: &Tree, _: &writes::Conversions| {
         check_preconditions(write.name, options, old)?;
         let mut pod = old.clone();
         let same = |condition: &Tree| condition.get("type").and_then(Tree::as_str) == Some(DISRUPTED);
@@ -241,7 +241,7 @@ async fn check_budgets(
     // whoever may evict needs no right to write budgets
     let request = &Request::own(call.request.catalog.clone(), "update");
     let write = Write { request, resource, subresource: "status", name, ..call.write(options) };
-    let take = |old: &Tree| take_one(old, name, call.name());
+    let take = |old: &Tree, _: &writes::Conversions| take_one(old, name, call.name());
     writes::update(&write, &take, None).await.map(|_| None)
 }
 

@@ -62,7 +62,7 @@ pub async fn bind_tree(
         owners: Owners::Given,
         ..asked
     };
-    let change = |old: &Tree| {
+    let change = |old: &Tree, _: &writes::Conversions| {
         let mut pod = old.clone();
         let (uid, own) =
             (text("/metadata/uid"), old.pointer("/metadata/uid").and_then(Tree::as_str).unwrap_or_default());

@@ -121,7 +121,7 @@ async fn change(
     let owners = Owners::Given;
     let write = Write { subresource: "", admission: Sees::View(&VIEW), owners, ..call.write(options) };
     let owner = Write { subresource: "scale", ..write };
-    let change = |old: &Tree| {
+    let change = |old: &Tree, _: &writes::Conversions| {
         let mut old_scale = scale_of(call.resource, old);
         managers::set(&mut old_scale, ownership::to_scale(&owner, old)?);
         let mut scale = scaled(&owner, &old_scale)?;
