@@ -108,27 +108,25 @@ impl Write<'_> {
 /// Validation errors of an object, which is at the storage version. An object written through another group than it is stored in is
 /// validated by that group's rules: an event of `events.k8s.io` must be complete.
 async fn causes(write: &Write<'_>, kind: &Stored, tree: &Tree) -> Result<Vec<api::status::Cause>, Status> {
-    let check = |resource: &Kind, tree: &Tree, old: Option<&Tree>| {
-        let (strategy, context) = (write.strategy(resource), write.context(resource, write.name));
-        match old {
-            None => strategy.validate(&context, tree),
-            Some(old) => strategy.validate_update(&context, tree, old),
-        }
-    };
-    let costly = write.resource.custom().is_some_and(|custom| custom.costly);
-    let _turn = if costly { write.server.costly.acquire().await.ok() } else { None };
-    let check =
-        |resource: &Kind, tree: &Tree, old: Option<&Tree>| aside(costly, || check(resource, tree, old));
     // The versions of a custom resource have rules of their own.
     let own_rules = write.resource.custom().is_some() && !write.resource.is_same_version(&kind.resource);
-    let mut causes = if write.resource.group == kind.resource.group && !own_rules {
-        check(&kind.resource, tree, write.old)
+    let shown;
+    let (resource, shown, old) = if write.resource.group == kind.resource.group && !own_rules {
+        (&kind.resource, tree, write.old)
     } else {
         let both = [Some(tree), write.old].into_iter().flatten().cloned().collect();
-        let shown = kind.resource.convert(write.resource, both).await?;
-        let old = shown.get(1);
-        check(write.resource, shown.first().unwrap_or(tree), old)
+        shown = kind.resource.convert(write.resource, both).await?;
+        (write.resource, shown.first().unwrap_or(tree), shown.get(1))
     };
+    let costly = write.resource.custom().is_some_and(|custom| custom.costly);
+    // Nothing is waited for while it is held.
+    let permit = if costly { write.server.costly.acquire().await.ok() } else { None };
+    let (strategy, context) = (write.strategy(resource), write.context(resource, write.name));
+    let mut causes = aside(costly, || match old {
+        None => strategy.validate(&context, shown),
+        Some(old) => strategy.validate_update(&context, shown, old),
+    });
+    drop(permit);
     causes.extend(privileged(write, &kind.resource, tree));
     Ok(causes)
 }

@@ -24,7 +24,7 @@ async fn converter() -> (Webhook, Arc<Mutex<&'static str>>) {
 
 fn respond(mode: &str, review: &Tree) -> Tree {
     let wanted = &review["request"]["desiredAPIVersion"];
-    if mode == "silent" {
+    if mode == "silent" || mode == "silent to v2" && *wanted == "example.com/v2" {
         return Tree::Null;
     }
     let mut objects: Vec<Tree> = review["request"]["objects"].as_array().unwrap().clone();
@@ -341,5 +341,40 @@ fn a_webhook_that_does_not_answer_keeps_no_thread() {
         asked(&webhook, 16).await;
         assert_eq!(rig.get(&format!("{WIDGETS}/a")).await.tree["spec"], json!({"place": "h:1"}));
         assert!(patches.try_join_next().is_none());
+    });
+}
+
+#[test]
+fn a_webhook_that_does_not_answer_keeps_no_costly_check_waiting() {
+    on_few_threads(async {
+        let rig = Arc::new(Rig::start().await);
+        let _tasks = follow(&rig).await;
+        let (webhook, mode) = converter().await;
+        let numbers = json!({"type": "array", "maxItems": 1000, "items": {"type": "integer"},
+            "x-kubernetes-validations": [{"rule": "self.all(x, self.all(y, x <= y))"}]});
+        let mut made = converted(&webhook, "v1");
+        let properties = "/spec/versions/1/schema/openAPIV3Schema/properties/spec/properties";
+        made.pointer_mut(properties).unwrap()["numbers"] = numbers.clone();
+        rig.create(DEFINITIONS, made).await;
+        condition(&rig, "widgets.example.com", "Established", "True").await;
+        let versions = json!([version("v1", true, json!({"numbers": numbers}))]);
+        let mut gadgets = definition("gadgets", "Gadget", versions);
+        gadgets["spec"]["names"]["shortNames"] = json!([]);
+        rig.create(DEFINITIONS, gadgets).await;
+        condition(&rig, "gadgets.example.com", "Established", "True").await;
+        // it is checked as the version that the client sent, to which the stored one is converted
+        *mode.lock() = "silent to v2";
+        let mut creates = JoinSet::new();
+        for name in 0..16 {
+            let rig = rig.clone();
+            creates.spawn(async move {
+                rig.json(Method::POST, LATER, later(&format!("n{name}"), "h", "1")).await
+            });
+        }
+        asked(&webhook, 32).await;
+        let gadget = json!({"apiVersion": "example.com/v1", "kind": "Gadget", "metadata": {"name": "g"},
+            "spec": {"numbers": [1, 1]}});
+        rig.create("/apis/example.com/v1/namespaces/default/gadgets", gadget).await;
+        assert!(creates.try_join_next().is_none());
     });
 }
