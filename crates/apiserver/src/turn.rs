@@ -1,8 +1,8 @@
 //! The turn of a request: its seat among those that are worked on, and its room where it is large. A request that waits for somebody
 //! else's server gives its turn to others: a webhook that does not answer costs the requests that need it, and no others.
 //!
-//! Nothing that requests share may be held while one is away: it comes back only when it has a seat again, and the seats may all be
-//! taken by requests that wait for what it holds.
+//! Nothing that requests share may be locked while one is away: it comes back only when it has a seat again, and the seats may all be
+//! taken by requests that wait for what it has locked.
 
 mod absent;
 mod limits;

@@ -119,7 +119,7 @@ async fn causes(write: &Write<'_>, kind: &Stored, tree: &Tree) -> Result<Vec<api
         (write.resource, shown.first().unwrap_or(tree), shown.get(1))
     };
     let costly = write.resource.custom().is_some_and(|custom| custom.costly);
-    // Nothing is waited for while it is held.
+    // Nothing is waited for until it is given back.
     let permit = if costly { write.server.costly.acquire().await.ok() } else { None };
     let (strategy, context) = (write.strategy(resource), write.context(resource, write.name));
     let mut causes = aside(costly, || match old {

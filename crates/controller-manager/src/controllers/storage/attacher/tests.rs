@@ -38,13 +38,13 @@ fn volumes_go_where_their_pods_are() {
 #[test]
 fn a_volume_for_one_node_is_attached_once_in_a_pass() {
     let wanted = Place { is_used: true, is_managed: true, ..Place::default() };
-    let held =
+    let attached =
         Place { attachment: Some(Attachment { is_attached: true, is_leaving: false }), ..wanted.clone() };
     let check = |places: &[&Place], shares: bool, expect: &[Act]| {
         assert_eq!(acts(places.iter().copied(), shares), expect, "{places:?}");
     };
     check(&[&wanted, &wanted], false, &[Act::Attach, Act::AwaitOthers]);
-    check(&[&wanted, &held], false, &[Act::AwaitOthers, Act::Nothing]);
+    check(&[&wanted, &attached], false, &[Act::AwaitOthers, Act::Nothing]);
     check(&[&wanted, &wanted], true, &[Act::Attach, Act::Attach]);
 }
 
