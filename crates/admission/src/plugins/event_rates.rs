@@ -1,6 +1,7 @@
 //! `EventRateLimit`: no one source of events takes all the room that the cluster has for them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher as _, RandomState};
 use std::time::Duration;
 
 use api::{Status, Tree};
@@ -40,11 +41,12 @@ impl EventSource {
         }
     }
 
-    fn key(self, attributes: &Attributes<'_>, event: &Tree) -> String {
+    /// What names a source.
+    fn parts<'a>(self, attributes: &Attributes<'a>, event: &'a Tree) -> Vec<&'a str> {
         match self {
-            EventSource::Server => String::new(),
-            EventSource::Namespace => attributes.namespace.to_owned(),
-            EventSource::User => attributes.user.name.to_owned(),
+            EventSource::Server => Vec::new(),
+            EventSource::Namespace => vec![attributes.namespace],
+            EventSource::User => vec![attributes.user.name],
             EventSource::SourceAndObject => [
                 "source.component",
                 "source.host",
@@ -55,7 +57,7 @@ impl EventSource {
                 "involvedObject.apiVersion",
             ]
             .map(|path| text(event, path))
-            .concat(),
+            .to_vec(),
         }
     }
 }
@@ -64,23 +66,50 @@ impl EventSource {
 struct Bucket {
     left: f64,
     since: Instant,
+    /// When it was used last, in the order of all uses.
+    used: u64,
+}
+
+/// Sources by a hash of their names, which are as long as clients like.
+#[derive(Default)]
+struct Buckets {
+    by_source: HashMap<u64, Bucket>,
+    by_use: BTreeMap<u64, u64>,
+    uses: u64,
+}
+
+impl Buckets {
+    /// The bucket of a source, full where it is new; then the one that was not used for the longest time goes when there are too many.
+    fn of(&mut self, source: u64, burst: f64, now: Instant, most: usize) -> &mut Bucket {
+        let Buckets { by_source, by_use, uses } = self;
+        if by_source.len() >= most
+            && !by_source.contains_key(&source)
+            && let Some((_, oldest)) = by_use.pop_first()
+        {
+            by_source.remove(&oldest);
+        }
+        *uses += 1;
+        let bucket = by_source.entry(source).or_insert(Bucket { left: burst, since: now, used: *uses });
+        by_use.remove(&bucket.used);
+        by_use.insert(*uses, source);
+        bucket.used = *uses;
+        bucket
+    }
 }
 
 struct Limiter {
     limit: EventLimit,
-    buckets: Mutex<HashMap<String, Bucket>>,
+    hashes: RandomState,
+    buckets: Mutex<Buckets>,
 }
 
 impl Limiter {
-    fn takes(&self, key: &str) -> bool {
+    fn takes(&self, source: &[&str]) -> bool {
         let (rate, burst) = (f64::from(self.limit.rate), f64::from(self.limit.burst));
+        let source = self.hashes.hash_one(source);
         let now = Instant::now();
         let mut buckets = self.buckets.lock();
-        if !buckets.contains_key(key) && buckets.len() >= self.limit.sources {
-            let oldest = buckets.iter().min_by_key(|(_, bucket)| bucket.since).map(|(key, _)| key.clone());
-            oldest.and_then(|oldest| buckets.remove(&oldest));
-        }
-        let bucket = buckets.entry(key.to_owned()).or_insert(Bucket { left: burst, since: now });
+        let bucket = buckets.of(source, burst, now, self.limit.sources);
         let passed: Duration = now.saturating_duration_since(bucket.since);
         bucket.left = (bucket.left + passed.as_secs_f64() * rate).min(burst);
         bucket.since = now;
@@ -98,7 +127,11 @@ pub struct EventRateLimit {
 
 impl EventRateLimit {
     pub fn new(limits: &[EventLimit]) -> Self {
-        let limiter = |limit: &EventLimit| Limiter { limit: *limit, buckets: Mutex::default() };
+        let limiter = |limit: &EventLimit| Limiter {
+            limit: *limit,
+            hashes: RandomState::new(),
+            buckets: Mutex::default(),
+        };
         Self { limiters: limits.iter().map(limiter).collect() }
     }
 }
@@ -120,8 +153,9 @@ impl Plugin for EventRateLimit {
         let mut reached = Vec::new();
         for limiter in &self.limiters {
             let of = limiter.limit.of;
-            let key = of.key(attributes, event);
-            if !limiter.takes(&key) {
+            let source = of.parts(attributes, event);
+            if !limiter.takes(&source) {
+                let key = source.concat();
                 reached.push(format!("limit reached on type {} for key {key}", of.name()));
             }
         }
@@ -131,5 +165,35 @@ impl Plugin for EventRateLimit {
             all => format!("[{}]", all.join(", ")),
         };
         Err(Status::failure(429, "TooManyRequests", format!("Too many requests: {why}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limiter(sources: usize) -> Limiter {
+        let limit = EventLimit { of: EventSource::SourceAndObject, rate: 1, burst: 1, sources };
+        Limiter { limit, hashes: RandomState::new(), buckets: Mutex::default() }
+    }
+
+    #[test]
+    fn the_source_that_was_used_last_is_remembered_longest() {
+        let limiter = limiter(2);
+        assert!(limiter.takes(&["a"]) && limiter.takes(&["b"]));
+        assert!(!limiter.takes(&["a"]));
+        // in the place of b
+        assert!(limiter.takes(&["c"]));
+        assert!(!limiter.takes(&["a"]) && !limiter.takes(&["c"]));
+        assert!(limiter.takes(&["b"]));
+        let buckets = limiter.buckets.lock();
+        assert_eq!((buckets.by_source.len(), buckets.by_use.len()), (2, 2));
+    }
+
+    #[test]
+    fn names_that_join_to_the_same_text_are_different_sources() {
+        let limiter = limiter(9);
+        assert!(limiter.takes(&["ab", ""]) && limiter.takes(&["a", "b"]) && limiter.takes(&["", "ab"]));
+        assert!(!limiter.takes(&["a", "b"]));
     }
 }
