@@ -22,6 +22,7 @@ pub struct Objects {
     pub rights: Vec<Right>,
     pub created: parking_lot::Mutex<Vec<String>>,
     pub policies: Arc<Policies>,
+    pub hooks: Vec<Arc<Hook>>,
 }
 
 impl Objects {
@@ -79,7 +80,7 @@ impl Services for Objects {
     fn checked(&self, _: &Checked<'_>) {}
 
     fn hooks(&self, _: bool) -> Option<Arc<[Arc<Hook>]>> {
-        Some(Arc::new([]))
+        Some(self.hooks.as_slice().into())
     }
 
     async fn ready(&self) -> bool {
@@ -87,7 +88,7 @@ impl Services for Objects {
     }
 
     async fn call(&self, _: &ClientConfig, _: Vec<u8>, _: Duration) -> Result<Tree, CallError> {
-        Err(CallError::Failed { reason: "nobody is there".to_owned(), code: 503 })
+        Err(CallError::Refused(Box::new(Status::too_many_requests("too many wait", 1))))
     }
 
     async fn create(&self, _: &str, plural: &str, _: &str, object: Tree) -> Result<Tree, Status> {
@@ -186,8 +187,12 @@ pub fn ready<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-fn run(case: &Case<'_>, mut object: Tree, old: Option<&Tree>) -> Result<Tree, String> {
-    let services: Arc<dyn Services> = Arc::new(objects());
+fn run(case: &Case<'_>, object: Tree, old: Option<&Tree>) -> Result<Tree, String> {
+    run_with(objects(), case, object, old)
+}
+
+fn run_with(objects: Objects, case: &Case<'_>, mut object: Tree, old: Option<&Tree>) -> Result<Tree, String> {
+    let services: Arc<dyn Services> = Arc::new(objects);
     let chain =
         standard(&services, &Settings::default(), |name| on_by_default(name) || name == "NodeRestriction");
     let groups =
@@ -350,6 +355,21 @@ fn plugins_run_where_they_have_something_to_do() {
     assert!(!idle("configmaps", "", Operation::Create));
     assert!(idle("configmaps", "", Operation::Update));
     assert!(idle("pods", "exec", Operation::Connect));
+}
+
+#[test]
+fn a_webhook_for_which_too_many_wait_matters_as_its_failures_do() {
+    let check = |policy: &str, expect: Result<(), String>| {
+        let hooks = Hook::all(
+            &json!({"webhooks": [{"name": "h", "failurePolicy": policy, "sideEffects": "None",
+            "clientConfig": {"url": "https://h"}, "admissionReviewVersions": ["v1"],
+            "rules": [{"operations": ["*"], "apiGroups": [""], "apiVersions": ["*"], "resources": ["pods"]}]}]}),
+        );
+        let objects = Objects { hooks: hooks.into_iter().map(Arc::new).collect(), ..objects() };
+        assert_eq!(run_with(objects, &POD, pod(json!({})), None).map(drop), expect, "{policy}");
+    };
+    check("Ignore", Ok(()));
+    check("Fail", Err("too many wait".to_owned()));
 }
 
 #[test]

@@ -21,8 +21,8 @@ use limits::{Limits, Permit};
 use room::Room;
 
 tokio::task_local! {
-    /// Of the request that the task works on.
-    static TURN: Arc<Turn>;
+    /// Of the request that the task works on; `None` while it keeps its seat.
+    static TURN: Option<Arc<Turn>>;
 }
 
 /// What requests share.
@@ -93,7 +93,7 @@ impl Turn {
 
     /// Does a request's work in its turn.
     pub async fn with<T>(self: Arc<Self>, work: impl Future<Output = T>) -> T {
-        TURN.scope(self, work).await
+        TURN.scope(Some(self), work).await
     }
 
     fn leave(&self) {
@@ -127,13 +127,21 @@ impl Turn {
 
 /// Waits for a server of somebody else's, which `whom` names, outside of the request's turn. What has no turn only waits.
 pub async fn away<T>(whom: &str, wait: impl Future<Output = T>) -> Result<T, Crowded> {
-    let Ok(turn) = TURN.try_with(Arc::clone) else { return Ok(wait.await) };
-    let may_be_refused = turn.user.is_some();
-    let _absence = turn.turns.absent.begin(whom, turn.bytes, may_be_refused)?;
+    let Some(turn) = TURN.try_with(Option::clone).ok().flatten() else { return Ok(wait.await) };
+    let mut absence = turn.turns.absent.begin(whom, turn.user.as_deref(), turn.bytes)?;
     turn.leave();
-    let done = wait.await;
+    let done = tokio::select! {
+        biased;
+        () = absence.ended() => Err(Crowded(whom.to_owned())),
+        done = wait => Ok(done),
+    };
     turn.come_back().await;
-    Ok(done)
+    done
+}
+
+/// Does what other requests with seats may wait for: whoever it waits for, the seat is kept.
+pub async fn seated<T>(work: impl Future<Output = T>) -> T {
+    TURN.scope(None, work).await
 }
 
 #[cfg(test)]
@@ -183,13 +191,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_others_wait_for_keeps_its_seat() {
+        let turns = Turns::new(0, 1);
+        let (answer, waits) = oneshot::channel();
+        let first = turns.begin("create", Some("a"), 0).await.unwrap();
+        let mut work = pin!(first.clone().with(seated(away("hook", waits))));
+        assert!(futures::poll!(&mut work).is_pending());
+        assert!(turns.begin("create", Some("b"), 0).now_or_never().is_none());
+        answer.send(()).unwrap();
+        // nothing has to be waited for again
+        assert!(work.now_or_never().is_some());
+    }
+
+    #[tokio::test]
     async fn few_wait_for_one_server() {
         let turns = Turns::new(0, 0);
         let bytes = 1 << 20;
+        let wait = |user: Option<&str>, whom: &'static str| {
+            let turn = turns.begin("create", user, bytes).now_or_never().flatten().unwrap();
+            Box::pin(turn.with(away(whom, std::future::pending::<()>())))
+        };
         let mut waiting = Vec::new();
         let refused = loop {
-            let turn = turns.begin("create", Some("a"), bytes).await.unwrap();
-            let mut work = Box::pin(turn.with(away("down", std::future::pending::<()>())));
+            let mut work = wait(Some("a"), "down");
             match (&mut work).now_or_never() {
                 None => waiting.push(work),
                 Some(ended) => break ended.unwrap_err(),
@@ -200,7 +224,26 @@ mod tests {
         // others go on, and so do those whom nothing limits
         let turn = turns.begin("create", Some("a"), bytes).await.unwrap();
         turn.with(away("up", async {})).await.unwrap();
-        let turn = turns.begin("create", None, bytes).await.unwrap();
-        assert!(turn.with(away("down", std::future::pending::<()>())).now_or_never().is_none());
+        assert!(wait(None, "down").now_or_never().is_none());
+        // another user has a part, for which the last of the first one's go
+        let mut others = Vec::new();
+        while others.len() < waiting.len() / 3 {
+            let mut work = wait(Some("b"), "down");
+            assert!((&mut work).now_or_never().is_none());
+            others.push(work);
+            assert!(waiting.pop().unwrap().now_or_never().unwrap().is_err());
+        }
+        assert!(waiting.iter_mut().all(|work| work.now_or_never().is_none()));
+        // but no more than that
+        let refused = loop {
+            let mut work = wait(Some("b"), "down");
+            match (&mut work).now_or_never() {
+                None => others.push(work),
+                Some(ended) => break ended,
+            }
+        };
+        assert!(refused.is_err());
+        waiting.retain_mut(|work| work.now_or_never().is_none());
+        assert!(waiting.len().abs_diff(others.len()) <= 1);
     }
 }

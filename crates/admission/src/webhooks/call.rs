@@ -20,7 +20,8 @@ pub enum CallError {
         /// The status code of its answer, where there was one.
         code: u16,
     },
-    /// The request may not wait for it, whatever its configuration says of failures.
+    /// Too many wait for it, so that the request may not. That says nothing of the webhook: where its failures matter, the
+    /// request is refused, and may come again.
     Refused(Box<Status>),
 }
 
@@ -134,6 +135,7 @@ pub(super) async fn ask(
         CallError::Failed { reason, code } => {
             Failure::calling(format!("failed to call webhook: {reason}"), code)
         }
+        CallError::Refused(status) if hook.ignores_failures => Failure::calling(status.message, status.code),
         CallError::Refused(status) => Failure::Own(*status),
     })?;
     let answer = review
