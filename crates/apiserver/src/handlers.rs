@@ -55,7 +55,7 @@ use render::Target;
 use route::{Nowhere, Route};
 
 /// The largest body a request may have.
-const BODY_LIMIT: usize = 3 << 20;
+pub const BODY_LIMIT: usize = 3 << 20;
 
 /// Custom resources whose expressions are evaluated at once, where these may take long.
 const COSTLY_AT_ONCE: usize = 8;

@@ -13,9 +13,11 @@ use api::Tree;
 use daemon::metrics::{CounterVec, HistogramVec, registry};
 
 use crate::compiled::Compiled;
+use crate::handlers::BODY_LIMIT;
 use crate::kinds;
 use crate::resources::Resources;
 use crate::service_routing::ServiceRouter;
+use client::Question;
 
 const LABELS: &[&str] = &["name", "operation", "rejected", "type"];
 
@@ -52,6 +54,9 @@ static CALLS: LazyLock<CounterVec> = LazyLock::new(|| {
     )
 });
 
+/// A patch with a body of the greatest length, in base64.
+const PATCH: usize = BODY_LIMIT / 3 * 4 + (64 << 10);
+
 /// Both kinds of webhooks.
 pub struct Webhooks {
     resources: Arc<Resources>,
@@ -85,7 +90,9 @@ impl Webhooks {
         review: Vec<u8>,
         timeout: Duration,
     ) -> Result<Tree, CallError> {
-        self.client.call(webhook, review, timeout).await
+        // at most it says what it was asked, and a patch that puts another object in the place of this one
+        let longest = review.len() + PATCH;
+        self.client.call(webhook, Question { review, timeout, longest }).await
     }
 }
 

@@ -20,6 +20,7 @@ use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 
 use super::trust::{self, tls};
+use crate::aside::{LARGE_BODY, aside};
 use crate::proxy::dial_error;
 use crate::service_routing::{ServiceRouter, joined};
 use crate::turn;
@@ -28,8 +29,6 @@ use crate::turn;
 const IDLE: usize = 16;
 /// Webhooks that connections are kept to.
 const KNOWN: usize = 256;
-/// More than any object may have.
-const LONGEST: usize = 16 << 20;
 
 pub struct Client {
     services: ServiceRouter,
@@ -48,6 +47,14 @@ struct Answered {
     /// Whether the body is text for people, as far as its type says.
     is_text: bool,
     body: Bytes,
+}
+
+/// What a webhook is asked.
+pub struct Question {
+    pub review: Vec<u8>,
+    pub timeout: Duration,
+    /// Bytes of an answer that are read.
+    pub longest: usize,
 }
 
 /// A connection with what keeps it going, which is done while it is used.
@@ -73,12 +80,8 @@ impl Client {
     }
 
     /// Posts a review and reads the answer.
-    pub async fn call(
-        &self,
-        webhook: &ClientConfig,
-        review: Vec<u8>,
-        timeout: Duration,
-    ) -> Result<Tree, CallError> {
+    pub async fn call(&self, webhook: &ClientConfig, question: Question) -> Result<Tree, CallError> {
+        let Question { review, timeout, longest } = question;
         let failed = |reason: String| CallError::Failed { reason, code: 503 };
         let mut place = place(webhook).map_err(failed)?;
         let shown = format!(
@@ -95,15 +98,15 @@ impl Client {
         }
         let exchange = async {
             let request = || request(&place, timeout, &review);
-            let answered = backend.exchange(&place, request).await.map_err(posted)?;
-            answer(&answered)
+            backend.exchange(&place, request, longest).await.map_err(posted)
         };
         let whom = joined(&place.host, place.port);
-        match turn::away(&whom, tokio::time::timeout(timeout, exchange)).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(posted("context deadline exceeded".to_owned())),
-            Err(crowded) => Err(CallError::Refused(Box::new(crowded.into()))),
-        }
+        let answered = match turn::away(&whom, tokio::time::timeout(timeout, exchange)).await {
+            Ok(answered) => answered.map_err(|_| posted("context deadline exceeded".to_owned()))??,
+            Err(crowded) => return Err(CallError::Refused(Box::new(crowded.into()))),
+        };
+        // read within the turn: a tree takes many times as much as its bytes
+        aside(answered.body.len() > LARGE_BODY, || answer(&answered))
     }
 
     fn backend(&self, webhook: &ClientConfig) -> Result<Arc<Backend>, String> {
@@ -158,6 +161,7 @@ impl Backend {
         &self,
         place: &Place,
         request: impl Fn() -> Result<Request<Full<Bytes>>, String>,
+        longest: usize,
     ) -> Result<Answered, String> {
         let authority = joined(&place.host, place.port);
         let address = place.address.clone().unwrap_or(authority);
@@ -165,13 +169,13 @@ impl Backend {
             let kept = self.idle.lock().pop();
             let Some(mut connection) = kept.filter(|kept| kept.address == address) else { break };
             // one that its server has closed meanwhile shows it here
-            if let Ok(answer) = connection.ask(request()?).await {
+            if let Ok(answer) = connection.ask(request()?, longest).await {
                 self.keep(connection);
                 return Ok(answer);
             }
         }
         let mut connection = self.connect(place, address).await?;
-        let answer = connection.ask(request()?).await?;
+        let answer = connection.ask(request()?, longest).await?;
         self.keep(connection);
         Ok(answer)
     }
@@ -198,7 +202,7 @@ impl Backend {
 }
 
 impl Connection {
-    async fn ask(&mut self, request: Request<Full<Bytes>>) -> Result<Answered, String> {
+    async fn ask(&mut self, request: Request<Full<Bytes>>, longest: usize) -> Result<Answered, String> {
         let Connection { sender, driver, .. } = self;
         let asking = async {
             sender.ready().await.map_err(|error| error.to_string())?;
@@ -207,7 +211,7 @@ impl Connection {
             let status = answer.status();
             let media = answer.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
             let is_text = media.is_none_or(|media| media.starts_with("text/"));
-            let body = Limited::new(answer.into_body(), LONGEST).collect().await;
+            let body = Limited::new(answer.into_body(), longest).collect().await;
             let body = body.map_err(|error| error.to_string())?.to_bytes();
             // until the connection can take the next one
             let _ = sender.ready().await;

@@ -12,12 +12,17 @@ use registry::Kind;
 use registry::conversion::Convert;
 use registry::tree::{get, list, text, texts};
 
-use super::client::Client;
+use super::client::{Client, Question};
 use crate::service_routing::ServiceRouter;
 
 const GROUP: &str = "apiextensions.k8s.io";
 /// How long an answer is waited for.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How many times as long as a review its answer may be.
+const GROWTH: usize = 4;
+/// However short the review is, its answer may have so many bytes.
+const LEAST_ANSWER: usize = 1 << 20;
 
 const LABELS: &[&str] = &["failure_type", "result"];
 
@@ -141,7 +146,9 @@ impl ConversionWebhook {
             "request": {"uid": uid.as_str(), "desiredAPIVersion": to.api_version(), "objects": objects.to_vec()},
             "response": {"uid": "", "convertedObjects": null, "result": {"metadata": {}}},
         });
-        let answer = self.client.call(&self.config, api::json::to_vec(&review), TIMEOUT).await;
+        let review = api::json::to_vec(&review);
+        let longest = review.len() * GROWTH + LEAST_ANSWER;
+        let answer = self.client.call(&self.config, Question { review, timeout: TIMEOUT, longest }).await;
         let answer = answer.map_err(|error| match error {
             CallError::Failed { reason, .. } => Failure::Webhook(CALL, format!("failed: {reason}")),
             CallError::Refused(status) => Failure::Refused(status),

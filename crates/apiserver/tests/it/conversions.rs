@@ -59,6 +59,7 @@ fn respond(mode: &str, review: &Tree) -> Tree {
         "failed" => response["result"] = json!({"status": "Failed", "message": "not today"}),
         "mute" => response["result"] = json!({"status": "Failed"}),
         "none" => response = Tree::Null,
+        "long" => response["result"]["message"] = "x".repeat(2 << 20).into(),
         _ => {}
     }
     let kind = if mode == "review" { "Other" } else { "ConversionReview" };
@@ -270,6 +271,7 @@ async fn answers_that_are_no_conversions_are_refused_in_upstreams_words() {
             "failed: no kind \"Other\" is registered for version \"apiextensions.k8s.io/v1\" in scheme",
         ),
         ("uid", "failed: expected response.uid="),
+        ("long", "failed: Post \"https://"),
     ];
     for (case, words) in cases {
         *mode.lock() = case;

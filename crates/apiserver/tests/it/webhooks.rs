@@ -46,6 +46,7 @@ fn response(path: &str) -> Tree {
         "/warn" => json!({"allowed": true, "warnings": ["take care"], "auditAnnotations": {"a": "b"}}),
         "/replicas" => patched(json!([{"op": "replace", "path": "/spec/maxReplicas", "value": 7}])),
         "/scale" => patched(json!([{"op": "replace", "path": "/spec/replicas", "value": 3}])),
+        "/long" => json!({"allowed": true, "warnings": ["x".repeat(5 << 20)]}),
         "/wrong" => json!({"allowed": true, "patch": "W10="}),
         _ => json!({"allowed": true}),
     }
@@ -55,7 +56,7 @@ fn response(path: &str) -> Tree {
 type Respond = dyn Fn(&str, &Tree) -> Tree + Send + Sync;
 
 impl Webhook {
-    async fn start() -> Webhook {
+    pub async fn start() -> Webhook {
         Webhook::answering(|path, review| {
             let mut response = response(path);
             response["uid"] = review["request"]["uid"].clone();
@@ -106,7 +107,7 @@ impl Webhook {
     }
 
     /// A webhook of a configuration, which is asked at this path about these resources.
-    fn at(&self, path: &str, rule: Tree, rest: Tree) -> Tree {
+    pub fn at(&self, path: &str, rule: Tree, rest: Tree) -> Tree {
         let mut hook = json!({
             "name": format!("{}.example.com", path.trim_start_matches('/')),
             "clientConfig": {"url": format!("https://{}{path}", self.address), "caBundle": self.authority},
@@ -146,7 +147,7 @@ async fn answer(
     Ok(Response::new(Full::new(Bytes::from(answer.to_string()))))
 }
 
-fn rule(operation: &str, group: &str, version: &str, resource: &str) -> Tree {
+pub fn rule(operation: &str, group: &str, version: &str, resource: &str) -> Tree {
     json!({"operations": [operation], "apiGroups": [group], "apiVersions": [version], "resources": [resource]})
 }
 
@@ -239,6 +240,7 @@ async fn refusals_are_the_webhooks_own() {
         webhook.at("/wrong", of("serviceaccounts"), json!({})),
         webhook.at("/gone", of("endpoints"), gone.clone()),
         webhook.at("/broken", of("limitranges"), json!({})),
+        webhook.at("/long", of("services"), json!({})),
         webhook.at("/service", of("resourcequotas"), service),
         hidden,
         webhook.at("/silent", of("events"), json!({"timeoutSeconds": 1})),
@@ -270,6 +272,12 @@ async fn refusals_are_the_webhooks_own() {
             json!({"spec": {"limits": []}}),
             500,
             "Internal error occurred: failed calling webhook \"broken.example.com\": failed to call webhook: an error on the server (\"no idea\") has prevented the request from succeeding".to_owned(),
+        ),
+        (
+            "services",
+            json!({"spec": {"ports": [{"port": 80}]}}),
+            500,
+            format!("Internal error occurred: failed calling webhook \"long.example.com\": failed to call webhook: Post {:?}: length limit exceeded", url("/long")),
         ),
         (
             "resourcequotas",
