@@ -52,7 +52,7 @@ pub trait Services: Send + Sync {
     async fn create(&self, group: &str, plural: &str, namespace: &str, object: Tree) -> Result<Tree, Status>;
 
     /// Changes the status of an object, as the server itself: under the version that `change` saw, again when another write came
-    /// between. Answers the object as it was stored.
+    /// between. Answers the object as it was stored. The request keeps its seat meanwhile, since others may wait for what it writes.
     async fn update_status(
         &self,
         group: &str,

@@ -1,8 +1,8 @@
 //! `ResourceQuota`: what a request would use is charged to the quotas of its namespace, or refused.
 //!
 //! Usage is kept in the status of each quota, and written under the condition that nobody else wrote it, so that servers beside each
-//! other never grant together more than there is. Requests of one namespace that come together are charged together, by the one of
-//! them whose turn it is: each costs a part of a write only. What goes again, the controller of quotas takes off.
+//! other never grant together more than there is. Requests of one namespace that come together are charged together: each costs a part
+//! of a write only. What goes again, the controller of quotas takes off.
 
 mod batch;
 mod check;

@@ -167,6 +167,19 @@ impl Rig {
         Rig::certificate_of_nobody()
     }
 
+    /// Somebody who may do everything, within the limits that all have.
+    pub async fn ruler(&self, name: &str) -> Credentials {
+        let binding = json!({"metadata": {"name": name}, "subjects": [{"kind": "User", "name": name}],
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}});
+        let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
+        assert_eq!(self.post(&self.admin(), bindings, binding).await.0, StatusCode::CREATED);
+        let user = self.certificate(name, &[]);
+        while self.get(&user, "/api/v1/namespaces").await.0 != StatusCode::OK {
+            tokio::task::yield_now().await;
+        }
+        user
+    }
+
     pub fn certificate_of_nobody() -> Credentials {
         let (certificate, key) = Pki::new().issue("admin", &["system:masters"]);
         Credentials::Certificate(certificate.der().clone(), key.serialize_der())

@@ -1,6 +1,7 @@
 //! The server as clients meet it: TLS, who they are, what they may do, and what lies behind it.
 
 use crate::rig::{Credentials, Rig, kubelet};
+use crate::webhooks::{Webhook, rule};
 use api::Tree;
 use api::json;
 use http::{Method, StatusCode};
@@ -350,16 +351,9 @@ async fn a_webhook_that_does_not_answer_delays_its_own_requests_alone() {
     });
     let configurations = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
     assert_eq!(rig.post(&admin, configurations, hook).await.0, StatusCode::CREATED);
-    let binding = json!({"metadata": {"name": "u"}, "subjects": [{"kind": "User", "name": "u"}],
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}});
-    let bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings";
-    assert_eq!(rig.post(&admin, bindings, binding).await.0, StatusCode::CREATED);
-    let user = rig.certificate("u", &[]);
+    let user = rig.ruler("u").await;
     let namespace = "/api/v1/namespaces/default";
     let (maps, secrets) = (format!("{namespace}/configmaps"), format!("{namespace}/secrets"));
-    while rig.get(&user, &maps).await.0 != StatusCode::OK {
-        tokio::task::yield_now().await;
-    }
     let waits = futures::future::join_all((0..3).map(|number| {
         let map = json!({"metadata": {"name": format!("m{number}")}});
         rig.post(&user, &maps, map)
@@ -383,6 +377,36 @@ async fn a_webhook_that_does_not_answer_delays_its_own_requests_alone() {
         assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR, "{answer}");
     }
     drop(silent);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_webhook_that_sees_quotas_does_not_hold_up_what_is_charged_to_them() {
+    let rig = Rig::with(&["--max-mutating-requests-inflight=2"]).await;
+    rig.ready().await;
+    let admin = rig.admin();
+    let user = rig.ruler("u").await;
+    let namespace = "/api/v1/namespaces/default";
+    let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": {"configmaps": "50"}}});
+    assert_eq!(rig.post(&admin, &format!("{namespace}/resourcequotas"), quota).await.0, StatusCode::CREATED);
+    let status = json!({"status": {"hard": {"configmaps": "50"}, "used": {"configmaps": "0"}}});
+    rig.patch(&admin, &format!("{namespace}/resourcequotas/q/status"), status).await;
+    let webhook = Webhook::start().await;
+    let hooks = [webhook.at("/quotas", rule("UPDATE", "", "v1", "resourcequotas/status"), json!({}))];
+    let configurations = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+    let hooks = json!({"metadata": {"name": "hooks"}, "webhooks": hooks});
+    assert_eq!(rig.post(&admin, configurations, hooks).await.0, StatusCode::CREATED);
+    let maps = format!("{namespace}/configmaps");
+    let many = (0..32).map(|number| {
+        let map = json!({"metadata": {"name": format!("m{number}")}});
+        rig.post(&user, &maps, map)
+    });
+    for (code, answer) in futures::future::join_all(many).await {
+        assert_eq!(code, StatusCode::CREATED, "{answer}");
+    }
+    assert!(!webhook.asked.lock().is_empty());
+    let (_, quota) = rig.get(&admin, &format!("{namespace}/resourcequotas/q")).await;
+    assert_eq!(quota["status"]["used"]["configmaps"], "32");
     rig.stop().await;
 }
 

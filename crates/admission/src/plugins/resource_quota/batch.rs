@@ -1,12 +1,15 @@
-//! Requests of one namespace are charged together: whoever has its turn writes for all who wait.
+//! Requests of one namespace are charged together. Whoever waits drives the batch on: what it has begun to write it ends, although those
+//! who began it may be gone, so that nobody is charged twice.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::{Status, Tree};
+use futures::FutureExt as _;
 use futures::channel::oneshot;
-use futures::future::{Either, select};
+use futures::future::{BoxFuture, Either, Shared, select};
 use parking_lot::Mutex;
 use registry::tree::{ensure, text};
 
@@ -21,12 +24,17 @@ const RETRIES: usize = 3;
 const REMEMBERED: usize = 100;
 
 type Answer = Result<(), Status>;
-type Waiting = Vec<(Arc<Charge>, oneshot::Sender<Answer>)>;
+type Waiting = Vec<(Charge, oneshot::Sender<Answer>)>;
 
 pub(super) struct Batches {
+    ledger: Arc<Ledger>,
+    namespaces: Mutex<HashMap<String, Arc<Namespace>>>,
+}
+
+/// The quotas, and how they are charged.
+struct Ledger {
     services: Arc<dyn Services>,
     limited: Vec<Limited>,
-    namespaces: Mutex<HashMap<String, Arc<Namespace>>>,
     /// Quotas as they were written last, by namespace and name: the cache learns of a write a moment later.
     written: Mutex<HashMap<(String, String), Arc<Tree>>>,
 }
@@ -35,17 +43,37 @@ pub(super) struct Batches {
 #[derive(Default)]
 struct Namespace {
     waiting: Mutex<Waiting>,
-    turn: futures::lock::Mutex<()>,
+    /// The batch that is charged at the moment.
+    current: Mutex<Option<Shared<BoxFuture<'static, ()>>>>,
+}
+
+/// A request's stay in a namespace, which goes with the last of them.
+struct Stay<'a> {
+    batches: &'a Batches,
+    namespace: &'a str,
+    own: Arc<Namespace>,
+}
+
+impl Drop for Stay<'_> {
+    fn drop(&mut self) {
+        let mut namespaces = self.batches.namespaces.lock();
+        // this request's and the map's own
+        if Arc::strong_count(&self.own) == 2 {
+            namespaces.remove(self.namespace);
+        }
+    }
 }
 
 impl Batches {
     pub fn new(services: Arc<dyn Services>, limited: Vec<Limited>) -> Batches {
-        Batches { services, limited, namespaces: Mutex::default(), written: Mutex::default() }
+        let ledger = Arc::new(Ledger { services, limited, written: Mutex::default() });
+        Batches { ledger, namespaces: Mutex::default() }
     }
 
     /// Whether requests in a namespace have to be charged at all.
     pub fn concern(&self, namespace: &str) -> Result<bool, Status> {
-        Ok(!self.limited.is_empty() || !self.services.list("", "resourcequotas", namespace)?.is_empty())
+        let Ledger { services, limited, .. } = &*self.ledger;
+        Ok(!limited.is_empty() || !services.list("", "resourcequotas", namespace)?.is_empty())
     }
 
     /// Whether nobody waits.
@@ -56,40 +84,44 @@ impl Batches {
 
     pub async fn evaluate(&self, namespace: &str, charge: Charge) -> Answer {
         let own = Arc::clone(self.namespaces.lock().entry(namespace.to_owned()).or_default());
-        let answer = tokio::time::timeout(PATIENCE, self.wait(namespace, &own, Arc::new(charge))).await;
-        let mut namespaces = self.namespaces.lock();
-        // this request's and the map's own
-        if Arc::strong_count(&own) == 2 {
-            namespaces.remove(namespace);
-        }
-        drop(namespaces);
+        let stay = Stay { batches: self, namespace, own };
+        let answer = tokio::time::timeout(PATIENCE, self.wait(namespace, &stay.own, charge)).await;
         answer.unwrap_or_else(|_| Err(Status::internal("resource quota evaluation timed out")))
     }
 
-    async fn wait(&self, namespace: &str, own: &Namespace, charge: Arc<Charge>) -> Answer {
+    async fn wait(&self, namespace: &str, own: &Namespace, charge: Charge) -> Answer {
+        let (sender, mut answer) = oneshot::channel();
+        own.waiting.lock().push((charge, sender));
         loop {
-            let (sender, answer) = oneshot::channel();
-            own.waiting.lock().push((Arc::clone(&charge), sender));
-            let (turn, mut answer) = match select(answer, own.turn.lock()).await {
+            match select(&mut answer, self.current(namespace, own)).await {
                 Either::Left((Ok(answer), _)) => return answer,
-                // the request that wrote for this one was given up: nobody knows what it wrote
-                Either::Left((Err(oneshot::Canceled), _)) => continue,
-                Either::Right((turn, answer)) => (turn, answer),
-            };
-            match answer.try_recv() {
-                Ok(Some(answer)) => return answer,
-                Ok(None) => {}
-                Err(oneshot::Canceled) => continue,
-            }
-            let waiting = std::mem::take(&mut *own.waiting.lock());
-            self.charge(namespace, waiting).await;
-            drop(turn);
-            if let Ok(Some(answer)) = answer.try_recv() {
-                return answer;
+                Either::Left((Err(oneshot::Canceled), _)) => {
+                    return Err(Status::internal("resource quota evaluation failed"));
+                }
+                // it may have been one that this request came too late for
+                Either::Right(_) => {}
             }
         }
     }
 
+    /// The batch that is charged at the moment; or else a new one of all who wait.
+    fn current(&self, namespace: &str, own: &Namespace) -> Shared<BoxFuture<'static, ()>> {
+        let mut current = own.current.lock();
+        if let Some(current) = current.as_ref().filter(|current| current.peek().is_none()) {
+            return current.clone();
+        }
+        let mut waiting = std::mem::take(&mut *own.waiting.lock());
+        // who gave up before is not charged
+        waiting.retain(|(_, sender)| !sender.is_canceled());
+        let (ledger, namespace) = (Arc::clone(&self.ledger), namespace.to_owned());
+        let charged = async move { ledger.charge(&namespace, waiting).await };
+        // after a panic those who wait get no answer, which they report
+        let charged = AssertUnwindSafe(charged).catch_unwind().map(|_| ());
+        current.insert(charged.boxed().shared()).clone()
+    }
+}
+
+impl Ledger {
     /// Answers all who wait.
     async fn charge(&self, namespace: &str, mut waiting: Waiting) {
         let mut quotas = match self.quotas(namespace) {

@@ -90,13 +90,18 @@ impl Services for Quotas {
         change: Change<'_>,
     ) -> Result<Tree, Status> {
         tokio::time::sleep(Duration::from_millis(2)).await;
-        let mut stored = self.stored.lock();
-        let quota = stored.get_mut(name).ok_or_else(|| Status::not_found("", plural, name))?;
-        let mut changed = quota.clone();
-        change(&mut changed)?;
-        bump(&mut changed);
-        *quota = changed.clone();
+        let changed = {
+            let mut stored = self.stored.lock();
+            let quota = stored.get_mut(name).ok_or_else(|| Status::not_found("", plural, name))?;
+            let mut changed = quota.clone();
+            change(&mut changed)?;
+            bump(&mut changed);
+            *quota = changed.clone();
+            changed
+        };
         self.writes.fetch_add(1, Ordering::Relaxed);
+        // the answer to a write comes a moment after it
+        tokio::time::sleep(Duration::from_millis(2)).await;
         Ok(changed)
     }
 
@@ -209,16 +214,42 @@ async fn parallel_requests_take_no_more_than_there_is_and_share_writes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_is_given_up_does_not_stop_those_that_wait_for_it() {
+async fn a_batch_is_written_once_although_those_who_began_it_are_gone() {
+    for wait in [0, 3] {
+        let case = Case::new(Vec::new());
+        case.quotas.put("q", json!({}), json!({"pods": "10"}), json!({"pods": "0"}));
+        let mut first = Box::pin(case.create("pods", pod(json!({}))));
+        assert!(futures::poll!(&mut first).is_pending());
+        let mut batch: Vec<_> = (0..4).map(|_| Box::pin(case.create("pods", pod(json!({}))))).collect();
+        for one in &mut batch {
+            assert!(futures::poll!(one).is_pending());
+        }
+        // one gives up before it is charged
+        drop(batch.pop());
+        first.await.unwrap();
+        let mut writer = batch.remove(0);
+        assert!(futures::poll!(&mut writer).is_pending());
+        // another gives up while its batch is written, or has just been
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        assert!(futures::poll!(&mut writer).is_pending());
+        drop(writer);
+        for one in batch {
+            one.await.unwrap();
+        }
+        assert_eq!(case.quotas.used("q", "pods"), "4");
+        assert_eq!(case.quotas.writes.load(Ordering::Relaxed), 2);
+        assert!(case.plugin.batches.is_idle());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_given_up_alone_leaves_nothing_behind() {
     let case = Case::new(Vec::new());
     case.quotas.put("q", json!({}), json!({"pods": "10"}), json!({"pods": "0"}));
-    let mut first = Box::pin(case.create("pods", pod(json!({}))));
-    let mut second = Box::pin(case.create("pods", pod(json!({}))));
-    assert!(futures::poll!(&mut first).is_pending());
-    assert!(futures::poll!(&mut second).is_pending());
-    drop(first);
-    second.await.unwrap();
-    assert_eq!(case.quotas.used("q", "pods"), "1");
+    let mut only = Box::pin(case.create("pods", pod(json!({}))));
+    assert!(futures::poll!(&mut only).is_pending());
+    drop(only);
+    assert!(case.plugin.batches.is_idle());
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,6 +15,7 @@ use registry::Kind;
 use crate::authz::{self, Authorizer};
 use crate::policies::{self, BoundPolicies};
 use crate::resources::{Entry, Resources};
+use crate::turn;
 use crate::user::User;
 use crate::webhooks::{self, Webhooks};
 
@@ -126,7 +127,8 @@ impl Services for ServerServices {
             return Err(Status::not_found(group, plural, name));
         };
         let change = |tree: &mut Tree| change(tree).map(|()| true);
-        self.resources.update(resource, "status", namespace, name, &change).await
+        // those who wait for what it writes have seats: they would take its own, too, and wait for it as it for them
+        turn::seated(self.resources.update(resource, "status", namespace, name, &change)).await
     }
 
     async fn check(&self, user: &admission::User<'_>, check: &Check) -> cel::Answer {
