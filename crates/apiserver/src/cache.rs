@@ -479,7 +479,7 @@ impl State {
     fn send_to(&self, handle: &Handle, event: &Arc<Event>, slow: &mut Vec<(Handle, u64)>) {
         let Some(watchers) = self.watchers.get(handle) else { return };
         for watcher in watchers {
-            if event.seen_through(&watcher.filter).is_some() && !watcher.queue.push(event) {
+            if event.may_be_seen_through(&watcher.filter) && !watcher.queue.push(event) {
                 slow.push((handle.clone(), watcher.id));
             }
         }
@@ -493,7 +493,7 @@ impl Snapshot {
         after.is_some_and(|(key, _)| key.starts_with(base))
     }
 
-    /// The objects that match, in order of keys, after `start` (a key below the kind's prefix; empty: from the first).
+    /// The objects that may match, in order of keys, after `start` (a key below the kind's prefix; empty: from the first).
     pub fn select<'a>(
         &'a self,
         filter: &'a Filter,
@@ -521,6 +521,6 @@ impl Snapshot {
         candidates
             .take_while(move |(key, _)| within.as_ref().is_none_or(|within| key.starts_with(within.as_str())))
             .map(|(_, entry)| entry)
-            .filter(move |entry| filter.matches(entry))
+            .filter(move |entry| filter.may_match(entry))
     }
 }

@@ -8,6 +8,8 @@ use registry::Kind;
 use registry::conversion::Conversion;
 
 use super::entry::Entry;
+use super::event::{Event, EventType};
+use super::filter::Filter;
 use crate::aside::{LARGE_BODY, aside};
 
 /// Objects that a webhook is asked to convert at once, and about the bytes of these.
@@ -63,6 +65,53 @@ pub async fn fill_first(entries: &[Arc<Entry>], to: &Kind) -> Result<(), Status>
     let kind = &first.kind.resource;
     let missing = is_asked_for(kind) && !first.is_at(to) && !first.has_converted(to);
     if missing { fill(&entries[..entries.len().min(OBJECTS)], to).await } else { Ok(()) }
+}
+
+/// Those of the objects that match, which may have to be seen at another version for it: the first ones, up to the limit.
+pub async fn matching(
+    entries: Vec<Arc<Entry>>,
+    filter: &Filter,
+    limit: usize,
+) -> Result<Vec<Arc<Entry>>, Status> {
+    if !filter.converts() {
+        return Ok(entries);
+    }
+    let mut matching = Vec::new();
+    for (at, entry) in entries.iter().enumerate() {
+        if matching.len() == limit {
+            break;
+        }
+        if matches(entry, &entries[at..], filter).await? {
+            matching.push(Arc::clone(entry));
+        }
+    }
+    Ok(matching)
+}
+
+/// Whether an object matches, which may have to be seen at another version for it: then those of `beside` are asked for too.
+pub async fn matches(entry: &Entry, beside: &[Arc<Entry>], filter: &Filter) -> Result<bool, Status> {
+    if let Some(to) = filter.unseen(entry) {
+        fill_first(beside, to).await?;
+        if filter.unseen(entry).is_some() {
+            let tree = one(entry, to).await?;
+            entry.keep_attributes(to, &tree);
+        }
+    }
+    Ok(filter.matches(entry) == Some(true))
+}
+
+/// What the change is to one who sees only what the filter lets through.
+pub async fn seen_through(event: &Event, filter: &Filter) -> Result<Option<EventType>, Status> {
+    if let Some(previous) = &event.previous
+        && filter.unseen(previous).is_some()
+    {
+        matches(previous, &[], filter).await?;
+        previous.forget_json();
+    }
+    if event.event_type != EventType::Deleted {
+        matches(&event.entry, &[], filter).await?;
+    }
+    Ok(event.seen_through(filter))
 }
 
 async fn fill(entries: &[Arc<Entry>], to: &Kind) -> Result<(), Status> {

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use registry::Kind;
 
 use super::scan;
-use super::stored::Stored;
+use super::stored::{self, Stored};
 
 /// One object at one revision. The bytes carry the resource version.
 pub struct Entry {
@@ -21,16 +21,29 @@ pub struct Entry {
     pub name: Arc<str>,
     pub uid: Box<str>,
     pub resource_version: i64,
-    labels: Box<[(Box<str>, Box<str>)]>,
-    /// Values of [`Stored::fields`], in that order.
-    fields: Box<[Box<str>]>,
+    attributes: Attributes,
     bytes: Encoded,
     /// As JSON, with kind and apiVersion: made when it is first read as that, and then kept. Events make do without.
     json: Mutex<Option<Bytes>>,
     /// The version that it is stored at, where that is another than the cache's, to which a webhook converts.
     foreign: Option<Box<str>>,
-    /// As JSON at other versions to which a webhook has converted it.
-    converted: Mutex<Vec<(Text, Bytes)>>,
+    /// What is known of it at other versions.
+    views: Mutex<Vec<View>>,
+}
+
+/// What an object can be selected by.
+pub struct Attributes {
+    labels: Box<[(Box<str>, Box<str>)]>,
+    /// Values of the selectable fields of its version, in their order.
+    fields: Box<[Box<str>]>,
+}
+
+/// An object at another version than its own.
+struct View {
+    version: Text,
+    attributes: Attributes,
+    /// The whole of it, where a webhook made it and it is worth keeping.
+    json: Option<Bytes>,
 }
 
 enum Encoded {
@@ -132,12 +145,14 @@ impl Entry {
             name: name.into(),
             uid: meta.uid.into(),
             resource_version: revision,
-            labels: meta.labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
-            fields: kind.fields.iter().map(|(_, path)| path.read(&raw).into()).collect(),
+            attributes: Attributes {
+                labels: meta.labels.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
+                fields: kind.fields.iter().map(|(_, path)| path.read(&raw).into()).collect(),
+            },
             bytes: Encoded::Proto { frame: frame.into(), object: at, raw: raw_range, frame_type },
             json: Mutex::default(),
             foreign: None,
-            converted: Mutex::default(),
+            views: Mutex::default(),
             key,
         };
         Ok(entry)
@@ -149,23 +164,17 @@ impl Entry {
             tree.sort_all_objects();
         }
         let (namespace, name) = split(&key, kind);
-        let labels = tree.pointer("/metadata/labels").and_then(Tree::as_object);
         Ok(Entry {
             kind: Arc::clone(kind),
             namespace: namespace.into(),
             name: name.into(),
             uid: tree.pointer("/metadata/uid").and_then(Tree::as_str).unwrap_or_default().into(),
             resource_version: revision,
-            labels: labels
-                .into_iter()
-                .flatten()
-                .map(|(key, value)| (key.as_str().into(), value.as_str().unwrap_or_default().into()))
-                .collect(),
-            fields: kind.fields.iter().map(|(_, path)| path.read_tree(&tree).into()).collect(),
+            attributes: Attributes::of(&tree, &kind.fields),
             bytes: Encoded::Json(api::json::to_vec(&tree).into()),
             json: Mutex::default(),
             foreign: None,
-            converted: Mutex::default(),
+            views: Mutex::default(),
             key,
         })
     }
@@ -227,13 +236,13 @@ impl Entry {
 
     /// What a webhook made of it for this version.
     pub fn converted(&self, kind: &Kind) -> Option<Tree> {
-        let converted = self.converted.lock();
-        let (_, json) = converted.iter().find(|(version, _)| *version == kind.version)?;
-        api::decode::stored(json).ok()
+        let views = self.views.lock();
+        let view = views.iter().find(|view| view.version == kind.version)?;
+        api::decode::stored(view.json.as_ref()?).ok()
     }
 
     pub fn has_converted(&self, kind: &Kind) -> bool {
-        self.converted.lock().iter().any(|(version, _)| *version == kind.version)
+        self.views.lock().iter().any(|view| view.version == kind.version && view.json.is_some())
     }
 
     /// Keeps what a webhook made of it for this version.
@@ -241,11 +250,35 @@ impl Entry {
         if self.is_foreign_of(kind) {
             kind.complete(tree)?;
         }
-        let json = Bytes::from(api::json::to_vec(tree));
-        let mut converted = self.converted.lock();
-        converted.retain(|(version, _)| *version != kind.version);
-        converted.push((kind.version.clone(), json));
+        self.see(kind, tree, Some(api::json::to_vec(tree).into()));
         Ok(())
+    }
+
+    /// Keeps what it can be selected by at this version.
+    pub fn keep_attributes(&self, kind: &Kind, tree: &Tree) {
+        self.see(kind, tree, None);
+    }
+
+    fn see(&self, kind: &Kind, tree: &Tree, json: Option<Bytes>) {
+        let attributes = Attributes::of(tree, &stored::selectable(kind));
+        let view = View { version: kind.version.clone(), attributes, json };
+        let mut views = self.views.lock();
+        views.retain(|other| other.version != view.version);
+        views.push(view);
+    }
+
+    /// What it can be selected by at its own version.
+    pub fn attributes(&self) -> &Attributes {
+        &self.attributes
+    }
+
+    /// Looks at what it can be selected by at this version; `None` where nobody has seen it at that yet.
+    pub fn attributes_at<T>(&self, kind: &Kind, look: impl FnOnce(&Attributes) -> T) -> Option<T> {
+        if self.is_at(kind) {
+            return Some(look(&self.attributes));
+        }
+        let views = self.views.lock();
+        views.iter().find(|view| view.version == kind.version).map(|view| look(&view.attributes))
     }
 
     /// The error of a conversion as that of the object.
@@ -272,7 +305,7 @@ impl Entry {
     /// Drops the JSON: of a state that is history hardly anybody asks for it.
     pub fn forget_json(&self) {
         self.json.lock().take();
-        self.converted.lock().clear();
+        self.views.lock().iter_mut().for_each(|view| view.json = None);
     }
 
     /// Appends what [`Entry::json`] answers, without making it if it is not there; `false` where it cannot be read.
@@ -360,17 +393,17 @@ impl Entry {
         }
     }
 
-    pub fn label(&self, key: &str) -> Option<&str> {
-        self.labels.iter().find(|(own, _)| **own == *key).map(|(_, value)| &**value)
+    pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.attributes.labels.iter().map(|(key, value)| (&**key, &**value))
     }
 
-    pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.labels.iter().map(|(key, value)| (&**key, &**value))
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.attributes.label(key)
     }
 
     /// The value of the kind's field with this index.
     pub fn field(&self, index: usize) -> &str {
-        self.fields.get(index).map_or("", |value| value)
+        self.attributes.field(index)
     }
 
     /// Roughly the memory it holds.
@@ -379,6 +412,29 @@ impl Entry {
             Encoded::Proto { frame, .. } => frame.len() + 300,
             Encoded::Json(json) => json.len() + 300,
         }
+    }
+}
+
+impl Attributes {
+    fn of(object: &Tree, fields: &[(String, scan::Path)]) -> Attributes {
+        let labels = object.pointer("/metadata/labels").and_then(Tree::as_object);
+        let text = |value: &Tree| value.as_str().unwrap_or_default().into();
+        Attributes {
+            labels: labels
+                .into_iter()
+                .flatten()
+                .map(|(key, value)| (key.as_str().into(), text(value)))
+                .collect(),
+            fields: fields.iter().map(|(_, path)| path.read_tree(object).into()).collect(),
+        }
+    }
+
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.labels.iter().find(|(own, _)| **own == *key).map(|(_, value)| &**value)
+    }
+
+    pub fn field(&self, index: usize) -> &str {
+        self.fields.get(index).map_or("", |value| value)
     }
 }
 

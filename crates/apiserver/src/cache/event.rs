@@ -43,11 +43,18 @@ impl Event {
         self.entry.resource_version
     }
 
+    /// Whether one who sees only what the filter lets through may have to learn of the change.
+    pub fn may_be_seen_through(&self, filter: &Filter) -> bool {
+        let before = self.previous.as_ref().is_some_and(|previous| filter.may_match(previous));
+        before || (self.event_type != EventType::Deleted && filter.may_match(&self.entry))
+    }
+
     /// What the change is to one who sees only what the filter lets through: an object that starts to match is added, one that
-    /// stops to match is deleted.
+    /// stops to match is deleted. Its objects have been seen at the filter's version.
     pub fn seen_through(&self, filter: &Filter) -> Option<EventType> {
-        let before = self.previous.as_ref().is_some_and(|previous| filter.matches(previous));
-        let after = self.event_type != EventType::Deleted && filter.matches(&self.entry);
+        let matches = |entry: &Arc<Entry>| filter.matches(entry) == Some(true);
+        let before = self.previous.as_ref().is_some_and(matches);
+        let after = self.event_type != EventType::Deleted && matches(&self.entry);
         match (before, after) {
             (false, false) => None,
             (false, true) => Some(EventType::Added),

@@ -1,12 +1,14 @@
 //! Which objects a list or watch is about: namespace, labels, fields.
 
-use std::borrow::Cow;
+use std::sync::Arc;
 
 use machinery::{fields, labels};
+use registry::Kind;
+use registry::conversion::Conversion;
 
-use super::entry::Entry;
+use super::entry::{Attributes, Entry};
 use super::postings::Term;
-use super::stored::Stored;
+use super::stored::{self, Stored};
 
 /// A selection within one kind.
 #[derive(Clone, Default)]
@@ -17,6 +19,8 @@ pub struct Filter {
     terms: Vec<FieldTerm>,
     /// The index term that every match has, if the selectors imply one.
     posted: Option<Term>,
+    /// The version whose labels and fields are selected by, where they are not those of every stored object.
+    version: Option<Arc<Kind>>,
 }
 
 #[derive(Clone)]
@@ -43,23 +47,38 @@ pub enum Handle {
 }
 
 impl Filter {
-    /// `Err` is the field label that the kind does not have.
+    /// Selects objects of a cache as they are at version `to` of their kind. `Err` is the field label that this does not have.
     pub fn new(
         kind: &Stored,
+        to: &Arc<Kind>,
         namespace: &str,
         labels: Option<labels::Selector>,
         fields: &fields::Selector,
     ) -> Result<Filter, String> {
+        let labels = labels.filter(|labels| !labels.is_everything());
+        let is_own = |term: &fields::Term| matches!(&*term.field, "metadata.name" | "metadata.namespace");
+        let converts = match kind.resource.conversion {
+            // What a webhook makes of an object can have other labels, and fields with other values.
+            Conversion::Other(_) => labels.is_some() || !fields.terms.iter().all(is_own),
+            _ => {
+                let is_stored = |term: &fields::Term| is_own(term) || kind.field(&term.field).is_some();
+                to.custom().is_some() && !fields.terms.iter().all(is_stored)
+            }
+        };
+        let selectable = if converts { stored::selectable(to) } else { Vec::new() };
+        let index = |label: &str| match converts {
+            true => selectable.iter().position(|(own, _)| own == label),
+            false => kind.field(label),
+        };
         let mut terms = Vec::new();
         for term in &fields.terms {
             let field = match term.field.as_str() {
                 "metadata.name" => FieldOf::Name,
                 "metadata.namespace" => FieldOf::Namespace,
-                label => FieldOf::Index(kind.field(label).ok_or_else(|| label.to_owned())?),
+                label => FieldOf::Index(index(label).ok_or_else(|| label.to_owned())?),
             };
             terms.push(FieldTerm { field, value: term.value.clone(), negated: term.negated });
         }
-        let labels = labels.filter(|labels| !labels.is_everything());
         let field = terms.iter().find_map(|term| match term.field {
             FieldOf::Index(index)
                 if !term.negated && !term.value.is_empty() && kind.indexed.contains(&index) =>
@@ -69,8 +88,9 @@ impl Filter {
             _ => None,
         });
         let label = || labels.as_ref()?.requirements().iter().find_map(one_value);
-        let posted = field.or_else(label);
-        Ok(Filter { namespace: namespace.to_owned(), labels, terms, posted })
+        let posted = if converts { None } else { field.or_else(label) };
+        let version = converts.then(|| Arc::clone(to));
+        Ok(Filter { namespace: namespace.to_owned(), labels, terms, posted, version })
     }
 
     /// Everything in a namespace, or everywhere.
@@ -102,7 +122,9 @@ impl Filter {
             return Handle::Name(name.into());
         }
         let field = self.terms.iter().find_map(|term| match term.field {
-            FieldOf::Index(index) if !term.negated && !term.value.is_empty() => Some((index, &term.value)),
+            FieldOf::Index(index) if !term.negated && !term.value.is_empty() && self.version.is_none() => {
+                Some((index, &term.value))
+            }
             _ => None,
         });
         match field {
@@ -112,19 +134,47 @@ impl Filter {
         }
     }
 
-    pub fn matches(&self, entry: &Entry) -> bool {
+    /// Whether objects have to be seen at another version than the one that they are stored at.
+    pub fn converts(&self) -> bool {
+        self.version.is_some()
+    }
+
+    /// The version at which an object has to be seen before it is known whether it matches.
+    pub fn unseen(&self, entry: &Entry) -> Option<&Arc<Kind>> {
+        let version = self.version.as_ref()?;
+        self.matches(entry).is_none().then_some(version)
+    }
+
+    /// Whether it matches, or may do so at another version, at which nobody has seen it yet.
+    pub fn may_match(&self, entry: &Entry) -> bool {
+        self.matches(entry) != Some(false)
+    }
+
+    /// `None` where that is known only of the object at another version, at which nobody has seen it yet.
+    pub fn matches(&self, entry: &Entry) -> Option<bool> {
         if !self.namespace.is_empty() && *entry.namespace != *self.namespace {
-            return false;
+            return Some(false);
         }
-        let field = |term: &FieldTerm| -> Cow<'_, str> {
-            match term.field {
-                FieldOf::Name => Cow::Borrowed(&*entry.name),
-                FieldOf::Namespace => Cow::Borrowed(&*entry.namespace),
-                FieldOf::Index(index) => Cow::Borrowed(entry.field(index)),
-            }
-        };
-        self.terms.iter().all(|term| (field(term) == term.value.as_str()) != term.negated)
-            && self.labels.as_ref().is_none_or(|labels| labels.matches_with(|key| entry.label(key)))
+        let names = self.terms.iter().all(|term| match term.field {
+            FieldOf::Name => (*entry.name == *term.value) != term.negated,
+            FieldOf::Namespace => (*entry.namespace == *term.value) != term.negated,
+            FieldOf::Index(_) => true,
+        });
+        if !names {
+            return Some(false);
+        }
+        match &self.version {
+            None => Some(self.selects(entry.attributes())),
+            Some(version) => entry.attributes_at(version, |attributes| self.selects(attributes)),
+        }
+    }
+
+    fn selects(&self, attributes: &Attributes) -> bool {
+        let fields = self.terms.iter().all(|term| match term.field {
+            FieldOf::Index(index) => (attributes.field(index) == term.value) != term.negated,
+            FieldOf::Name | FieldOf::Namespace => true,
+        });
+        fields && self.labels.as_ref().is_none_or(|labels| labels.matches_with(|key| attributes.label(key)))
     }
 }
 

@@ -29,6 +29,15 @@ pub struct Stored {
 /// Kinds for which upstream's strategy takes away on create what its defaults had put there.
 const COMPLETED_ON_READ: [(&str, &str); 2] = [("", "persistentvolumeclaims"), ("batch", "jobs")];
 
+/// Field labels of a kind beyond `metadata.name` and `metadata.namespace`, and where they stand.
+pub fn selectable(kind: &Kind) -> Vec<(String, Path)> {
+    registry::selectable::fields(kind)
+        .iter()
+        .filter(|(label, _)| !label.starts_with("metadata."))
+        .filter_map(|(label, path)| Some(((*label).to_owned(), Path::compile(kind.message(), path)?)))
+        .collect()
+}
+
 impl Stored {
     /// The kind that stores this resource's objects. `None` for what is never stored.
     /// `json`: stored so even where protobuf is the custom.
@@ -43,11 +52,7 @@ impl Stored {
                 && kind.version == resource.storage_version
         });
         let stored = Arc::clone(stored.unwrap_or(resource));
-        let fields: Vec<_> = registry::selectable::fields(&stored)
-            .iter()
-            .filter(|(label, _)| !label.starts_with("metadata."))
-            .filter_map(|(label, path)| Some(((*label).to_owned(), Path::compile(stored.message(), path)?)))
-            .collect();
+        let fields = selectable(&stored);
         let indexed = (0..fields.len())
             .filter(|index| postings::INDEXED.contains(&fields[*index].0.as_str()))
             .collect();

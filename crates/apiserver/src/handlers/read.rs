@@ -19,7 +19,7 @@ use crate::body::Body;
 use crate::cache::entry::Entry;
 use crate::cache::event::EventType;
 use crate::cache::filter::Filter;
-use crate::cache::{Cache, Snapshot};
+use crate::cache::{Cache, Snapshot, converted};
 
 /// More objects than can be matched in a moment.
 pub const MANY: usize = 20_000;
@@ -76,7 +76,7 @@ pub fn filter(call: &Call<'_>, options: &ListOptions) -> Result<Filter, Status> 
             return Err(Status::bad_request("fieldSelector metadata.name doesn't match requested name"));
         }
     }
-    Filter::new(&cache.kind, call.namespace(), options.labels.clone(), &fields)
+    Filter::new(&cache.kind, call.resource, call.namespace(), options.labels.clone(), &fields)
         .map_err(|label| Status::bad_request(registry::selectable::unsupported(call.resource, &label)))
 }
 
@@ -121,15 +121,19 @@ pub async fn select(
         State::Cached(snapshot) => snapshot,
         State::Stored(revision) => return stored(call, options, filter, &base, &start, revision).await,
     };
+    let failed = |status| render::unconverted_list(&call.resource.plural, status);
     let mut matching = snapshot.select(filter, &start, namespaced).cloned();
     let mut meta = ListMeta { resource_version: snapshot.revision, ..ListMeta::default() };
     // whoever takes any version takes what is in memory, all at once
     let many = snapshot.objects.len() > MANY;
     if options.limit == 0 || any_version {
-        return Ok((aside(many, || matching.collect()), meta));
+        let entries = aside(many, || matching.collect());
+        return Ok((converted::matching(entries, filter, usize::MAX).await.map_err(failed)?, meta));
     }
     let limit = options.limit as usize;
-    let entries: Vec<Arc<Entry>> = aside(many, || matching.by_ref().take(limit).collect());
+    let candidates = if filter.converts() { usize::MAX } else { limit };
+    let entries = aside(many, || matching.by_ref().take(candidates).collect());
+    let entries = converted::matching(entries, filter, limit).await.map_err(failed)?;
     let last = entries.last().filter(|last| match filter.is_plain() || filter.name().is_some() {
         true => matching.next().is_some(),
         // whether what follows matches is seen on the next page
@@ -235,16 +239,21 @@ async fn stored(
             other => status_of(other),
         })?;
         count.get_or_insert(range.count);
+        let mut candidates = Vec::new();
         for item in &range.items {
             let key = std::str::from_utf8(&item.key).ok().and_then(|key| key.strip_prefix(prefix));
             let Some(key) = key else { continue };
             let entry =
                 Entry::decode(kind, key.into(), &item.value, item.mod_revision, EventType::Added.name())
                     .map_err(|error| error.of_list(&kind.resource.plural))?;
-            if filter.matches(&entry) && entries.len() <= limit {
-                entries.push(Arc::new(entry));
+            if filter.may_match(&entry) {
+                candidates.push(Arc::new(entry));
             }
         }
+        let missing = limit.saturating_add(1) - entries.len();
+        let matching = converted::matching(candidates, filter, missing).await;
+        let matching = matching.map_err(|status| render::unconverted_list(&kind.resource.plural, status))?;
+        entries.extend(matching.into_iter().take(missing));
         match range.items.last() {
             Some(last) if range.more => {
                 from = last.key.to_vec();

@@ -205,16 +205,23 @@ pub async fn list(entries: Vec<Arc<Entry>>, meta: &ListMeta, target: &Target) ->
     let large = bytes > LARGE_BODY;
     match converted::all(&entries, &target.resource, large).await {
         Ok(trees) => aside(large, || tree_list(trees.into_iter(), meta.of(target), target)),
-        Err(status) if status.code != 500 => failed(target, &status),
-        Err(status) => unreadable_list(target, &status.message),
+        Err(status) => failed(target, &unconverted_list(&target.resource.plural, status)),
     }
 }
 
 /// The answer to a list with an object that cannot be read.
 fn unreadable_list(target: &Target, why: &str) -> Response<Body> {
-    let message = format!("failed to read one or more {} from the storage: {why}", target.resource.plural);
-    let status = Status::failure(500, "StorageReadError", message);
-    tree_response(StatusCode::INTERNAL_SERVER_ERROR, target.media, &status.to_tree())
+    failed(target, &unreadable_status(&target.resource.plural, why))
+}
+
+fn unreadable_status(plural: &str, why: &str) -> Status {
+    let message = format!("failed to read one or more {plural} from the storage: {why}");
+    Status::failure(500, "StorageReadError", message)
+}
+
+/// The error of one object's conversion as that of a list.
+pub fn unconverted_list(plural: &str, status: Status) -> Status {
+    if status.code == 500 { unreadable_status(plural, &status.message) } else { status }
 }
 
 /// A list of trees at the target's version.

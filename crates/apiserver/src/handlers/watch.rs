@@ -160,6 +160,11 @@ impl Frames {
             }
             let Some(entry) = self.initial.next() else { break };
             self.parts.pause().await;
+            match converted::matches(&entry, self.initial.as_slice(), &self.filter).await {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(status) => return self.cut(&status),
+            }
             match self.format.entry(EventType::Added, &entry).await {
                 Ok(Some(frame)) => return Some(frame),
                 Ok(None) => {}
@@ -221,7 +226,10 @@ impl Frames {
 impl Frames {
     /// The frame of an event, where the watcher gets one.
     async fn event(&mut self, event: &Event) -> Option<Bytes> {
-        let seen = event.seen_through(&self.filter)?;
+        let seen = match converted::seen_through(event, &self.filter).await {
+            Ok(seen) => seen?,
+            Err(status) => return self.cut(&status),
+        };
         let frame = match self.format.event(event, seen).await {
             Ok(frame) => frame,
             Err(status) => return self.cut(&status),

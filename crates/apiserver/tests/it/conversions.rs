@@ -239,6 +239,142 @@ async fn objects_of_several_versions_are_stored_beside_each_other() {
     assert_eq!(rig.get(&format!("{WIDGETS}/c")).await.code, 404);
 }
 
+/// What a list shows, by name.
+async fn shown(rig: &Rig, path: &str, selector: &str) -> Vec<String> {
+    let list = rig.get(&format!("{path}?{selector}")).await;
+    assert_eq!(list.code, 200, "{selector}: {}", list.tree);
+    let name = |item: &Tree| item["metadata"]["name"].as_str().unwrap().to_owned();
+    list.tree["items"].as_array().unwrap().iter().map(name).collect()
+}
+
+fn selectable(mut definition: Tree) -> Tree {
+    for version in definition["spec"]["versions"].as_array_mut().unwrap() {
+        version["selectableFields"] = match version["name"].as_str() {
+            Some("v1") => json!([{"jsonPath": ".spec.place"}]),
+            _ => json!([{"jsonPath": ".spec.host"}, {"jsonPath": ".spec.port"}]),
+        };
+    }
+    definition
+}
+
+#[tokio::test]
+async fn each_version_is_selected_by_its_own_fields() {
+    let rig = Rig::start().await;
+    let _tasks = follow(&rig).await;
+    let (webhook, mode) = converter().await;
+    rig.create(DEFINITIONS, selectable(converted(&webhook, "v1"))).await;
+    condition(&rig, "widgets.example.com", "Established", "True").await;
+    let (host, both) = ("fieldSelector=spec.host%3Dh1", "fieldSelector=spec.host%3Dh1,spec.port%3D80");
+    let mut by_host = rig.watch(&format!("{LATER}?watch=1&{host}")).await;
+    let mut by_both = rig.watch(&format!("{LATER}?watch=1&{both}")).await;
+    let mut by_place = rig.watch(&format!("{WIDGETS}?watch=1&fieldSelector=spec.place%3Dh1:80")).await;
+    let made = rig.create(LATER, later("a", "h1", "80")).await;
+    rig.create(LATER, later("b", "h1", "8080")).await;
+    rig.create(LATER, later("c", "h2", "80")).await;
+    let from = made["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+
+    assert_eq!(shown(&rig, LATER, host).await, ["a", "b"]);
+    assert_eq!(shown(&rig, LATER, both).await, ["a"]);
+    assert_eq!(shown(&rig, LATER, "fieldSelector=spec.host!%3Dh1").await, ["c"]);
+    assert_eq!(shown(&rig, LATER, &format!("{host}&limit=1")).await, ["a"]);
+    assert_eq!(shown(&rig, WIDGETS, "fieldSelector=spec.place%3Dh1:8080").await, ["b"]);
+    // as of an earlier revision, which the store has to be asked for
+    let earlier_state = format!("{host}&resourceVersion={from}&resourceVersionMatch=Exact");
+    assert_eq!(shown(&rig, LATER, &earlier_state).await, ["a"]);
+    for (path, selector) in
+        [(LATER, "fieldSelector=spec.place%3Dh1:80"), (WIDGETS, "fieldSelector=spec.host%3Dh1")]
+    {
+        let label = if path == LATER { "spec.place" } else { "spec.host" };
+        let refused = rig.get(&format!("{path}?{selector}")).await;
+        assert_eq!(refused.tree["message"], format!("field label not supported: {label}"));
+    }
+
+    let added = |name: &str| ("ADDED".to_owned(), name.to_owned());
+    let gone = |name: &str| ("DELETED".to_owned(), name.to_owned());
+    for name in ["a", "b"] {
+        assert_eq!(by_host.next_name().await, added(name));
+    }
+    assert_eq!(by_both.next_name().await, added("a"));
+    assert_eq!(by_place.next_name().await, added("a"));
+    // what happened before a watch began
+    let mut since = rig.watch(&format!("{LATER}?watch=1&{host}&resourceVersion={from}")).await;
+    assert_eq!(since.next_name().await, added("b"));
+
+    let changed = rig.json(Method::PATCH, &format!("{LATER}/b"), json!({"spec": {"host": "h2"}})).await;
+    let (event, object) = by_host.next().await;
+    assert_eq!((event.as_str(), &object["spec"]["host"]), ("DELETED", &json!("h1")));
+    assert_eq!(object["metadata"]["resourceVersion"], changed.tree["metadata"]["resourceVersion"]);
+    assert_eq!(since.next_name().await, gone("b"));
+
+    let deleted = rig.json(Method::DELETE, &format!("{LATER}?{both}"), Tree::Null).await;
+    assert_eq!(deleted.code, 200, "{}", deleted.tree);
+    assert_eq!(shown(&rig, LATER, "").await, ["b", "c"]);
+    for watch in [&mut by_host, &mut by_both, &mut by_place] {
+        assert_eq!(watch.next_name().await, gone("a"));
+    }
+
+    // labels are those of the converted object, too
+    *mode.lock() = "label";
+    rig.create(WIDGETS, earlier("d", "h3:80")).await;
+    assert_eq!(shown(&rig, LATER, "labelSelector=converted%3Dyes").await, ["d"]);
+    assert!(shown(&rig, WIDGETS, "labelSelector=converted%3Dyes").await.is_empty());
+    *mode.lock() = "failed";
+    rig.create(WIDGETS, earlier("e", "h1:1")).await;
+    let failed = rig.get(&format!("{LATER}?{host}")).await;
+    assert_eq!((failed.code, &failed.tree["reason"]), (500, &json!("StorageReadError")), "{}", failed.tree);
+}
+
+#[tokio::test]
+async fn objects_stored_at_another_version_are_selected_as_they_are_shown() {
+    let rig = Rig::start().await;
+    let _tasks = follow(&rig).await;
+    let (webhook, _mode) = converter().await;
+    rig.create(DEFINITIONS, selectable(converted(&webhook, "v1"))).await;
+    condition(&rig, "widgets.example.com", "Established", "True").await;
+    rig.create(WIDGETS, earlier("a", "h1:80")).await;
+    let mut watch = rig.watch(&format!("{WIDGETS}?watch=1")).await;
+    let spec = json!({"spec": selectable(converted(&webhook, "v2"))["spec"]});
+    let changed = rig.json(Method::PATCH, &format!("{DEFINITIONS}/widgets.example.com"), spec).await;
+    assert_eq!(changed.tree["status"]["storedVersions"], json!(["v1", "v2"]));
+    watch.ended().await;
+    rig.create(LATER, later("b", "h1", "80")).await;
+    assert_eq!(shown(&rig, LATER, "fieldSelector=spec.host%3Dh1").await, ["a", "b"]);
+    assert_eq!(shown(&rig, WIDGETS, "fieldSelector=spec.place%3Dh1:80").await, ["a", "b"]);
+    let mut watch = rig.watch(&format!("{LATER}?watch=1&fieldSelector=spec.host%3Dh1")).await;
+    for name in ["a", "b"] {
+        assert_eq!(watch.next_name().await, ("ADDED".to_owned(), name.to_owned()));
+    }
+    rig.json(Method::DELETE, &format!("{LATER}/a"), Tree::Null).await;
+    assert_eq!(watch.next_name().await, ("DELETED".to_owned(), "a".to_owned()));
+}
+
+#[tokio::test]
+async fn fields_of_versions_that_differ_in_their_schemas_alone() {
+    let rig = Rig::start().await;
+    let _tasks = follow(&rig).await;
+    let text = json!({"type": "string"});
+    let open = |version: Tree| {
+        let mut version = version;
+        version["schema"]["openAPIV3Schema"]["properties"]["spec"]["x-kubernetes-preserve-unknown-fields"] =
+            true.into();
+        version
+    };
+    let versions = json!([
+        open(version("v1", true, json!({"place": text}))),
+        version("v2", false, json!({"host": text, "port": text, "place": text})),
+    ]);
+    rig.create(DEFINITIONS, selectable(definition("widgets", "Widget", versions))).await;
+    condition(&rig, "widgets.example.com", "Established", "True").await;
+    let mut watch = rig.watch(&format!("{LATER}?watch=1&fieldSelector=spec.host%3Dh1")).await;
+    rig.create(LATER, later("a", "h1", "80")).await;
+    rig.create(LATER, later("b", "h2", "80")).await;
+    assert_eq!(shown(&rig, LATER, "fieldSelector=spec.host%3Dh1").await, ["a"]);
+    assert_eq!(shown(&rig, LATER, "fieldSelector=spec.port%3D80").await, ["a", "b"]);
+    assert_eq!(watch.next_name().await, ("ADDED".to_owned(), "a".to_owned()));
+    rig.json(Method::PATCH, &format!("{LATER}/a"), json!({"spec": {"host": "h2"}})).await;
+    assert_eq!(watch.next_name().await, ("DELETED".to_owned(), "a".to_owned()));
+}
+
 #[tokio::test]
 async fn answers_that_are_no_conversions_are_refused_in_upstreams_words() {
     let rig = Rig::start().await;
