@@ -6,6 +6,7 @@ pub mod access {
     pub mod bootstrap;
     pub mod role_aggregation;
     pub mod serviceaccount;
+    pub mod token_cleaning;
     pub mod tokens;
 }
 
@@ -34,6 +35,7 @@ pub mod devices {
     //! Devices of nodes, and claims of them.
 
     pub mod claims;
+    pub mod taint_eviction;
 }
 
 pub mod network {
@@ -69,6 +71,14 @@ pub mod storage {
     pub mod ephemeral;
     pub mod expander;
     pub mod protection;
+    pub mod selinux;
+}
+
+pub mod versions {
+    //! The versions that objects are stored in.
+
+    pub mod garbage;
+    pub mod migrator;
 }
 
 pub mod workloads {
@@ -80,6 +90,7 @@ pub mod workloads {
     pub mod deployment;
     mod history;
     pub mod job;
+    pub mod podgroups;
     pub mod replicaset;
     pub mod statefulset;
 }

@@ -190,6 +190,11 @@ pub struct Options {
     pub concurrent_ephemeralvolume_syncs: usize,
     #[arg(long, default_value_t = 50)]
     pub concurrent_resourceclaim_syncs: usize,
+    #[arg(long, default_value_t = 8)]
+    pub concurrent_device_taint_eviction_syncs: usize,
+    /// How long a token that was made without being asked for may go unused.
+    #[arg(long, default_value = "8760h")]
+    pub legacy_service_account_token_clean_up_period: Duration,
     /// Keeps volumes attached to nodes that are not healthy for as long as they seem to be mounted there.
     #[arg(long)]
     pub disable_force_detach_on_timeout: bool,
@@ -323,7 +328,7 @@ const fn switch(name: &'static str) -> Unsupported {
 }
 
 /// Upstream's flags that are taken and change nothing here.
-pub const WITHOUT_EFFECT: [Unsupported; 38] = [
+pub const WITHOUT_EFFECT: [Unsupported; 36] = [
     switch("contention-profiling"),
     switch("profiling"),
     switch("enable-leader-migration"),
@@ -344,8 +349,6 @@ pub const WITHOUT_EFFECT: [Unsupported; 38] = [
     switch("authentication-tolerate-lookup-failure"),
     value("attach-detach-reconcile-sync-period"),
     switch("disable-attach-detach-reconcile-sync"),
-    value("concurrent-device-taint-eviction-syncs"),
-    value("legacy-service-account-token-clean-up-period"),
     switch("enable-hostpath-provisioner"),
     value("flex-volume-plugin-dir"),
     value("pv-recycler-increment-timeout-nfs"),

@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 
 use crate::Options;
 use crate::controllers::{
-    access, certificates, cleanup, devices, network, nodes, policy, storage, workloads,
+    access, certificates, cleanup, devices, network, nodes, policy, storage, versions, workloads,
 };
 
 type Run = fn(Context, Arc<Options>) -> BoxFuture<'static, Result<(), Error>>;
@@ -57,6 +57,8 @@ pub static CONTROLLERS: &[Entry] = &entries! {
     "cronjob-controller", "cronjob", DEFAULT, workloads::cronjob::run;
     "daemonset-controller", "daemonset", DEFAULT, workloads::daemonset::run;
     "deployment-controller", "deployment", DEFAULT, workloads::deployment::run;
+    "device-taint-eviction-controller", "", With { gates: &["DynamicResourceAllocation", "DRADeviceTaints"], ..DEFAULT },
+        devices::taint_eviction::run;
     "disruption-controller", "disruption", DEFAULT, policy::disruption::run;
     "endpoints-controller", "endpoint", DEFAULT, network::endpoints::run;
     "endpointslice-controller", "endpointslice", DEFAULT, network::endpointslice::run;
@@ -67,6 +69,8 @@ pub static CONTROLLERS: &[Entry] = &entries! {
     "job-controller", "job", DEFAULT, workloads::job::run;
     "kube-apiserver-serving-clustertrustbundle-publisher-controller", "",
         With { gates: &["ClusterTrustBundle"], ..DEFAULT }, certificates::trust_bundle::run;
+    "legacy-serviceaccount-token-cleaner-controller", "legacy-service-account-token-cleaner", DEFAULT,
+        access::token_cleaning::run;
     "namespace-controller", "namespace", DEFAULT, cleanup::namespace::run;
     "node-ipam-controller", "nodeipam", DEFAULT, nodes::nodeipam::run;
     "node-lifecycle-controller", "nodelifecycle", DEFAULT, nodes::nodelifecycle::run;
@@ -78,15 +82,21 @@ pub static CONTROLLERS: &[Entry] = &entries! {
     "pod-garbage-collector-controller", "podgc", DEFAULT, cleanup::podgc::run;
     "podcertificaterequest-cleaner-controller", "",
         With { gates: &["PodCertificateRequest"], ..DEFAULT }, certificates::pod_requests::run;
+    "podgroup-protection-controller", "", With { gates: &["GenericWorkload"], ..DEFAULT }, workloads::podgroups::run;
     "replicaset-controller", "replicaset", DEFAULT, workloads::replicaset::run_replicasets;
     "replicationcontroller-controller", "replicationcontroller", DEFAULT, workloads::replicaset::run_replicationcontrollers;
     "resourceclaim-controller", "resource-claim-controller", DEFAULT, devices::claims::run;
     "resourcequota-controller", "resourcequota", DEFAULT, policy::resourcequota::run;
     "root-ca-certificate-publisher-controller", "root-ca-cert-publisher", DEFAULT, certificates::root_ca::run;
+    "selinux-warning-controller", "", With { gates: &["SELinuxChangePolicy"], ..NAMED }, storage::selinux::run;
     "service-cidr-controller", "", With { gates: &["MultiCIDRServiceAllocator"], ..DEFAULT }, network::service_cidr::run;
     "serviceaccount-controller", "serviceaccount", DEFAULT, access::serviceaccount::run;
     "serviceaccount-token-controller", "serviceaccount-token", DEFAULT, access::tokens::run;
     "statefulset-controller", "statefulset", DEFAULT, workloads::statefulset::run;
+    "storage-version-migrator-controller", "svm", With { gates: &["StorageVersionMigrator"], ..DEFAULT },
+        versions::migrator::run;
+    "storageversion-garbage-collector-controller", "storage-version-gc",
+        With { gates: &["APIServerIdentity", "StorageVersionAPI"], ..DEFAULT }, versions::garbage::run;
     "taint-eviction-controller", "", DEFAULT, nodes::taint_eviction::run;
     "token-cleaner-controller", "tokencleaner", NAMED, access::bootstrap::run_cleaner;
     "ttl-after-finished-controller", "ttl-after-finished", DEFAULT, cleanup::ttl_after_finished::run;
@@ -97,16 +107,8 @@ pub static CONTROLLERS: &[Entry] = &entries! {
 
 /// Upstream's others, with their earlier names: known, so that flags which name them are understood.
 static ABSENT: &[(&str, &str)] = &[
-    ("cloud-node-lifecycle-controller", "cloud-node-lifecycle"),
-    ("device-taint-eviction-controller", ""),
-    ("legacy-serviceaccount-token-cleaner-controller", "legacy-service-account-token-cleaner"),
-    ("node-route-controller", "route"),
-    ("podgroup-protection-controller", ""),
+    // Its kind is alpha and off by default.
     ("resourcepoolstatusrequest-controller", ""),
-    ("selinux-warning-controller", "selinux-warning"),
-    ("service-lb-controller", "service"),
-    ("storage-version-migrator-controller", ""),
-    ("storageversion-garbage-collector-controller", "storage-version-gc"),
     ("validatingadmissionpolicy-status-controller", ""),
 ];
 
@@ -181,15 +183,21 @@ mod tests {
     #[test]
     fn selections() {
         let all = selected("*").unwrap().run;
-        assert!(CONTROLLERS.iter().all(|entry| !entry.on_by_default || all.contains(&entry.name)));
-        assert!(CONTROLLERS.iter().all(|entry| entry.on_by_default || !all.contains(&entry.name)));
+        let gates = FeatureGates::default();
+        for entry in CONTROLLERS {
+            let runs = entry.on_by_default && entry.gates.iter().all(|gate| gates.enabled(gate));
+            assert_eq!(all.contains(&entry.name), runs, "{}", entry.name);
+        }
         let some = selected("*,-deployment-controller,-replicaset").unwrap();
         assert_eq!(some.run.len(), all.len() - 2);
         assert_eq!(selected("deployment").unwrap().run, ["deployment-controller"]);
         let kubeadm = selected("*,bootstrapsigner,tokencleaner").unwrap();
         assert_eq!(kubeadm.run.len(), all.len() + 2);
-        assert_eq!(selected("*,route").unwrap().absent, ["node-route-controller"]);
-        assert!(selected("*,-route").unwrap().absent.is_empty());
+        let absent = "resourcepoolstatusrequest-controller";
+        assert_eq!(selected(&format!("*,{absent}")).unwrap().absent, [absent]);
+        assert!(selected(&format!("*,-{absent}")).unwrap().absent.is_empty());
+        // Those of cloud providers left with them.
+        assert_eq!(selected("*,-route").unwrap_err(), "\"route\" is not in the list of known controllers");
         assert_eq!(selected("*,foo").unwrap_err(), "\"foo\" is not in the list of known controllers");
     }
 

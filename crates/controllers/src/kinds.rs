@@ -220,6 +220,7 @@ fn lent(informers: &Informers, resource: &ResourceRef) -> Option<Arc<dyn MetaCac
         lend::<views::PersistentVolume>,
         lend::<views::PersistentVolumeClaim>,
         lend::<views::ResourceClaim>,
+        lend::<views::ResourceSlice>,
         lend::<views::StorageClass>,
         lend::<views::VolumeAttachment>,
     ];

@@ -17,8 +17,8 @@ mod storage;
 mod workload;
 
 pub use device::{
-    Consumer, DeviceClass, DeviceRequest, ResourceClaim, ResourceClaimStatus, ResourceClaimTemplate,
-    Subrequest,
+    AllocatedDevice, Consumer, Device, DeviceClass, DeviceRequest, DeviceTaintRule, ResourceClaim,
+    ResourceClaimStatus, ResourceClaimTemplate, ResourceSlice, Subrequest,
 };
 pub use labels::Labels;
 pub use meta::{Condition, HasMeta, Lean, Meta, Object, OwnerReference, Partial};
@@ -98,6 +98,8 @@ views! {
     PodDisruptionBudget, api::policy::v1::PodDisruptionBudget, "policy/v1", "PodDisruptionBudget";
     ResourceQuota, api::core::v1::ResourceQuota, "v1", "ResourceQuota";
     DeviceClass, api::resource::v1::DeviceClass, "resource.k8s.io/v1", "DeviceClass";
+    ResourceSlice, api::resource::v1::ResourceSlice, "resource.k8s.io/v1", "ResourceSlice";
+    DeviceTaintRule, api::resource::v1::DeviceTaintRule, "resource.k8s.io/v1", "DeviceTaintRule";
     Secret, api::core::v1::Secret, "v1", "Secret";
     ServiceAccount, api::core::v1::ServiceAccount, "v1", "ServiceAccount";
     ConfigMap, api::core::v1::ConfigMap, "v1", "ConfigMap";

@@ -53,6 +53,14 @@ pub struct PodSpec {
     pub affinity: Option<Box<serde_json::Value>>,
     #[serde(deserialize_with = "compact")]
     pub resource_claims: Vec<PodResourceClaim>,
+    pub scheduling_group: Option<SchedulingGroup>,
+}
+
+/// The group that a pod is scheduled with.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct SchedulingGroup {
+    pub pod_group_name: Option<Text>,
 }
 
 /// A claim of devices: one by name, or one to be made after a template.

@@ -222,6 +222,7 @@ pub struct CsiDriver {
 #[serde(rename_all = "camelCase", default)]
 pub struct CsiDriverSpec {
     pub attach_required: Option<bool>,
+    pub se_linux_mount: Option<bool>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

@@ -17,9 +17,9 @@ use sha2::{Digest, Sha256};
 use crate::Options;
 use crate::controllers::certificates::root_ca;
 
-const TYPE: &str = "kubernetes.io/service-account-token";
-const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
-const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
+pub(super) const TYPE: &str = "kubernetes.io/service-account-token";
+pub(super) const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
+pub(super) const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
 const ISSUER: &str = "kubernetes/serviceaccount";
 
 struct Controller {

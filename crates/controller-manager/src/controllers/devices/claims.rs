@@ -3,7 +3,7 @@
 //!
 //! Absent: claims of pod groups (the feature `DRAWorkloadResourceClaims` is off by default).
 
-mod plan;
+pub(super) mod plan;
 #[cfg(test)]
 mod tests;
 

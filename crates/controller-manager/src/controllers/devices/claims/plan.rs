@@ -14,7 +14,7 @@ const LONGEST_BASE: usize = 57;
 
 /// The claim of an entry of a pod.
 #[derive(Debug, PartialEq)]
-pub(super) enum Named<'a> {
+pub(in crate::controllers::devices) enum Named<'a> {
     Claim {
         name: &'a str,
         /// It is one of the pod's own.
@@ -26,7 +26,10 @@ pub(super) enum Named<'a> {
 }
 
 /// Fails on an entry that says nothing that is known here.
-pub(super) fn named<'a>(pod: &'a Pod, entry: &'a PodResourceClaim) -> Result<Named<'a>, String> {
+pub(in crate::controllers::devices) fn named<'a>(
+    pod: &'a Pod,
+    entry: &'a PodResourceClaim,
+) -> Result<Named<'a>, String> {
     if let Some(name) = &entry.resource_claim_name {
         return Ok(Named::Claim { name, is_generated: false });
     }
@@ -65,7 +68,7 @@ pub(super) fn gets_claims(pod: &Pod) -> bool {
     needs_claims(pod) && !pod.metadata.is_deleting()
 }
 
-pub(super) fn check_owner(pod: &Pod, claim: &ResourceClaim) -> Result<(), String> {
+pub(in crate::controllers::devices) fn check_owner(pod: &Pod, claim: &ResourceClaim) -> Result<(), String> {
     if claim.metadata.is_controlled_by(&pod.metadata.uid) {
         return Ok(());
     }
