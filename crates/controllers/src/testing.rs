@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use client::{Client, Config, Informers};
+use client::{Client, Config, Informers, ResourceRef, View};
 use daemon::features::FeatureGates;
 use futures::StreamExt;
 pub use http::Method;
@@ -43,6 +43,8 @@ struct State {
     requests: Vec<String>,
     /// Methods and plurals of writes whose answers are lost.
     lost: Vec<(Method, String)>,
+    /// What discovery names; everything else is served all the same.
+    named: Vec<ResourceRef>,
 }
 
 /// Ends with its last clone.
@@ -89,6 +91,11 @@ impl Cluster {
         let identities = Arc::new(Identities::new(client.clone(), false, None, shutdown.clone())?);
         let gates = Arc::new(FeatureGates::default());
         Ok(Context::new(Informers::new(client), identities, gates, shutdown))
+    }
+
+    /// Has discovery name a resource.
+    pub fn name<V: View>(&self) {
+        self.state.lock().named.push(ResourceRef::of::<V>());
     }
 
     /// Keeps back what watches of these resources would bring.
@@ -231,6 +238,18 @@ fn target(path: &str) -> Option<Target> {
     Some(Target { collection: format!("{prefix}/{plural}"), namespace, name, subresource })
 }
 
+/// The aggregated form, a group for each resource.
+fn discovery(named: &[ResourceRef], core: bool) -> Value {
+    let group = |it: &ResourceRef| {
+        let scope = if it.namespaced { "Namespaced" } else { "Cluster" };
+        let resource = json!({"resource": it.plural, "responseKind": {"kind": it.kind}, "scope": scope,
+            "verbs": ["create", "delete", "get", "list", "patch", "update", "watch"]});
+        json!({"metadata": {"name": it.group}, "versions": [{"version": it.version, "resources": [resource]}]})
+    };
+    let groups = named.iter().filter(|it| it.group.is_empty() == core).map(group);
+    json!({"kind": "APIGroupDiscoveryList", "items": groups.collect::<Vec<_>>()})
+}
+
 impl Server {
     async fn answer(self, request: Request<Incoming>) -> io::Result<Response<Body>> {
         let (parts, body) = request.into_parts();
@@ -239,6 +258,9 @@ impl Server {
         let path = parts.uri.path().to_owned();
         let query = parts.uri.query().unwrap_or_default().to_owned();
         self.state.lock().requests.push(format!("{} {path}", parts.method));
+        if let "/api" | "/apis" = path.as_str() {
+            return Ok(whole(200, &discovery(&self.state.lock().named, path == "/api")));
+        }
         let Some(target) = target(&path) else { return Ok(status(404, "NotFound", "")) };
         if query.contains("watch=") {
             return Ok(self.watch(&target, &query));

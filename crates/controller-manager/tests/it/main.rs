@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod devices;
+mod quotas;
 mod storage;
 
 use std::sync::Arc;
@@ -23,9 +24,12 @@ fn run(cluster: &Cluster, name: &str) -> DropGuard {
     // Nothing may have to wait for a round without cause.
     let hour = daemon::flags::Duration::seconds(3600);
     let options = Options { pvclaimbinder_sync_period: hour, ..Options::default() };
+    let kinds = context.kinds.clone();
     let running: futures::future::BoxFuture<'static, Result<(), Error>> =
         (entry.run)(context, Arc::new(options));
     tokio::spawn(running);
+    let until = shutdown.clone();
+    tokio::spawn(async move { kinds.run(until).await });
     shutdown.drop_guard()
 }
 

@@ -158,32 +158,37 @@ impl Controller {
         });
     }
 
-    /// The metadata of a resource's objects, followed from now on.
-    fn counted(&self, resource: &ResourceRef) -> Arc<dyn MetaCache> {
+    /// The metadata of a resource's objects, followed from now on; and whether it is only now that they are.
+    fn counted(&self, resource: &ResourceRef) -> (Arc<dyn MetaCache>, bool) {
         let mut counted = self.counted.lock();
         // Those of a kind that went are stopped, and it may have come again.
         counted.retain(|_, cache| !cache.is_stopped());
-        let entry = counted.entry(resource.clone()).or_insert_with(|| {
-            let cache = self.kinds.metadata(resource);
-            let recount = self.recount.clone();
-            cache.on_change(Box::new(move |_, _, meta, gone| {
-                if gone {
-                    recount.namespace(&meta.namespace);
-                }
-            }));
-            cache
-        });
-        entry.clone()
+        if let Some(cache) = counted.get(resource) {
+            return (cache.clone(), false);
+        }
+        let cache = self.kinds.metadata(resource);
+        let recount = self.recount.clone();
+        cache.on_change(Box::new(move |_, _, meta, gone| {
+            if gone {
+                recount.namespace(&meta.namespace);
+            }
+        }));
+        counted.insert(resource.clone(), cache.clone());
+        (cache, true)
     }
 
     /// How many objects there are of what a quota counts by number, by the quota's names; and whether all could be counted.
-    /// What cannot, because its kind is not listed yet, or never will be, keeps the number it has.
-    fn numbers(&self, known: &Known, quota: &ResourceQuota) -> (FxHashMap<Text, i64>, bool) {
+    /// What cannot, because its kind is not listed yet, or never will be, keeps the number it has. The first quota that counts a
+    /// kind waits for its list: until the status is whole, all that it counts is refused.
+    async fn numbers(&self, known: &Known, quota: &ResourceQuota) -> (FxHashMap<Text, i64>, bool) {
         let (mut numbers, mut whole) = (FxHashMap::default(), true);
         for name in quota.spec.hard.keys() {
             let Some((plural, group)) = usage::by_number(name) else { continue };
             let Some(resource) = known.followed(group, plural) else { continue };
-            let cache = self.counted(resource);
+            let (cache, fresh) = self.counted(resource);
+            if fresh {
+                let _ = tokio::time::timeout(UNLISTED, cache.synced()).await;
+            }
             if !cache.is_synced() {
                 whole = false;
                 continue;
@@ -204,7 +209,7 @@ impl Reconcile for Controller {
         self.kinds.known_first().await;
         let known = self.kinds.known();
         let (settled, wait) = self.recount.settled(key);
-        let (numbers, whole) = self.numbers(&known, &quota);
+        let (numbers, whole) = self.numbers(&known, &quota).await;
         let namespace = &*key.namespace;
         let objects = usage::Objects {
             pods: &self.pods.cache.list_in(namespace),
