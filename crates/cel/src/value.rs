@@ -91,6 +91,17 @@ impl<'v> Value<'v> {
         Value::String(Text::Borrowed(text))
     }
 
+    /// What the function `quantity` makes of the text; none where it is no quantity.
+    pub fn quantity(text: &str) -> Option<Value<'v>> {
+        Some(Value::Extended(Extended::Quantity(crate::library::quantity::Amount::parse(text).ok()?)))
+    }
+
+    /// What the function `semver` makes of the text; none where it is no version.
+    pub fn semver(text: &str) -> Option<Value<'v>> {
+        let version = crate::library::semver::parse(text).ok()?;
+        Some(Value::Extended(Extended::Semver(Arc::new(version))))
+    }
+
     pub fn list(items: Vec<Value<'v>>) -> Value<'v> {
         Value::List(List::Values(Arc::new(items)))
     }

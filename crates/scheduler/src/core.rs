@@ -16,9 +16,10 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use rustc_hash::FxHashMap;
 
+use crate::cluster::facts::devices::{DeviceClaim, DeviceClass, Slice, TaintRule};
 use crate::cluster::facts::storage::{Attachment, Capacity, Claim, Class, CsiDriver, CsiNode, Volume};
 use crate::cluster::{Namespace, Node, Pod, Row, Symbol, Table};
-use crate::framework::{Change, Cycle, Diagnosis, Point, Refusal};
+use crate::framework::{Change, Cycle, Diagnosis, Point, Refusal, Remedy};
 use crate::metrics::{self, Ended};
 use crate::plugins::{Preemption, Victims, choose_victims};
 use algorithm::{Choice, Found};
@@ -53,6 +54,8 @@ pub enum Attempt {
         message: String,
         victims: Option<Victims>,
         ended_nominations: Vec<Arc<Pod>>,
+        /// What else might help it.
+        remedy: Option<Remedy>,
     },
     /// It need not be scheduled.
     Skipped,
@@ -124,7 +127,7 @@ impl Core {
         } else if old.is_some_and(|old| !old.nominated.is_empty()) {
             self.end_nomination(pod, now);
         }
-        let gate = profile.pre_enqueue(pod);
+        let gate = profile.pre_enqueue(pod, &self.table.facts).map(|(place, _)| place);
         self.queue.set(pod, gate, now);
     }
 
@@ -198,18 +201,48 @@ impl Core {
         self.changed(&Change::Detached, now);
     }
 
+    pub fn set_device_claim(&mut self, claim: &Arc<DeviceClaim>, now: Duration) {
+        let change = self.table.facts.devices.set_claim(claim);
+        self.changed(&Change::DeviceClaim { claim, change }, now);
+    }
+
+    pub fn remove_device_claim(&mut self, claim: &DeviceClaim, now: Duration) {
+        let change = self.table.facts.devices.remove_claim(claim);
+        self.changed(&Change::DeviceClaim { claim, change }, now);
+    }
+
+    pub fn set_device_class(&mut self, class: &Arc<DeviceClass>, now: Duration) {
+        self.table.facts.devices.classes.insert(class.name.clone(), class.clone());
+        self.changed(&Change::Devices, now);
+    }
+
+    pub fn set_device_slice(&mut self, slice: &Arc<Slice>, now: Duration) {
+        self.table.facts.devices.set_slice(slice);
+        self.changed(&Change::Devices, now);
+    }
+
+    pub fn set_device_rule(&mut self, rule: &Arc<TaintRule>, now: Duration) {
+        self.table.facts.devices.set_rule(rule);
+        self.changed(&Change::Devices, now);
+    }
+
+    pub fn remove_device_rule(&mut self, name: &Symbol, now: Duration) {
+        self.table.facts.devices.remove_rule(name);
+        self.changed(&Change::Devices, now);
+    }
+
     fn changed(&mut self, change: &Change<'_>, now: Duration) {
-        self.queue.changed(&self.profiles, change, now);
+        self.queue.changed(&self.profiles, &self.table.facts, change, now);
     }
 
     fn changed_row<'a>(&'a mut self, row: usize, change: impl Fn(&'a Row) -> Change<'a>, now: Duration) {
-        self.queue.changed(&self.profiles, &change(self.table.row(row)), now);
+        self.queue.changed(&self.profiles, &self.table.facts, &change(self.table.row(row)), now);
     }
 
     /// What a pod took of a row is free again.
     fn removed(&mut self, pod: &Pod, row: usize, now: Duration) {
         let change = Change::PodRemoved { pod, row: self.table.row(row) };
-        self.queue.changed(&self.profiles, &change, now);
+        self.queue.changed(&self.profiles, &self.table.facts, &change, now);
         // Pods that were promised the node see whether it is still for them.
         for other in self.table.nominated(row) {
             self.queue.wake(&other.uid, change.name(), now);
@@ -243,8 +276,12 @@ impl Core {
             Ok(Found::Ask(question)) => self.inquire(entry, profile, question, answers, Diagnosis::default()),
             Err(failure) => {
                 let (mut diagnosis, mut cycle, active) = *failure;
+                if let Some(message) = diagnosis.failure {
+                    self.queue.failed(entry, now);
+                    return Attempt::Failed { pod, message };
+                }
                 let trial = Trial { profile: &profile, table: &self.table, pod: &pod, active: &active };
-                match preempt(&trial, &mut cycle, &mut diagnosis) {
+                match help(&trial, &mut cycle, &mut diagnosis) {
                     Some(Preemption::Candidates(candidates)) if profile.extenders.preempt(&pod.needs) => {
                         self.inquire(entry, profile, Question::Victims(candidates), answers, diagnosis)
                     }
@@ -271,7 +308,13 @@ impl Core {
             (plugin, Refusal::Unschedulable(message)) => {
                 let message = Diagnosis::of_chosen(plugin, &message).text();
                 self.queue.unschedulable(entry, 1 << plugin, now);
-                Attempt::Unschedulable { pod, message, victims: None, ended_nominations: Vec::new() }
+                Attempt::Unschedulable {
+                    pod,
+                    message,
+                    victims: None,
+                    ended_nominations: Vec::new(),
+                    remedy: None,
+                }
             }
             (_, Refusal::Error(message)) => {
                 self.queue.failed(entry, now);
@@ -292,7 +335,7 @@ impl Core {
             None => (None, Vec::new()),
             Some(Preemption::Candidates(candidates)) => {
                 let Some(victims) = choose_victims(candidates) else { return (None, Vec::new()) };
-                diagnosis.post_filter = Some(format!(
+                diagnosis.add_post_filter(&format!(
                     "preemption: found a potential placement for pod on node {}, preempting {} victims",
                     victims.node,
                     victims.pods.len()
@@ -303,11 +346,11 @@ impl Core {
                 (Some(victims), ended_nominations)
             }
             Some(Preemption::Ineligible(message)) => {
-                diagnosis.post_filter = Some(message.into());
+                diagnosis.add_post_filter(message);
                 (None, Vec::new())
             }
             Some(Preemption::None(message)) => {
-                diagnosis.post_filter = Some(message);
+                diagnosis.add_post_filter(&message);
                 let ended = self.end_nomination(pod, now) || !pod.nominated.is_empty();
                 (None, if ended { vec![pod.clone()] } else { Vec::new() })
             }
@@ -351,7 +394,8 @@ impl Core {
 
     /// The API server has accepted the binding. The pod stays assumed until it is seen bound.
     pub fn bound(&mut self, binding: &Binding) {
-        binding.profile.post_bind(&binding.choice.cycle, &binding.entry.pod, &binding.node);
+        let pod = &binding.entry.pod;
+        binding.profile.post_bind(&binding.choice.cycle, pod, &mut self.table, &binding.node);
     }
 
     /// The binding failed: the place is free again and the pod is tried again as it is now, unless it is gone or
@@ -395,19 +439,29 @@ impl Core {
     }
 }
 
-fn preempt(trial: &Trial<'_>, cycle: &mut Cycle, diagnosis: &mut Diagnosis) -> Option<Preemption> {
-    if trial.profile.preemption.is_none() || diagnosis.nodes == 0 {
+/// Runs post-filter plugins. Answers what preemption found, where it had its turn.
+fn help(trial: &Trial<'_>, cycle: &mut Cycle, diagnosis: &mut Diagnosis) -> Option<Preemption> {
+    if diagnosis.nodes == 0 || trial.profile.at(Point::PostFilter).is_empty() {
         return None;
     }
     let started = std::time::Instant::now();
-    metrics::PREEMPTIONS.inc();
-    let found = if diagnosis.message.is_some() {
-        // Upstream's text when no node was examined.
-        diagnosis.post_filter = Some("not found".into());
-        None
-    } else {
-        Some(crate::plugins::search_victims(trial, cycle, diagnosis))
-    };
+    // Where a plugin rejected the pod before filtering, those behind it had no turn.
+    let last = diagnosis.message.as_ref().map(|_| diagnosis.plugins.trailing_zeros() as usize);
+    let mut found = None;
+    for (place, plugin) in trial.profile.each(Point::PostFilter) {
+        if plugin.post_filter_needs_state() && last.is_some_and(|last| last < place) {
+            // Upstream's text for a state that is missing.
+            diagnosis.post_filter = Some("not found".into());
+            break;
+        }
+        if plugin.preemption().is_some() {
+            metrics::PREEMPTIONS.inc();
+            found = Some(crate::plugins::search_victims(trial, cycle, diagnosis));
+        } else if let Some((message, remedy)) = plugin.post_filter(place, cycle, trial.pod) {
+            diagnosis.add_post_filter(message);
+            diagnosis.remedy = Some(remedy);
+        }
+    }
     let success = matches!(found, Some(Preemption::Candidates(_)));
     let ended = if success { Ended::Success } else { Ended::Unschedulable };
     trial.profile.times.observe(Point::PostFilter, ended, started);

@@ -25,7 +25,7 @@ use crate::core::profile::{BindError, Profile};
 use crate::core::queue::{Backoff, Sizes};
 use crate::core::waiting::Rejection;
 use crate::core::{Attempt, Binding, Core};
-use crate::framework::{Changes, Handle, Slot, Subject};
+use crate::framework::{Changes, Handle, Remedy, Slot, Subject};
 use crate::metrics;
 use facts::Feed;
 use objects::WholeObjects;
@@ -331,7 +331,7 @@ impl Scheduler {
                     drop(permit);
                 });
             }
-            Attempt::Unschedulable { pod, message, victims, ended_nominations } => {
+            Attempt::Unschedulable { pod, message, victims, ended_nominations, remedy } => {
                 tracing::info!(pod = %pod.key, err = message, "Unable to schedule pod; no fit; waiting");
                 self.record("unschedulable", &pod, started);
                 let permit = tokio::select! {
@@ -340,6 +340,9 @@ impl Scheduler {
                 };
                 let own = self.clone();
                 self.tasks.spawn(async move {
+                    if let Some(Remedy::Deallocate(claim)) = remedy {
+                        own.deallocate(&pod, &claim).await;
+                    }
                     for other in &ended_nominations {
                         own.clear_nomination(other).await;
                     }
@@ -359,6 +362,7 @@ impl Scheduler {
     /// Requeues a pod that a permit plugin rejected while it waited.
     async fn permit_rejected(&self, binding: Binding, rejection: &Rejection, started: Instant) {
         let (pod, node) = (binding.entry.pod.clone(), binding.node.clone());
+        binding.profile.retract(&binding.choice.cycle, &pod, &self.handle).await;
         let message = self.core.lock().permit_rejected(binding, rejection, self.now());
         self.wake.notify_one();
         self.record("unschedulable", &pod, started);
@@ -386,6 +390,7 @@ impl Scheduler {
                 self.report_scheduled(&pod, &node);
             }
             Err(error) => {
+                binding.profile.retract(&binding.choice.cycle, &pod, &self.handle).await;
                 let gone = matches!(&error, BindError::Api(error) if error.is_not_found());
                 let again = self.core.lock().bind_failed(binding, gone, self.now());
                 self.wake.notify_one();

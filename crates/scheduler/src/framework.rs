@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use client::Informer;
 
+use crate::cluster::facts::devices::DeviceClaim;
 use crate::cluster::facts::storage::{Claim, Volume};
-use crate::cluster::{Node, NodeView, Pod, Symbol, Table};
+use crate::cluster::{Facts, Node, NodeView, Pod, Symbol, Table};
 use crate::core::waiting::WaitingPods;
 
 pub use changes::{Changes, Interest, Subject};
@@ -83,6 +84,13 @@ pub enum PreFilter {
     Only(Vec<Symbol>),
     /// No node will do.
     Reject(String),
+}
+
+/// What might help a pod that fits nowhere.
+#[derive(Clone, Debug)]
+pub enum Remedy {
+    /// Takes back the allocation of a claim that no other pod uses.
+    Deallocate(Arc<DeviceClaim>),
 }
 
 /// A permit plugin's answer.
@@ -176,7 +184,7 @@ pub trait Plugin: Send + Sync {
     fn points(&self) -> &'static [Point];
 
     /// Whether a pod may enter the queue at all; else why not.
-    fn pre_enqueue(&self, _pod: &Pod) -> Result<(), String> {
+    fn pre_enqueue(&self, _pod: &Pod, _facts: &Facts) -> Result<(), String> {
         Ok(())
     }
 
@@ -195,6 +203,16 @@ pub trait Plugin: Send + Sync {
 
     /// Judges from now on as if another pod were on a node, or were not.
     fn adjust(&self, _own: usize, _cycle: &mut Cycle, _pod: &Pod, _adjustment: &Adjustment<'_>) {}
+
+    /// What might help a pod that fits nowhere, and how the condition says so. The plugin had its turn before filtering.
+    fn post_filter(&self, _own: usize, _cycle: &Cycle, _pod: &Pod) -> Option<(&'static str, Remedy)> {
+        None
+    }
+
+    /// Whether [`Plugin::post_filter`] reads what the plugin computed before filtering.
+    fn post_filter_needs_state(&self) -> bool {
+        false
+    }
 
     /// How many nodes preemption looks at, where this plugin stands for it.
     fn preemption(&self) -> Option<PreemptionLimits> {
@@ -274,7 +292,10 @@ pub trait Plugin: Send + Sync {
         None
     }
 
-    fn post_bind(&self, _own: usize, _cycle: &Cycle, _pod: &Pod, _node: &Symbol) {}
+    /// Takes back what [`Plugin::pre_bind`] wrote for a pod that is not bound after all; before [`Plugin::unreserve`].
+    async fn retract(&self, _own: usize, _cycle: &Cycle, _pod: &Pod, _handle: &Handle) {}
+
+    fn post_bind(&self, _own: usize, _cycle: &Cycle, _pod: &Pod, _table: &mut Table, _node: &Symbol) {}
 
     /// Changes that may help a pod that this plugin rejected.
     fn events(&self) -> Events {

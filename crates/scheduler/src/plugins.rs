@@ -2,6 +2,7 @@
 
 mod basic;
 mod declared_features;
+mod devices;
 mod fit;
 mod image_locality;
 mod inter_pod_affinity;
@@ -47,6 +48,7 @@ pub const REGISTRY: &[Entry] = &[
     Entry { name: "VolumeZone", weight: 0, make: |_| Ok(Arc::new(volumes::VolumeZone::default())) },
     Entry { name: "PodTopologySpread", weight: 2, make: topology_spread::make },
     Entry { name: "InterPodAffinity", weight: 2, make: inter_pod_affinity::make },
+    Entry { name: "DynamicResources", weight: 2, make: devices::make },
     Entry { name: "DefaultPreemption", weight: 0, make: preemption::make },
     Entry { name: "NodeResourcesBalancedAllocation", weight: 1, make: fit::make_balanced },
     Entry { name: "ImageLocality", weight: 1, make: |_| Ok(Arc::new(image_locality::ImageLocality)) },
@@ -59,7 +61,7 @@ pub const REGISTRY: &[Entry] = &[
 ];
 
 /// Plugins of upstream's default profile that are not here: accepted in a configuration, without effect.
-pub const ABSENT: &[&str] = &["DynamicResources", "GangScheduling"];
+pub const ABSENT: &[&str] = &["GangScheduling"];
 
 pub fn find(name: &str) -> Option<&'static Entry> {
     REGISTRY.iter().find(|entry| entry.name == name)

@@ -7,6 +7,8 @@ mod bench;
 mod choices;
 #[path = "it/counts.rs"]
 mod counts;
+#[path = "it/devices.rs"]
+mod devices;
 #[path = "it/extenders.rs"]
 mod extenders;
 #[path = "it/faults.rs"]

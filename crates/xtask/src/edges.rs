@@ -21,7 +21,7 @@ const MAY_USE: &[(&str, Option<&[&str]>)] = &[
     ("client", Some(&["api", "machinery", "daemon"])),
     ("admission", Some(&["registry", "cel"])),
     ("apiserver", Some(&["admission", "registry", "store", "client", "daemon"])),
-    ("scheduler", Some(&["client", "daemon"])),
+    ("scheduler", Some(&["client", "cel", "daemon"])),
     ("controllers", Some(&["client", "machinery", "daemon"])),
     ("controller-manager", Some(&["controllers"])),
     ("kubelet", Some(&["client", "cri", "proto", "daemon"])),

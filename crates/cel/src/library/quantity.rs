@@ -38,7 +38,7 @@ pub struct Amount {
 }
 
 impl Amount {
-    fn parse(text: &str) -> Result<Amount, machinery::quantity::Error> {
+    pub(crate) fn parse(text: &str) -> Result<Amount, machinery::quantity::Error> {
         let quantity = Quantity::parse(text)?;
         let is_whole = api::quantity::parts(text).is_ok_and(|parts| {
             let digits = parts.whole.trim_start_matches('0').len().max(1);

@@ -87,7 +87,7 @@ fn is_word(part: &str) -> bool {
     part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-fn parse(text: &str) -> Result<Semver, String> {
+pub(crate) fn parse(text: &str) -> Result<Semver, String> {
     if text.is_empty() {
         return Err("Version string empty".to_owned());
     }

@@ -162,7 +162,7 @@ fn checked<'v>(value: Option<Value<'v>>, message: &str) -> Outcome<Value<'v>> {
 fn is_in<'v>(_: &Context<'_>, args: &mut [Value<'v>]) -> Outcome<Value<'v>> {
     Ok(Value::Bool(match args {
         [value, Value::List(list)] => list.contains(value)?,
-        [key, Value::Map(map)] => map.get(key)?.is_some(),
+        [key, Value::Map(map)] => map.has(key)?,
         _ => return Err(EvalError::no_such_overload()),
     }))
 }

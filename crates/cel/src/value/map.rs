@@ -35,6 +35,8 @@ pub struct Table<'v> {
     /// Keys come from clients: the tables' hashes must not be theirs to choose.
     texts: HashMap<Arc<str>, usize>,
     places: HashMap<Key, usize>,
+    /// What a key is that the map does not have. `in` still says that it is missing.
+    default: Option<Value<'v>>,
 }
 
 /// A key as maps compare them: numbers by value, whatever their type.
@@ -78,6 +80,11 @@ impl<'v> Table<'v> {
         };
         self.entries.push((key, value));
         None
+    }
+
+    /// Gives the value of keys that the map does not have.
+    pub fn set_default(&mut self, value: Value<'v>) {
+        self.default = Some(value);
     }
 
     fn place(&self, key: &Value<'_>) -> Option<usize> {
@@ -141,7 +148,7 @@ impl<'v> Map<'v> {
                     object.get(key).map(|value| Value::of_tree(value, element)).transpose()
                 }
             },
-            Map::Table(table) => Ok(table.get_str(key).cloned()),
+            Map::Table(table) => Ok(table.get_str(key).or(table.default.as_ref()).cloned()),
             Map::Struct(value) => {
                 Ok(value.fields.iter().find(|(name, _)| **name == *key).map(|(_, value)| value.clone()))
             }
@@ -161,9 +168,17 @@ impl<'v> Map<'v> {
     /// The value of a key of any type.
     pub fn get(&self, key: &Value<'v>) -> Outcome<Option<Value<'v>>> {
         match (self, key) {
-            (Map::Table(table), _) => Ok(table.get(key).cloned()),
+            (Map::Table(table), _) => Ok(table.get(key).or(table.default.as_ref()).cloned()),
             (_, Value::String(text)) => self.get_str(text),
             _ => Ok(None),
+        }
+    }
+
+    /// Whether it has a key of any type.
+    pub fn has(&self, key: &Value<'v>) -> Outcome<bool> {
+        match self {
+            Map::Table(table) => Ok(table.get(key).is_some()),
+            _ => Ok(self.get(key)?.is_some()),
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod assumed;
 mod budget;
+pub mod devices;
 pub mod selectors;
 pub mod storage;
 
@@ -14,6 +15,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::Symbol;
 pub use assumed::Assumed;
 pub use budget::Budget;
+use devices::Devices;
 use selectors::Selectors;
 use storage::{Attachment, Capacity, Claim, Class, CsiDriver, CsiNode, Volume};
 
@@ -28,6 +30,7 @@ pub struct Facts {
     pub capacities: FxHashMap<Key, Arc<Capacity>>,
     /// By node and name.
     attachments: FxHashMap<Symbol, FxHashMap<Symbol, Arc<Attachment>>>,
+    pub devices: Devices,
     pub selectors: Selectors,
     /// By namespace.
     budgets: FxHashMap<Symbol, FxHashMap<Key, Arc<Budget>>>,

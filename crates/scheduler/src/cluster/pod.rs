@@ -36,6 +36,8 @@ pub struct Pod {
     /// Succeeded or failed.
     pub finished: bool,
     pub nominated: Symbol,
+    /// The claims of devices that its spec names.
+    pub devices: Box<[DeviceEntry]>,
     /// The `PodScheduled` condition: status and message.
     pub condition: Option<Box<(String, String)>>,
 }
@@ -74,6 +76,19 @@ pub struct Needs {
     pub features: Vec<Symbol>,
     /// The controller that the pod belongs to, where it is of a kind that pods are spread by.
     pub owner: Option<Owner>,
+}
+
+/// An entry of a pod's claims of devices.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum DeviceEntry {
+    Claim {
+        name: Symbol,
+        /// It was made for this pod.
+        is_generated: bool,
+    },
+    /// It is still to be made.
+    NotYet,
+    Unneeded,
 }
 
 /// A controller whose pods are spread by default.
@@ -244,9 +259,22 @@ impl Pod {
         self.needs.tolerates(taint)
     }
 
+    /// The claims of devices that it has.
+    pub fn device_claims(&self) -> impl Iterator<Item = Key> {
+        self.devices.iter().filter_map(|entry| match entry {
+            DeviceEntry::Claim { name, .. } => {
+                Some(Key { namespace: self.key.namespace.clone(), name: name.to_arc() })
+            }
+            DeviceEntry::NotYet | DeviceEntry::Unneeded => None,
+        })
+    }
+
     /// Whether nothing has changed that a scheduling attempt reads.
     pub fn same_needs(&self, other: &Pod) -> bool {
-        self.labels == other.labels && self.needs == other.needs && self.deleting == other.deleting
+        self.labels == other.labels
+            && self.needs == other.needs
+            && self.devices == other.devices
+            && self.deleting == other.deleting
     }
 
     pub fn reference(&self) -> ObjectReference {

@@ -9,7 +9,7 @@ use rustc_hash::FxHashSet;
 use super::inquiry::{Answers, Question, Verdicts};
 use super::profile::{Profile, Trial};
 use crate::cluster::{Pod, Symbol, Table};
-use crate::framework::{Cycle, Diagnosis, Point, PreFilter, Reason, Reject};
+use crate::framework::{Cycle, Diagnosis, Point, PreFilter, Reason, Reasons, Reject};
 use crate::metrics::Ended;
 
 /// How far an attempt came.
@@ -62,7 +62,7 @@ pub fn schedule(
     profile.times.observe(Point::PreFilter, Ended::Success, started);
     let started = Instant::now();
     let trial = Trial { profile, table, pod, active: &active };
-    let mut search = Search { trial, diagnosis, feasible: Vec::new() };
+    let mut search = Search { trial, diagnosis, feasible: Vec::new(), failed: false };
     let filtered = profile.extenders.filter(&pod.needs);
     // The node that the pod was promised is likely to do; then no other is looked at.
     let promised = table.nomination(&pod.uid).or_else(|| table.index(&pod.nominated));
@@ -99,7 +99,7 @@ pub fn schedule(
             let enough = enough(table.nodes(), profile.percentage);
             // The same nodes once more, where extenders have answered for them.
             let begin = if answers.nodes.is_some() { answers.begin } else { *start } % rows.len();
-            while evaluated < rows.len() && search.feasible.len() < enough {
+            while evaluated < rows.len() && search.feasible.len() < enough && !search.failed {
                 let row = rows[(begin + evaluated) % rows.len()];
                 evaluated += 1;
                 search.consider(&mut cycle, row);
@@ -109,6 +109,10 @@ pub fn schedule(
                 answers.begin = begin;
             }
         }
+    }
+    if search.failed {
+        profile.times.observe(Point::Filter, Ended::Error, started);
+        return Err(Box::new((search.diagnosis, cycle, active)));
     }
     profile.times.observe(Point::Filter, Ended::Success, started);
     match &answers.nodes {
@@ -169,6 +173,8 @@ struct Search<'a> {
     trial: Trial<'a>,
     diagnosis: Diagnosis,
     feasible: Vec<usize>,
+    /// A filter does not know: the diagnosis says why.
+    failed: bool,
 }
 
 impl Search<'_> {
@@ -181,6 +187,11 @@ impl Search<'_> {
     fn consider(&mut self, cycle: &mut Cycle, index: usize) {
         match self.look(cycle, index) {
             Ok(()) => self.feasible.push(index),
+            Err((place, Reject { reasons: Reasons::Failed(reason), .. })) => {
+                let plugin = self.trial.profile.plugins[place].name();
+                self.diagnosis.failure = Some(format!("running {plugin:?} filter plugin: {reason}"));
+                self.failed = true;
+            }
             Err((place, reject)) => self.diagnosis.add(place, &reject, index),
         }
     }

@@ -58,8 +58,8 @@ impl Core {
             name: pod.key.name.to_string(),
             queue: place.map(|(queue, _)| queue),
             attempts: place.map_or(0, |(_, attempts)| attempts),
-            rejected: profile.pre_enqueue(pod).map(|(plugin, message)| Objection {
-                plugin,
+            rejected: profile.pre_enqueue(pod, &self.table.facts).map(|(place, message)| Objection {
+                plugin: profile.plugins[place].name(),
                 reasons: vec![message],
                 remedies: Vec::new(),
             }),

@@ -101,7 +101,7 @@ impl Core {
             }
             (_, Answer::Victims(result)) => {
                 let candidates =
-                    result.map_err(|message| diagnosis.post_filter = Some(format!("preemption: {message}")));
+                    result.map_err(|message| diagnosis.add_post_filter(&format!("preemption: {message}")));
                 let found = candidates.ok().map(|candidates| match candidates.is_empty() {
                     true => Preemption::Ineligible("preemption: no candidate node for preemption"),
                     false => Preemption::Candidates(candidates),
@@ -130,6 +130,6 @@ impl Core {
         } else {
             self.queue.unschedulable(entry, diagnosis.plugins, now);
         }
-        Attempt::Unschedulable { pod, message, victims, ended_nominations }
+        Attempt::Unschedulable { pod, message, victims, ended_nominations, remedy: diagnosis.remedy }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::waiting::{WaitingPod, WaitingPods};
-use crate::cluster::{NodeView, Pod, Symbol, Table};
+use crate::cluster::{Facts, NodeView, Pod, Symbol, Table};
 use crate::extenders::Extenders;
 use crate::framework::{
     Adjustment, Cycle, Events, Handle, Permit, Plugin, Point, PreemptionLimits, Refusal, Reject, Slot,
@@ -102,10 +102,10 @@ impl Profile {
         self.weights[place].max(1)
     }
 
-    /// The plugin that keeps the pod out of the queue, and why.
-    pub fn pre_enqueue(&self, pod: &Pod) -> Option<(&'static str, String)> {
+    /// The place of the plugin that keeps the pod out of the queue, and why.
+    pub fn pre_enqueue(&self, pod: &Pod, facts: &Facts) -> Option<(usize, String)> {
         self.each(Point::PreEnqueue)
-            .find_map(|(_, plugin)| plugin.pre_enqueue(pod).err().map(|message| (plugin.name(), message)))
+            .find_map(|(place, plugin)| Some((place, plugin.pre_enqueue(pod, facts).err()?)))
     }
 
     /// Runs reserve and permit plugins. Answers the pod that waits where one of these holds it back, or which plugin
@@ -164,12 +164,19 @@ impl Profile {
         self.plugins.iter().position(|plugin| plugin.name() == name)
     }
 
-    pub fn post_bind(&self, cycle: &Cycle, pod: &Pod, node: &Symbol) {
+    pub fn post_bind(&self, cycle: &Cycle, pod: &Pod, table: &mut Table, node: &Symbol) {
         let started = Instant::now();
         for (place, plugin) in self.each(Point::PostBind) {
-            plugin.post_bind(place, cycle, pod, node);
+            plugin.post_bind(place, cycle, pod, table, node);
         }
         self.times.observe(Point::PostBind, Ended::Success, started);
+    }
+
+    /// Takes back what was written for a pod that is not bound after all.
+    pub async fn retract(&self, cycle: &Cycle, pod: &Pod, handle: &Handle) {
+        for (place, plugin) in self.each(Point::Reserve).rev() {
+            plugin.retract(place, cycle, pod, handle).await;
+        }
     }
 
     /// Whether binding the pod takes more than a request.
@@ -192,7 +199,7 @@ impl Profile {
         {
             if let Err(message) = plugin.pre_bind(place, cycle, pod, node, handle, slot).await {
                 self.times.observe(Point::PreBind, Ended::Error, started);
-                return Err(BindError::Refused(message));
+                return Err(BindError::PreBind { plugin: plugin.name(), message });
             }
         }
         self.times.observe(Point::PreBind, Ended::Success, started);
@@ -284,4 +291,6 @@ pub enum BindError {
     Api(client::Error),
     #[error("binding rejected: {0}")]
     Refused(String),
+    #[error("running PreBind plugin {plugin:?}: {message}")]
+    PreBind { plugin: &'static str, message: String },
 }

@@ -13,7 +13,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::classes::Classes;
 use super::profile::Profile;
-use crate::cluster::{Pod, Symbol};
+use crate::cluster::{Facts, Pod, Symbol};
 use crate::framework::Change;
 
 /// A pod fits nowhere for this long before it is tried without a reason.
@@ -95,6 +95,8 @@ pub struct Queue {
     unschedulable: BTreeSet<(Duration, Box<str>)>,
     /// By what rejected them, to find those that a change may help.
     classes: Classes,
+    /// Gated pods, by the plugins that keep them out.
+    gates: Classes,
     /// Pods whose victims are being deleted. They wait where they are, so as not to take others as well; whether
     /// anything has happened meanwhile for which they would have been tried.
     preempting: FxHashMap<Box<str>, bool>,
@@ -116,6 +118,7 @@ impl Queue {
             failed: BTreeSet::new(),
             unschedulable: BTreeSet::new(),
             classes: Classes::default(),
+            gates: Classes::default(),
             preempting: FxHashMap::default(),
             sequence: 0,
             gated: 0,
@@ -135,7 +138,9 @@ impl Queue {
 
     /// How many pods each plugin of a profile rejected, by its place.
     pub fn rejected(&self, profile: &Profile) -> Vec<usize> {
-        self.classes.rejected(profile)
+        let (mut counts, gated) = (self.classes.rejected(profile), self.gates.rejected(profile));
+        counts.iter_mut().zip(gated).for_each(|(count, gated)| *count += gated);
+        counts
     }
 
     /// In which queue a pod is, and how often it was tried.
@@ -148,14 +153,17 @@ impl Queue {
         self.entries.get(uid).map(|(_, place)| place.queue())
     }
 
-    /// A pod appeared or changed; `gate` is the plugin that keeps it out.
-    pub fn set(&mut self, pod: &Arc<Pod>, gate: Option<(&'static str, String)>, now: Duration) {
+    /// A pod appeared or changed; `gate` is the place of the plugin that keeps it out.
+    pub fn set(&mut self, pod: &Arc<Pod>, gate: Option<usize>, now: Duration) {
         match self.take(&pod.uid) {
             None => {
-                let entry =
+                let mut entry =
                     Entry { pod: pod.clone(), attempts: 0, first: now, since: now, plugins: 0, missed: 0 };
                 match gate {
-                    Some(_) => self.put(entry, Place::Gated, "UnscheduledPodAdd"),
+                    Some(gate) => {
+                        entry.plugins = 1 << gate;
+                        self.put(entry, Place::Gated, "UnscheduledPodAdd");
+                    }
                     None => self.activate(entry, now, "UnscheduledPodAdd"),
                 }
             }
@@ -163,11 +171,11 @@ impl Queue {
                 let same = entry.pod.same_needs(pod);
                 entry.pod = pod.clone();
                 match (place, gate) {
-                    (_, Some(_)) => self.put(entry, Place::Gated, "UnscheduledPodUpdate"),
-                    (Place::Gated, None) => {
-                        entry.first = now;
-                        self.activate(entry, now, "UnscheduledPodUpdate");
+                    (_, Some(gate)) => {
+                        entry.plugins = 1 << gate;
+                        self.put(entry, Place::Gated, "UnscheduledPodUpdate");
                     }
+                    (Place::Gated, None) => self.open(entry, now, "UnscheduledPodUpdate"),
                     // It may fit now: ready, unless its backoff still runs.
                     (Place::Unschedulable, None) if !same => self.retry(entry, now, "UnscheduledPodUpdate"),
                     // The priority may have changed.
@@ -180,6 +188,12 @@ impl Queue {
                 }
             }
         }
+    }
+
+    /// Nothing keeps the pod out any longer.
+    fn open(&mut self, mut entry: Entry, now: Duration, event: &'static str) {
+        (entry.first, entry.plugins) = (now, 0);
+        self.activate(entry, now, event);
     }
 
     pub fn remove(&mut self, uid: &str) {
@@ -296,9 +310,21 @@ impl Queue {
     pub fn changed(
         &mut self,
         profiles: &FxHashMap<Symbol, Arc<Profile>>,
+        facts: &Facts,
         change: &Change<'_>,
         now: Duration,
     ) {
+        for uid in self.gates.helped(profiles, change) {
+            let Some((mut entry, place)) = self.take(&uid) else { continue };
+            let profile = profiles.get(&entry.pod.needs.scheduler);
+            match profile.and_then(|profile| profile.pre_enqueue(&entry.pod, facts)) {
+                Some((gate, _)) => {
+                    entry.plugins = 1 << gate;
+                    self.put_back(entry, place);
+                }
+                None => self.open(entry, now, change.name()),
+            }
+        }
         let mut helped: Vec<(Duration, Box<str>)> = Vec::new();
         for uid in self.classes.helped(profiles, change) {
             if let Some((entry, _)) = self.entries.get(&uid) {
@@ -377,7 +403,10 @@ impl Queue {
                 self.unschedulable.insert((entry.since, uid.clone()));
                 self.classes.insert(&entry.pod, entry.plugins);
             }
-            Place::Gated => self.gated += 1,
+            Place::Gated => {
+                self.gated += 1;
+                self.gates.insert(&entry.pod, entry.plugins);
+            }
             Place::Asked => drop(self.asked.insert(uid.clone())),
         }
         self.entries.insert(uid, (entry, place));
@@ -393,7 +422,10 @@ impl Queue {
                 self.unschedulable.remove(&(entry.since, uid));
                 self.classes.remove(&entry.pod, entry.plugins);
             }
-            Place::Gated => self.gated -= 1,
+            Place::Gated => {
+                self.gated -= 1;
+                self.gates.remove(&entry.pod, entry.plugins);
+            }
             Place::Asked => drop(self.asked.remove(&uid)),
         }
         Some((entry, place))

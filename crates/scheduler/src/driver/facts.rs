@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::cluster::facts::Budget;
+use crate::cluster::facts::devices::{DeviceClaim, DeviceClass, Slice, TaintRule};
 use crate::cluster::facts::selectors::{
     ReplicaSetView, ReplicationControllerView, ServiceView, StatefulSetView,
 };
@@ -33,7 +34,7 @@ impl Feed {
         &self,
         informer: &Informer<V>,
         set: fn(&mut Core, &Arc<V>, Duration),
-        remove: fn(&mut Core, &V),
+        remove: fn(&mut Core, &V, Duration),
     ) -> Synced {
         let feed = self.clone();
         informer.on_event(move |event| {
@@ -42,7 +43,7 @@ impl Feed {
                 Event::Added(object) | Event::Modified { new: object, .. } => {
                     set(&mut core, object, feed.started.elapsed());
                 }
-                Event::Deleted(object) => remove(&mut core, object),
+                Event::Deleted(object) => remove(&mut core, object, feed.started.elapsed()),
             }
             drop(core);
             feed.wake.notify_one();
@@ -83,48 +84,58 @@ pub fn follow(informers: &Informers, handle: &Handle, feed: &Feed) -> Vec<Synced
     });
     vec![
         follow_attachments(feed, &informers.all()),
-        feed.follow(&handle.claims, Core::set_claim, |core, claim| {
+        feed.follow(&handle.claims, Core::set_claim, |core, claim, _| {
             core.table.facts.claims.remove(&claim.key)
         }),
-        feed.follow(&handle.volumes, Core::set_volume, |core, volume| {
+        feed.follow(&handle.volumes, Core::set_volume, |core, volume, _| {
             core.table.facts.remove_volume(&volume.name);
         }),
-        feed.follow::<Class>(&informers.all(), Core::set_class, |core, class| {
+        feed.follow::<Class>(&informers.all(), Core::set_class, |core, class, _| {
             core.table.facts.classes.remove(&class.name);
         }),
-        feed.follow::<CsiNode>(&informers.all(), Core::set_csi_node, |core, node| {
+        feed.follow::<CsiNode>(&informers.all(), Core::set_csi_node, |core, node, _| {
             core.table.facts.csi_nodes.remove(&node.name);
         }),
-        feed.follow::<CsiDriver>(&informers.all(), Core::set_csi_driver, |core, driver| {
+        feed.follow::<CsiDriver>(&informers.all(), Core::set_csi_driver, |core, driver, _| {
             core.table.facts.csi_drivers.remove(&driver.name);
         }),
-        feed.follow::<Capacity>(&informers.all(), Core::set_capacity, |core, capacity| {
+        feed.follow::<Capacity>(&informers.all(), Core::set_capacity, |core, capacity, _| {
             core.table.facts.capacities.remove(&capacity.key);
+        }),
+        feed.follow::<DeviceClaim>(&informers.all(), Core::set_device_claim, Core::remove_device_claim),
+        feed.follow::<DeviceClass>(&informers.all(), Core::set_device_class, |core, class, _| {
+            core.table.facts.devices.classes.remove(&class.name);
+        }),
+        feed.follow::<Slice>(&informers.all(), Core::set_device_slice, |core, slice, _| {
+            core.table.facts.devices.remove_slice(&slice.name);
+        }),
+        feed.follow::<TaintRule>(&informers.all(), Core::set_device_rule, |core, rule, now| {
+            core.remove_device_rule(&rule.name, now);
         }),
         feed.follow::<Budget>(
             &informers.all(),
             |core, budget, _| core.table.facts.set_budget(budget),
-            |core, budget| core.table.facts.remove_budget(&budget.key),
+            |core, budget, _| core.table.facts.remove_budget(&budget.key),
         ),
         feed.follow::<ServiceView>(
             &informers.all(),
             |core, service, _| core.table.facts.selectors.set_service(&service.0),
-            |core, service| core.table.facts.selectors.remove_service(&service.0.key),
+            |core, service, _| core.table.facts.selectors.remove_service(&service.0.key),
         ),
         feed.follow::<ReplicationControllerView>(
             &informers.all(),
             |core, own, _| core.table.facts.selectors.set_replication_controller(&own.0),
-            |core, own| remove(core, OwnerKind::ReplicationController, &own.0.key),
+            |core, own, _| remove(core, OwnerKind::ReplicationController, &own.0.key),
         ),
         feed.follow::<ReplicaSetView>(
             &informers.all(),
             |core, own, _| core.table.facts.selectors.set_controller(OwnerKind::ReplicaSet, &own.0),
-            |core, own| remove(core, OwnerKind::ReplicaSet, &own.0.key),
+            |core, own, _| remove(core, OwnerKind::ReplicaSet, &own.0.key),
         ),
         feed.follow::<StatefulSetView>(
             &informers.all(),
             |core, own, _| core.table.facts.selectors.set_controller(OwnerKind::StatefulSet, &own.0),
-            |core, own| remove(core, OwnerKind::StatefulSet, &own.0.key),
+            |core, own, _| remove(core, OwnerKind::StatefulSet, &own.0.key),
         ),
     ]
 }

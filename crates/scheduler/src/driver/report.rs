@@ -4,6 +4,7 @@ use client::{DeleteOptions, EventType, Patch, Report};
 use serde_json::json;
 
 use super::Scheduler;
+use crate::cluster::facts::devices::DeviceClaim;
 use crate::cluster::{Pod, Symbol};
 use crate::metrics;
 use crate::plugins::Victims;
@@ -124,6 +125,24 @@ impl Scheduler {
             }
         }
         Ok(())
+    }
+
+    /// Takes back the allocation of a claim, unless it has changed.
+    pub(super) async fn deallocate(&self, pod: &Pod, claim: &DeviceClaim) {
+        let patch = json!({
+            "metadata": {"uid": &*claim.uid, "resourceVersion": claim.version.to_string()},
+            "status": {"allocation": null, "reservedFor": null, "devices": null},
+        });
+        let (resource, key) = (client::ResourceRef::of::<DeviceClaim>(), &claim.key);
+        let patch = Patch::Merge(patch);
+        let patched = self
+            .client
+            .at(&resource)
+            .patch::<serde::de::IgnoredAny>(key.namespace(), &key.name, Some("status"), patch)
+            .await;
+        if let Err(error) = patched {
+            tracing::error!(pod = %pod.key, resourceclaim = %key, %error, "Could not deallocate ResourceClaim");
+        }
     }
 
     async fn patch_status(&self, pod: &Pod, mut status: serde_json::Value) {

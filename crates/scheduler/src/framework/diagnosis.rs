@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use super::Remedy;
 use crate::cluster::Symbol;
 
 /// A reason, in upstream's words.
@@ -38,12 +39,14 @@ pub struct Reject {
 pub enum Reasons {
     One(Reason),
     Many(Vec<Reason>),
+    /// It cannot be known: the attempt ends, whatever other nodes are like.
+    Failed(Reason),
 }
 
 impl Reasons {
     pub fn as_slice(&self) -> &[Reason] {
         match self {
-            Reasons::One(reason) => std::slice::from_ref(reason),
+            Reasons::One(reason) | Reasons::Failed(reason) => std::slice::from_ref(reason),
             Reasons::Many(reasons) => reasons,
         }
     }
@@ -70,8 +73,11 @@ pub struct Diagnosis {
     pub resolvable: Vec<usize>,
     /// A plugin's word on the pod as a whole, instead of counts.
     pub message: Option<String>,
-    /// Result of preemption.
+    /// Why it cannot be known whether it fits.
+    pub failure: Option<String>,
+    /// Result of post-filter plugins.
     pub post_filter: Option<String>,
+    pub remedy: Option<Remedy>,
 }
 
 impl Diagnosis {
@@ -79,6 +85,14 @@ impl Diagnosis {
     pub fn of_chosen(plugin: usize, message: &str) -> Diagnosis {
         let counts = [(Reason::Message(message.into()), 1)].into_iter().collect();
         Diagnosis { nodes: 1, counts, plugins: 1 << plugin, ..Diagnosis::default() }
+    }
+
+    /// Takes down what a post-filter plugin says.
+    pub fn add_post_filter(&mut self, message: &str) {
+        match &mut self.post_filter {
+            Some(text) => text.extend([", ", message]),
+            None => self.post_filter = Some(message.into()),
+        }
     }
 
     pub fn add(&mut self, plugin: usize, reject: &Reject, row: usize) {

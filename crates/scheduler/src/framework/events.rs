@@ -2,6 +2,7 @@
 
 use std::ops::BitOr;
 
+use crate::cluster::facts::devices::{ClaimChange, DeviceClaim};
 use crate::cluster::facts::storage::{Claim, Class, Volume};
 use crate::cluster::{Node, Pod, Row};
 
@@ -32,9 +33,13 @@ impl Events {
     pub const CSI_NODE: Events = Events(1 << 19);
     /// Drivers, and how much they can provision.
     pub const CSI: Events = Events(1 << 20);
+    /// Classes and devices came or changed.
+    pub const DEVICES: Events = Events(1 << 21);
+    /// A claim of devices came or changed, or released some.
+    pub const DEVICE_CLAIM: Events = Events(1 << 22);
 
     /// A volume is no longer attached to a node.
-    pub const DETACHED: Events = Events(1 << 21);
+    pub const DETACHED: Events = Events(1 << 23);
 
     pub fn intersects(self, other: Events) -> bool {
         self.0 & other.0 != 0
@@ -76,6 +81,11 @@ pub enum Change<'a> {
     CsiNode,
     Csi,
     Detached,
+    Devices,
+    DeviceClaim {
+        claim: &'a DeviceClaim,
+        change: ClaimChange,
+    },
     /// A placed pod asks for other amounts than before.
     PodScaled {
         row: &'a Row,
@@ -83,6 +93,14 @@ pub enum Change<'a> {
 }
 
 impl Change<'_> {
+    /// The claim of devices whose users alone it could help.
+    pub fn of_users(&self) -> Option<&DeviceClaim> {
+        match self {
+            Change::DeviceClaim { claim, change } if !change.has_freed => Some(claim),
+            _ => None,
+        }
+    }
+
     pub fn events(&self) -> Events {
         match self {
             Change::NodeAdded(_) => Events::NODE_ADD,
@@ -114,6 +132,8 @@ impl Change<'_> {
             Change::CsiNode => Events::CSI_NODE,
             Change::Csi => Events::CSI,
             Change::Detached => Events::DETACHED,
+            Change::Devices => Events::DEVICES,
+            Change::DeviceClaim { .. } => Events::DEVICE_CLAIM,
         }
     }
 
@@ -132,6 +152,8 @@ impl Change<'_> {
             Change::CsiNode => "CSINodeUpdate",
             Change::Csi => "CSIStorageCapacityUpdate",
             Change::Detached => "VolumeAttachmentDelete",
+            Change::Devices => "ResourceSliceUpdate",
+            Change::DeviceClaim { .. } => "ResourceClaimUpdate",
         }
     }
 }

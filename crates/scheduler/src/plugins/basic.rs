@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use serde_json::json;
 
-use crate::cluster::{Effect, Node, NodeView, Pod, Port, Symbol, Table, Taint};
+use crate::cluster::{Effect, Facts, Node, NodeView, Pod, Port, Symbol, Table, Taint};
 use crate::framework::{Change, Cycle, Events, Plugin, Point, PreFilter, Reject, normalize_by_max};
 
 /// Changes of nodes that may let a pod onto them.
@@ -26,7 +26,7 @@ impl Plugin for SchedulingGates {
         &[Point::PreEnqueue]
     }
 
-    fn pre_enqueue(&self, pod: &Pod) -> Result<(), String> {
+    fn pre_enqueue(&self, pod: &Pod, _: &Facts) -> Result<(), String> {
         if pod.needs.gates.is_empty() {
             return Ok(());
         }

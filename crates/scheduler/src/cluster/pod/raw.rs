@@ -10,7 +10,9 @@ use machinery::labels::Selector;
 use serde::Deserialize;
 
 use super::volumes::{self, RawVolume};
-use super::{Labels, Needs, Owner, OwnerKind, Pod, PodTerm, Port, Spread, Toleration, TolerationOperator};
+use super::{
+    DeviceEntry, Labels, Needs, Owner, OwnerKind, Pod, PodTerm, Port, Spread, Toleration, TolerationOperator,
+};
 use crate::cluster::resources::Text;
 use crate::cluster::selector::RawTerm;
 use crate::cluster::{Effect, Shared, Symbol};
@@ -42,6 +44,33 @@ struct Spec {
     host_network: bool,
     host_users: Option<bool>,
     volumes: Option<Vec<RawVolume>>,
+    resource_claims: Option<Vec<RawEntry>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct RawEntry {
+    name: String,
+    resource_claim_name: Option<String>,
+    resource_claim_template_name: Option<String>,
+}
+
+fn devices(spec: &Spec, status: &Status) -> Box<[DeviceEntry]> {
+    let made = status.resource_claim_statuses.iter().flatten();
+    let entry = |entry: &RawEntry| {
+        let claim =
+            |name: &String, is_generated| DeviceEntry::Claim { name: Symbol::new(name), is_generated };
+        if let Some(name) = &entry.resource_claim_name {
+            return claim(name, false);
+        }
+        match made.clone().find(|made| made.name == entry.name) {
+            None => DeviceEntry::NotYet,
+            Some(made) => {
+                made.resource_claim_name.as_ref().map_or(DeviceEntry::Unneeded, |name| claim(name, true))
+            }
+        }
+    };
+    spec.resource_claims.iter().flatten().map(entry).collect()
 }
 
 #[derive(Deserialize, Default)]
@@ -173,6 +202,7 @@ struct Status {
     allocated_resources: Option<BTreeMap<String, Text>>,
     resources: Option<Requirements>,
     conditions: Option<Vec<Condition>>,
+    resource_claim_statuses: Option<Vec<RawEntry>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -188,6 +218,7 @@ struct Condition {
 impl From<Raw> for Pod {
     fn from(raw: Raw) -> Pod {
         let Raw { metadata, mut spec, status } = raw;
+        let devices = devices(&spec, &status);
         let needs = needs(&mut spec, &status, &metadata);
         let conditions = status.conditions.unwrap_or_default();
         let disruption = conditions.iter().find(|condition| condition.kind == "DisruptionTarget");
@@ -212,6 +243,7 @@ impl From<Raw> for Pod {
             deleting: metadata.deletion_timestamp.is_some(),
             preempted: preempted && metadata.deletion_timestamp.is_some(),
             finished: matches!(status.phase.as_str(), "Succeeded" | "Failed"),
+            devices,
             nominated: Symbol::new(status.nominated_node_name.as_deref().unwrap_or_default()),
             condition,
         }

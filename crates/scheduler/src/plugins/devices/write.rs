@@ -1,0 +1,92 @@
+//! Writes what was chosen for a claim, and that the pod uses it.
+
+use client::{Patch, ResourceRef};
+use serde_json::{Value, json};
+
+use crate::cluster::Pod;
+use crate::cluster::facts::devices::DeviceClaim;
+use crate::framework::Handle;
+
+/// Keeps a claim that is allocated.
+const FINALIZER: &str = "resource.kubernetes.io/delete-protection";
+/// How often a claim is read again that others change.
+const TRIES: usize = 5;
+
+/// Writes it; answers the version of the claim that has it.
+pub(super) async fn reserve(
+    handle: &Handle,
+    pod: &Pod,
+    claim: &DeviceClaim,
+    allocation: Option<&Value>,
+) -> Result<u64, String> {
+    let mut tries = 1;
+    loop {
+        match reserve_once(handle, pod, claim, allocation).await {
+            Err((_, true)) if tries < TRIES => tries += 1,
+            result => return result.map_err(|(message, _)| message),
+        }
+    }
+}
+
+/// The error says whether it is a conflict.
+async fn reserve_once(
+    handle: &Handle,
+    pod: &Pod,
+    claim: &DeviceClaim,
+    allocation: Option<&Value>,
+) -> Result<u64, (String, bool)> {
+    let (key, resource) = (&claim.key, ResourceRef::of::<DeviceClaim>());
+    let api = handle.client.at(&resource);
+    let (namespace, name) = (key.namespace(), &*key.name);
+    let failed =
+        |what: &str, error: client::Error| (format!("{what} claim {key}: {error}"), error.is_conflict());
+    let lost = |what: &str| (format!("claim {key} got {what}"), false);
+    let mut whole: Value = api.get(namespace, name).await.map_err(|error| failed("get updated", error))?;
+    let meta = &whole["metadata"];
+    if !meta["deletionTimestamp"].is_null() || meta["uid"] != *claim.uid {
+        return Err(lost("deleted in the meantime"));
+    }
+    let is_allocated = !whole["status"]["allocation"].is_null();
+    if let Some(allocation) = allocation {
+        if is_allocated {
+            return Err(lost("allocated elsewhere in the meantime"));
+        }
+        let finalizers = meta["finalizers"].as_array().cloned().unwrap_or_default();
+        if !finalizers.iter().any(|own| own == FINALIZER) {
+            whole["metadata"]["finalizers"] = finalizers.into_iter().chain([FINALIZER.into()]).collect();
+            let updated = api.update(namespace, name, None, &whole).await;
+            whole = updated.map_err(|error| failed("add finalizer to", error))?;
+        }
+        whole["status"]["allocation"] = allocation.clone();
+        let now = jiff::Timestamp::now().round(jiff::Unit::Second).unwrap_or_default();
+        whole["status"]["allocation"]["allocationTimestamp"] = now.to_string().into();
+    } else if !is_allocated {
+        return Err(lost("deallocated elsewhere in the meantime"));
+    }
+    let consumer = json!({"resource": "pods", "name": &*pod.key.name, "uid": &*pod.uid});
+    let mut reserved = whole["status"]["reservedFor"].as_array().cloned().unwrap_or_default();
+    if !reserved.iter().any(|own| own["uid"] == consumer["uid"]) {
+        reserved.push(consumer);
+    }
+    whole["status"]["reservedFor"] = reserved.into();
+    let what = match allocation {
+        Some(_) => "add allocation and reservation to",
+        None => "add reservation to",
+    };
+    let updated = api.update::<DeviceClaim>(namespace, name, Some("status"), &whole).await;
+    updated.map(|claim| claim.version).map_err(|error| failed(what, error))
+}
+
+/// The pod is no longer a user of the claim.
+pub(super) async fn release(handle: &Handle, pod: &Pod, claim: &DeviceClaim) {
+    let patch = json!({"metadata": {"uid": &*claim.uid},
+        "status": {"reservedFor": [{"$patch": "delete", "uid": &*pod.uid}]}});
+    let resource = ResourceRef::of::<DeviceClaim>();
+    let (api, key) = (handle.client.at(&resource), &claim.key);
+    let patch = Patch::Strategic(patch);
+    let patched = api.patch::<serde::de::IgnoredAny>(key.namespace(), &key.name, Some("status"), patch).await;
+    if let Err(error) = patched {
+        // The pod's next attempt, or its end, does it.
+        tracing::error!(pod = %pod.key, resourceclaim = %key, %error, "unreserve");
+    }
+}
