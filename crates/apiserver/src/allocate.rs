@@ -26,6 +26,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::delegate::{Hook, Reservation};
+use crate::handlers::Server;
 use crate::kinds;
 use crate::options::PortRange;
 use crate::resources::Resources;
@@ -117,7 +118,7 @@ impl ServiceHook {
                 return Ok(address);
             }
             let object = object(address, write.namespace, name);
-            match self.resources.create(kinds::ip_addresses(), "", object).await {
+            match write.server.create(kinds::ip_addresses(), "", object).await {
                 Ok(_) => {
                     reservation.objects.push(address);
                     return Ok(address);
@@ -239,8 +240,12 @@ impl Hook for ServiceHook {
         if !of_services || !write.subresource.is_empty() {
             return Ok(None);
         }
-        let mut reservation =
-            self.empty_reservation(write.namespace, &name_of(write, service), write.options.dry_run);
+        let mut reservation = self.empty_reservation(
+            write.server,
+            write.namespace,
+            &name_of(write, service),
+            write.options.dry_run,
+        );
         if let Some(old) = write.old {
             families::carry_over(service, old);
         }
@@ -255,12 +260,12 @@ impl Hook for ServiceHook {
         }
     }
 
-    async fn deleted(&self, resource: &Resource, service: &Tree) {
+    async fn deleted(&self, server: &Arc<Server>, resource: &Resource, service: &Tree) {
         if !resource.group.is_empty() || resource.plural != "services" {
             return;
         }
         let text = |field: &str| service["metadata"][field].as_str().unwrap_or_default();
-        let mut reservation = self.empty_reservation(text("namespace"), text("name"), false);
+        let mut reservation = self.empty_reservation(server, text("namespace"), text("name"), false);
         reservation.taken.released = families::addresses(service);
         reservation.taken.released_ports = ports::of(service);
         Box::new(reservation).finish(true).await;
@@ -269,9 +274,15 @@ impl Hook for ServiceHook {
 
 impl ServiceHook {
     /// A reservation for this Service that has nothing in it yet.
-    fn empty_reservation(&self, namespace: &str, name: &str, dry_run: bool) -> ServiceReservation {
+    fn empty_reservation(
+        &self,
+        server: &Arc<Server>,
+        namespace: &str,
+        name: &str,
+        dry_run: bool,
+    ) -> ServiceReservation {
         ServiceReservation {
-            resources: self.resources.clone(),
+            server: server.clone(),
             all_addresses: self.addresses.clone(),
             all_ports: self.ports.clone(),
             dry_run,

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::allocate::ServiceHook;
 use crate::flow::Flows;
+use crate::handlers::Server;
 use crate::kinds;
 use crate::options::Options;
 use crate::resources::Resources;
@@ -60,6 +61,7 @@ impl Default for Periods {
 /// What the parts need to know.
 pub struct Bootstrap {
     pub resources: Arc<Resources>,
+    pub server: Arc<Server>,
     pub store: Arc<dyn store::Store>,
     pub options: Options,
     /// Address at which clients in the cluster reach this server.
@@ -108,8 +110,8 @@ impl Bootstrap {
         });
         let (me, done, stop, names) = part(&["start-service-ip-repair-controllers"]);
         tasks.spawn(async move {
-            done.until_done(names, &stop, || me.services.repair()).await;
-            me.services.keep(me.periods.allocations, &stop).await;
+            done.until_done(names, &stop, || me.services.repair(&me.server)).await;
+            me.services.keep(&me.server, me.periods.allocations, &stop).await;
         });
         let (me, done, stop, names) = part(&[
             "start-kube-apiserver-identity-lease-controller",
@@ -140,7 +142,7 @@ impl Bootstrap {
         if self.resources.get(resource, namespace, name).is_some() {
             return Ok(false);
         }
-        match self.resources.create(resource, namespace, object).await {
+        match self.server.create(resource, namespace, object).await {
             Ok(_) => Ok(true),
             Err(status) if status.reason == "AlreadyExists" => Ok(false),
             Err(status) => Err(status),

@@ -1,10 +1,13 @@
 //! Extension points of the write path and the virtual kinds: reviews, tokens, allocation, escalation checks.
 //! The modules that face clients implement them and hand them to [`crate::handlers::Server`].
 
+use std::sync::Arc;
+
 use api::model::Resource;
 use api::{Status, Tree};
 use async_trait::async_trait;
 
+use crate::handlers::Server;
 use crate::user::User;
 use crate::writes::Write;
 
@@ -49,7 +52,7 @@ pub trait Hook: Send + Sync {
     ) -> Result<Option<Box<dyn Reservation>>, Status>;
 
     /// An object is gone from the store (after the delete's transaction).
-    async fn deleted(&self, _resource: &Resource, _object: &Tree) {}
+    async fn deleted(&self, _server: &Arc<Server>, _resource: &Resource, _object: &Tree) {}
 }
 
 /// How a write attempt ended.

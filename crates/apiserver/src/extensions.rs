@@ -260,7 +260,7 @@ impl Extensions {
 
     /// Writes a definition's status, where nobody wrote it meanwhile: who did is seen, and it is looked at again.
     async fn write(&mut self, name: &str, tree: Tree) -> Result<Option<Tree>, Status> {
-        let written = write(&self.resources, name, &tree).await;
+        let written = write(&self.server, name, &tree).await;
         match written {
             Ok(written) => {
                 if let Some(known) = self.known.get_mut(name) {
@@ -297,9 +297,9 @@ impl Extensions {
             Some(stored) if established => Objects::Of(stored),
             _ => Objects::Never,
         };
-        let (resources, name) = (Arc::clone(&self.resources), name.to_owned());
+        let (server, name) = (Arc::clone(&self.server), name.to_owned());
         self.finalizing.spawn(async move {
-            finalize::finalize(&resources, &name, objects).await;
+            finalize::finalize(&server, &name, objects).await;
             name
         });
     }
@@ -327,7 +327,7 @@ async fn compile(
 }
 
 /// Writes the status and the finalizers of a definition as it was read.
-async fn write(resources: &Resources, name: &str, tree: &Tree) -> Result<Tree, Status> {
+async fn write(server: &Arc<Server>, name: &str, tree: &Tree) -> Result<Tree, Status> {
     let change = |now: &mut Tree| {
         let version = |tree: &Tree| text(tree, "metadata.resourceVersion").to_owned();
         if version(now) != version(tree) {
@@ -341,7 +341,7 @@ async fn write(resources: &Resources, name: &str, tree: &Tree) -> Result<Tree, S
         *now = tree.clone();
         Ok(true)
     };
-    resources.update(definitions(), "status", "", name, &change).await
+    server.update(definitions(), "status", "", name, &change).await
 }
 
 #[cfg(test)]

@@ -50,6 +50,7 @@ use crate::user::User;
 use crate::webhooks::Webhooks;
 use crate::writes::Write;
 use crate::writes::admission::{self as admitting, Sees, ServerServices};
+use crate::writes::creates::Creates;
 use crate::writes::ownership::Owners;
 use render::Target;
 use route::{Nowhere, Route};
@@ -66,6 +67,8 @@ pub struct Server {
     pub reviews: Option<Arc<dyn Reviews>>,
     pub tokens: Option<Arc<dyn Tokens>>,
     pub hooks: Vec<Arc<dyn Hook>>,
+    /// Custom resources on their way to the store.
+    pub creates: Creates,
     pub admission: Chain,
     /// For rights that show only when a request is carried out.
     pub authorizer: Arc<Authorizer>,
@@ -97,8 +100,7 @@ impl Server {
         )
     }
 
-    /// A server with the admission plugins for which `enabled` returns true. Attaches the resources to it, so that internal writes
-    /// take the same path.
+    /// A server with the admission plugins for which `enabled` returns true. These have a weak reference to it: they write, too.
     pub fn with_settings(
         resources: Arc<Resources>,
         authorizer: Arc<Authorizer>,
@@ -111,29 +113,31 @@ impl Server {
         let (own, may) = (resources.clone(), authorizer.clone());
         let services = ServiceRouter::new(resources.clone(), settings.routing.clone());
         let webhooks = Webhooks::new(resources.clone(), services);
-        let services: Arc<dyn admission::Services> = Arc::new(ServerServices {
-            resources: own,
-            authorizer: may,
-            webhooks,
-            policies: BoundPolicies::default(),
-        });
-        let admission = admission::standard(&services, &settings.admission, enabled);
         let catalog = ArcSwap::from_pointee(Catalog::built_in(&settings.served));
         let address = std::sync::OnceLock::new();
-        let server = Arc::new(Server {
-            resources,
-            reviews,
-            tokens,
-            hooks,
-            admission,
-            authorizer,
-            settings,
-            costly: Semaphore::new(COSTLY_AT_ONCE),
-            catalog,
-            address,
-        });
-        server.resources.tie(&server);
-        server
+        Arc::new_cyclic(|server| {
+            let services: Arc<dyn admission::Services> = Arc::new(ServerServices {
+                server: server.clone(),
+                resources: own,
+                authorizer: may,
+                webhooks,
+                policies: BoundPolicies::default(),
+            });
+            let admission = admission::standard(&services, &settings.admission, enabled);
+            Server {
+                resources,
+                reviews,
+                tokens,
+                hooks,
+                creates: Creates::default(),
+                admission,
+                authorizer,
+                settings,
+                costly: Semaphore::new(COSTLY_AT_ONCE),
+                catalog,
+                address,
+            }
+        })
     }
 
     /// What is served at the moment.

@@ -17,6 +17,7 @@ pub mod flow;
 pub mod handlers;
 pub mod negotiate;
 pub mod openapi;
+mod own_writes;
 mod pretty;
 pub mod request;
 pub mod request_info;

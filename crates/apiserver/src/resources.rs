@@ -1,7 +1,6 @@
-//! In-process access to every resource, for what runs inside the API server: reads from the watch cache, and writes
-//! that take the same path as a client's.
+//! In-process reads of every resource, from the watch cache.
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::Arc;
 
 use api::model::Resource;
 use api::{Status, Tree};
@@ -12,25 +11,16 @@ use tokio_util::sync::CancellationToken;
 use crate::cache::feed::{Feed, Storage};
 use crate::cache::filter::Filter;
 use crate::cache::{Cache, Subscription};
-use crate::handlers::Server;
-use crate::request::Request;
-use crate::request::options::{Way, WriteOptions};
-use crate::writes::admission::Sees;
-use crate::writes::creates::Creates;
-use crate::writes::ownership::Owners;
-use crate::writes::{self, Write, delete};
 
 pub use crate::cache::entry::Entry;
 pub use crate::cache::event::{Event, EventType};
 
-/// The handle. Reads never go to etcd and may be a moment old; writes are conditional and safe against that.
+/// The handle. Reads never go to etcd and may be a moment old; writes that follow from them are conditional and safe against that.
 pub struct Resources {
     pub store: Arc<dyn Store>,
     pub feed: Arc<Feed>,
     /// Ends watches when the server stops.
     pub shutdown: CancellationToken,
-    pub creates: Creates,
-    server: OnceLock<Weak<Server>>,
 }
 
 impl Resources {
@@ -46,16 +36,12 @@ impl Resources {
         storage: &Storage,
     ) -> Arc<Resources> {
         let feed = Arc::new(Feed::new(Arc::clone(&store), storage));
-        Arc::new(Resources { store, feed, shutdown, creates: Creates::default(), server: OnceLock::new() })
+        Arc::new(Resources { store, feed, shutdown })
     }
 
     /// Fills the caches and keeps them so, until shutdown.
     pub async fn run(&self) {
         self.feed.run(self.shutdown.clone()).await;
-    }
-
-    pub(crate) fn tie(&self, server: &Arc<Server>) {
-        let _ = self.server.set(Arc::downgrade(server));
     }
 
     /// Waits until every cache holds the store's state.
@@ -150,99 +136,4 @@ impl Resources {
         let (snapshot, subscription) = cache.watch_from_now(Arc::new(Filter::default()), 0);
         Some((snapshot.objects.values().cloned().collect(), subscription))
     }
-
-    fn server(&self) -> Result<Arc<Server>, Status> {
-        self.server.get().and_then(Weak::upgrade).ok_or_else(|| Status::internal("the server is not running"))
-    }
-
-    /// Creates as `system:apiserver`: defaults, admission and validation as for a client. Answers the stored object.
-    pub async fn create(&self, resource: &Arc<Kind>, namespace: &str, object: Tree) -> Result<Tree, Status> {
-        let own = self.own("create", Way::Create)?;
-        let object = typed(object, resource)?;
-        writes::create(&own.write(resource, "", namespace, ""), object).await?.read()
-    }
-
-    /// Reads the object, lets `change` edit it, and writes it, again on conflict. `change` answers whether there is anything to write.
-    pub async fn update(
-        &self,
-        resource: &Arc<Kind>,
-        subresource: &str,
-        namespace: &str,
-        name: &str,
-        change: &(dyn Fn(&mut Tree) -> Result<bool, Status> + Send + Sync),
-    ) -> Result<Tree, Status> {
-        let own = self.own("update", Way::Update)?;
-        let change = |old: &Tree, _: &writes::Conversions| {
-            let mut tree = old.clone();
-            change(&mut tree)?;
-            typed(tree, resource)
-        };
-        let write = own.write(resource, subresource, namespace, name);
-        writes::update(&write, &change, None).await?.entry.read()
-    }
-
-    /// Deletes with the kind's default options.
-    pub async fn delete(&self, resource: &Arc<Kind>, namespace: &str, name: &str) -> Result<(), Status> {
-        self.delete_with(resource, namespace, name, &delete::DeleteOptions::default()).await
-    }
-
-    /// [`Resources::delete`] of an object that is as it was read: otherwise a conflict.
-    pub async fn delete_version(
-        &self,
-        resource: &Arc<Kind>,
-        namespace: &str,
-        name: &str,
-        version: &str,
-    ) -> Result<(), Status> {
-        let resource_version = Some(version.to_owned());
-        let options = delete::DeleteOptions { resource_version, ..delete::DeleteOptions::default() };
-        self.delete_with(resource, namespace, name, &options).await
-    }
-
-    async fn delete_with(
-        &self,
-        resource: &Arc<Kind>,
-        namespace: &str,
-        name: &str,
-        options: &delete::DeleteOptions,
-    ) -> Result<(), Status> {
-        let own = self.own("delete", Way::default())?;
-        let write = own.write(resource, "", namespace, name);
-        delete::delete(&write, options).await.map(|_| ())
-    }
-
-    fn own(&self, verb: &str, way: Way) -> Result<Own, Status> {
-        let server = self.server()?;
-        let request = Request::own(server.catalog(), verb);
-        Ok(Own { server, request, options: WriteOptions::of(way, false) })
-    }
-}
-
-/// What the server asks of itself.
-struct Own {
-    server: Arc<Server>,
-    request: Request,
-    options: WriteOptions,
-}
-
-impl Own {
-    fn write<'a>(
-        &'a self,
-        resource: &'a Arc<Kind>,
-        subresource: &'a str,
-        namespace: &'a str,
-        name: &'a str,
-    ) -> Write<'a> {
-        let Own { server, request, options } = self;
-        let (old, admission, owners) = (None, Sees::Object, Owners::Record);
-        Write { server, request, options, resource, subresource, namespace, name, old, admission, owners }
-    }
-}
-
-/// In the model's order, with kind and apiVersion.
-fn typed(tree: Tree, resource: &Arc<Kind>) -> Result<Tree, Status> {
-    let message = resource.message();
-    writes::reordered(&tree, resource, message, api::decode::Strictness::Ignore)
-        .map(|(tree, _)| tree)
-        .map_err(Status::internal)
 }

@@ -223,7 +223,7 @@ async fn create_once(write: &Write<'_>, kind: &Arc<Stored>, mut tree: Tree) -> R
             let _under_way = match write.resource.custom() {
                 None => None,
                 Some(_) => {
-                    let under_way = resources.creates.begin(&write.resource.storage_prefix);
+                    let under_way = named.server.creates.begin(&write.resource.storage_prefix);
                     // as it is served by now
                     let (catalog, own) = (named.server.catalog(), write.resource);
                     let now = catalog.kind(&own.group, &own.version, &own.plural);

@@ -230,13 +230,15 @@ impl Controller {
                 self.schedule.forget(&name);
                 continue;
             };
-            let (aggregator, target) = (Arc::clone(&self.aggregator), known.target.clone());
+            let (server, aggregator) = (Arc::clone(&self.server), Arc::clone(&self.aggregator));
+            let target = known.target.clone();
             let backend = known.service.backend.clone();
             let (of_discovery, of_openapi) = (known.discovery.clone(), known.openapi.clone());
             self.jobs.spawn(async move {
                 let outcome = match (work, &target) {
                     (Work::Availability, target) => {
-                        let checked = check(&aggregator, &name, backend.as_ref(), target.as_deref()).await;
+                        let checked =
+                            check(&server, &aggregator, &name, backend.as_ref(), target.as_deref()).await;
                         checked.map(Found::Available).map_err(|status| status.message)
                     }
                     (Work::Discovery, Some(target)) => {
@@ -343,6 +345,7 @@ impl Controller {
 
 /// Finds whether an APIService is available, and writes that where it says something else.
 async fn check(
+    server: &Arc<Server>,
     aggregator: &Aggregator,
     name: &str,
     backend: Option<&Backend>,
@@ -383,7 +386,7 @@ async fn check(
         }
         Ok(changes)
     };
-    match aggregator.resources.update(kinds::api_services(), "status", "", name, &change).await {
+    match server.update(kinds::api_services(), "status", "", name, &change).await {
         Err(status) if status.reason == "NotFound" => Ok(available),
         other => other.map(|_| available),
     }

@@ -14,9 +14,9 @@ use super::priorities::{CUSTOM, OWN_GROUP, built_in};
 use crate::bootstrap::Hooks;
 use crate::cache::Subscription;
 use crate::extensions::definitions;
+use crate::handlers::Server;
 use crate::kinds;
 use crate::resources::{Entry, EventType, Resources};
-use crate::served::Served;
 
 const LABEL: &str = "kube-aggregator.kubernetes.io/automanaged";
 const ON_START: &str = "onstart";
@@ -108,6 +108,7 @@ fn versions_of(definition: &Tree) -> Vec<(String, String)> {
 
 /// Keeps the APIServices that stand for this server.
 pub struct Registration {
+    server: Arc<Server>,
     resources: Arc<Resources>,
     wanted: HashMap<String, (Care, Tree)>,
     /// Versions of each definition.
@@ -118,9 +119,10 @@ pub struct Registration {
 }
 
 impl Registration {
-    pub fn new(resources: Arc<Resources>, served: &Served) -> Registration {
+    pub fn new(server: Arc<Server>) -> Registration {
+        let resources = server.resources.clone();
         let mut wanted = HashMap::new();
-        for group in served.groups() {
+        for group in server.settings.served.groups() {
             let versions = group.versions.iter().map(|version| version.version);
             for version in versions.filter(|version| built_in(group.name, version).is_some()) {
                 let object = local(Care::OnStart, group.name, version);
@@ -129,7 +131,7 @@ impl Registration {
         }
         let (definitions, at_start, done) = Default::default();
         let pending = wanted.keys().cloned().collect();
-        Registration { resources, wanted, definitions, at_start, done, pending }
+        Registration { server, resources, wanted, definitions, at_start, done, pending }
     }
 
     /// Until shutdown. Passes its hooks when everything was in order once.
@@ -232,12 +234,12 @@ impl Registration {
     }
 
     async fn attempt(&self, name: &str) -> Result<(), Status> {
-        let (resources, kind) = (&self.resources, kinds::api_services());
+        let (server, kind) = (&self.server, kinds::api_services());
         let wanted = self.wanted.get(name).map(|(care, object)| (*care, object));
-        let current = resources.read(kind, "", name)?;
+        let current = self.resources.read(kind, "", name)?;
         let (at_start, done) = (self.at_start.contains(name), self.done.contains(name));
         let written = match (decide(wanted, current.as_ref(), at_start, done), wanted) {
-            (Action::Create, Some((_, object))) => resources.create(kind, "", object.clone()).await.map(drop),
+            (Action::Create, Some((_, object))) => server.create(kind, "", object.clone()).await.map(drop),
             (Action::Update, Some((_, object))) => {
                 let change = |stored: &mut Tree| {
                     // somebody may have taken it over meanwhile
@@ -247,13 +249,13 @@ impl Registration {
                     }
                     Ok(ours)
                 };
-                resources.update(kind, "", "", name, &change).await.map(drop)
+                server.update(kind, "", "", name, &change).await.map(drop)
             }
             (Action::Delete, _) => {
                 // somebody may have taken it over meanwhile
                 let version =
                     current.as_ref().map_or("", |current| text(current, "metadata.resourceVersion"));
-                resources.delete_version(kind, "", name, version).await
+                server.delete_version(kind, "", name, version).await
             }
             _ => Ok(()),
         };
@@ -306,7 +308,7 @@ mod tests {
     #[test]
     fn upstreams_own_are_all_there() {
         let resources = Resources::new(Arc::new(store::Memory::new()), CancellationToken::new());
-        let registration = Registration::new(resources, &Served::default());
+        let registration = Registration::new(Server::new(resources, None, None, Vec::new()));
         assert_eq!(registration.wanted.len(), 22);
         let core = json!({"version": "v1", "groupPriorityMinimum": 18000, "versionPriority": 1});
         assert_eq!(registration.wanted["v1."].1["spec"], core);

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::{Status, Tree};
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::reservation::{SETTLED_AT_ONCE, drop_object, is_parent};
 use super::{Ports, ServiceHook, families, ports};
+use crate::handlers::Server;
 use crate::kinds;
 
 /// In how many repairs in a row what belongs to nobody is found before it is given back.
@@ -89,14 +91,14 @@ pub fn judge(object: &Tree, parent: Option<&[IpAddr]>, now: Timestamp) -> Verdic
 
 impl ServiceHook {
     /// Settles what writes leave behind, and repairs once per `period`, until `shutdown`.
-    pub async fn keep(&self, period: Duration, shutdown: &CancellationToken) {
+    pub async fn keep(&self, server: &Arc<Server>, period: Duration, shutdown: &CancellationToken) {
         let Some(mut unsettled) = self.unsettled.lock().take() else { return };
         let settling = futures::stream::poll_fn(move |context| unsettled.poll_recv(context))
-            .for_each_concurrent(SETTLED_AT_ONCE, |taken| self.settle(taken));
+            .for_each_concurrent(SETTLED_AT_ONCE, |taken| self.settle(server, taken));
         let repairing = async {
             loop {
                 tokio::time::sleep(period).await;
-                if let Err(status) = self.repair().await {
+                if let Err(status) = self.repair(server).await {
                     tracing::warn!(
                         error = status.message,
                         "Cannot repair the addresses and node ports of Services"
@@ -112,11 +114,11 @@ impl ServiceHook {
     }
 
     /// One round.
-    pub async fn repair(&self) -> Result<(), Status> {
-        self.repair_at(Timestamp::now()).await
+    pub async fn repair(&self, server: &Arc<Server>) -> Result<(), Status> {
+        self.repair_at(server, Timestamp::now()).await
     }
 
-    pub(super) async fn repair_at(&self, now: Timestamp) -> Result<(), Status> {
+    pub(super) async fn repair_at(&self, server: &Arc<Server>, now: Timestamp) -> Result<(), Status> {
         self.current().await?;
         let mut addresses: HashMap<IpAddr, (String, String)> = HashMap::new();
         for (entry, service) in self.resources.read_all(kinds::services(), None)? {
@@ -133,9 +135,9 @@ impl ServiceHook {
         }
         self.repair_ports().await?;
         for (address, (namespace, name)) in &addresses {
-            self.repair_object(*address, namespace, name).await?;
+            self.repair_object(server, *address, namespace, name).await?;
         }
-        self.delete_orphans(&addresses, now).await?;
+        self.delete_orphans(server, &addresses, now).await?;
         self.repair_addresses(&addresses);
         Ok(())
     }
@@ -180,7 +182,13 @@ impl ServiceHook {
     }
 
     /// A Service's address has its object, which names the Service.
-    async fn repair_object(&self, address: IpAddr, namespace: &str, name: &str) -> Result<(), Status> {
+    async fn repair_object(
+        &self,
+        server: &Arc<Server>,
+        address: IpAddr,
+        namespace: &str,
+        name: &str,
+    ) -> Result<(), Status> {
         if !self.addresses.iter().any(|range| range.lock().contains(address)) {
             tracing::error!(
                 "the ClusterIP {address} for Service {namespace}/{name} is not within any service CIDR; please recreate"
@@ -196,11 +204,11 @@ impl ServiceHook {
             if others || is_parent(&object, namespace, name) {
                 return Ok(());
             }
-            drop_object(&self.resources, address).await;
+            drop_object(server, address).await;
         }
         tracing::error!("the ClusterIP {address} for Service {namespace}/{name} is not allocated; repairing");
         let object = super::object(address, namespace, name);
-        if let Err(status) = self.resources.create(kinds::ip_addresses(), "", object).await
+        if let Err(status) = server.create(kinds::ip_addresses(), "", object).await
             && status.reason != "AlreadyExists"
         {
             tracing::warn!(%address, error = status.message, "Cannot create the IPAddress of a Service");
@@ -210,6 +218,7 @@ impl ServiceHook {
 
     async fn delete_orphans(
         &self,
+        server: &Arc<Server>,
         in_use: &HashMap<IpAddr, (String, String)>,
         now: Timestamp,
     ) -> Result<(), Status> {
@@ -223,7 +232,7 @@ impl ServiceHook {
                 continue;
             }
             tracing::error!("IPAddress {address} appears to have leaked: cleaning up");
-            drop_object(&self.resources, address).await;
+            drop_object(server, address).await;
         }
         Ok(())
     }

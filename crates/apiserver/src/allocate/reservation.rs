@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 
 use super::{Addresses, Record, ServiceHook, families, ports};
 use crate::delegate::Reservation;
+use crate::handlers::Server;
 use crate::kinds;
-use crate::resources::Resources;
 
 /// Capacity of the queue of reservations to settle. When it is full, the next repair finds what they took.
 pub const UNSETTLED: usize = 1024;
@@ -43,7 +43,7 @@ pub struct Unsettled {
 
 /// What one write attempt has reserved, and what it releases when it succeeds. Dropped before it is finished, it is settled later.
 pub struct ServiceReservation {
-    pub resources: Arc<Resources>,
+    pub server: Arc<Server>,
     pub all_addresses: Vec<Arc<Mutex<Addresses>>>,
     pub all_ports: Arc<Record>,
     pub dry_run: bool,
@@ -71,7 +71,7 @@ impl Reservation for ServiceReservation {
             give_back_ports(&self.all_ports, &self.taken.released_ports).await;
             self.taken.released_ports.clear();
             while let Some(address) = self.taken.released.last().copied() {
-                drop_object(&self.resources, address).await;
+                drop_object(&self.server, address).await;
                 self.give_back(address);
                 self.taken.released.pop();
             }
@@ -83,7 +83,7 @@ impl Reservation for ServiceReservation {
         self.taken.ports.clear();
         while let Some(address) = self.taken.addresses.last().copied() {
             if self.objects.contains(&address) {
-                drop_object(&self.resources, address).await;
+                drop_object(&self.server, address).await;
             }
             self.give_back(address);
             self.taken.addresses.pop();
@@ -109,8 +109,8 @@ impl Drop for ServiceReservation {
 }
 
 /// Deletes the `IPAddress` object of an address.
-pub async fn drop_object(resources: &Resources, address: IpAddr) {
-    match resources.delete(kinds::ip_addresses(), "", &address.to_string()).await {
+pub async fn drop_object(server: &Arc<Server>, address: IpAddr) {
+    match server.delete(kinds::ip_addresses(), "", &address.to_string()).await {
         Ok(()) => {}
         Err(status) if status.code == 404 => {}
         Err(status) => {
@@ -169,7 +169,7 @@ impl ServiceHook {
     }
 
     /// Releases what a write took or gave up and no Service uses, once the store can no longer commit the write.
-    pub(super) async fn settle(&self, taken: Unsettled) {
+    pub(super) async fn settle(&self, server: &Arc<Server>, taken: Unsettled) {
         let mut waited = false;
         loop {
             match self.current().await {
@@ -204,7 +204,7 @@ impl ServiceHook {
             match self.resources.read(kinds::ip_addresses(), "", &address.to_string()) {
                 Ok(None) => {}
                 Ok(Some(object)) if is_parent(&object, &taken.namespace, &taken.name) => {
-                    drop_object(&self.resources, *address).await;
+                    drop_object(server, *address).await;
                 }
                 // another's, or nobody knows whose
                 Ok(Some(_)) | Err(_) => continue,

@@ -79,7 +79,7 @@ pub(super) async fn ensure(bootstrap: &Bootstrap) -> Result<(), Status> {
             };
             if default.revise(&mut stored) {
                 let change = |stored: &mut Tree| Ok(default.revise(stored));
-                match bootstrap.resources.update(default.resource, "", "", &default.name, &change).await {
+                match bootstrap.server.update(default.resource, "", "", &default.name, &change).await {
                     Err(status) if status.code != 404 => return Err(status),
                     _ => {}
                 }
@@ -92,7 +92,7 @@ pub(super) async fn ensure(bootstrap: &Bootstrap) -> Result<(), Status> {
                 |default: &Standard| default.resource.kind == resource.kind && default.name == *entry.name;
             let automatic = object["metadata"]["annotations"][AUTO_UPDATE].as_str().and_then(boolean);
             if automatic == Some(true) && !defaults.iter().any(known) {
-                match bootstrap.resources.delete(resource, "", &entry.name).await {
+                match bootstrap.server.delete(resource, "", &entry.name).await {
                     Err(status) if status.code != 404 => return Err(status),
                     _ => {}
                 }
@@ -130,7 +130,7 @@ async fn conditions(bootstrap: &Bootstrap) -> Result<(), Status> {
         if set_dangling(&mut tree, &level, exists, &now) {
             let change = |stored: &mut Tree| Ok(set_dangling(stored, &level, exists, &now));
             let name = &schema.name;
-            match bootstrap.resources.update(kinds::flow_schemas(), "status", "", name, &change).await {
+            match bootstrap.server.update(kinds::flow_schemas(), "status", "", name, &change).await {
                 Err(status) if status.code != 404 => return Err(status),
                 _ => {}
             }

@@ -42,7 +42,7 @@ pub async fn reconcile(bootstrap: &Bootstrap) -> Result<(), Status> {
         Ok(true)
     };
     bootstrap.ensure(kinds::service_cidrs(), "", cidr).await?;
-    bootstrap.resources.update(kinds::service_cidrs(), "status", "", "kubernetes", &ready).await?;
+    bootstrap.server.update(kinds::service_cidrs(), "status", "", "kubernetes", &ready).await?;
 
     bootstrap.namespaces_known().await;
     service(bootstrap).await?;
@@ -238,7 +238,7 @@ async fn put(
         }
         Ok(changed)
     };
-    bootstrap.resources.update(resource, "", "default", "kubernetes", &change).await.map(drop)
+    bootstrap.server.update(resource, "", "default", "kubernetes", &change).await.map(drop)
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ pub async fn renew(bootstrap: &Bootstrap) -> Result<(), Status> {
         set(&mut stored["metadata"]["annotations"], &annotations);
         Ok(true)
     };
-    bootstrap.resources.update(kinds::leases(), "", "kube-system", &name, &change).await.map(drop)
+    bootstrap.server.update(kinds::leases(), "", "kube-system", &name, &change).await.map(drop)
 }
 
 /// Renews until `shutdown`, and then takes the Lease away: a server that stops does not live.
@@ -99,7 +99,7 @@ pub async fn keep(bootstrap: &Bootstrap, shutdown: &CancellationToken) {
     if !lease.is_ok_and(|lease| lease.is_some_and(|lease| lease["spec"]["holderIdentity"] == **HOLDER)) {
         return;
     }
-    if let Err(status) = bootstrap.resources.delete(kinds::leases(), "kube-system", &name).await {
+    if let Err(status) = bootstrap.server.delete(kinds::leases(), "kube-system", &name).await {
         tracing::warn!(error = status.message, "Cannot take away this server's identity lease");
     }
 }

@@ -113,7 +113,7 @@ pub async fn authentication_info(bootstrap: &Bootstrap) -> Result<(), Status> {
         }
         Ok(changed)
     };
-    bootstrap.resources.update(kinds::config_maps(), "", "kube-system", name, &change).await.map(drop)
+    bootstrap.server.update(kinds::config_maps(), "", "kube-system", name, &change).await.map(drop)
 }
 
 /// `kube-system/kube-apiserver-legacy-service-account-token-tracking`: since when the use of old tokens is recorded.

@@ -58,7 +58,7 @@ async fn one(
         return Ok(());
     }
     let change = move |stored: &mut Tree| Ok(merge(stored, &object));
-    bootstrap.resources.update(resource, "", &namespace, &name, &change).await.map(drop)
+    bootstrap.server.update(resource, "", &namespace, &name, &change).await.map(drop)
 }
 
 /// Adds to `stored` what `default` has and it lacks. Answers whether that changed anything.

@@ -20,7 +20,7 @@ struct Rig {
     resources: Arc<Resources>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
-    _server: Arc<Server>,
+    server: Arc<Server>,
 }
 
 impl Rig {
@@ -47,6 +47,7 @@ impl Rig {
         let bootstrap = Arc::new(Bootstrap {
             flows: Default::default(),
             resources: resources.clone(),
+            server: server.clone(),
             store,
             advertise: address.parse().unwrap(),
             options,
@@ -57,7 +58,7 @@ impl Rig {
             periods: Periods { service: often, namespaces: often, allocations: often },
         });
         bootstrap.start(&Hooks::default(), &stop, &mut tasks);
-        Rig { resources, stop, tasks, _server: server }
+        Rig { resources, stop, tasks, server }
     }
 }
 
@@ -113,7 +114,7 @@ async fn deleted_bootstrap_objects_are_recreated() {
         panic!("{name} does not come");
     };
     let first = comes(service, "").await;
-    resources.delete(kinds::services(), "default", "kubernetes").await.unwrap();
+    rig.server.delete(kinds::services(), "default", "kubernetes").await.unwrap();
     let second = comes(service, &first.uid).await;
     assert_eq!(second.read().unwrap()["spec"]["clusterIP"], "10.96.0.1");
 

@@ -8,7 +8,7 @@ use registry::Kind;
 use registry::tree::text;
 
 use super::{definitions, plan, write};
-use crate::resources::Resources;
+use crate::handlers::Server;
 
 /// Between looks at what is left.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -27,58 +27,57 @@ pub(super) enum Objects {
 }
 
 /// Goes on until nothing is left.
-pub(super) async fn finalize(resources: &Arc<Resources>, name: &str, objects: Objects) {
+pub(super) async fn finalize(server: &Arc<Server>, name: &str, objects: Objects) {
     let kind = match objects {
         Objects::Of(kind) => kind,
         Objects::Never => {
-            update(resources, name, "NeverEstablished", "resource was never established", true).await;
+            update(server, name, "NeverEstablished", "resource was never established", true).await;
             return;
         }
         Objects::BuiltIn => {
             let message = "instances overlap with built-in resources in storage";
-            update(resources, name, "OverlappingBuiltInResource", message, true).await;
+            update(server, name, "OverlappingBuiltInResource", message, true).await;
             return;
         }
     };
-    update(resources, name, "InstanceDeletionInProgress", "CustomResource deletion is in progress", false)
-        .await;
+    update(server, name, "InstanceDeletionInProgress", "CustomResource deletion is in progress", false).await;
     let began = Instant::now();
     let (mut pause, mut reported) = (PAUSE, false);
     loop {
-        match delete_all(resources, &kind).await {
+        match delete_all(server, &kind).await {
             Ok(true) => break,
             Ok(false) => {}
-            Err(message) => update(resources, name, "InstanceDeletionFailed", &message, false).await,
+            Err(message) => update(server, name, "InstanceDeletionFailed", &message, false).await,
         }
         if began.elapsed() > PATIENCE && !reported {
             let message = "could not confirm zero CustomResources remaining: context deadline exceeded";
-            update(resources, name, "InstanceDeletionCheck", message, false).await;
+            update(server, name, "InstanceDeletionCheck", message, false).await;
             reported = true;
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MOST);
     }
-    update(resources, name, "InstanceDeletionCompleted", "removed all instances", true).await;
+    update(server, name, "InstanceDeletionCompleted", "removed all instances", true).await;
 }
 
 /// Asks for every object's deletion. Answers whether the store had none, or why some may be left.
-async fn delete_all(resources: &Arc<Resources>, kind: &Arc<Kind>) -> Result<bool, String> {
+async fn delete_all(server: &Arc<Server>, kind: &Arc<Kind>) -> Result<bool, String> {
     let unlisted = |cause: String| format!("could not list instances: {cause}");
     // the store's own answer: caches may be behind, and lack what cannot be read
     let prefix = format!("/registry/{}/", kind.storage_prefix);
     let end = store::prefix_end(prefix.as_bytes());
     // Its kinds allow no creates any more: those that are under way began before.
-    let settled = resources.creates.none(&kind.storage_prefix);
-    let found = resources.store.range(prefix.as_bytes(), &end, 1, 0).await;
+    let settled = server.creates.none(&kind.storage_prefix);
+    let found = server.resources.store.range(prefix.as_bytes(), &end, 1, 0).await;
     if found.map_err(|error| unlisted(error.to_string()))?.items.is_empty() {
         return Ok(settled);
     }
-    let cache = resources.cache_of(kind);
+    let cache = server.resources.cache_of(kind);
     let cache = cache.ok_or_else(|| unlisted("its objects are not followed".to_owned()))?;
-    resources.catch_up().await;
+    server.resources.catch_up().await;
     let mut refused = Vec::new();
-    for entry in resources.list(kind, None) {
-        match resources.delete(kind, &entry.namespace, &entry.name).await {
+    for entry in server.resources.list(kind, None) {
+        match server.delete(kind, &entry.namespace, &entry.name).await {
             Err(status) if status.reason != "NotFound" => refused.push(status.message),
             _ => {}
         }
@@ -94,10 +93,10 @@ async fn delete_all(resources: &Arc<Resources>, kind: &Arc<Kind>) -> Result<bool
 }
 
 /// Until it is written, or the definition is gone.
-async fn update(resources: &Arc<Resources>, name: &str, reason: &str, message: &str, done: bool) {
+async fn update(server: &Arc<Server>, name: &str, reason: &str, message: &str, done: bool) {
     let mut pause = PAUSE;
     loop {
-        match attempt(resources, name, reason, message, done).await {
+        match attempt(server, name, reason, message, done).await {
             Ok(()) => return,
             Err(status) if status.reason == "NotFound" => return,
             Err(status) => {
@@ -110,17 +109,17 @@ async fn update(resources: &Arc<Resources>, name: &str, reason: &str, message: &
 }
 
 async fn attempt(
-    resources: &Arc<Resources>,
+    server: &Arc<Server>,
     name: &str,
     reason: &str,
     message: &str,
     done: bool,
 ) -> Result<(), Status> {
-    let Some(entry) = resources.get(definitions(), "", name) else { return Ok(()) };
+    let Some(entry) = server.resources.get(definitions(), "", name) else { return Ok(()) };
     let mut tree: Tree = entry.read()?;
     if text(&tree, "metadata.deletionTimestamp").is_empty() {
         return Ok(());
     }
     plan::terminating(&mut tree, reason, message, done, jiff::Timestamp::now());
-    write(resources, name, &tree).await.map(|_| ())
+    write(server, name, &tree).await.map(|_| ())
 }

@@ -111,12 +111,13 @@ pub async fn front(
     let aggregator = Aggregator::new(resources.clone(), router, options, tunnels.clone());
     let aggregator = Arc::new(aggregator.map_err(Error::Options)?);
     let aggregating = Controller::new(aggregator.clone(), server.clone());
-    let registration = Registration::new(resources.clone(), &server.settings.served);
+    let registration = Registration::new(server.clone());
     let (front_authorizer, proxied) = (authorizer.clone(), resources.clone());
     let hooks = Hooks::new(options.proxy_client_cert_file.is_some());
     let flows = Arc::new(Flows::default());
     let bootstrap = Arc::new(Bootstrap {
         resources: resources.clone(),
+        server: server.clone(),
         store: store.clone(),
         options: options.clone(),
         advertise,

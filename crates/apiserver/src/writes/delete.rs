@@ -230,7 +230,7 @@ pub async fn notify_hooks(write: &Write<'_>, kind: &Stored, entry: &Entry) {
     // what an object had that cannot be read is found by the hooks' repairs
     let Ok(tree) = entry.read() else { return };
     for hook in write.server.hooks.iter() {
-        hook.deleted(&kind.resource, &tree).await;
+        hook.deleted(write.server, &kind.resource, &tree).await;
     }
 }
 

@@ -79,7 +79,7 @@ impl Store for Lossy {
 struct Rig {
     store: Arc<Lossy>,
     services: Arc<ServiceHook>,
-    _server: Arc<Server>,
+    server: Arc<Server>,
     _tasks: JoinSet<()>,
 }
 
@@ -102,11 +102,13 @@ impl Rig {
             Arc::new(ServiceHook::new(resources.clone(), &["10.0.0.0/24".parse().unwrap()], ports));
         let hooks: Vec<Arc<dyn Hook>> = if allocates { vec![services.clone()] } else { Vec::new() };
         let server = Server::new(resources.clone(), None, None, hooks);
-        let keeping = services.clone();
-        tasks.spawn(async move { keeping.keep(Duration::from_secs(3600), &CancellationToken::new()).await });
+        let (keeping, keeper) = (services.clone(), server.clone());
+        tasks.spawn(async move {
+            keeping.keep(&keeper, Duration::from_secs(3600), &CancellationToken::new()).await
+        });
         let namespace = json!({"metadata": {"name": "default"}});
-        let _ = resources.create(kinds::namespaces(), "", namespace).await;
-        Rig { store, services, _server: server, _tasks: tasks }
+        let _ = server.create(kinds::namespaces(), "", namespace).await;
+        Rig { store, services, server, _tasks: tasks }
     }
 
     fn fail(&self, mode: u8) {
@@ -118,7 +120,7 @@ impl Rig {
             "type": "NodePort", "clusterIP": address, "selector": {"a": "b"},
             "ports": [{"port": 80, "protocol": "TCP", "nodePort": port}],
         }});
-        self.services.resources.create(kinds::services(), "default", service).await
+        self.server.create(kinds::services(), "default", service).await
     }
 
     /// [`Rig::create`] by somebody who does not wait for the answer.
@@ -171,7 +173,7 @@ async fn a_request_given_up_after_its_write_keeps_what_it_took() {
     rig.fail(FINE);
     tokio::time::sleep(Duration::from_millis(600)).await;
     rig.refuses("10.0.0.50", 30080).await;
-    rig.services.resources.delete(kinds::services(), "default", "a").await.unwrap();
+    rig.server.delete(kinds::services(), "default", "a").await.unwrap();
     rig.create("b", "10.0.0.50", 30080).await.unwrap();
 }
 
@@ -204,9 +206,9 @@ async fn an_update_that_was_not_confirmed_gives_up_nothing_it_still_has() {
             Ok(true)
         }
     };
-    let resources = &rig.services.resources;
+    let server = &rig.server;
     rig.fail(LOST);
-    resources.update(kinds::services(), "", "default", "a", &change(30081)).await.unwrap_err();
+    server.update(kinds::services(), "", "default", "a", &change(30081)).await.unwrap_err();
     rig.fail(FINE);
     rig.create_soon("b", "10.0.0.51", 30081).await;
     rig.refuses("10.0.0.50", 30080).await;
@@ -220,7 +222,7 @@ async fn nothing_is_allocated_before_the_stored_state_is_loaded() {
     before.create("a", "10.0.0.50", 30080).await.unwrap();
     let rig = Rig::over(store, true).await;
     let any = json!({"metadata": {"name": "b"}, "spec": {"ports": [{"port": 80}]}});
-    let status = rig.services.resources.create(kinds::services(), "default", any).await.unwrap_err();
+    let status = rig.server.create(kinds::services(), "default", any).await.unwrap_err();
     assert_eq!(status.code, 500);
     assert!(
         status.message.ends_with("failed to allocate a serviceIP: allocator not ready"),
@@ -234,7 +236,7 @@ async fn nothing_is_allocated_before_the_stored_state_is_loaded() {
 #[tokio::test]
 async fn repairs_bring_allocations_and_services_together() {
     let rig = Rig::start().await;
-    let (services, resources) = (&rig.services, &rig.services.resources);
+    let services = &rig.services;
     let now = Timestamp::now();
     // another server's
     let other = Rig::over(rig.store.clone(), false).await;
@@ -242,8 +244,8 @@ async fn repairs_bring_allocations_and_services_together() {
         "type": "NodePort", "clusterIP": "10.0.0.50", "clusterIPs": ["10.0.0.50"], "ipFamilies": ["IPv4"],
         "ipFamilyPolicy": "SingleStack", "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30080}],
     }});
-    other.services.resources.create(kinds::services(), "default", service).await.unwrap();
-    services.repair_at(now).await.unwrap();
+    other.server.create(kinds::services(), "default", service).await.unwrap();
+    services.repair_at(&rig.server, now).await.unwrap();
     rig.refuses("10.0.0.50", 30080).await;
 
     // taken for nobody: not given back before the third time
@@ -251,19 +253,19 @@ async fn repairs_bring_allocations_and_services_together() {
     services.ports.change(take).await.unwrap();
     services.addresses[0].lock().take("10.0.0.51".parse().unwrap()).unwrap();
     for _ in 0..2 {
-        services.repair_at(now).await.unwrap();
+        services.repair_at(&rig.server, now).await.unwrap();
         assert!(services.ports.change(|ports| Ok(ports.contains(30081))).await.unwrap());
         assert!(services.addresses[0].lock().taken().any(|address| address.to_string() == "10.0.0.51"));
     }
-    services.repair_at(now).await.unwrap();
+    services.repair_at(&rig.server, now).await.unwrap();
     rig.create("b", "10.0.0.51", 30081).await.unwrap();
 
     // a Service that never came
     let object = super::object("10.0.0.52".parse().unwrap(), "default", "gone");
-    resources.create(kinds::ip_addresses(), "", object).await.unwrap();
-    services.repair_at(now).await.unwrap();
+    rig.server.create(kinds::ip_addresses(), "", object).await.unwrap();
+    services.repair_at(&rig.server, now).await.unwrap();
     assert!(rig.has_object("10.0.0.52").await);
-    services.repair_at(now + SignedDuration::from_secs(90)).await.unwrap();
+    services.repair_at(&rig.server, now + SignedDuration::from_secs(90)).await.unwrap();
     assert!(!rig.has_object("10.0.0.52").await);
     assert!(rig.has_object("10.0.0.51").await);
 }
@@ -277,7 +279,7 @@ async fn two_servers_give_no_node_port_twice() {
     one.create("a", "10.0.0.50", 30080).await.unwrap();
     let status = other.create("b", "10.0.0.51", 30080).await.unwrap_err();
     assert!(status.message.contains("provided port is already allocated"), "{}", status.message);
-    one.services.resources.delete(kinds::services(), "default", "a").await.unwrap();
+    one.server.delete(kinds::services(), "default", "a").await.unwrap();
     other.create("b", "10.0.0.51", 30080).await.unwrap();
 }
 
@@ -290,11 +292,11 @@ async fn services_being_deleted_take_node_ports_too() {
             change(service);
             Ok(true)
         };
-        rig.services.resources.update(kinds::services(), "", "default", "a", &change).await.unwrap()
+        rig.server.update(kinds::services(), "", "default", "a", &change).await.unwrap()
     };
     rig.create("a", "10.0.0.50", 30080).await.unwrap();
     change(|service| service["metadata"]["finalizers"] = json!(["example.com/wait"])).await;
-    rig.services.resources.delete(kinds::services(), "default", "a").await.unwrap();
+    rig.server.delete(kinds::services(), "default", "a").await.unwrap();
     let going = change(|service| service["spec"]["ports"][0]["nodePort"] = json!(30090)).await;
     assert!(going["metadata"]["deletionTimestamp"].is_string());
     rig.refuses("10.0.0.50", 30090).await;
@@ -320,7 +322,7 @@ async fn an_unreadable_service_keeps_what_it_has() {
         resources.catch_up().await;
         for minutes in 1..6 {
             let late = Timestamp::now() + SignedDuration::from_mins(minutes);
-            let status = services.repair_at(late).await.unwrap_err();
+            let status = services.repair_at(&rig.server, late).await.unwrap_err();
             assert!(status.message.contains("corrupt object"), "{}", status.message);
         }
         rig.refuses("10.0.0.50", 30080).await;

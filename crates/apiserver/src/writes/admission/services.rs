@@ -1,6 +1,6 @@
 //! What admission plugins may use of the server.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use admission::policies::{Checked, Policies};
@@ -13,6 +13,7 @@ use machinery::labels::Selector;
 use registry::Kind;
 
 use crate::authz::{self, Authorizer};
+use crate::handlers::Server;
 use crate::policies::{self, BoundPolicies};
 use crate::resources::{Entry, Resources};
 use crate::turn;
@@ -23,6 +24,8 @@ use crate::webhooks::{self, Webhooks};
 const READY: Duration = Duration::from_secs(10);
 
 pub struct ServerServices {
+    /// It owns the plugins that use these services.
+    pub server: Weak<Server>,
     pub resources: Arc<Resources>,
     pub authorizer: Arc<Authorizer>,
     pub webhooks: Webhooks,
@@ -110,7 +113,7 @@ impl Services for ServerServices {
 
     async fn create(&self, group: &str, plural: &str, namespace: &str, object: Tree) -> Result<Tree, Status> {
         match row(group, plural) {
-            Some(resource) => self.resources.create(resource, namespace, object).await,
+            Some(resource) => self.server()?.create(resource, namespace, object).await,
             None => Err(Status::not_found(group, plural, "")),
         }
     }
@@ -128,7 +131,7 @@ impl Services for ServerServices {
         };
         let change = |tree: &mut Tree| change(tree).map(|()| true);
         // those who wait for what it writes have seats: they would take its own, too, and wait for it as it for them
-        turn::seated(self.resources.update(resource, "status", namespace, name, &change)).await
+        turn::seated(self.server()?.update(resource, "status", namespace, name, &change)).await
     }
 
     async fn check(&self, user: &admission::User<'_>, check: &Check) -> cel::Answer {
@@ -158,6 +161,12 @@ impl Services for ServerServices {
         let Question { verb, group, resource, namespace, name } = *question;
         let asked = authz::Attributes::resource(&user, verb, group, resource, namespace, name);
         self.authorizer.authorize(&asked).await.allowed()
+    }
+}
+
+impl ServerServices {
+    fn server(&self) -> Result<Arc<Server>, Status> {
+        self.server.upgrade().ok_or_else(|| Status::internal("the server has stopped"))
     }
 }
 
