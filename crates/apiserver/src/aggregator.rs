@@ -35,7 +35,6 @@ use crate::options::Options;
 use crate::proxy;
 use crate::request::Request as Asked;
 use crate::request_info::RequestInfo;
-use crate::resources::Resources;
 use crate::service_routing::ServiceRouter;
 use certificate::Certificate;
 pub use certificate::Identity;
@@ -43,6 +42,7 @@ pub use controller::Controller;
 pub use delegated::{Delegated, Target};
 pub use openapi::merged;
 use until::Until;
+use watchcache::resources::Resources;
 
 /// What a discovery document of a version may take: clients ask for many.
 const DISCOVERY: Duration = Duration::from_secs(5);

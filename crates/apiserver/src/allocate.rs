@@ -29,8 +29,8 @@ use crate::delegate::{Hook, Reservation};
 use crate::handlers::Server;
 use crate::kinds;
 use crate::options::PortRange;
-use crate::resources::Resources;
 use crate::writes::Write;
+use watchcache::resources::Resources;
 
 pub use addresses::Addresses;
 pub use ports::Ports;

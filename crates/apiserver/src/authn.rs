@@ -15,8 +15,8 @@ use daemon::serving::identity::{self, Unreadable};
 use http::HeaderMap;
 
 use crate::options::Anonymous;
-use crate::resources::Resources;
 use crate::user::User;
+use watchcache::resources::Resources;
 
 pub use header::RequestHeader;
 pub use service_account::{ServiceAccounts, split_username};

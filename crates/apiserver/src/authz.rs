@@ -3,7 +3,6 @@
 
 pub mod changes;
 pub mod escalation;
-pub(crate) mod follow;
 pub mod node;
 pub mod rbac;
 pub mod rules;
@@ -14,8 +13,6 @@ use arc_swap::ArcSwap;
 
 use crate::request_info::RequestInfo;
 use crate::user::{MASTERS, User};
-
-pub use follow::follow;
 
 /// What authorization looks at.
 #[derive(Clone, Copy, Debug)]

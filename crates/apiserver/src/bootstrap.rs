@@ -28,8 +28,8 @@ use crate::flow::Flows;
 use crate::handlers::Server;
 use crate::kinds;
 use crate::options::Options;
-use crate::resources::Resources;
 pub use hooks::Hooks;
+use watchcache::resources::Resources;
 
 /// Writes under way at once within a part.
 const PARALLEL: usize = 16;

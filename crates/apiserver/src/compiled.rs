@@ -7,8 +7,8 @@ use api::Tree;
 use parking_lot::Mutex;
 use registry::Kind;
 
-use crate::aside;
-use crate::resources::Resources;
+use daemon::aside;
+use watchcache::resources::Resources;
 
 pub struct Compiled<T> {
     kind: &'static Arc<Kind>,

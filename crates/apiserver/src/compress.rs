@@ -12,8 +12,8 @@ use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TY
 use http::{HeaderMap, HeaderValue, Response};
 use http_body::Body as _;
 
-use crate::aside::Parts;
 use crate::body::Body;
+use daemon::aside::Parts;
 
 /// Smaller answers are not worth it.
 const WORTH: u64 = 128 << 10;

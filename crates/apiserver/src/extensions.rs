@@ -17,12 +17,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::finalize::Objects;
-use crate::aside::aside;
-use crate::cache::Subscription;
 use crate::handlers::Server;
-use crate::resources::{Entry, EventType, Resources};
 use crate::service_routing::ServiceRouter;
 use crate::webhooks::conversion::Conversions;
+use daemon::aside::aside;
+use watchcache::Subscription;
+use watchcache::resources::{Entry, EventType, Resources};
 
 /// After a failed attempt.
 const RETRY: Duration = Duration::from_millis(100);

@@ -13,11 +13,11 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::authz::follow::follow;
 use crate::kinds;
 use crate::request_info::RequestInfo;
-use crate::resources::Resources;
 use crate::user::User;
+use watchcache::follow::follow;
+use watchcache::resources::Resources;
 
 /// Levels that exist whether or not there is an object of theirs.
 const MANDATORY: [&str; 2] = ["exempt", "catch-all"];

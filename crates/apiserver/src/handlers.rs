@@ -34,8 +34,6 @@ use tokio::sync::Semaphore;
 use crate::aggregator::Delegated;
 use crate::authz::Authorizer;
 use crate::body::Body;
-use crate::cache::Cache;
-use crate::cache::stored::Stored;
 use crate::catalog::Catalog;
 use crate::delegate::{Hook, Reviews, Tokens};
 use crate::negotiate::{self, Endpoint, Form, OBJECTS, STREAMS, page_not_found, status_response};
@@ -43,7 +41,6 @@ use crate::policies::BoundPolicies;
 use crate::request::Request;
 use crate::request::options::{Way, WriteOptions};
 use crate::request_info::RequestInfo;
-use crate::resources::Resources;
 use crate::service_routing::ServiceRouter;
 use crate::settings::Settings;
 use crate::user::User;
@@ -54,6 +51,9 @@ use crate::writes::creates::Creates;
 use crate::writes::ownership::Owners;
 use render::Target;
 use route::{Nowhere, Route};
+use watchcache::Cache;
+use watchcache::resources::Resources;
+use watchcache::stored::Stored;
 
 /// The largest body a request may have.
 pub const BODY_LIMIT: usize = 3 << 20;
@@ -275,7 +275,7 @@ pub async fn answer(server: &Arc<Server>, request: Request, body: Result<Bytes, 
     } else {
         // Made when they are first asked for.
         let large = matches!(request.info.path.split('/').nth(1), Some("openapi" | "api" | "apis"));
-        match crate::aside::aside(large, || crate::discovery::answer(server, &request)) {
+        match daemon::aside::aside(large, || crate::discovery::answer(server, &request)) {
             Some(answer) => Ok(answer),
             None => Ok(page_not_found()),
         }

@@ -18,7 +18,6 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri
 use hyper::body::Incoming;
 
 use crate::aggregator::{Aggregator, PassedOn};
-use crate::aside;
 use crate::authn::{self, Authenticator};
 use crate::authz::{Attributes, Authorizer};
 use crate::body::Body;
@@ -34,6 +33,7 @@ use crate::request_info::{RequestInfo, well_escaped};
 use crate::tokens::Issuer;
 use crate::turn::Turns;
 use crate::user::User;
+use daemon::aside;
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 const FLOW_SCHEMA: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");

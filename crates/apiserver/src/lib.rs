@@ -3,9 +3,7 @@
 
 // The core: watch cache, verbs, discovery.
 pub mod aggregator;
-mod aside;
 pub mod body;
-pub mod cache;
 pub mod catalog;
 mod compiled;
 pub mod components;
@@ -21,7 +19,6 @@ mod own_writes;
 mod pretty;
 pub mod request;
 pub mod request_info;
-pub mod resources;
 pub mod served;
 pub mod service_routing;
 pub mod settings;

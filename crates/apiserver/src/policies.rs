@@ -9,7 +9,7 @@ use registry::Kind;
 
 use crate::compiled::Compiled;
 use crate::kinds;
-use crate::resources::Resources;
+use watchcache::resources::Resources;
 
 const BUCKETS: &[f64] = &[0.000_000_5, 0.001, 0.01, 0.1, 1.0];
 const VALIDATING: &[&str] = &["enforcement_action", "error_type", "policy", "policy_binding"];

@@ -6,10 +6,10 @@ use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, Response};
 use http_body::Body as _;
 
-use crate::aside::{LARGE_BODY, aside};
 use crate::body::Body;
 use crate::negotiate::{Endpoint, JSON, Negotiated, choose};
 use crate::request_info::parameter;
+use daemon::aside::{LARGE_BODY, aside};
 
 /// The answer as its client is to see it.
 pub fn answer(query: &str, headers: &HeaderMap, answer: Response<Body>) -> Response<Body> {

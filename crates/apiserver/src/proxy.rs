@@ -29,11 +29,11 @@ use crate::kinds;
 use crate::negotiate::{self, Endpoint, JSON, OBJECTS, PROTOBUF, YAML};
 use crate::options::Options;
 use crate::request_info::RequestInfo;
-use crate::resources::Resources;
 pub(crate) use backend::words as dial_error;
 use page::View;
 use place::{Place, Transport};
 pub(crate) use tls::{anyone, trusting_anyone};
+use watchcache::resources::Resources;
 
 /// Opens connections to kubelets, pods and services.
 pub struct Proxy {

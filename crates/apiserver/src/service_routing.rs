@@ -8,7 +8,7 @@ use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use registry::tree::{get, list, number, text, texts};
 
 use crate::kinds;
-use crate::resources::Resources;
+use watchcache::resources::Resources;
 
 /// How Services are reached.
 #[derive(Clone, Debug, Default)]

@@ -16,7 +16,7 @@ pub use claims::{Bound, Claims, Legacy, Private};
 use crate::delegate;
 use crate::keys::{Signer, Verifier};
 use crate::kinds;
-use crate::resources::Resources;
+use watchcache::resources::Resources;
 
 /// Pods ask for this many seconds; their tokens live a year and warn after it, for clients that never reread them.
 const WARN_ONLY_SECONDS: i64 = 3607;

@@ -15,8 +15,8 @@ use api::Status;
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::aside::LARGE_BODY;
 use absent::Absent;
+use daemon::aside::LARGE_BODY;
 use limits::{Limits, Permit};
 use room::Room;
 

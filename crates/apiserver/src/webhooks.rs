@@ -15,9 +15,9 @@ use daemon::metrics::{CounterVec, HistogramVec, registry};
 use crate::compiled::Compiled;
 use crate::handlers::BODY_LIMIT;
 use crate::kinds;
-use crate::resources::Resources;
 use crate::service_routing::ServiceRouter;
 use client::Question;
+use watchcache::resources::Resources;
 
 const LABELS: &[&str] = &["name", "operation", "rejected", "type"];
 

@@ -26,18 +26,18 @@ use registry::Kind;
 use registry::strategy::{Context, Strategy};
 use store::{KeyValue, Written};
 
-use crate::aside::aside;
 use crate::authz::Attributes;
-use crate::cache::entry::Entry;
-use crate::cache::event::EventType;
-use crate::cache::stored::Stored;
-use crate::cache::{Cache, converted};
 use crate::delegate::{Outcome, Reservation};
 use crate::handlers::{Server, status_of};
 use crate::refusal;
 use crate::request::Request;
 use crate::request::options::{Way, WriteOptions};
+use daemon::aside::aside;
 use ownership::Owners;
+use watchcache::entry::Entry;
+use watchcache::event::EventType;
+use watchcache::stored::Stored;
+use watchcache::{Cache, converted};
 
 /// Names tried for a `generateName` whose suffix is taken.
 const NAME_ATTEMPTS: usize = 8;

@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod absent;
+pub mod aside;
 pub mod config;
 pub mod failure;
 pub mod features;

@@ -19,12 +19,12 @@ use super::delegated::{Delegated, Target, may_delegate};
 use super::priorities::standard;
 use super::{Aggregator, discovery, openapi};
 use crate::bootstrap::Hooks;
-use crate::cache::Subscription;
 use crate::handlers::Server;
 use crate::kinds;
-use crate::resources::{Entry, Event, EventType};
 use crate::turn::Turns;
 use schedule::{Schedule, Work};
+use watchcache::Subscription;
+use watchcache::resources::{Entry, Event, EventType};
 
 /// The state of everything that is aggregated.
 pub struct Controller {

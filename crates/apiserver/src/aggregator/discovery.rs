@@ -70,7 +70,7 @@ pub async fn fetch(aggregator: &Aggregator, target: &Target, known: &Known) -> R
             Err(format!("service {address} returned non-success response code: 503"))
         }
         answer if answer.status == StatusCode::OK && is_aggregated(&answer) => {
-            let resources = crate::aside::aside(true, || of_version(&answer.body, group, version))?;
+            let resources = daemon::aside::aside(true, || of_version(&answer.body, group, version))?;
             Ok(Known { etag: answer.etag(), resources: Some(resources), state: State::Current })
         }
         _ => {
@@ -80,7 +80,7 @@ pub async fn fetch(aggregator: &Aggregator, target: &Target, known: &Known) -> R
             if answer.status != StatusCode::OK {
                 return Err(format!("failed to download legacy discovery for {path}: {}", answer.status));
             }
-            let resources = crate::aside::aside(true, || of_legacy(&answer.body))?;
+            let resources = daemon::aside::aside(true, || of_legacy(&answer.body))?;
             Ok(Known { etag: String::new(), resources: Some(resources), state: State::Current })
         }
     }

@@ -13,7 +13,7 @@ use registry::tree::{entries, text};
 
 use super::fetch::Fetch;
 use super::{Aggregator, Target};
-use crate::aside::aside;
+use daemon::aside::aside;
 pub use merge::merged;
 
 const USER: &str = "system:aggregator";

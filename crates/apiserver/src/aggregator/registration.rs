@@ -12,11 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::priorities::{CUSTOM, OWN_GROUP, built_in};
 use crate::bootstrap::Hooks;
-use crate::cache::Subscription;
 use crate::extensions::definitions;
 use crate::handlers::Server;
 use crate::kinds;
-use crate::resources::{Entry, EventType, Resources};
+use watchcache::Subscription;
+use watchcache::resources::{Entry, EventType, Resources};
 
 const LABEL: &str = "kube-aggregator.kubernetes.io/automanaged";
 const ON_START: &str = "onstart";

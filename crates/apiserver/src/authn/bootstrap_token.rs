@@ -3,8 +3,8 @@
 use base64::Engine as _;
 
 use crate::kinds;
-use crate::resources::Resources;
 use crate::user::User;
+use watchcache::resources::Resources;
 
 const DEFAULT_GROUP: &str = "system:bootstrappers";
 

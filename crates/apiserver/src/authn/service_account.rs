@@ -11,10 +11,10 @@ use serde::de::DeserializeOwned;
 use super::{Error, TokenUser};
 use crate::keys::Verifier;
 use crate::kinds;
-use crate::resources::{Entry, Resources};
 use crate::tokens::{Bound, Claims, Legacy};
 use crate::user::User;
 use registry::Kind;
+use watchcache::resources::{Entry, Resources};
 
 const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
 /// The label of a secret whose token is no longer accepted.

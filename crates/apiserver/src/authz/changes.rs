@@ -15,9 +15,9 @@ use crate::authn::split_username;
 use crate::delegate::{Hook, Reservation};
 use crate::kinds;
 use crate::refusal;
-use crate::resources::Resources;
 use crate::user::User;
 use crate::writes::Write;
+use watchcache::resources::Resources;
 
 const CERTIFICATES: &str = "certificates.k8s.io";
 const DEVICES: &str = "resource.k8s.io";

@@ -13,13 +13,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::rules::Rule;
-use super::{Answer, Attributes, follow};
-use crate::cache::event::EventType;
+use super::{Answer, Attributes};
 use crate::kinds;
-use crate::resources::Resources;
 use crate::user::User;
 use state::State;
 pub use state::{RoleReference, role_rules};
+use watchcache::event::EventType;
+use watchcache::follow::follow;
+use watchcache::resources::Resources;
 
 /// The revision up to which each resource's objects are in the policy, once they have been read.
 type Applied = [Option<i64>; 4];

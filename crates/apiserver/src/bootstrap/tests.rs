@@ -14,7 +14,7 @@ use crate::allocate::ServiceHook;
 use crate::handlers::Server;
 use crate::kinds;
 use crate::options::Options;
-use crate::resources::Resources;
+use watchcache::resources::Resources;
 
 struct Rig {
     resources: Arc<Resources>,

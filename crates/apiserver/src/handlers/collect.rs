@@ -10,9 +10,9 @@ use http::Response;
 use super::options::ListOptions;
 use super::{Call, delete_options, read, render};
 use crate::body::Body;
-use crate::cache::entry::Entry;
 use crate::writes::Write;
 use crate::writes::delete::{self as deletion, DeleteOptions};
+use watchcache::entry::Entry;
 
 /// Deletes under way at once, where the flag does not ask for more: the time of each is mostly the store's.
 const AT_ONCE: usize = 32;

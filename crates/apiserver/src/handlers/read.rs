@@ -14,12 +14,12 @@ use serde::Serialize;
 use super::options::{ListOptions, VersionMatch, get_version};
 use super::render::{self, ListMeta};
 use super::{Call, status_of};
-use crate::aside::aside;
 use crate::body::Body;
-use crate::cache::entry::Entry;
-use crate::cache::event::EventType;
-use crate::cache::filter::Filter;
-use crate::cache::{Cache, Snapshot, converted};
+use daemon::aside::aside;
+use watchcache::entry::Entry;
+use watchcache::event::EventType;
+use watchcache::filter::Filter;
+use watchcache::{Cache, Snapshot, converted};
 
 /// More objects than can be matched in a moment.
 pub const MANY: usize = 20_000;

@@ -11,12 +11,12 @@ use http::{Response, StatusCode};
 use registry::Kind;
 
 use super::table;
-use crate::aside::{LARGE_BODY, Parts, aside};
 use crate::body::Body;
-use crate::cache::converted;
-use crate::cache::entry::Entry;
-use crate::cache::scan;
 use crate::negotiate::{Accepted, Form, MediaType, negotiated, tree_response};
+use daemon::aside::{LARGE_BODY, Parts, aside};
+use watchcache::converted;
+use watchcache::entry::Entry;
+use watchcache::scan;
 
 /// What a request wants its objects to look like.
 #[derive(Clone)]

@@ -12,11 +12,11 @@ use http::{Response, StatusCode};
 use super::mutate::decode;
 use super::{Call, mutate, patch, read, render};
 use crate::body::Body;
-use crate::cache::filter::Filter;
 use crate::request::options::{Way, WriteOptions};
 use crate::tokens::{self, check_names};
 use crate::writes::ownership::Lone;
 use crate::writes::{self, admission};
+use watchcache::filter::Filter;
 
 pub async fn answer(call: &Call<'_>, verb: &str, body: Bytes) -> Result<Response<Body>, Status> {
     let plural = call.resource.plural.as_ref();
@@ -89,7 +89,7 @@ fn others(call: &Call<'_>, group: &str, version: &str, plural: &str) -> Result<V
 }
 
 /// The call's object as the store has it.
-async fn fresh(call: &Call<'_>) -> Result<std::sync::Arc<crate::cache::entry::Entry>, Status> {
+async fn fresh(call: &Call<'_>) -> Result<std::sync::Arc<watchcache::entry::Entry>, Status> {
     let kind = &call.cache()?.kind;
     let key = kind.key(call.namespace(), call.name());
     writes::read(call.server, kind, &key).await?.ok_or_else(|| call.not_found())

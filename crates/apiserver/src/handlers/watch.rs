@@ -23,14 +23,14 @@ use super::Call;
 use super::options::ListOptions;
 use super::read;
 use super::render::{self, Target};
-use crate::aside::{Parts, aside};
 use crate::body::Body;
-use crate::cache::entry::{Entry, proto_frame};
-use crate::cache::event::{Event, EventType, json_frame_open};
-use crate::cache::feed::Feed;
-use crate::cache::filter::Filter;
-use crate::cache::{Subscription, converted};
 use crate::negotiate::{Form, MediaType, STREAMS, encode_tree, response};
+use daemon::aside::{Parts, aside};
+use watchcache::entry::{Entry, proto_frame};
+use watchcache::event::{Event, EventType, json_frame_open};
+use watchcache::feed::Feed;
+use watchcache::filter::Filter;
+use watchcache::{Subscription, converted};
 
 /// As good as never, in seconds.
 const YEAR: u64 = 365 * 24 * 3600;
@@ -285,7 +285,7 @@ impl Format {
                         return Ok(Some(frame));
                     }
                 }
-                _ => return Ok(crate::cache::event::json_frame(seen, entry)),
+                _ => return Ok(watchcache::event::json_frame(seen, entry)),
             }
         }
         self.formed(seen.name(), entry).await

@@ -32,19 +32,6 @@ static ERRORS: LazyLock<CounterVec> = LazyLock::new(|| {
     registry().counter_vec("etcd_request_errors_total", help, LABELS)
 });
 
-static UNREADABLE: LazyLock<CounterVec> = LazyLock::new(|| {
-    registry().counter_vec(
-        "apiserver_storage_decode_errors_total",
-        "Number of stored object decode errors split by object type",
-        &["group", "resource"],
-    )
-});
-
-/// Counts a stored object that cannot be read.
-pub fn unreadable(group: &str, resource: &str) {
-    UNREADABLE.with(&[group, resource]).inc();
-}
-
 const LABELS: &[&str] = &["group", "operation", "resource"];
 
 #[derive(Clone, Copy)]

@@ -23,7 +23,6 @@ use crate::authz::changes::Changes;
 use crate::authz::escalation::Escalation;
 use crate::authz::{Authorizer, node, rbac};
 use crate::bootstrap::{Bootstrap, Hooks, Periods};
-use crate::cache::feed::Storage;
 use crate::extensions::Extensions;
 use crate::flow::Flows;
 use crate::handlers;
@@ -32,11 +31,12 @@ use crate::keys;
 use crate::layers::Front;
 use crate::options::Options;
 use crate::proxy::Proxy;
-use crate::resources::Resources;
 use crate::reviews::Reviews;
 use crate::service_routing::ServiceRouter;
 use crate::settings::Settings;
 use crate::tokens::Issuer;
+use watchcache::feed::Storage;
+use watchcache::resources::Resources;
 
 /// The three stages of shutdown, in order.
 pub struct Lives<'a> {

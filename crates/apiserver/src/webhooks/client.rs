@@ -20,10 +20,10 @@ use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 
 use super::trust::{self, tls};
-use crate::aside::{LARGE_BODY, aside};
 use crate::proxy::dial_error;
 use crate::service_routing::{ServiceRouter, joined};
 use crate::turn;
+use daemon::aside::{LARGE_BODY, aside};
 
 /// Idle connections that are kept to one webhook.
 const IDLE: usize = 16;

@@ -9,10 +9,10 @@ use jiff::{SignedDuration, Timestamp};
 use store::Written;
 
 use super::{Write, admission, decoded, encode, metadata, read, ttl};
-use crate::cache::converted;
-use crate::cache::entry::Entry;
-use crate::cache::stored::Stored;
 use crate::handlers::status_of;
+use watchcache::converted;
+use watchcache::entry::Entry;
+use watchcache::stored::Stored;
 
 /// `DeleteOptions`.
 #[derive(Clone, Debug, Default)]

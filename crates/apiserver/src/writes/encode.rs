@@ -4,7 +4,7 @@ use api::model::Resource;
 use api::{Status, Tree};
 use bytes::Bytes;
 
-use crate::cache::stored::Stored;
+use watchcache::stored::Stored;
 
 /// Encodes an object as it is stored: without resource version.
 pub fn encode(kind: &Stored, mut tree: Tree) -> Result<Bytes, Status> {
@@ -17,7 +17,7 @@ pub fn encode(kind: &Stored, mut tree: Tree) -> Result<Bytes, Status> {
         let mut ordered = reordered(&tree, &kind.resource, kind.message(), api::decode::Strictness::Ignore)
             .map_err(Status::internal)?
             .0;
-        crate::cache::legacy::downgrade(kind, &mut ordered).map_err(Status::internal)?;
+        watchcache::legacy::downgrade(kind, &mut ordered).map_err(Status::internal)?;
         if kind.resource.custom().is_some() {
             // As upstream keeps them; there is one form, by which it is seen whether what is stored has it.
             ordered.sort_all_objects();

@@ -6,7 +6,7 @@ use api::{Status, Tree};
 use registry::strategy::Strategy;
 
 use super::Write;
-use crate::cache::entry::Entry;
+use watchcache::entry::Entry;
 
 /// A text field of `metadata`, empty when it is not there.
 pub fn text<'t>(tree: &'t Tree, field: &str) -> &'t str {

@@ -8,7 +8,6 @@ use api::json;
 use apiserver::body::Body;
 use apiserver::handlers::{Server, handle};
 use apiserver::request_info::RequestInfo;
-use apiserver::resources::Resources;
 use apiserver::user::User;
 use bytes::Bytes;
 use http::{Method, Request, Response};
@@ -16,6 +15,7 @@ use http_body_util::{BodyExt as _, Full};
 use store::{Changes, Error, KeyValue, Memory, Range, Revision, Store, Written};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use watchcache::resources::Resources;
 
 /// A server over a memory store.
 pub struct Rig {

@@ -5,10 +5,8 @@ use std::time::Duration;
 
 use api::Tree;
 use api::json;
-use apiserver::cache::feed::Storage;
 use apiserver::handlers::{Server, handle};
 use apiserver::request_info::RequestInfo;
-use apiserver::resources::Resources;
 use apiserver::served::Served;
 use apiserver::settings::Settings;
 use apiserver::user::User;
@@ -17,6 +15,8 @@ use http_body_util::{BodyExt as _, Full};
 use store::{Memory, Store};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use watchcache::feed::Storage;
+use watchcache::resources::Resources;
 
 struct Rig {
     server: Arc<Server>,

@@ -17,7 +17,7 @@ use crate::delegate::Hook;
 use crate::handlers::Server;
 use crate::kinds;
 use crate::options::PortRange;
-use crate::resources::Resources;
+use watchcache::resources::Resources;
 
 const FINE: u8 = 0;
 const SILENT: u8 = 1;

@@ -11,13 +11,13 @@ use registry::references;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::super::follow;
 use super::super::rules::Rule;
 use super::references::{Kind, of_pod};
-use crate::cache::event::EventType;
-use crate::cache::scan::Fields;
 use crate::kinds;
-use crate::resources::{Entry, Resources};
+use watchcache::event::EventType;
+use watchcache::follow::follow;
+use watchcache::resources::{Entry, Resources};
+use watchcache::scan::Fields;
 
 /// A kind, its namespace and name.
 type Target = (Kind, Arc<str>, String);

@@ -8,8 +8,8 @@ use super::Graph;
 use super::graph::State;
 use super::references::{Kind, of_pod};
 use crate::authz::Attributes;
-use crate::resources::Resources;
 use crate::user::User;
+use watchcache::resources::Resources;
 
 #[test]
 fn finds_the_objects_a_pod_uses() {

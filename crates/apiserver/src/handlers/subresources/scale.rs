@@ -17,11 +17,11 @@ use super::super::mutate::decode;
 use super::super::patch::Patch;
 use super::super::{Call, read, render};
 use crate::body::Body;
-use crate::cache::converted;
 use crate::request::options::{Way, WriteOptions};
 use crate::writes::admission::{Sees, View};
 use crate::writes::ownership::{self, Lone, Owners};
 use crate::writes::{self, Write};
+use watchcache::converted;
 
 const EXPECTED: Expected<'static> = Expected::built_in("autoscaling", "v1", "Scale");
 

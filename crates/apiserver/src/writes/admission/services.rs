@@ -15,10 +15,10 @@ use registry::Kind;
 use crate::authz::{self, Authorizer};
 use crate::handlers::Server;
 use crate::policies::{self, BoundPolicies};
-use crate::resources::{Entry, Resources};
 use crate::turn;
 use crate::user::User;
 use crate::webhooks::{self, Webhooks};
+use watchcache::resources::{Entry, Resources};
 
 /// How long a request waits for the caches of a server that has just begun.
 const READY: Duration = Duration::from_secs(10);
@@ -104,7 +104,7 @@ impl Services for ServerServices {
     }
 
     fn aside(&self, work: &mut dyn FnMut()) {
-        crate::aside::aside(true, work);
+        daemon::aside::aside(true, work);
     }
 
     fn called(&self, called: &Called<'_>) {

@@ -8,7 +8,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::event::Event;
+use crate::event::Event;
 
 /// Changes a watcher may be behind before it is cut off and has to start over.
 const MOST: usize = 4096;

@@ -52,7 +52,7 @@ pub async fn request<T: Send + 'static>(work: impl Future<Output = T> + Send + '
     let token = CancellationToken::new();
     let _given_up = token.clone().drop_guard();
     let runtime = Handle::current();
-    let contained = async move { daemon::panics::contained(work).await };
+    let contained = async move { crate::panics::contained(work).await };
     let run = move || runtime.block_on(token.run_until_cancelled(contained));
     tokio::task::spawn_blocking(run).await.ok().flatten().flatten()
 }

@@ -14,11 +14,11 @@ use store::{Change, KeyValue, Revision, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::entry::Entry;
-use super::event::EventType;
-use super::stored::Stored;
-use super::{Cache, Objects};
-use crate::aside::{Parts, aside};
+use crate::entry::Entry;
+use crate::event::EventType;
+use crate::stored::Stored;
+use crate::{Cache, Objects};
+use daemon::aside::{Parts, aside};
 use registry::Kind;
 
 const ROOT: &str = "/registry/";
@@ -33,7 +33,7 @@ const MANY: usize = 500;
 type Asking = oneshot::Sender<Result<Revision, String>>;
 
 /// A kind's objects, and those that cannot be read.
-type Loaded = (Objects, BTreeMap<String, super::entry::Error>);
+type Loaded = (Objects, BTreeMap<String, crate::entry::Error>);
 
 /// What is stored, and how.
 #[derive(Clone, Debug)]
@@ -421,7 +421,11 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::cache::SNAPSHOT_AGE;
+    use crate::SNAPSHOT_AGE;
+
+    fn config_maps() -> &'static Arc<registry::Kind> {
+        registry::kind::built_in("", "v1", "configmaps").unwrap()
+    }
 
     #[test]
     fn pages_are_let_go_of_when_nobody_lists() {
@@ -442,8 +446,8 @@ mod tests {
     async fn a_watch_that_nobody_reads_keeps_nothing_past_its_time() {
         let object = api::json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a", "namespace": "n"}});
         let value = Bytes::from(api::json::to_vec(&object));
-        let cache = Arc::new(Cache::new(Stored::of(crate::kinds::config_maps(), true).unwrap()));
-        let (_, subscription) = cache.watch_from_now(Arc::new(crate::cache::Filter::within("n")), 0);
+        let cache = Arc::new(Cache::new(Stored::of(config_maps(), true).unwrap()));
+        let (_, subscription) = cache.watch_from_now(Arc::new(crate::Filter::within("n")), 0);
         let now = Instant::now();
         subscription.events.ends(now + Duration::from_secs(5));
         let state = || (cache.watchers(), subscription.events.is_empty());
@@ -459,7 +463,7 @@ mod tests {
 
     #[test]
     fn what_happens_while_objects_are_read_comes_after_them() {
-        let kind = Stored::of(crate::kinds::config_maps(), true).unwrap();
+        let kind = Stored::of(config_maps(), true).unwrap();
         let value = |name: &str, text: &str| {
             let object = api::json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": name, "namespace": "n"}, "data": {"a": text}});
             Bytes::from(api::json::to_vec(&object))
@@ -493,7 +497,7 @@ mod tests {
     async fn a_kind_whose_objects_are_not_read_is_not_taken_up() {
         let storage = Storage { resources: Vec::new(), ..Storage::default() };
         let feed = Feed::new(Arc::new(store::Memory::new()), &storage);
-        let kind = Stored::of(crate::kinds::config_maps(), false).unwrap();
+        let kind = Stored::of(config_maps(), false).unwrap();
         let given_up = Loading::begin(&feed, &kind);
         assert_eq!(feed.caches.load().of("configmaps").count(), 1);
         drop(given_up);

@@ -5,7 +5,7 @@ use api::Tree;
 use api::model::Resource;
 use registry::conversion::Conversion;
 
-use super::stored::Stored;
+use crate::stored::Stored;
 
 /// The version at which an object is stored, where that is another than the cache's and a webhook converts.
 pub fn foreign(kind: &Stored, tree: &Tree) -> Option<Box<str>> {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::entry::Entry;
-use super::filter::Filter;
+use crate::entry::Entry;
+use crate::filter::Filter;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventType {

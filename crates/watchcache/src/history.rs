@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::TooOld;
-use super::event::Event;
+use crate::TooOld;
+use crate::event::Event;
 
 /// Kept whatever their age.
 const LEAST: usize = 100;

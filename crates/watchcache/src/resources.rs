@@ -8,12 +8,12 @@ use registry::Kind;
 use store::Store;
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::feed::{Feed, Storage};
-use crate::cache::filter::Filter;
-use crate::cache::{Cache, Subscription};
+use crate::feed::{Feed, Storage};
+use crate::filter::Filter;
+use crate::{Cache, Subscription};
 
-pub use crate::cache::entry::Entry;
-pub use crate::cache::event::{Event, EventType};
+pub use crate::entry::Entry;
+pub use crate::event::{Event, EventType};
 
 /// The handle. Reads never go to etcd and may be a moment old; writes that follow from them are conditional and safe against that.
 pub struct Resources {

@@ -1,15 +1,20 @@
 //! The watch cache: for each stored kind, all objects in order of their keys, a bounded history of changes, and the watchers, indexed by
 //! what they select. One [`feed`] fills all of them, so that one revision is true for every kind.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod converted;
 pub mod entry;
 pub mod event;
 pub mod feed;
 pub mod filter;
+pub mod follow;
 mod history;
-pub(crate) mod legacy;
+pub mod legacy;
+mod metrics;
 mod postings;
 mod queue;
+pub mod resources;
 pub mod scan;
 pub mod stored;
 

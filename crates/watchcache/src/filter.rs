@@ -6,9 +6,9 @@ use machinery::{fields, labels};
 use registry::Kind;
 use registry::conversion::Conversion;
 
-use super::entry::{Attributes, Entry};
-use super::postings::Term;
-use super::stored::{self, Stored};
+use crate::entry::{Attributes, Entry};
+use crate::postings::Term;
+use crate::stored::{self, Stored};
 
 /// A selection within one kind.
 #[derive(Clone, Default)]

@@ -7,10 +7,10 @@ use api::{Status, Tree};
 use registry::Kind;
 use registry::conversion::Conversion;
 
-use super::entry::Entry;
-use super::event::{Event, EventType};
-use super::filter::Filter;
-use crate::aside::{LARGE_BODY, aside};
+use crate::entry::Entry;
+use crate::event::{Event, EventType};
+use crate::filter::Filter;
+use daemon::aside::{LARGE_BODY, aside};
 
 /// Objects that a webhook is asked to convert at once, and about the bytes of these.
 const OBJECTS: usize = 500;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use registry::Kind;
 use tokio_util::sync::CancellationToken;
 
-use crate::aside::Parts;
-use crate::cache::event::Event;
+use crate::event::Event;
 use crate::resources::{Entry, Resources};
+use daemon::aside::Parts;
 
 /// Adds each object to a draft, in parts, and calls `reset` with that; then `change` for each event, until `shutdown`. From the start
 /// again when the subscription ends. Must be called when the caches are synced.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use rustc_hash::FxHasher;
 
-use super::entry::Entry;
+use crate::entry::Entry;
 
 /// Fields with about as many values as there are objects of another kind: the index is worth its memory for these.
 pub const INDEXED: &[&str] = &["spec.nodeName", "involvedObject.uid", "involvedObject.name"];

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use api::model::{MessageRef, Scope};
 use registry::Kind;
 
-use super::postings;
-use super::scan::Path;
+use crate::scan::Path;
+use crate::{metrics, postings};
 
 /// A kind at its storage version.
 pub struct Stored {
@@ -85,8 +85,8 @@ impl Stored {
     }
 
     /// Reports an object that the store has and that cannot be read.
-    pub fn report_unreadable(&self, error: &super::entry::Error) {
-        crate::metrics::storage::unreadable(&self.resource.group, &self.resource.plural);
+    pub fn report_unreadable(&self, error: &crate::entry::Error) {
+        metrics::unreadable(&self.resource.group, &self.resource.plural);
         tracing::error!(%error, "A stored object cannot be read");
     }
 

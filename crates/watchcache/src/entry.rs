@@ -9,8 +9,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use registry::Kind;
 
-use super::scan;
-use super::stored::{self, Stored};
+use crate::scan;
+use crate::stored::{self, Stored};
 
 /// One object at one revision. The bytes carry the resource version.
 pub struct Entry {
@@ -98,12 +98,12 @@ impl Entry {
         let version = if revision == 0 { "" } else { version.format(revision) };
         if !envelope::is_enveloped(value) {
             let mut tree = api::decode::stored(value).map_err(|error| failed(error.to_string()))?;
-            let foreign = super::legacy::foreign(kind, &tree);
+            let foreign = crate::legacy::foreign(kind, &tree);
             if foreign.is_some() {
                 let entry = Entry::from_tree(kind, key, tree, revision)?;
                 return Ok(Entry { foreign, ..entry });
             }
-            super::legacy::upgrade(kind, &mut tree).map_err(failed)?;
+            crate::legacy::upgrade(kind, &mut tree).map_err(failed)?;
             if kind.resource.custom().is_some() {
                 // Its schema may be another one than when it was written.
                 let message = kind.message();
@@ -120,7 +120,7 @@ impl Entry {
         }
         let version_stored = opened.type_meta.api_version;
         let completed = if version_stored != kind.api_version && !version_stored.is_empty() {
-            Some(super::legacy::upgraded(kind, version_stored, value).map_err(failed)?)
+            Some(crate::legacy::upgraded(kind, version_stored, value).map_err(failed)?)
         } else if kind.completed_on_read {
             completed(kind, value)
         } else {
