@@ -8,7 +8,6 @@ pub mod hooks;
 mod kubernetes_service;
 mod lease;
 mod objects;
-pub mod policy;
 mod rbac;
 #[cfg(test)]
 mod tests;
@@ -68,7 +67,7 @@ pub struct Bootstrap {
     pub advertise: IpAddr,
     pub services: Arc<ServiceHook>,
     pub flows: Arc<Flows>,
-    pub policy: Arc<crate::authz::rbac::Policy>,
+    pub policy: Arc<access::authz::rbac::Policy>,
     pub client_ca: Option<String>,
     pub request_header_ca: Option<String>,
     pub periods: Periods,

@@ -1,5 +1,4 @@
-//! Extension points of the write path and the virtual kinds: reviews, tokens, allocation, escalation checks.
-//! The modules that face clients implement them and hand them to [`crate::handlers::Server`].
+//! Extension points of the write path: allocation, escalation checks. The modules that are about a kind implement them and hand them to [`crate::handlers::Server`].
 
 use std::sync::Arc;
 
@@ -8,36 +7,7 @@ use api::{Status, Tree};
 use async_trait::async_trait;
 
 use crate::handlers::Server;
-use crate::user::User;
 use crate::writes::Write;
-
-/// Answers kinds that are never stored: `TokenReview`, `SubjectAccessReview` and its relatives,
-/// `SelfSubjectReview`. The object comes in and goes out at the request's version.
-#[async_trait]
-pub trait Reviews: Send + Sync {
-    async fn review(
-        &self,
-        resource: &Resource,
-        user: &User,
-        namespace: &str,
-        object: Tree,
-    ) -> Result<Tree, Status>;
-}
-
-/// Issues service account tokens (`serviceaccounts/token`). The service account is as stored.
-#[async_trait]
-pub trait Tokens: Send + Sync {
-    /// Checks a `TokenRequest` and completes what it leaves out.
-    fn prepare(&self, service_account: &Tree, request: Tree) -> Result<Tree, Status>;
-
-    /// Answers the prepared request with its status.
-    async fn issue(
-        &self,
-        service_account: &Tree,
-        request: Tree,
-        warnings: &mut Vec<String>,
-    ) -> Result<Tree, Status>;
-}
 
 /// Runs on every create, update and delete between the strategy's preparation and validation: allocates service addresses,
 /// checks for privilege escalation. Update attempts may repeat (conflicts); each is finished on its own.

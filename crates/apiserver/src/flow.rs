@@ -14,8 +14,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::kinds;
-use crate::request_info::RequestInfo;
-use crate::user::User;
+use access::request_info::RequestInfo;
+use access::user::User;
 use watchcache::follow::follow;
 use watchcache::resources::Resources;
 
@@ -174,7 +174,7 @@ impl Flows {
             let level = uid_of(name).unwrap_or_else(empty);
             let flow = Flow { schema: empty(), level, exempt: exempt(name) };
             let masters = name == "exempt";
-            let subject = if masters { crate::user::MASTERS } else { "*" };
+            let subject = if masters { access::user::MASTERS } else { "*" };
             let rules = vec![everything(Subject::Group(subject.to_owned()))];
             let schema = Schema { precedence: 0, name: name.to_owned(), flow, rules };
             compiled.insert(if masters { 0 } else { compiled.len() }, schema);

@@ -32,23 +32,25 @@ use registry::Kind;
 use tokio::sync::Semaphore;
 
 use crate::aggregator::Delegated;
-use crate::authz::Authorizer;
 use crate::body::Body;
 use crate::catalog::Catalog;
-use crate::delegate::{Hook, Reviews, Tokens};
+use crate::delegate::Hook;
 use crate::negotiate::{self, Endpoint, Form, OBJECTS, STREAMS, page_not_found, status_response};
 use crate::policies::BoundPolicies;
 use crate::request::Request;
 use crate::request::options::{Way, WriteOptions};
-use crate::request_info::RequestInfo;
 use crate::service_routing::ServiceRouter;
 use crate::settings::Settings;
-use crate::user::User;
 use crate::webhooks::Webhooks;
 use crate::writes::Write;
 use crate::writes::admission::{self as admitting, Sees, ServerServices};
 use crate::writes::creates::Creates;
 use crate::writes::ownership::Owners;
+use access::authz::Authorizer;
+use access::request_info::RequestInfo;
+use access::reviews::Reviews;
+use access::tokens::Issuer;
+use access::user::User;
 use render::Target;
 use route::{Nowhere, Route};
 use watchcache::Cache;
@@ -64,8 +66,8 @@ const COSTLY_AT_ONCE: usize = 8;
 /// Everything a request needs after authorization.
 pub struct Server {
     pub resources: Arc<Resources>,
-    pub reviews: Option<Arc<dyn Reviews>>,
-    pub tokens: Option<Arc<dyn Tokens>>,
+    pub reviews: Option<Arc<Reviews>>,
+    pub tokens: Option<Arc<Issuer>>,
     pub hooks: Vec<Arc<dyn Hook>>,
     /// Custom resources on their way to the store.
     pub creates: Creates,
@@ -84,8 +86,8 @@ impl Server {
     /// A server with default settings and admission plugins that allows every request.
     pub fn new(
         resources: Arc<Resources>,
-        reviews: Option<Arc<dyn Reviews>>,
-        tokens: Option<Arc<dyn Tokens>>,
+        reviews: Option<Arc<Reviews>>,
+        tokens: Option<Arc<Issuer>>,
         hooks: Vec<Arc<dyn Hook>>,
     ) -> Arc<Server> {
         let authorizer = Authorizer::allowing_all();
@@ -104,8 +106,8 @@ impl Server {
     pub fn with_settings(
         resources: Arc<Resources>,
         authorizer: Arc<Authorizer>,
-        reviews: Option<Arc<dyn Reviews>>,
-        tokens: Option<Arc<dyn Tokens>>,
+        reviews: Option<Arc<Reviews>>,
+        tokens: Option<Arc<Issuer>>,
         hooks: Vec<Arc<dyn Hook>>,
         settings: Settings,
         enabled: impl Fn(&str) -> bool,

@@ -1,26 +1,6 @@
 //! The kinds that the server itself reads and writes.
 
-use std::sync::Arc;
-
-use registry::Kind;
-
-/// A built-in kind. The tables always hold it; a name that they do not hold is a mistake of this crate, found by its tests.
-fn row(group: &str, version: &str, plural: &str) -> &'static Arc<Kind> {
-    registry::kind::built_in(group, version, plural).expect("a kind of the API level")
-}
-
-macro_rules! kinds {
-    ($($name:ident: $group:literal $version:literal $plural:literal;)*) => {
-        $(pub fn $name() -> &'static Arc<Kind> { row($group, $version, $plural) })*
-
-        #[test]
-        fn every_kind_is_in_the_tables() {
-            $(assert_eq!($name().plural, $plural);)*
-        }
-    };
-}
-
-kinds! {
+registry::named_kinds! {
     pods: "" "v1" "pods";
     nodes: "" "v1" "nodes";
     secrets: "" "v1" "secrets";

@@ -18,21 +18,21 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri
 use hyper::body::Incoming;
 
 use crate::aggregator::{Aggregator, PassedOn};
-use crate::authn::{self, Authenticator};
-use crate::authz::{Attributes, Authorizer};
 use crate::body::Body;
 use crate::flow::{Flow, Flows};
 use crate::handlers::{self, route::Route};
-use crate::impersonation::Impersonation;
 use crate::metrics;
 use crate::negotiate::status_response;
 use crate::proxy::Proxy;
-use crate::refusal;
 use crate::request::Request;
-use crate::request_info::{RequestInfo, well_escaped};
-use crate::tokens::Issuer;
 use crate::turn::Turns;
-use crate::user::User;
+use access::authn::{self, Authenticator};
+use access::authz::{Attributes, Authorizer};
+use access::impersonation::Impersonation;
+use access::refusal;
+use access::request_info::{RequestInfo, well_escaped};
+use access::tokens::Issuer;
+use access::user::User;
 use daemon::aside;
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
@@ -180,7 +180,7 @@ impl Front {
             };
             let exempt = flow.get().is_some_and(|flow| flow.exempt);
             let user = &request.user;
-            let user = (!exempt && !user.in_group(crate::user::MASTERS)).then_some(user.name.as_str());
+            let user = (!exempt && !user.in_group(access::user::MASTERS)).then_some(user.name.as_str());
             let bytes = handlers::bytes_of_work(&self.server, &request, body.as_ref());
             let turn = self.turns.begin(&request.info.verb, user, bytes).await;
             let Some(turn) = turn else { return Ok(too_many()) };

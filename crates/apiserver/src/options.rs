@@ -9,13 +9,13 @@ mod unsupported;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use access::authn::Anonymous;
 use clap::{ArgAction, Parser};
 use daemon::flags::{self, Duration};
 use ipnet::IpNet;
 
 use crate::served::Served;
 
-pub use authentication::Anonymous;
 pub use guards::Guards;
 pub use plugins::Plugins;
 pub use unsupported::UNSUPPORTED;

@@ -8,7 +8,7 @@ use http_body::Body as _;
 
 use crate::body::Body;
 use crate::negotiate::{Endpoint, JSON, Negotiated, choose};
-use crate::request_info::parameter;
+use access::request_info::parameter;
 use daemon::aside::{LARGE_BODY, aside};
 
 /// The answer as its client is to see it.

@@ -28,7 +28,7 @@ use crate::body::Body;
 use crate::kinds;
 use crate::negotiate::{self, Endpoint, JSON, OBJECTS, PROTOBUF, YAML};
 use crate::options::Options;
-use crate::request_info::RequestInfo;
+use access::request_info::RequestInfo;
 pub(crate) use backend::words as dial_error;
 use page::View;
 use place::{Place, Transport};

@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use crate::catalog::Catalog;
-use crate::request_info::RequestInfo;
-use crate::user::User;
+use access::request_info::RequestInfo;
+use access::user::User;
 use options::{MANAGER_BYTES, WriteOptions};
 
 /// What is known of a request, and what is noted while it is worked on.

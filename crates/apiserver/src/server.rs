@@ -34,7 +34,7 @@ pub enum Error {
     #[error(transparent)]
     Tls(#[from] serving::Error),
     #[error(transparent)]
-    Keys(#[from] crate::keys::Error),
+    Keys(#[from] access::keys::Error),
     #[error("unable to create storage backend: {0}")]
     Store(#[from] store::Error),
 }

@@ -26,12 +26,12 @@ use registry::Kind;
 use registry::strategy::{Context, Strategy};
 use store::{KeyValue, Written};
 
-use crate::authz::Attributes;
 use crate::delegate::{Outcome, Reservation};
 use crate::handlers::{Server, status_of};
-use crate::refusal;
 use crate::request::Request;
 use crate::request::options::{Way, WriteOptions};
+use access::authz::Attributes;
+use access::refusal;
 use daemon::aside::aside;
 use ownership::Owners;
 use watchcache::entry::Entry;

@@ -157,6 +157,22 @@ pub fn built_in(group: &str, version: &str, plural: &str) -> Option<&'static Arc
     BUILT_IN.kinds.get(place)
 }
 
+/// Makes a function for each of some built-in kinds, for code that is about these and no other. The tables always hold them: a
+/// name that they do not hold is a mistake of that crate, found by its tests.
+#[macro_export]
+macro_rules! named_kinds {
+    ($($name:ident: $group:literal $version:literal $plural:literal;)*) => {
+        $(pub fn $name() -> &'static ::std::sync::Arc<$crate::Kind> {
+            $crate::kind::built_in($group, $version, $plural).expect("a kind of the API level")
+        })*
+
+        #[test]
+        fn every_kind_is_in_the_tables() {
+            $(assert_eq!($name().plural, $plural);)*
+        }
+    };
+}
+
 /// All built-in kinds, served or not, in discovery's order.
 pub fn all() -> &'static [Arc<Kind>] {
     &BUILT_IN.kinds

@@ -12,8 +12,8 @@ use api::discovery::{Group, Version};
 use super::api_service::{ApiService, Backend};
 use super::connections::Connections;
 use super::priorities::{OWN_GROUP, Priorities, standard};
-use crate::request_info::decode;
 use crate::turn::Turns;
+use access::request_info::decode;
 
 /// A server that answers for a group and version.
 pub struct Target {

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt as _, Limited};
 use super::headers::identity;
 use super::{Aggregator, Target};
 use crate::body::Body;
-use crate::user::{MASTERS, User};
+use access::user::{MASTERS, User};
 
 /// A GET.
 pub struct Fetch<'a> {

@@ -7,8 +7,8 @@ use http::header::{CONNECTION, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use crate::proxy;
-use crate::request_info::parameters;
-use crate::user::User;
+use access::request_info::parameters;
+use access::user::User;
 
 const USER: HeaderName = HeaderName::from_static("x-remote-user");
 const UID: HeaderName = HeaderName::from_static("x-remote-uid");

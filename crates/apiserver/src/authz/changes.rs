@@ -10,13 +10,13 @@ use api::{Status, Tree};
 use async_trait::async_trait;
 use registry::tree::{Alike, flag, get, list, same, text};
 
-use super::{Attributes, Authorizer};
-use crate::authn::split_username;
 use crate::delegate::{Hook, Reservation};
 use crate::kinds;
-use crate::refusal;
-use crate::user::User;
 use crate::writes::Write;
+use access::authn::split_username;
+use access::authz::{Attributes, Authorizer};
+use access::refusal;
+use access::user::User;
 use watchcache::resources::Resources;
 
 const CERTIFICATES: &str = "certificates.k8s.io";

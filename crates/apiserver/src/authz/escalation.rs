@@ -7,12 +7,12 @@ use api::{Status, Tree};
 use async_trait::async_trait;
 use registry::meta::only_collection;
 
-use super::rbac::{RoleReference, role_rules};
-use super::rules::{Rule, uncovered};
-use super::{Attributes, Authorizer};
 use crate::delegate::{Hook, Reservation};
-use crate::user::{MASTERS, User};
 use crate::writes::Write;
+use access::authz::rbac::{RoleReference, role_rules};
+use access::authz::rules::{Rule, uncovered};
+use access::authz::{Attributes, Authorizer};
+use access::user::{MASTERS, User};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 

@@ -5,10 +5,11 @@ use api::json;
 use api::{Status, Tree};
 use futures::StreamExt as _;
 
-use super::{Bootstrap, PARALLEL, policy};
-use crate::authz::rbac::role_rules;
-use crate::authz::rules::{Rule, uncovered};
+use super::{Bootstrap, PARALLEL};
 use crate::kinds;
+use access::authz::rbac::role_rules;
+use access::authz::rules::{Rule, uncovered};
+use access::policy;
 
 const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 

@@ -41,7 +41,7 @@ impl Rig {
         let services = Arc::new(ServiceHook::new(resources.clone(), ranges, ports));
         services.load().await;
         let server = Server::new(resources.clone(), None, None, vec![services.clone()]);
-        let policy = Arc::new(crate::authz::rbac::Policy::default());
+        let policy = Arc::new(access::authz::rbac::Policy::default());
         policy.run(&resources, &stop, &mut tasks);
         let often = Duration::from_millis(50);
         let bootstrap = Arc::new(Bootstrap {

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use super::options::integer;
 use super::{Call, mutate};
 use crate::request::options::{WriteOptions, check_dry_run};
-use crate::request_info::parameters;
 use crate::writes::delete::{DeleteOptions, Propagation};
+use access::request_info::parameters;
 
 /// Asks for what cannot be read to be deleted.
 const UNREADABLE: &str = "ignoreStoreReadErrorWithClusterBreakingPotential";

@@ -7,7 +7,7 @@ use api::status::Cause;
 use machinery::{fields, labels};
 
 use crate::request::options::{forbidden, truth, unsupported};
-use crate::request_info::parameters;
+use access::request_info::parameters;
 
 /// `ListOptions`.
 #[derive(Clone, Debug, Default)]

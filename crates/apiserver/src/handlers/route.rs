@@ -10,7 +10,7 @@ use http::Method;
 use registry::Kind;
 
 use crate::request::Request;
-use crate::request_info::RequestInfo;
+use access::request_info::RequestInfo;
 
 /// What a request is for, once it is known that there is such a thing.
 pub struct Route<'a> {

@@ -13,9 +13,9 @@ use super::mutate::decode;
 use super::{Call, mutate, patch, read, render};
 use crate::body::Body;
 use crate::request::options::{Way, WriteOptions};
-use crate::tokens::{self, check_names};
 use crate::writes::ownership::Lone;
 use crate::writes::{self, admission};
+use access::tokens::{self, check_names};
 use watchcache::filter::Filter;
 
 pub async fn answer(call: &Call<'_>, verb: &str, body: Bytes) -> Result<Response<Body>, Status> {

@@ -18,7 +18,7 @@ pub enum Include {
 
 impl Include {
     pub fn parse(query: &str) -> Result<Include, Status> {
-        match crate::request_info::parameter(query, "includeObject").as_deref() {
+        match access::request_info::parameter(query, "includeObject").as_deref() {
             Some("None") => Ok(Include::None),
             Some("Object") => Ok(Include::Object),
             None | Some("" | "Metadata") => Ok(Include::Metadata),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use api::Status;
 
 use super::Front;
-use crate::request_info::parameter;
+use access::request_info::parameter;
 
 impl Front {
     /// How long a request may take, by the server and by what its query asks for.

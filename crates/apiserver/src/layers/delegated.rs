@@ -11,7 +11,7 @@ use super::{Front, long_running, too_many};
 use crate::aggregator::Target;
 use crate::body::Body;
 use crate::request::Request;
-use crate::user::MASTERS;
+use access::user::MASTERS;
 
 /// Who answers a request, where it is not this server.
 pub(super) fn target(request: &Request) -> Option<Arc<Target>> {

@@ -16,7 +16,7 @@ use parking_lot::RwLock;
 use super::long_running;
 use crate::body::Body;
 use crate::metrics;
-use crate::request_info::{RequestInfo, parameter};
+use access::request_info::{RequestInfo, parameter};
 
 const COMPONENT: &str = "apiserver";
 

@@ -1,29 +1,11 @@
 //! Who a request without credentials is: `--anonymous-auth`, or `anonymous` of `--authentication-config`. That file's
 //! `jwt` is refused.
 
+use access::authn::Anonymous;
 use serde::Deserialize;
 
 const GROUP: &str = "apiserver.config.k8s.io";
 const VERSIONS: [&str; 3] = ["v1", "v1beta1", "v1alpha1"];
-
-/// Whether requests without credentials are taken.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Anonymous {
-    pub enabled: bool,
-    /// Only at these paths; at any where there are none.
-    pub paths: Vec<String>,
-}
-
-impl Anonymous {
-    /// At any path.
-    pub fn everywhere(enabled: bool) -> Anonymous {
-        Anonymous { enabled, paths: Vec::new() }
-    }
-
-    pub fn allows(&self, path: &str) -> bool {
-        self.enabled && (self.paths.is_empty() || self.paths.iter().any(|own| own == path))
-    }
-}
 
 #[derive(Default, Deserialize)]
 #[serde(default)]

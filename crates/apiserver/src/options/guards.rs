@@ -3,8 +3,9 @@
 
 use serde::Deserialize;
 
-use super::authentication::{self, Anonymous};
+use super::authentication;
 use super::authorization;
+use access::authn::Anonymous;
 
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Guards {

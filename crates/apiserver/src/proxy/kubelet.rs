@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use super::place::{Place, Transport};
 use super::{Proxy, text_response};
 use crate::body::Body;
-use crate::request_info::{RequestInfo, flag, parameter, parameters};
+use access::request_info::{RequestInfo, flag, parameter, parameters};
 
 /// Bytes of a kubelet's refusal that are passed on at most.
 const MOST_OF_ERROR: usize = 50_000;

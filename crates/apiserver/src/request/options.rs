@@ -5,7 +5,7 @@ use api::status::Cause;
 use api::{Status, Tree, json};
 
 use super::Request;
-use crate::request_info::parameters;
+use access::request_info::parameters;
 
 /// What a request does to an object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -184,7 +184,7 @@ fn connection(write: &Write<'_>) -> Tree {
     let Some(message) = api::tables::kind_message(kind.group, kind.version, kind.kind) else {
         return options;
     };
-    for (name, value) in crate::request_info::parameters(write.request.query()) {
+    for (name, value) in access::request_info::parameters(write.request.query()) {
         let Some(field) = message.fields.iter().find(|field| field.json == name) else { continue };
         options[name.as_ref()] = field_value(field, &value, &options[name.as_ref()]);
     }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::request_info::RequestInfo;
+use access::user::User;
 use api::Tree;
 use api::json;
 use apiserver::body::Body;
 use apiserver::handlers::{Server, handle};
-use apiserver::request_info::RequestInfo;
-use apiserver::user::User;
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};

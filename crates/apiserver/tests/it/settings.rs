@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::request_info::RequestInfo;
+use access::user::User;
 use api::Tree;
 use api::json;
 use apiserver::handlers::{Server, handle};
-use apiserver::request_info::RequestInfo;
 use apiserver::served::Served;
 use apiserver::settings::Settings;
-use apiserver::user::User;
 use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full};
 use store::{Memory, Store};
@@ -32,7 +32,7 @@ impl Rig {
         resources.synced().await;
         let server = Server::with_settings(
             resources,
-            Arc::new(apiserver::authz::Authorizer::allowing_all()),
+            Arc::new(access::authz::Authorizer::allowing_all()),
             None,
             None,
             Vec::new(),

@@ -12,12 +12,12 @@ use cel::library::authorizer::Target;
 use machinery::labels::Selector;
 use registry::Kind;
 
-use crate::authz::{self, Authorizer};
 use crate::handlers::Server;
 use crate::policies::{self, BoundPolicies};
 use crate::turn;
-use crate::user::User;
 use crate::webhooks::{self, Webhooks};
+use access::authz::{self, Authorizer};
+use access::user::User;
 use watchcache::resources::{Entry, Resources};
 
 /// How long a request waits for the caches of a server that has just begun.

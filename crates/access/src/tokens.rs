@@ -8,12 +8,10 @@ use std::sync::Arc;
 
 use api::json;
 use api::{Status, Tree};
-use async_trait::async_trait;
 use jsonwebtoken::Header;
 
 pub use claims::{Bound, Claims, Legacy, Private};
 
-use crate::delegate;
 use crate::keys::{Signer, Verifier};
 use crate::kinds;
 use watchcache::resources::Resources;
@@ -122,9 +120,9 @@ struct BoundTo {
     node: Option<Bound>,
 }
 
-#[async_trait]
-impl delegate::Tokens for Issuer {
-    fn prepare(&self, service_account: &Tree, mut request: Tree) -> Result<Tree, Status> {
+impl Issuer {
+    /// Checks a `TokenRequest` and completes what it leaves out. The service account is as stored.
+    pub fn prepare(&self, service_account: &Tree, mut request: Tree) -> Result<Tree, Status> {
         let metadata = &service_account["metadata"];
         let text = |name: &str| metadata[name].as_str().unwrap_or_default();
         let asked = request["metadata"]["uid"].as_str().unwrap_or_default();
@@ -151,7 +149,8 @@ impl delegate::Tokens for Issuer {
         Ok(request)
     }
 
-    async fn issue(
+    /// Answers the prepared request with its status.
+    pub async fn issue(
         &self,
         service_account: &Tree,
         mut request: Tree,

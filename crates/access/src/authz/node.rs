@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::rules::Rule;
 use super::{Answer, Attributes};
-use crate::bootstrap::policy;
+use crate::policy;
 use crate::user::User;
 
 pub use graph::Graph;

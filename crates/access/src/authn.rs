@@ -14,7 +14,6 @@ use daemon::serving::authority::{Authority, Refusal};
 use daemon::serving::identity::{self, Unreadable};
 use http::HeaderMap;
 
-use crate::options::Anonymous;
 use crate::user::User;
 use watchcache::resources::Resources;
 
@@ -53,6 +52,25 @@ pub struct Authenticator {
     pub api_audiences: Vec<String>,
     /// The gate `AllowParsingUserUIDFromCertAuth`.
     pub uid_of_certificate: bool,
+}
+
+/// Whether requests without credentials are taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Anonymous {
+    pub enabled: bool,
+    /// Only at these paths; at any where there are none.
+    pub paths: Vec<String>,
+}
+
+impl Anonymous {
+    /// At any path.
+    pub fn everywhere(enabled: bool) -> Anonymous {
+        Anonymous { enabled, paths: Vec::new() }
+    }
+
+    pub fn allows(&self, path: &str) -> bool {
+        self.enabled && (self.paths.is_empty() || self.paths.iter().any(|own| own == path))
+    }
 }
 
 /// The user of a token and the audiences it is good for.
