@@ -26,6 +26,8 @@ use crate::Options;
 const SETTLED: Duration = Duration::from_millis(500);
 /// Before a kind that is not listed yet is looked at again.
 const UNLISTED: Duration = Duration::from_secs(1);
+/// Before a kind that is not served is looked for again: as often as discovery is read. A definition may be younger than that.
+const UNKNOWN: Duration = Duration::from_secs(30);
 
 struct Controller {
     quotas: Informer<ResourceQuota>,
@@ -177,26 +179,33 @@ impl Controller {
         (cache, true)
     }
 
-    /// How many objects there are of what a quota counts by number, by the quota's names; and whether all could be counted.
-    /// What cannot, because its kind is not listed yet, or never will be, keeps the number it has. The first quota that counts a
-    /// kind waits for its list: until the status is whole, all that it counts is refused.
-    async fn numbers(&self, known: &Known, quota: &ResourceQuota) -> (FxHashMap<Text, i64>, bool) {
-        let (mut numbers, mut whole) = (FxHashMap::default(), true);
+    /// How many objects there are of what a quota counts by number, by the quota's names; and when to look again, where not all
+    /// could be counted. What cannot, because its kind is not listed yet, or never will be, keeps the number it has. The first quota
+    /// that counts a kind waits for its list: until the status is whole, all that it counts is refused.
+    async fn numbers(
+        &self,
+        known: &Known,
+        quota: &ResourceQuota,
+    ) -> (FxHashMap<Text, i64>, Option<Duration>) {
+        let (mut numbers, mut again) = (FxHashMap::default(), None);
         for name in quota.spec.hard.keys() {
             let Some((plural, group)) = usage::by_number(name) else { continue };
-            let Some(resource) = known.followed(group, plural) else { continue };
+            let Some(resource) = known.followed(group, plural) else {
+                again.get_or_insert(UNKNOWN);
+                continue;
+            };
             let (cache, fresh) = self.counted(resource);
             if fresh {
                 let _ = tokio::time::timeout(UNLISTED, cache.synced()).await;
             }
             if !cache.is_synced() {
-                whole = false;
+                again = Some(UNLISTED);
                 continue;
             }
             let count = cache.count_in(&quota.metadata.namespace);
             numbers.insert(name.clone(), i64::try_from(count).unwrap_or(i64::MAX));
         }
-        (numbers, whole)
+        (numbers, again)
     }
 }
 
@@ -209,7 +218,7 @@ impl Reconcile for Controller {
         self.kinds.known_first().await;
         let known = self.kinds.known();
         let (settled, wait) = self.recount.settled(key);
-        let (numbers, whole) = self.numbers(&known, &quota).await;
+        let (numbers, again) = self.numbers(&known, &quota).await;
         let namespace = &*key.namespace;
         let objects = usage::Objects {
             pods: &self.pods.cache.list_in(namespace),
@@ -230,11 +239,7 @@ impl Reconcile for Controller {
         if level.again {
             self.recount.quota(key.clone(), status.used.as_ref());
         }
-        let next = match (whole, self.resync.is_zero()) {
-            (false, _) => Next::After(UNLISTED),
-            (true, true) => Next::Done,
-            (true, false) => Next::After(self.resync),
-        };
-        Ok(next.or(Next::after(wait)))
+        let resync = (!self.resync.is_zero()).then_some(self.resync);
+        Ok(Next::after(again.or(resync)).or(Next::after(wait)))
     }
 }
