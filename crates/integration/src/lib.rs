@@ -6,7 +6,9 @@
 pub mod pki;
 pub mod process;
 pub mod stack;
+pub mod webhook;
 
 pub use pki::Pki;
 pub use process::{Daemon, Process};
 pub use stack::{Binaries, Kind, Stack};
+pub use webhook::Webhook;

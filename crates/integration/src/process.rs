@@ -105,4 +105,8 @@ impl Daemon {
         }
         Ok(())
     }
+
+    pub async fn kill(mut self) -> Result<()> {
+        Ok(self.child.kill().await?)
+    }
 }

@@ -98,14 +98,25 @@ impl Stack {
 
     /// Ends the API server and starts it again on the same etcd.
     pub async fn restart(self) -> Result<Stack> {
-        let Stack { binaries, apiserver, _etcd, pki, admin, port, etcd_port, folder, .. } = self;
-        apiserver.stop().await?;
+        let binaries = self.binaries.clone();
+        self.hand_over(&binaries, false).await
+    }
+
+    /// Ends the API server, or kills it, and starts another one on the same etcd and port.
+    pub async fn hand_over(self, binaries: &Binaries, kill: bool) -> Result<Stack> {
+        let Stack { apiserver, _etcd, pki, admin, port, etcd_port, folder, .. } = self;
+        if kill {
+            apiserver.kill().await?
+        } else {
+            apiserver.stop().await?
+        }
         let arguments = apiserver_flags(&pki, port, etcd_port);
         let apiserver = Daemon::start(
             &binaries.folder.join("kube-apiserver"),
             &arguments,
             folder.path().join("kube-apiserver.log"),
         )?;
+        let binaries = binaries.clone();
         let mut stack =
             Stack { binaries, apiserver, ready: Duration::ZERO, _etcd, pki, admin, port, etcd_port, folder };
         stack.wait().await?;
@@ -124,6 +135,11 @@ impl Stack {
         config.certificate_authority = Some(Material::Inline(fs::read(self.pki.path("ca.crt"))?));
         config.credentials.certificate = Some(self.admin.clone());
         Ok(Client::new(config)?)
+    }
+
+    /// A client of the JSON gateway of its etcd.
+    pub fn etcd(&self) -> Result<Client> {
+        Ok(Client::new(Config::new(&format!("http://127.0.0.1:{}", self.etcd_port))?)?)
     }
 
     /// The authority of its certificates.

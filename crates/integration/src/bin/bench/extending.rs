@@ -1,21 +1,13 @@
 //! What people add: custom resources, a policy and a webhook on each created pod.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use anyhow::Result;
 use client::{Client, Request};
-use daemon::serving::{self, KeyPair, TlsConfig};
-use http::{Method, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Bytes, Incoming};
-use hyper::service::service_fn;
-use integration::Stack;
+use http::Method;
 use integration::stack::until;
+use integration::{Stack, Webhook};
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
 use crate::load::{Load, measure, milliseconds};
 use crate::{Bench, objects};
@@ -199,22 +191,13 @@ async fn policy(stack: &Stack, round: usize, count: usize, found: &mut impl FnMu
 /// A webhook on this machine that allows each new pod.
 async fn webhook(stack: &Stack, round: usize, count: usize, found: &mut impl FnMut(Found)) -> Result<()> {
     let client = stack.client()?;
-    stack.pki().issue("webhook", None)?;
-    let path = |file| stack.pki().path(file);
-    let tls = TlsConfig::from_files(KeyPair { certificate: path("webhook.crt"), key: path("webhook.key") })?;
-    let listener = serving::bind("127.0.0.1:0".parse()?, false)?;
-    let address = listener.local_addr()?;
-    let stop = CancellationToken::new();
-    let _stopped = stop.clone().drop_guard();
-    let serve = serving::serve(listener, Some(tls), service_fn(allow), serving::Options::default(), stop);
-    tokio::spawn(serve);
-    let authority = BASE64.encode(std::fs::read(path("ca.crt"))?);
+    let hook = Webhook::start(stack.pki(), allow)?;
     let configuration = json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
         "metadata": {"name": "bench"},
         "webhooks": [{
             "name": "bench.example.com", "admissionReviewVersions": ["v1"], "sideEffects": "None",
-            "clientConfig": {"url": format!("https://{address}/"), "caBundle": authority},
+            "clientConfig": hook.client_config,
             "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
         }],
     });
@@ -231,21 +214,6 @@ async fn webhook(stack: &Stack, round: usize, count: usize, found: &mut impl FnM
 }
 
 /// Allows all but an object of the name `forbidden`.
-async fn allow(request: http::Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let answer = async {
-        let body = request.into_body().collect().await?.to_bytes();
-        let review: Value = serde_json::from_slice(&body).context("a review")?;
-        let allowed = review["request"]["name"] != "forbidden";
-        let answer = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
-            "response": {"uid": review["request"]["uid"], "allowed": allowed}});
-        anyhow::Ok(serde_json::to_vec(&answer)?)
-    };
-    let mut response = Response::default();
-    match answer.await {
-        Ok(body) => *response.body_mut() = Full::from(body),
-        Err(_) => *response.status_mut() = StatusCode::BAD_REQUEST,
-    }
-    let json = http::HeaderValue::from_static("application/json");
-    response.headers_mut().insert(http::header::CONTENT_TYPE, json);
-    Ok(response)
+fn allow(request: &Value) -> Value {
+    json!({"allowed": request["name"] != "forbidden"})
 }
