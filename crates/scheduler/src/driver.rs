@@ -13,13 +13,12 @@ use std::time::Duration;
 use client::{Client, Event, EventRecorder, EventStyle, Informer, Informers, Scope, Selectors};
 use daemon::features::FeatureGates;
 use parking_lot::Mutex;
-use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cluster::{Namespace, Pod, Symbol};
+use crate::cluster::{Namespace, Pod};
 use crate::core::explain::Explanation;
 use crate::core::profile::{BindError, Profile};
 use crate::core::queue::{Backoff, Sizes};
@@ -42,7 +41,6 @@ pub struct Scheduler {
     core: Arc<Mutex<Core>>,
     wake: Arc<Notify>,
     started: Instant,
-    recorders: FxHashMap<Symbol, EventRecorder>,
     bindings: Arc<Semaphore>,
     writes: Arc<Semaphore>,
     tasks: TaskTracker,
@@ -85,7 +83,9 @@ impl Scheduler {
             nodes: informers.all(),
             claims: informers.all(),
             volumes: informers.all(),
+            device_claims: informers.all(),
             changes: Arc::new(Changes::default()),
+            recorders,
         };
         let extenders = profiles.first().map(|profile| profile.extenders.clone()).unwrap_or_default();
         let core = Arc::new(Mutex::new(Core::new(profiles, backoff, rand::random())));
@@ -101,7 +101,6 @@ impl Scheduler {
             core,
             wake,
             started,
-            recorders,
             bindings: Arc::new(Semaphore::new(BINDINGS)),
             writes: Arc::new(Semaphore::new(WRITES)),
             tasks: TaskTracker::new(),

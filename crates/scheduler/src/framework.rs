@@ -12,7 +12,8 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::Informer;
+use client::{EventRecorder, EventType, Informer, Report};
+use rustc_hash::FxHashMap;
 
 use crate::cluster::facts::devices::DeviceClaim;
 use crate::cluster::facts::storage::{Claim, Volume};
@@ -119,8 +120,39 @@ pub struct Handle {
     pub nodes: Informer<Node>,
     pub claims: Informer<Claim>,
     pub volumes: Informer<Volume>,
+    pub device_claims: Informer<DeviceClaim>,
     /// Changes of pods, nodes, claims and volumes, to wait for.
     pub changes: Arc<Changes>,
+    /// By scheduler name.
+    pub recorders: FxHashMap<Symbol, EventRecorder>,
+}
+
+/// The longest note an event may have.
+const NOTE: usize = 1024;
+
+impl Handle {
+    /// Records an event of a pod in the name of its scheduler.
+    pub fn event(&self, pod: &Pod, kind: EventType, reason: &str, action: &str, note: &str) {
+        self.event_by(pod, kind, reason, action, note, &pod.needs.scheduler);
+    }
+
+    pub fn event_by(&self, pod: &Pod, kind: EventType, reason: &str, action: &str, note: &str, by: &Symbol) {
+        let Some(recorder) = self.recorders.get(by) else { return };
+        let mut note = note.to_string();
+        if note.len() > NOTE {
+            note.truncate(note.floor_char_boundary(NOTE - 4));
+            note.push_str(" ...");
+        }
+        recorder.report(Report {
+            regarding: pod.reference(),
+            related: None,
+            kind,
+            reason: reason.into(),
+            action: action.into(),
+            message: note,
+            annotations: Vec::new(),
+        });
+    }
 }
 
 /// The fewest candidates that preemption looks for before it chooses among them.

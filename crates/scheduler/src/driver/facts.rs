@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::cluster::facts::Budget;
-use crate::cluster::facts::devices::{DeviceClaim, DeviceClass, Slice, TaintRule};
+use crate::cluster::facts::devices::{DeviceClass, Slice, TaintRule};
 use crate::cluster::facts::selectors::{
     ReplicaSetView, ReplicationControllerView, ServiceView, StatefulSetView,
 };
@@ -82,6 +82,10 @@ pub fn follow(informers: &Informers, handle: &Handle, feed: &Feed) -> Vec<Synced
             volumes.notify(&Subject::Claim(Key::new(&claim.namespace, &claim.name)));
         }
     });
+    let devices = handle.changes.clone();
+    handle.device_claims.on_event(move |event| {
+        devices.notify(&Subject::DeviceClaim(event.object().key.clone()));
+    });
     vec![
         follow_attachments(feed, &informers.all()),
         feed.follow(&handle.claims, Core::set_claim, |core, claim, _| {
@@ -102,7 +106,7 @@ pub fn follow(informers: &Informers, handle: &Handle, feed: &Feed) -> Vec<Synced
         feed.follow::<Capacity>(&informers.all(), Core::set_capacity, |core, capacity, _| {
             core.table.facts.capacities.remove(&capacity.key);
         }),
-        feed.follow::<DeviceClaim>(&informers.all(), Core::set_device_claim, Core::remove_device_claim),
+        feed.follow(&handle.device_claims, Core::set_device_claim, Core::remove_device_claim),
         feed.follow::<DeviceClass>(&informers.all(), Core::set_device_class, |core, class, _| {
             core.table.facts.devices.classes.remove(&class.name);
         }),

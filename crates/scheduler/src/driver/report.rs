@@ -1,6 +1,6 @@
 //! Reports to the user: events, the `PodScheduled` condition; and the deletion of victims.
 
-use client::{DeleteOptions, EventType, Patch, Report};
+use client::{DeleteOptions, EventType, Patch};
 use serde_json::json;
 
 use super::Scheduler;
@@ -9,31 +9,10 @@ use crate::cluster::{Pod, Symbol};
 use crate::metrics;
 use crate::plugins::Victims;
 
-/// The longest note an event may have.
-const NOTE: usize = 1024;
-
 impl Scheduler {
-    fn event(&self, pod: &Pod, kind: EventType, reason: &str, action: &str, note: &str, by: &Symbol) {
-        let Some(recorder) = self.recorders.get(by) else { return };
-        let mut note = note.to_string();
-        if note.len() > NOTE {
-            note.truncate(note.floor_char_boundary(NOTE - 4));
-            note.push_str(" ...");
-        }
-        recorder.report(Report {
-            regarding: pod.reference(),
-            related: None,
-            kind,
-            reason: reason.into(),
-            action: action.into(),
-            message: note,
-            annotations: Vec::new(),
-        });
-    }
-
     pub(super) fn report_scheduled(&self, pod: &Pod, node: &Symbol) {
         let note = format!("Successfully assigned {} to {node}", pod.key);
-        self.event(pod, EventType::Normal, "Scheduled", "Binding", &note, &pod.needs.scheduler);
+        self.handle.event(pod, EventType::Normal, "Scheduled", "Binding", &note);
     }
 
     /// Reports why the pod waits, and preempts the victims that make room for it, if any were chosen.
@@ -44,7 +23,7 @@ impl Scheduler {
         message: &str,
         victims: Option<Victims>,
     ) {
-        self.event(pod, EventType::Warning, "FailedScheduling", "Scheduling", message, &pod.needs.scheduler);
+        self.handle.event(pod, EventType::Warning, "FailedScheduling", "Scheduling", message);
         let known = pod.condition.as_ref().is_some_and(|condition| condition.1 == message);
         if !known || victims.is_some() {
             let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
@@ -108,7 +87,7 @@ impl Scheduler {
             match deleted {
                 Ok(()) => {
                     let note = format!("Preempted by pod {} on node {}", pod.uid, victims.node);
-                    self.event(
+                    self.handle.event_by(
                         victim,
                         EventType::Normal,
                         "Preempted",

@@ -17,6 +17,7 @@ pub enum Subject {
     /// Also volumes that are reserved for the claim: which one it gets is not known before.
     Claim(Key),
     Volume(Symbol),
+    DeviceClaim(Key),
 }
 
 #[derive(Default)]

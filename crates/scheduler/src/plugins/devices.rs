@@ -1,25 +1,28 @@
 //! `DynamicResources`: a pod goes where the devices of its claims are, or where those can be allocated that it asks for.
 //! What was chosen is counted as allocated when the pod is assumed, and written before it is bound.
 //!
-//! Absent: devices that several claims share parts of (`allowMultipleAllocations`), and those that are made ready before a
-//! pod is bound to them (`bindingConditions`): they are not allocated. Extended resources are not served by devices. A claim
-//! whose allocation keeps its only pod from every node stays allocated until the pod is deleted.
+//! Absent: extended resources are not served by devices.
 
+mod capacity;
 mod pools;
+mod ready;
 mod result;
 mod search;
 mod selectors;
 mod write;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use client::Key;
+use client::{EventType, Key};
 use parking_lot::Mutex;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::cluster::facts::devices::{Allocated, DeviceClaim, DeviceClass, Exact, Inventory, Request};
+use crate::cluster::facts::devices::{
+    Allocated, DeviceClaim, DeviceClass, Exact, Inventory, Prepared, Request,
+};
 use crate::cluster::pod::DeviceEntry;
 use crate::cluster::{Facts, Node, NodeView, Pod, Symbol, Table};
 use crate::framework::{
@@ -32,6 +35,8 @@ use search::{Failure, Found, Input};
 const ALTERNATIVES: i64 = 8;
 
 pub struct DynamicResources {
+    /// How long devices may take to be made ready.
+    patience: Duration,
     /// Steps that a search may take on a node; none for any number.
     steps: Option<usize>,
 }
@@ -40,11 +45,13 @@ pub struct DynamicResources {
 #[serde(rename_all = "camelCase", default)]
 struct Arguments {
     filter_timeout: daemon::flags::Duration,
+    binding_timeout: daemon::flags::Duration,
 }
 
 impl Default for Arguments {
     fn default() -> Self {
-        Arguments { filter_timeout: daemon::flags::Duration::seconds(10) }
+        let seconds = daemon::flags::Duration::seconds;
+        Arguments { filter_timeout: seconds(10), binding_timeout: seconds(600) }
     }
 }
 
@@ -53,9 +60,10 @@ const STEPS_IN_A_MILLISECOND: u128 = 100;
 
 pub fn make(arguments: &Value) -> Result<Arc<dyn Plugin>, String> {
     let arguments = Option::<Arguments>::deserialize(arguments).map_err(|error| error.to_string())?;
-    let limit = arguments.unwrap_or_default().filter_timeout.as_millis();
+    let Arguments { filter_timeout, binding_timeout } = arguments.unwrap_or_default();
+    let limit = filter_timeout.as_millis();
     let steps = usize::try_from(limit * STEPS_IN_A_MILLISECOND).unwrap_or(usize::MAX);
-    Ok(Arc::new(DynamicResources { steps: (steps > 0).then_some(steps) }))
+    Ok(Arc::new(DynamicResources { patience: *binding_timeout, steps: (steps > 0).then_some(steps) }))
 }
 
 /// The pod's claims, and what they may get.
@@ -67,6 +75,8 @@ struct State {
     stock: Option<Stock>,
     /// What was found on each node.
     found: Mutex<FxHashMap<Symbol, Vec<Found>>>,
+    /// Allocated claims, by their place, whose devices cannot be made ready, or not in time.
+    broken: Vec<usize>,
     /// Allocated claims, by their place, that some node does not reach.
     unavailable: Mutex<FxHashSet<usize>>,
     /// Of the waiting claims, once a node is chosen.
@@ -116,7 +126,7 @@ fn alternatives(request: &Request) -> impl Iterator<Item = (&Exact, String)> {
 }
 
 impl State {
-    fn of(pod: &Pod, facts: &Facts) -> Result<State, String> {
+    fn of(pod: &Pod, facts: &Facts, patience: Duration) -> Result<State, String> {
         let all = claims(pod, facts)?;
         let (allocated, waiting): (Vec<_>, Vec<_>) =
             all.into_iter().partition(|claim| claim.allocation.is_some());
@@ -150,7 +160,15 @@ impl State {
             inventory: facts.devices.inventory(),
             devices: facts.devices.allocated(),
         });
+        let now = jiff::Timestamp::now();
+        let is_broken = |claim: &DeviceClaim| match claim.prepared() {
+            Prepared::Ready => false,
+            Prepared::NotYet => claim.is_overdue(patience, now),
+            Prepared::Failed(_) => true,
+        };
+        let broken = (0..allocated.len()).filter(|place| is_broken(&allocated[*place]));
         Ok(State {
+            broken: broken.collect(),
             allocated,
             waiting,
             stock,
@@ -166,7 +184,8 @@ impl State {
             let terms = claim.allocation.as_ref().and_then(|allocation| allocation.terms.as_ref());
             terms.is_none_or(|terms| terms.iter().any(|term| term.matches(&node.name, &node.labels)))
         };
-        let missing = (0..self.allocated.len()).filter(|place| !reaches(&self.allocated[*place]));
+        let missing = (0..self.allocated.len())
+            .filter(|place| self.broken.contains(place) || !reaches(&self.allocated[*place]));
         let missing: Vec<usize> = missing.collect();
         if !missing.is_empty() {
             self.unavailable.lock().extend(missing);
@@ -213,7 +232,7 @@ impl Plugin for DynamicResources {
         if pod.devices.is_empty() {
             return PreFilter::Skip;
         }
-        match State::of(pod, &table.facts) {
+        match State::of(pod, &table.facts, self.patience) {
             Ok(state) if state.allocated.is_empty() && state.waiting.is_empty() => PreFilter::Skip,
             Ok(state) => {
                 cycle.set(own, state);
@@ -304,14 +323,7 @@ impl Plugin for DynamicResources {
         };
         for (claim, found) in state.waiting.iter().zip(&found) {
             state.chosen.push(result::allocation(&state.input(&stock), claim, found, &node));
-            let is_exclusive =
-                |request: usize| claim.requests.get(request).and_then(|request| request.exactly.as_ref());
-            let exclusive = found
-                .devices
-                .iter()
-                .filter(|picked| is_exclusive(picked.request).is_none_or(|exact| !exact.has_admin_access()));
-            let devices = exclusive.map(|picked| picked.id.clone()).collect();
-            table.facts.devices.choose(claim, &pod.uid, devices);
+            table.facts.devices.choose(claim, &pod.uid, found.taken(claim));
         }
         Ok(())
     }
@@ -334,9 +346,9 @@ impl Plugin for DynamicResources {
         own: usize,
         cycle: &Cycle,
         pod: &Pod,
-        _: &Symbol,
+        node: &Symbol,
         handle: &Handle,
-        _: &mut Slot,
+        slot: &mut Slot,
     ) -> Result<(), String> {
         let Some(state) = cycle.state::<State>(own) else { return Ok(()) };
         let allocated = state.allocated.iter().map(|claim| (claim, None));
@@ -347,6 +359,16 @@ impl Plugin for DynamicResources {
                 false => write::reserve(handle, pod, claim, allocation).await?,
             };
             state.reserved.lock().push((claim.clone(), version));
+        }
+        let has_conditions = |allocation: &Value| {
+            let results = allocation["devices"]["results"].as_array();
+            results.into_iter().flatten().any(|result| !result["bindingConditions"].is_null())
+        };
+        if state.chosen.iter().any(has_conditions) || state.allocated.iter().any(|own| own.has_prepared()) {
+            let note = format!("waiting for binding conditions for device on node {node}");
+            handle.event(pod, EventType::Normal, "BindingConditionsPending", "Scheduling", &note);
+            let keys = state.allocated.iter().chain(&state.waiting).map(|claim| claim.key.clone()).collect();
+            slot.release_during(ready::wait(handle, keys, self.patience)).await?;
         }
         Ok(())
     }

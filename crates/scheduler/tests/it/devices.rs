@@ -360,3 +360,100 @@ fn parts_of_a_device_take_from_one_store() {
     set(&mut fixture, claim("e", one("true")));
     assert_eq!(fixture.schedule(&using("r", &["e"])), nowhere("cannot allocate all claims"));
 }
+
+/// Where pods go whose claims ask for these amounts of a device that is shared, one after the other.
+fn share(policy: Value, requests: &[Value]) -> Vec<Result> {
+    let mut device =
+        json!({"name": "x", "allowMultipleAllocations": true, "capacity": {"memory": {"value": "10"}}});
+    if !policy.is_null() {
+        device["capacity"]["memory"]["requestPolicy"] = policy;
+    }
+    let mut fixture = cluster(json!([device]), json!([]));
+    let place = |(number, amount): (usize, &Value)| {
+        let mut requests = json!([{"name": "r", "exactly": {"deviceClassName": "gpu", "count": 1}}]);
+        if !amount.is_null() {
+            requests[0]["exactly"]["capacity"] = json!({"requests": {"memory": amount}});
+        }
+        set(&mut fixture, claim(&format!("c{number}"), requests));
+        fixture.schedule(&using(&format!("p{number}"), &[&format!("c{number}")]))
+    };
+    requests.iter().enumerate().map(place).collect()
+}
+
+#[test]
+fn claims_share_a_device_as_far_as_its_capacity_goes() {
+    let none = || nowhere("cannot allocate all claims");
+    let yes = || Result::Node("a");
+    let check = |policy: Value, requests: &[Value], expect: Vec<Result>| {
+        assert_eq!(share(policy.clone(), requests), expect, "{policy} {requests:?}");
+    };
+    check(json!(null), &[json!("4"), json!("5"), json!("2"), json!("1")], vec![yes(), yes(), none(), yes()]);
+    // Who asks for nothing takes all, or what the policy says.
+    check(json!(null), &[json!(null), json!("1")], vec![yes(), none()]);
+    check(json!({"default": "6"}), &[json!(null), json!(null), json!("4")], vec![yes(), none(), yes()]);
+    let values = || json!({"default": "1", "validValues": ["1", "4", "6"]});
+    check(values(), &[json!("2"), json!("5"), json!("1")], vec![yes(), yes(), none()]);
+    check(values(), &[json!("7")], vec![none()]);
+    let range = || json!({"default": "2", "validRange": {"min": "2", "max": "8", "step": "3"}});
+    check(range(), &[json!("1"), json!("6"), json!(null)], vec![yes(), yes(), none()]);
+    check(range(), &[json!("9")], vec![none()]);
+    let finer = || json!({"default": "500m", "validRange": {"min": "500m", "step": "500m"}});
+    check(finer(), &[json!("9100m"), json!("600m"), json!("100m")], vec![yes(), none(), yes()]);
+    let result = share(finer(), &[json!("100u")]);
+    assert_eq!(result, vec![yes()], "less than the least is the least");
+    let [Result::Message(message)] = &share(finer(), &[json!("1000100u")])[..] else { panic!() };
+    assert_eq!(
+        message,
+        "running \"DynamicResources\" filter plugin: claim ns/c0, request r: checking capacity for device gpu.example.com/a/x: capacity \"memory\": capacity request cannot be represented in the device's range arithmetic: request 1000100u is not a representable milli value"
+    );
+    // A capacity that the device does not have.
+    let mut fixture = cluster(json!([device("x", "large")]), json!([]));
+    let mut requests = one("true");
+    requests[0]["exactly"]["capacity"] = json!({"requests": {"cores": "1"}});
+    assert_eq!(place(&mut fixture, requests), none());
+}
+
+#[test]
+fn shares_that_claims_have_count() {
+    let device =
+        json!({"name": "x", "allowMultipleAllocations": true, "capacity": {"memory": {"value": "10"}}});
+    let mut fixture = cluster(json!([device]), json!([]));
+    let mut allocated = claim("d", one("true"));
+    allocated["status"]["allocation"]["devices"]["results"] = json!([{"request": "r", "driver": "gpu.example.com", "pool": "a",
+        "device": "x", "shareID": "s", "consumedCapacity": {"memory": "8"}}]);
+    set(&mut fixture, allocated);
+    let mut requests = one("true");
+    requests[0]["exactly"]["capacity"] = json!({"requests": {"memory": "3"}});
+    assert_eq!(place(&mut fixture, requests), nowhere("cannot allocate all claims"));
+    set(&mut fixture, claim("d", one("true")));
+    fixture.wait(20_000);
+    assert_eq!(fixture.next(), Result::Node("a"), "the share is free again");
+}
+
+#[test]
+fn devices_that_cannot_be_made_ready_are_given_up() {
+    let check = |conditions: Value, at: &str, expect: Option<&str>| {
+        let mut fixture = cluster(json!([device("x", "large")]), json!([]));
+        let mut own = claim("c", one("true"));
+        own["status"] = json!({
+            "allocation": {"allocationTimestamp": at, "devices": {"results": [{"request": "r", "driver": "gpu.example.com", "pool": "a",
+                "device": "x", "bindingConditions": ["Ready"], "bindingFailureConditions": ["Broken"]}]}},
+            "devices": [{"driver": "gpu.example.com", "pool": "a", "device": "x", "conditions": conditions}],
+        });
+        set(&mut fixture, own);
+        fixture.add(&using("p", &["c"]));
+        match fixture.core.attempt(fixture.now) {
+            Some(Attempt::Bind(_)) => assert_eq!(expect, None),
+            Some(Attempt::Unschedulable { remedy: Some(Remedy::Deallocate(_)), message, .. }) => {
+                assert!(expect.is_some_and(|expect| message.contains(expect)), "{message}");
+            }
+            _ => panic!("neither placed nor helped"),
+        }
+    };
+    let condition = |name: &str| json!([{"type": name, "status": "True", "reason": "r", "message": "m"}]);
+    let unavailable = Some("2 resourceclaim not available on the node");
+    check(condition("Ready"), "2020-01-01T00:00:00Z", None);
+    check(json!([]), "2999-01-01T00:00:00Z", None);
+    check(json!([]), "2020-01-01T00:00:00Z", unavailable);
+    check(condition("Broken"), "2999-01-01T00:00:00Z", unavailable);
+}

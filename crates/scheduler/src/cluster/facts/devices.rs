@@ -1,19 +1,25 @@
 //! Claims of devices, classes of devices, and the devices that drivers publish. Which of them are allocated is counted by
 //! difference, those included whose claims are still to be written.
 
+mod allocated;
+mod claim;
 mod inventory;
-mod objects;
+mod read;
+mod request;
+mod slice;
+mod taint;
 
 use std::sync::Arc;
 
 use client::Key;
 use rustc_hash::FxHashMap;
 
+pub use allocated::{Allocated, Amounts, Share, Taken};
+pub use claim::{Allocation, DeviceClaim, Prepared};
 pub use inventory::Inventory;
-pub use objects::{
-    Allocation, Attribute, AttributeConstraint, Device, DeviceClaim, DeviceClass, Exact, Nodes, Request,
-    Selector, Slice, TaintRule,
-};
+pub use request::{AttributeConstraint, DeviceClass, Exact, Request, Selector};
+pub use slice::{Amount, Attribute, Capacity, Device, Nodes, Policy, Range, Slice};
+pub use taint::TaintRule;
 
 use crate::cluster::Symbol;
 
@@ -31,14 +37,11 @@ impl std::fmt::Display for DeviceId {
     }
 }
 
-/// How many claims have a device.
-pub type Allocated = FxHashMap<DeviceId, u32>;
-
 #[derive(Debug)]
 struct Pending {
     /// The pod that they are for.
     pod: Box<str>,
-    devices: Vec<DeviceId>,
+    taken: Taken,
     /// Version of the claim that says so, once it is written.
     written: Option<u64>,
 }
@@ -88,9 +91,9 @@ impl Devices {
             self.end_pending(&claim.uid);
         }
         let old = self.claims.insert(claim.key.clone(), claim.clone());
-        self.count(claim.devices(), 1);
+        self.count(claim.taken(), 1);
         let Some(old) = old else { return ClaimChange { has_freed: false, concerns_users: true } };
-        self.count(old.devices(), -1);
+        self.count(old.taken(), -1);
         ClaimChange {
             has_freed: old.allocation.is_some() && claim.allocation.is_none(),
             concerns_users: old.uid != claim.uid || !old.has_status_of(claim),
@@ -100,15 +103,15 @@ impl Devices {
     pub fn remove_claim(&mut self, claim: &DeviceClaim) -> ClaimChange {
         self.end_pending(&claim.uid);
         let Some(old) = self.claims.remove(&claim.key) else { return ClaimChange::default() };
-        self.count(old.devices(), -1);
+        self.count(old.taken(), -1);
         ClaimChange { has_freed: old.allocation.is_some(), concerns_users: false }
     }
 
     /// Keeps devices for a claim that a pod will have written.
-    pub fn choose(&mut self, claim: &DeviceClaim, pod: &str, devices: Vec<DeviceId>) {
+    pub fn choose(&mut self, claim: &DeviceClaim, pod: &str, taken: Taken) {
         self.end_pending(&claim.uid);
-        self.count(&devices, 1);
-        self.pending.insert(claim.uid.clone(), Pending { pod: pod.into(), devices, written: None });
+        self.count(Some(&taken), 1);
+        self.pending.insert(claim.uid.clone(), Pending { pod: pod.into(), taken, written: None });
     }
 
     /// Takes back what the pod chose for a claim, unless it is written.
@@ -131,22 +134,13 @@ impl Devices {
 
     fn end_pending(&mut self, uid: &str) {
         if let Some(pending) = self.pending.remove(uid) {
-            self.count(&pending.devices, -1);
+            self.count(Some(&pending.taken), -1);
         }
     }
 
-    fn count<'a>(&mut self, devices: impl IntoIterator<Item = &'a DeviceId>, by: i32) {
-        let mut devices = devices.into_iter().peekable();
-        if devices.peek().is_none() {
-            return;
-        }
-        let allocated = Arc::make_mut(&mut self.allocated);
-        for device in devices {
-            let count = allocated.entry(device.clone()).or_default();
-            *count = count.saturating_add_signed(by);
-            if *count == 0 {
-                allocated.remove(device);
-            }
+    fn count(&mut self, taken: Option<&Taken>, by: i32) {
+        if let Some(taken) = taken {
+            Arc::make_mut(&mut self.allocated).count(taken, by);
         }
     }
 

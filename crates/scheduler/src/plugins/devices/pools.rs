@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use machinery::quantity::Quantity;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::cluster::facts::devices::{Allocated, Device, DeviceId, Inventory, Slice};
@@ -37,10 +36,6 @@ impl Pool {
     }
 }
 
-pub(super) fn amount(text: &str) -> i128 {
-    Quantity::parse(text).map_or(0, |amount| amount.nanos())
-}
-
 /// In the order of their names; those whose devices have to be made ready come last.
 pub(super) fn gather(inventory: &Inventory, allocated: &Allocated, node: &Node) -> Vec<Pool> {
     let mut by_pool: BTreeMap<(String, String), Vec<Arc<Slice>>> = BTreeMap::new();
@@ -56,7 +51,10 @@ pub(super) fn gather(inventory: &Inventory, allocated: &Allocated, node: &Node) 
     });
     let mut pools: Vec<Pool> = pools.collect();
     let waits = |pool: &Pool| {
-        pool.slices.iter().flat_map(|slice| &slice.devices).any(|device| device.has_binding_conditions)
+        pool.slices
+            .iter()
+            .flat_map(|slice| &slice.devices)
+            .any(|device| !device.binding_conditions.is_empty())
     };
     pools.sort_by_key(waits);
     pools
@@ -95,7 +93,7 @@ fn pool(inventory: &Inventory, allocated: &Allocated, slices: Vec<Arc<Slice>>) -
         _ => State::Invalid,
     };
     let taken = all.iter().flat_map(|slice| &slice.devices);
-    let taken: Vec<&Device> = taken.filter(|device| allocated.contains_key(&pool.id(device))).collect();
+    let taken: Vec<&Device> = taken.filter(|device| allocated.is_in_use(&pool.id(device))).collect();
     for device in taken {
         consume(&mut pool.counters, device, 1);
     }
@@ -110,7 +108,7 @@ fn counters(slices: &[&Arc<Slice>]) -> Option<FxHashMap<Counter, i128>> {
             return None;
         }
         let counters = set.counters.iter();
-        all.extend(counters.map(|(name, value)| ((set.name.clone(), name.clone()), amount(value))));
+        all.extend(counters.map(|(name, value)| ((set.name.clone(), name.clone()), *value)));
     }
     Some(all)
 }
@@ -122,7 +120,7 @@ fn has_unique_names(slices: &[Arc<Slice>]) -> bool {
 
 fn consumed(device: &Device) -> impl Iterator<Item = (Counter, i128)> {
     device.consumes.iter().flat_map(|set| {
-        set.counters.iter().map(move |(name, value)| ((set.name.clone(), name.clone()), amount(value)))
+        set.counters.iter().map(move |(name, value)| ((set.name.clone(), name.clone()), *value))
     })
 }
 

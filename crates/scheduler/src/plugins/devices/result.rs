@@ -29,6 +29,23 @@ pub(super) fn allocation(input: &Input<'_>, claim: &DeviceClaim, found: &Found, 
                 "request": name(request, alternative), "driver": picked.id.driver.as_str(),
                 "pool": picked.id.pool.as_str(), "device": picked.id.name.as_str(),
             });
+            if let Some(share) = &picked.share {
+                result["shareID"] = uuid::Uuid::new_v4().to_string().into();
+                if !share.is_empty() {
+                    let amounts =
+                        share.iter().map(|(name, amount)| (name.clone(), amount.to_string().into()));
+                    result["consumedCapacity"] = Value::Object(amounts.collect());
+                }
+            }
+            let device = picked.device();
+            for (field, conditions) in [
+                ("bindingConditions", &device.binding_conditions),
+                ("bindingFailureConditions", &device.binding_failure_conditions),
+            ] {
+                if !conditions.is_empty() {
+                    result[field] = json!(conditions);
+                }
+            }
             if let Some(exact) = chosen(request, alternative) {
                 if exact.has_admin_access() {
                     result["adminAccess"] = true.into();

@@ -4,13 +4,15 @@
 
 use std::sync::Arc;
 
+use machinery::quantity::Quantity;
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::capacity;
 use super::pools::{self, Pool, State};
 use super::selectors;
 use crate::cluster::facts::devices::{
-    Allocated, Attribute, AttributeConstraint, Device, DeviceClaim, DeviceClass, DeviceId, Exact, Inventory,
-    Selector, Slice,
+    Allocated, Amounts, Attribute, AttributeConstraint, Device, DeviceClaim, DeviceClass, DeviceId, Exact,
+    Inventory, Selector, Share, Slice, Taken,
 };
 use crate::cluster::{Node, Symbol};
 
@@ -32,6 +34,27 @@ pub(super) struct Found {
     pub(super) alternatives: Vec<usize>,
 }
 
+impl Found {
+    /// What others can no longer have.
+    pub(super) fn taken(&self, claim: &DeviceClaim) -> Taken {
+        let mut taken = Taken::default();
+        for picked in &self.devices {
+            let request = claim.requests.get(picked.request).and_then(|request| request.exactly.as_ref());
+            if request.is_some_and(Exact::has_admin_access) {
+                continue;
+            }
+            match &picked.share {
+                None => taken.exclusive.push(picked.id.clone()),
+                Some(share) => {
+                    let amounts = share.iter().map(|(name, amount)| (name.clone(), amount.nanos()));
+                    taken.shares.push(Share { id: picked.id.clone(), amounts: amounts.collect() });
+                }
+            }
+        }
+        taken
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Picked {
     pub(super) request: usize,
@@ -39,6 +62,8 @@ pub(super) struct Picked {
     pub(super) slice: Arc<Slice>,
     /// Place in its slice.
     pub(super) place: usize,
+    /// What it takes of a device that others may have parts of.
+    pub(super) share: Option<Vec<(String, Quantity)>>,
 }
 
 impl Picked {
@@ -144,6 +169,8 @@ struct Search<'a> {
     constraints: Vec<Vec<Constraint<'a>>>,
     /// Devices that are being taken, by the claims that take them.
     taken: FxHashMap<Place, FxHashSet<usize>>,
+    /// Parts that are being taken of devices, by how many requests.
+    shared: FxHashMap<Place, (usize, Amounts)>,
     matches: FxHashMap<(usize, usize, usize, Place), bool>,
     found: Vec<Found>,
     /// Steps that are left.
@@ -163,6 +190,7 @@ pub(super) fn search(
         wanted: Vec::new(),
         constraints: Vec::new(),
         taken: FxHashMap::default(),
+        shared: FxHashMap::default(),
         matches: FxHashMap::default(),
         found: Vec::new(),
         steps: steps.unwrap_or(usize::MAX),
@@ -234,9 +262,6 @@ impl<'a> Search<'a> {
         if !exact.derived_attributes.is_empty() {
             return failed("cannot handle request with derived attributes, the feature is disabled".into());
         }
-        if exact.capacity.is_some() {
-            return failed("has capacity requests, but the DRAConsumableCapacity feature is disabled".into());
-        }
         if let Some(number) = exact.selectors.iter().position(|selector| selector.cel.is_none()) {
             return failed(format!("selector #{number}: CEL expression empty (unsupported selector type?)"));
         }
@@ -265,7 +290,16 @@ impl<'a> Search<'a> {
                 let mut all = Vec::new();
                 let mut place = self.settle(Place::default());
                 while let Some(own) = place {
-                    if self.is_match(at, own)? {
+                    let device = &self.slice(own).devices[own.device];
+                    let name = device.name.clone();
+                    let is_enough = || {
+                        let enough = capacity::has_left(exact, device, &[]);
+                        enough.or_else(|why| {
+                            failed(format!("checking capacity for device {name}: {why}")).map(|()| false)
+                        })
+                    };
+                    let is_enough = is_enough();
+                    if self.is_match(at, own)? && is_enough? {
                         all.push(own);
                     }
                     place = self.settle(own.next());
@@ -308,11 +342,8 @@ impl<'a> Search<'a> {
         let (slice, wanted) = (self.slice(place).clone(), &self.wanted[at.claim][at.request][at.alternative]);
         let device = &slice.devices[place.device];
         let claim = &self.input.claims[at.claim].key;
-        // Sharing a device and preparing one before a pod is bound are not done here.
-        let matches = !device.is_shareable
-            && !device.has_binding_conditions
-            && all_select(&wanted.class.selectors, &slice, device)
-                .map_err(|error| format!("class {}: {error}", wanted.class.name))?
+        let matches = all_select(&wanted.class.selectors, &slice, device)
+            .map_err(|error| format!("class {}: {error}", wanted.class.name))?
             && all_select(&wanted.exact.selectors, &slice, device)
                 .map_err(|error| format!("claim {claim}: {error}"))?
             && slice.nodes_of(device).reach(self.node);
@@ -391,18 +422,35 @@ impl<'a> Search<'a> {
         let takers = self.taken.get(&place);
         let in_use = match exact.has_admin_access() {
             true => takers.is_some_and(|takers| takers.contains(&at.claim)),
-            false => {
-                self.input.allocated.contains_key(&id) || takers.is_some_and(|takers| !takers.is_empty())
-            }
+            false => self.input.allocated.is_taken(&id) || takers.is_some_and(|takers| !takers.is_empty()),
         };
         let tolerated = device
             .taints
             .iter()
             .filter(|taint| taint.keeps_out())
             .all(|taint| exact.tolerations.iter().any(|toleration| toleration.tolerates(taint)));
-        if in_use || !tolerated || !pools::has_left(&self.pools[place.pool].counters, device) {
+        let (others, own) = (self.input.allocated.shares(&id), self.shared.get(&place));
+        let is_shared = device.is_shareable && (others.is_some() || own.is_some());
+        if in_use {
             return Ok(false);
         }
+        let parts: Vec<&Amounts> = others.into_iter().chain(own.map(|(_, amounts)| amounts)).collect();
+        let (claim, request) = (&self.input.claims[at.claim].key, &name);
+        let unclear = |why: String| {
+            Stop::Failed(format!(
+                "claim {claim}, request {request}: checking capacity for device {id}: {why}"
+            ))
+        };
+        let is_enough = capacity::has_left(exact, device, &parts).map_err(unclear)?;
+        // What a shared device takes of counters is counted with its first part.
+        if !is_enough
+            || !tolerated
+            || !(is_shared || pools::has_left(&self.pools[place.pool].counters, device))
+        {
+            return Ok(false);
+        }
+        let share = device.is_shareable.then(|| capacity::consumed(exact, device)).transpose();
+        let share = share.map_err(unclear)?;
         let (mut added, mut fits) = (Vec::new(), true);
         for (number, constraint) in self.constraints[at.claim].iter_mut().enumerate() {
             if !constraint.concerns(&name) {
@@ -416,20 +464,34 @@ impl<'a> Search<'a> {
         }
         let mut result = Ok(false);
         if fits {
-            pools::consume(&mut self.pools[place.pool].counters, device, 1);
-            self.taken.entry(place).or_default().insert(at.claim);
-            let picked =
-                Picked { request: at.request, id: id.clone(), slice: slice.clone(), place: place.device };
+            let counters = i128::from(!is_shared);
+            pools::consume(&mut self.pools[place.pool].counters, device, counters);
+            match &share {
+                Some(share) => self.share(place, share, 1),
+                None => drop(self.taken.entry(place).or_default().insert(at.claim)),
+            }
+            let picked = Picked {
+                request: at.request,
+                id: id.clone(),
+                slice: slice.clone(),
+                place: place.device,
+                share: share.clone(),
+            };
             self.found[at.claim].devices.push(picked);
             result = self.find(At { device: at.device + 1, ..at }, true, place.next());
             if matches!(result, Ok(true)) {
                 return result;
             }
             self.found[at.claim].devices.pop();
-            if let Some(takers) = self.taken.get_mut(&place) {
-                takers.remove(&at.claim);
+            match &share {
+                Some(share) => self.share(place, share, -1),
+                None => {
+                    if let Some(takers) = self.taken.get_mut(&place) {
+                        takers.remove(&at.claim);
+                    }
+                }
             }
-            pools::consume(&mut self.pools[place.pool].counters, device, -1);
+            pools::consume(&mut self.pools[place.pool].counters, device, -counters);
         } else if must {
             let claim = &self.input.claims[at.claim].key;
             result = Err(Stop::Failed(format!(
@@ -440,6 +502,20 @@ impl<'a> Search<'a> {
             self.constraints[at.claim][number].values.pop();
         }
         result
+    }
+}
+
+impl Search<'_> {
+    /// Takes a part of a device, or gives it back with `by` -1.
+    fn share(&mut self, place: Place, share: &[(String, Quantity)], by: i8) {
+        let (count, amounts) = self.shared.entry(place).or_default();
+        *count = count.saturating_add_signed(by.into());
+        for (name, amount) in share {
+            *amounts.entry(name.clone()).or_default() += amount.nanos() * i128::from(by);
+        }
+        if *count == 0 {
+            self.shared.remove(&place);
+        }
     }
 }
 

@@ -75,8 +75,10 @@ pub(super) fn selects(expression: &str, driver: &str, device: &Device) -> Result
     let program = (*compiled).as_ref().map_err(|error| format!("CEL compile error: {error}"))?;
     let attributes =
         device.attributes.iter().filter_map(|(name, value)| Some((name.as_str(), attribute(value)?)));
-    let amounts =
-        device.capacity.iter().filter_map(|(name, text)| Some((name.as_str(), Value::quantity(text)?)));
+    let amounts = device
+        .capacity
+        .iter()
+        .filter_map(|(name, capacity)| Some((name.as_str(), Value::quantity(&capacity.value.text)?)));
     let mut table = Table::default();
     table.insert(Value::borrowed("driver"), Value::borrowed(driver));
     table.insert(Value::borrowed("attributes"), by_domain(driver, attributes));

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::objects::{Nodes, Slice, TaintRule};
+use super::slice::{Nodes, Slice};
+use super::taint::TaintRule;
 use crate::cluster::{Node, Symbol};
 
 /// Driver and name of a pool.
