@@ -1,10 +1,13 @@
 //! A small API server in memory, for tests of whole controllers: objects of any resource, with watches whose events can be
-//! kept back, so that caches are behind as long as a test wants.
+//! kept back, so that caches are behind as long as a test wants. Each [`Process`] is served on its own and has its own
+//! faults ([`faults`]).
 //!
 //! Absent: validation, defaults, selectors, admission. Strategic patches are merged as plain ones, but for owner
 //! references and lists of primitives.
 
-use std::collections::{BTreeMap, BTreeSet};
+pub mod faults;
+
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,9 +31,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{Context, Identities};
+use faults::Faults;
 
 /// `group/version/plural`, namespace, name.
-type Place = (String, String, String);
+pub type Place = (String, String, String);
+/// Looks at each write, with the objects after it, and says what is wrong with it.
+pub type Guard = Box<dyn Fn(&BTreeMap<Place, Value>, &Place, &Value, &str) -> Option<String> + Send>;
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 #[derive(Default)]
@@ -39,12 +45,13 @@ struct State {
     version: u64,
     /// Version, collection, line.
     history: Vec<(u64, String, String)>,
-    paused: BTreeSet<String>,
     requests: Vec<String>,
-    /// Methods and plurals of writes whose answers are lost.
-    lost: Vec<(Method, String)>,
     /// What discovery names; everything else is served all the same.
     named: Vec<ResourceRef>,
+    guard: Option<Guard>,
+    wrong: Vec<String>,
+    /// Whether pods that are deleted stay until their node lets them go.
+    graceful: bool,
 }
 
 /// Ends with its last clone.
@@ -52,33 +59,39 @@ struct State {
 pub struct Cluster {
     state: Arc<Mutex<State>>,
     changes: watch::Sender<u64>,
+    process: Process,
+}
+
+/// An address of the cluster, for one process. Nobody is served there any more when its last clone is dropped.
+#[derive(Clone)]
+pub struct Process {
     address: String,
+    pub faults: Faults,
     _end: Arc<DropGuard>,
 }
 
-impl Cluster {
-    pub async fn start() -> io::Result<Cluster> {
+impl Process {
+    async fn start(state: Arc<Mutex<State>>, changes: watch::Sender<u64>) -> io::Result<Process> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = format!("http://{}", listener.local_addr()?);
         let end = CancellationToken::new();
-        let cluster = Cluster {
-            state: Arc::default(),
-            changes: watch::Sender::new(0),
-            address,
-            _end: Arc::new(end.clone().drop_guard()),
-        };
-        let (state, changes) = (cluster.state.clone(), cluster.changes.clone());
+        let faults = Faults::new(changes.clone());
+        let served = faults.clone();
         let serve = async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let server = Server { state: state.clone(), changes: changes.clone() };
+                // Time may be paused, and the system's own delays are not.
+                let _ = stream.set_nodelay(true);
+                let server =
+                    Server { state: state.clone(), changes: changes.clone(), faults: served.clone() };
                 let service = service_fn(move |request| server.clone().answer(request));
                 let builder = hyper::server::conn::http1::Builder::new();
                 connections.spawn(builder.serve_connection(TokioIo::new(stream), service));
             }
         };
-        tokio::spawn(async move { end.run_until_cancelled(serve).await });
-        Ok(cluster)
+        let stop = end.clone();
+        tokio::spawn(async move { stop.run_until_cancelled(serve).await });
+        Ok(Process { address, faults, _end: Arc::new(end.drop_guard()) })
     }
 
     pub fn client(&self) -> client::Result<Client> {
@@ -92,6 +105,27 @@ impl Cluster {
         let gates = Arc::new(FeatureGates::default());
         Ok(Context::new(Informers::new(client), identities, gates, shutdown))
     }
+}
+
+impl Cluster {
+    pub async fn start() -> io::Result<Cluster> {
+        let (state, changes) = (Arc::default(), watch::Sender::new(0));
+        let process = Process::start(Arc::clone(&state), changes.clone()).await?;
+        Ok(Cluster { state, changes, process })
+    }
+
+    /// Serves another process, with faults of its own.
+    pub async fn process(&self) -> io::Result<Process> {
+        Process::start(self.state.clone(), self.changes.clone()).await
+    }
+
+    pub fn client(&self) -> client::Result<Client> {
+        self.process.client()
+    }
+
+    pub fn context(&self, shutdown: CancellationToken) -> client::Result<Context> {
+        self.process.context(shutdown)
+    }
 
     /// Has discovery name a resource.
     pub fn name<V: View>(&self) {
@@ -100,17 +134,55 @@ impl Cluster {
 
     /// Keeps back what watches of these resources would bring.
     pub fn pause(&self, plural: &str) {
-        self.state.lock().paused.insert(plural.to_owned());
+        self.process.faults.delay(plural, self.version());
     }
 
     pub fn resume(&self, plural: &str) {
-        self.state.lock().paused.remove(plural);
-        self.changes.send_modify(|_| {});
+        self.process.faults.resume(plural);
     }
 
     /// Does the next such request, and closes the connection in place of an answer.
     pub fn lose_answer(&self, method: Method, plural: &str) {
-        self.state.lock().lost.push((method, plural.to_owned()));
+        self.process.faults.lose_answer(method, plural);
+    }
+
+    pub fn version(&self) -> u64 {
+        self.state.lock().version
+    }
+
+    /// The versions of the changes of a resource after one.
+    pub fn versions_after(&self, plural: &str, version: u64) -> Vec<u64> {
+        let state = self.state.lock();
+        let after = state.history.iter().filter(|(at, of, _)| *at > version && last(of) == plural);
+        after.map(|(at, ..)| *at).collect()
+    }
+
+    /// Has each write looked at.
+    pub fn guard(&self, guard: Guard) {
+        self.state.lock().guard = Some(guard);
+    }
+
+    /// What the guard found.
+    pub fn wrong(&self) -> Vec<String> {
+        self.state.lock().wrong.clone()
+    }
+
+    /// Has pods that are deleted stay until [`Cluster::remove`].
+    pub fn delete_gracefully(&self) {
+        self.state.lock().graceful = true;
+    }
+
+    /// Creates an object of a collection (`group/version/plural`) as some other client would.
+    pub fn put(&self, collection: &str, namespace: &str, object: Value) {
+        let mut state = self.state.lock();
+        let created = create(&mut state, collection.to_owned(), namespace.to_owned(), object);
+        assert!(created.is_ok(), "there is one of this name in {collection}");
+        self.changes.send_replace(state.version);
+    }
+
+    /// Lets go of a deleted object, which stays for the sake of its finalizers.
+    pub fn remove(&self, plural: &str, name: &str) {
+        self.change(plural, name, |object| object["metadata"]["deletionGracePeriodSeconds"] = 0.into());
     }
 
     /// Method and path of each request so far.
@@ -138,7 +210,7 @@ impl Cluster {
             return;
         };
         change(&mut object);
-        state.put(place, object, "MODIFIED");
+        state.update(place, object);
         self.changes.send_replace(state.version);
     }
 
@@ -184,13 +256,27 @@ impl State {
         object["metadata"]["resourceVersion"] = self.version.to_string().into();
         let line = format!("{}\n", json!({"type": kind, "object": object}));
         self.history.push((self.version, place.0.clone(), line));
-        let gone = kind == "DELETED";
-        if gone {
-            drop(self.objects.remove(&place))
-        } else {
-            drop(self.objects.insert(place, object.clone()))
+        match kind {
+            "DELETED" => drop(self.objects.remove(&place)),
+            _ => drop(self.objects.insert(place.clone(), object.clone())),
         }
+        let found = self.guard.as_ref().and_then(|guard| guard(&self.objects, &place, &object, kind));
+        self.wrong.extend(found);
         object
+    }
+
+    /// Changes an object, which goes when it was deleted and nothing keeps it.
+    fn update(&mut self, place: Place, object: Value) -> Value {
+        let meta = &object["metadata"];
+        let is_free = meta["finalizers"].as_array().is_none_or(Vec::is_empty);
+        let is_gone = !meta["deletionTimestamp"].is_null() && is_free && !self.runs(&place, &object);
+        self.put(place, object, if is_gone { "DELETED" } else { "MODIFIED" })
+    }
+
+    /// Whether an object is a pod that its node has not let go of.
+    fn runs(&self, place: &Place, object: &Value) -> bool {
+        let released = object["metadata"]["deletionGracePeriodSeconds"] == 0;
+        self.graceful && last(&place.0) == "pods" && !released
     }
 }
 
@@ -198,6 +284,7 @@ impl State {
 struct Server {
     state: Arc<Mutex<State>>,
     changes: watch::Sender<u64>,
+    faults: Faults,
 }
 
 /// What a path names.
@@ -257,6 +344,9 @@ impl Server {
         let body: Value = serde_json::from_slice(&body).unwrap_or_default();
         let path = parts.uri.path().to_owned();
         let query = parts.uri.query().unwrap_or_default().to_owned();
+        if self.faults.is_dead() {
+            return Err(io::Error::other("the process is dead"));
+        }
         self.state.lock().requests.push(format!("{} {path}", parts.method));
         if let "/api" | "/apis" = path.as_str() {
             return Ok(whole(200, &discovery(&self.state.lock().named, path == "/api")));
@@ -265,12 +355,7 @@ impl Server {
         if query.contains("watch=") {
             return Ok(self.watch(&target, &query));
         }
-        let lost = {
-            let mut state = self.state.lock();
-            let plural = last(&target.collection);
-            let place = state.lost.iter().position(|(method, of)| *method == parts.method && of == plural);
-            place.map(|place| state.lost.swap_remove(place)).is_some()
-        };
+        let lost = self.faults.loses(&parts.method, last(&target.collection));
         let answer = self.act(&parts.method, target, body);
         self.changes.send_replace(self.state.lock().version);
         if lost {
@@ -285,23 +370,36 @@ impl Server {
     fn watch(&self, target: &Target, query: &str) -> Response<Body> {
         let version = query.split('&').find_map(|pair| pair.strip_prefix("resourceVersion="));
         let from: u64 = version.and_then(|version| version.parse().ok()).unwrap_or(0);
+        let plural = last(&target.collection).to_owned();
+        if self.faults.takes_expiry(&plural) {
+            let line = json!({"type": "ERROR", "object": {"kind": "Status", "status": "Failure", "reason": "Expired", "code": 410}});
+            let frame = Ok(Frame::data(Bytes::from(format!("{line}\n"))));
+            return Response::new(BodyExt::boxed_unsync(StreamBody::new(futures::stream::iter([frame]))));
+        }
+        let epoch = self.faults.epoch(&plural);
         let start = (self.clone(), self.changes.subscribe(), target.collection.clone(), from);
-        let events = futures::stream::unfold(start, |(server, mut changes, collection, from)| async move {
-            loop {
-                changes.borrow_and_update();
-                let (lines, version) = {
-                    let state = server.state.lock();
-                    let paused = state.paused.contains(last(&collection));
-                    let new =
-                        state.history.iter().filter(|(at, of, _)| !paused && *at > from && *of == collection);
-                    let lines: String = new.map(|(.., line)| line.as_str()).collect();
-                    (lines, state.version)
-                };
-                if !lines.is_empty() {
-                    let frame = Ok(Frame::data(Bytes::from(lines)));
-                    return Some((frame, (server, changes, collection, version)));
+        let events = futures::stream::unfold(start, move |(server, mut changes, collection, from)| {
+            let plural = plural.clone();
+            async move {
+                loop {
+                    changes.borrow_and_update();
+                    if server.faults.is_dead() || server.faults.epoch(&plural) != epoch {
+                        return None;
+                    }
+                    let (lines, to) = {
+                        let state = server.state.lock();
+                        let to = server.faults.limit(&plural).min(state.version);
+                        let is_new = |at: u64, of: &str| at > from && at <= to && *of == collection;
+                        let new = state.history.iter().filter(|(at, of, _)| is_new(*at, of));
+                        let times = server.faults.times(&plural);
+                        (new.map(|(.., line)| line.repeat(times)).collect::<String>(), to)
+                    };
+                    if !lines.is_empty() {
+                        let frame = Ok(Frame::data(Bytes::from(lines)));
+                        return Some((frame, (server, changes, collection, to)));
+                    }
+                    changes.changed().await.ok()?;
                 }
-                changes.changed().await.ok()?;
             }
         });
         Response::new(BodyExt::boxed_unsync(StreamBody::new(events.boxed())))
@@ -342,16 +440,15 @@ impl Server {
                 if new == current {
                     return Ok(current);
                 }
-                let finalizers = meta(&new, "finalizers").as_array().map_or(0, Vec::len);
-                let gone = finalizers == 0 && !meta(&new, "deletionTimestamp").is_null();
-                Ok(state.put(place, new, if gone { "DELETED" } else { "MODIFIED" }))
+                Ok(state.update(place, new))
             }
             Method::DELETE => {
                 let wanted = &body["preconditions"];
                 if differs("uid", &wanted["uid"]) || differs("resourceVersion", &wanted["resourceVersion"]) {
                     return Err((409, "Conflict"));
                 }
-                if meta(&current, "finalizers").as_array().is_none_or(Vec::is_empty) {
+                let is_free = meta(&current, "finalizers").as_array().is_none_or(Vec::is_empty);
+                if is_free && !state.runs(&place, &current) {
                     let uid = meta(&current, "uid");
                     state.put(place, current, "DELETED");
                     return Ok(json!({"kind": "Status", "status": "Success", "details": {"uid": uid}}));

@@ -2,8 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod devices;
+mod histories;
+mod nodes;
 mod quotas;
 mod storage;
+mod worlds;
 
 use std::sync::Arc;
 

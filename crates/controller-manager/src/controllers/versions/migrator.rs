@@ -285,8 +285,8 @@ impl Controller {
                 status.resource_version = list.resource_version;
             } else {
                 status.fail(&format!(
-                    "resource \"{}, Resource={resource}\" does not support discovery operations: [{}]",
-                    served.resource.api_version(),
+                    "resource \"{group}/{}, Resource={resource}\" does not support discovery operations: [{}]",
+                    served.resource.version,
                     VERBS.join(" "),
                 ));
             }
