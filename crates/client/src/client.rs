@@ -15,8 +15,8 @@ use crate::figures;
 use crate::limits::Pace;
 use crate::transport::Transport;
 use crate::{
-    Api, Body, Config, DeleteOptions, Error, Journal, List, ListOptions, Material, Patch, ResourceRef,
-    Result, View, Watch, WatchOptions,
+    Api, Body, Config, DeleteOptions, Error, Journal, LeaderHealth, List, ListOptions, Material, Patch,
+    ResourceRef, Result, View, Watch, WatchOptions,
 };
 
 /// How often a request is tried that the server asked to send later.
@@ -134,6 +134,13 @@ impl Client {
         let config = Config { timeout, rate: None, ..self.inner.config.clone() };
         let (transport, requests) = (self.inner.transport.clone(), self.inner.requests.clone());
         Client::over(config, transport, requests, Turn::AtOnce)
+    }
+
+    /// This client, which writes only as long as the lease is ours: nothing that was begun before comes after another leads.
+    pub fn while_leading(&self, lead: LeaderHealth) -> Client {
+        let config = Config { while_leading: Some(lead), ..self.inner.config.clone() };
+        let (transport, requests) = (self.inner.transport.clone(), self.inner.requests.clone());
+        Client::over(config, transport, requests, Turn::Bounded)
     }
 
     /// Ends all connections, with the requests and watches under way on them: for who has seen that the server does
@@ -318,6 +325,10 @@ impl Client {
             Turn::Bounded if bounded => self.inner.transport.under_way.enter().await,
             _ => None,
         };
+        let lead = self.inner.config.while_leading.as_ref();
+        if !request.safe() && lead.is_some_and(|lead| !lead.leads()) {
+            return Err((Error::NotLeading, false));
+        }
         let started = Instant::now();
         let answer = tokio::time::timeout(timeout, self.inner.transport.send(built)).await;
         let code = match &answer {

@@ -9,7 +9,7 @@ use base64::Engine;
 use serde::Deserialize;
 use tokio::sync::Notify;
 
-use crate::{Error, Rate, Result};
+use crate::{Error, LeaderHealth, Rate, Result};
 
 /// Bytes given inline, or in a file that is read again when it changes.
 #[derive(Clone)]
@@ -108,6 +108,8 @@ pub struct Config {
     pub timeout: Duration,
     /// No limit where not given.
     pub rate: Option<Rate>,
+    /// Writes are sent only as long as this leads; always where not given.
+    pub while_leading: Option<LeaderHealth>,
 }
 
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -133,6 +135,7 @@ impl Config {
             namespace: "default".into(),
             timeout: Duration::from_secs(60),
             rate: None,
+            while_leading: None,
         })
     }
 

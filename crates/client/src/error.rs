@@ -37,6 +37,9 @@ pub enum Error {
     Tls(#[from] rustls::Error),
     #[error("invalid request: {0}")]
     Http(#[from] http::Error),
+    /// A write of a leader whose lease has run out was not sent.
+    #[error("leaderelection lost")]
+    NotLeading,
     /// The owner of the operation asked it to stop.
     #[error("shutting down")]
     Shutdown,

@@ -78,8 +78,9 @@ pub struct LeaderHealth(Arc<Renewals>);
 
 struct Renewals {
     lease: String,
-    tolerated: Duration,
-    /// Last renewal while we lead.
+    /// How long the lease is ours after a renewal.
+    lasts: Duration,
+    /// When the last renewal was sent, while we lead.
     last: Mutex<Option<Instant>>,
 }
 
@@ -87,16 +88,28 @@ impl LeaderHealth {
     /// Fails when the lease was to be lost long ago, and this process goes on as if it led.
     pub fn check(&self) -> Result<(), String> {
         match *self.0.last.lock() {
-            Some(last) if last.elapsed() > self.0.tolerated => {
+            Some(last) if last.elapsed() > self.0.lasts + TOLERATED => {
                 Err(format!("failed election to renew leadership on lease {}", self.0.lease))
             }
             _ => Ok(()),
         }
     }
 
-    fn leads(&self, whether: bool) {
-        figures::leads(&self.0.lease, whether);
-        *self.0.last.lock() = whether.then(Instant::now);
+    /// Whether no other can lead yet. A process that was stopped for a while finds out here, before its next renewal fails.
+    pub fn leads(&self) -> bool {
+        self.0.last.lock().is_some_and(|last| last.elapsed() < self.0.lasts)
+    }
+
+    /// Notes a renewal that was sent at this time, or that we do not lead.
+    fn renewed(&self, sent: Option<Instant>) {
+        figures::leads(&self.0.lease, sent.is_some());
+        *self.0.last.lock() = sent;
+    }
+}
+
+impl std::fmt::Debug for LeaderHealth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("LeaderHealth").field(&self.0.lease).finish()
     }
 }
 
@@ -112,10 +125,10 @@ impl LeaderElector {
     pub fn new(client: Client, election: Election) -> LeaderElector {
         let health = LeaderHealth(Arc::new(Renewals {
             lease: election.name.clone(),
-            tolerated: election.lease_duration + TOLERATED,
+            lasts: election.lease_duration,
             last: Mutex::default(),
         }));
-        health.leads(false);
+        health.renewed(None);
         // A renewal must not wait behind the work of what is led, nor for an answer as long as all tries may take.
         let client = client.for_heartbeats(election.renew_deadline / 2);
         LeaderElector { client, election, events: None, observed: None, health }
@@ -159,7 +172,7 @@ impl LeaderElector {
         };
         stop.cancel();
         if outcome == Outcome::Lost {
-            self.health.leads(false);
+            self.health.renewed(None);
         }
         if outcome == Outcome::Shutdown {
             if !finished {
@@ -174,7 +187,7 @@ impl LeaderElector {
             {
                 tracing::error!(lease = %self.lease_name(), %error, "failed to release lock");
             }
-            self.health.leads(false);
+            self.health.renewed(None);
         } else {
             self.report("stopped leading");
             tracing::error!(lease = %self.lease_name(), "failed to renew lease: the context deadline exceeded");
@@ -214,7 +227,7 @@ impl LeaderElector {
         }
     }
 
-    /// Renews until that fails for as long as the deadline.
+    /// Renews until that fails for as long as the deadline, or another leads.
     async fn renew(&mut self) {
         loop {
             tokio::time::sleep(self.election.retry_period).await;
@@ -222,6 +235,7 @@ impl LeaderElector {
             loop {
                 match tokio::time::timeout_at(deadline, self.attempt()).await {
                     Ok(Ok(true)) => break,
+                    Ok(Ok(false)) if !self.leads() => return,
                     Ok(Ok(false)) => {}
                     Ok(Err(error)) => {
                         tracing::error!(lease = %self.lease_name(), %error, "failed to update lock");
@@ -238,13 +252,13 @@ impl LeaderElector {
 
     /// Takes or renews the lease; false where another holds it.
     async fn attempt(&mut self) -> Result<bool> {
-        let now = MicroTime(jiff::Timestamp::now());
+        let (now, sent) = (MicroTime(jiff::Timestamp::now()), Instant::now());
         // While we lead nobody else writes the lease, so that the last answer is usually current.
         if let Some(observed) = self.observed.as_ref().filter(|_| self.leads()) {
             let lease = self.claim(&observed.lease, now.clone());
             match self.update(&lease).await {
                 Ok(lease) => {
-                    self.observe(lease);
+                    self.observe(lease, sent);
                     return Ok(true);
                 }
                 Err(error) if error.is_conflict() || error.is_not_found() => {}
@@ -266,7 +280,7 @@ impl LeaderElector {
                 let lease = self.claim(&empty, now);
                 match self.client.create::<Lease>(namespace, &lease).await {
                     Ok(lease) => {
-                        self.observe(lease);
+                        self.observe(lease, sent);
                         return Ok(true);
                     }
                     Err(error) if error.is_already_exists() => return Ok(false),
@@ -276,7 +290,7 @@ impl LeaderElector {
             Err(error) => return Err(error),
         };
         if self.observed.as_ref().is_none_or(|observed| observed.lease.spec != current.spec) {
-            self.observe(current.clone());
+            self.observe(current.clone(), sent);
         }
         if holder(&current).is_some_and(|holder| *holder != self.election.identity) {
             let duration = current.spec.as_ref().and_then(|spec| spec.lease_duration_seconds).unwrap_or(0);
@@ -287,7 +301,7 @@ impl LeaderElector {
         }
         match self.update(&self.claim(&current, now)).await {
             Ok(lease) => {
-                self.observe(lease);
+                self.observe(lease, sent);
                 Ok(true)
             }
             Err(error) if error.is_conflict() => Ok(false),
@@ -299,10 +313,10 @@ impl LeaderElector {
         self.client.update(Some(&self.election.namespace), &self.election.name, lease).await
     }
 
-    fn observe(&mut self, lease: Lease) {
+    fn observe(&mut self, lease: Lease, sent: Instant) {
         self.observed = Some(Observed { lease, at: Instant::now() });
         if self.leads() {
-            self.health.leads(true);
+            self.health.renewed(Some(sent));
         }
     }
 

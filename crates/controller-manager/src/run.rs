@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ::controllers::{Context, Identities};
-use client::{Client, Config, Election, EventRecorder, Informers, LeaderElector, Outcome};
+use client::{Client, Config, Election, EventRecorder, Informers, LeaderElector, LeaderHealth, Outcome};
 use daemon::features::FeatureGates;
 use daemon::health::Checks;
 use tokio::sync::oneshot;
@@ -58,7 +58,10 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Er
     let serving = serve::start(&options, &root, healthz.clone(), stop.clone()).await?;
     tracing::info!(version = daemon::version::GIT_VERSION, "Starting");
     let outcome = if options.leader_elect {
-        let work = |stop| controllers(&options, &root, &selection.run, gates, &healthz, stop);
+        let work = async |stop, health| {
+            let root = root.while_leading(health);
+            controllers(&options, &root, &selection.run, gates, &healthz, stop).await
+        };
         lead(&options, config, &healthz, shutdown, work).await
     } else {
         controllers(&options, &root, &selection.run, gates, &healthz, shutdown).await
@@ -70,34 +73,31 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Er
 
 /// Runs `work` while this process leads. The lease is kept by a thread with a runtime and connections of its own: however
 /// much the controllers have to do, it is renewed in time.
-async fn lead<Leading>(
+async fn lead(
     options: &Options,
     config: Config,
     healthz: &Checks,
     shutdown: CancellationToken,
-    work: impl FnOnce(CancellationToken) -> Leading,
-) -> Result<(), Error>
-where
-    Leading: Future<Output = Result<(), Error>>,
-{
+    work: impl AsyncFnOnce(CancellationToken, LeaderHealth) -> Result<(), Error>,
+) -> Result<(), Error> {
     let mut election =
         Election::new(&options.leader_elect_resource_namespace, &options.leader_elect_resource_name);
     election.lease_duration = *options.leader_elect_lease_duration;
     election.renew_deadline = *options.leader_elect_renew_deadline;
     election.retry_period = *options.leader_elect_retry_period;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Lease)?;
-    let (leads, led) = oneshot::channel::<CancellationToken>();
+    let (leads, led) = oneshot::channel::<(CancellationToken, LeaderHealth)>();
     let (ended, end) = oneshot::channel::<()>();
     let healthz = healthz.clone();
     let elect = async move {
         let client = Client::new(config)?;
         let events = EventRecorder::new(client.clone(), "kube-controller-manager", "");
         let elector = LeaderElector::new(client, election).with_events(events);
-        let health = elector.health();
+        let (health, own) = (elector.health(), elector.health());
         healthz.add("leaderElection", move || health.check());
         let lead = |stop| async {
             // Either fails when the other side is gone, which ends the lead as well.
-            if leads.send(stop).is_ok() {
+            if leads.send((stop, own)).is_ok() {
                 let _ = end.await;
             }
         };
@@ -111,9 +111,9 @@ where
     let mut result = Ok(());
     let outcome = tokio::select! {
         outcome = &mut lease => outcome,
-        Ok(stop) = led => {
+        Ok((stop, health)) = led => {
             let worked = async {
-                result = work(stop).await;
+                result = work(stop, health).await;
                 let _ = ended.send(());
                 std::future::pending::<()>().await;
             };

@@ -44,12 +44,19 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     let client = connect(kubeconfig, &options.master, "scheduler", rate)?;
     let host = host_name();
 
+    let election = &configuration.leader_election;
+    let elector = match election.leader_elect {
+        true => {
+            let lease_client = connect(kubeconfig, &options.master, "leader-election", None)?;
+            Some(elector(election, lease_client, &client))
+        }
+        false => None,
+    };
+    let own = elector.as_ref().map_or_else(|| client.clone(), |it| client.while_leading(it.health()));
     let informers = Informers::new(client.clone());
-    let scheduler =
-        Scheduler::new(client.clone(), &informers, profiles, configuration.backoff(), &host, &gates);
+    let scheduler = Scheduler::new(own, &informers, profiles, configuration.backoff(), &host, &gates);
     metrics::register(&scheduler);
 
-    let election = &configuration.leader_election;
     set_flag_values(&options, election);
     let healthz = Checks::default();
     if !election.leader_elect {
@@ -63,15 +70,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         serve(&options, &client, &own, &tasks, &shutdown, &stop_port).await?;
     }
 
-    let result = if election.leader_elect {
-        let mut own = Election::new(&election.resource_namespace, &election.resource_name);
-        own.lease_duration = *election.lease_duration;
-        own.renew_deadline = *election.renew_deadline;
-        own.retry_period = *election.retry_period;
-        own.release_on_shutdown = true;
-        let lease_client = connect(kubeconfig, &options.master, "leader-election", None)?;
-        let events = EventRecorder::new(client.clone(), "default-scheduler", "");
-        let elector = LeaderElector::new(lease_client, own).with_events(events);
+    let result = if let Some(elector) = elector {
         let health = elector.health();
         healthz.add("leaderElection", move || health.check());
         let leading = scheduler.clone();
@@ -89,6 +88,19 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     tasks.close();
     tasks.wait().await;
     result
+}
+
+fn elector(settings: &LeaderElection, lease_client: Client, events: &Client) -> LeaderElector {
+    let mut own = Election::new(&settings.resource_namespace, &settings.resource_name);
+    own.lease_duration = *settings.lease_duration;
+    own.renew_deadline = *settings.renew_deadline;
+    own.retry_period = *settings.retry_period;
+    own.release_on_shutdown = true;
+    LeaderElector::new(lease_client, own).with_events(EventRecorder::new(
+        events.clone(),
+        "default-scheduler",
+        "",
+    ))
 }
 
 fn connect(kubeconfig: &str, master: &str, part: &str, rate: Option<Rate>) -> anyhow::Result<Client> {

@@ -2,12 +2,13 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use client::{Client, Config, Election, Informers, LeaderElector, ListOptions, Outcome, Request};
-use http_body_util::Full;
+use client::{Client, Config, Election, Error, Informers, LeaderElector, ListOptions, Outcome, Request};
+use http::Method;
+use http_body_util::{BodyExt as _, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -121,4 +122,85 @@ async fn a_lead_is_not_lost_behind_requests_without_an_answer() {
     let leads = elector.run(CancellationToken::new(), |_| async {});
     let outcome = tokio::time::timeout(Duration::from_secs(10), leads).await;
     assert_eq!(outcome.expect("it leads"), Outcome::Shutdown);
+}
+
+/// What is sent comes back.
+#[derive(Clone, Default)]
+struct Echo {
+    /// Of all but leases.
+    writes: Arc<AtomicUsize>,
+    /// Another has the lease.
+    taken: Arc<AtomicBool>,
+}
+
+impl Echo {
+    async fn client(&self) -> Client {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let echo = self.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let echo = echo.clone();
+                let service = service_fn(move |request| echo.clone().answer(request));
+                let server = hyper::server::conn::http1::Builder::new();
+                tokio::spawn(server.serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        Client::new(Config::new(&address.to_string()).unwrap()).unwrap()
+    }
+
+    async fn answer(
+        self,
+        request: http::Request<hyper::body::Incoming>,
+    ) -> Result<http::Response<Full<Bytes>>, Infallible> {
+        let is_lease = request.uri().path().contains("/leases/");
+        let taken = is_lease && self.taken.load(Ordering::Relaxed);
+        let (code, body): (u16, Bytes) = match *request.method() {
+            Method::GET if taken => {
+                (200, r#"{"spec":{"holderIdentity":"other","leaseDurationSeconds":15}}"#.into())
+            }
+            Method::GET => (200, "{}".into()),
+            _ if taken => (409, r#"{"kind":"Status","reason":"Conflict","code":409}"#.into()),
+            _ => {
+                self.writes.fetch_add(usize::from(!is_lease), Ordering::Relaxed);
+                (200, request.into_body().collect().await.unwrap().to_bytes())
+            }
+        };
+        Ok(http::Response::builder().status(code).body(Full::new(body)).unwrap())
+    }
+}
+
+#[tokio::test]
+async fn a_leader_that_sees_another_lead_ends_at_once() {
+    let echo = Echo::default();
+    let mut election = Election::new("ns", "lead");
+    election.retry_period = Duration::from_millis(20);
+    let elector = LeaderElector::new(echo.client().await, election);
+    let leads = elector.run(CancellationToken::new(), |_| {
+        echo.taken.store(true, Ordering::Relaxed);
+        std::future::pending()
+    });
+    let outcome = tokio::time::timeout(Duration::from_secs(5), leads).await;
+    assert_eq!(outcome.expect("well before it gives up renewing"), Outcome::Lost);
+}
+
+#[tokio::test]
+async fn a_leader_that_was_stopped_writes_nothing_after_its_lease() {
+    let echo = Echo::default();
+    let client = echo.client().await;
+    let mut election = Election::new("ns", "lead");
+    election.lease_duration = Duration::from_millis(300);
+    let elector = LeaderElector::new(client.clone(), election);
+    let leading = client.while_leading(elector.health());
+    let post = || Request::new(Method::POST, "/things");
+    assert!(matches!(leading.bytes(post()).await, Err(Error::NotLeading)), "it does not lead yet");
+    let lead = |_| async {
+        leading.bytes(post()).await.unwrap();
+        // As after SIGSTOP: nothing of this process has run meanwhile, the elector neither.
+        std::thread::sleep(Duration::from_millis(400));
+        assert!(matches!(leading.bytes(post()).await, Err(Error::NotLeading)));
+        leading.bytes(Request::get("/things")).await.unwrap();
+    };
+    elector.run(CancellationToken::new(), lead).await;
+    assert_eq!(echo.writes.load(Ordering::Relaxed), 1);
 }
