@@ -1,5 +1,7 @@
 //! Expressions of admission: what they may refer to, how policies' expressions are compiled, and what their variables stand for.
 
+mod typed;
+
 use std::sync::{Arc, OnceLock};
 
 use crate::decl::{DeclField, DeclKind, DeclObject, DeclType};
@@ -9,6 +11,8 @@ use crate::library::authorizer::Resource;
 use crate::program::{Activation, Program, compile};
 use crate::types::Type;
 use crate::value::Value;
+
+pub use typed::{Parameters, TypeCheck};
 
 /// What expressions may refer to beside the objects, the request and its namespace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

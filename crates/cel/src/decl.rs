@@ -37,6 +37,8 @@ pub enum DeclKind {
     Timestamp {
         date: bool,
     },
+    /// An amount of a resource.
+    Quantity,
     List {
         element: Arc<DeclType>,
         semantics: ListSemantics,
@@ -135,6 +137,7 @@ impl DeclType {
             DeclKind::Bytes => Type::Bytes,
             DeclKind::Duration => Type::Duration,
             DeclKind::Timestamp { .. } => Type::Timestamp,
+            DeclKind::Quantity => Type::object("kubernetes.Quantity"),
             DeclKind::List { element, .. } => Type::list(element.of()),
             DeclKind::Map(value) => Type::map(Type::String, value.of()),
             DeclKind::Object(object) => Type::Object(object.name.clone()),

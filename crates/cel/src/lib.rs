@@ -14,6 +14,7 @@ mod check;
 mod cost;
 mod decl;
 mod depth;
+pub mod devices;
 mod environment;
 mod error;
 mod escape;
@@ -41,7 +42,7 @@ pub use library::authorizer::{Answer, Answers, Check};
 pub use program::{
     Activation, BUDGET, Evaluated, MATCH_CONDITIONS_BUDGET, MAX_MESSAGE, PER_CALL_LIMIT, Program, compile,
 };
-pub use schema::declare;
+pub use schema::{declare, declare_published};
 pub use source::{Issue, Issues, Place};
 pub use types::Type;
 pub use value::Value;

@@ -11,6 +11,7 @@ use crate::library::authorizer::Answers;
 use crate::parse;
 use crate::plan::{self, Node};
 use crate::run::Run;
+use crate::source::Issues;
 use crate::types::Type;
 use crate::value::Value;
 
@@ -66,6 +67,13 @@ pub fn compile(expression: &str, environment: &Environment) -> Result<Program, C
         of,
         estimate,
     })
+}
+
+/// The type of an expression's results, without a program that would evaluate it.
+pub(crate) fn type_of(expression: &str, environment: &Environment) -> Result<Type, Issues> {
+    let (mut tree, source) = parse::parse(expression, environment.macros)?;
+    let checked = check::check(&mut tree, &source, environment)?;
+    Ok(checked.type_of(&tree).clone())
 }
 
 impl Program {

@@ -15,66 +15,120 @@ const DATE_TIME: u64 = 32;
 /// The declared type of a structural schema (an `apiextensions.k8s.io/v1` `JSONSchemaProps`), or `None` where expressions
 /// cannot see values of it. `is_resource` is set for the root of a custom resource.
 pub fn declare(schema: &Tree, is_resource: bool) -> Option<DeclType> {
-    let mut declared = declare_value(schema, is_resource)?;
-    declared.nullable = is_true(schema, "nullable");
-    Some(declared)
+    Schemas { definitions: &Tree::Null, open: Vec::new() }.declare(schema, is_resource)
 }
 
-fn declare_value(schema: &Tree, is_resource: bool) -> Option<DeclType> {
-    if is_true(schema, "x-kubernetes-int-or-string") {
-        let max = limit(schema, "maxLength").map_or(MAX_REQUEST - 2, |limit| limit.saturating_mul(4));
-        return Some(DeclType::new(DeclKind::Dyn, max, 1));
-    }
-    let is_resource = is_resource || is_true(schema, "x-kubernetes-embedded-resource");
-    match schema["type"].as_str().unwrap_or_default() {
-        "array" => declare_list(schema),
-        "object" => declare_object(schema, is_resource),
-        _ if is_resource => declare_object(schema, true),
-        "string" => Some(declare_string(schema)),
-        "boolean" => Some(DeclType::boolean()),
-        "number" => Some(DeclType::double()),
-        "integer" => Some(DeclType::int()),
-        _ => None,
+/// The declared type of a resource as a document of OpenAPI publishes it: the schema `name` of the `components.schemas`, with those
+/// that it refers to.
+pub fn declare_published(definitions: &Tree, name: &str) -> Option<DeclType> {
+    let schema = definitions.get(name)?;
+    Schemas { definitions, open: vec![name] }.declare(schema, true)
+}
+
+const REFERENCE: &str = "#/components/schemas/";
+
+/// The name of the schema that stands in place of this one. References with a description or a default are the part of an `allOf`.
+fn reference(schema: &Tree) -> Option<&str> {
+    match schema["$ref"].as_str() {
+        Some(reference) => Some(reference.strip_prefix(REFERENCE).unwrap_or(reference)),
+        None => schema["allOf"].as_array()?.iter().find_map(reference),
     }
 }
 
-fn declare_list(schema: &Tree) -> Option<DeclType> {
-    let element = declare(schema.get("items")?, false)?;
-    let max = limit(schema, "maxItems").unwrap_or((MAX_REQUEST - 2) / (element.min_size + 1));
-    let semantics = match schema["x-kubernetes-list-type"].as_str() {
-        Some("set") => ListSemantics::Set,
-        Some("map") => {
-            let keys = schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten();
-            ListSemantics::Map(keys.filter_map(Tree::as_str).map(str::to_owned).collect())
+struct Schemas<'s> {
+    definitions: &'s Tree,
+    /// The definitions that the present schema stands in: within itself one is an object without fields.
+    open: Vec<&'s str>,
+}
+
+impl<'s> Schemas<'s> {
+    fn declare(&mut self, schema: &'s Tree, is_resource: bool) -> Option<DeclType> {
+        let Some(name) = reference(schema) else { return self.declare_here(schema, is_resource) };
+        if self.open.contains(&name) {
+            return Some(DeclType::object([]));
         }
-        _ => ListSemantics::Atomic,
+        let found = self.definitions.get(name)?;
+        self.open.push(name);
+        let declared = self.declare_here(found, is_resource);
+        self.open.pop();
+        declared
+    }
+
+    fn declare_here(&mut self, schema: &'s Tree, is_resource: bool) -> Option<DeclType> {
+        let mut declared = self.declare_value(schema, is_resource)?;
+        declared.nullable = is_true(schema, "nullable");
+        Some(declared)
+    }
+
+    fn declare_value(&mut self, schema: &'s Tree, is_resource: bool) -> Option<DeclType> {
+        // Built-in types say it by their format, schemas of definitions by the extension.
+        let published = self.definitions.is_object() && schema["format"] == "int-or-string";
+        if published || is_true(schema, "x-kubernetes-int-or-string") {
+            let max = limit(schema, "maxLength").map_or(MAX_REQUEST - 2, |limit| limit.saturating_mul(4));
+            return Some(DeclType::new(DeclKind::Dyn, max, 1));
+        }
+        let is_resource = is_resource || is_true(schema, "x-kubernetes-embedded-resource");
+        match schema["type"].as_str().unwrap_or_default() {
+            "array" => self.declare_list(schema),
+            "object" => self.declare_object(schema, is_resource),
+            _ if is_resource => self.declare_object(schema, true),
+            "string" => Some(declare_string(schema)),
+            "boolean" => Some(DeclType::boolean()),
+            "number" => Some(DeclType::double()),
+            "integer" => Some(DeclType::int()),
+            _ => None,
+        }
+    }
+
+    fn declare_list(&mut self, schema: &'s Tree) -> Option<DeclType> {
+        let element = self.declare(schema.get("items")?, false)?;
+        let max = limit(schema, "maxItems").unwrap_or((MAX_REQUEST - 2) / (element.min_size + 1));
+        let semantics = match schema["x-kubernetes-list-type"].as_str() {
+            Some("set") => ListSemantics::Set,
+            Some("map") => {
+                let keys = schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten();
+                ListSemantics::Map(keys.filter_map(Tree::as_str).map(str::to_owned).collect())
+            }
+            _ => ListSemantics::Atomic,
+        };
+        Some(DeclType::new(DeclKind::List { element: Arc::new(element), semantics }, max, 2))
+    }
+
+    fn declare_object(&mut self, schema: &'s Tree, is_resource: bool) -> Option<DeclType> {
+        if let Some(values) = schema.get("additionalProperties").filter(|values| values.is_object()) {
+            let value = self.declare(values, false)?;
+            let max = limit(schema, "maxProperties").unwrap_or((MAX_REQUEST - 2) / (value.min_size + 6));
+            return Some(DeclType::new(DeclKind::Map(Arc::new(value)), max, 2));
+        }
+        let required: Vec<&str> =
+            schema["required"].as_array().into_iter().flatten().filter_map(Tree::as_str).collect();
+        let mut object = DeclObject::default();
+        let mut min_size = 2;
+        for (json, property) in
+            schema["properties"].as_object().into_iter().flat_map(|properties| properties.iter())
+        {
+            let Some(of) = self.declare(property, false) else { continue };
+            if required.contains(&json.as_str()) && property.get("default").is_none_or(Tree::is_null) {
+                min_size += json.len() as u64 + of.min_size + 4;
+            }
+            add_field(&mut object, json, of);
+        }
+        if is_resource && !has_resource_fields(&object) {
+            add_resource_fields(&mut object);
+        }
+        Some(DeclType::new(DeclKind::Object(object), 0, min_size))
+    }
+}
+
+/// Whether the schema itself has what every resource has.
+fn has_resource_fields(object: &DeclObject) -> bool {
+    let is_string = |object: &DeclObject, name: &str| {
+        object.fields.get(name).is_some_and(|field| matches!(field.of.kind, DeclKind::String))
     };
-    Some(DeclType::new(DeclKind::List { element: Arc::new(element), semantics }, max, 2))
-}
-
-fn declare_object(schema: &Tree, is_resource: bool) -> Option<DeclType> {
-    if let Some(values) = schema.get("additionalProperties").filter(|values| values.is_object()) {
-        let value = declare(values, false)?;
-        let max = limit(schema, "maxProperties").unwrap_or((MAX_REQUEST - 2) / (value.min_size + 6));
-        return Some(DeclType::new(DeclKind::Map(Arc::new(value)), max, 2));
-    }
-    let required: Vec<&str> =
-        schema["required"].as_array().into_iter().flatten().filter_map(Tree::as_str).collect();
-    let mut object = DeclObject::default();
-    let mut min_size = 2;
-    for (json, property) in
-        schema["properties"].as_object().into_iter().flat_map(|properties| properties.iter())
-    {
-        let Some(of) = declare(property, false) else { continue };
-        if required.contains(&json.as_str()) && property.get("default").is_none_or(Tree::is_null) {
-            min_size += json.len() as u64 + of.min_size + 4;
-        }
-        add_field(&mut object, json, of);
-    }
-    if is_resource {
-        add_resource_fields(&mut object);
-    }
-    Some(DeclType::new(DeclKind::Object(object), 0, min_size))
+    let metadata = object.fields.get("metadata").map(|field| &field.of.kind);
+    is_string(object, "kind")
+        && is_string(object, "apiVersion")
+        && matches!(metadata, Some(DeclKind::Object(metadata)) if ["name", "generateName"].iter().all(|name| is_string(metadata, name)))
 }
 
 fn add_field(object: &mut DeclObject, json: &str, of: DeclType) {
@@ -144,5 +198,39 @@ mod tests {
         assert_eq!(max("my__dash__map"), Some(7));
         assert_eq!(max("hidden"), None);
         assert_eq!(declared.min_size, 2 + 1 + 2 + 4);
+    }
+
+    #[test]
+    fn published_schemas_refer_to_each_other() {
+        let text = api::json!({"type": "string"});
+        let definitions = api::json!({
+            "Thing": {"type": "object", "properties": {
+                "kind": text, "apiVersion": text,
+                "metadata": {"default": {}, "allOf": [{"$ref": "#/components/schemas/Meta"}]},
+                "spec": {"$ref": "#/components/schemas/Spec"},
+            }},
+            "Meta": {"type": "object", "properties": {"name": text, "generateName": text, "uid": text}},
+            "Spec": {"type": "object", "properties": {
+                "not": {"$ref": "#/components/schemas/Spec"},
+                "either": {"$ref": "#/components/schemas/Either"},
+                "port": {"$ref": "#/components/schemas/Port"},
+                "size": {"type": "integer"},
+            }},
+            "Either": {"oneOf": [{"type": "integer"}, text]},
+            "Port": {"format": "int-or-string", "oneOf": [{"type": "integer"}, text]},
+        });
+        let declared = declare_published(&definitions, "Thing").expect("it is there");
+        let at = |path: &[&str]| {
+            path.iter()
+                .try_fold(&declared, |at, name| at.field(name).map(|field| &*field.of))
+                .map(DeclType::of)
+        };
+        assert_eq!(at(&["metadata", "uid"]), Some(crate::Type::String));
+        assert_eq!(at(&["spec", "size"]), Some(crate::Type::Int));
+        assert!(at(&["spec", "not"]).is_some());
+        assert_eq!(at(&["spec", "not", "size"]), None);
+        assert_eq!(at(&["spec", "either"]), None);
+        assert_eq!(at(&["spec", "port"]), Some(crate::Type::Dyn));
+        assert!(declare_published(&definitions, "Other").is_none());
     }
 }

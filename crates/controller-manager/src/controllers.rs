@@ -59,6 +59,7 @@ pub mod nodes {
 pub mod policy {
     //! What namespaces may use, and what may be disrupted.
 
+    pub mod admission;
     pub mod disruption;
     pub mod resourcequota;
 }

@@ -242,6 +242,8 @@ pub struct Options {
     pub concurrent_namespace_syncs: usize,
     #[arg(long, default_value_t = 5)]
     pub concurrent_ttl_after_finished_syncs: usize,
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_validating_admission_policy_status_syncs: usize,
 }
 
 /// The authorities that certificates are signed with: one for all signers, or one each.
@@ -328,7 +330,7 @@ const fn switch(name: &'static str) -> Unsupported {
 }
 
 /// Upstream's flags that are taken and change nothing here.
-pub const WITHOUT_EFFECT: [Unsupported; 36] = [
+pub const WITHOUT_EFFECT: [Unsupported; 35] = [
     switch("contention-profiling"),
     switch("profiling"),
     switch("enable-leader-migration"),
@@ -358,7 +360,6 @@ pub const WITHOUT_EFFECT: [Unsupported; 36] = [
     value("pv-recycler-pod-template-filepath-nfs"),
     value("pv-recycler-timeout-increment-hostpath"),
     value("concurrent-service-syncs"),
-    value("concurrent-validating-admission-policy-status-syncs"),
     value("log-backtrace-at"),
     value("log-dir"),
     switch("show-hidden-metrics-for-version"),

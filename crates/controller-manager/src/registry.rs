@@ -101,6 +101,7 @@ pub static CONTROLLERS: &[Entry] = &entries! {
     "token-cleaner-controller", "tokencleaner", NAMED, access::bootstrap::run_cleaner;
     "ttl-after-finished-controller", "ttl-after-finished", DEFAULT, cleanup::ttl_after_finished::run;
     "ttl-controller", "ttl", DEFAULT, nodes::ttl::run;
+    "validatingadmissionpolicy-status-controller", "", DEFAULT, policy::admission::run;
     "volumeattributesclass-protection-controller", "",
         With { gates: &["VolumeAttributesClass"], ..DEFAULT }, storage::protection::run_classes;
 };
@@ -109,7 +110,6 @@ pub static CONTROLLERS: &[Entry] = &entries! {
 static ABSENT: &[(&str, &str)] = &[
     // Its kind is alpha and off by default.
     ("resourcepoolstatusrequest-controller", ""),
-    ("validatingadmissionpolicy-status-controller", ""),
 ];
 
 /// Controllers that `--controllers` selects.

@@ -25,7 +25,7 @@ const MAY_USE: &[(&str, Option<&[&str]>)] = &[
     ("apiserver", Some(&["admission", "access", "watchcache", "registry", "store", "client", "daemon"])),
     ("scheduler", Some(&["client", "cel", "daemon"])),
     ("controllers", Some(&["client", "machinery", "daemon"])),
-    ("controller-manager", Some(&["controllers"])),
+    ("controller-manager", Some(&["controllers", "cel"])),
     ("kubelet", Some(&["client", "cri", "proto", "daemon"])),
     ("kube-proxy", Some(&["client", "packetfilter", "daemon"])),
     ("cluster-dns", Some(&["client", "daemon"])),

@@ -58,6 +58,7 @@ struct Version {
 #[serde(rename_all = "camelCase", default)]
 struct Resource {
     resource: String,
+    singular_resource: String,
     response_kind: Kind,
     scope: String,
     verbs: Vec<String>,
@@ -69,14 +70,46 @@ struct Kind {
     kind: String,
 }
 
-/// Asks for both documents, `/api` and `/apis`.
+/// A resource at one of the versions in which it is served.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Named {
+    pub group: String,
+    pub version: String,
+    pub plural: String,
+    pub singular: String,
+    pub kind: String,
+}
+
+/// Every resource at every version.
+pub async fn versions(client: &Client) -> client::Result<Vec<Named>> {
+    let mut all = Vec::new();
+    for group in ask(client).await? {
+        for version in group.versions {
+            all.extend(version.resources.into_iter().map(|resource| Named {
+                group: group.metadata.name.clone(),
+                version: version.version.clone(),
+                plural: resource.resource,
+                singular: resource.singular_resource,
+                kind: resource.response_kind.kind,
+            }));
+        }
+    }
+    Ok(all)
+}
+
+/// Asks what is served.
 pub async fn discover(client: &Client) -> client::Result<Discovery> {
+    Ok(merge(ask(client).await?))
+}
+
+/// Asks for both documents, `/api` and `/apis`.
+async fn ask(client: &Client) -> client::Result<impl Iterator<Item = Group> + use<>> {
     let (core, groups) = tokio::join!(
         client.call::<GroupList>(Request::get("/api").accept(AGGREGATED)),
         client.call::<GroupList>(Request::get("/apis").accept(AGGREGATED)),
     );
     let (core, groups) = (core?, groups?);
-    Ok(merge(core.items.into_iter().chain(groups.items)))
+    Ok(core.items.into_iter().chain(groups.items))
 }
 
 fn merge(groups: impl Iterator<Item = Group>) -> Discovery {
