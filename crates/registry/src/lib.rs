@@ -3,8 +3,7 @@
 //! # What is not checked
 //! `componentstatuses` and the reviews are answered and not kept.
 //!
-//! Gaps in the kinds that have rules: expressions in CEL of device selectors are
-//! taken as they come; of persistent volumes the names of CSI secrets, of claims updates and status, of nodes addresses
+//! Gaps in the kinds that have rules: of persistent volumes the names of CSI secrets, of claims updates and status, of nodes addresses
 //! given twice are not checked; limit ranges and quotas take names of resources that upstream refuses; errors show a list
 //! or map that is given and empty as null. With many faults in one pod their order is not always upstream's.
 

@@ -120,33 +120,43 @@ fn resources(rule: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     if all.is_empty() {
         errors.push(path.required(""));
     }
-    let known: Seen<&str> = all.iter().copied().collect();
-    let whole = |resource: &str| known.contains(resource);
+    // Only what stands before a resource is looked at, and of those without a subresource the last one: lists that were taken
+    // once are to be taken again.
+    let (mut parents, mut subs): (Seen<&str>, Seen<&str>) = Default::default();
+    let mut last_is_named = false;
     for (index, resource) in all.iter().enumerate() {
         if is_full(errors) {
             break;
         }
         if resource.is_empty() {
             errors.push(path.index(index).required(""));
+            continue;
         }
-        match resource.split_once('/') {
-            Some((parent, sub)) if sub != "*" && whole(&format!("{parent}/*")) => {
-                let detail = format!("if '{parent}/*' is present, must not specify {resource}");
-                errors.push(path.index(index).invalid(*resource, &detail));
-            }
-            Some((parent, sub)) if parent != "*" && whole(&format!("*/{sub}")) => {
-                let detail = format!("if '*/{sub}' is present, must not specify {resource}");
-                errors.push(path.index(index).invalid(*resource, &detail));
-            }
-            _ => {}
+        let Some((parent, sub)) = resource.split_once('/') else {
+            last_is_named = *resource != "*";
+            continue;
+        };
+        if parents.contains(parent) {
+            let detail = format!("if '{parent}/*' is present, must not specify {resource}");
+            errors.push(path.index(index).invalid(*resource, &detail));
+        }
+        if subs.contains(sub) {
+            let detail = format!("if '*/{sub}' is present, must not specify {resource}");
+            errors.push(path.index(index).invalid(*resource, &detail));
+        }
+        if sub == "*" {
+            parents.repeats(parent);
+        }
+        if parent == "*" {
+            subs.repeats(sub);
         }
     }
-    if whole("*/*") && all.len() > 1 {
+    if all.contains(&"*/*") && all.len() > 1 {
         errors.push(
             path.invalid(get(rule, "resources"), "if '*/*' is present, must not specify other resources"),
         );
     }
-    if whole("*") && all.iter().any(|resource| *resource != "*" && !resource.contains('/')) {
+    if all.contains(&"*") && last_is_named {
         let detail = "if '*' is present, must not specify other resources without subresources";
         errors.push(path.invalid(get(rule, "resources"), detail));
     }

@@ -37,16 +37,21 @@ pub(super) fn template(_: &Context<'_>, template: &Tree, old: Option<&Tree>, err
             errors.push(path.field(field).forbidden("cannot be set"));
         }
     }
-    devices(get(spec, "spec.devices"), &Path::new("spec.spec.devices"), errors);
+    if old.is_none() {
+        devices(get(spec, "spec.devices"), &Path::new("spec.spec.devices"), errors);
+    }
     if old.is_some_and(|old| !same(spec, get(old, "spec"))) {
         let shown = crate::internal::shown(spec, "resource.v1.ResourceClaimTemplateSpec");
         errors.push(Path::new("spec").invalid(shown, "field is immutable"));
     }
 }
 
-pub(super) fn class(_: &Context<'_>, class: &Tree, _: Option<&Tree>, errors: &mut Vec<Cause>) {
+pub(super) fn class(_: &Context<'_>, class: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
     let (spec, path) = (get(class, "spec"), Path::new("spec"));
-    selectors(spec, &path, errors);
+    // What was taken once is taken again as it was.
+    if !old.is_some_and(|old| same(get(spec, "selectors"), get(old, "spec.selectors"))) {
+        selectors(spec, &path, errors);
+    }
     each(spec, "config", MOST, &path, errors, configuration);
 }
 
@@ -174,11 +179,26 @@ fn amount(request: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
 fn selectors(tree: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     each(tree, "selectors", MOST, path, errors, |selector, at, errors| {
         let at = at.field("cel");
-        if !has(selector, "cel") {
+        if has(selector, "cel") {
+            expression(text(selector, "cel.expression"), &at.field("expression"), errors);
+        } else {
             errors.push(at.required(""));
-        } else if text(selector, "cel.expression").len() > EXPRESSION_BYTES {
-            errors.push(at.field("expression").too_long(EXPRESSION_BYTES));
         }
+    });
+}
+
+fn expression(expression: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    if expression.len() > EXPRESSION_BYTES {
+        errors.push(path.too_long(EXPRESSION_BYTES));
+        return;
+    }
+    errors.extend(match cel::devices::compile(expression, cel::NEW) {
+        Err(error @ cel::devices::Error::Program(_)) => Some(path.internal(&error.to_string())),
+        Err(error) => Some(path.invalid(expression, &error.to_string())),
+        Ok(program) if program.estimate().max > cel::devices::MAX_COST => {
+            Some(path.forbidden("too complex, exceeds cost limit"))
+        }
+        Ok(_) => None,
     });
 }
 
