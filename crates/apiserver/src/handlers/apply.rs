@@ -136,6 +136,7 @@ fn misfit(object: &Tree, kind: &str, api_version: &str, error: &str) -> Status {
         .and_then(|rest| rest.rsplit_once(" of type "))
     {
         Some((found, wanted)) if found.contains('.') => format!("cannot convert float64 to {wanted}"),
+        _ if error.starts_with("illegal base64") => format!("error decoding from json: {error}"),
         _ => error.to_owned(),
     };
     let slash = if api_version.contains('/') { "" } else { "/" };

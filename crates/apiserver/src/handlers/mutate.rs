@@ -20,7 +20,7 @@ pub fn format(call: &Call<'_>) -> Result<Format, Status> {
     let well_formed = parts.all(|parameter| {
         parameter.contains('=') || parameter.trim().is_empty() && text.matches(';').count() == 1
     });
-    match media {
+    match media.to_ascii_lowercase().as_str() {
         "" | negotiate::JSON if well_formed => Ok(Format::Json),
         negotiate::YAML if well_formed => Ok(Format::Yaml),
         negotiate::PROTOBUF if well_formed => Ok(Format::Protobuf),

@@ -1,7 +1,7 @@
 //! `patch`: JSON patch, JSON merge patch and strategic merge patch. Server-side apply is in `apply.rs`.
 
 use api::decode::Strictness;
-use api::model::{MessageRef, Resource};
+use api::model::{MessageRef, Resource, Shape, Type};
 use api::status::{Cause, Details};
 use api::tree::{CompactString, Object};
 use api::{Status, Tree};
@@ -91,7 +91,12 @@ impl Patch {
             other => other,
         };
         let kept = take_unchanged(&mut patched, old);
-        let (mut tree, found) = match writes::reordered(&patched, resource, message, checked) {
+        let mut reordered = writes::reordered(&patched, resource, message, checked);
+        if reordered.is_err() && matches!(self.kind, Kind::Strategic) {
+            fit_numbers(&mut patched, message);
+            reordered = writes::reordered(&patched, resource, message, checked);
+        }
+        let (mut tree, found) = match reordered {
             Ok(reordered) => reordered,
             Err(api::decode::Error::TooLarge) => return Err(Status::too_large_to_store()),
             Err(error) => {
@@ -169,13 +174,19 @@ impl Patch {
             "array" => "slice",
             "object" => "map",
             "number" => "int64",
-            other => other,
+            other => match other.strip_prefix("number ") {
+                Some(number) if number.contains(['.', 'e', 'E']) => "float64",
+                Some(_) => "int64",
+                None => other,
+            },
         };
-        match wanted {
-            _ if wanted.starts_with("[]") => format!("cannot restore slice from {found}"),
-            _ if wanted.starts_with("map[") => format!("cannot restore map from {found}"),
-            "string" | "bool" => format!("cannot convert {found} to {wanted}"),
-            "int32" | "int64" | "float64" => format!("unrecognized type: {wanted}"),
+        match (found, wanted) {
+            (_, wanted) if wanted.starts_with("[]") => format!("cannot restore slice from {found}"),
+            (_, wanted) if wanted.starts_with("map[") => format!("cannot restore map from {found}"),
+            ("int64", "string") | ("float64", "int32" | "int64") => {
+                format!("cannot convert {found} to {wanted}")
+            }
+            (_, "string" | "bool" | "int32" | "int64" | "float64") => format!("unrecognized type: {wanted}"),
             _ => format!("cannot restore struct from: {found}"),
         }
     }
@@ -198,6 +209,40 @@ impl Patch {
             }
         }
     }
+}
+
+/// Numbers as a conversion between Go's types leaves them, by which a strategic patch reaches its object: whole ones without their
+/// fraction, and those that are too large for their field without the upper bits.
+fn fit_numbers(object: &mut Tree, message: MessageRef<'_>) {
+    for (name, value) in object.as_object_mut().into_iter().flatten() {
+        let Some(field) = message.fields().iter().find(|field| field.json == name.as_str()) else { continue };
+        let mut values: Vec<&mut Tree> = match (field.shape, value) {
+            (Shape::One, value) => vec![value],
+            (_, Tree::Array(items)) => items.iter_mut().collect(),
+            (_, Tree::Object(entries)) => entries.iter_mut().map(|(_, value)| value).collect(),
+            _ => continue,
+        };
+        match field.ty {
+            Type::Message(index) => {
+                values.into_iter().for_each(|value| fit_numbers(value, message.at(index)));
+            }
+            Type::Int32 | Type::Int64 => values.iter_mut().for_each(|value| fit_number(value, &field.ty)),
+            _ => {}
+        }
+    }
+}
+
+fn fit_number(value: &mut Tree, ty: &Type) {
+    let Tree::Number(number) = &*value else { return };
+    let whole = number.as_i64().or_else(|| {
+        let float = number.as_f64().filter(|float| float.fract() == 0.0)?;
+        Some(float as i64)
+    });
+    let Some(whole) = whole else { return };
+    *value = match ty {
+        Type::Int32 => Tree::from(i64::from(whole as i32)),
+        _ => Tree::from(whole),
+    };
 }
 
 fn unknown_members(patch: &Tree) -> Vec<String> {

@@ -678,3 +678,47 @@ async fn unreadable_objects_are_reported() {
         assert_eq!(rig.get(&format!("{MAPS}/{name}")).await.code, 404);
     }
 }
+
+#[tokio::test]
+async fn bodies_in_odd_forms() {
+    let rig = Rig::start().await;
+    let send = async |method: Method, path: &str, media: &str, body: &str| {
+        let answer = rig.send(method, path, &[("content-type", media)], body.to_owned()).await;
+        let code = answer.status().as_u16();
+        let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+        let tree: Tree = serde_json::from_slice(&bytes).unwrap();
+        (code, tree["message"].as_str().unwrap_or_default().to_owned())
+    };
+    let made = send(Method::POST, MAPS, "application/JSON", r#"{"metadata":{"name":"a"}}"#).await;
+    assert_eq!(made.0, 201, "{}", made.1);
+    let strategic = async |body: &str| {
+        let patched =
+            send(Method::PATCH, &format!("{MAPS}/a"), "application/strategic-merge-patch+json", body).await;
+        assert_eq!(patched.0, 422, "{body}: {}", patched.1);
+        patched.1.rsplit_once("\": ").map(|(_, words)| words.to_owned()).unwrap_or_default()
+    };
+    assert_eq!(strategic(r#"{"data":{"a":1}}"#).await, "cannot convert int64 to string");
+    assert_eq!(strategic(r#"{"data":{"a":[]}}"#).await, "unrecognized type: string");
+    assert_eq!(strategic(r#"{"immutable":"x"}"#).await, "unrecognized type: bool");
+    const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
+    let labels = json!({"a": "b"});
+    let template =
+        json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let spec = json!({"selector": {"matchLabels": labels}, "template": template});
+    rig.create(DEPLOYMENTS, json!({"metadata": {"name": "a"}, "spec": spec})).await;
+    for (number, replicas) in [("1.0", 1), ("1e3", 1000), ("4294967298", 2)] {
+        let body = format!(r#"{{"spec":{{"replicas":{number}}}}}"#);
+        let (path, media) = (format!("{DEPLOYMENTS}/a"), "application/strategic-merge-patch+json");
+        let patched = send(Method::PATCH, &path, media, &body).await;
+        assert_eq!(patched.0, 200, "{number}: {}", patched.1);
+        assert_eq!(rig.get(&path).await.tree["spec"]["replicas"], replicas);
+    }
+    let path = format!("{MAPS}/a?fieldManager=x");
+    let body = r#"{"kind":"ConfigMap","apiVersion":"v1","binaryData":{"a":"!"}}"#;
+    let applied = send(Method::PATCH, &path, "application/apply-patch+yaml", body).await;
+    assert!(
+        applied.1.ends_with("error decoding from json: illegal base64 data at input byte 0"),
+        "{}",
+        applied.1
+    );
+}

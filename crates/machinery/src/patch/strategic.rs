@@ -140,8 +140,8 @@ fn merge_map(mut target: Object, patch: &Object, schema: Schema<'_>) -> Result<O
     remove_nulls(&mut target, patch, |key| !key.starts_with('$'));
     for (key, value) in patch {
         if let Some(name) = key.strip_prefix(DELETE_PRIMITIVES) {
-            let gone: Seen<&Tree> = list(value)?.iter().collect();
             if let Some(Tree::Array(items)) = target.get_mut(name) {
+                let gone: Seen<&Tree> = list(value)?.iter().collect();
                 items.retain(|item| !gone.contains(&item));
             }
             continue;
@@ -168,7 +168,9 @@ fn merge_map(mut target: Object, patch: &Object, schema: Schema<'_>) -> Result<O
                 let merged = merge_list(old.clone(), new, &member)?;
                 Tree::Array(normalize(merged, new, &old, member.key))
             }
-            (_, value) => without_directives(value)?,
+            // where there is nothing to act on
+            (_, value) if value.get(DIRECTIVE).is_some() => continue,
+            (_, value) => without_directives(value),
         };
         target.insert(key.clone(), merged);
     }
@@ -285,7 +287,7 @@ fn merge_list(mut target: Vec<Tree>, patch: &[Tree], member: &Member<'_>) -> Res
         }
     }
     if replace {
-        return changes.into_iter().map(|map| without_directives(&Tree::Object(map.clone()))).collect();
+        return Ok(changes.into_iter().map(|map| without_directives(&Tree::Object(map.clone()))).collect());
     }
     let key_of = |item| order::key(identity(item, member.key)).map(Cow::into_owned);
     if !deleted.is_empty() {
@@ -304,7 +306,7 @@ fn merge_list(mut target: Vec<Tree>, patch: &[Tree], member: &Member<'_>) -> Res
             }
             None => {
                 places.insert(key, target.len());
-                target.push(without_directives(&Tree::Object(map.clone()))?);
+                target.push(without_directives(&Tree::Object(map.clone())));
             }
         }
     }
@@ -315,27 +317,18 @@ fn missing_key(map: &Object, key: &str) -> Error {
     Error::Internal(format!("map: {} does not contain declared merge key: {key}", shown(map)))
 }
 
-/// A patch's value where the object has none: directives and nulls have nothing to act on.
-fn without_directives(value: &Tree) -> Result<Tree, Error> {
-    Ok(match value {
+/// A patch's value where the object has none: what says how to act on something takes itself away, and nulls go. Lists of keys and
+/// of elements are no such directives.
+fn without_directives(value: &Tree) -> Tree {
+    match value {
         Tree::Object(map) => {
-            let mut result = Object::new();
-            for (key, value) in map {
-                let directive = key == DIRECTIVE || key == RETAIN_KEYS;
-                if !directive
-                    && !value.is_null()
-                    && !key.starts_with(ELEMENT_ORDER)
-                    && !key.starts_with(DELETE_PRIMITIVES)
-                {
-                    result.insert(key.clone(), without_directives(value)?);
-                }
-            }
-            Tree::Object(result)
+            let kept = map.iter().filter(|(_, value)| !value.is_null() && value.get(DIRECTIVE).is_none());
+            Tree::Object(kept.map(|(key, value)| (key.clone(), without_directives(value))).collect())
         }
         Tree::Array(items) => {
             let kept = items.iter().filter(|item| item.get(DIRECTIVE).is_none());
-            Tree::Array(kept.map(without_directives).collect::<Result<_, _>>()?)
+            Tree::Array(kept.map(without_directives).collect())
         }
         other => other.clone(),
-    })
+    }
 }

@@ -260,3 +260,18 @@ fn operations_do_not_nest_without_end() {
     );
     assert!(super::json(&json!({}), &json!([{"op": "add", "path": "/a", "value": deep}])).is_ok());
 }
+
+/// Directives where there is nothing to act on.
+#[test]
+fn nothing_to_act_on() {
+    let message = api::tables::kind_message("", "v1", "ConfigMap").unwrap();
+    let check = |patch: Tree, expect: Tree| {
+        assert_eq!(strategic(&json!({"kind": "ConfigMap"}), &patch, message).unwrap(), expect, "{patch}");
+    };
+    let own = || json!({"kind": "ConfigMap"});
+    check(json!({"data": {"$patch": "delete"}}), own());
+    check(json!({"data": {"$patch": "replace", "a": "b"}}), own());
+    let kept = json!({"kind": "ConfigMap", "data": {"$retainKeys": ["a"]}});
+    check(json!({"data": {"$retainKeys": ["a"]}}), kept);
+    check(json!({"$deleteFromPrimitiveList/finalizers": "x"}), own());
+}

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use bytes::Bytes;
@@ -14,6 +15,9 @@ use serde_json::{Map, Value, json};
 
 use super::normal;
 use crate::rig::{Credentials, Rig};
+
+/// How long an effect may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A request of the table.
 #[derive(Clone, Deserialize, Serialize)]
@@ -32,6 +36,9 @@ pub struct Request {
     /// A large body: its start, what is repeated, how often, its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     fill: Option<(String, String, usize, String)>,
+    /// Sent again until the answer has this code: what was made before it takes its time to have an effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until: Option<u16>,
 }
 
 #[derive(Clone, Copy, Default, Deserialize, PartialEq, Serialize)]
@@ -109,6 +116,18 @@ impl Client {
     }
 
     pub async fn answer(&self, request: &Request) -> Value {
+        let began = Instant::now();
+        loop {
+            let answer = self.send(request).await;
+            let settled = request.until.is_none_or(|code| answer["code"] == code);
+            if settled || began.elapsed() > PATIENCE {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn send(&self, request: &Request) -> Value {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.authority.clone()).unwrap();
         let builder = rustls::ClientConfig::builder().with_root_certificates(roots);
