@@ -23,10 +23,28 @@ pub struct Manager {
 struct Entry {
     pod: Arc<Pod>,
     status: Arc<PodStatus>,
-    /// The status that was sent last, as JSON, and the resource version of the answer: later writes by others are
-    /// corrected, an older copy of the pod is not.
-    sent: Option<(Value, u64)>,
+    sent: Option<Sent>,
     finished: bool,
+}
+
+/// What was sent last.
+#[derive(Clone)]
+struct Sent {
+    status: Value,
+    answer: Option<Arc<PodStatus>>,
+    /// Resource version of the answer: later writes by others are corrected, an older copy of the pod is not.
+    version: u64,
+}
+
+impl Sent {
+    /// The newest status that the API server is known to have. The copy that a watch has brought may be older than the last
+    /// answer, and then lacks what a patch has to take back.
+    fn newest<'a>(sent: Option<&'a Sent>, remote: &'a Pod) -> Option<&'a PodStatus> {
+        match sent.filter(|sent| sent.version > version_of(remote)) {
+            Some(sent) => sent.answer.as_deref(),
+            None => remote.status.as_ref(),
+        }
+    }
 }
 
 impl Manager {
@@ -126,8 +144,8 @@ impl Manager {
         };
         let remote_uid = pods::uid(&remote);
         let wanted = to_value(&status);
-        let patch = difference(remote.status.as_ref(), &wanted);
-        let answered = sent.is_some_and(|(sent, version)| sent == wanted && version_of(&remote) <= version);
+        let patch = difference(Sent::newest(sent.as_ref(), &remote), &wanted);
+        let answered = sent.is_some_and(|sent| sent.status == wanted && version_of(&remote) <= sent.version);
         if !patch.is_empty() && !answered {
             let body = json!({"metadata": {"uid": remote_uid}, "status": patch});
             // Not with what stands in it: containers choose their termination messages.
@@ -136,7 +154,9 @@ impl Manager {
             match client.patch::<Pod>(Some(namespace), name, Some("status"), Patch::Strategic(body)).await {
                 Ok(answer) => {
                     if let Some(entry) = self.statuses.lock().get_mut(uid) {
-                        entry.sent = Some((wanted, version_of(&answer)));
+                        let version = version_of(&answer);
+                        entry.sent =
+                            Some(Sent { status: wanted, answer: answer.status.map(Arc::new), version });
                     }
                 }
                 Err(error) if error.is_not_found() => {
@@ -277,6 +297,25 @@ mod tests {
         check(&["10.0.0.1", "fd::1"], &["fd::1", "10.0.0.1"]);
         check(&["10.0.0.1"], &["10.0.0.1", "fd::1"]);
         check(&["10.0.0.1", "fd::1"], &["fd::1"]);
+    }
+
+    #[test]
+    fn what_was_sent_last_is_taken_back_though_no_watch_has_brought_it() {
+        let pod = |version: &str, conditions: Value| -> Pod {
+            let status = json!({"phase": "Running", "conditions": conditions});
+            serde_json::from_value(json!({"metadata": {"resourceVersion": version}, "status": status}))
+                .unwrap()
+        };
+        let resizing = json!([{"type": "PodResizeInProgress", "status": "True"}]);
+        let (old, answer) = (pod("9", json!([])), pod("10", resizing.clone()));
+        let wanted = json!({"phase": "Running", "conditions": []});
+        let sent = Sent { status: json!({}), version: 10, answer: answer.status.clone().map(Arc::new) };
+        let taken_back = |remote: &Pod| {
+            let patch = difference(Sent::newest(Some(&sent), remote), &wanted);
+            patch.get("conditions").is_some_and(|it| it[0]["$patch"] == "delete")
+        };
+        assert!(taken_back(&old) && taken_back(&answer) && taken_back(&pod("11", resizing)));
+        assert!(!taken_back(&pod("11", json!([]))));
     }
 
     #[test]
