@@ -1,4 +1,4 @@
-//! Has a container's image present: inspects, pulls with the pod's credentials, backs off where that fails.
+//! Has the image of a container or volume present: inspects, pulls with the pod's credentials, backs off where that fails.
 
 pub mod gc;
 pub mod policy;
@@ -51,6 +51,14 @@ pub struct Puller {
     failures: Mutex<HashMap<(String, String), String>>,
 }
 
+/// Who uses an image, which its events are about.
+#[derive(Clone, Copy, Debug)]
+pub enum User<'a> {
+    Container(&'a str),
+    /// A volume of the pod, which is nobody's in particular.
+    Volume,
+}
+
 /// A present image, and how to name it to the runtime.
 pub struct Present {
     pub spec: ImageSpec,
@@ -82,13 +90,12 @@ impl Puller {
     pub async fn ensure(
         &self,
         pod: &Pod,
-        container: &str,
+        user: User<'_>,
         image: &str,
         policy: Option<&str>,
         sandbox: &PodSandboxConfig,
     ) -> Result<Present, Error> {
-        let event =
-            |kind, reason, message: &str| self.events.container(pod, container, kind, reason, message);
+        let event = |kind, reason, message: &str| self.event(pod, user, kind, reason, message);
         let full = reference::with_tag(image).map_err(|error| {
             let message = format!("Failed to apply default image tag {image:?}: {error}");
             event(Warning, "InspectFailed", &message);
@@ -125,19 +132,25 @@ impl Puller {
                 return Err(Error::new("ErrImageNeverPull", message));
             }
         }
-        self.pull(pod, container, image, spec, sandbox).await
+        self.pull(pod, user, image, spec, sandbox).await
+    }
+
+    fn event(&self, pod: &Pod, user: User<'_>, kind: crate::events::Type, reason: &str, message: &str) {
+        match user {
+            User::Container(name) => self.events.container(pod, name, kind, reason, message),
+            User::Volume => self.events.event(pod, kind, reason, message),
+        }
     }
 
     async fn pull(
         &self,
         pod: &Pod,
-        container: &str,
+        user: User<'_>,
         image: &str,
         spec: ImageSpec,
         sandbox: &PodSandboxConfig,
     ) -> Result<Present, Error> {
-        let event =
-            |kind, reason, message: &str| self.events.container(pod, container, kind, reason, message);
+        let event = |kind, reason, message: &str| self.event(pod, user, kind, reason, message);
         let uid = pods::uid(pod);
         let key = (uid.to_owned(), spec.image.clone());
         let name = &spec.image;

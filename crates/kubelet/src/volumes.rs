@@ -8,6 +8,7 @@ pub mod atomic;
 mod certificates;
 mod container;
 mod host_path;
+pub mod image;
 pub mod mounting;
 mod payload;
 mod sub_path;
@@ -256,6 +257,10 @@ impl Manager {
             return blocking(alone, move || Ok(host_path::set_up(&source)))
                 .await
                 .unwrap_or_else(|error| Err(error.to_string()));
+        }
+        if volume.image.is_some() {
+            // The runtime mounts it, once the image is pulled for a container.
+            return Ok(());
         }
         match self.payload(pod, volume).await? {
             Some(payload) => self.write(pod, volume, payload, alone).await.map_err(|error| error.to_string()),

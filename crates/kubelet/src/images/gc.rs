@@ -88,6 +88,12 @@ async fn note(kubelet: &Kubelet, seen: &mut HashMap<String, Seen>) -> cri::Resul
         used.insert(container.image_id);
         used.extend(container.image.map(|image| image.image));
     }
+    // Volumes that are images are no containers of theirs.
+    for pod in kubelet.pods.all() {
+        let runtime = kubelet.pods.runtime_pod(crate::pods::uid(&pod));
+        let mounts = runtime.iter().flat_map(|it| &it.containers).flat_map(|it| &it.mounts);
+        used.extend(mounts.filter_map(|mount| Some(mount.image.as_ref()?.image.clone())));
+    }
     let is_used = |image: &Image| {
         used.contains(&image.id)
             || image.repo_tags.iter().chain(&image.repo_digests).any(|name| used.contains(name))

@@ -1,9 +1,10 @@
 //! How a container gets its pod's volumes: one CRI mount per volume mount.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cri::v1::{Mount, MountPropagation};
+use cri::v1::{ImageSpec, Mount, MountPropagation};
 use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeMount};
 
 use super::{Error, Manager, blocking, sub_path};
@@ -11,18 +12,27 @@ use crate::env::{Variable, expand_strict};
 use crate::pods::uid;
 
 impl Manager {
-    /// The container's mounts; the pod's volumes must be set up. `environment` is what `subPathExpr` refers to.
+    /// The container's mounts; the pod's volumes must be set up, and `images` be there, by volume. `environment` is what
+    /// `subPathExpr` refers to.
     pub async fn container_mounts(
         &self,
         pod: &Arc<Pod>,
         container: &Container,
         environment: &[Variable],
         supported: RecursiveReadOnly,
+        images: &HashMap<String, ImageSpec>,
     ) -> Result<Vec<Mount>, Error> {
         let mut mounts = Vec::new();
         for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
             let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default();
             let volume = volumes.iter().find(|volume| volume.name == mount.name);
+            if let (Some(volume), Some(image)) = (volume, images.get(&mount.name)) {
+                let part = part(mount, environment)?.unwrap_or_default();
+                let nowhere = Path::new("");
+                let made = cri_mount(mount, volume, nowhere, recursive_read_only(mount, supported)?);
+                mounts.push(Mount { image: Some(image.clone()), image_sub_path: part, ..made });
+                continue;
+            }
             let path = volume.and_then(|volume| self.path(pod, volume));
             let (Some(volume), Some(path)) = (volume, path) else {
                 let text = format!(
@@ -108,10 +118,11 @@ fn recursive_read_only(mount: &VolumeMount, supported: RecursiveReadOnly) -> Res
 }
 
 fn cri_mount(mount: &VolumeMount, volume: &Volume, host_path: &Path, recursive_read_only: bool) -> Mount {
-    // The kubelet alone writes these.
+    // The kubelet alone writes these, or nobody.
     let managed = volume.config_map.is_some()
         || volume.secret.is_some()
         || volume.downward_api.is_some()
+        || volume.image.is_some()
         || volume.projected.is_some();
     let propagation = match mount.mount_propagation.as_deref() {
         Some("HostToContainer") => MountPropagation::PropagationHostToContainer,

@@ -1,6 +1,7 @@
 use super::*;
 use crate::objects::Fake;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 
 struct Fixture {
@@ -77,8 +78,11 @@ async fn set_up_update_and_tear_down() {
     std::fs::write(empty.join("kept"), "x").unwrap();
 
     let container = &pod.spec.as_ref().unwrap().containers[0];
-    let mounts =
-        fixture.manager.container_mounts(&pod, container, &[], RecursiveReadOnly(false)).await.unwrap();
+    let mounts = fixture
+        .manager
+        .container_mounts(&pod, container, &[], RecursiveReadOnly(false), &HashMap::new())
+        .await
+        .unwrap();
     let brief: Vec<_> = mounts
         .iter()
         .map(|mount| (mount.container_path.as_str(), mount.readonly, mount.propagation))
@@ -180,7 +184,7 @@ async fn bad_mounts_are_refused() {
         let container = &pod.spec.as_ref().unwrap().containers[0];
         let error = fixture
             .manager
-            .container_mounts(&pod, container, &[], RecursiveReadOnly(false))
+            .container_mounts(&pod, container, &[], RecursiveReadOnly(false), &HashMap::new())
             .await
             .unwrap_err();
         assert_eq!(error.to_string(), want);

@@ -7,6 +7,7 @@ use crate::plan::{self, Kind, Plan};
 use crate::pods::title;
 use crate::runtime::{self, RuntimePod};
 use crate::status;
+use crate::volumes::image::Images;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,6 +76,10 @@ impl Worker {
         }
         // When to try again what failed.
         let mut again: Option<Duration> = None;
+        let volumes = match plan.start.is_empty() {
+            true => Images::default(),
+            false => Images::pull(&kubelet, pod, &config).await,
+        };
         for planned in &plan.start {
             let Some(container) = find(pod, &planned.name, planned.kind) else { continue };
             if !self.clear_the_way(pod, observed, &planned.name).await {
@@ -95,7 +100,7 @@ impl Worker {
                 let logs = std::path::Path::new(&config.log_directory).join(&planned.name);
                 planned.restart_count = start::restarts_by_logs(&logs);
             }
-            match start::start(&kubelet, pod, &container, &planned, &sandbox, &config).await {
+            match start::start(&kubelet, pod, &container, &planned, &sandbox, &config, &volumes).await {
                 Ok(()) => {
                     FIGURES.started_containers.with(&[planned.kind.name()]).inc();
                     self.reasons.remove(&planned.name);

@@ -3,16 +3,18 @@
 use crate::container_config::{self, Inputs};
 use crate::events::{Normal, Warning};
 use crate::hostname;
-use crate::images;
+use crate::images::{self, User};
 use crate::plan::{Kind, Start};
 use crate::pods::{self, is_host_network, name, namespace, uid};
 use crate::resolv_conf::{self, Problem};
 use crate::run::Kubelet;
 use crate::runtime::{self, RuntimePod, State};
 use crate::volumes::RecursiveReadOnly;
+use crate::volumes::image::Images;
 use cri::v1;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::api::node::v1::RuntimeClass;
+use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use tracing::warn;
@@ -100,18 +102,29 @@ pub async fn start(
     planned: &Start,
     sandbox: &str,
     sandbox_config: &v1::PodSandboxConfig,
+    volumes: &Images,
 ) -> Result<(), images::Error> {
     let event = |kind, reason, text: &str| kubelet.events.container(pod, &container.name, kind, reason, text);
+    let volumes = volumes.of(container).map_err(|mut errors| {
+        for error in &errors {
+            event(Warning, "Failed", &format!("Error: {}", error.reason));
+        }
+        errors.swap_remove(errors.len() - 1)
+    })?;
     let image = container.image.as_deref().unwrap_or_default();
     let policy = container.image_pull_policy.as_deref();
-    let present = match kubelet.puller.ensure(pod, &container.name, image, policy, sandbox_config).await {
+    let present = match kubelet
+        .puller
+        .ensure(pod, User::Container(&container.name), image, policy, sandbox_config)
+        .await
+    {
         Ok(present) => present,
         Err(error) => {
             event(Warning, "Failed", &format!("Error: {}", error.reason));
             return Err(error);
         }
     };
-    let config = match configure(kubelet, pod, container, planned, present).await {
+    let config = match configure(kubelet, pod, container, planned, present, &volumes).await {
         Ok(config) => config,
         Err(text) => {
             event(Warning, "Failed", &format!("Error: {text}"));
@@ -185,6 +198,7 @@ async fn configure(
     container: &Container,
     planned: &Start,
     present: images::Present,
+    volumes: &HashMap<String, v1::ImageSpec>,
 ) -> Result<v1::ContainerConfig, String> {
     let host_ips = kubelet.addresses.texts();
     let sandbox_ips = match kubelet.runtime_ips(uid(pod)).await {
@@ -200,7 +214,7 @@ async fn configure(
     };
     let env = crate::env::build(pod, container, &context).await.map_err(|error| error.to_string())?;
     let supported = recursive_read_only(kubelet, pod, container).await?;
-    let mounts = kubelet.volumes.container_mounts(pod, container, &env, supported).await;
+    let mounts = kubelet.volumes.container_mounts(pod, container, &env, supported, volumes).await;
     let mut mounts = mounts.map_err(|error| error.to_string())?;
     let taken = |path: &str, mounts: &[v1::Mount]| mounts.iter().any(|mount| mount.container_path == path);
     if !sandbox_ips.is_empty() && !taken("/etc/hosts", &mounts) {

@@ -339,3 +339,43 @@ fn a_resize_that_is_infeasible_takes_no_room() {
         assert_eq!(world.node.runtime.running("late").0.len(), 1, "{:?}", world.status("late").message);
     });
 }
+
+#[test]
+fn the_content_of_an_image_is_a_volume() {
+    on_paused_time(async {
+        let mount = json!([{"name": "v", "mountPath": "/v", "subPath": "etc"}]);
+        let volume =
+            |image: &str| json!([{"name": "v", "image": {"reference": image, "pullPolicy": "Always"}}]);
+        let user = json!({"name": "a", "image": "i:1", "volumeMounts": mount});
+        let other = json!({"name": "b", "image": "i:1"});
+        let mut world = World::new([json!({"volumes": volume("v:1"), "containers": [user, other]})]);
+        let runtime = world.node.runtime.clone();
+        let refused = cri::Error::new(cri::Code::Unknown, "refused");
+        runtime.add_image("i:1");
+        runtime.fail("PullImage", Some(refused));
+        world.start();
+        seconds(&mut world, 5).await;
+        let waiting = |world: &World| {
+            let statuses = world.status(&uid(0)).container_statuses.unwrap();
+            let waiting = |at: usize| statuses[at].state.clone().unwrap().waiting;
+            (waiting(0).and_then(|it| it.reason), waiting(1).and_then(|it| it.reason))
+        };
+        let back_off = Some("ImagePullBackOff".into());
+        assert_eq!(waiting(&world), (back_off, None), "the other one needs it not");
+        runtime.fail("PullImage", None);
+        seconds(&mut world, 30).await;
+        assert_eq!(waiting(&world), (None, None));
+        let id = runtime.containers_named("a")[0].id.clone();
+        let mounts = runtime.container_config(&id).unwrap().mounts;
+        let made = mounts.iter().find(|it| it.container_path == "/v").unwrap();
+        let image = made.image.clone().unwrap();
+        assert_eq!((image.image.as_str(), image.user_specified_image.as_str()), ("v:1", "v:1"));
+        assert_eq!((made.host_path.as_str(), made.image_sub_path.as_str(), made.readonly), ("", "etc", true));
+        let kubelet = world.process.as_ref().unwrap().kubelet.clone();
+        runtime.add_image("unused:1");
+        kubelet.image_collector.delete_unused(&kubelet).await.unwrap();
+        let removed: Vec<String> =
+            runtime.calls().into_iter().filter(|call| call.starts_with("RemoveImage")).collect();
+        assert_eq!(removed, ["RemoveImage unused:1"]);
+    });
+}
