@@ -200,6 +200,11 @@ impl RuntimeService for Client {
         Ok(())
     }
 
+    async fn update_pod_sandbox_resources(&self, request: UpdatePodSandboxResourcesRequest) -> Result<()> {
+        self.runtime.clone().update_pod_sandbox_resources(self.request(request)).await?;
+        Ok(())
+    }
+
     async fn reopen_container_log(&self, id: &str) -> Result<()> {
         let request = self.request(ReopenContainerLogRequest { container_id: id.into() });
         self.runtime.clone().reopen_container_log(request).await?;

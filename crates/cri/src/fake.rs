@@ -63,6 +63,7 @@ struct State {
     /// Containers that were asked to stop, and when they will have.
     ending: BTreeMap<String, Instant>,
     graces: BTreeMap<String, i64>,
+    memory_used: BTreeMap<String, u64>,
     stream_url: Option<String>,
     network_is_down: bool,
 }
@@ -100,6 +101,11 @@ impl FakeRuntime {
     pub fn answer_exec(&self, command: &str, exit_code: i32, stdout: &str) {
         let answer = ExecSyncResponse { stdout: stdout.into(), stderr: Vec::new(), exit_code };
         self.state.lock().exec.insert(command.into(), answer);
+    }
+
+    /// How many bytes a container uses.
+    pub fn use_memory(&self, id: &str, bytes: u64) {
+        self.state.lock().memory_used.insert(id.into(), bytes);
     }
 
     /// Where exec, attach and port-forward are streamed; without it they are unimplemented.

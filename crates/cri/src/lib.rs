@@ -49,6 +49,8 @@ pub trait RuntimeService: Send + Sync {
     async fn list_containers(&self, filter: Option<ContainerFilter>) -> Result<Vec<Container>>;
     async fn container_status(&self, id: &str, verbose: bool) -> Result<ContainerStatusResponse>;
     async fn update_container_resources(&self, request: UpdateContainerResourcesRequest) -> Result<()>;
+    /// What a pod's own group has, for plugins; `Unimplemented` from most runtimes.
+    async fn update_pod_sandbox_resources(&self, request: UpdatePodSandboxResourcesRequest) -> Result<()>;
     async fn reopen_container_log(&self, id: &str) -> Result<()>;
 
     /// Runs a command to its end. A zero `timeout` waits as long as it takes; past it: `DeadlineExceeded`.

@@ -4,7 +4,6 @@ mod node;
 
 pub use node::refresh;
 
-use crate::allocation;
 use crate::eviction::Pressure;
 use crate::node::machine;
 use crate::pods::{self, phase_is_terminal};
@@ -22,12 +21,9 @@ pub struct Refusal {
 }
 
 pub fn admit(kubelet: &Kubelet, pod: &Pod, others: &[Arc<Pod>]) -> Result<(), Refusal> {
-    // A resize that cannot be done takes no room.
     let live = others.iter().filter_map(|other| {
         let found = kubelet.pods.status(pods::uid(other));
-        let reported = kubelet.reported(other);
-        let status = found.as_deref().or(reported.as_ref());
-        (!is_over(other, found.as_deref())).then(|| allocation::allocated(other, status))
+        (!is_over(other, found.as_deref())).then(|| kubelet.allocations.taken(other))
     });
     let live: Vec<Cow<Pod>> = live.collect();
     let live: Vec<&Pod> = live.iter().map(Cow::as_ref).collect();

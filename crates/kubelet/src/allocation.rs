@@ -1,140 +1,241 @@
-//! What a pod was given, as against what it asks for by now. A running container keeps what it was made with: resizing in
-//! place is absent, so a resize is reported as infeasible, and the pod goes on with what it has, restarts included.
+//! What each pod was given, as against what it asks for by now (in-place resize, KEP-1287). Everything below the sources
+//! works on the pod with what it was *allocated*; what the containers that run were last made with is what was *actuated*.
+//! A resize changes the first when it is admitted ([`resize`]), the second as the worker carries it out.
 //!
-//! Allocated amounts are stored in the pod's status, which outlives the kubelet.
+//! Both are written down in the kubelet's folder under upstream's names ([`checkpoint`]). The API does not have them: a
+//! status names allocated requests and no allocated limits, and for a moment lags behind what was decided.
 
-use crate::qos;
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodStatus, ResourceRequirements};
+pub mod checkpoint;
+pub mod conditions;
+pub mod resize;
+pub mod resources;
+
+use crate::pods::uid;
+use crate::qos::is_sidecar;
+use crate::runtime::{RuntimePod, State as Run};
+use checkpoint::{Checkpoint, Error};
+use conditions::{Conditions, Resolution};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodCondition, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use serde::Serialize;
-use serde_json::{Value, json};
+use parking_lot::Mutex;
+use resources::{PodResources, Size};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
 
-/// Reason and message of the condition `PodResizePending`.
-pub const INFEASIBLE: (&str, &str) = ("Infeasible", "In-place pod resize is not supported on this node");
-
-/// The text of the event: every container with what it asks for.
-pub fn infeasible(pod: &Pod) -> String {
-    let spec = pod.spec.clone().unwrap_or_default();
-    let list = |containers: Vec<Container>| -> Option<Vec<Value>> {
-        let one = |it: Container| json!({"name": it.name, "resources": it.resources.unwrap_or_default()});
-        (!containers.is_empty()).then(|| containers.into_iter().map(one).collect())
-    };
-    let summary = Summary {
-        init_containers: list(spec.init_containers.unwrap_or_default()),
-        containers: list(spec.containers),
-        generation: pod.metadata.generation.unwrap_or_default(),
-        error: INFEASIBLE.1,
-    };
-    let summary = serde_json::to_string(&summary).unwrap_or_default();
-    format!("Pod resize {}: {summary}", INFEASIBLE.0)
+pub struct Allocations {
+    state: Mutex<State>,
+    allocated: Checkpoint,
+    actuated: Checkpoint,
+    /// Locked while it is decided what a pod is given: two pods must not be given the same room.
+    deciding: Mutex<()>,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Summary {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    init_containers: Option<Vec<Value>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    containers: Option<Vec<Value>>,
-    generation: i64,
-    error: &'static str,
-}
-
-/// Only these can be resized.
-const RESIZABLE: [&str; 2] = ["cpu", "memory"];
-
+type ByUid = BTreeMap<String, PodResources>;
 type Quantities = Option<BTreeMap<String, Quantity>>;
 
-/// Whether the pod asks for something else than it was given.
-pub fn resize_is_pending(pod: &Pod, status: Option<&PodStatus>) -> bool {
-    matches!(allocated(pod, status), Cow::Owned(_))
+#[derive(Default)]
+struct State {
+    allocated: ByUid,
+    actuated: ByUid,
+    conditions: HashMap<String, Conditions>,
+    /// Pods with a resize that may be admitted yet.
+    waiting: HashSet<String>,
 }
 
-/// The pod with what it was given, which is what it asks for where nothing of it was made yet.
-pub fn allocated<'a>(pod: &'a Pod, status: Option<&PodStatus>) -> Cow<'a, Pod> {
-    let mut pod = Cow::Borrowed(pod);
-    let Some(status) = status else { return pod };
-    let spec = pod.spec.as_ref();
-    let count = |is_init: bool| {
-        spec.map_or(0, |it| {
-            if is_init { it.init_containers.iter().flatten().count() } else { it.containers.len() }
-        })
-    };
-    let places = (0..count(true)).map(|at| (true, at)).chain((0..count(false)).map(|at| (false, at)));
-    let places: Vec<(bool, usize)> = places.collect();
-    for (is_init, at) in places {
-        let Some(spec) = pod.spec.as_ref() else { break };
-        let (container, statuses) = match is_init {
-            true => (spec.init_containers.as_ref().map(|all| &all[at]), &status.init_container_statuses),
-            false => (Some(&spec.containers[at]), &status.container_statuses),
-        };
-        let Some(container) = container else { continue };
-        let given = statuses.iter().flatten().find(|it| it.name == container.name).and_then(given);
-        let asked = container.resources.clone().unwrap_or_default();
-        let Some(resources) = given.and_then(|given| replaced(&asked, &given)) else { continue };
-        let Some(spec) = pod.to_mut().spec.as_mut() else { break };
-        match (is_init, &mut spec.init_containers) {
-            (true, Some(init)) => init[at].resources = Some(resources),
-            _ => spec.containers[at].resources = Some(resources),
+/// One of the kinds of resources that are resized, each in its own step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Memory,
+    Cpu,
+}
+
+impl Part {
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::Memory => "memory",
+            Part::Cpu => "cpu",
         }
     }
-    pod
 }
 
-/// What a container that was made was given.
-fn given(status: &ContainerStatus) -> Option<ResourceRequirements> {
-    status.container_id.as_ref()?;
-    let limits = status.resources.as_ref()?.limits.clone();
-    Some(ResourceRequirements { requests: status.allocated_resources.clone(), limits, ..Default::default() })
-}
-
-/// `asked` with the resizable resources of `given`; `None` where they are the same.
-fn replaced(asked: &ResourceRequirements, given: &ResourceRequirements) -> Option<ResourceRequirements> {
-    let same = |a: &Quantities, b: &Quantities| {
-        RESIZABLE.iter().all(|name| qos::amount(a.as_ref(), name) == qos::amount(b.as_ref(), name))
-    };
-    if same(&asked.requests, &given.requests) && same(&asked.limits, &given.limits) {
-        return None;
+impl Allocations {
+    /// Reads what the last kubelet left in its folder.
+    pub fn open(root: &Path) -> Result<Self, Error> {
+        let (allocated, actuated) =
+            (Checkpoint::new(root, "allocated_pods_state"), Checkpoint::new(root, "actuated_pods_state"));
+        let state = State { allocated: allocated.read()?, actuated: actuated.read()?, ..State::default() };
+        Ok(Self { state: Mutex::new(state), allocated, actuated, deciding: Mutex::default() })
     }
-    let replace = |asked: &Quantities, given: &Quantities| {
-        let mut all = asked.clone().unwrap_or_default();
-        all.retain(|name, _| !RESIZABLE.contains(&name.as_str()));
-        let given = given.iter().flatten().filter(|(name, _)| RESIZABLE.contains(&name.as_str()));
-        all.extend(given.map(|(name, value)| (name.clone(), value.clone())));
-        (!all.is_empty()).then_some(all)
+
+    /// Writes down what has changed. To be waited for before anything is done by it: a kubelet that is killed then
+    /// carries on where it was.
+    pub async fn save(&self) -> Result<(), Error> {
+        self.allocated.save(|| self.state.lock().allocated.clone()).await?;
+        self.actuated.save(|| self.state.lock().actuated.clone()).await
+    }
+
+    /// Gives a pod what it asks for, unless it was given something before.
+    pub fn admit(&self, pod: &Pod) {
+        self.state.lock().allocated.entry(uid(pod).into()).or_insert_with(|| PodResources::of(pod));
+    }
+
+    fn allocate(&self, pod: &Pod) {
+        self.state.lock().allocated.insert(uid(pod).into(), PodResources::of(pod));
+    }
+
+    /// The pod with what it was allocated; as it is where that is nothing else.
+    pub fn apply<'a>(&self, pod: &'a Pod) -> Cow<'a, Pod> {
+        match self.state.lock().allocated.get(uid(pod)) {
+            Some(allocated) => allocated.apply(pod),
+            None => Cow::Borrowed(pod),
+        }
+    }
+
+    /// As [`Allocations::apply`], for a pod that is shared.
+    pub fn allocated(&self, pod: &Arc<Pod>) -> Arc<Pod> {
+        match self.apply(pod) {
+            Cow::Borrowed(_) => pod.clone(),
+            Cow::Owned(allocated) => Arc::new(allocated),
+        }
+    }
+
+    /// The pod with what it takes of the node: what it was allocated, and where its containers still have more than that,
+    /// what they have.
+    pub fn taken<'a>(&self, pod: &'a Pod) -> Cow<'a, Pod> {
+        let allocated = self.apply(pod);
+        match self.state.lock().actuated.get(uid(pod)) {
+            Some(actuated) => actuated.raise(allocated),
+            None => allocated,
+        }
+    }
+
+    /// Whether the pod asks for something else than it was allocated.
+    pub fn differs(&self, pod: &Pod) -> bool {
+        matches!(self.apply(pod), Cow::Owned(_))
+    }
+
+    /// What the pod's containers were last made with or changed to.
+    pub fn actuated(&self, uid: &str) -> Option<PodResources> {
+        self.state.lock().actuated.get(uid).cloned()
+    }
+
+    /// Before the first container of a pod is made, it is as good as made with what was allocated.
+    pub fn begin(&self, allocated: &Pod) {
+        let mut state = self.state.lock();
+        state.actuated.entry(uid(allocated).into()).or_insert_with(|| PodResources::effective(allocated));
+    }
+
+    pub fn set_actuated(&self, uid: &str, container: &str, size: Size) {
+        let mut state = self.state.lock();
+        let of_pod = state.actuated.entry(uid.into()).or_default();
+        of_pod.container_resources.insert(container.into(), size.requirements());
+    }
+
+    /// The pod's own group was set to what the pod was allocated.
+    pub fn set_actuated_pod(&self, allocated: &Pod, part: Part) {
+        let Some(whole) = allocated.spec.as_ref().and_then(|spec| spec.resources.as_ref()) else { return };
+        let mut state = self.state.lock();
+        let of_pod = state.actuated.entry(uid(allocated).into()).or_default();
+        let before = of_pod.pod_level_resources.get_or_insert_default();
+        let copy = |from: &Quantities, to: &mut Quantities| {
+            if let Some(value) = from.as_ref().and_then(|all| all.get(part.name())) {
+                to.get_or_insert_default().insert(part.name().to_owned(), value.clone());
+            }
+        };
+        let ResourceRequirements { requests, limits, .. } = before;
+        copy(&whole.requests, requests);
+        copy(&whole.limits, limits);
+    }
+
+    /// Whether a running container, or the pod's own group, has something else than the pod was last allocated. Init
+    /// containers that end by themselves count in plans, and not in what is reported.
+    pub fn is_resizing(&self, pod: &Pod, runtime: &RuntimePod) -> bool {
+        is_resizing(&self.state.lock(), pod, runtime)
+    }
+
+    /// Notes whether a resize is under way, by what the pod was last allocated. Returns the generation of the pod whose
+    /// resize was completed by now.
+    pub fn progress(&self, pod: &Pod, runtime: &RuntimePod, now: Timestamp) -> Option<i64> {
+        let mut state = self.state.lock();
+        let resizing = is_resizing(&state, pod, runtime);
+        let generation = pod.metadata.generation.unwrap_or_default();
+        if resizing {
+            state.conditions.entry(uid(pod).into()).or_default().go_on(generation, now);
+            return None;
+        }
+        state.conditions.get_mut(uid(pod))?.complete()
+    }
+
+    /// Notes why a resize that was begun does not go on; the generation to report it with, unless it was noted before.
+    pub fn fail(&self, pod: &Pod, message: &str, now: Timestamp) -> Option<i64> {
+        let generation = pod.metadata.generation.unwrap_or_default();
+        self.state.lock().conditions.entry(uid(pod).into()).or_default().fail(message, generation, now)
+    }
+
+    /// The pod's conditions as its status has them.
+    pub fn conditions(&self, uid: &str) -> Vec<PodCondition> {
+        self.state.lock().conditions.get(uid).map(Conditions::list).unwrap_or_default()
+    }
+
+    /// Takes over the conditions that the last kubelet reported.
+    fn recover(&self, pod: &Pod, now: Timestamp) {
+        let conditions = Conditions::reported(pod, now);
+        if !conditions.is_empty() {
+            self.state.lock().conditions.insert(uid(pod).into(), conditions);
+        }
+    }
+
+    /// A pod that has ended is not resized any more.
+    pub fn end(&self, pod: &Pod, now: Timestamp) {
+        let mut state = self.state.lock();
+        state.waiting.remove(uid(pod));
+        if let Some(mut conditions) = state.conditions.remove(uid(pod)) {
+            conditions.resolve(Some(pod), Resolution::Terminated, now);
+        }
+    }
+
+    pub fn forget(&self, uid: &str) {
+        let mut state = self.state.lock();
+        state.allocated.remove(uid);
+        state.actuated.remove(uid);
+        state.conditions.remove(uid);
+        state.waiting.remove(uid);
+    }
+
+    /// Forgets pods that went while no kubelet ran.
+    pub fn retain(&self, is_known: impl Fn(&str) -> bool) {
+        let mut state = self.state.lock();
+        state.allocated.retain(|uid, _| is_known(uid));
+        state.actuated.retain(|uid, _| is_known(uid));
+    }
+
+    /// Counts for the metrics: (uid, reason) of pending resizes, and how many are under way.
+    pub fn counts(&self) -> (Vec<(String, String)>, usize) {
+        let state = self.state.lock();
+        let pending =
+            state.conditions.iter().filter_map(|(uid, it)| Some((uid.clone(), it.pending()?.to_owned())));
+        let in_progress = state.conditions.values().filter(|it| it.is_in_progress()).count();
+        (pending.collect(), in_progress)
+    }
+}
+
+fn is_resizing(state: &State, pod: &Pod, runtime: &RuntimePod) -> bool {
+    let (Some(allocated), Some(actuated)) = (state.allocated.get(uid(pod)), state.actuated.get(uid(pod)))
+    else {
+        return false;
     };
-    let requests = replace(&asked.requests, &given.requests);
-    let limits = replace(&asked.limits, &given.limits);
-    Some(ResourceRequirements { requests, limits, claims: asked.claims.clone() })
+    let spec = pod.spec.as_ref();
+    let init = spec.iter().flat_map(|spec| spec.init_containers.iter().flatten()).filter(|it| is_sidecar(it));
+    let mut names = spec.iter().flat_map(|spec| &spec.containers).chain(init).map(|it| it.name.as_str());
+    let is_running = |name: &str| runtime.container(name).is_some_and(|it| it.state == Run::Running);
+    names.any(|name| is_running(name) && allocated.size(name) != actuated.size(name))
+        || allocated.pod_level_resources.is_some()
+            && actuated.pod_level_resources.is_some()
+            && allocated.pod_size() != actuated.pod_size()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn allocated_amounts_stay() {
-        let pod = |requests, limits| -> Pod {
-            serde_json::from_value(json!({"spec": {"containers": [
-                {"name": "a", "resources": {"requests": requests, "limits": limits}}, {"name": "b"}]}}))
-            .unwrap()
-        };
-        let status = |id: Option<&str>| -> PodStatus {
-            let a = json!({"name": "a", "containerID": id, "image": "", "imageID": "", "ready": true, "restartCount": 0,
-                "allocatedResources": {"cpu": "100m", "example.com/gpu": "1"},
-                "resources": {"requests": {"cpu": "100m"}, "limits": {"memory": "1Gi"}}});
-            serde_json::from_value(json!({"containerStatuses": [a]})).unwrap()
-        };
-        let gpu = json!({"cpu": "100m", "example.com/gpu": "1"});
-        let same = pod(gpu.clone(), json!({"memory": "1024Mi"}));
-        assert!(!resize_is_pending(&same, Some(&status(Some("fake://a")))));
-        let more =
-            pod(json!({"cpu": "2", "memory": "1Gi", "example.com/gpu": "1"}), json!({"memory": "2Gi"}));
-        assert!(!resize_is_pending(&more, None), "a new pod");
-        assert!(!resize_is_pending(&more, Some(&status(None))), "nothing was made of it");
-        let given = allocated(&more, Some(&status(Some("fake://a")))).into_owned();
-        assert_eq!(given, pod(gpu, json!({"memory": "1Gi"})));
-    }
-}
+mod tests;

@@ -115,7 +115,7 @@ async fn disk_pressure(kubelet: &Kubelet) -> Option<Crossed> {
     Crossed::check(Resource::Storage, limit, signed(available))
 }
 
-/// Pods that may be evicted. One that ends already has nothing more to give.
+/// Pods that may be evicted, with what they were allocated. One that ends already has nothing more to give.
 fn candidates(kubelet: &Kubelet) -> Vec<Arc<Pod>> {
     let may_go = |pod: &Arc<Pod>| {
         let phase = kubelet.pods.status(pods::uid(pod)).and_then(|status| status.phase.clone());
@@ -124,7 +124,8 @@ fn candidates(kubelet: &Kubelet) -> Vec<Arc<Pod>> {
             && pod.metadata.deletion_timestamp.is_none()
             && !pods::phase_is_terminal(phase.as_deref())
     };
-    kubelet.pods.all().into_iter().filter(may_go).collect()
+    let pods = kubelet.pods.all().into_iter().filter(may_go);
+    pods.map(|pod| kubelet.allocations.allocated(&pod)).collect()
 }
 
 /// Ends a pod as evicted. `annotations` are the event's.

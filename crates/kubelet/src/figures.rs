@@ -19,7 +19,20 @@ pub struct Figures {
     pub started_pods_errors: CounterVec,
     pub started_containers: CounterVec,
     pub started_containers_errors: CounterVec,
+    pub requested_resizes: CounterVec,
+    pub infeasible_resizes: CounterVec,
+    pub deferred_accepted_resizes: CounterVec,
+    pub deferred_resize_seconds: HistogramVec,
+    pub resize_milliseconds: HistogramVec,
 }
+
+const RESIZE_MILLISECONDS: &[f64] = &[
+    10.0, 50.0, 100.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0, 20_000.0, 30_000.0, 60_000.0, 120_000.0,
+    300_000.0, 600_000.0,
+];
+const DEFERRED_SECONDS: &[f64] = &[
+    5.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 150.0, 180.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0,
+];
 
 pub static FIGURES: LazyLock<Figures> = LazyLock::new(|| {
     let registry = registry();
@@ -74,6 +87,33 @@ pub static FIGURES: LazyLock<Figures> = LazyLock::new(|| {
             "kubelet_started_containers_errors_total",
             "Cumulative number of errors when starting containers",
             &["container_type", "code"],
+        ),
+        requested_resizes: counter(
+            "kubelet_container_requested_resizes_total",
+            "Number of requested resizes, counted at the container level. Different resources on the same container are counted separately. The 'requirement' label refers to 'memory' or 'limits'; the 'operation' label can be one of 'add', 'remove', 'increase' or 'decrease'.",
+            &["resource", "requirement", "operation"],
+        ),
+        infeasible_resizes: counter(
+            "kubelet_pod_infeasible_resizes_total",
+            "Number of infeasible resizes for pods.",
+            &["reason_detail"],
+        ),
+        deferred_accepted_resizes: counter(
+            "kubelet_pod_deferred_accepted_resizes_total",
+            "Cumulative number of resizes that were accepted after being deferred.",
+            &["retry_trigger"],
+        ),
+        deferred_resize_seconds: registry.histogram_vec(
+            "kubelet_pod_deferred_resize_duration_seconds",
+            "Duration in seconds that a pod resize remains deferred before completion. Label 'priority_bucket' classifies the pod priority (system-critical: >=2000000000, high: 100000..1999999999, medium: 1..99999, normal: 0/default, low: -999..-1, very-low: <=-1000, unknown: nil pod). Label 'resolution' describes how the deferred resize was resolved (accepted, reverted, terminated).",
+            &["resolution", "priority_bucket"],
+            DEFERRED_SECONDS,
+        ),
+        resize_milliseconds: registry.histogram_vec(
+            "kubelet_pod_resize_duration_milliseconds",
+            "Duration in milliseconds to actuate a pod resize",
+            &["success"],
+            RESIZE_MILLISECONDS,
         ),
     }
 });

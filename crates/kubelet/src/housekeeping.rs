@@ -82,6 +82,7 @@ impl Housekeeping {
                         });
                     }
                     if round % DISK_ROUNDS == 0 {
+                        kubelet.allocations.retain(|uid| kubelet.supervisor.knows(uid));
                         shares::weigh_burstable(&kubelet);
                         disk(&kubelet, &under_way).await;
                     }

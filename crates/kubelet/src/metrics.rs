@@ -19,6 +19,7 @@ use tracing::debug;
 /// Registers figures that are read when asked for.
 pub fn register(kubelet: &Arc<Kubelet>) {
     register_counts(kubelet);
+    crate::allocation::resize::register(kubelet);
     let registry = daemon::metrics::registry();
     let of = Arc::downgrade(kubelet);
     registry.gauge_fn("kubelet_node_name", "The node's name. The count is always 1.", &["node"], move || {

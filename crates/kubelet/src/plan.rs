@@ -3,12 +3,15 @@
 //! then the containers side by side.
 
 pub mod backoff;
+pub mod resize;
 
+use crate::allocation::resources::PodResources;
 use crate::pods;
 use crate::qos::is_sidecar;
 use crate::runtime::{Container as Instance, RuntimePod, State};
 use backoff::Backoffs;
 use k8s_openapi::api::core::v1::{Container, ContainerRestartRule, Pod};
+use resize::Resize;
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -74,17 +77,24 @@ pub struct Plan {
     pub kill: Vec<Kill>,
     pub start: Vec<Start>,
     pub waits: Vec<Waits>,
+    pub resize: Resize,
 }
 
 impl Plan {
     pub fn is_empty(&self) -> bool {
-        !self.kill_pod && self.create_sandbox.is_none() && self.kill.is_empty() && self.start.is_empty()
+        !self.kill_pod
+            && self.create_sandbox.is_none()
+            && self.kill.is_empty()
+            && self.start.is_empty()
+            && self.resize.is_empty()
     }
 }
 
 pub struct Context<'a> {
     pub probes: &'a ProbeResults,
     pub backoffs: &'a Backoffs,
+    /// What containers that run were last made with or changed to.
+    pub actuated: Option<&'a PodResources>,
     /// Nanoseconds since the epoch.
     pub now: i64,
 }
@@ -139,7 +149,10 @@ pub fn plan(pod: &Pod, runtime: &RuntimePod, context: &Context) -> Plan {
         InitOutcome::Failed => {
             return Plan { kill_pod: true, create_sandbox: None, sandbox: plan.sandbox, ..Plan::default() };
         }
-        InitOutcome::Waiting => return plan,
+        InitOutcome::Waiting => {
+            resize::plan_pod(&mut plan, pod, context);
+            return plan;
+        }
         InitOutcome::Done => {}
     }
 
@@ -165,7 +178,12 @@ pub fn plan(pod: &Pod, runtime: &RuntimePod, context: &Context) -> Plan {
             continue;
         };
         match verdict(container, current, context, "Container") {
-            None => kept += 1,
+            None => {
+                let current = (current, Kind::Regular);
+                let keep = resize::plan_container(&mut plan, pod, container, current, runtime, context);
+                let count = if keep { &mut kept } else { &mut to_come };
+                *count += 1;
+            }
             Some((message, grace, always)) => {
                 let restart = always || restarts_after(pod, container, 137);
                 let message = if restart { format!("{message}, will be restarted") } else { message };
@@ -182,6 +200,7 @@ pub fn plan(pod: &Pod, runtime: &RuntimePod, context: &Context) -> Plan {
         // Nothing is left to run: sidecars and the sandbox go too.
         return Plan { kill_pod: true, sandbox: plan.sandbox, ..Plan::default() };
     }
+    resize::plan_pod(&mut plan, pod, context);
     plan
 }
 
@@ -239,6 +258,8 @@ fn plan_init(
                         && !context.probes.started.contains(&running.id)
                     {
                         return InitOutcome::Waiting;
+                    } else {
+                        resize::plan_container(plan, pod, container, (running, Kind::Init), runtime, context);
                     }
                 }
             }
@@ -253,7 +274,10 @@ fn plan_init(
                 return InitOutcome::Waiting;
             }
             Some(found) => match found.state {
-                State::Running => return InitOutcome::Waiting,
+                State::Running => {
+                    resize::plan_container(plan, pod, container, (found, Kind::Init), runtime, context);
+                    return InitOutcome::Waiting;
+                }
                 State::Exited if found.exit_code == 0 => {}
                 State::Exited if !restarts_after(pod, container, found.exit_code) => {
                     return InitOutcome::Failed;

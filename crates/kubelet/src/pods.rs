@@ -106,6 +106,11 @@ impl PodManager {
         self.api_known.send_replace(true);
     }
 
+    /// Whether every source has listed its pods.
+    pub fn are_known(&self) -> bool {
+        *self.manifests_known.borrow() && *self.api_known.borrow()
+    }
+
     /// Waits until every source has listed its pods and their workers know of them: before, anything that runs may be
     /// wanted.
     pub async fn all_known(&self) {

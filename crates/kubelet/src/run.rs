@@ -1,5 +1,6 @@
 //! Assembles the kubelet and runs its tasks until shutdown. Pods keep running.
 
+use crate::allocation::{self, Allocations};
 use crate::cgroups::Cgroups;
 use crate::clock::Clock;
 use crate::config::KubeletConfiguration;
@@ -55,6 +56,7 @@ pub struct Kubelet {
     pub image_collector: images::gc::Collector,
     pub probes: Probes,
     pub cgroups: Cgroups,
+    pub allocations: Allocations,
     pub status: Arc<status::manager::Manager>,
     pub mirrors: mirror::Queue,
     pub pleg: Pleg,
@@ -87,6 +89,7 @@ pub struct Parts {
     pub addresses: Arc<node::addresses::Addresses>,
     pub labels: std::collections::BTreeMap<String, String>,
     pub cloud: node::cloud::Cloud,
+    pub allocations: Allocations,
     /// `/sys/fs/cgroup`.
     pub cgroup_mount: std::path::PathBuf,
     /// The machine's by default, with which the runtime's agrees.
@@ -167,6 +170,7 @@ impl Kubelet {
             events: parts.events,
             labels: parts.labels,
             cloud: parts.cloud,
+            allocations: parts.allocations,
             config,
             pods,
             volumes,
@@ -279,6 +283,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
     let recorder = client.clone().map(|client| EventRecorder::new(client, "kubelet", &node_name));
     let mut paths = Paths::new(root);
     paths.pod_logs_root = config.pod_logs_dir.clone().into();
+    let allocations = Allocations::open(&paths.root)?;
     let parts = Parts {
         runtime: Arc::new(runtime),
         images: Arc::new(image_client),
@@ -291,6 +296,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Resul
         addresses,
         labels: options.labels()?,
         cloud: node::cloud::Cloud::new(&options.cloud_provider, &options.node_ip),
+        allocations,
         cgroup_mount: cgroup_mount.into(),
         clock: Clock::default(),
     };
@@ -380,6 +386,7 @@ pub async fn serve(
     tasks.spawn(kubelet.volumes.clone().run(kubelet.pods.clone(), shutdown.clone()));
     tasks.spawn(crate::log_rotation::run(kubelet.clone(), shutdown.clone()));
     tasks.spawn(images::gc::run(kubelet.clone(), shutdown.clone()));
+    tasks.spawn(allocation::resize::run(kubelet.clone(), shutdown.clone()));
     tasks.spawn(crate::eviction::run(kubelet.clone(), shutdown.clone()));
     let relist = kubelet.clone();
     let stop = shutdown.clone();

@@ -4,6 +4,7 @@ pub mod api;
 pub mod file;
 mod queue;
 
+use crate::allocation::resize::{self, Trigger};
 use crate::pods::{self, is_mirror};
 use crate::run::Kubelet;
 use k8s_openapi::api::core::v1::Pod;
@@ -31,11 +32,15 @@ pub async fn dispatch(kubelet: Arc<Kubelet>, changes: Changes, shutdown: Cancell
         match change {
             Change::ManifestsRead => {
                 kubelet.pods.set_manifests_known();
+                resize::retry(&kubelet, Trigger::PodsAdded);
                 for mirror in kubelet.pods.mirrors() {
                     crate::mirror::changed(&kubelet, pods::namespace(&mirror), pods::name(&mirror));
                 }
             }
-            Change::ApiListed => kubelet.pods.set_api_known(),
+            Change::ApiListed => {
+                kubelet.pods.set_api_known();
+                resize::retry(&kubelet, Trigger::PodsAdded);
+            }
             Change::Put(pod) if is_mirror(&pod) => {
                 let (namespace, name) = (pods::namespace(&pod), pods::name(&pod));
                 kubelet.pods.put_mirror(pod.clone());
@@ -60,7 +65,7 @@ pub async fn dispatch(kubelet: Arc<Kubelet>, changes: Changes, shutdown: Cancell
                 }
             }
             Change::Removed(pod) => {
-                kubelet.supervisor.remove(pods::uid(&pod));
+                kubelet.supervisor.remove(&kubelet, pods::uid(&pod));
                 if pods::is_static(&pod) {
                     crate::mirror::changed(&kubelet, pods::namespace(&pod), pods::name(&pod));
                 }

@@ -4,18 +4,18 @@ pub mod conditions;
 mod containers;
 pub mod manager;
 mod phase;
+mod resources;
 
+use crate::allocation::resources::PodResources;
+use crate::cgroups::limits::Limits;
 use crate::pods;
 use crate::qos;
 use crate::runtime::RuntimePod;
 use crate::worker::Failure;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{
-    Container, ContainerStatus, HostIP, Pod, PodIP, PodStatus, ResourceRequirements,
-};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use machinery::quantity::{Format, Quantity};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 /// Why containers do not start, by name: (reason, message).
 pub type Reasons = HashMap<String, (String, String)>;
@@ -39,8 +39,12 @@ pub struct Input<'a> {
     pub terminal: bool,
     /// Why the kubelet ended the pod itself: eviction, deadline.
     pub failure: Option<&'a Failure>,
-    /// The pod requests other resources than it was allocated.
-    pub resize_pending: bool,
+    /// The conditions of a resize that is pending or under way.
+    pub resize: &'a [PodCondition],
+    /// What containers were last made with or changed to.
+    pub actuated: Option<&'a PodResources>,
+    /// What the pod's own group has.
+    pub limits: Option<Limits>,
     pub runtime_name: &'a str,
     pub now: Timestamp,
 }
@@ -93,9 +97,9 @@ pub fn generate(input: &Input) -> Generated {
         start_time: old.start_time.clone().or(Some(Time(input.now))),
         host_ip: input.host_ips.first().cloned(),
         host_ips: Some(input.host_ips.iter().map(|ip| HostIP { ip: ip.clone() }).collect()),
-        allocated_resources: Some(quantities(input.pod, |it| it.requests.as_ref()))
+        allocated_resources: Some(resources::total(input.pod, |it| it.requests.as_ref()))
             .filter(|it| !it.is_empty()),
-        resources: Some(pod_resources(input)),
+        resources: Some(resources::of_pod(input, &old)),
         nominated_node_name: old.nominated_node_name.clone(),
         resource_claim_statuses: old.resource_claim_statuses.clone(),
         ..Default::default()
@@ -160,37 +164,6 @@ fn shorten(pod: &Pod, status: &mut PodStatus) {
             end -= 1;
         }
         message.truncate(end);
-    }
-}
-
-type Quantities = BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>;
-
-/// Resources of the whole pod.
-fn quantities(pod: &Pod, of: fn(&ResourceRequirements) -> Option<&Quantities>) -> Quantities {
-    let total = qos::pod_total(pod, of);
-    let counted = total.into_iter().filter(|(_, value)| *value > 0);
-    counted
-        .map(|(name, value)| {
-            let bytes =
-                matches!(name.as_str(), "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
-            let format = if bytes { Format::BinarySi } else { Format::DecimalSi };
-            let text = Quantity::from_milli(value, format).to_string();
-            (name, k8s_openapi::apimachinery::pkg::api::resource::Quantity(text))
-        })
-        .collect()
-}
-
-/// Resources that can be allocated to a pod as a whole.
-fn pod_resources(input: &Input) -> ResourceRequirements {
-    let whole = |name: &str| matches!(name, "cpu" | "memory") || name.starts_with("hugepages-");
-    let some = |mut found: Quantities| {
-        found.retain(|name, _| whole(name));
-        (!found.is_empty()).then_some(found)
-    };
-    ResourceRequirements {
-        requests: some(quantities(input.pod, |it| it.requests.as_ref())),
-        limits: some(quantities(input.pod, |it| it.limits.as_ref())),
-        ..Default::default()
     }
 }
 

@@ -4,14 +4,16 @@
 mod act;
 mod obstacles;
 mod orders;
+mod resize;
 pub mod start;
 pub mod supervisor;
 pub mod terminate;
 
 pub use orders::{Failure, Orders};
 
-use crate::allocation;
-use crate::events::{Normal, Warning};
+use crate::allocation::resize::{Trigger, room_appeared};
+use crate::allocation::{self, conditions};
+use crate::events::Normal;
 use crate::figures::FIGURES;
 use crate::node::shares;
 use crate::plan::backoff::Backoffs;
@@ -23,7 +25,6 @@ use crate::status::{self, Generated, Input, Reasons};
 use futures::FutureExt;
 use k8s_openapi::api::core::v1::Pod;
 use obstacles::Obstacles;
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::{debug, error, info};
@@ -35,8 +36,6 @@ pub struct Worker {
     reasons: Reasons,
     backoffs: Backoffs,
     obstacles: Obstacles,
-    /// Whether the pod asks for something else than it was given.
-    resize_pending: bool,
     /// Once over, a pod never runs again.
     over: bool,
     /// Nothing of it is left but what its deletion takes: its status is the last.
@@ -60,7 +59,6 @@ impl Worker {
             reasons: Reasons::new(),
             backoffs,
             obstacles: Obstacles::default(),
-            resize_pending: false,
             over: false,
             cleaned: false,
         }
@@ -73,7 +71,8 @@ impl Worker {
         loop {
             // Drops interrupts sent so far: the orders read below already include them. Later ones interrupt.
             let _ = orders.interrupt.notified().now_or_never();
-            let pod = self.allocated(&orders.pod());
+            // Everything below works with what the pod was allocated.
+            let pod = self.kubelet.allocations.allocated(&orders.pod());
             let state = orders.state();
             let ending = self.over
                 || state.removed
@@ -120,6 +119,7 @@ impl Worker {
 
     fn leave(&self, pod: &Pod) {
         info!(pod = title(pod), "Pod is gone");
+        self.kubelet.allocations.forget(&self.uid);
         self.kubelet.status.forget(&self.uid);
         self.kubelet.puller.forget(&self.uid);
         self.kubelet.pods.remove(&self.uid);
@@ -135,23 +135,6 @@ impl Worker {
         let found = Arc::new(found);
         self.kubelet.pods.set_runtime(&self.uid, found.clone());
         Ok(found)
-    }
-
-    /// The pod as everything below sees it: with the resources it was allocated.
-    fn allocated(&mut self, pod: &Arc<Pod>) -> Arc<Pod> {
-        let status = self.kubelet.pods.status(&self.uid);
-        let reported = self.kubelet.reported(pod);
-        let allocated = allocation::allocated(pod, status.as_deref().or(reported.as_ref()));
-        let pending = matches!(allocated, Cow::Owned(_));
-        if pending && !self.resize_pending {
-            let text = allocation::infeasible(pod);
-            self.kubelet.events.event(pod, Warning, "ResizeInfeasible", &text);
-        }
-        self.resize_pending = pending;
-        match allocated {
-            Cow::Borrowed(_) => pod.clone(),
-            Cow::Owned(allocated) => Arc::new(allocated),
-        }
     }
 
     fn generate(&self, pod: &Pod, runtime: &RuntimePod, terminal: bool) -> Generated {
@@ -170,7 +153,9 @@ impl Worker {
             host_ips: &host_ips,
             terminal,
             failure: failure.as_ref(),
-            resize_pending: self.resize_pending,
+            resize: &self.kubelet.allocations.conditions(&self.uid),
+            actuated: self.kubelet.allocations.actuated(&self.uid).as_ref(),
+            limits: self.kubelet.cgroups.actual(pod),
             runtime_name: &self.kubelet.runtime_name,
             now: self.kubelet.clock.now(),
         })
@@ -181,7 +166,20 @@ impl Worker {
         let Generated { status, over } = self.generate(pod, observed, terminal);
         self.kubelet.probes.hasten_readiness(&self.uid, &status);
         self.kubelet.status.set(pod, status);
+        if over && !self.over {
+            room_appeared(&self.kubelet, pod, Trigger::PodTerminated);
+        }
         over
+    }
+
+    /// Keeps up with how far a resize is.
+    fn follow_resize(&self, pod: &Arc<Pod>, observed: &RuntimePod) {
+        let kubelet = &self.kubelet;
+        if let Some(generation) = kubelet.allocations.progress(pod, observed, kubelet.clock.now()) {
+            let text = conditions::event("Pod resize completed", pod, generation, "");
+            kubelet.events.event(pod, Normal, "ResizeCompleted", &text);
+            room_appeared(kubelet, pod, Trigger::PodResized);
+        }
     }
 
     async fn timed_sync(&mut self, pod: &Arc<Pod>) -> Result<Duration, Error> {
@@ -197,6 +195,7 @@ impl Worker {
             return Ok(RESYNC);
         }
         let observed = self.observe().await?;
+        self.follow_resize(pod, &observed);
         self.over = self.report(pod, &observed, false);
         if self.over {
             return Ok(Duration::ZERO);
@@ -215,7 +214,8 @@ impl Worker {
             return Ok(self.obstacles.met("NetworkNotReady", vec![message], &kubelet, pod).min(left));
         }
         start::make_folders(&kubelet, pod).map_err(|source| Error::Folders { source })?;
-        if kubelet.cgroups.ensure_pod(pod).map_err(|source| Error::Cgroup { source })? {
+        let is_resizing = kubelet.allocations.is_resizing(pod, &observed);
+        if kubelet.cgroups.ensure_pod(pod, is_resizing).map_err(|source| Error::Cgroup { source })? {
             shares::weigh_burstable(&kubelet);
         }
         kubelet.probes.ensure(&kubelet, pod);
@@ -227,7 +227,11 @@ impl Worker {
 
         let results = kubelet.probes.results(&self.uid, kubelet.reported(pod).as_ref());
         let now = kubelet.clock.nanoseconds();
-        let plan = plan::plan(pod, &observed, &Context { probes: &results, backoffs: &self.backoffs, now });
+        kubelet.allocations.begin(pod);
+        let actuated = kubelet.allocations.actuated(&self.uid);
+        let (probes, backoffs) = (&results, &self.backoffs);
+        let plan =
+            plan::plan(pod, &observed, &Context { probes, backoffs, actuated: actuated.as_ref(), now });
         if plan.is_empty() && plan.waits.is_empty() {
             self.prune(&observed).await;
             return Ok(RESYNC.min(left));
@@ -333,6 +337,8 @@ pub enum Error {
     Sandbox { message: String },
     #[error("tearing down volumes: {message}")]
     Volumes { message: String },
+    #[error(transparent)]
+    Checkpoint(#[from] allocation::checkpoint::Error),
     #[error("containers run on after the runtime said that they ended")]
     StillRuns,
     /// Already reported by events; try again later.

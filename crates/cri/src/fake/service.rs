@@ -209,7 +209,13 @@ impl RuntimeService for FakeRuntime {
     }
 
     async fn update_container_resources(&self, request: UpdateContainerResourcesRequest) -> Result<()> {
-        self.state().call("UpdateContainerResources", &request.container_id)
+        self.before().await?;
+        let answer = self.updated(request);
+        self.after(answer).await
+    }
+
+    async fn update_pod_sandbox_resources(&self, _request: UpdatePodSandboxResourcesRequest) -> Result<()> {
+        Err(unimplemented("UpdatePodSandboxResources"))
     }
 
     async fn reopen_container_log(&self, id: &str) -> Result<()> {
@@ -242,10 +248,13 @@ impl RuntimeService for FakeRuntime {
     }
 
     async fn container_stats(&self, id: &str) -> Result<ContainerStats> {
-        let status = self.state().container(id)?.clone();
+        let state = &mut *self.state();
+        let status = state.container(id)?.clone();
+        let usage = UInt64Value { value: state.memory_used.get(id).copied().unwrap_or_default() };
+        let memory = MemoryUsage { usage_bytes: Some(usage), ..Default::default() };
         let attributes =
             ContainerAttributes { id: status.id, metadata: status.metadata, ..Default::default() };
-        Ok(ContainerStats { attributes: Some(attributes), ..Default::default() })
+        Ok(ContainerStats { attributes: Some(attributes), memory: Some(memory), ..Default::default() })
     }
 
     async fn list_container_stats(
@@ -332,10 +341,33 @@ impl FakeRuntime {
             annotations: config.annotations.clone(),
             mounts: config.mounts.clone(),
             log_path: format!("{log_directory}/{}", config.log_path),
+            resources: config
+                .linux
+                .as_ref()
+                .map(|linux| ContainerResources { linux: linux.resources.clone() }),
             ..Default::default()
         };
         state.containers.insert(id.clone(), (status, config, sandbox.into()));
         Ok(id)
+    }
+
+    /// As runtimes do it: a zero leaves a value as it is.
+    fn updated(&self, request: UpdateContainerResourcesRequest) -> Result<()> {
+        let mut state = self.state();
+        state.call("UpdateContainerResources", &request.container_id)?;
+        let status = state.container(&request.container_id)?;
+        let new = request.linux.unwrap_or_default();
+        let resources = status.resources.get_or_insert_default().linux.get_or_insert_default();
+        let set = |to: &mut i64, from: i64| {
+            if from != 0 {
+                *to = from;
+            }
+        };
+        set(&mut resources.cpu_shares, new.cpu_shares);
+        set(&mut resources.cpu_quota, new.cpu_quota);
+        set(&mut resources.cpu_period, new.cpu_period);
+        set(&mut resources.memory_limit_in_bytes, new.memory_limit_in_bytes);
+        Ok(())
     }
 
     fn started(&self, id: &str) -> Result<()> {

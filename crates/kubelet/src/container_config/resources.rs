@@ -20,6 +20,16 @@ pub fn quota(milli_cpu: i64, period: i64) -> i64 {
     if milli_cpu == 0 { 0 } else { (milli_cpu.saturating_mul(period) / 1000).max(MINIMUM_QUOTA) }
 }
 
+/// Thousandths of processors that have such shares; 0 where they are the fewest.
+pub fn cpu_of_shares(shares: i64) -> i64 {
+    if shares < MINIMUM_SHARES { 0 } else { (shares * 1000 + SHARES_PER_CPU - 1) / SHARES_PER_CPU }
+}
+
+/// Thousandths of processors that a quota allows; 0 is no limit.
+pub fn cpu_of_quota(quota: i64, period: i64) -> i64 {
+    if quota <= 0 || period <= 0 { 0 } else { quota.saturating_mul(1000) / period }
+}
+
 pub fn linux(pod: &Pod, container: &Container, node: &Node) -> LinuxContainerResources {
     let resources = container.resources.clone().unwrap_or_default();
     let request = qos::amount(resources.requests.as_ref(), "cpu");
@@ -54,17 +64,25 @@ pub fn linux(pod: &Pod, container: &Container, node: &Node) -> LinuxContainerRes
     }
 }
 
-/// Bytes of swap that a container may have: of the node's the part that its request is of the node's memory.
-fn swap(pod: &Pod, container: &Container, node: &Node) -> i64 {
+/// Whether a container may have swap.
+pub fn may_swap(pod: &Pod, container: &Container, node: &Node) -> bool {
     let amount = |list: Option<&BTreeMap<_, _>>| qos::amount(list, "memory").unwrap_or_default();
     let resources = container.resources.as_ref();
     let request = amount(resources.and_then(|it| it.requests.as_ref()));
     let limit = amount(resources.and_then(|it| it.limits.as_ref()));
-    let may = node.swap.limited
+    node.swap.controlled
+        && node.swap.limited
+        && node.cgroup_v2
         && qos::class(pod) == qos::Class::Burstable
         && !crate::pods::is_critical(pod)
         && request != limit
-        && request <= node.memory_capacity;
+}
+
+/// Bytes of swap that a container may have: of the node's the part that its request is of the node's memory.
+fn swap(pod: &Pod, container: &Container, node: &Node) -> i64 {
+    let requests = container.resources.as_ref().and_then(|it| it.requests.as_ref());
+    let request = qos::amount(requests, "memory").unwrap_or_default();
+    let may = may_swap(pod, container, node) && request <= node.memory_capacity;
     if !may || node.memory_capacity <= 0 {
         return 0;
     }

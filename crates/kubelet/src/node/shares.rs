@@ -41,7 +41,7 @@ pub fn weigh_burstable(kubelet: &Kubelet) {
             let status = kubelet.pods.status(pods::uid(pod));
             !pods::phase_is_terminal(status.as_ref().and_then(|status| status.phase.as_deref()))
         })
-        .map(|pod| qos::pod_total(pod, |resources| resources.requests.as_ref()))
+        .map(|pod| qos::pod_total(&kubelet.allocations.apply(pod), |resources| resources.requests.as_ref()))
         .filter_map(|total| total.get("cpu").map(|milli| i64::try_from(*milli).unwrap_or(i64::MAX)))
         .fold(0_i64, i64::saturating_add);
     kubelet.cgroups.weigh_burstable(requested);

@@ -56,11 +56,18 @@ pub async fn generate(kubelet: &Kubelet, old: Option<&NodeStatus>) -> NodeStatus
             swap: (machine.swap_bytes > 0).then_some(NodeSwapStatus { capacity: Some(machine.swap_bytes) }),
             running_in_user_namespace: Some(false),
         }),
-        declared_features: Some(vec!["ExtendWebSocketsToKubelet".into()]),
+        declared_features: Some(DECLARED.map(str::to_owned).into()),
         runtime_handlers: (!handlers.is_empty()).then_some(handlers),
         ..Default::default()
     }
 }
+
+/// What the API asks of a node before it lets pods use it.
+const DECLARED: [&str; 3] = [
+    "ExtendWebSocketsToKubelet",
+    "InPlacePodLevelResourcesVerticalScaling",
+    "InPlacePodVerticalScalingInitContainers",
+];
 
 /// Where the host has no address yet, what was reported before stands.
 fn addresses(kubelet: &Kubelet, old: Option<&NodeStatus>) -> Vec<NodeAddress> {

@@ -68,7 +68,8 @@ fn check_with(
     backoffs: &Backoffs,
     expect: &[&str],
 ) {
-    let found = plan(pod, &runtime(pod, sandbox, containers), &Context { probes, backoffs, now: 2 });
+    let found =
+        plan(pod, &runtime(pod, sandbox, containers), &Context { probes, backoffs, actuated: None, now: 2 });
     assert_eq!(show(&found), expect, "{sandbox} {containers:?}");
 }
 
@@ -100,7 +101,12 @@ fn a_container_that_never_ran_is_not_restarted() {
         let mut runtime = runtime(&pod, "ready", &[&format!("a:{state}")]);
         runtime.containers[0].started_at = started_at;
         runtime.containers[0].restart_count = 3;
-        let context = Context { probes: &ProbeResults::default(), backoffs: &Backoffs::default(), now: 2 };
+        let context = Context {
+            probes: &ProbeResults::default(),
+            backoffs: &Backoffs::default(),
+            actuated: None,
+            now: 2,
+        };
         plan(&pod, &runtime, &context).start[0].restart_count
     };
     assert_eq!(restarts("created", 0), 3);
@@ -175,21 +181,24 @@ fn probes_hash_and_backoff() {
     let found = plan(
         &always,
         &runtime(&always, "ready", &["a:run"]),
-        &Context { probes: &failed, backoffs: &none, now: 2 },
+        &Context { probes: &failed, backoffs: &none, actuated: None, now: 2 },
     );
     assert_eq!(found.kill[0].message, "Container a failed liveness probe, will be restarted");
     let never = pod(json!({"restartPolicy": "Never", "containers": [{"name": "a"}]}));
     let found = plan(
         &never,
         &runtime(&never, "ready", &["a:run"]),
-        &Context { probes: &failed, backoffs: &none, now: 2 },
+        &Context { probes: &failed, backoffs: &none, actuated: None, now: 2 },
     );
     assert!(found.kill_pod);
 
     let mut changed = runtime(&always, "ready", &["a:run"]);
     changed.containers[0].hash = "other".into();
-    let found =
-        plan(&always, &changed, &Context { probes: &ProbeResults::default(), backoffs: &none, now: 2 });
+    let found = plan(
+        &always,
+        &changed,
+        &Context { probes: &ProbeResults::default(), backoffs: &none, actuated: None, now: 2 },
+    );
     assert_eq!(found.kill[0].message, "Container a definition changed, will be restarted");
 
     let mut backoffs = Backoffs::default();
@@ -211,7 +220,8 @@ fn a_container_may_have_rules_of_its_own() {
 #[test]
 fn a_container_that_never_started_adds_no_restart() {
     let pod = pod(json!({"containers": [{"name": "a", "image": "i"}]}));
-    let context = Context { probes: &ProbeResults::default(), backoffs: &Backoffs::default(), now: 1 };
+    let context =
+        Context { probes: &ProbeResults::default(), backoffs: &Backoffs::default(), actuated: None, now: 1 };
     let count = |state| plan(&pod, &runtime(&pod, "ready", &[state]), &context).start[0].restart_count;
     assert_eq!(count("a:created"), 0);
     assert_eq!(count("a:exit:1"), 1);

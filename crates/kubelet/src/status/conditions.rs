@@ -1,15 +1,21 @@
 //! The conditions the kubelet owns; others (readiness gates) are kept as they are.
 
 use super::Input;
+use crate::allocation::conditions::{IN_PROGRESS, PENDING};
 use crate::pods;
 use crate::qos::is_sidecar;
 use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-const OWNED: &[&str] =
-    &["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled", RESIZE];
-
-const RESIZE: &str = "PodResizePending";
+const OWNED: &[&str] = &[
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+    PENDING,
+    IN_PROGRESS,
+];
 
 /// Also set by others who take pods away.
 const DISRUPTION: &str = "DisruptionTarget";
@@ -52,13 +58,10 @@ pub(super) fn generate(input: &Input, status: &PodStatus, old: &PodStatus, phase
         let (reason, message) = ("TerminationByKubelet".into(), failure.message.clone());
         (DISRUPTION, Draft { status: true, reason, message })
     });
-    let resize = (input.resize_pending && !ended).then(|| {
-        let (reason, message) = crate::allocation::INFEASIBLE;
-        (RESIZE, Draft { status: true, reason: reason.into(), message: message.into() })
-    });
+    let resize = input.resize.iter().filter(|_| !ended);
     let others = old.conditions.iter().flatten().filter(|it| !is_owned(&it.type_));
     let others = others.filter(|it| disruption.as_ref().is_none_or(|(kind, _)| it.type_ != *kind));
-    let own = resize.into_iter().chain(disruption.clone()).chain(drafts).map(|(kind, draft)| {
+    let own = disruption.clone().into_iter().chain(drafts).map(|(kind, draft)| {
         let before = old.conditions.iter().flatten().find(|it| it.type_ == kind);
         let value = if draft.status { "True" } else { "False" };
         let unchanged = before.filter(|it| it.status == value);
@@ -74,7 +77,7 @@ pub(super) fn generate(input: &Input, status: &PodStatus, old: &PodStatus, phase
             observed_generation: input.pod.metadata.generation,
         }
     });
-    others.cloned().chain(own).collect()
+    others.chain(resize).cloned().chain(own).collect()
 }
 
 impl Clone for Draft {

@@ -88,10 +88,11 @@ pub(super) fn status(
     } else {
         started && probed(container.readiness_probe.is_some(), &input.health.ready)
     };
-    if current.is_some() {
+    if let Some(current) = current {
         status.allocated_resources =
             container.resources.as_ref().and_then(|it| it.requests.clone()).filter(|it| !it.is_empty());
-        status.resources = Some(container.resources.clone().unwrap_or_default());
+        let id = status.container_id.as_ref();
+        status.resources = Some(super::resources::of_container(input, container, current, id, old));
     }
     let mounts: Vec<VolumeMountStatus> = container
         .volume_mounts

@@ -1,6 +1,8 @@
 //! Tables over runtime states.
 
 use super::*;
+use crate::allocation::resources::PodResources;
+use crate::cgroups::limits::Limits;
 use crate::runtime::{Container as Instance, Sandbox, State};
 use serde_json::json;
 
@@ -33,7 +35,9 @@ struct Case<'a> {
     /// Whether the sandbox is stopped.
     stopped: bool,
     failure: Option<Failure>,
-    resize_pending: bool,
+    resize: Vec<PodCondition>,
+    actuated: Option<PodResources>,
+    limits: Option<Limits>,
     old: Option<PodStatus>,
 }
 
@@ -47,7 +51,9 @@ impl<'a> Case<'a> {
             terminal: false,
             stopped: false,
             failure: None,
-            resize_pending: false,
+            resize: Vec::new(),
+            actuated: None,
+            limits: None,
             old: None,
         }
     }
@@ -74,7 +80,9 @@ impl<'a> Case<'a> {
             host_ips: &["192.168.0.1".to_owned()],
             terminal: self.terminal,
             failure: self.failure.as_ref(),
-            resize_pending: self.resize_pending,
+            resize: &self.resize,
+            actuated: self.actuated.as_ref(),
+            limits: self.limits,
             runtime_name: "containerd",
             now: Timestamp::from_second(100).unwrap(),
         })
@@ -396,14 +404,61 @@ fn containers_of_unknown_end_have_failed_when_the_pod_has_ended() {
 }
 
 #[test]
-fn a_resize_that_does_not_happen_is_reported_as_such() {
+fn resize_conditions_last_as_long_as_the_resize() {
     let pod = pod(json!({"containers": [{"name": "a"}]}));
     let case = || Case::new(&pod, vec![instance("a", State::Running, 0)]);
-    let pending = Case { resize_pending: true, ..case() }.run();
-    assert_eq!(
-        condition(&pending, "PodResizePending"),
-        "True Infeasible In-place pod resize is not supported on this node"
+    let condition = |kind: &str| -> PodCondition {
+        serde_json::from_value(json!({"type": kind, "status": "True", "reason": "r", "message": "m"}))
+            .unwrap()
+    };
+    let resize = vec![condition("PodResizePending"), condition("PodResizeInProgress")];
+    let both = Case { resize: resize.clone(), ..case() }.run();
+    let kinds = |status: &PodStatus| {
+        let all = status.conditions.iter().flatten();
+        all.filter(|it| it.type_.starts_with("PodResize")).cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(&both), resize);
+    assert!(kinds(&Case { old: Some(both), ..case() }.run()).is_empty());
+    let ended = Case::new(&pod, vec![instance("a", State::Exited, 1)]);
+    assert!(kinds(&Case { resize, terminal: true, stopped: true, ..ended }.run()).is_empty());
+}
+
+#[test]
+fn resources_are_what_the_runtime_has() {
+    let check = |allocated: serde_json::Value,
+                 runtime: Option<(i64, i64, i64)>,
+                 actuated: Option<serde_json::Value>,
+                 expect: serde_json::Value| {
+        let pod = pod(json!({"containers": [{"name": "a", "resources": allocated}]}));
+        let mut running = instance("a", State::Running, 0);
+        running.resources = runtime.map(|(shares, quota, memory)| cri::v1::LinuxContainerResources {
+            cpu_shares: shares,
+            cpu_quota: quota,
+            cpu_period: 100_000,
+            memory_limit_in_bytes: memory,
+            ..Default::default()
+        });
+        let actuated = actuated.map(|resources| {
+            serde_json::from_value(json!({"ContainerResources": {"a": resources}})).unwrap()
+        });
+        let status = Case { actuated, ..Case::new(&pod, vec![running]) }.run();
+        let container = &status.container_statuses.unwrap()[0];
+        assert_eq!(json!(container.resources), expect);
+        let requests = allocated.get("requests").cloned().unwrap_or_default();
+        assert_eq!(json!(container.allocated_resources), requests);
+    };
+    let both = |cpu: &str, memory: &str| json!({"requests": {"cpu": cpu, "memory": memory}, "limits": {"cpu": cpu, "memory": memory}});
+    let shown = both("100m", "1Gi");
+    // Not changed yet, whatever was allocated meanwhile.
+    check(both("200m", "2Gi"), Some((102, 10_000, 1 << 30)), Some(shown.clone()), shown.clone());
+    check(both("200m", "2Gi"), None, Some(shown.clone()), shown.clone());
+    check(shown.clone(), None, None, shown);
+    // Below the least that the kernel has, as asked for.
+    check(
+        json!({"requests": {"cpu": "1m"}, "limits": {"cpu": "5m"}}),
+        Some((2, 1000, 0)),
+        None,
+        json!({"requests": {"cpu": "1m"}, "limits": {"cpu": "5m"}}),
     );
-    let reverted = Case { old: Some(pending), ..case() }.run();
-    assert!(!reverted.conditions.iter().flatten().any(|it| it.type_ == "PodResizePending"));
+    check(json!({}), Some((2, 0, 0)), None, json!({}));
 }

@@ -1,6 +1,7 @@
 //! What a worker does to the runtime to follow its plan.
 
 use super::{Error, RETRY, Worker, start, terminate};
+use crate::allocation::resources::PodResources;
 use crate::events::{Normal, Warning};
 use crate::figures::FIGURES;
 use crate::plan::{self, Kind, Plan};
@@ -21,6 +22,7 @@ impl Worker {
         plan: &Plan,
     ) -> Result<(), Error> {
         let kubelet = self.kubelet.clone();
+        kubelet.allocations.save().await?;
         if plan.kill_pod {
             if plan.create_sandbox.is_some() && !observed.sandboxes.is_empty() {
                 let text = "Pod sandbox changed, it will be killed and re-created.";
@@ -76,6 +78,9 @@ impl Worker {
         }
         // When to try again what failed.
         let mut again: Option<Duration> = None;
+        if !plan.resize.is_empty() && !self.resize(pod, &sandbox, &plan.resize).await? {
+            again = Some(RETRY);
+        }
         let volumes = match plan.start.is_empty() {
             true => Images::default(),
             false => Images::pull(&kubelet, pod, &config).await,
@@ -99,6 +104,11 @@ impl Worker {
             if observed.container(&planned.name).is_none() {
                 let logs = std::path::Path::new(&config.log_directory).join(&planned.name);
                 planned.restart_count = start::restarts_by_logs(&logs);
+            }
+            if planned.kind != Kind::Ephemeral {
+                let size = PodResources::of(pod).size(&container.name);
+                kubelet.allocations.set_actuated(&self.uid, &container.name, size);
+                kubelet.allocations.save().await?;
             }
             match start::start(&kubelet, pod, &container, &planned, &sandbox, &config, &volumes).await {
                 Ok(()) => {

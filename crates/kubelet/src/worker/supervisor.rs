@@ -1,7 +1,7 @@
 //! Owns the workers, one per pod uid: starts them, gives them orders and awaits them.
 
 use super::{Failure, Orders, Worker};
-use crate::admission;
+use crate::allocation::resize::{self, Trigger};
 use crate::pods::{self, title};
 use crate::run::Kubelet;
 use k8s_openapi::api::core::v1::Pod;
@@ -25,22 +25,16 @@ impl Supervisor {
     /// A pod was added to its source, or changed there.
     pub fn update(self: &Arc<Self>, kubelet: &Arc<Kubelet>, pod: Arc<Pod>, shutdown: &CancellationToken) {
         let uid = pods::uid(&pod).to_owned();
-        if let Some(orders) = self.workers.lock().get(&uid) {
+        let known = self.workers.lock().get(&uid).cloned();
+        if let Some(orders) = known {
             kubelet.pods.put(pod.clone());
+            resize::update(kubelet, &orders.pod(), &pod);
             orders.update(pod);
             // Others may have written what is the kubelet's to say.
             kubelet.status.look_again(&uid);
             return;
         }
-        // Pods that their source has removed free their resources, even while they end; rejected pods use none.
-        let others: Vec<Arc<Pod>> = {
-            let workers = self.workers.lock();
-            let dropped = |other: &Arc<Pod>| {
-                let state = workers.get(pods::uid(other)).map(|orders| orders.state());
-                state.is_some_and(|state| state.removed || state.rejected)
-            };
-            kubelet.pods.all().into_iter().filter(|other| !dropped(other)).collect()
-        };
+        let others = self.with_room(kubelet);
         kubelet.pods.put(pod.clone());
         kubelet.objects.refresh(pods::namespace(&pod));
         let orders = Arc::new(Orders::new(pod.clone()));
@@ -48,7 +42,7 @@ impl Supervisor {
         // A pod that already ran here was admitted before; one that is over is not admitted again.
         let fresh = pod.metadata.deletion_timestamp.is_none()
             && pod.status.as_ref().is_none_or(|status| status.start_time.is_none());
-        if fresh && let Err(refusal) = admission::admit(kubelet, &pod, &others) {
+        if let Err(refusal) = resize::add(kubelet, &pod, fresh, &others) {
             warn!(pod = title(&pod), reason = refusal.reason, message = refusal.message, "Pod was rejected");
             kubelet.events.event(&pod, crate::events::Warning, &refusal.reason, &refusal.message);
             let message = format!("Pod was rejected: {}", refusal.message);
@@ -61,6 +55,9 @@ impl Supervisor {
         }
         let (supervisor, worker, shutdown) =
             (self.clone(), Worker::new(kubelet.clone(), orders), shutdown.clone());
+        if kubelet.allocations.differs(&pod) {
+            resize::retry(kubelet, Trigger::PodsAdded);
+        }
         self.tasks.spawn(async move {
             tokio::select! {
                 () = worker.run() => {}
@@ -71,6 +68,17 @@ impl Supervisor {
                 supervisor.pass_turn(name, &uid);
             }
         });
+    }
+
+    /// Pods that take room on the node. Those that their source has removed take none, even while they end; neither do those
+    /// that were rejected.
+    pub fn with_room(&self, kubelet: &Kubelet) -> Vec<Arc<Pod>> {
+        let workers = self.workers.lock();
+        let dropped = |other: &Arc<Pod>| {
+            let state = workers.get(pods::uid(other)).map(|orders| orders.state());
+            state.is_some_and(|state| state.removed || state.rejected)
+        };
+        kubelet.pods.all().into_iter().filter(|other| !dropped(other)).collect()
     }
 
     /// Whether no pod of the same name came before this one, or all of them are gone.
@@ -98,11 +106,12 @@ impl Supervisor {
     }
 
     /// The source no longer has the pod: what runs of it is ended.
-    pub fn remove(&self, uid: &str) {
+    pub fn remove(&self, kubelet: &Arc<Kubelet>, uid: &str) {
         if let Some(orders) = self.workers.lock().get(uid) {
             info!(uid, "Pod was removed from its source");
             orders.remove();
         }
+        resize::retry(kubelet, Trigger::PodsRemoved);
     }
 
     pub fn fail(&self, uid: &str, failure: Failure, grace: Option<i64>) {

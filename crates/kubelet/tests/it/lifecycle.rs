@@ -180,55 +180,6 @@ fn a_missing_source_of_a_volume_is_looked_for_less_and_less_often() {
 }
 
 #[test]
-fn a_resize_is_infeasible_and_changes_nothing() {
-    on_paused_time(async {
-        let resources = |cpu: &str| json!({"requests": {"cpu": cpu}, "limits": {"memory": "64Mi"}});
-        let container = json!({"name": "a", "image": "i:1", "resources": resources("100m")});
-        let mut world = World::new([json!({"containers": [container]})]);
-        world.start();
-        seconds(&mut world, 5).await;
-        let resize = |world: &mut World, cpu: &str| {
-            let resources = serde_json::from_value(resources(cpu)).unwrap();
-            world.change(&uid(0), |pod| pod.spec.as_mut().unwrap().containers[0].resources = Some(resources));
-        };
-        let reported = |world: &World| {
-            let status = world.status(&uid(0));
-            let container = status.container_statuses.as_ref().unwrap()[0].clone();
-            let resources = container.resources.clone().unwrap().requests.unwrap();
-            let pending = status.conditions.iter().flatten().find(|it| it.type_ == "PodResizePending");
-            (
-                container.allocated_resources.unwrap()["cpu"].0.clone(),
-                resources["cpu"].0.clone(),
-                pending.and_then(|it| it.reason.clone()),
-            )
-        };
-        let shares = |world: &World| {
-            let (running, _) = world.node.runtime.running(&uid(0));
-            let config = world.node.runtime.container_config(&running[0].1).unwrap();
-            config.linux.unwrap().resources.unwrap().cpu_shares
-        };
-        resize(&mut world, "2");
-        seconds(&mut world, 5).await;
-        let unchanged = ("100m".to_owned(), "100m".to_owned(), Some("Infeasible".to_owned()));
-        assert_eq!(reported(&world), unchanged);
-        assert_eq!(world.events("ResizeInfeasible").len(), 1);
-        // Neither does it creep in by a restart of the container or of the kubelet.
-        let (running, _) = world.node.runtime.running(&uid(0));
-        world.node.runtime.exit(&running[0].1, 1, "Error");
-        seconds(&mut world, 5).await;
-        assert_eq!((reported(&world), shares(&world)), (unchanged.clone(), 102));
-        world.process.take().unwrap().kill().await;
-        world.start();
-        seconds(&mut world, 5).await;
-        assert_eq!((reported(&world), shares(&world)), (unchanged, 102));
-
-        resize(&mut world, "100m");
-        seconds(&mut world, 5).await;
-        assert_eq!(reported(&world).2, None);
-    });
-}
-
-#[test]
 fn a_full_disk_costs_images_before_it_costs_pods() {
     on_paused_time(async {
         let once = json!({"restartPolicy": "Never", "containers": [{"name": "a", "image": "once"}]});
@@ -316,27 +267,6 @@ fn a_pod_that_does_not_end_does_not_keep_others_from_being_evicted() {
         assert_eq!(evictor.evict(&kubelet, low).await, Some(uid(1)));
         assert_eq!(world.events("Evicted").len(), 2);
         world.node.runtime.fail("StopContainer", None);
-    });
-}
-
-#[test]
-fn a_resize_that_is_infeasible_takes_no_room() {
-    on_paused_time(async {
-        let spec = |cpu: &str| json!({"containers": [{"name": "a", "image": "i:1", "resources": {"requests": {"cpu": cpu}}}]});
-        let mut world = World::new([spec("1m")]);
-        world.start();
-        seconds(&mut world, 5).await;
-        world.change(&uid(0), |pod| {
-            let resources = json!({"requests": {"cpu": "100000"}});
-            pod.spec.as_mut().unwrap().containers[0].resources = serde_json::from_value(resources).unwrap();
-        });
-        seconds(&mut world, 5).await;
-        let late = json!({"metadata": {"name": "late", "namespace": "n", "uid": "late"}, "spec": spec("1m")});
-        let late: Arc<Pod> = Arc::new(serde_json::from_value(late).unwrap());
-        world.pods.insert("late".into(), late.clone());
-        world.send(Change::Put(late));
-        seconds(&mut world, 5).await;
-        assert_eq!(world.node.runtime.running("late").0.len(), 1, "{:?}", world.status("late").message);
     });
 }
 

@@ -3,11 +3,13 @@
 
 mod histories;
 mod lifecycle;
+mod resize;
 mod world;
 
 use cri::RuntimeService;
 use cri::fake::{Conduct, FakeRuntime};
 use k8s_openapi::api::core::v1::Pod;
+use kubelet::allocation::Allocations;
 use kubelet::clock::Clock;
 use kubelet::config::KubeletConfiguration;
 use kubelet::events::Events;
@@ -70,6 +72,7 @@ impl Node {
             addresses: Arc::new(Addresses::new("192.168.0.1", "node").unwrap()),
             labels: Default::default(),
             cloud: Default::default(),
+            allocations: Allocations::open(self.folder.path()).unwrap(),
             cgroup_mount: self.folder.path().join("cgroup"),
             clock: self.clock(),
         };
@@ -407,7 +410,7 @@ async fn a_pod_deleted_by_force_makes_room_at_once() {
     kubelet.supervisor.update(&kubelet, with_port("first"), &shutdown);
     until("running", || state_of(&node, "first") == Some(RUNNING)).await;
     node.runtime.fail("StopContainer", stuck());
-    kubelet.supervisor.remove("uid-first");
+    kubelet.supervisor.remove(&kubelet, "uid-first");
     kubelet.supervisor.update(&kubelet, with_port("second"), &shutdown);
     until("running beside it", || state_of(&node, "second") == Some(RUNNING)).await;
     node.runtime.fail("StopContainer", None);
