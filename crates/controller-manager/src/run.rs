@@ -153,6 +153,7 @@ async fn controllers(
         kinds.run(until).await;
         ("discovery", Ok(()))
     });
+    crate::metrics::register();
     for entry in registry::CONTROLLERS.iter().filter(|entry| names.contains(&entry.name)) {
         tracing::info!(controller = entry.name, "Starting controller");
         let ended = (entry.run)(context.clone(), options.clone());

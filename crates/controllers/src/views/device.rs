@@ -136,6 +136,11 @@ impl ResourceClaim {
         owner.filter(|owner| owner.api_version == "v1" && owner.kind == "Pod")
     }
 
+    pub fn needs_admin_access(&self) -> bool {
+        let requests = self.spec.devices.requests.iter();
+        requests.filter_map(|request| request.exactly.as_ref()).any(|request| request.admin_access)
+    }
+
     /// The devices that were allocated for it.
     pub fn devices(&self) -> &[AllocatedDevice] {
         self.status.allocation.as_ref().map_or(&[], |allocation| &allocation.devices.results)
@@ -202,6 +207,7 @@ pub struct DeviceRequest {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Subrequest {
+    pub admin_access: bool,
     pub device_class_name: Text,
     pub allocation_mode: Text,
     pub count: i64,

@@ -7,7 +7,7 @@ use client::{Client, DeleteOptions, Informer, Key, Propagation};
 use controllers::views::Job;
 use controllers::{Context, Error, Next, Reconcile};
 
-use crate::Options;
+use crate::{Options, metrics};
 
 struct Controller {
     jobs: Informer<Job>,
@@ -39,7 +39,11 @@ impl Reconcile for Controller {
             .propagation(Propagation::Foreground);
         match client.delete::<Job>(key.namespace(), &key.name, &options).await {
             Err(error) if !error.is_not_found() => Err(error.into()),
-            _ => Ok(Next::Done),
+            Err(_) => Ok(Next::Done),
+            Ok(()) => {
+                metrics::job_deleted(left.unsigned_abs() as f64);
+                Ok(Next::Done)
+            }
         }
     }
 }

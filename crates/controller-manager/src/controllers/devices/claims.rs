@@ -14,7 +14,7 @@ use controllers::views::{Consumer, Object, Pod, PodResourceClaim, ResourceClaim,
 use controllers::{Context, Draft, Error, Next, Pods, Reconcile};
 use serde_json::{Value, json};
 
-use crate::Options;
+use crate::{Options, metrics};
 use plan::{Named, needs_claims};
 
 /// Keeps a claim that is allocated.
@@ -46,6 +46,7 @@ pub async fn run(context: Context, options: Arc<Options>) -> Result<(), Error> {
     let account = "resource-claim-controller";
     let mut builder = context.builder("resource_claim", account, "resource_claim").await?;
     let claims: Informer<ResourceClaim> = builder.reads();
+    metrics::volumes::follow_device_claims(&claims);
     let controller = Controller {
         events: builder.events.clone(),
         pods: builder.pods(),
@@ -192,6 +193,7 @@ impl Controller {
         }
         let body = plan::claim(pod, entry, &found);
         let created = client.create::<ResourceClaim>(meta.namespace(), &body).await;
+        metrics::claim_created(found.needs_admin_access(), created.is_err());
         let created = created.map_err(|error| Error::Other(format!("create ResourceClaim : {error}")))?;
         Ok(Some(created.metadata.name))
     }

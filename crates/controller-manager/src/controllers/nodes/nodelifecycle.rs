@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::Options;
+use crate::{Options, metrics};
 use health::Health;
 use zones::Zones;
 
@@ -41,6 +41,8 @@ struct Monitor {
     pods: Pods,
     options: Arc<Options>,
     zones: Mutex<Zones>,
+    /// Nodes by zone, and how many of them are not ready, as metrics have them.
+    counted: Mutex<BTreeMap<String, (u32, u32)>>,
 }
 
 pub async fn run(context: Context, options: Arc<Options>) -> Result<(), Error> {
@@ -55,6 +57,7 @@ pub async fn run(context: Context, options: Arc<Options>) -> Result<(), Error> {
         pods: builder.pods(),
         options,
         zones: Mutex::default(),
+        counted: Mutex::default(),
     };
     if !builder.synced().await {
         return Ok(());
@@ -107,6 +110,7 @@ impl Monitor {
     }
 
     async fn round(&self, known: &mut BTreeMap<String, Health>) {
+        let began = Instant::now();
         let mut nodes = self.nodes.list();
         nodes.sort_by(|left, right| left.metadata.name.cmp(&right.metadata.name));
         known.retain(|name, health| {
@@ -132,12 +136,15 @@ impl Monitor {
         }
         let each = nodes.iter().zip(known.values_mut()).map(|(node, health)| self.look(node, health, now));
         futures::stream::iter(each).for_each_concurrent(AT_ONCE, |look| look).await;
+        metrics::nodes_looked_at(began.elapsed());
+        let zones = nodes.iter().map(|node| (zones::key(node), state(known, node) == "True"));
+        metrics::zones(zones, &mut self.counted.lock());
         self.taint_silent(&nodes, known).await;
     }
 
     /// One node: what its silence makes of its conditions and its pods.
     async fn look(&self, node: &Node, health: &mut Health, now: Instant) {
-        let name = &node.metadata.name;
+        let (name, began) = (&node.metadata.name, Instant::now());
         let grace = match Condition::find(&node.status.conditions, "Ready") {
             Some(_) => *self.options.node_monitor_grace_period,
             None => *self.options.node_startup_grace_period,
@@ -160,6 +167,7 @@ impl Monitor {
             }
         }
         self.settle_marks(name, health).await;
+        metrics::node_looked_at(began.elapsed());
     }
 
     async fn settle_marks(&self, name: &str, health: &mut Health) {
@@ -224,7 +232,7 @@ impl Monitor {
                     self.zones.lock().give_back(&zones::of(node));
                 }
             } else if adds {
-                crate::metrics::node_evicted(&zones::key(node));
+                metrics::node_evicted(&zones::key(node));
             }
         });
         futures::stream::iter(each).for_each_concurrent(AT_ONCE, |taint| taint).await;

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use serde_json::json;
 
-use crate::Options;
+use crate::{Options, metrics};
 
 struct Controller {
     events: EventRecorder,
@@ -122,6 +122,22 @@ fn judge(
     }
 }
 
+/// When a pod that goes was to go.
+fn due(nodes: &Informer<Node>, pod: &Pod, sightings: &Sightings) -> Option<jiff::Timestamp> {
+    let node = nodes.get(None, &pod.spec.node_name)?;
+    let times = no_execute(&node.spec.taints).filter_map(|taint| {
+        let added = taint.time_added.as_ref().map(|added| added.0).or_else(|| sightings.first(taint))?;
+        let toleration = pod.spec.tolerations.iter().find(|toleration| tolerates(toleration, taint));
+        let limit = match toleration {
+            None => 0,
+            Some(toleration) => toleration.toleration_seconds?.max(0),
+        };
+        let start = added.max(assigned(pod)).as_second();
+        jiff::Timestamp::from_second(start.saturating_add(limit)).ok()
+    });
+    times.min()
+}
+
 /// Since when a pod is on its node.
 fn assigned(pod: &Pod) -> jiff::Timestamp {
     let scheduled = pod.condition("PodScheduled").filter(|condition| condition.status == "True");
@@ -159,7 +175,7 @@ impl Reconcile for Controller {
                 Ok(Next::After(Duration::from_secs(seconds)))
             }
             Verdict::Go => {
-                self.evict(client, &pod, key).await?;
+                self.evict(client, &pod, key, due(&self.nodes, &pod, &sightings)).await?;
                 self.scheduled.lock().remove(key);
                 Ok(Next::Done)
             }
@@ -168,7 +184,13 @@ impl Reconcile for Controller {
 }
 
 impl Controller {
-    async fn evict(&self, client: &Client, pod: &Pod, key: &Key) -> Result<(), Error> {
+    async fn evict(
+        &self,
+        client: &Client,
+        pod: &Pod,
+        key: &Key,
+        due: Option<jiff::Timestamp>,
+    ) -> Result<(), Error> {
         let message = format!("Marking for deletion Pod {key}");
         self.events.event(&pod.reference(), EventType::Normal, "TaintManagerEviction", &message);
         let meta = &pod.metadata;
@@ -187,7 +209,12 @@ impl Controller {
         let options = DeleteOptions::default().uid(meta.uid.clone());
         match client.delete::<Pod>(key.namespace(), &meta.name, &options).await {
             Err(error) if error.is_not_found() => Ok(()),
-            result => Ok(result?),
+            result => {
+                result?;
+                let now = jiff::Timestamp::now();
+                metrics::pod_evicted(now.duration_since(due.unwrap_or(now)).as_secs_f64().max(0.0));
+                Ok(())
+            }
         }
     }
 }

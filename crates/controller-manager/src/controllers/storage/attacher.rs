@@ -27,7 +27,7 @@ use controllers::{Context, Error, Next, Pods, Reconcile};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
-use crate::Options;
+use crate::{Options, metrics};
 use since::Since;
 
 const MANAGED: &str = "volumes.kubernetes.io/controller-managed-attach-detach";
@@ -136,6 +136,8 @@ pub async fn run(context: Context, options: Arc<Options>) -> Result<(), Error> {
         queue: builder.queue.clone(),
     };
     controller.follow();
+    let counted = controller.clone();
+    metrics::volumes::follow_uses(move || counted.uses());
     builder.run(WORKERS, controller).await
 }
 
@@ -250,6 +252,21 @@ impl Controller {
     }
 
     /// The claims of a pod, with the volumes that they name.
+    /// The nodes and plugins of the volumes that pods on nodes use.
+    fn uses(&self) -> Vec<(String, String)> {
+        let mut uses = Vec::new();
+        for pod in self.pods.cache.list().iter().filter(|pod| !pod.spec.node_name.is_empty()) {
+            let drivers =
+                self.volumes_of(pod).filter_map(|(_, volume)| Some(volume.spec.csi.as_ref()?.driver.clone()));
+            let attached = drivers.filter(|driver| !self.needs_no_attachment(driver));
+            uses.extend(
+                attached
+                    .map(|driver| (pod.spec.node_name.to_string(), format!("kubernetes.io/csi:{driver}"))),
+            );
+        }
+        uses
+    }
+
     fn volumes_of<'a>(
         &'a self,
         pod: &'a Pod,

@@ -22,7 +22,7 @@ use controllers::views::{Object, PersistentVolume, PersistentVolumeClaim, Pod, S
 use controllers::{Context, Draft, Error, Latest, Next, Pods, Reconcile};
 use serde_json::json;
 
-use crate::Options;
+use crate::{Options, metrics};
 use phase::{write_claim, write_volume};
 use plan::{ForClaim, ForVolume, Report};
 use reclaim::Reclaim;
@@ -62,6 +62,7 @@ pub async fn run(context: Context, options: Arc<Options>) -> Result<(), Error> {
     let mut volumes = context.builder("volumes", account, component).await?;
     let (of_claims, of_volumes) = (claims.reconciles(), volumes.reconciles());
     let classes: Informer<StorageClass> = claims.reads();
+    metrics::volumes::follow(&of_volumes, &of_claims);
     claims.follow(&of_volumes);
     volumes.follow(&of_claims);
     let binder = Arc::new(Binder {
@@ -193,7 +194,9 @@ impl Reconcile for Claims {
                 return Err(Error::Other(error));
             }
             ForClaim::AssignClass(class) => {
-                draft.update(|claim| claim["spec"]["storageClassName"] = class.into()).await?;
+                let assigned = draft.update(|claim| claim["spec"]["storageClassName"] = class.into()).await;
+                metrics::volumes::class_assigned(assigned.is_err());
+                assigned?;
                 return Ok(Next::Done);
             }
             ForClaim::Provision { provisioner } => binder.order(draft, &provisioner).await?,

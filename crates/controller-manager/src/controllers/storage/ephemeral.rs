@@ -7,7 +7,7 @@ use controllers::views::{Object, PersistentVolumeClaim, Pod, Volume};
 use controllers::{Context, Error, Next, Pods, Reconcile};
 use serde_json::{Value, json};
 
-use crate::Options;
+use crate::{Options, metrics};
 
 struct Controller {
     events: EventRecorder,
@@ -71,6 +71,7 @@ impl Controller {
         }
         let created =
             client.create::<PersistentVolumeClaim>(meta.namespace(), &claim(pod, volume, &name)).await;
+        metrics::volumes::ephemeral_created(created.is_err());
         created.map(drop).map_err(|error| Error::Other(format!("create PVC {name}: {error}")))
     }
 }

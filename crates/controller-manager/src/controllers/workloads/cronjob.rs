@@ -15,7 +15,7 @@ use jiff::tz::TimeZone;
 use rustc_hash::FxHashSet;
 use serde_json::{Value, json};
 
-use crate::Options;
+use crate::{Options, metrics};
 use plan::{Input, Plan, job_name};
 
 /// Annotation of a job with the time that it was started for.
@@ -125,6 +125,7 @@ impl Controller {
         let created = api.create::<Partial>(meta.namespace(), &job(cron_job, due)).await;
         let made = match created {
             Ok(made) => {
+                metrics::cron_job_started(Timestamp::now().duration_since(due).as_secs_f64());
                 let message = format!("Created job {}", made.metadata.name);
                 self.events.event(&cron_job.reference(), EventType::Normal, "SuccessfulCreate", &message);
                 made.metadata

@@ -212,6 +212,7 @@ impl Controller {
             self.control.create_unless_terminating(client, namespace, &pod, job).await
         })
         .await;
+        metrics::job_pods_created(job, &plan.status, succeeded, usize::from(failure.is_some()));
         if failure.is_some() {
             plan.status.active -= i32::try_from(creates.len() - succeeded).unwrap_or(0);
         }
