@@ -46,7 +46,7 @@ fn make(level: Level) -> Environment {
         ("allowMultipleAllocations", DeclType::new(DeclKind::Bool, 1, 4)),
     ]);
     let device = Arc::new(device.named("kubernetes.DRADevice"));
-    Environment::kubernetes(level).with_bind().with_declared("device", &device)
+    Environment::kubernetes(level).with_bind().with_sized_values().with_declared("device", &device)
 }
 
 /// Compiles a selector.
@@ -58,5 +58,26 @@ pub fn compile(expression: &str, level: Level) -> Result<Program, Error> {
     match program.output() {
         Type::Bool | Type::Dyn => Ok(program),
         other => Err(Error::Result(other.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn costs_of_attributes_are_bounded() {
+        let check = |expression: &str, fits: bool| {
+            let program = compile(expression, NEW).map_err(|error| error.to_string());
+            let fit = program.map(|program| program.estimate().max <= MAX_COST);
+            assert_eq!(fit, Ok(fits), "{expression}");
+        };
+        check("device.attributes['a'].b.matches('^a+$')", true);
+        check("device.attributes['a']['b'].matches('^a+$')", true);
+        check("device.attributes['a'].b.startsWith(device.driver)", true);
+        check("cel.bind(d, device.attributes['a'], d.b && d.c.matches('a'))", true);
+        let most = "device.attributes['a'].all(k, device.attributes['a'].all(l, device.attributes['a'].all(m, \
+            device.attributes['a'].all(n, k.matches('a+') || l != m))))";
+        check(most, false);
     }
 }

@@ -64,6 +64,8 @@ pub struct Environment {
     composed: Vec<(Arc<str>, Type)>,
     /// Expressions may make objects and patches.
     patches: bool,
+    /// Values that are selected from a map by name are as large as its declared ones can be.
+    pub(crate) sized_values: bool,
 }
 
 /// Name of the type of `variables`.
@@ -94,6 +96,7 @@ impl Environment {
             objects: FxHashMap::default(),
             composed: Vec::new(),
             patches: false,
+            sized_values: false,
         }
     }
 
@@ -101,6 +104,13 @@ impl Environment {
     #[must_use]
     pub fn with_bind(mut self) -> Environment {
         self.macros.bind = true;
+        self
+    }
+
+    /// Estimates sizes of what is selected from a map by name, of which nothing is known otherwise.
+    #[must_use]
+    pub(crate) fn with_sized_values(mut self) -> Environment {
+        self.sized_values = true;
         self
     }
 

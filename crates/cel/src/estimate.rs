@@ -124,9 +124,14 @@ impl<'d> Estimator<'d> {
         let path = match self.path(operand) {
             // A path begins with a variable, which is the declared one whatever its name.
             None => self.root.map_or(Path::Unknown, Path::Declared),
-            Some(Path::Declared(declared)) => match declared.field(field) {
-                Some(field) => Path::Declared(&field.of),
-                None => Path::Unknown,
+            Some(Path::Declared(declared)) => match (declared.field(field), &declared.kind) {
+                (Some(field), _) => Path::Declared(&field.of),
+                (None, DeclKind::Map(value))
+                    if self.environment.sized_values && matches!(value.kind, DeclKind::Dyn) =>
+                {
+                    Path::Declared(value)
+                }
+                (None, _) => Path::Unknown,
             },
             Some(_) => Path::Unknown,
         };
