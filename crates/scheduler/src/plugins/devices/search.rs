@@ -435,7 +435,8 @@ impl<'a> Search<'a> {
             return Ok(false);
         }
         let parts: Vec<&Amounts> = others.into_iter().chain(own.map(|(_, amounts)| amounts)).collect();
-        let (claim, request) = (&self.input.claims[at.claim].key, &name);
+        let claim = &self.input.claims[at.claim].key;
+        let request = if exact.name.is_empty() { &name } else { &exact.name };
         let unclear = |why: String| {
             Stop::Failed(format!(
                 "claim {claim}, request {request}: checking capacity for device {id}: {why}"
@@ -493,9 +494,8 @@ impl<'a> Search<'a> {
             }
             pools::consume(&mut self.pools[place.pool].counters, device, -counters);
         } else if must {
-            let claim = &self.input.claims[at.claim].key;
             result = Err(Stop::Failed(format!(
-                "claim {claim}, request {name}: cannot add device {id} because a claim constraint would not be satisfied"
+                "claim {claim}, request {request}: cannot add device {id} because a claim constraint would not be satisfied"
             )));
         }
         for number in added {

@@ -41,40 +41,48 @@ async fn reserve_once(
     let failed =
         |what: &str, error: client::Error| (format!("{what} claim {key}: {error}"), error.is_conflict());
     let lost = |what: &str| (format!("claim {key} got {what}"), false);
-    let mut whole: Value = api.get(namespace, name).await.map_err(|error| failed("get updated", error))?;
-    let meta = &whole["metadata"];
+    // Patches leave the spec as it is: it may not change, not even in the order of a configuration's fields.
+    let mut seen: Value = api.get(namespace, name).await.map_err(|error| failed("get updated", error))?;
+    let meta = &seen["metadata"];
     if !meta["deletionTimestamp"].is_null() || meta["uid"] != *claim.uid {
         return Err(lost("deleted in the meantime"));
     }
-    let is_allocated = !whole["status"]["allocation"].is_null();
+    let is_allocated = !seen["status"]["allocation"].is_null();
+    let mut status = json!({});
     if let Some(allocation) = allocation {
         if is_allocated {
             return Err(lost("allocated elsewhere in the meantime"));
         }
         let finalizers = meta["finalizers"].as_array().cloned().unwrap_or_default();
         if !finalizers.iter().any(|own| own == FINALIZER) {
-            whole["metadata"]["finalizers"] = finalizers.into_iter().chain([FINALIZER.into()]).collect();
-            let updated = api.update(namespace, name, None, &whole).await;
-            whole = updated.map_err(|error| failed("add finalizer to", error))?;
+            let finalizers: Vec<Value> = finalizers.into_iter().chain([FINALIZER.into()]).collect();
+            let patch =
+                json!({"metadata": {"resourceVersion": meta["resourceVersion"], "finalizers": finalizers}});
+            let patched = api.patch(namespace, name, None, Patch::Merge(patch)).await;
+            seen = patched.map_err(|error| failed("add finalizer to", error))?;
         }
-        whole["status"]["allocation"] = allocation.clone();
-        let now = jiff::Timestamp::now().round(jiff::Unit::Second).unwrap_or_default();
-        whole["status"]["allocation"]["allocationTimestamp"] = now.to_string().into();
+        status["allocation"] = allocation.clone();
     } else if !is_allocated {
         return Err(lost("deallocated elsewhere in the meantime"));
     }
+    if seen["status"]["allocation"]["allocationTimestamp"].is_null() {
+        let now = jiff::Timestamp::now().round(jiff::Unit::Second).unwrap_or_default();
+        status["allocation"]["allocationTimestamp"] = now.to_string().into();
+    }
     let consumer = json!({"resource": "pods", "name": &*pod.key.name, "uid": &*pod.uid});
-    let mut reserved = whole["status"]["reservedFor"].as_array().cloned().unwrap_or_default();
+    let mut reserved = seen["status"]["reservedFor"].as_array().cloned().unwrap_or_default();
     if !reserved.iter().any(|own| own["uid"] == consumer["uid"]) {
         reserved.push(consumer);
     }
-    whole["status"]["reservedFor"] = reserved.into();
+    status["reservedFor"] = reserved.into();
     let what = match allocation {
         Some(_) => "add allocation and reservation to",
         None => "add reservation to",
     };
-    let updated = api.update::<DeviceClaim>(namespace, name, Some("status"), &whole).await;
-    updated.map(|claim| claim.version).map_err(|error| failed(what, error))
+    let meta = json!({"resourceVersion": seen["metadata"]["resourceVersion"], "uid": &*claim.uid});
+    let patch = Patch::Merge(json!({"metadata": meta, "status": status}));
+    let patched = api.patch::<DeviceClaim>(namespace, name, Some("status"), patch).await;
+    patched.map(|claim| claim.version).map_err(|error| failed(what, error))
 }
 
 /// The pod is no longer a user of the claim.
