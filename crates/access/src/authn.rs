@@ -13,9 +13,9 @@ use daemon::serving::Peer;
 use daemon::serving::authority::{Authority, Refusal};
 use daemon::serving::identity::{self, Unreadable};
 use http::HeaderMap;
+use watchcache::resources::Resources;
 
 use crate::user::User;
-use watchcache::resources::Resources;
 
 pub use header::RequestHeader;
 pub use service_account::{ServiceAccounts, split_username};

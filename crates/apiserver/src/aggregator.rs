@@ -22,6 +22,7 @@ mod until;
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::request_info::RequestInfo;
 use api::Status;
 use daemon::serving::Peer;
 use http::header::{CONTENT_TYPE, LOCATION, VIA, X_CONTENT_TYPE_OPTIONS};
@@ -35,7 +36,6 @@ use crate::options::Options;
 use crate::proxy;
 use crate::request::Request as Asked;
 use crate::service_routing::ServiceRouter;
-use access::request_info::RequestInfo;
 use certificate::Certificate;
 pub use certificate::Identity;
 pub use controller::Controller;

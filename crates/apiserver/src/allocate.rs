@@ -24,13 +24,13 @@ use async_trait::async_trait;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
+use watchcache::resources::Resources;
 
 use crate::delegate::{Hook, Reservation};
 use crate::handlers::Server;
 use crate::kinds;
 use crate::options::PortRange;
 use crate::writes::Write;
-use watchcache::resources::Resources;
 
 pub use addresses::Addresses;
 pub use ports::Ports;

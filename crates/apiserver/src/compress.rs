@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use daemon::aside::Parts;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use futures::Stream;
@@ -13,7 +14,6 @@ use http::{HeaderMap, HeaderValue, Response};
 use http_body::Body as _;
 
 use crate::body::Body;
-use daemon::aside::Parts;
 
 /// Smaller answers are not worth it.
 const WORTH: u64 = 128 << 10;

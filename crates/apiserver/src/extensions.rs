@@ -10,19 +10,19 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use api::{Status, Tree, json};
+use daemon::aside::aside;
 use registry::Kind;
 use registry::conversion::Conversion;
 use registry::tree::{get, has, text};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use watchcache::Subscription;
+use watchcache::resources::{Entry, EventType, Resources};
 
 use self::finalize::Objects;
 use crate::handlers::Server;
 use crate::service_routing::ServiceRouter;
 use crate::webhooks::conversion::Conversions;
-use daemon::aside::aside;
-use watchcache::Subscription;
-use watchcache::resources::{Entry, EventType, Resources};
 
 /// After a failed attempt.
 const RETRY: Duration = Duration::from_millis(100);

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use access::request_info::RequestInfo;
+use access::user::User;
 use api::model::Resource;
 use api::{Status, Tree};
 use http::HeaderValue;
@@ -12,12 +14,10 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-
-use crate::kinds;
-use access::request_info::RequestInfo;
-use access::user::User;
 use watchcache::follow::follow;
 use watchcache::resources::Resources;
+
+use crate::kinds;
 
 /// Levels that exist whether or not there is an object of theirs.
 const MANDATORY: [&str; 2] = ["exempt", "catch-all"];

@@ -6,10 +6,10 @@ use admission::policies::{Binding, Checked, Enforcement, Policies, Policy};
 use daemon::metrics::{CounterVec, HistogramVec, registry};
 use parking_lot::Mutex;
 use registry::Kind;
+use watchcache::resources::Resources;
 
 use crate::compiled::Compiled;
 use crate::kinds;
-use watchcache::resources::Resources;
 
 const BUCKETS: &[f64] = &[0.000_000_5, 0.001, 0.01, 0.1, 1.0];
 const VALIDATING: &[&str] = &["enforcement_action", "error_type", "policy", "policy_binding"];

@@ -1,15 +1,15 @@
 //! Answers for people: JSON with line breaks, where the query or the media type asks for it, or where a browser or a
 //! command line client is at the other end.
 
+use access::request_info::parameter;
 use bytes::Bytes;
+use daemon::aside::{LARGE_BODY, aside};
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, Response};
 use http_body::Body as _;
 
 use crate::body::Body;
 use crate::negotiate::{Endpoint, JSON, Negotiated, choose};
-use access::request_info::parameter;
-use daemon::aside::{LARGE_BODY, aside};
 
 /// The answer as its client is to see it.
 pub fn answer(query: &str, headers: &HeaderMap, answer: Response<Body>) -> Response<Body> {

@@ -11,29 +11,29 @@ mod place;
 #[cfg(test)]
 mod tests;
 mod tls;
-mod websocket;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::request_info::RequestInfo;
 use api::Status;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, LOCATION, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use streaming::messages;
 use tokio_util::task::TaskTracker;
+use watchcache::resources::Resources;
 
 use crate::body::Body;
 use crate::kinds;
 use crate::negotiate::{self, Endpoint, JSON, OBJECTS, PROTOBUF, YAML};
 use crate::options::Options;
-use access::request_info::RequestInfo;
 pub(crate) use backend::words as dial_error;
 use page::View;
 use place::{Place, Transport};
 pub(crate) use tls::{anyone, trusting_anyone};
-use watchcache::resources::Resources;
 
 /// Opens connections to kubelets, pods and services.
 pub struct Proxy {
@@ -83,12 +83,12 @@ impl Proxy {
                 negotiate::route(headers, &["text/plain", JSON, YAML, PROTOBUF])?;
                 negotiate::choose(headers, Endpoint::Resource { table: false })
                     .ok_or_else(|| Status::representation_not_acceptable(&OBJECTS))?;
-                let handshake = websocket::asked(&mut request);
+                let handshake = messages::asked(&mut request);
                 let answer = self.log(info, &request).await?;
                 let Some(handshake) = handshake else { return Ok(answer) };
                 let (answer, sending) = handshake.serve(answer.into_body());
                 self.tasks.spawn(sending);
-                Ok(answer)
+                Ok(answer.map(|()| Body::empty()))
             }
             ("pods", "exec" | "attach" | "portforward") => {
                 let place = self.stream_place(info, &request)?;

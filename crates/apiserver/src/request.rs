@@ -6,6 +6,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use access::request_info::RequestInfo;
+use access::user::User;
 use http::header::USER_AGENT;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
@@ -13,8 +15,6 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use crate::catalog::Catalog;
-use access::request_info::RequestInfo;
-use access::user::User;
 use options::{MANAGER_BYTES, WriteOptions};
 
 /// What is known of a request, and what is noted while it is worked on.

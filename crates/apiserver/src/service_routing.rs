@@ -6,9 +6,9 @@ use std::sync::Arc;
 use api::Tree;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use registry::tree::{get, list, number, text, texts};
+use watchcache::resources::Resources;
 
 use crate::kinds;
-use watchcache::resources::Resources;
 
 /// How Services are reached.
 #[derive(Clone, Debug, Default)]

@@ -11,13 +11,13 @@ use std::time::Duration;
 use admission::{CallError, Called, ClientConfig, Hook};
 use api::Tree;
 use daemon::metrics::{CounterVec, HistogramVec, registry};
+use watchcache::resources::Resources;
 
 use crate::compiled::Compiled;
 use crate::handlers::BODY_LIMIT;
 use crate::kinds;
 use crate::service_routing::ServiceRouter;
 use client::Question;
-use watchcache::resources::Resources;
 
 const LABELS: &[&str] = &["name", "operation", "rejected", "type"];
 

@@ -40,6 +40,5 @@ pub mod runtime;
 pub mod server;
 pub mod sources;
 pub mod status;
-pub mod streaming;
 pub mod volumes;
 pub mod worker;

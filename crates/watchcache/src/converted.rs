@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use api::{Status, Tree};
+use daemon::aside::{LARGE_BODY, aside};
 use registry::Kind;
 use registry::conversion::Conversion;
 
 use crate::entry::Entry;
 use crate::event::{Event, EventType};
 use crate::filter::Filter;
-use daemon::aside::{LARGE_BODY, aside};
 
 /// Objects that a webhook is asked to convert at once, and about the bytes of these.
 const OBJECTS: usize = 500;

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use daemon::aside::{Parts, aside};
 use futures::StreamExt as _;
+use registry::Kind;
 use store::{Change, KeyValue, Revision, Store};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -18,8 +20,6 @@ use crate::entry::Entry;
 use crate::event::EventType;
 use crate::stored::Stored;
 use crate::{Cache, Objects};
-use daemon::aside::{Parts, aside};
-use registry::Kind;
 
 const ROOT: &str = "/registry/";
 const PAGE: i64 = 1000;

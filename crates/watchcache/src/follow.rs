@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use daemon::aside::Parts;
 use registry::Kind;
 use tokio_util::sync::CancellationToken;
 
 use crate::event::Event;
 use crate::resources::{Entry, Resources};
-use daemon::aside::Parts;
 
 /// Adds each object to a draft, in parts, and calls `reset` with that; then `change` for each event, until `shutdown`. From the start
 /// again when the subscription ends. Must be called when the caches are synced.

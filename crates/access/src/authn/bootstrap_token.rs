@@ -1,10 +1,10 @@
 //! Bootstrap tokens, `id.secret`, kept in secrets `bootstrap-token-<id>` of kube-system: how a new node first speaks.
 
 use base64::Engine as _;
+use watchcache::resources::Resources;
 
 use crate::kinds;
 use crate::user::User;
-use watchcache::resources::Resources;
 
 const DEFAULT_GROUP: &str = "system:bootstrappers";
 

@@ -6,15 +6,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::Validation;
 use machinery::names;
+use registry::Kind;
 use serde::de::DeserializeOwned;
+use watchcache::resources::{Entry, Resources};
 
 use super::{Error, TokenUser};
 use crate::keys::Verifier;
 use crate::kinds;
 use crate::tokens::{Bound, Claims, Legacy};
 use crate::user::User;
-use registry::Kind;
-use watchcache::resources::{Entry, Resources};
 
 const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
 /// The label of a secret whose token is no longer accepted.

@@ -11,6 +11,8 @@ use registry::tree::{has, text};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use watchcache::Subscription;
+use watchcache::resources::{Entry, Event, EventType};
 
 use super::api_service::{ApiService, Backend};
 use super::availability::{self, Condition};
@@ -23,8 +25,6 @@ use crate::handlers::Server;
 use crate::kinds;
 use crate::turn::Turns;
 use schedule::{Schedule, Work};
-use watchcache::Subscription;
-use watchcache::resources::{Entry, Event, EventType};
 
 /// The state of everything that is aggregated.
 pub struct Controller {

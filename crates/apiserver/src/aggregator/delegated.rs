@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use access::request_info::decode;
 use api::Tree;
 use api::discovery::{Group, Version};
 
@@ -13,7 +14,6 @@ use super::api_service::{ApiService, Backend};
 use super::connections::Connections;
 use super::priorities::{OWN_GROUP, Priorities, standard};
 use crate::turn::Turns;
-use access::request_info::decode;
 
 /// A server that answers for a group and version.
 pub struct Target {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use access::user::{MASTERS, User};
 use http::header::{ACCEPT, ETAG, HOST, IF_NONE_MATCH, USER_AGENT, VIA};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
@@ -9,7 +10,6 @@ use http_body_util::{BodyExt as _, Limited};
 use super::headers::identity;
 use super::{Aggregator, Target};
 use crate::body::Body;
-use access::user::{MASTERS, User};
 
 /// A GET.
 pub struct Fetch<'a> {

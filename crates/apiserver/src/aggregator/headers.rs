@@ -3,12 +3,12 @@
 
 use std::net::IpAddr;
 
+use access::request_info::parameters;
+use access::user::User;
 use http::header::{CONNECTION, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use crate::proxy;
-use access::request_info::parameters;
-use access::user::User;
 
 const USER: HeaderName = HeaderName::from_static("x-remote-user");
 const UID: HeaderName = HeaderName::from_static("x-remote-uid");

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::Tree;
+use daemon::aside::aside;
 use http::StatusCode;
 use registry::tree::{entries, text};
 
 use super::fetch::Fetch;
 use super::{Aggregator, Target};
-use daemon::aside::aside;
 pub use merge::merged;
 
 const USER: &str = "system:aggregator";

@@ -9,14 +9,14 @@ use api::{Status, Tree, json};
 use futures::StreamExt as _;
 use registry::tree::{flag, get, list, same, text};
 use tokio_util::sync::CancellationToken;
+use watchcache::Subscription;
+use watchcache::resources::{Entry, EventType, Resources};
 
 use super::priorities::{CUSTOM, OWN_GROUP, built_in};
 use crate::bootstrap::Hooks;
 use crate::extensions::definitions;
 use crate::handlers::Server;
 use crate::kinds;
-use watchcache::Subscription;
-use watchcache::resources::{Entry, EventType, Resources};
 
 const LABEL: &str = "kube-aggregator.kubernetes.io/automanaged";
 const ON_START: &str = "onstart";

@@ -5,19 +5,19 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use api::status::Cause;
-use api::{Status, Tree};
-use async_trait::async_trait;
-use registry::tree::{Alike, flag, get, list, same, text};
-
-use crate::delegate::{Hook, Reservation};
-use crate::kinds;
-use crate::writes::Write;
 use access::authn::split_username;
 use access::authz::{Attributes, Authorizer};
 use access::refusal;
 use access::user::User;
+use api::status::Cause;
+use api::{Status, Tree};
+use async_trait::async_trait;
+use registry::tree::{Alike, flag, get, list, same, text};
 use watchcache::resources::Resources;
+
+use crate::delegate::{Hook, Reservation};
+use crate::kinds;
+use crate::writes::Write;
 
 const CERTIFICATES: &str = "certificates.k8s.io";
 const DEVICES: &str = "resource.k8s.io";

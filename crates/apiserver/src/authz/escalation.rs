@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+use access::authz::rbac::{RoleReference, role_rules};
+use access::authz::rules::{Rule, uncovered};
+use access::authz::{Attributes, Authorizer};
+use access::user::{MASTERS, User};
 use api::model::Resource;
 use api::{Status, Tree};
 use async_trait::async_trait;
@@ -9,10 +13,6 @@ use registry::meta::only_collection;
 
 use crate::delegate::{Hook, Reservation};
 use crate::writes::Write;
-use access::authz::rbac::{RoleReference, role_rules};
-use access::authz::rules::{Rule, uncovered};
-use access::authz::{Attributes, Authorizer};
-use access::user::{MASTERS, User};
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 

@@ -1,15 +1,15 @@
 //! Brings the stored roles and bindings up to the default policy: what is missing is added; what someone added stays;
 //! an object annotated `autoupdate: "false"` is left alone.
 
+use access::authz::rbac::role_rules;
+use access::authz::rules::{Rule, uncovered};
+use access::policy;
 use api::json;
 use api::{Status, Tree};
 use futures::StreamExt as _;
 
 use super::{Bootstrap, PARALLEL};
 use crate::kinds;
-use access::authz::rbac::role_rules;
-use access::authz::rules::{Rule, uncovered};
-use access::policy;
 
 const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 

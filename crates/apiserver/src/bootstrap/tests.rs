@@ -3,18 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use registry::Kind;
 use store::{Memory, Store};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use watchcache::resources::Resources;
 
 use super::{Bootstrap, Hooks, Periods};
-use registry::Kind;
 
 use crate::allocate::ServiceHook;
 use crate::handlers::Server;
 use crate::kinds;
 use crate::options::Options;
-use watchcache::resources::Resources;
 
 struct Rig {
     resources: Arc<Resources>,

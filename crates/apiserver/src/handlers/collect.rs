@@ -6,13 +6,13 @@ use api::Status;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use http::Response;
+use watchcache::entry::Entry;
 
 use super::options::ListOptions;
 use super::{Call, delete_options, read, render};
 use crate::body::Body;
 use crate::writes::Write;
 use crate::writes::delete::{self as deletion, DeleteOptions};
-use watchcache::entry::Entry;
 
 /// Deletes under way at once, where the flag does not ask for more: the time of each is mostly the store's.
 const AT_ONCE: usize = 32;

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use access::request_info::parameters;
 use api::decode::{Expected, Strictness};
 use api::status::Cause;
 use api::{Status, Tree};
@@ -11,7 +12,6 @@ use super::options::integer;
 use super::{Call, mutate};
 use crate::request::options::{WriteOptions, check_dry_run};
 use crate::writes::delete::{DeleteOptions, Propagation};
-use access::request_info::parameters;
 
 /// Asks for what cannot be read to be deleted.
 const UNREADABLE: &str = "ignoreStoreReadErrorWithClusterBreakingPotential";

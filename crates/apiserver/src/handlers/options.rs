@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
+use access::request_info::parameters;
 use api::Status;
 use api::status::Cause;
 use machinery::{fields, labels};
 
 use crate::request::options::{forbidden, truth, unsupported};
-use access::request_info::parameters;
 
 /// `ListOptions`.
 #[derive(Clone, Debug, Default)]

@@ -7,19 +7,19 @@ use api::{Status, Tree};
 use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, URL_SAFE_NO_PAD};
+use daemon::aside::aside;
 use http::{Response, StatusCode};
 use machinery::fields::Term;
 use serde::Serialize;
+use watchcache::entry::Entry;
+use watchcache::event::EventType;
+use watchcache::filter::Filter;
+use watchcache::{Cache, Snapshot, converted};
 
 use super::options::{ListOptions, VersionMatch, get_version};
 use super::render::{self, ListMeta};
 use super::{Call, status_of};
 use crate::body::Body;
-use daemon::aside::aside;
-use watchcache::entry::Entry;
-use watchcache::event::EventType;
-use watchcache::filter::Filter;
-use watchcache::{Cache, Snapshot, converted};
 
 /// More objects than can be matched in a moment.
 pub const MANY: usize = 20_000;

@@ -7,16 +7,16 @@ use api::json;
 use api::tree::Object;
 use api::{Status, Tree};
 use bytes::Bytes;
+use daemon::aside::{LARGE_BODY, Parts, aside};
 use http::{Response, StatusCode};
 use registry::Kind;
+use watchcache::converted;
+use watchcache::entry::Entry;
+use watchcache::scan;
 
 use super::table;
 use crate::body::Body;
 use crate::negotiate::{Accepted, Form, MediaType, negotiated, tree_response};
-use daemon::aside::{LARGE_BODY, Parts, aside};
-use watchcache::converted;
-use watchcache::entry::Entry;
-use watchcache::scan;
 
 /// What a request wants its objects to look like.
 #[derive(Clone)]

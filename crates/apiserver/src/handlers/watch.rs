@@ -14,10 +14,16 @@ use std::time::Duration;
 use api::json;
 use api::{Status, Tree};
 use bytes::Bytes;
+use daemon::aside::{Parts, aside};
 use http::{Response, StatusCode};
 use rand::Rng as _;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
+use watchcache::entry::{Entry, proto_frame};
+use watchcache::event::{Event, EventType, json_frame_open};
+use watchcache::feed::Feed;
+use watchcache::filter::Filter;
+use watchcache::{Subscription, converted};
 
 use super::Call;
 use super::options::ListOptions;
@@ -25,12 +31,6 @@ use super::read;
 use super::render::{self, Target};
 use crate::body::Body;
 use crate::negotiate::{Form, MediaType, STREAMS, encode_tree, response};
-use daemon::aside::{Parts, aside};
-use watchcache::entry::{Entry, proto_frame};
-use watchcache::event::{Event, EventType, json_frame_open};
-use watchcache::feed::Feed;
-use watchcache::filter::Filter;
-use watchcache::{Subscription, converted};
 
 /// As good as never, in seconds.
 const YEAR: u64 = 365 * 24 * 3600;

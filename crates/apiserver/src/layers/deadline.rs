@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use access::request_info::parameter;
 use api::Status;
 
 use super::Front;
-use access::request_info::parameter;
 
 impl Front {
     /// How long a request may take, by the server and by what its query asks for.

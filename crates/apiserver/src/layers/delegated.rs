@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use access::user::MASTERS;
 use api::Status;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use hyper::body::Incoming;
@@ -11,7 +12,6 @@ use super::{Front, long_running, too_many};
 use crate::aggregator::Target;
 use crate::body::Body;
 use crate::request::Request;
-use access::user::MASTERS;
 
 /// Who answers a request, where it is not this server.
 pub(super) fn target(request: &Request) -> Option<Arc<Target>> {

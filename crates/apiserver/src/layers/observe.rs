@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use access::request_info::{RequestInfo, parameter};
 use bytes::Bytes;
 use daemon::metrics::{Counter, Gauge, Histogram};
 use http::{Method, Response};
@@ -16,7 +17,6 @@ use parking_lot::RwLock;
 use super::long_running;
 use crate::body::Body;
 use crate::metrics;
-use access::request_info::{RequestInfo, parameter};
 
 const COMPONENT: &str = "apiserver";
 

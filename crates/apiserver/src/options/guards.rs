@@ -1,11 +1,11 @@
 //! Security flags. If one is not supported the server refuses to start; ignoring it, as other flags are, would leave the server
 //! open or its data unprotected against the operator's orders.
 
+use access::authn::Anonymous;
 use serde::Deserialize;
 
 use super::authentication;
 use super::authorization;
-use access::authn::Anonymous;
 
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Guards {

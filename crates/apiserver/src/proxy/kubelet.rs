@@ -1,5 +1,6 @@
 //! A pod's log and streams, at its kubelet.
 
+use access::request_info::{RequestInfo, flag, parameter, parameters};
 use api::status::Cause;
 use api::{Status, Tree};
 use http::{Request, Response, StatusCode};
@@ -9,7 +10,6 @@ use hyper::body::Incoming;
 use super::place::{Place, Transport};
 use super::{Proxy, text_response};
 use crate::body::Body;
-use access::request_info::{RequestInfo, flag, parameter, parameters};
 
 /// Bytes of a kubelet's refusal that are passed on at most.
 const MOST_OF_ERROR: usize = 50_000;

@@ -1,11 +1,11 @@
 //! The options of writes: parsed and checked with upstream's texts.
 
+use access::request_info::parameters;
 use api::decode::Strictness;
 use api::status::Cause;
 use api::{Status, Tree, json};
 
 use super::Request;
-use access::request_info::parameters;
 
 /// What a request does to an object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

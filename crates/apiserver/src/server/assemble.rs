@@ -4,6 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::authn::{Authenticator, RequestHeader, ServiceAccounts, StaticTokens};
+use access::authz::{Authorizer, node, rbac};
+use access::impersonation::Impersonation;
+use access::keys;
+use access::reviews::Reviews;
+use access::tokens::Issuer;
 use daemon::features::FeatureGates;
 use daemon::health::Checks;
 use daemon::serving::authority::Authority;
@@ -13,6 +19,8 @@ use store::etcd::Etcd;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use watchcache::feed::Storage;
+use watchcache::resources::Resources;
 
 use super::Error;
 use crate::aggregator::registration::Registration;
@@ -29,14 +37,6 @@ use crate::options::Options;
 use crate::proxy::Proxy;
 use crate::service_routing::ServiceRouter;
 use crate::settings::Settings;
-use access::authn::{Authenticator, RequestHeader, ServiceAccounts, StaticTokens};
-use access::authz::{Authorizer, node, rbac};
-use access::impersonation::Impersonation;
-use access::keys;
-use access::reviews::Reviews;
-use access::tokens::Issuer;
-use watchcache::feed::Storage;
-use watchcache::resources::Resources;
 
 /// The three stages of shutdown, in order.
 pub struct Lives<'a> {

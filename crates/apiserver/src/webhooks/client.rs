@@ -9,6 +9,7 @@ use std::time::Duration;
 use admission::{CallError, ClientConfig};
 use api::Tree;
 use bytes::Bytes;
+use daemon::aside::{LARGE_BODY, aside};
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -23,7 +24,6 @@ use super::trust::{self, tls};
 use crate::proxy::dial_error;
 use crate::service_routing::{ServiceRouter, joined};
 use crate::turn;
-use daemon::aside::{LARGE_BODY, aside};
 
 /// Idle connections that are kept to one webhook.
 const IDLE: usize = 16;

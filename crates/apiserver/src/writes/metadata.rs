@@ -4,9 +4,9 @@ use api::status::Cause;
 use api::tree::Object;
 use api::{Status, Tree};
 use registry::strategy::Strategy;
+use watchcache::entry::Entry;
 
 use super::Write;
-use watchcache::entry::Entry;
 
 /// A text field of `metadata`, empty when it is not there.
 pub fn text<'t>(tree: &'t Tree, field: &str) -> &'t str {

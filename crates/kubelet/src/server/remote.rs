@@ -7,15 +7,15 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, h
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use streaming::channels::Protocol;
+use streaming::pipe;
+use streaming::translate::{Streams, translate};
+use streaming::upgrade::{self, Answer, STREAM_PROTOCOL, TUNNEL_PREFIX, Wanted};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::{Body, Host, body, parameter, query, respond, text};
 use crate::runtime::State;
-use crate::streaming::channels::Protocol;
-use crate::streaming::pipe;
-use crate::streaming::translate::{Streams, translate};
-use crate::streaming::upgrade::{self, Answer, STREAM_PROTOCOL, TUNNEL_PREFIX, Wanted};
 
 /// Namespace, pod, its uid where the path names it, container.
 pub type Target<'a> = (&'a str, &'a str, Option<&'a str>, &'a str);

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
 use serde_json::json;
+use streaming::channels::{self, Input, Protocol};
+use streaming::spdy::{self, Side};
+use streaming::upgrade;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::runtime::{Container, RuntimePod, Sandbox, State};
-use crate::streaming::channels::{self, Input, Protocol};
-use crate::streaming::spdy::{self, Side};
-use crate::streaming::upgrade;
 
 struct Fixture {
     address: std::net::SocketAddr,

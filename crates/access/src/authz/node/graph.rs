@@ -10,14 +10,14 @@ use parking_lot::RwLock;
 use registry::references;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-
-use super::super::rules::Rule;
-use super::references::{Kind, of_pod};
-use crate::kinds;
 use watchcache::event::EventType;
 use watchcache::follow::follow;
 use watchcache::resources::{Entry, Resources};
 use watchcache::scan::Fields;
+
+use super::super::rules::Rule;
+use super::references::{Kind, of_pod};
+use crate::kinds;
 
 /// A kind, its namespace and name.
 type Target = (Kind, Arc<str>, String);

@@ -3,13 +3,13 @@ use std::sync::Arc;
 use api::Tree;
 use api::json;
 use tokio_util::sync::CancellationToken;
+use watchcache::resources::Resources;
 
 use super::Graph;
 use super::graph::State;
 use super::references::{Kind, of_pod};
 use crate::authz::Attributes;
 use crate::user::User;
-use watchcache::resources::Resources;
 
 #[test]
 fn finds_the_objects_a_pod_uses() {

@@ -11,13 +11,13 @@ use jiff::{SignedDuration, Timestamp};
 use store::{Changes, Error, KeyValue, Memory, Range, Revision, Store, Written};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use watchcache::resources::Resources;
 
 use crate::allocate::{Ports, ServiceHook};
 use crate::delegate::Hook;
 use crate::handlers::Server;
 use crate::kinds;
 use crate::options::PortRange;
-use watchcache::resources::Resources;
 
 const FINE: u8 = 0;
 const SILENT: u8 = 1;

@@ -1,6 +1,7 @@
+use daemon::flags::{Outcome, parse_from};
+
 use super::*;
 use crate::options::Options;
-use daemon::flags::{Outcome, parse_from};
 
 fn complete(more: &[&str]) -> Result<Options, String> {
     let needed = [

@@ -1,5 +1,5 @@
 use super::*;
-use crate::streaming::spdy::Incoming;
+use crate::spdy::Incoming;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 const SUCCESS: &str = r#"{"metadata":{},"status":"Success"}"#;
