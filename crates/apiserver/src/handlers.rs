@@ -4,11 +4,11 @@ mod apply;
 mod collect;
 mod columns;
 mod components;
-mod delete_options;
-mod mutate;
+pub(crate) mod delete_options;
+pub(crate) mod mutate;
 pub mod options;
 mod patch;
-mod read;
+pub(crate) mod read;
 pub mod render;
 pub mod route;
 mod subresources;
@@ -20,6 +20,11 @@ use std::collections::HashSet;
 use std::fmt::Display;
 use std::sync::Arc;
 
+use access::authz::Authorizer;
+use access::request_info::RequestInfo;
+use access::reviews::Reviews;
+use access::tokens::Issuer;
+use access::user::User;
 use admission::Chain;
 use api::Status;
 use api::model::{Resource, Scope};
@@ -30,6 +35,9 @@ use http::header::WARNING;
 use http_body_util::{BodyExt as _, Limited};
 use registry::Kind;
 use tokio::sync::Semaphore;
+use watchcache::Cache;
+use watchcache::resources::Resources;
+use watchcache::stored::Stored;
 
 use crate::aggregator::Delegated;
 use crate::body::Body;
@@ -46,16 +54,8 @@ use crate::writes::Write;
 use crate::writes::admission::{self as admitting, Sees, ServerServices};
 use crate::writes::creates::Creates;
 use crate::writes::ownership::Owners;
-use access::authz::Authorizer;
-use access::request_info::RequestInfo;
-use access::reviews::Reviews;
-use access::tokens::Issuer;
-use access::user::User;
 use render::Target;
 use route::{Nowhere, Route};
-use watchcache::Cache;
-use watchcache::resources::Resources;
-use watchcache::stored::Stored;
 
 /// The largest body a request may have.
 pub const BODY_LIMIT: usize = 3 << 20;
@@ -360,7 +360,7 @@ async fn perform(call: &Call<'_>, verb: &str, body: Bytes) -> Result<Response<Bo
         return subresources::answer(call, verb, body).await;
     }
     match verb {
-        "get" | "list" if call.resource.plural == "componentstatuses" => components::answer(call).await,
+        "get" | "list" if call.resource.profile.reported => components::answer(call).await,
         "get" => read::get(call).await,
         "list" => read::list(call).await,
         "watch" => watch::watch(call).await,
@@ -399,8 +399,8 @@ fn check_form(form: Form, verb: &str, resource: &Resource) -> Result<(), Status>
 }
 
 /// Whether there are rows to show: not of what is answered and never stored, such as reviews, tokens and bindings.
-fn has_table(resource: &Resource, subresource: &str) -> bool {
-    let stored = !resource.storage_prefix.is_empty() || resource.plural == "componentstatuses";
+fn has_table(resource: &Kind, subresource: &str) -> bool {
+    let stored = !resource.storage_prefix.is_empty() || resource.profile.reported;
     stored && !matches!(subresource, "token" | "binding" | "eviction")
 }
 

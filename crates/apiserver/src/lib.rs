@@ -1,7 +1,8 @@
 //! The API server: the one door to etcd.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
-// The core: watch cache, verbs, discovery.
+// The core: verbs, discovery.
+mod actions;
 pub mod aggregator;
 pub mod body;
 pub mod catalog;

@@ -131,10 +131,10 @@ async fn causes(write: &Write<'_>, kind: &Stored, tree: &Tree) -> Result<Vec<api
     Ok(causes)
 }
 
-/// Lifetime of an object in seconds: only events expire.
+/// Lifetime of an object in seconds, where its kind's objects expire.
 fn ttl(write: &Write<'_>, kind: &Stored) -> Option<u32> {
     let seconds = u32::try_from(write.server.settings.event_ttl.as_secs()).unwrap_or(u32::MAX);
-    (kind.resource.storage_prefix == "events" && seconds > 0).then_some(seconds)
+    (kind.resource.profile.passing && seconds > 0).then_some(seconds)
 }
 
 /// What a cluster without privileged containers has against an object. Of subresources, only one brings containers.

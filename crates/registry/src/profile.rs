@@ -80,6 +80,16 @@ pub struct Profile {
     pub orphans: bool,
     /// Warned of when a delete does not say what becomes of dependents.
     pub unsaid_policy: Option<&'static str>,
+    /// Its objects are what others are in: namespaces. A request for one is in that one.
+    pub is_scope: bool,
+    /// Objects last a while only: they expire, and the garbage collector does not look at them.
+    pub passing: bool,
+    /// Objects are made when they are asked for, and never stored.
+    pub reported: bool,
+    /// Objects are stored without defaults that they are read with, so that each has to be looked into.
+    pub completed_on_read: bool,
+    /// A delete answers the object, not a status.
+    pub answers_deleted: bool,
     /// Defaults and validation are upstream's in full.
     pub full: bool,
 }
@@ -115,6 +125,11 @@ impl Profile {
             status_keeps: &[],
             orphans: false,
             unsaid_policy: None,
+            is_scope: false,
+            passing: false,
+            reported: false,
+            completed_on_read: false,
+            answers_deleted: false,
             full: false,
         }
     }

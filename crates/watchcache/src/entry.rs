@@ -121,7 +121,7 @@ impl Entry {
         let version_stored = opened.type_meta.api_version;
         let completed = if version_stored != kind.api_version && !version_stored.is_empty() {
             Some(crate::legacy::upgraded(kind, version_stored, value).map_err(failed)?)
-        } else if kind.completed_on_read {
+        } else if kind.resource.profile.completed_on_read {
             completed(kind, value)
         } else {
             None

@@ -22,12 +22,7 @@ pub struct Stored {
     pub json: bool,
     /// Prefix of the keys: `/registry/pods/`.
     pub prefix: String,
-    /// Whether objects are stored without defaults that they are read with, so that each has to be looked into.
-    pub completed_on_read: bool,
 }
-
-/// Kinds for which upstream's strategy takes away on create what its defaults had put there.
-const COMPLETED_ON_READ: [(&str, &str); 2] = [("", "persistentvolumeclaims"), ("batch", "jobs")];
 
 /// Field labels of a kind beyond `metadata.name` and `metadata.namespace`, and where they stand.
 pub fn selectable(kind: &Kind) -> Vec<(String, Path)> {
@@ -62,7 +57,6 @@ impl Stored {
             indexed,
             json: json || stored.storage_json,
             prefix: format!("/registry/{}/", stored.storage_prefix),
-            completed_on_read: COMPLETED_ON_READ.contains(&(&stored.group, &stored.plural)),
             resource: stored,
         }))
     }

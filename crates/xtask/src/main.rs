@@ -2,6 +2,7 @@
 
 mod codegen;
 mod edges;
+mod kinds;
 mod words;
 
 use clap::{Parser, Subcommand};
@@ -18,6 +19,8 @@ enum Command {
     Codegen(codegen::Options),
     /// Check what the crates use of each other.
     Edges,
+    /// Check that code which serves every kind names none.
+    Kinds,
     /// Check names, comments and documents for words that docs/style.md replaces.
     Words,
 }
@@ -26,6 +29,7 @@ fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Codegen(options) => codegen::run(&options),
         Command::Edges => edges::run(),
+        Command::Kinds => kinds::run(),
         Command::Words => words::run(),
     }
 }

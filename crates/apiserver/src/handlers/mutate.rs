@@ -93,7 +93,7 @@ pub async fn delete(call: &Call<'_>, body: Bytes) -> Result<Response<Body>, Stat
     }
     match deletion::delete(&write, &deletion).await? {
         deletion::Deleted::Pending(entry) => Ok(render::object(StatusCode::OK, &entry, &call.target).await),
-        deletion::Deleted::Gone(entry) if answers_object(call) => {
+        deletion::Deleted::Gone(entry) if call.resource.profile.answers_deleted => {
             Ok(render::object(StatusCode::OK, &entry, &call.target).await)
         }
         deletion::Deleted::Gone(entry) => {
@@ -108,27 +108,4 @@ pub fn warn_of_dependents(call: &Call<'_>, options: &deletion::DeleteOptions) {
         let warning = call.resource.strategy(None).unsaid_policy();
         call.request.warn_all(warning.map(str::to_owned));
     }
-}
-
-/// Kinds whose delete answers with the object instead of a `Status`.
-fn answers_object(call: &Call<'_>) -> bool {
-    let core = [
-        "pods",
-        "services",
-        "serviceaccounts",
-        "persistentvolumes",
-        "persistentvolumeclaims",
-        "resourcequotas",
-        "podtemplates",
-    ];
-    let storage =
-        ["storageclasses", "csinodes", "csidrivers", "volumeattachments", "volumeattributesclasses"];
-    let devices = ["resourceclaims", "resourceclaimtemplates", "deviceclasses", "resourceslices"];
-    let kinds: &[&str] = match call.resource.group.as_ref() {
-        "" => &core,
-        "storage.k8s.io" => &storage,
-        "resource.k8s.io" => &devices,
-        _ => &[],
-    };
-    kinds.contains(&call.resource.plural.as_ref())
 }

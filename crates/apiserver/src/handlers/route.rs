@@ -4,13 +4,13 @@
 
 use std::sync::Arc;
 
+use access::request_info::RequestInfo;
 use api::Status;
 use api::model::{Scope, Text};
 use http::Method;
 use registry::Kind;
 
 use crate::request::Request;
-use access::request_info::RequestInfo;
 
 /// What a request is for, once it is known that there is such a thing.
 pub struct Route<'a> {
@@ -71,7 +71,7 @@ fn verb<'a>(info: &'a RequestInfo, resource: &Kind, method: &Method) -> Result<&
     };
     let misplaced = match (namespaced, info.namespace.is_empty()) {
         (true, true) => info.parts.len() > 1,
-        (false, false) => info.namespace != info.name || resource.plural != "namespaces",
+        (false, false) => info.namespace != info.name || !resource.profile.is_scope,
         _ => false,
     };
     let mut here = own.iter().map(AsRef::as_ref).filter(|own: &&str| at_place.contains(own));

@@ -81,10 +81,7 @@ impl<'a> Asked<'a> {
             kind: kind_of(write.resource, subresource),
             shown,
             // a namespace's requests are in itself
-            namespace: match &*write.resource.plural {
-                "namespaces" if write.resource.group.is_empty() => write.name,
-                _ => write.namespace,
-            },
+            namespace: if write.resource.profile.is_scope { write.name } else { write.namespace },
             name: if named { write.name } else { "" },
             generate_name,
             old,

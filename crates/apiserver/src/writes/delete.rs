@@ -7,12 +7,12 @@ use api::tree::Object;
 use api::{Status, Tree, json};
 use jiff::{SignedDuration, Timestamp};
 use store::Written;
-
-use super::{Write, admission, decoded, encode, metadata, read, ttl};
-use crate::handlers::status_of;
 use watchcache::converted;
 use watchcache::entry::Entry;
 use watchcache::stored::Stored;
+
+use super::{Write, admission, decoded, encode, metadata, read, ttl};
+use crate::handlers::status_of;
 
 /// `DeleteOptions`.
 #[derive(Clone, Debug, Default)]
@@ -77,7 +77,7 @@ pub fn is_done(kind: &Stored, tree: &Tree) -> bool {
 }
 
 fn is_namespace(kind: &Stored) -> bool {
-    kind.resource.group.is_empty() && kind.resource.plural == "namespaces"
+    kind.resource.profile.is_scope
 }
 
 /// The answer for an object that is gone.
@@ -337,9 +337,9 @@ fn finalizers(tree: &Tree) -> Vec<&str> {
     list.into_iter().flatten().filter_map(Tree::as_str).collect()
 }
 
-/// Whether the garbage collector takes care of the kind's objects. Of events it knows nothing.
+/// Whether the garbage collector takes care of the kind's objects.
 fn collected(write: &Write<'_>, kind: &Stored) -> bool {
-    write.server.settings.garbage_collector && kind.resource.storage_prefix != "events"
+    write.server.settings.garbage_collector && !kind.resource.profile.passing
 }
 
 /// Puts the garbage collector's finalizers as the propagation policy asks; where none is named, as they are, or else by the kind's.

@@ -51,6 +51,7 @@ const BATCH: Profile =
 pub(super) const PROFILES: &[Profile] = &[
     Profile {
         plural: "jobs",
+        completed_on_read: true,
         warn: Some(warnings::job),
         prepare: Some(prepare_job),
         owned: Some(with_labels),

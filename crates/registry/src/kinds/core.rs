@@ -40,9 +40,15 @@ pub(super) const PROFILES: &[Profile] = &[
         prepare_status: Some(prepare_namespace_status),
         check_status: Some(check_namespace_status),
         full: true,
+        is_scope: true,
         ..Profile::new("", "namespaces")
     },
-    Profile { warn: Some(warnings::service_account), full: true, ..Profile::new("", "serviceaccounts") },
+    Profile {
+        warn: Some(warnings::service_account),
+        full: true,
+        answers_deleted: true,
+        ..Profile::new("", "serviceaccounts")
+    },
     Profile {
         create_on_update: true,
         warn: Some(warnings::endpoints),
@@ -64,6 +70,7 @@ pub(super) const PROFILES: &[Profile] = &[
         any_finalizer: true,
         check: Some(events::check),
         full: true,
+        passing: true,
         ..Profile::new("", "events")
     },
     Profile {
@@ -72,6 +79,7 @@ pub(super) const PROFILES: &[Profile] = &[
         any_finalizer: true,
         check: Some(events::check_new),
         full: true,
+        passing: true,
         ..Profile::new("events.k8s.io", "events")
     },
     Profile {
@@ -85,8 +93,10 @@ pub(super) const PROFILES: &[Profile] = &[
         check: Some(limits::quota),
         check_status: Some(limits::quota_status),
         full: true,
+        answers_deleted: true,
         ..Profile::new("", "resourcequotas")
     },
+    Profile { reported: true, full: true, ..Profile::new("", "componentstatuses") },
     Profile { name: names::path_segment, check: Some(binding), full: true, ..Profile::new("", "bindings") },
 ];
 

@@ -36,6 +36,7 @@ pub(super) const PROFILES: &[Profile] = &[
         generate_name: Some(names::path_segment_prefix),
         check: Some(claims::class),
         full: true,
+        answers_deleted: true,
         ..Profile::new(GROUP, "deviceclasses")
     },
     Profile {
@@ -56,15 +57,22 @@ pub(super) const PROFILES: &[Profile] = &[
         prepare_status: Some(results::prepare),
         check_status: Some(results::check),
         full: true,
+        answers_deleted: true,
         ..Profile::new(GROUP, "resourceclaims")
     },
-    Profile { check: Some(claims::template), full: true, ..Profile::new(GROUP, "resourceclaimtemplates") },
+    Profile {
+        check: Some(claims::template),
+        full: true,
+        answers_deleted: true,
+        ..Profile::new(GROUP, "resourceclaimtemplates")
+    },
     Profile {
         generation: Generation::Spec,
         prepare: Some(slice),
         check: Some(slices::check),
         warn: Some(super::warnings::resource_slice),
         full: true,
+        answers_deleted: true,
         ..Profile::new(GROUP, "resourceslices")
     },
 ];

@@ -25,6 +25,7 @@ pub(super) const PROFILES: &[Profile] = &[Profile {
     warn: Some(warnings::pod),
     warn_first: Some(warnings::app_armor),
     full: true,
+    answers_deleted: true,
     ..Profile::new("", "pods")
 }];
 

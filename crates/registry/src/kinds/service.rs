@@ -38,6 +38,7 @@ pub(super) const PROFILES: &[Profile] = &[Profile {
     check_status: Some(check_status),
     warn_status: Some(super::warnings::balanced),
     full: true,
+    answers_deleted: true,
     ..Profile::new("", "services")
 }];
 

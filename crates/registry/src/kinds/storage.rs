@@ -70,6 +70,8 @@ pub(super) const PROFILES: &[Profile] = &[
         check: Some(check_claim),
         check_status: Some(check_claim_status),
         full: true,
+        answers_deleted: true,
+        completed_on_read: true,
         ..Profile::new("", "persistentvolumeclaims")
     },
     Profile {
@@ -79,12 +81,14 @@ pub(super) const PROFILES: &[Profile] = &[
         warn: Some(super::warnings::volume),
         check: Some(check_volume),
         full: true,
+        answers_deleted: true,
         ..Profile::new("", "persistentvolumes")
     },
     Profile {
         check: Some(class),
         warn: Some(super::warnings::storage_class),
         full: true,
+        answers_deleted: true,
         ..Profile::new(GROUP, "storageclasses")
     },
     Profile {
@@ -93,6 +97,7 @@ pub(super) const PROFILES: &[Profile] = &[
         check: Some(csi::driver),
         warn: Some(super::warnings::csi_driver),
         full: true,
+        answers_deleted: true,
         ..Profile::new(GROUP, "csidrivers")
     },
     Profile {
@@ -102,6 +107,7 @@ pub(super) const PROFILES: &[Profile] = &[
         prepare_status: Some(csi::prepare_status),
         check: Some(csi::node),
         full: true,
+        answers_deleted: true,
         ..Profile::new(GROUP, "csinodes")
     },
     Profile {
@@ -111,6 +117,7 @@ pub(super) const PROFILES: &[Profile] = &[
         check: Some(attachment::check),
         check_status: Some(attachment::check),
         full: true,
+        answers_deleted: true,
         ..Profile::new(GROUP, "volumeattachments")
     },
     Profile {
@@ -120,7 +127,12 @@ pub(super) const PROFILES: &[Profile] = &[
         full: true,
         ..Profile::new(GROUP, "csistoragecapacities")
     },
-    Profile { check: Some(attributes_class), full: true, ..Profile::new(GROUP, "volumeattributesclasses") },
+    Profile {
+        check: Some(attributes_class),
+        full: true,
+        answers_deleted: true,
+        ..Profile::new(GROUP, "volumeattributesclasses")
+    },
 ];
 
 fn prepare_claim(_: &Context<'_>, claim: &mut Tree, old: Option<&Tree>) {

@@ -20,6 +20,7 @@ pub(super) const PROFILES: &[Profile] = &[Profile {
     generation: Generation::Spec,
     warn: Some(super::warnings::pod_template),
     full: true,
+    answers_deleted: true,
     ..Profile::new("", "podtemplates")
 }];
 

@@ -11,6 +11,7 @@ use http::{Response, StatusCode};
 use machinery::labels::Selector;
 use machinery::ownership::managers;
 use registry::Kind;
+use watchcache::converted;
 
 use super::super::apply::Apply;
 use super::super::mutate::decode;
@@ -21,7 +22,6 @@ use crate::request::options::{Way, WriteOptions};
 use crate::writes::admission::{Sees, View};
 use crate::writes::ownership::{self, Lone, Owners};
 use crate::writes::{self, Write};
-use watchcache::converted;
 
 const EXPECTED: Expected<'static> = Expected::built_in("autoscaling", "v1", "Scale");
 

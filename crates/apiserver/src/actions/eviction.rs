@@ -11,9 +11,9 @@ use bytes::Bytes;
 use http::Response;
 use machinery::labels::Selector;
 
-use super::super::mutate::decode;
-use super::super::{Call, delete_options, read};
 use crate::body::Body;
+use crate::handlers::mutate::decode;
+use crate::handlers::{Call, delete_options, read};
 use crate::kinds;
 use crate::negotiate::status_response;
 use crate::request::Request;

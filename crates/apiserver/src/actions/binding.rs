@@ -5,9 +5,9 @@ use api::{Status, Tree};
 use bytes::Bytes;
 use http::Response;
 
-use super::super::Call;
-use super::super::mutate::decode;
 use crate::body::Body;
+use crate::handlers::Call;
+use crate::handlers::mutate::decode;
 use crate::kinds;
 use crate::negotiate::status_response;
 use crate::request::options::{Way, WriteOptions};
