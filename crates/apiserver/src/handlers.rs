@@ -51,7 +51,7 @@ use crate::service_routing::ServiceRouter;
 use crate::settings::Settings;
 use crate::webhooks::Webhooks;
 use crate::writes::Write;
-use crate::writes::admission::{self as admitting, Sees, ServerServices};
+use crate::writes::admission::{self as admitting, Recent, Sees, ServerServices};
 use crate::writes::creates::Creates;
 use crate::writes::ownership::Owners;
 use render::Target;
@@ -124,6 +124,7 @@ impl Server {
                 authorizer: may,
                 webhooks,
                 policies: BoundPolicies::default(),
+                recent: Recent::default(),
             });
             let admission = admission::standard(&services, &settings.admission, enabled);
             Server {

@@ -1,6 +1,6 @@
 //! One object of a cache: its bytes as they are sent, and what can be asked of it without decoding them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use api::model::Text;
 use api::wire::envelope;
@@ -29,6 +29,8 @@ pub struct Entry {
     foreign: Option<Box<str>>,
     /// What is known of it at other versions.
     views: Mutex<Vec<View>>,
+    /// As a tree, for as long as somebody has that.
+    shared: Mutex<Weak<Tree>>,
 }
 
 /// What an object can be selected by.
@@ -153,6 +155,7 @@ impl Entry {
             json: Mutex::default(),
             foreign: None,
             views: Mutex::default(),
+            shared: Mutex::default(),
             key,
         };
         Ok(entry)
@@ -175,6 +178,7 @@ impl Entry {
             json: Mutex::default(),
             foreign: None,
             views: Mutex::default(),
+            shared: Mutex::default(),
             key,
         })
     }
@@ -217,6 +221,16 @@ impl Entry {
             self.kind.report_unreadable(&error);
             error.into()
         })
+    }
+
+    /// [`Entry::read`] for those who change nothing: they have one tree together.
+    pub fn shared(&self) -> Result<Arc<Tree>, Status> {
+        if let Some(tree) = self.shared.lock().upgrade() {
+            return Ok(tree);
+        }
+        let tree = Arc::new(self.read()?);
+        *self.shared.lock() = Arc::downgrade(&tree);
+        Ok(tree)
     }
 
     /// Whether it is stored at another version than the cache's, and only a webhook converts it.

@@ -9,7 +9,7 @@ use api::model::Resource;
 use api::{Status, Tree, json};
 use registry::Kind;
 
-pub use services::ServerServices;
+pub use services::{Recent, ServerServices};
 
 use super::Write;
 use super::delete::DeleteOptions;

@@ -1,8 +1,11 @@
 //! What admission plugins may use of the server.
 
-use std::sync::{Arc, Weak};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, LazyLock, Weak};
 use std::time::Duration;
 
+use access::authz::{self, Authorizer};
+use access::user::User;
 use admission::policies::{Checked, Policies};
 use admission::{CallError, Called, Change, ClientConfig, Found, Hook, Question, Services};
 use api::{Status, Tree};
@@ -10,15 +13,14 @@ use async_trait::async_trait;
 use cel::Check;
 use cel::library::authorizer::Target;
 use machinery::labels::Selector;
+use parking_lot::Mutex;
 use registry::Kind;
+use watchcache::resources::{Entry, Resources};
 
 use crate::handlers::Server;
 use crate::policies::{self, BoundPolicies};
 use crate::turn;
 use crate::webhooks::{self, Webhooks};
-use access::authz::{self, Authorizer};
-use access::user::User;
-use watchcache::resources::{Entry, Resources};
 
 /// How long a request waits for the caches of a server that has just begun.
 const READY: Duration = Duration::from_secs(10);
@@ -30,20 +32,21 @@ pub struct ServerServices {
     pub authorizer: Arc<Authorizer>,
     pub webhooks: Webhooks,
     pub policies: BoundPolicies,
+    pub recent: Recent,
 }
 
 #[async_trait]
 impl Services for ServerServices {
     fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Found {
         let Some(resource) = row(group, plural) else { return Ok(None) };
-        Ok(self.resources.read(resource, namespace, name)?.map(Arc::new))
+        self.resources.find(resource, namespace, name)?.map(|entry| self.recent.read(&entry)).transpose()
     }
 
     fn list(&self, group: &str, plural: &str, namespace: &str) -> Result<Vec<Arc<Tree>>, Status> {
         let Some(resource) = row(group, plural) else { return Ok(Vec::new()) };
         let namespace = (!namespace.is_empty()).then_some(namespace);
-        let objects = self.resources.read_all(resource, namespace)?;
-        Ok(objects.into_iter().map(|(_, object)| Arc::new(object)).collect())
+        let entries = self.resources.find_all(resource, namespace)?;
+        entries.iter().map(|entry| self.recent.read(entry)).collect()
     }
 
     async fn fresh(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Found {
@@ -164,6 +167,29 @@ impl Services for ServerServices {
     }
 }
 
+/// Objects that plugins have looked at lately: most writes look at the same few namespaces, accounts and classes as the writes before.
+#[derive(Default)]
+pub struct Recent(Mutex<VecDeque<Arc<Tree>>>);
+
+impl Recent {
+    /// How many are kept, and the bytes of the largest: some megabytes of trees in all.
+    const COUNT: usize = 256;
+    const SIZE: usize = 2 << 10;
+
+    fn read(&self, entry: &Entry) -> Result<Arc<Tree>, Status> {
+        let tree = entry.shared()?;
+        // nobody else has it: it was decoded just now
+        if Arc::strong_count(&tree) == 1 && entry.size() <= Recent::SIZE {
+            let mut kept = self.0.lock();
+            let oldest = if kept.len() == Recent::COUNT { kept.pop_front() } else { None };
+            kept.push_back(Arc::clone(&tree));
+            drop(kept);
+            drop(oldest);
+        }
+        Ok(tree)
+    }
+}
+
 impl ServerServices {
     fn server(&self) -> Result<Arc<Server>, Status> {
         self.server.upgrade().ok_or_else(|| Status::internal("the server has stopped"))
@@ -186,5 +212,39 @@ fn owned(user: &admission::User<'_>) -> User {
 
 /// A resource at its preferred version.
 fn row(group: &str, plural: &str) -> Option<&'static Arc<Kind>> {
-    registry::kind::by_default().find(|kind| kind.group == group && kind.plural == plural)
+    type ByPlural = HashMap<(&'static str, &'static str), &'static Arc<Kind>>;
+    static ROWS: LazyLock<ByPlural> = LazyLock::new(|| {
+        let mut rows = ByPlural::new();
+        for kind in registry::kind::by_default() {
+            rows.entry((&*kind.group, &*kind.plural)).or_insert(kind);
+        }
+        rows
+    });
+    ROWS.get(&(group, plural)).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use watchcache::stored::Stored;
+
+    use super::*;
+
+    #[test]
+    fn small_objects_are_decoded_once_while_they_are_looked_at() {
+        let kind = Stored::of(crate::kinds::config_maps(), true).unwrap();
+        let entry = |name: &str, size: usize| {
+            let object = api::json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": name, "namespace": "n"}, "data": {"a": "x".repeat(size)}});
+            let key: Arc<str> = format!("n/{name}").into();
+            Entry::decode(&kind, key, &api::json::to_vec(&object), 2, "ADDED").unwrap()
+        };
+        let recent = Recent::default();
+        let (small, large) = (entry("small", 10), entry("large", Recent::SIZE));
+        let kept = |entry: &Entry| Arc::downgrade(&recent.read(entry).unwrap());
+        let (first, others) = (kept(&small), kept(&large));
+        assert!(first.ptr_eq(&kept(&small)) && first.upgrade().is_some() && others.upgrade().is_none());
+        for number in 0..Recent::COUNT {
+            kept(&entry(&number.to_string(), 10));
+        }
+        assert!(first.upgrade().is_none());
+    }
 }
