@@ -67,6 +67,11 @@ pub fn tree(tree: &Tree, message: MessageRef<'_>, strictness: Strictness) -> Res
     check::check(&node::Node::from(tree), check::Source::Tree, message, strictness)
 }
 
+/// Whether YAML reads a plain scalar as text, and as nothing else.
+pub fn is_yaml_text(text: &str) -> bool {
+    yaml::is_text(text)
+}
+
 /// Keys that a YAML or JSON document gives twice, worded as upstream's reader of YAML words them.
 pub fn repeated_keys(bytes: &[u8]) -> Vec<String> {
     yaml::parse(bytes).map(|document| document.repeated).unwrap_or_default()

@@ -212,17 +212,21 @@ pub fn answer(server: &Server, request: &Request) -> Option<Response<Body>> {
             let others = [
                 "/.well-known/openid-configuration",
                 "/apis/",
+                "/flagz",
                 "/healthz",
                 "/livez",
                 "/metrics",
+                "/metrics/slis",
                 "/openapi/v2",
                 "/openapi/v3",
                 "/openapi/v3/",
                 "/openid/v1/jwks",
                 "/readyz",
+                "/statusz",
                 "/version",
             ];
             paths.extend(others.map(str::to_owned));
+            paths.extend(server.checks.get().into_iter().flatten().cloned());
             paths.sort_unstable();
             let pretty = serde_json::to_vec_pretty(&api::json!({"paths": paths})).unwrap_or_default();
             Some(response(StatusCode::OK, JSON, pretty))

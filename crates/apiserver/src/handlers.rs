@@ -80,6 +80,8 @@ pub struct Server {
     catalog: ArcSwap<Catalog>,
     /// `host:port` under which clients reach it, for `/api`.
     pub address: std::sync::OnceLock<String>,
+    /// The paths of the single checks, for `/`.
+    pub checks: std::sync::OnceLock<Vec<String>>,
 }
 
 impl Server {
@@ -139,6 +141,7 @@ impl Server {
                 costly: Semaphore::new(COSTLY_AT_ONCE),
                 catalog,
                 address,
+                checks: std::sync::OnceLock::new(),
             }
         })
     }

@@ -93,7 +93,8 @@ impl Front {
             *response.body_mut() = Body::empty();
         }
         let mut response = observed.end(response);
-        let flow = flow.into_inner().map(|Flow { schema, level, .. }| (schema, level));
+        let late = response.extensions().get::<OutOfTime>().is_some();
+        let flow = flow.into_inner().filter(|_| !late).map(|Flow { schema, level, .. }| (schema, level));
         let (schema, level) = flow.unzip();
         let passed_on = response.extensions().get::<PassedOn>().is_some();
         let headers = response.headers_mut();
@@ -125,6 +126,11 @@ impl Front {
         let Some(peer) = request.extensions().get::<Peer>().cloned() else {
             return Err(Status::internal("no connection behind the request"));
         };
+        let long = long_running(&info);
+        let limit = match long {
+            true => None,
+            false => Some(self.allotted(request.uri().query().unwrap_or_default())?),
+        };
         let started = Instant::now();
         let user = match self.authenticator.authenticate(request.headers(), &info.path, &peer).await {
             Ok(user) => {
@@ -146,7 +152,6 @@ impl Front {
             None => (user, None),
         };
         self.authenticator.strip_credentials(request.headers_mut());
-        let long = long_running(&info);
         if (!long || info.verb == "watch")
             && let Some(found) = self.flows.of(&user, &info)
         {
@@ -165,10 +170,7 @@ impl Front {
             let exempt = flow.get().is_some_and(|flow| flow.exempt);
             return self.delegate(&target, request, body, exempt, audit_id).await;
         }
-        if long {
-            return self.stream(request, body).await;
-        }
-        let limit = self.allotted(request.query())?;
+        let Some(limit) = limit else { return self.stream(request, body).await };
         let info = &request.info;
         let writes = info.is_resource_request && !matches!(info.verb.as_str(), "get" | "list");
         let (limit, of_write) = if writes && limit > WRITE { (WRITE, true) } else { (limit, false) };
@@ -351,6 +353,10 @@ fn content(media_type: &'static str, text: String) -> Response<Body> {
     response
 }
 
+/// Marks an answer that was given in the place of the one that took too long.
+#[derive(Clone, Copy)]
+struct OutOfTime;
+
 /// The answer to a request whose time is over: upstream's says neither what it is nor how it is encoded.
 fn out_of_time() -> Response<Body> {
     let mut status = Status::timeout("request did not complete within the allotted timeout", 0).to_tree();
@@ -360,6 +366,7 @@ fn out_of_time() -> Response<Body> {
     }
     let mut response = content("text/plain; charset=utf-8", format!("{status}\n"));
     *response.status_mut() = StatusCode::GATEWAY_TIMEOUT;
+    response.extensions_mut().insert(OutOfTime);
     response
 }
 

@@ -1,102 +1,87 @@
-//! Writes a tree as block YAML, keys in sorted order as upstream's encoder does.
+//! Writes a tree as block YAML, in the form that upstream's answers have to the byte: order of keys, quotes, folded lines.
+
+mod order;
+mod page;
+mod scalar;
 
 use api::Tree;
+use api::tree::Number;
+
+use page::Page;
+
+/// Longest key, in bytes, that stands before its value on one line.
+const LONGEST_SIMPLE_KEY: usize = 128;
 
 /// Appends the document.
 pub fn write(tree: &Tree, out: &mut String) {
-    value(tree, 0, out);
-    if !out.ends_with('\n') {
-        out.push('\n');
-    }
+    let mut page = Page::new(out);
+    node(tree, None, false, &mut page);
+    page.end();
 }
 
-fn value(tree: &Tree, indent: usize, out: &mut String) {
+/// Writes a value. `indent` is that of the collection around it; `in_map` says that it is the value of a key on the same line.
+fn node(tree: &Tree, indent: Option<usize>, in_map: bool, page: &mut Page<'_>) {
     if let Some(opened) = api::raw::opened(tree) {
-        return value(&opened, indent, out);
+        return node(&opened, indent, in_map, page);
     }
+    let deeper = indent.map_or(2, |indent| indent + 2);
     match tree {
-        Tree::Object(map) if map.is_empty() => out.push_str("{}"),
-        Tree::Array(items) if items.is_empty() => out.push_str("[]"),
+        Tree::Object(map) if map.is_empty() => page.word("{}"),
+        Tree::Array(items) if items.is_empty() => page.word("[]"),
         Tree::Object(map) => {
-            let mut entries: Vec<_> = map.iter().collect();
-            entries.sort_by_key(|(key, _)| *key);
-            for (index, (key, item)) in entries.into_iter().enumerate() {
-                if index > 0 {
-                    pad(indent, out);
+            let entries: Vec<_> = map.iter().map(|(key, item)| (key.as_str(), item)).collect();
+            let indent = indent.map_or(0, |indent| indent + 2);
+            for (key, item) in order::sorted(&entries) {
+                page.new_line(indent);
+                let simple = key.len() <= LONGEST_SIMPLE_KEY && !key.chars().any(page::is_break);
+                if simple {
+                    scalar::key(key, page);
+                } else {
+                    page.nesting("?");
+                    scalar::text(key, indent + 2, page);
+                    page.new_line(indent);
+                    page.nesting(":");
                 }
-                scalar(key, out);
-                out.push(':');
-                nested(item, indent, out);
+                if simple {
+                    page.colon();
+                }
+                node(item, Some(indent), simple, page);
             }
         }
         Tree::Array(items) => {
-            for (index, item) in items.iter().enumerate() {
-                if index > 0 {
-                    pad(indent, out);
-                }
-                out.push_str("- ");
-                value(item, indent + 2, out);
-                end(out);
+            // a list stands as deep as the key that it belongs to
+            let indent = indent.map_or(0, |indent| if in_map { indent } else { indent + 2 });
+            for item in items {
+                page.new_line(indent);
+                page.nesting("-");
+                node(item, Some(indent), false, page);
             }
         }
-        Tree::String(text) => scalar(text, out),
-        other => out.push_str(&other.to_string()),
+        Tree::String(text) => scalar::text(text, deeper, page),
+        Tree::Number(own) => page.word(&number(own)),
+        other => page.word(&other.to_string()),
     }
 }
 
-fn nested(item: &Tree, indent: usize, out: &mut String) {
-    match item {
-        Tree::Object(map) if !map.is_empty() => {
-            out.push('\n');
-            pad(indent + 2, out);
-            value(item, indent + 2, out);
-        }
-        Tree::Array(items) if !items.is_empty() => {
-            out.push('\n');
-            pad(indent, out);
-            value(item, indent, out);
-        }
-        other => {
-            out.push(' ');
-            value(other, indent, out);
-        }
+/// Whole numbers as they are, others in the shortest form that reads the same.
+fn number(own: &Number) -> String {
+    let value = own.as_f64().unwrap_or_default();
+    let whole = value.fract() == 0.0 && (i64::MIN as f64..u64::MAX as f64).contains(&value);
+    if own.as_i64().is_some() || own.as_u64().is_some() {
+        return own.to_string();
     }
-    end(out);
-}
-
-fn end(out: &mut String) {
-    if !out.ends_with('\n') {
-        out.push('\n');
+    if whole {
+        return value.to_string();
     }
-}
-
-fn pad(indent: usize, out: &mut String) {
-    out.extend(std::iter::repeat_n(' ', indent));
-}
-
-/// What begins with a digit and would not be read as text.
-fn is_number_or_time(text: &str) -> bool {
-    let bare = text.replace('_', "");
-    let first_four = text.len() > 4 && text.bytes().take(4).all(|byte| byte.is_ascii_digit());
-    text.starts_with(|first: char| first.is_ascii_digit())
-        && (bare.parse::<f64>().is_ok()
-            || matches!(bare.get(..2), Some("0x" | "0b" | "0o"))
-            || first_four && text.as_bytes()[4] == b'-')
-}
-
-/// Plain where that cannot be read as anything else; JSON's quotes, which YAML knows too, otherwise.
-fn scalar(text: &str, out: &mut String) {
-    let plain = text.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '/')
-        && !is_number_or_time(text)
-        && text.chars().all(|each| each.is_ascii_alphanumeric() || "-_./ ".contains(each))
-        && !text.ends_with(' ')
-        && !matches!(
-            text.to_ascii_lowercase().as_str(),
-            "null" | "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n"
-        );
-    if plain {
-        out.push_str(text);
-    } else {
-        out.push_str(&Tree::from(text).to_string());
+    let scientific = format!("{value:e}");
+    let Some((mantissa, exponent)) = scientific.split_once('e') else { return scientific };
+    let exponent: i32 = exponent.parse().unwrap_or_default();
+    if (-4..6).contains(&exponent) {
+        return value.to_string();
     }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{mantissa}e{sign}{:02}", exponent.abs())
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,6 +52,11 @@ impl Checks {
         self.checks.write().push(Check { name: name.into(), run: Arc::new(check) });
     }
 
+    /// The names of the checks.
+    pub fn names(&self) -> Vec<String> {
+        self.checks.read().iter().map(|check| check.name.clone()).collect()
+    }
+
     /// Answers `endpoint` (`healthz`, `livez` or `readyz`); `rest` is the path after it without its slash,
     /// `query` the raw query.
     pub async fn answer(&self, endpoint: &str, rest: &str, query: &str) -> Response<Full<Bytes>> {

@@ -51,5 +51,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Document, String> {
     build::document(&items)
 }
 
+pub(super) fn is_text(text: &str) -> bool {
+    scalar::is_text(text)
+}
+
 #[cfg(test)]
 mod tests;

@@ -58,6 +58,7 @@ pub async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
         initial: Vec::new().into_iter(),
         mark_end: None,
         past: Vec::new().into_iter(),
+        after: 0,
         subscription: None,
         error: None,
         bookmarks: options.bookmarks,
@@ -66,13 +67,15 @@ pub async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
         timer: Box::pin(tokio::time::sleep_until(deadline)),
         parts: Parts::begin(),
     };
-    // A version that has not come yet is worth waiting for; one that never comes ends the watch with an error.
-    if let Err(status) = read::wait_for(call, version).await {
+    let from_state = from_now || options.send_initial_events == Some(true);
+    // A state of a version that has not come yet is worth waiting for; changes after it are not there, whether it comes or not.
+    let reached = if from_state { read::wait_for(call, version).await } else { Ok(()) };
+    if let Err(status) = reached {
         if version.is_none() {
             return Err(status);
         }
         frames.error = Some(status);
-    } else if from_now || options.send_initial_events == Some(true) {
+    } else if from_state {
         let (snapshot, subscription) = cache.watch_from_now(filter.clone(), feed.revision());
         if initial {
             let namespaced = cache.kind.is_namespaced();
@@ -86,7 +89,8 @@ pub async fn watch(call: &Call<'_>) -> Result<Response<Body>, Status> {
         }
         frames.subscription = Some(subscription);
     } else {
-        let version = version.and_then(|version| i64::try_from(version).ok()).unwrap_or_default();
+        let version = version.map_or(0, |version| i64::try_from(version).unwrap_or(i64::MAX));
+        frames.after = version;
         match cache.watch(filter, version) {
             Ok((past, subscription)) => {
                 frames.past = past.into_iter();
@@ -140,6 +144,8 @@ struct Frames {
     /// Revision of the bookmark that marks the end of the initial events.
     mark_end: Option<i64>,
     past: std::vec::IntoIter<Arc<Event>>,
+    /// Changes up to this version are passed over.
+    after: i64,
     /// Gone when the watch is to end.
     subscription: Option<Subscription>,
     error: Option<Status>,
@@ -172,7 +178,7 @@ impl Frames {
             }
         }
         if let Some(revision) = self.mark_end.take() {
-            return Some(self.format.bookmark(revision, true));
+            return self.bookmark(revision, true);
         }
         while let Some(event) = self.past.next() {
             self.parts.pause().await;
@@ -215,7 +221,7 @@ impl Frames {
                     // Everything up to the feed's revision is in the queue; only an empty queue makes the mark true.
                     let revision = self.feed.revision();
                     if subscription.events.is_empty() {
-                        return Some(self.format.bookmark(revision, false));
+                        return self.bookmark(revision, false);
                     }
                 }
             }
@@ -226,6 +232,9 @@ impl Frames {
 impl Frames {
     /// The frame of an event, where the watcher gets one.
     async fn event(&mut self, event: &Event) -> Option<Bytes> {
+        if event.revision() <= self.after {
+            return None;
+        }
         let seen = match converted::seen_through(event, &self.filter).await {
             Ok(seen) => seen?,
             Err(status) => return self.cut(&status),
@@ -244,7 +253,16 @@ impl Frames {
 }
 
 impl Frames {
-    /// Ends a watch of objects that nobody can convert: the client comes back, and may find that somebody can.
+    /// The frame of a bookmark, where events have the form that was asked for.
+    fn bookmark(&mut self, revision: i64, end: bool) -> Option<Bytes> {
+        if let Err(status) = self.format.fits() {
+            return self.cut(&status);
+        }
+        Some(self.format.bookmark(revision, end))
+    }
+
+    /// Ends a watch of objects that nobody can convert: the client comes back, and may find that somebody can. It also ends one of
+    /// events that cannot be what was asked for.
     fn cut(&mut self, status: &Status) -> Option<Bytes> {
         tracing::warn!(error = status.message, resource = ?self.format.target.resource, "Unable to encode a watch's object");
         self.initial = Vec::new().into_iter();
@@ -291,7 +309,16 @@ impl Format {
         self.formed(seen.name(), entry).await
     }
 
+    /// An event is one object, and no list.
+    fn fits(&self) -> Result<(), Status> {
+        match self.target.form {
+            Form::MetadataList => Err(Status::internal("an object cannot be shown as a list of metadata")),
+            _ => Ok(()),
+        }
+    }
+
     async fn formed(&mut self, event_type: &str, entry: &Entry) -> Result<Option<Bytes>, Status> {
+        self.fits()?;
         let kind = &entry.kind.resource;
         let tree = if kind.custom().is_some() {
             converted::one(entry, &self.target.resource).await?

@@ -156,6 +156,11 @@ pub async fn front(
     });
 
     let (healthz, livez, readyz) = health(&hooks, &store, lives.shutdown);
+    let checks = [("healthz", &healthz), ("livez", &livez), ("readyz", &readyz)].into_iter();
+    let paths = checks.flat_map(|(endpoint, checks)| {
+        checks.names().into_iter().map(move |name| format!("/{endpoint}/{name}"))
+    });
+    let _ = server.checks.set(paths.collect());
     Ok(Arc::new(Front {
         server,
         authenticator,

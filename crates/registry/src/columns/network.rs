@@ -90,7 +90,7 @@ pub(super) const PRINTERS: &[Printer] = &[
 
 fn service(object: &Tree, now: Timestamp) -> Vec<Tree> {
     let kind = text(object, "spec.type");
-    let address = or(text(object, "spec.clusterIP"), if kind == "ExternalName" { NONE } else { "None" });
+    let address = or(text(object, "spec.clusterIP"), NONE);
     let address = list(object, "spec.clusterIPs").first().and_then(Tree::as_str).unwrap_or(address);
     let ports: Vec<String> = list(object, "spec.ports")
         .iter()
@@ -126,6 +126,7 @@ fn external(object: &Tree, kind: &str) -> String {
     }
     all.extend(texts(object, "spec.externalIPs"));
     match (all.is_empty(), kind) {
+        (_, "") => "<unknown>".to_owned(),
         (true, "LoadBalancer") => "<pending>".to_owned(),
         (true, _) => NONE.to_owned(),
         (false, _) => all.join(","),

@@ -84,6 +84,25 @@ fn plain(text: &str) -> Value {
     number.unwrap_or_else(|| Value::Text(text.to_owned()))
 }
 
+/// Whether a plain scalar is text, for every reader: numbers in the base of 60 are not, where a reader knows them.
+pub(super) fn is_text(text: &str) -> bool {
+    matches!(plain(text), Value::Text(_)) && !is_time(text) && !is_sexagesimal(text)
+}
+
+fn is_sexagesimal(text: &str) -> bool {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'_');
+    let mut parts = unsigned.split(':');
+    let first = parts.next().unwrap_or_default();
+    let rest: Vec<&str> = parts.collect();
+    let Some((last, middle)) = rest.split_last() else { return false };
+    let (last, fraction) = last.split_once('.').unwrap_or((last, ""));
+    first.starts_with(|digit: char| digit.is_ascii_digit())
+        && digits(first)
+        && middle.iter().chain([&last]).all(|part| number(part, 59).is_some())
+        && digits(fraction)
+}
+
 /// A whole number, in the base that its prefix names.
 fn integer(text: &str) -> Option<Value> {
     let (is_signed, negative, rest) = match text.as_bytes() {
