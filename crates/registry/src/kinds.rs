@@ -71,6 +71,7 @@ pub(crate) fn tables()
         template::RULES,
         trust::RULES,
         volume::RULES,
+        volume::legacy::RULES,
         workload::RULES,
     ];
     TABLES.iter().map(|table| table.iter())

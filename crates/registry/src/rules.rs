@@ -39,7 +39,7 @@ pub enum Rule {
     Unique(&'static str, &'static str),
     /// This field's own rules come before those of the fields that precede it.
     Before(&'static str),
-    /// This field is walked by a check of the message itself, by [`descend`].
+    /// This field is walked by a check of the message itself, by [`descend`]; without a name, what is inlined.
     Own(&'static str),
     /// A check that comes when all below has been checked.
     After(fn(&Tree, &Path<'_>, &mut Vec<Cause>)),
@@ -195,12 +195,15 @@ impl Walk<'_> {
         for field in fields.iter().filter(early).chain(fields.iter().filter(|field| !early(field))) {
             let Type::Message(inner) = field.ty else { continue };
             let inner = message.at(inner);
+            let own = |rule: &Rule| matches!(rule, Rule::Own(name) if *name == field.json);
+            if rules.of(message).any(own) {
+                continue;
+            }
             if field.json.is_empty() {
                 self.message(tree, old, inner, path, skip);
                 continue;
             }
-            let own = |rule: &Rule| matches!(rule, Rule::Own(name) if *name == field.json);
-            if skip.contains(&field.json.as_ref()) || rules.of(message).any(own) {
+            if skip.contains(&field.json.as_ref()) {
                 continue;
             }
             let Some(value) = tree.get(field.json.as_ref()) else { continue };

@@ -154,9 +154,13 @@ pub fn fill_host_ports(container: &mut Tree) {
 pub(super) fn check_common(container: &Tree, path: &Path<'_>, place: &Place<'_>, errors: &mut Vec<Cause>) {
     name_and_image(container, path, errors);
     one_of(container, "terminationMessagePolicy", &["File", "FallbackToLogsOnError"], path, errors);
+    ports(container, path, place, errors);
     env_from(container, path, errors);
     mounts(container, path, place, errors);
     one_of(container, "imagePullPolicy", &["Always", "IfNotPresent", "Never"], path, errors);
+    let at = path.field("resources");
+    resources::requirements(get(container, "resources"), &at, Some(place.claims), errors);
+    resize(container, text(place.spec, "restartPolicy"), &path.field("resizePolicy"), errors);
     security::proc_mount(container, place.spec, path, errors);
 }
 
@@ -176,23 +180,10 @@ fn name_and_image(container: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
 }
 
 pub(super) fn check(container: &Tree, path: &Path<'_>, place: &Place<'_>, errors: &mut Vec<Cause>) {
-    name_and_image(container, path, errors);
+    check_common(container, path, place, errors);
     let restart = text(container, "restartPolicy");
-    one_of(container, "terminationMessagePolicy", &["File", "FallbackToLogsOnError"], path, errors);
-    ports(container, path, place, errors);
-    env_from(container, path, errors);
-    mounts(container, path, place, errors);
-    one_of(container, "imagePullPolicy", &["Always", "IfNotPresent", "Never"], path, errors);
-    resources::requirements(
-        get(container, "resources"),
-        &path.field("resources"),
-        Some(place.claims),
-        errors,
-    );
     let resize_path = path.field("resizePolicy");
-    resize(container, text(place.spec, "restartPolicy"), &resize_path, errors);
-    security::proc_mount(container, place.spec, path, errors);
-    if place.init {
+    if place.init && (has(container, "restartPolicy") || needs_policy(container, path, errors)) {
         restarts(container, path, errors);
     }
     let lonely_init = place.init && restart != "Always";
@@ -220,6 +211,7 @@ pub(super) fn check(container: &Tree, path: &Path<'_>, place: &Place<'_>, errors
         }
     }
     if !place.init {
+        needs_policy(container, path, errors);
         restarts(container, path, errors);
     }
     if lonely_init {
@@ -233,15 +225,20 @@ pub(super) fn check(container: &Tree, path: &Path<'_>, place: &Place<'_>, errors
     }
 }
 
+/// Rules for a restart change a policy, which must be there. The rules of an init container that has none are not looked at.
+fn needs_policy(container: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) -> bool {
+    if !list(container, "restartPolicyRules").is_empty() && !has(container, "restartPolicy") {
+        let detail = "must specify restartPolicy when restart rules are used";
+        errors.push(path.field("restartPolicy").required(detail));
+    }
+    false
+}
+
 /// Whether and after which exits a container is started again.
 fn restarts(container: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     const MOST_RULES: usize = 20;
     const MOST_CODES: usize = 255;
     let rules = list(container, "restartPolicyRules");
-    if !rules.is_empty() && !has(container, "restartPolicy") {
-        let detail = "must specify restartPolicy when restart rules are used";
-        errors.push(path.field("restartPolicy").required(detail));
-    }
     rules::one_of(container, "restartPolicy", &["Always", "Never", "OnFailure"], path, errors);
     let all = path.field("restartPolicyRules");
     if rules.len() > MOST_RULES {

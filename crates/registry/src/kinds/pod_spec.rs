@@ -164,8 +164,9 @@ fn check(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
 
 /// Files that hold variables lie in the pod's own volumes.
 fn file_volumes(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
-    let volumes: Seen<&str> = list(spec, "volumes").iter().map(|volume| text(volume, "name")).collect();
-    for field in ["containers", "initContainers"] {
+    let volumes: HashMap<&str, bool> =
+        list(spec, "volumes").iter().map(|volume| (text(volume, "name"), has(volume, "emptyDir"))).collect();
+    for field in ["initContainers", "containers", "ephemeralContainers"] {
         let all = path.field(field);
         for (index, container) in list(spec, field).iter().enumerate() {
             if is_full(errors) {
@@ -176,12 +177,18 @@ fn file_volumes(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
                     break;
                 }
                 let volume = text(variable, "valueFrom.fileKeyRef.volumeName");
-                if has(variable, "valueFrom.fileKeyRef") && !volumes.contains(volume) {
-                    let at = all.index(index);
-                    let at = at.field("env");
-                    let at = at.index(place);
-                    errors.push(at.field("valueFrom.fileKeyRef.volumeName").not_found(volume));
+                let known = volumes.get(volume);
+                if !has(variable, "valueFrom.fileKeyRef") || known == Some(&true) {
+                    continue;
                 }
+                let at = all.index(index);
+                let at = at.field("env");
+                let at = at.index(place);
+                let at = at.field("valueFrom.fileKeyRef.volumeName");
+                errors.push(match known {
+                    None => at.not_found(volume),
+                    Some(_) => at.invalid(volume, "referenced volume must be of type emptyDir"),
+                });
             }
         }
     }

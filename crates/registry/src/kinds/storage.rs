@@ -13,6 +13,7 @@ use machinery::fieldpath::{Path, Shown};
 use machinery::{labels, names};
 
 use crate::internal;
+use crate::kinds::volume::sources;
 use crate::kinds::{container, resources};
 use crate::profile::{ALL_METADATA, Generation, Profile};
 use crate::rules::{self, Literal, Rule, Table};
@@ -34,10 +35,12 @@ pub(super) const RULES: Table = &[
         &[
             Rule::Default("persistentVolumeReclaimPolicy", Literal::Text("Retain")),
             Rule::Default("volumeMode", Literal::Text("Filesystem")),
+            Rule::Own(""),
             Rule::Check(volume),
             Rule::After(recycled),
         ],
     ),
+    ("k8s.io.api.core.v1.LocalVolumeSource", &[Rule::Required("path"), Rule::Check(local)]),
     ("k8s.io.api.core.v1.PersistentVolumeStatus", &[Rule::Default("phase", Literal::Text("Pending"))]),
     (
         "k8s.io.api.storage.v1.StorageClass",
@@ -272,6 +275,10 @@ fn data_source(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     } else {
         rules::format(group, names::dns1123_subdomain(group), &path.field("apiGroup"), errors);
     }
+    let namespace = text(source, "namespace");
+    if !namespace.is_empty() {
+        rules::format(namespace, names::dns1123_label(namespace), &path.field("namespace"), errors);
+    }
 }
 
 fn check_claim(_: &Context<'_>, object: &Tree, old: Option<&Tree>, errors: &mut Vec<Cause>) {
@@ -404,6 +411,22 @@ fn sources(spec: &Tree) -> impl Iterator<Item = (&str, &Tree)> {
     members.filter(|(key, value)| !NOT_SOURCES.contains(key) && !value.is_null())
 }
 
+fn one_source(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    let source = sources::check(spec, sources::OF_CLUSTER, path, errors);
+    match source {
+        None => errors.push(path.required("must specify a volume type")),
+        Some("local") if !has(spec, "nodeAffinity") => {
+            errors.push(path.field("nodeAffinity").required("Local volume requires node affinity"));
+        }
+        Some("csi") => csi::volume(get(spec, "csi"), &path.field("csi"), errors),
+        Some(_) => {}
+    }
+}
+
+fn local(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    container::no_backsteps(text(source, "path"), &path.field("path"), errors);
+}
+
 /// The root of a node is not emptied, and classes of attributes are those of CSI volumes.
 fn recycled(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let policy = text(spec, "persistentVolumeReclaimPolicy");
@@ -470,18 +493,6 @@ fn inline_volume(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     one_source(spec, path, errors);
 }
 
-fn one_source(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
-    if sources(spec).next().is_none() {
-        errors.push(path.required("must specify a volume type"));
-    }
-    for (extra, _) in sources(spec).skip(1) {
-        errors.push(path.field(extra).forbidden("may not specify more than 1 volume type"));
-    }
-    if has(spec, "csi") {
-        csi::volume(get(spec, "csi"), &path.field("csi"), errors);
-    }
-}
-
 fn volume(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     if list(spec, "accessModes").is_empty() {
         errors.push(path.field("accessModes").required(""));
@@ -513,15 +524,6 @@ fn volume(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         errors.push(path.field("nodeAffinity.required").required(detail));
     }
     one_source(spec, path, errors);
-    if has(spec, "local") {
-        match text(spec, "local.path") {
-            "" => errors.push(path.field("local.path").required("")),
-            place => container::no_backsteps(place, &path.field("local.path"), errors),
-        }
-        if !has(spec, "nodeAffinity") {
-            errors.push(path.field("nodeAffinity").required("Local volume requires node affinity"));
-        }
-    }
 }
 
 /// Kinds of volumes that take options for mounting from an annotation.

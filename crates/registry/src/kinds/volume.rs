@@ -1,5 +1,8 @@
 //! Volumes of pods: defaults and validation of the sources.
 
+pub(super) mod legacy;
+pub(super) mod sources;
+
 use api::Tree;
 use api::status::Cause;
 use machinery::bounds::{Seen, is_full};
@@ -8,12 +11,12 @@ use machinery::{Quantity, labels, names};
 
 use crate::kinds::container::{self, field_ref, local_path, no_backsteps, resource_ref};
 use crate::rules::{self, Literal, Rule, Table};
-use crate::tree::{Object, fill, get, has, int, list, member, text};
+use crate::tree::{Object, fill, get, has, int, list, member, text, unset};
 
 const MODE: Rule = Rule::Default("defaultMode", Literal::Number(0o644));
 
 pub(super) const RULES: Table = &[
-    ("k8s.io.api.core.v1.Volume", &[Rule::DefaultFn(empty_dir), Rule::Check(one_source)]),
+    ("k8s.io.api.core.v1.Volume", &[Rule::DefaultFn(empty_dir), Rule::Own(""), Rule::Check(one_source)]),
     ("k8s.io.api.core.v1.SecretVolumeSource", &[MODE, Rule::Required("secretName"), Rule::Check(keys)]),
     ("k8s.io.api.core.v1.ConfigMapVolumeSource", &[MODE, Rule::Required("name"), Rule::Check(keys)]),
     ("k8s.io.api.core.v1.DownwardAPIVolumeSource", &[MODE, Rule::Check(downward)]),
@@ -30,32 +33,6 @@ pub(super) const RULES: Table = &[
         &[Rule::Default("type", Literal::Text("")), Rule::Check(host_path)],
     ),
     ("k8s.io.api.core.v1.EmptyDirVolumeSource", &[Rule::Check(size_limit)]),
-    (
-        "k8s.io.api.core.v1.ISCSIVolumeSource",
-        &[
-            Rule::Default("iscsiInterface", Literal::Text("default")),
-            Rule::Required("targetPortal"),
-            Rule::Required("iqn"),
-            Rule::Check(iscsi),
-        ],
-    ),
-    (
-        "k8s.io.api.core.v1.ISCSIPersistentVolumeSource",
-        &[Rule::Default("iscsiInterface", Literal::Text("default"))],
-    ),
-    ("k8s.io.api.core.v1.RBDVolumeSource", RBD),
-    ("k8s.io.api.core.v1.RBDPersistentVolumeSource", RBD),
-    (
-        "k8s.io.api.core.v1.AzureDiskVolumeSource",
-        &[
-            Rule::Default("cachingMode", Literal::Text("ReadWrite")),
-            Rule::Default("kind", Literal::Text("Shared")),
-            Rule::Default("fsType", Literal::Text("ext4")),
-            Rule::Default("readOnly", Literal::Bool(false)),
-        ],
-    ),
-    ("k8s.io.api.core.v1.ScaleIOVolumeSource", SCALE_IO),
-    ("k8s.io.api.core.v1.ScaleIOPersistentVolumeSource", SCALE_IO),
     ("k8s.io.api.core.v1.PersistentVolumeClaimVolumeSource", &[Rule::Required("claimName")]),
     ("k8s.io.api.core.v1.NFSVolumeSource", &[Rule::Required("server"), Rule::Check(nfs)]),
     ("k8s.io.api.core.v1.CSIVolumeSource", &[Rule::Check(csi)]),
@@ -72,23 +49,12 @@ pub(super) const RULES: Table = &[
     ),
 ];
 
-const RBD: &[Rule] = &[
-    Rule::Default("pool", Literal::Text("rbd")),
-    Rule::Default("user", Literal::Text("admin")),
-    Rule::Default("keyring", Literal::Text("/etc/ceph/keyring")),
-];
-
-const SCALE_IO: &[Rule] = &[
-    Rule::Default("storageMode", Literal::Text("ThinProvisioned")),
-    Rule::Default("fsType", Literal::Text("xfs")),
-];
-
-fn sources(volume: &Object) -> impl Iterator<Item = &str> {
+fn given(volume: &Object) -> impl Iterator<Item = &str> {
     volume.iter().filter(|(key, value)| *key != "name" && !value.is_null()).map(|(key, _)| key.as_str())
 }
 
 fn empty_dir(volume: &mut Object) {
-    if sources(volume).next().is_none() {
+    if given(volume).next().is_none() {
         volume.insert("emptyDir", Tree::Object(Object::new()));
     }
 }
@@ -99,13 +65,7 @@ fn image(source: &mut Object) {
 }
 
 fn one_source(volume: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
-    let Some(volume) = volume.as_object() else { return };
-    let mut named: Vec<&str> = sources(volume).collect();
-    // An emptyDir counts first, whatever the order.
-    named.sort_by_key(|name| *name != "emptyDir");
-    for extra in named.into_iter().skip(1) {
-        errors.push(path.field(extra).forbidden("may not specify more than 1 volume type"));
-    }
+    sources::check(volume, sources::OF_PODS, path, errors);
 }
 
 fn mode(tree: &Tree, field: &str, path: &Path<'_>, errors: &mut Vec<Cause>) {
@@ -247,16 +207,6 @@ fn trust_bundle(bundle: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     }
 }
 
-fn iscsi(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
-    let (iqn, lun) = (text(source, "iqn"), int(source, "lun").unwrap_or(0));
-    if !iqn.is_empty() && !["iqn", "eui", "naa"].iter().any(|prefix| iqn.starts_with(prefix)) {
-        errors.push(path.field("iqn").invalid(iqn, "must be valid format starting with iqn, eui, or naa"));
-    }
-    if !(0..=255).contains(&lun) {
-        errors.push(path.field("lun").invalid(lun, "must be between 0 and 255, inclusive"));
-    }
-}
-
 fn csi(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     driver_name(text(source, "driver"), &path.field("driver"), errors);
     if has(source, "nodePublishSecretRef") {
@@ -312,13 +262,33 @@ fn size_limit(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
 }
 
 fn claim_template(template: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
+    const NOT_THEIRS: [&str; 13] = [
+        "name",
+        "generateName",
+        "namespace",
+        "selfLink",
+        "uid",
+        "resourceVersion",
+        "generation",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "ownerReferences",
+        "finalizers",
+        "managedFields",
+    ];
     let at = path.field("metadata");
-    labels::validate_labels(get(template, "metadata.labels"), &at.field("labels"), errors);
-    crate::meta::validate_annotations(
-        get(template, "metadata.annotations"),
-        &at.field("annotations"),
-        errors,
-    );
+    let metadata = get(template, "metadata");
+    crate::meta::validate_annotations(get(metadata, "annotations"), &at.field("annotations"), errors);
+    labels::validate_labels(get(metadata, "labels"), &at.field("labels"), errors);
+    for field in NOT_THEIRS {
+        let value = get(metadata, field);
+        // a period is a pointer
+        let is_set = if field == "deletionGracePeriodSeconds" { !value.is_null() } else { !unset(value) };
+        if is_set {
+            errors.push(at.field(field).forbidden("cannot be set"));
+        }
+    }
 }
 
 fn nfs(source: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {

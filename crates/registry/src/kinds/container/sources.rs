@@ -23,6 +23,8 @@ const ENV_RESOURCES: [&str; 6] = [
     "requests.memory",
 ];
 
+type FieldCheck = fn(&str, &Path<'_>, &mut Vec<Cause>);
+
 pub(super) fn env(variable: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let name = text(variable, "name");
     if name.is_empty() {
@@ -53,9 +55,17 @@ pub(super) fn env(variable: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     }
     if has(from, "fileKeyRef") {
         let (reference, at) = (get(from, "fileKeyRef"), at.field("fileKeyRef"));
-        for field in ["key", "volumeName", "path"] {
-            if text(reference, field).is_empty() {
-                errors.push(at.field(field).required(""));
+        for (field, check) in [
+            (
+                "key",
+                (|key, at, errors| rules::format(key, names::env_var_name(key), at, errors)) as FieldCheck,
+            ),
+            ("volumeName", |name, at, errors| rules::format(name, names::dns1123_label(name), at, errors)),
+            ("path", no_backsteps),
+        ] {
+            match text(reference, field) {
+                "" => errors.push(at.field(field).required("")),
+                value => check(value, &at.field(field), errors),
             }
         }
     }

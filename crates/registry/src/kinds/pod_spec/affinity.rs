@@ -102,12 +102,12 @@ pub(super) fn pod_affinity(term: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>
         }
         rules::format(namespace, names::dns1123_label(namespace), &path.field("namespace"), errors);
     }
+    label_keys(term, path, errors);
     let key = text(term, "topologyKey");
     if key.is_empty() {
         errors.push(path.field("topologyKey").required("can not be empty"));
     }
     rules::format(key, names::qualified_name(key), &path.field("topologyKey"), errors);
-    label_keys(term, path, errors);
 }
 
 /// Keys of the pod's own labels that a selector is narrowed by.
@@ -116,6 +116,7 @@ pub(super) fn label_keys(term: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) 
         let at = path.field(field);
         if !list(term, field).is_empty() && !has(term, "labelSelector") {
             errors.push(at.forbidden("must not be specified when labelSelector is not set"));
+            continue;
         }
         for (index, key) in texts(term, field).enumerate() {
             if is_full(errors) {

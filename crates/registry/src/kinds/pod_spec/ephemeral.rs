@@ -47,7 +47,9 @@ pub(super) fn check(spec: &Tree, path: &Path<'_>, place: &Place<'_>, errors: &mu
             errors.push(at.field("targetContainerName").not_found(target));
         }
         for field in NOT_THEIRS {
-            if container.get(field).is_some_and(|value| !unset(value)) {
+            let pointer = matches!(field, "restartPolicy" | "lifecycle") || field.ends_with("Probe");
+            let given = |value: &Tree| if pointer { !value.is_null() } else { !unset(value) };
+            if container.get(field).is_some_and(given) {
                 errors.push(at.field(field).forbidden(FORBIDDEN));
             }
         }
