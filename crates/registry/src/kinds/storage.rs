@@ -219,12 +219,15 @@ fn modes(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     if texts(spec, "accessModes").any(alone) && known.any(|mode| !alone(mode)) {
         errors.push(at.forbidden("may not use ReadWriteOncePod with other access modes"));
     }
-    rules::one_of(spec, "volumeMode", &["Block", "Filesystem"], path, errors);
+}
+
+fn class_and_mode(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
     let class = text(spec, "storageClassName");
     if !class.is_empty() {
         let at = path.field("storageClassName");
         errors.extend(names::dns1123_subdomain(class).iter().map(|problem| at.invalid(class, problem)));
     }
+    rules::one_of(spec, "volumeMode", &["Block", "Filesystem"], path, errors);
 }
 
 fn positive(value: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
@@ -245,6 +248,7 @@ fn claim(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         Tree::Null => errors.push(at.key("storage").required("")),
         value => positive(value, &at.key("storage"), errors),
     }
+    class_and_mode(spec, path, errors);
     // The one says what the other says where both can.
     let (old, new) = (get(spec, "dataSource"), get(spec, "dataSourceRef"));
     if !old.is_null() {
@@ -437,6 +441,7 @@ fn recycled(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
                 .forbidden("may not be 'recycle' for a hostPath mount of '/'"),
         );
     }
+    class_and_mode(spec, path, errors);
     let Some(class) = rules::given(spec, "volumeAttributesClassName") else { return };
     let at = path.field("volumeAttributesClassName");
     match class {
@@ -482,6 +487,7 @@ fn inline_volume(spec: &Tree, path: &Path<'_>, errors: &mut Vec<Cause>) {
         errors.push(path.field("accessModes").required(""));
     }
     modes(spec, path, errors);
+    class_and_mode(spec, path, errors);
     let policy = text(spec, "persistentVolumeReclaimPolicy");
     if !matches!(policy, "" | "Retain") {
         let at = path.field("persistentVolumeReclaimPolicy");
