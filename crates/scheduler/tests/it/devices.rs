@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use scheduler::cluster::Pod;
 use scheduler::cluster::facts::devices::{DeviceClaim, DeviceClass, Slice, TaintRule};
+use scheduler::config::Configuration;
 use scheduler::core::Attempt;
 use scheduler::framework::Remedy;
 use serde::Deserialize;
@@ -47,7 +48,12 @@ fn using(name: &str, claims: &[&str]) -> Arc<Pod> {
 
 /// Nodes `a` and `b`, with slices of these devices, and the class `gpu`.
 fn cluster(a: Value, b: Value) -> Fixture {
-    let mut fixture = Fixture::new([node("a", "4", json!({})), node("b", "4", json!({}))]);
+    cluster_with(json!({}), a, b)
+}
+
+fn cluster_with(configuration: Value, a: Value, b: Value) -> Fixture {
+    let configuration: Configuration = serde_json::from_value(configuration).unwrap();
+    let mut fixture = Fixture::with(&configuration, [node("a", "4", json!({})), node("b", "4", json!({}))]);
     for (name, devices) in [("a", a), ("b", b)] {
         fixture.core.set_device_slice(&object::<Slice>(slice(name, devices)), fixture.now);
     }
@@ -456,4 +462,45 @@ fn devices_that_cannot_be_made_ready_are_given_up() {
     check(json!([]), "2999-01-01T00:00:00Z", None);
     check(json!([]), "2020-01-01T00:00:00Z", unavailable);
     check(condition("Broken"), "2999-01-01T00:00:00Z", unavailable);
+}
+
+#[test]
+fn a_search_ends_however_its_time_goes_by() {
+    let check = |requests: Value, constraints: Value| {
+        let limit = json!({"profiles": [{"pluginConfig": [{"name": "DynamicResources", "args": {"filterTimeout": "10ms"}}]}]});
+        let devices: Value = (0..128).map(|at| device(&format!("d{at}"), &format!("m{at}"))).collect();
+        let mut fixture = cluster_with(limit, devices, json!([]));
+        let mut own = claim("c", requests);
+        own["spec"]["devices"]["constraints"] = constraints;
+        set(&mut fixture, own);
+        let Result::Message(message) = fixture.schedule(&using("p", &["c"])) else { panic!("it is placed") };
+        assert!(message.contains("node a: timed out trying to allocate devices"), "{message}");
+    };
+    let mut pairs = one("true");
+    pairs[0]["exactly"]["count"] = json!(2);
+    check(pairs, json!([{"matchAttribute": "gpu.example.com/model"}]));
+    let digits = "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]";
+    let costly = one(&format!("!{digits}.all(x, {digits}.all(y, {digits}.all(z, x + y + z >= 0)))"));
+    check(costly.clone(), json!([]));
+    let mut all = costly;
+    all[0]["exactly"]["allocationMode"] = json!("All");
+    check(all, json!([]));
+}
+
+#[test]
+fn a_pod_that_asks_for_very_many_devices_waits() {
+    let mut shared = device("x", "large");
+    shared["allowMultipleAllocations"] = json!(true);
+    shared["capacity"] = json!({});
+    let mut fixture = cluster(json!([shared]), json!([]));
+    let request = |at| json!({"name": format!("r{at}"), "exactly": {"deviceClassName": "gpu", "count": 1}});
+    let names: Vec<String> = (0..500).map(|at| format!("c{at}")).collect();
+    for name in &names {
+        set(&mut fixture, claim(name, (0..32).map(request).collect()));
+    }
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    assert_eq!(fixture.schedule(&using("less", &names[..4])), Result::Node("a"));
+    let many = fixture.schedule(&using("p", &names[4..]));
+    let Result::Message(message) = many else { panic!("it is placed") };
+    assert!(message.contains("the pod asks for too many devices"), "{message}");
 }

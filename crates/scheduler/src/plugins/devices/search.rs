@@ -18,6 +18,10 @@ use crate::cluster::{Node, Symbol};
 
 /// The most devices of a claim.
 const MOST: usize = 32;
+/// How deep a search may go: a level for each claim, request and device. What a stack has room for.
+const MOST_LEVELS: usize = 600;
+/// So much of an expression's cost is worth a step.
+const COST_OF_STEP: u64 = 100;
 
 pub(super) struct Input<'a> {
     pub(super) claims: &'a [Arc<DeviceClaim>],
@@ -175,6 +179,7 @@ struct Search<'a> {
     found: Vec<Found>,
     /// Steps that are left.
     steps: usize,
+    levels: usize,
 }
 
 /// The devices for all claims; none where there is no solution, an error where that cannot be known.
@@ -194,6 +199,7 @@ pub(super) fn search(
         matches: FxHashMap::default(),
         found: Vec::new(),
         steps: steps.unwrap_or(usize::MAX),
+        levels: 0,
     };
     for (at, claim) in input.claims.iter().enumerate() {
         search.prepare(at, claim)?;
@@ -290,6 +296,7 @@ impl<'a> Search<'a> {
                 let mut all = Vec::new();
                 let mut place = self.settle(Place::default());
                 while let Some(own) = place {
+                    self.spend(1)?;
                     let device = &self.slice(own).devices[own.device];
                     let name = device.name.clone();
                     let is_enough = || {
@@ -342,22 +349,38 @@ impl<'a> Search<'a> {
         let (slice, wanted) = (self.slice(place).clone(), &self.wanted[at.claim][at.request][at.alternative]);
         let device = &slice.devices[place.device];
         let claim = &self.input.claims[at.claim].key;
-        let matches = all_select(&wanted.class.selectors, &slice, device)
+        let mut cost = 0;
+        let matches = all_select(&wanted.class.selectors, &slice, device, &mut cost)
             .map_err(|error| format!("class {}: {error}", wanted.class.name))?
-            && all_select(&wanted.exact.selectors, &slice, device)
+            && all_select(&wanted.exact.selectors, &slice, device, &mut cost)
                 .map_err(|error| format!("claim {claim}: {error}"))?
             && slice.nodes_of(device).reach(self.node);
+        self.spend(usize::try_from(cost / COST_OF_STEP).unwrap_or(usize::MAX))?;
         self.matches.insert(key, matches);
         Ok(matches)
     }
 
+    /// Whatever takes time that somebody's claims or slices can make long takes steps.
+    fn spend(&mut self, steps: usize) -> Result<(), String> {
+        let node = &self.node.name;
+        let failed = || format!("node {node}: timed out trying to allocate devices");
+        self.steps = self.steps.checked_sub(steps).ok_or_else(failed)?;
+        Ok(())
+    }
+
     /// Goes on from a place; true when all claims have their devices.
     fn find(&mut self, at: At, is_chosen: bool, from: Place) -> Result<bool, Stop> {
-        let Some(left) = self.steps.checked_sub(1) else {
-            let node = self.node.name.as_str();
-            return Err(Stop::Failed(format!("node {node}: timed out trying to allocate devices")));
-        };
-        self.steps = left;
+        self.spend(1).map_err(Stop::Failed)?;
+        if self.levels == MOST_LEVELS {
+            return Err(Stop::Failed("the pod asks for too many devices".to_owned()));
+        }
+        self.levels += 1;
+        let result = self.find_next(at, is_chosen, from);
+        self.levels -= 1;
+        result
+    }
+
+    fn find_next(&mut self, at: At, is_chosen: bool, from: Place) -> Result<bool, Stop> {
         let Some(requests) = self.wanted.get(at.claim) else { return Ok(true) };
         let Some(alternatives) = requests.get(at.request) else {
             let next = At { claim: at.claim + 1, ..At::default() };
@@ -389,6 +412,7 @@ impl<'a> Search<'a> {
         }
         let mut place = self.settle(from);
         while let Some(own) = place {
+            self.spend(1).map_err(Stop::Failed)?;
             let is_whole = self.pools[own.pool].state == State::Whole;
             if is_whole && self.is_match(at, own).map_err(Stop::Failed)? && self.try_device(at, own, false)? {
                 return Ok(true);
@@ -519,10 +543,15 @@ impl Search<'_> {
     }
 }
 
-fn all_select(selectors: &[Selector], slice: &Slice, device: &Device) -> Result<bool, String> {
+fn all_select(
+    selectors: &[Selector],
+    slice: &Slice,
+    device: &Device,
+    cost: &mut u64,
+) -> Result<bool, String> {
     for (number, selector) in selectors.iter().enumerate() {
         let Some(cel) = &selector.cel else { continue };
-        let selects = selectors::selects(&cel.expression, slice.driver.as_str(), device);
+        let selects = selectors::selects(&cel.expression, slice.driver.as_str(), device, cost);
         match selects {
             Ok(true) => {}
             Ok(false) => return Ok(false),

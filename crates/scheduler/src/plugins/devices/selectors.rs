@@ -69,8 +69,13 @@ fn attribute(attribute: &Attribute) -> Option<Value<'_>> {
     }
 }
 
-/// Whether an expression selects a device; otherwise what is wrong with it.
-pub(super) fn selects(expression: &str, driver: &str, device: &Device) -> Result<bool, String> {
+/// Whether an expression selects a device; otherwise what is wrong with it. What that costs is added.
+pub(super) fn selects(
+    expression: &str,
+    driver: &str,
+    device: &Device,
+    cost: &mut u64,
+) -> Result<bool, String> {
     let compiled = compiled(expression);
     let program = (*compiled).as_ref().map_err(|error| format!("CEL compile error: {error}"))?;
     let attributes =
@@ -86,8 +91,9 @@ pub(super) fn selects(expression: &str, driver: &str, device: &Device) -> Result
     table.insert(Value::borrowed("allowMultipleAllocations"), Value::Bool(device.is_shareable));
     let mut activation = Activation::new(&ENVIRONMENT);
     activation.set(0, Value::Map(Map::table(table)));
-    let result = program.run(&activation, &Answers::default(), LIMIT).result;
-    match result {
+    let evaluated = program.run(&activation, &Answers::default(), LIMIT);
+    *cost = cost.saturating_add(evaluated.cost);
+    match evaluated.result {
         Ok(Value::Bool(value)) => Ok(value),
         Ok(other) => Err(format!(
             "CEL runtime error: CEL result of type {} could not be converted to bool",
