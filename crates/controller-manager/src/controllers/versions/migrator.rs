@@ -372,9 +372,10 @@ async fn rewrite(client: &Client, resource: &ResourceRef, meta: &Meta) -> client
     }
 }
 
+/// Whether the server, or who leads, may say otherwise later. What was not sent is no reason for a migration to have failed for good.
 fn is_transient(error: &client::Error) -> bool {
     match error.status() {
-        None => error.is_unanswered(),
+        None => error.is_unanswered() || matches!(error, client::Error::NotLeading | client::Error::Shutdown),
         Some(status) => {
             let reasons =
                 ["ServerTimeout", "TooManyRequests", "ServiceUnavailable", "InternalError", "Timeout"];
@@ -395,6 +396,12 @@ mod tests {
         let error = client::Error::Shutdown;
         let text = "The migration is running, 1/3 objects not yet migrated; transient error: shutting down";
         assert_eq!(progress(1, 3, Some(&error)), text);
+    }
+
+    #[test]
+    fn what_was_not_sent_fails_no_migration() {
+        assert!(is_transient(&client::Error::NotLeading));
+        assert!(is_transient(&client::Error::Shutdown));
     }
 
     #[test]
