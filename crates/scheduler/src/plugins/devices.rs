@@ -95,9 +95,10 @@ fn key(pod: &Pod, name: &Symbol) -> Key {
     Key { namespace: pod.key.namespace.clone(), name: name.to_arc() }
 }
 
-/// The claims of a pod, as far as they can be used.
+/// The claims of a pod, each once, as far as they can be used.
 fn claims(pod: &Pod, facts: &Facts) -> Result<Vec<Arc<DeviceClaim>>, String> {
     let mut claims: Vec<Arc<DeviceClaim>> = Vec::new();
+    let mut names = FxHashSet::default();
     for entry in &pod.devices {
         let (name, is_generated) = match entry {
             DeviceEntry::Claim { name, is_generated } => (name, *is_generated),
@@ -114,7 +115,9 @@ fn claims(pod: &Pod, facts: &Facts) -> Result<Vec<Arc<DeviceClaim>>, String> {
             let (claim, pod) = (&claim.key, &pod.key);
             return Err(format!("ResourceClaim {claim} was not created for Pod {pod} (Pod is not owner)"));
         }
-        claims.push(claim.clone());
+        if names.insert(name) {
+            claims.push(claim.clone());
+        }
     }
     Ok(claims)
 }

@@ -504,3 +504,17 @@ fn a_pod_that_asks_for_very_many_devices_waits() {
     let Result::Message(message) = many else { panic!("it is placed") };
     assert!(message.contains("the pod asks for too many devices"), "{message}");
 }
+
+#[test]
+fn a_claim_that_a_pod_names_twice_is_allocated_once() {
+    let mut fixture = cluster(json!([device("x", "large")]), json!([]));
+    set(&mut fixture, claim("c", one("true")));
+    let claims = json!([{"name": "r", "resourceClaimName": "c"}, {"name": "s", "resourceClaimName": "c"}]);
+    assert_eq!(
+        fixture.schedule(&pod("p", json!({"spec": {"resourceClaims": claims}}))),
+        Result::Node("a"),
+        "one device is enough"
+    );
+    set(&mut fixture, claim("d", one("true")));
+    assert_eq!(fixture.schedule(&using("q", &["d"])), nowhere("cannot allocate all claims"));
+}
