@@ -9,7 +9,7 @@ use crate::framework::Handle;
 
 /// Keeps a claim that is allocated.
 const FINALIZER: &str = "resource.kubernetes.io/delete-protection";
-/// How often a claim is read again that others change.
+/// How often a claim is read again that others change, or of which it is not known whether it is written.
 const TRIES: usize = 5;
 
 /// Writes it; answers the version of the claim that has it.
@@ -28,7 +28,13 @@ pub(super) async fn reserve(
     }
 }
 
-/// The error says whether it is a conflict.
+/// The devices of an allocation.
+fn picked(allocation: &Value) -> Vec<[&Value; 3]> {
+    let results = allocation["devices"]["results"].as_array().into_iter().flatten();
+    results.map(|result| ["driver", "pool", "device"].map(|part| &result[part])).collect()
+}
+
+/// The error says whether it may be tried again.
 async fn reserve_once(
     handle: &Handle,
     pod: &Pod,
@@ -38,8 +44,9 @@ async fn reserve_once(
     let (key, resource) = (&claim.key, ResourceRef::of::<DeviceClaim>());
     let api = handle.client.at(&resource);
     let (namespace, name) = (key.namespace(), &*key.name);
-    let failed =
-        |what: &str, error: client::Error| (format!("{what} claim {key}: {error}"), error.is_conflict());
+    let failed = |what: &str, error: client::Error| {
+        (format!("{what} claim {key}: {error}"), error.is_conflict() || error.is_doubtful())
+    };
     let lost = |what: &str| (format!("claim {key} got {what}"), false);
     // Patches leave the spec as it is: it may not change, not even in the order of a configuration's fields.
     let mut seen: Value = api.get(namespace, name).await.map_err(|error| failed("get updated", error))?;
@@ -50,6 +57,13 @@ async fn reserve_once(
     let is_allocated = !seen["status"]["allocation"].is_null();
     let mut status = json!({});
     if let Some(allocation) = allocation {
+        let users = seen["status"]["reservedFor"].as_array();
+        let is_user = || users.into_iter().flatten().any(|user| user["uid"] == *pod.uid);
+        if is_allocated && is_user() && picked(&seen["status"]["allocation"]) == picked(allocation) {
+            // It was written when the answer was lost.
+            let version = meta["resourceVersion"].as_str().and_then(|version| version.parse().ok());
+            return Ok(version.unwrap_or_default());
+        }
         if is_allocated {
             return Err(lost("allocated elsewhere in the meantime"));
         }
@@ -96,5 +110,74 @@ pub(super) async fn release(handle: &Handle, pod: &Pod, claim: &DeviceClaim) {
     if let Err(error) = patched {
         // The pod's next attempt, or its end, does it.
         tracing::error!(pod = %pod.key, resourceclaim = %key, %error, "unreserve");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use client::{Client, Config, Informers};
+    use serde::Deserialize;
+    use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Keeps a claim; the answer to the first write of its status is lost.
+    async fn serve(listener: TcpListener, mut claim: Value) {
+        let mut is_lost = false;
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut stream = BufReader::new(stream);
+            let (mut first, mut line, mut length) = (String::new(), String::from("-"), 0);
+            stream.read_line(&mut first).await.unwrap();
+            while !line.trim().is_empty() {
+                line.clear();
+                stream.read_line(&mut line).await.unwrap();
+                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+            }
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).await.unwrap();
+            if first.starts_with("PATCH") && first.contains("/status") {
+                claim["status"] = serde_json::from_slice::<Value>(&body).unwrap()["status"].take();
+                claim["metadata"]["resourceVersion"] = "2".into();
+                if !std::mem::replace(&mut is_lost, true) {
+                    continue;
+                }
+            }
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/json\r\n\r\n{claim}"
+            );
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_written_counts_though_its_answer_is_lost() {
+        let claim = json!({"metadata": {"namespace": "ns", "name": "c", "uid": "u", "resourceVersion": "1"}});
+        let pod = json!({"metadata": {"namespace": "ns", "name": "p", "uid": "p"}});
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config = Config::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let client = Client::new(config).unwrap();
+        let informers = Informers::new(client.clone());
+        let handle = Handle {
+            client,
+            pods: informers.all(),
+            nodes: informers.all(),
+            claims: informers.all(),
+            volumes: informers.all(),
+            device_claims: informers.all(),
+            changes: Arc::default(),
+            recorders: Default::default(),
+        };
+        let (own, user) = (DeviceClaim::deserialize(&claim).unwrap(), Pod::deserialize(&pod).unwrap());
+        let allocation = json!({"devices": {"results": [{"driver": "d", "pool": "p", "device": "x"}]}});
+        let version = tokio::select! {
+            () = serve(listener, claim) => panic!("the server ended"),
+            version = reserve(&handle, &user, &own, Some(&allocation)) => version,
+        };
+        assert_eq!(version, Ok(2));
     }
 }
