@@ -15,15 +15,23 @@ const DATE_TIME: u64 = 32;
 /// The declared type of a structural schema (an `apiextensions.k8s.io/v1` `JSONSchemaProps`), or `None` where expressions
 /// cannot see values of it. `is_resource` is set for the root of a custom resource.
 pub fn declare(schema: &Tree, is_resource: bool) -> Option<DeclType> {
-    Schemas { definitions: &Tree::Null, open: Vec::new() }.declare(schema, is_resource)
+    Schemas { definitions: &Tree::Null, open: Vec::new(), left: usize::MAX, depth: 0 }
+        .declare(schema, is_resource)
 }
 
 /// The declared type of a resource as a document of OpenAPI publishes it: the schema `name` of the `components.schemas`, with those
-/// that it refers to.
+/// that it refers to. None where these are more, or deeper, than any real kind has: schemas of other servers can refer to each other
+/// so that a few of them stand for a type without bound.
 pub fn declare_published(definitions: &Tree, name: &str) -> Option<DeclType> {
     let schema = definitions.get(name)?;
-    Schemas { definitions, open: vec![name] }.declare(schema, true)
+    let mut schemas = Schemas { definitions, open: vec![name], left: MOST_PUBLISHED, depth: 0 };
+    let declared = schemas.declare(schema, true);
+    declared.filter(|_| schemas.left > 0)
 }
+
+/// Most schemas in the type of one published kind, each counted wherever it stands, and how deep they nest.
+const MOST_PUBLISHED: usize = 200_000;
+const DEEPEST_PUBLISHED: usize = 128;
 
 const REFERENCE: &str = "#/components/schemas/";
 
@@ -39,10 +47,26 @@ struct Schemas<'s> {
     definitions: &'s Tree,
     /// The definitions that the present schema stands in: within itself one is an object without fields.
     open: Vec<&'s str>,
+    /// How many more schemas are declared; nothing is when there are none.
+    left: usize,
+    depth: usize,
 }
 
 impl<'s> Schemas<'s> {
     fn declare(&mut self, schema: &'s Tree, is_resource: bool) -> Option<DeclType> {
+        if self.definitions.is_object() {
+            self.left = if self.depth == DEEPEST_PUBLISHED { 0 } else { self.left.saturating_sub(1) };
+            if self.left == 0 {
+                return None;
+            }
+        }
+        self.depth += 1;
+        let declared = self.declare_referred(schema, is_resource);
+        self.depth -= 1;
+        declared
+    }
+
+    fn declare_referred(&mut self, schema: &'s Tree, is_resource: bool) -> Option<DeclType> {
         let Some(name) = reference(schema) else { return self.declare_here(schema, is_resource) };
         if self.open.contains(&name) {
             return Some(DeclType::object([]));
@@ -232,5 +256,28 @@ mod tests {
         assert_eq!(at(&["spec", "either"]), None);
         assert_eq!(at(&["spec", "port"]), Some(crate::Type::Dyn));
         assert!(declare_published(&definitions, "Other").is_none());
+    }
+
+    /// Each refers to the next: twice, which doubles the type with every one, or once and without end.
+    #[test]
+    fn published_types_are_bounded() {
+        let chain = |count: usize, fields: &[&str]| {
+            let definition = |index: usize| {
+                let mut properties = api::json!({});
+                for field in fields {
+                    let next = format!("#/components/schemas/S{}", index + 1);
+                    properties[*field] = api::json!({"$ref": next});
+                }
+                (format!("S{index}"), api::json!({"type": "object", "properties": properties}))
+            };
+            let mut definitions = api::json!({});
+            for (name, definition) in (0..count).map(definition) {
+                definitions[name.as_str()] = definition;
+            }
+            definitions
+        };
+        assert!(declare_published(&chain(10, &["a", "b"]), "S0").is_some());
+        assert!(declare_published(&chain(60, &["a", "b"]), "S0").is_none());
+        assert!(declare_published(&chain(50_000, &["a"]), "S0").is_none());
     }
 }
