@@ -430,7 +430,13 @@ impl Core {
     fn take_back(&mut self, binding: Binding, now: Duration) -> Option<Entry> {
         let Binding { mut entry, node, mut choice, profile, .. } = binding;
         profile.unreserve(&mut choice.cycle, &entry.pod, &mut self.table, &node);
-        let (pod, row) = self.table.forget(&entry.pod.uid)?;
+        let Some((pod, row)) = self.table.forget(&entry.pod.uid) else {
+            // When the pod went, others were tried in vain: what its plugins had reserved is free only now.
+            if let Some(row) = self.table.index(&node) {
+                self.removed(&entry.pod, row, now);
+            }
+            return None;
+        };
         self.removed(&pod, row, now);
         if let Some(update) = self.updates.remove(&pod.uid) {
             entry.pod = update;

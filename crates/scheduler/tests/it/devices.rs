@@ -518,3 +518,19 @@ fn a_claim_that_a_pod_names_twice_is_allocated_once() {
     set(&mut fixture, claim("d", one("true")));
     assert_eq!(fixture.schedule(&using("q", &["d"])), nowhere("cannot allocate all claims"));
 }
+
+#[test]
+fn devices_of_a_pod_that_went_while_it_was_bound_are_for_others() {
+    let mut fixture = cluster(json!([device("x", "large")]), json!([]));
+    set(&mut fixture, claim("c", one("true")));
+    set(&mut fixture, claim("d", one("true")));
+    let gone = using("p", &["c"]);
+    assert_eq!(fixture.schedule(&gone), Result::Node("a"));
+    assert_eq!(fixture.schedule(&using("q", &["d"])), nowhere("cannot allocate all claims"));
+    fixture.core.remove_pod(&gone, fixture.now);
+    fixture.wait(20_000);
+    assert_eq!(fixture.next(), nowhere("cannot allocate all claims"));
+    fixture.bind_fails(true);
+    fixture.wait(20_000);
+    assert_eq!(fixture.next(), Result::Node("a"));
+}
