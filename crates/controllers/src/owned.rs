@@ -130,6 +130,10 @@ impl<V: View + Object> Owned<V> {
         self.by_owner.get(uid)
     }
 
+    pub fn count_of(&self, uid: &str) -> usize {
+        self.by_owner.count(uid)
+    }
+
     pub fn any_of(&self, uid: &str, is: impl Fn(&V) -> bool) -> bool {
         self.by_owner.any(uid, is)
     }

@@ -1,14 +1,14 @@
 //! Which nodes lack a pod and which pods have to go, node by node, and how an update proceeds.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use client::EventType;
 use rustc_hash::FxHashMap;
 
-use super::fit::{Fit, node_of};
-use super::fits::Fits;
+use super::fit::Fit;
+use super::places::Place;
 use super::{GENERATION_ANNOTATION, GENERATION_LABEL, REVISION_HASH};
 use controllers::scaled::{Round, resolve};
 use controllers::views::{DaemonSet, DaemonSetStatus, Pod};
@@ -18,8 +18,7 @@ const BURST: usize = 250;
 
 pub(super) struct Input<'a> {
     pub(super) set: &'a DaemonSet,
-    pub(super) fits: &'a Fits,
-    pub(super) pods: &'a [Arc<Pod>],
+    pub(super) places: &'a [Place<'a>],
     /// Hash of the current revision.
     pub(super) revision: &'a str,
     pub(super) now: jiff::Timestamp,
@@ -65,19 +64,6 @@ impl Backoff {
     }
 }
 
-type ByNode<'a> = BTreeMap<&'a str, Vec<Arc<Pod>>>;
-
-/// Pods that ended and are being deleted are as good as gone.
-fn by_node<'a>(pods: &'a [Arc<Pod>]) -> ByNode<'a> {
-    let mut map = ByNode::new();
-    for pod in pods.iter().filter(|pod| !(pod.is_terminal() && pod.metadata.is_deleting())) {
-        if let Some(node) = node_of(pod) {
-            map.entry(node).or_default().push(pod.clone());
-        }
-    }
-    map
-}
-
 struct Limits {
     surge: i32,
     unavailable: i32,
@@ -105,32 +91,25 @@ fn limits(set: &DaemonSet, desired: i32) -> Limits {
 
 pub(super) fn plan(input: &Input, backoff: &mut Backoff) -> Plan {
     let mut plan = Plan::default();
-    let map = by_node(input.pods);
     let surges = surge(input.set, 1) > 0;
-    let none = Vec::new();
-    for (node, fit) in input.fits {
-        let pods = map.get(node.as_str()).unwrap_or(&none);
-        if fit.runs && pods.is_empty() {
-            plan.create.push(node.to_string());
-        } else if fit.stays {
-            tend(input, node, pods, surges.then_some(*fit), backoff, &mut plan);
-        } else {
-            plan.delete.extend(pods.iter().filter(|pod| !pod.metadata.is_deleting()).cloned());
+    for place in input.places {
+        let staying = place.pods.iter().filter(|pod| !pod.metadata.is_deleting());
+        match place.fit {
+            Some(fit) if fit.runs && place.pods.is_empty() => plan.create.push(place.node.to_owned()),
+            Some(fit) if fit.stays => tend(input, place, surges.then_some(fit), backoff, &mut plan),
+            Some(_) => plan.delete.extend(staying.copied().cloned()),
+            // Pods tied to nodes that are gone would wait for ever.
+            None => plan.delete.extend(staying.filter(|pod| pod.spec.node_name.is_empty()).copied().cloned()),
         }
     }
-    // Pods tied to nodes that are gone would wait for ever.
-    for pods in map.iter().filter(|(node, _)| !input.fits.contains_key(**node)).map(|(_, pods)| pods) {
-        let waiting = pods.iter().filter(|pod| pod.spec.node_name.is_empty() && !pod.metadata.is_deleting());
-        plan.delete.extend(waiting.cloned());
-    }
     if rolls(input.set) && plan.create.is_empty() && plan.delete.is_empty() {
-        let desired = input.fits.values().filter(|fit| fit.runs).count();
+        let desired = input.places.iter().filter(|place| place.runs()).count();
         let desired = i32::try_from(desired).unwrap_or(i32::MAX);
         let limits = limits(input.set, desired);
         if limits.surge > 0 {
-            replace_beside(input, &map, &limits, desired, &mut plan)
+            replace_beside(input, &limits, desired, &mut plan)
         } else {
-            replace(input, &map, &limits, &mut plan)
+            replace(input, &limits, &mut plan)
         }
     }
     plan.create.truncate(BURST);
@@ -140,34 +119,28 @@ pub(super) fn plan(input: &Input, backoff: &mut Backoff) -> Plan {
 
 /// One node that has pods: failed and finished ones make room, and of several one stays. `surge` is the node's fit where
 /// updates may make a second pod on it.
-fn tend(
-    input: &Input,
-    node: &str,
-    pods: &[Arc<Pod>],
-    surge: Option<Fit>,
-    backoff: &mut Backoff,
-    plan: &mut Plan,
-) {
+fn tend(input: &Input, place: &Place, surge: Option<Fit>, backoff: &mut Backoff, plan: &mut Plan) {
     let mut running = Vec::new();
-    for pod in pods.iter().filter(|pod| !pod.metadata.is_deleting()) {
-        let key = pod.metadata.key();
+    let node = place.node;
+    for &pod in place.pods.iter().filter(|pod| !pod.metadata.is_deleting()) {
+        let key = || pod.metadata.key();
         match pod.status.phase.as_str() {
             "Failed" => match backoff.wait(&input.set.metadata.key(), node) {
                 Some(wait) => plan.again = Some(plan.again.map_or(wait, |known| known.min(wait))),
                 None => {
                     let message =
-                        format!("Found failed daemon pod {key} on node {node}, will try to kill it");
+                        format!("Found failed daemon pod {} on node {node}, will try to kill it", key());
                     plan.events.push((EventType::Warning, "FailedDaemonPod", message));
                     plan.delete.push(pod.clone());
                 }
             },
             "Succeeded" => {
                 let message =
-                    format!("Found succeeded daemon pod {key} on node {node}, will try to delete it");
+                    format!("Found succeeded daemon pod {} on node {node}, will try to delete it", key());
                 plan.events.push((EventType::Normal, "SucceededDaemonPod", message));
                 plan.delete.push(pod.clone());
             }
-            _ => running.push(pod.clone()),
+            _ => running.push(pod),
         }
     }
     if running.is_empty() && surge.is_some_and(|fit| fit.runs) {
@@ -177,9 +150,9 @@ fn tend(
     if running.len() <= 1 {
         return;
     }
-    oldest_first(&mut running);
+    running.sort_by(|left, right| by_age(left, right));
     if surge.is_none() {
-        plan.delete.extend(running.drain(1..));
+        plan.delete.extend(running.drain(1..).cloned());
         return;
     }
     // While an update surges there may be an old and a new one.
@@ -187,20 +160,19 @@ fn tend(
     if let (Some(newest), Some(oldest)) = (new.first(), old.first())
         && (!oldest.is_ready() || available(input, newest))
     {
-        plan.delete.push(oldest.clone());
+        plan.delete.push(Arc::clone(oldest));
     }
-    plan.delete.extend(new.drain(1.min(new.len())..));
-    plan.delete.extend(old.drain(1.min(old.len())..));
+    plan.delete.extend(new.drain(1.min(new.len())..).cloned());
+    plan.delete.extend(old.drain(1.min(old.len())..).cloned());
 }
 
-fn oldest_first(pods: &mut [Arc<Pod>]) {
+/// The one that was assigned a node first is the first.
+fn by_age(left: &Pod, right: &Pod) -> Ordering {
     let unassigned = |pod: &Pod| pod.spec.node_name.is_empty();
-    pods.sort_by(|left, right| {
-        unassigned(left)
-            .cmp(&unassigned(right))
-            .then_with(|| left.metadata.created().cmp(&right.metadata.created()))
-            .then_with(|| left.metadata.name.cmp(&right.metadata.name))
-    });
+    unassigned(left)
+        .cmp(&unassigned(right))
+        .then_with(|| left.metadata.created().cmp(&right.metadata.created()))
+        .then_with(|| left.metadata.name.cmp(&right.metadata.name))
 }
 
 /// Pods older than revisions have the number of the template they were made of.
@@ -216,16 +188,13 @@ fn available(input: &Input, pod: &Pod) -> bool {
 }
 
 /// The old and the new pod of a node; None where there are several of a kind, which is tended to first.
-type Pair = (Option<Arc<Pod>>, Option<Arc<Pod>>);
+type Pair<'a> = (Option<&'a Arc<Pod>>, Option<&'a Arc<Pod>>);
 
-fn pair(input: &Input, pods: &[Arc<Pod>]) -> Option<Pair> {
+fn pair<'a>(input: &Input, place: &Place<'a>) -> Option<Pair<'a>> {
     let mut pair: Pair = (None, None);
-    for pod in pods {
-        if pod.metadata.is_deleting() {
-            continue;
-        }
-        let place = if is_new(input, pod) { &mut pair.1 } else { &mut pair.0 };
-        if place.replace(pod.clone()).is_some() {
+    for &pod in place.pods.iter().filter(|pod| !pod.metadata.is_deleting()) {
+        let one = if is_new(input, pod) { &mut pair.1 } else { &mut pair.0 };
+        if one.replace(pod).is_some() {
             return None;
         }
     }
@@ -233,60 +202,59 @@ fn pair(input: &Input, pods: &[Arc<Pod>]) -> Option<Pair> {
 }
 
 /// Deletes old pods; the next round makes the new ones in their place.
-fn replace(input: &Input, map: &ByNode, limits: &Limits, plan: &mut Plan) {
+fn replace(input: &Input, limits: &Limits, plan: &mut Plan) {
     let mut unavailable = 0;
     let (mut useless, mut candidates) = (Vec::new(), Vec::new());
-    for pods in map.values() {
-        match pair(input, pods) {
+    for place in input.places.iter().filter(|place| !place.pods.is_empty()) {
+        match pair(input, place) {
             Some((Some(old), None)) => {
-                if available(input, &old) {
+                if available(input, old) {
                     candidates.push(old);
                 } else {
                     unavailable += 1;
                     useless.push(old);
                 }
             }
-            Some((None, Some(new))) if available(input, &new) => {}
+            Some((None, Some(new))) if available(input, new) => {}
             _ => unavailable += 1,
         }
     }
     let allowed = usize::try_from(limits.unavailable - unavailable).unwrap_or(0);
-    plan.delete.extend(useless);
-    plan.delete.extend(candidates.into_iter().take(allowed));
+    plan.delete.extend(useless.into_iter().cloned());
+    plan.delete.extend(candidates.into_iter().take(allowed).cloned());
 }
 
 /// Makes new pods beside old ones, and deletes an old one when its new one is available. Where no pod should run any
 /// more the old one goes as soon as enough others are available.
-fn replace_beside(input: &Input, map: &ByNode, limits: &Limits, desired: i32, plan: &mut Plan) {
+fn replace_beside(input: &Input, limits: &Limits, desired: i32, plan: &mut Plan) {
     let (mut surging, mut all_available) = (0, 0);
     let (mut broken, mut candidates, mut misplaced) = (Vec::new(), Vec::new(), Vec::new());
-    for (node, pods) in map {
-        let Some((old, new)) = pair(input, pods) else {
+    for place in input.places.iter().filter(|place| !place.pods.is_empty()) {
+        let Some((old, new)) = pair(input, place) else {
             surging += 1;
             continue;
         };
-        let works = old.as_ref().or(new.as_ref()).is_some_and(|pod| available(input, pod));
+        let works = old.or(new).is_some_and(|pod| available(input, pod));
         all_available += i32::from(works);
         let Some(old) = old else { continue };
-        let runs = input.fits.get(*node).is_some_and(|fit| fit.runs);
+        let runs = place.runs();
         match new {
-            None if runs && works => candidates.push((*node).to_owned()),
-            None if runs => broken.push((*node).to_owned()),
+            None if runs && works => candidates.push(place.node.to_owned()),
+            None if runs => broken.push(place.node.to_owned()),
             None if works => misplaced.push(old),
-            None => plan.delete.push(old),
-            Some(new) if available(input, &new) => plan.delete.push(old),
+            None => plan.delete.push(old.clone()),
+            Some(new) if available(input, new) => plan.delete.push(old.clone()),
             Some(_) => surging += 1,
         }
     }
     let allowed = |number: i32| usize::try_from(number).unwrap_or(0);
-    plan.delete.extend(misplaced.into_iter().take(allowed(all_available - desired)));
+    plan.delete.extend(misplaced.into_iter().take(allowed(all_available - desired)).cloned());
     plan.create.extend(broken);
     plan.create.extend(candidates.into_iter().take(allowed(limits.surge - surging)));
 }
 
 /// The status, and after how many seconds it may change by itself.
 pub(super) fn status(input: &Input) -> (DaemonSetStatus, Option<u64>) {
-    let map = by_node(input.pods);
     let mut status = DaemonSetStatus {
         observed_generation: input.set.metadata.generation,
         collision_count: input.set.status.collision_count,
@@ -295,15 +263,13 @@ pub(super) fn status(input: &Input) -> (DaemonSetStatus, Option<u64>) {
     };
     let wait = i64::from(input.set.spec.min_ready_seconds);
     let mut again: Option<i64> = None;
-    for (node, fit) in input.fits {
-        let mut pods = map.get(node.as_str()).cloned().unwrap_or_default();
-        oldest_first(&mut pods);
-        if !fit.runs {
-            status.number_misscheduled += i32::from(!pods.is_empty());
+    for place in input.places.iter().filter(|place| place.fit.is_some()) {
+        if !place.runs() {
+            status.number_misscheduled += i32::from(!place.pods.is_empty());
             continue;
         }
         status.desired_number_scheduled += 1;
-        let Some(pod) = pods.first() else { continue };
+        let Some(pod) = place.pods.iter().min_by(|left, right| by_age(left, right)) else { continue };
         status.current_number_scheduled += 1;
         if let Some(since) = pod.ready_since() {
             let left = since.as_second() + wait - input.now.as_second();

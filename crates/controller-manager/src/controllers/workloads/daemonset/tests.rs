@@ -1,3 +1,5 @@
+mod rollout;
+
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -6,6 +8,7 @@ use client::{Event, Key};
 use controllers::views::{DaemonSet, Node, Pod};
 
 use super::fits::{AllFits, Fits};
+use super::places::places;
 use super::plan::{Backoff, Input, Plan, plan, status};
 
 fn fits(set: &DaemonSet, nodes: &[Arc<Node>]) -> Arc<Fits> {
@@ -40,7 +43,8 @@ fn pod(node: &str, revision: &str, phase: &str, ready: bool) -> Arc<Pod> {
 }
 
 fn planned(set: &DaemonSet, nodes: &[Arc<Node>], pods: &[Arc<Pod>]) -> Plan {
-    let input = Input { set, fits: &fits(set, nodes), pods, revision: "new", now: jiff::Timestamp::now() };
+    let fits = fits(set, nodes);
+    let input = Input { set, places: &places(&fits, pods), revision: "new", now: jiff::Timestamp::now() };
     plan(&input, &mut Backoff::default())
 }
 
@@ -141,7 +145,8 @@ fn statuses() {
     let nodes = nodes(&["a", "b", "c"]);
     let pods = [pod("a", "new", "Running", true), pod("b", "old", "Running", false)];
     let fits = fits(&set, &nodes);
-    let input = Input { set: &set, fits: &fits, pods: &pods, revision: "new", now: jiff::Timestamp::now() };
+    let places = places(&fits, &pods);
+    let input = Input { set: &set, places: &places, revision: "new", now: jiff::Timestamp::now() };
     let (found, _) = status(&input);
     assert_eq!(
         (found.desired_number_scheduled, found.current_number_scheduled, found.number_ready),
@@ -156,7 +161,8 @@ fn failures_are_backed_off() {
     let nodes = nodes(&["a"]);
     let pods = [pod("a", "new", "Failed", false)];
     let fits = fits(&set, &nodes);
-    let input = Input { set: &set, fits: &fits, pods: &pods, revision: "new", now: jiff::Timestamp::now() };
+    let places = places(&fits, &pods);
+    let input = Input { set: &set, places: &places, revision: "new", now: jiff::Timestamp::now() };
     let mut backoff = Backoff::default();
     assert_eq!(plan(&input, &mut backoff).delete.len(), 1);
     let second = plan(&input, &mut backoff);
