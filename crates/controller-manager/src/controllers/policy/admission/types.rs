@@ -1,6 +1,6 @@
 //! The kinds that a policy is about, and what is wrong with its expressions for each of them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -82,11 +82,9 @@ impl Kind {
     }
 }
 
-/// The names, sorted.
-fn sorted(names: &[String]) -> Vec<&str> {
-    let mut sorted: Vec<&str> = names.iter().map(String::as_str).collect();
-    sorted.sort_unstable();
-    sorted
+/// The names, sorted, each once: lists of a policy may be long, and every combination of their names is looked for.
+fn sorted(names: &[String]) -> BTreeSet<&str> {
+    names.iter().map(String::as_str).collect()
 }
 
 impl Rule {
@@ -95,26 +93,33 @@ impl Rule {
     fn kinds<'r>(&'r self, served: &'r [Named]) -> impl Iterator<Item = Kind> + 'r {
         let any = |names: &[String]| names.iter().any(|name| name.contains('*'));
         let all = any(&self.api_groups) || any(&self.api_versions);
-        let groups = if all { Vec::new() } else { sorted(&self.api_groups) };
-        let of_group = move |group| {
-            let of_version = move |version| {
-                let named = sorted(&self.resources).into_iter().filter(|name| !name.contains(['*', '/']));
-                named.flat_map(move |resource| find(served, group, version, &resource.to_ascii_lowercase()))
-            };
-            sorted(&self.api_versions).into_iter().flat_map(of_version)
-        };
-        groups.into_iter().flat_map(of_group)
+        let groups = if all { BTreeSet::new() } else { sorted(&self.api_groups) };
+        let known: HashSet<&str> = served.iter().flat_map(|own| [&*own.plural, &*own.singular]).collect();
+        let resources = self.resources.iter().map(|name| name.to_ascii_lowercase());
+        let resources: BTreeSet<String> = resources.filter(|name| known.contains(&**name)).collect();
+        let mut versions = sorted(&self.api_versions);
+        versions.retain(|version| version.is_empty() || served.iter().any(|own| own.version == *version));
+        groups.into_iter().flat_map(move |group| {
+            let of_group = |own: &&Named| group.is_empty() || own.group == group;
+            let of_group: Vec<&Named> = served.iter().filter(of_group).collect();
+            let mut kinds = Vec::new();
+            for version in versions.iter().take_while(|_| !of_group.is_empty()) {
+                for resource in &resources {
+                    kinds.extend(find(&of_group, version, resource));
+                }
+            }
+            kinds
+        })
     }
 }
 
-/// The kinds of a resource. The core group's name is empty, as is one that is not given: any group serves.
-fn find(served: &[Named], group: &str, version: &str, resource: &str) -> Vec<Kind> {
-    let named = |known: &&Named| {
-        (group.is_empty() || known.group == group)
-            && (version.is_empty() || known.version == version)
+/// The kinds of a resource of a group's. The core group's name is empty, as is one that is not given: any group serves.
+fn find(served: &[&Named], version: &str, resource: &str) -> Vec<Kind> {
+    let named = |known: &&&Named| {
+        (version.is_empty() || known.version == version)
             && (known.plural == resource || known.singular == resource)
     };
-    let kind = |known: &Named| Kind {
+    let kind = |known: &&Named| Kind {
         group: known.group.clone(),
         version: known.version.clone(),
         kind: known.kind.clone(),
@@ -248,6 +253,17 @@ mod tests {
         check(&["*", "apps"], &["v1"], &["deployments"], &[]);
         check(&["apps"], &["v2"], &["deployments"], &[]);
         check(&[""], &["v1"], &["pods"], &["/v1, Kind=Pod", "example.com/v1, Kind=Pod"]);
+    }
+
+    #[test]
+    fn long_rules_without_kinds_end() {
+        let names = |prefix: &str| (0..5_000).map(|at| format!("{prefix}{at}")).collect::<Vec<_>>();
+        let groups = [names("g"), vec!["apps".to_owned(); 5_000]].concat();
+        let versions = [names("v"), vec!["v1".to_owned(); 5_000]].concat();
+        let resources = [names("r"), vec!["pods".to_owned(); 5_000]].concat();
+        let rule = json!({"apiGroups": groups, "apiVersions": versions, "resources": resources});
+        let spec = spec(json!({"matchConstraints": {"resourceRules": [rule]}}));
+        assert_eq!(spec.kinds(&served()), []);
     }
 
     #[test]
